@@ -1,0 +1,64 @@
+# Everything runs in a virtual environment of its own. Override either of these, for example
+# `make test PYTHON=python3.12 VENV=.venv312`.
+PYTHON ?= python3
+VENV ?= .venv
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup report test check clean
+
+PY := $(VENV)/bin/python
+PIP_INSTALL := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
+# A stamp is written after the install that it stands for, never before.
+RUN_STAMP := $(VENV)/.harness-installed
+TEST_STAMP := $(VENV)/.harness-installed-test
+
+# $(call need_python,INTERPRETER): stop with a clear line unless it is Python 3.11 or newer.
+need_python = v=$$($(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
+	|| { echo "error: cannot run '$(1)'; name a Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }; \
+	$(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "error: '$(1)' is Python $$v, and 3.11 or newer is needed: make PYTHON=... VENV=..." >&2; exit 1; }
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(RUN_STAMP) ## Make the virtual environment and install what a run needs
+
+report: $(RUN_STAMP) ## Set up, run benchmarks.yaml and write its report to reports/
+	$(PY) -m harness run benchmarks.yaml
+
+test: $(TEST_STAMP) ## Set up, lint, check types and run the tests
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	@# -P: the tests see what an installed harness sees, without the folders of this checkout.
+	$(PY) -P -m pytest
+
+check: $(TEST_STAMP) ## Set up, lint and check types; no tests
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean: ## Remove the virtual environment, caches and build output (reports stay)
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find harness optimizers datasets tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@# Only an environment that `make` made is removed.
+	if [ -e "$(VENV)/.harness-made" ]; then rm -rf "$(VENV)"; fi
+
+# An environment that is there and has pip is used as it is; anything less is made anew.
+$(RUN_STAMP): pyproject.toml constraints.txt
+	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+		$(call need_python,$(PYTHON)); \
+		echo "Making a virtual environment in $(VENV) (Python $$v)" \
+		&& $(PYTHON) -m venv "$(VENV)" \
+		&& touch "$(VENV)/.harness-made"; \
+	fi
+	@$(call need_python,$(PY))
+	@echo "Installing what a run needs into $(VENV) (the first time takes a minute or more: torch is large)"
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(TEST_STAMP): $(RUN_STAMP)
+	@echo "Installing what the tests need into $(VENV)"
+	@$(PIP_INSTALL) -e '.[test]'
+	@touch $@

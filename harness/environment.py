@@ -1,0 +1,80 @@
+"""Where and with what a run was made. Imports none of the packages it names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from harness import __version__, fingerprint
+
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "pydantic")
+
+
+def describe(folder: Path, threads: int) -> dict[str, str]:
+    """The environment of a run, as text by name.
+
+    Args:
+        folder: The suite's folder, whose git state is told.
+        threads: Threads that torch may use.
+    """
+    return {
+        "harness": __version__,
+        "engine": fingerprint.engine()[:12],
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        **{name: fingerprint.version_of(name) or "not installed" for name in PACKAGES},
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "cores": str(os.cpu_count() or "unknown"),
+        "threads": str(threads),
+        "git": git_state(folder),
+    }
+
+
+def machine_key(threads: int) -> str:
+    """A digest of all that a time depends on beside the code."""
+    parts = [cpu_model(), os.cpu_count(), platform.platform(), sys.version, threads]
+    return fingerprint.digest([*map(str, parts), fingerprint.version_of("torch"), accelerator()])
+
+
+def accelerator() -> str:
+    """A sign of the accelerators here that costs nothing to read; empty if there is none."""
+    version = Path("/proc/driver/nvidia/version")
+    driver = version.read_text(errors="replace").partition("\n")[0] if version.exists() else ""
+    return "|".join(part for part in (driver, os.environ.get("CUDA_VISIBLE_DEVICES", "")) if part)
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(errors="replace"), re.M)
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_state(folder: Path) -> str:
+    """The commit that a folder is at, with ``+ changes`` where files differ; empty without git."""
+    commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return ""
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit} + changes" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,104 @@
+"""What a result depends on, as short digests. Imports none of what it digests."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness.suite import Located, imports_of
+
+ENGINE_FILES = ("engine.py", "lanes.py", "objective.py", "dataset.py", "workload.py")
+"""Files of the harness that decide what a trial's numbers are."""
+
+
+def digest(value: Any) -> str:
+    """A digest of plain data: 32 hexadecimal digits, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def of_files(files: Iterable[Path]) -> str:
+    """A digest of files' contents and names."""
+    parts = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    return digest(parts)
+
+
+@functools.cache
+def engine() -> str:
+    """A digest of the part of the harness that decides a trial's numbers."""
+    here = Path(__file__).parent
+    return of_files(here / name for name in ENGINE_FILES)
+
+
+@functools.cache
+def of(located: Located) -> dict[str, str]:
+    """What something named by a spec depends on: suite files by content, packages by version.
+
+    For a dataset, every data file of its folder counts as well.
+    """
+    if located.file is None:
+        return _package(located.module.partition(".")[0], located.module)
+    parts: dict[str, str] = {}
+    folder = located.folder.resolve()
+    waiting, seen = [located.file.resolve()], set[Path]()
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        parts[str(file.relative_to(folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
+        files, packages = imports_of(file, folder)
+        waiting += [f.resolve() for f in files]
+        for package in packages - {"harness", "__future__"} - sys.stdlib_module_names:
+            parts |= _package(package, package)
+    if located.module.startswith("datasets."):
+        for file in sorted(located.file.parent.rglob("*")):
+            if file.is_file() and file.suffix not in (".py", ".pyc", ".md"):
+                name = str(file.resolve().relative_to(folder))
+                parts[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return parts
+
+
+@functools.cache
+def version_of(package: str) -> str:
+    """The installed version of a top-level package, or an empty string."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    names = importlib.metadata.packages_distributions().get(package, [])
+    return importlib.metadata.version(names[0]) if names else ""
+
+
+def _package(package: str, module: str) -> dict[str, str]:
+    """A package by its version, or by its files where it is worked on in place."""
+    if package == "harness":
+        file = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        return {module: of_files([file])}
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    origin = Path(spec.origin) if spec and spec.origin and spec.has_location else None
+    if origin is None or any(root in origin.resolve().parents for root in _installed_roots()):
+        return {package: version_of(package)}
+    files = origin.parent.rglob("*.py") if origin.name == "__init__.py" else [origin]
+    content = {str(f.relative_to(origin.parent)): of_files([f]) for f in sorted(files)}
+    return {package: digest(content)}
+
+
+@functools.cache
+def _installed_roots() -> tuple[Path, ...]:
+    paths = sysconfig.get_paths()
+    own = (paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    roots = [*site.getsitepackages(), site.getusersitepackages(), *own]
+    return tuple({Path(root).resolve() for root in roots})

@@ -1,0 +1,242 @@
+"""Stored results as frames and arrays: what tables, figures and the page are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.store import RunRecord, Store, from_blob
+
+
+@dataclass(frozen=True)
+class ObjectiveInfo:
+    """An objective as a report shows it; see ``workload.Description``."""
+
+    name: str
+    formula: str
+    dimension: int
+    rows: int
+    steps: int
+    steps_per_epoch: int
+    record_steps: NDArray[np.int64]
+    optimum: float | None
+    minimizers: tuple[tuple[float, ...], ...]
+    window: tuple[tuple[float, float], tuple[float, float]] | None
+    landscape: NDArray[np.float64] | None
+    data_source: str
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether an epoch is more than a step."""
+        return self.steps_per_epoch > 1
+
+
+@dataclass(frozen=True)
+class CaseData:
+    """One case with the arrays of its trials.
+
+    Attributes:
+        position: Its place in the run, the key to the frames.
+        objective: Name of the objective.
+        optimizer: Name of the optimizer.
+        setting: What sets it apart from the optimizer's other cases here; may be empty.
+        device: Where it ran.
+        optimizer_class: As the spec names it.
+        hyperparameters: As the spec gives them.
+        defaults: As the constructor completed them.
+        dtype: ``float32`` or ``float64``.
+        seeds: The seeds whose curves are known, ascending.
+        losses: Their losses at the objective's recorded steps, ``(seeds, records)``; NaN where
+            a trial didn't get that far.
+        trajectories: By seed, ``(steps reached + 1, 2)``; empty unless two-dimensional.
+        step_sizes: By seed, as ``trajectories``; empty where the optimizer doesn't tell.
+    """
+
+    position: int
+    objective: str
+    optimizer: str
+    setting: str
+    device: str
+    optimizer_class: str
+    hyperparameters: dict[str, Any]
+    defaults: dict[str, Any]
+    dtype: str
+    seeds: NDArray[np.int64]
+    losses: NDArray[np.float64]
+    trajectories: dict[int, NDArray[np.float64]]
+    step_sizes: dict[int, NDArray[np.float64]]
+
+    @property
+    def label(self) -> str:
+        """Optimizer and setting."""
+        return f"{self.optimizer} ({self.setting})" if self.setting else self.optimizer
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a report is made of.
+
+    Attributes:
+        run: How the run was made.
+        objectives: By name, in the spec's order.
+        cases: In the spec's order.
+        trials: One row per trial: position, objective, optimizer, setting, label, device, seed,
+            status, step, reason, seconds, mode, final_loss (NaN unless ok).
+        timings: One row per timed block: position, round, steps, steps_per_epoch, seconds,
+            epoch_seconds.
+    """
+
+    run: RunRecord
+    objectives: dict[str, ObjectiveInfo]
+    cases: tuple[CaseData, ...]
+    trials: pd.DataFrame
+    timings: pd.DataFrame
+
+    def cases_on(self, objective: str) -> list[CaseData]:
+        """The cases of one objective, in order."""
+        return [case for case in self.cases if case.objective == objective]
+
+    @property
+    def optimizers(self) -> list[str]:
+        """Names, in the spec's order."""
+        return list(dict.fromkeys(case.optimizer for case in self.cases))
+
+
+def read(path: Path) -> Results:
+    """Read the latest run of a store.
+
+    Raises:
+        BadInput: If the file can't be read, isn't a store, or holds no run.
+    """
+    with Store(path, create=False) as store:
+        run = store.last_run()
+        db = store.db
+        seeds = set(run.settings["seeds"])
+        rows = db.execute(
+            "SELECT position, case_id, objective, optimizer, setting, device, objective_key, "
+            "optimizer_class, hyperparameters, defaults, dtype FROM run_cases "
+            "JOIN cases ON cases.id = case_id WHERE run_id = ? ORDER BY position",
+            (run.id,),
+        ).fetchall()
+        objectives: dict[str, ObjectiveInfo] = {}
+        cases: list[CaseData] = []
+        trials: list[tuple[Any, ...]] = []
+        timings: list[pd.DataFrame] = []
+        for row in rows:
+            position, case_id, objective, optimizer, setting, device, key, *described = row
+            if objective not in objectives:
+                objectives[objective] = _objective(store, objective, key)
+            info = objectives[objective]
+            case = _case(store, row, case_id, described, seeds, len(info.record_steps))
+            cases.append(case)
+            labels = (position, objective, optimizer, setting, case.label, device)
+            trials += (labels + trial for trial in _trials(store, case_id, seeds))
+            timings += _timings(store, case_id, position, run.settings["machine"])
+    frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
+    frame["final_loss"] = frame["final_loss"].astype(float)
+    timed = pd.concat(timings, ignore_index=True) if timings else pd.DataFrame(columns=_TIMING)
+    return Results(run, objectives, tuple(cases), frame, timed)
+
+
+_TRIAL_COLUMNS = [
+    *("position", "objective", "optimizer", "setting", "label", "device"),
+    *("seed", "status", "step", "reason", "seconds", "mode", "final_loss"),
+]
+_TIMING = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
+
+
+def _objective(store: Store, name: str, key: str) -> ObjectiveInfo:
+    row = store.db.execute("SELECT description FROM objectives WHERE key = ?", (key,)).fetchone()
+    known = json.loads(row[0])
+    landscape = np.asarray(known["landscape"], dtype=float)
+    side = round(len(landscape) ** 0.5)
+    window = known["window"]
+    return ObjectiveInfo(
+        name=name,
+        formula=known["formula"],
+        dimension=known["dimension"],
+        rows=known["rows"],
+        steps=known["steps"],
+        steps_per_epoch=known["steps_per_epoch"],
+        record_steps=np.asarray(known["record_steps"], dtype=np.int64),
+        optimum=known["optimum"],
+        minimizers=tuple(tuple(point) for point in known["minimizers"]),
+        window=((window[0][0], window[0][1]), (window[1][0], window[1][1])) if window else None,
+        landscape=landscape.reshape(side, side) if side else None,
+        data_source=known["data_source"],
+    )
+
+
+def _case(
+    store: Store,
+    row: tuple[Any, ...],
+    case_id: int,
+    described: list[Any],
+    seeds: set[int],
+    records: int,
+) -> CaseData:
+    optimizer_class, hyperparameters, defaults, dtype = described
+    curves = [
+        (seed, from_blob(blob))
+        for seed, blob in store.db.execute(
+            "SELECT seed, losses FROM curves WHERE case_id = ? ORDER BY seed", (case_id,)
+        )
+        if seed in seeds
+    ]
+    losses = np.full((len(curves), records), np.nan)
+    for i, (_, values) in enumerate(curves):
+        losses[i, : len(values)] = values
+    trajectories: dict[int, NDArray[np.float64]] = {}
+    step_sizes: dict[int, NDArray[np.float64]] = {}
+    for seed, points, sizes in store.db.execute(
+        "SELECT seed, points, step_sizes FROM trajectories WHERE case_id = ? ORDER BY seed",
+        (case_id,),
+    ):
+        if seed in seeds:
+            trajectories[seed] = from_blob(points).reshape(-1, 2)
+            if sizes is not None:
+                step_sizes[seed] = from_blob(sizes).reshape(-1, 2)
+    return CaseData(
+        position=row[0],
+        objective=row[2],
+        optimizer=row[3],
+        setting=row[4],
+        device=row[5],
+        optimizer_class=optimizer_class,
+        hyperparameters=json.loads(hyperparameters),
+        defaults=json.loads(defaults),
+        dtype=dtype,
+        seeds=np.asarray([seed for seed, _ in curves], dtype=np.int64),
+        losses=losses,
+        trajectories=trajectories,
+        step_sizes=step_sizes,
+    )
+
+
+def _trials(store: Store, case_id: int, seeds: set[int]) -> Iterator[tuple[Any, ...]]:
+    rows = store.db.execute(
+        "SELECT seed, status, step, reason, seconds, mode, final_loss FROM trials "
+        "WHERE case_id = ? ORDER BY seed",
+        (case_id,),
+    )
+    return (row for row in rows if row[0] in seeds)
+
+
+def _timings(store: Store, case_id: int, position: int, machine: str) -> Iterator[pd.DataFrame]:
+    rows = store.db.execute(
+        "SELECT steps, steps_per_epoch, seconds FROM timings WHERE case_id = ? AND machine = ?",
+        (case_id, machine),
+    )
+    for steps, steps_per_epoch, blob in rows:
+        seconds = from_blob(blob)
+        frame = pd.DataFrame({"round": np.arange(len(seconds)), "seconds": seconds})
+        frame = frame.assign(position=position, steps=steps, steps_per_epoch=steps_per_epoch)
+        frame["epoch_seconds"] = frame["seconds"] / steps * steps_per_epoch
+        yield frame[_TIMING]

@@ -1,0 +1,117 @@
+"""Lanes: the parameters of several trials side by side, their batches and their losses.
+
+Stacked, every parameter has the lanes as its first dimension and ``torch.func.vmap`` evaluates
+the objective. Alone, one trial has its parameters in their own shapes and the objective runs as
+written. The training loop is the same for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from harness.objective import Batch, Parameters
+from harness.workload import BATCH_STREAM, Workload, generator
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One trial: which of the settings, and which seed."""
+
+    setting: int
+    seed: int
+
+
+class Lanes:
+    """Parameters, batches and losses of some trials.
+
+    Args:
+        workload: What they run.
+        lanes: The trials, grouped by setting.
+        stacked: Whether they share tensors; alone, there is exactly one lane.
+    """
+
+    def __init__(self, workload: Workload, lanes: Sequence[Lane], *, stacked: bool) -> None:
+        if not stacked and len(lanes) != 1:
+            raise ValueError(f"a run of its own has one lane, got {len(lanes)}")
+        self.workload = workload
+        self.lanes = tuple(lanes)
+        self.stacked = stacked
+        self.groups: list[Parameters] = []
+        starts = {lane.seed: workload.start(lane.seed) for lane in lanes}
+        for setting in dict.fromkeys(lane.setting for lane in lanes):
+            mine = [starts[lane.seed] for lane in lanes if lane.setting == setting]
+            self.groups.append(
+                {
+                    name: (
+                        torch.stack([start[name] for start in mine])
+                        if stacked
+                        else mine[0][name].clone()
+                    ).requires_grad_()
+                    for name in mine[0]
+                }
+            )
+        loss = workload.objective.loss
+        shared = workload.batch_size is None
+        if stacked:
+            self._batch_loss = torch.func.vmap(loss, in_dims=(0, None if shared else 0))
+            self._full_loss = torch.func.vmap(loss, in_dims=(0, None))
+        else:
+            self._batch_loss = self._full_loss = loss
+
+    def __len__(self) -> int:
+        return len(self.lanes)
+
+    def leaves(self) -> list[torch.Tensor]:
+        """Every tensor that is optimised."""
+        return [value for group in self.groups for value in group.values()]
+
+    def params(self) -> Parameters:
+        """The parameters by name, lanes first where stacked; still attached to the leaves."""
+        return _joined(self.groups)
+
+    def losses(self, batch: Batch) -> torch.Tensor:
+        """The loss of each lane on its batch: shape ``(lanes,)``, or a scalar alone."""
+        return self._batch_loss(self.params(), batch)
+
+    @torch.no_grad()
+    def full_losses(self) -> torch.Tensor:
+        """The loss of each lane over all data, shape ``(lanes,)``."""
+        return self._full_loss(self.params(), self.workload.data).reshape(len(self))
+
+    @torch.no_grad()
+    def flat(self, groups: Sequence[Parameters] | None = None) -> torch.Tensor:
+        """All parameters of each lane, shape ``(lanes, dimension)``; a copy.
+
+        Args:
+            groups: Other tensors of the parameters' shapes to flatten in their place.
+        """
+        values = _joined(groups or self.groups).values()
+        return torch.cat([value.reshape(len(self), -1) for value in values], dim=1).clone()
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of each lane, without end; a lane's order is its seed's alone."""
+        workload = self.workload
+        if workload.data is None or workload.batch_size is None:
+            while True:
+                yield workload.data
+        size = workload.batch_size
+        sources = {seed: generator(seed, BATCH_STREAM) for seed in self._seeds()}
+        while True:
+            drawn = {seed: workload.order(source) for seed, source in sources.items()}
+            order = torch.stack([drawn[lane.seed] for lane in self.lanes])
+            for first in range(0, workload.rows, size):
+                rows = order[:, first : first + size]
+                rows = rows if self.stacked else rows[0]
+                yield tuple(tensor[rows] for tensor in workload.data)
+
+    def _seeds(self) -> dict[int, None]:
+        return dict.fromkeys(lane.seed for lane in self.lanes)
+
+
+def _joined(groups: Sequence[Parameters]) -> Parameters:
+    if len(groups) == 1:
+        return groups[0]
+    return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}

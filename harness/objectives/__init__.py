@@ -1,0 +1,1 @@
+"""Objectives that ship with the harness, one file each."""

@@ -1,0 +1,53 @@
+"""Least squares on a dataset."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from harness.dataset import Dataset
+from harness.objective import Batch, Objective, Parameters
+
+
+class LinearRegression(Objective):
+    """``f(w, b) = mean((x w + b - y)^2) / 2`` over the rows of a dataset.
+
+    Weights start at N(0, init_scale^2), the bias at 0. The optimum is the least-squares floor,
+    solved in float64. Source: Dive into Deep Learning, section 7.3 (``train_ch7``).
+
+    Args:
+        dataset: Features of shape ``(rows, columns)`` and labels of shape ``(rows,)``.
+        init_scale: Standard deviation of the first weights.
+
+    Raises:
+        ValueError: If ``init_scale`` is negative or not finite.
+    """
+
+    formula = "f(w, b) = mean((x·w + b − y)²) / 2"
+
+    def __init__(self, dataset: Dataset, init_scale: float = 0.01) -> None:
+        if not (init_scale >= 0 and math.isfinite(init_scale)):
+            raise ValueError(f"init_scale must be finite and at least 0, got {init_scale!r}")
+        self.init_scale = init_scale
+        labels = dataset.labels.astype(np.float64)
+        self.data = (torch.from_numpy(dataset.features), torch.from_numpy(labels))
+        columns = np.column_stack([dataset.features, np.ones(len(labels))])
+        solution, *_ = np.linalg.lstsq(columns, labels)
+        self.optimum = float(np.mean((columns @ solution - labels) ** 2) / 2)
+        self.minimizers = (tuple(float(value) for value in solution),)
+
+    def init(self, generator: torch.Generator) -> Parameters:
+        """``weight`` of shape ``(columns,)`` and ``bias`` of shape ``()``."""
+        assert self.data is not None
+        columns = self.data[0].shape[1]
+        return {
+            "weight": torch.randn(columns, generator=generator) * self.init_scale,
+            "bias": torch.zeros(()),
+        }
+
+    def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        """Half the mean squared error."""
+        features, labels = batch
+        return (features @ params["weight"] + params["bias"] - labels).square().mean() / 2

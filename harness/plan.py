@@ -1,0 +1,377 @@
+"""The plan: every case and every trial of a spec, each with a stable id. Loads no torch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness import fingerprint
+from harness.problems import BadInput, Problem, nearest
+from harness.spec import LoadedSpec, Match, ObjectiveSpec, Scalar, Spec, matches
+from harness.suite import Located, NotFound, Section, locate
+from harness.yaml_source import KeyPath
+
+TRIAL_LIMIT = 2_000_000
+"""Trials a plan may have."""
+
+Hyperparameters = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PlannedObjective:
+    """An objective as a spec asks for it.
+
+    Attributes:
+        name: As the spec calls it.
+        located: Where its class is.
+        arguments: For its constructor.
+        dataset: Where its data's loader is, or None.
+        batch_size: Rows per step; None for all rows, or where there is no data.
+        steps: Updates per trial, or None where ``epochs`` says it.
+        epochs: Passes over the data per trial, or None.
+        dtype: ``float32`` or ``float64``.
+        record_every: Steps between recorded losses, or None for the default.
+        divergence_factor: See the spec.
+        key: Digest of all the above (but the name) and of the sources behind it.
+    """
+
+    name: str
+    located: Located
+    arguments: dict[str, Any]
+    dataset: Located | None
+    batch_size: int | None
+    steps: int | None
+    epochs: int | None
+    dtype: str
+    record_every: int | None
+    divergence_factor: float
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One optimizer with one setting, on one objective, on one device.
+
+    Attributes:
+        optimizer: As the spec calls it.
+        located: Where its class is.
+        hyperparameters: All that the spec gives for this case.
+        varied: The names among them that differ between this optimizer's settings here.
+        objective: What it minimises.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...
+        key: Digest of all that decides its trials' results but the seed.
+    """
+
+    optimizer: str
+    located: Located
+    hyperparameters: Hyperparameters
+    varied: tuple[str, ...]
+    objective: PlannedObjective
+    device: str
+    key: str = field(default="", compare=False)
+
+    @property
+    def setting(self) -> str:
+        """What sets this case apart from the optimizer's others here: ``lr=0.4``, or nothing."""
+        return ", ".join(f"{k}={shown(self.hyperparameters.get(k))}" for k in self.varied)
+
+    @property
+    def label(self) -> str:
+        """Optimizer and setting, as tables and legends show it."""
+        return f"{self.optimizer} ({self.setting})" if self.varied else self.optimizer
+
+    @property
+    def id(self) -> str:
+        """Objective, optimizer, setting and device: unique in a plan, readable, stable."""
+        setting = f"[{self.setting}]" if self.varied else ""
+        return f"{self.objective.name}/{self.optimizer}{setting}/{self.device}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        suite: The suite's name.
+        spec: The spec behind it.
+        cases: In the spec's order: by objective, then optimizer, setting, device.
+        seeds: Every case is run with each of them.
+    """
+
+    suite: str
+    spec: Spec
+    cases: tuple[Case, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def trials(self) -> int:
+        """How many trials there are."""
+        return len(self.cases) * len(self.seeds)
+
+    @property
+    def objectives(self) -> tuple[PlannedObjective, ...]:
+        """The objectives that some case minimises, in order."""
+        return tuple({case.objective.name: case.objective for case in self.cases}.values())
+
+    def families(self) -> list[tuple[Case, ...]]:
+        """Cases that differ by hyperparameters alone, and so may share a vectorised run."""
+        families: dict[tuple[str, str, str], list[Case]] = {}
+        for case in self.cases:
+            family = (case.objective.name, case.optimizer, case.device)
+            families.setdefault(family, []).append(case)
+        return [tuple(cases) for cases in families.values()]
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says on top of the spec.
+
+    Attributes:
+        seeds: How many seeds, or None.
+        devices: Devices in place of the spec's, or empty.
+        only: ``key=pattern`` filters: of one key any, of several keys all must match.
+    """
+
+    seeds: int | None = None
+    devices: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+
+def make_plan(loaded: LoadedSpec, overrides: Overrides | None = None) -> Plan:
+    """Turn a spec into a plan.
+
+    Args:
+        loaded: A spec, possibly with mistakes.
+        overrides: What the command line says on top.
+
+    Returns:
+        The plan.
+
+    Raises:
+        BadInput: If the spec has mistakes, names something that isn't there, asks for too much,
+            or leaves nothing to run. All mistakes are reported together.
+    """
+    plan, problems = draft(loaded, overrides or Overrides())
+    if problems or plan is None:
+        raise BadInput(problems)
+    return plan
+
+
+def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[Problem, ...]]:
+    """Plan as far as the spec is valid, and say what is wrong with the rest."""
+    if loaded.spec is None:
+        return None, loaded.problems
+    spec = loaded.spec
+    builder = _Builder(loaded, overrides)
+    cases = builder.cases()
+    problems = (*loaded.problems, *builder.problems)
+    seeds = tuple(range(overrides.seeds)) if overrides.seeds else spec.seeds
+    if not problems and not cases:
+        what = "--only, include and exclude leave" if overrides.only else "include and exclude leave"
+        problems = (loaded.source.problem((), f"{what} nothing to run"),)
+    if not problems and len(cases) * len(seeds) > TRIAL_LIMIT:
+        problems = (builder.too_many(len(cases), len(seeds)),)
+    return Plan(spec.suite, spec, cases, seeds), problems
+
+
+def shown(value: Any) -> str:
+    """A hyperparameter as labels show it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(shown(item) for item in value) + "]"
+    return str(value)
+
+
+class _Builder:
+    """Collects the mistakes that show while a plan is made."""
+
+    def __init__(self, loaded: LoadedSpec, overrides: Overrides) -> None:
+        assert loaded.spec is not None
+        self.spec = loaded.spec
+        self.source = loaded.source
+        self.folder: Path = loaded.folder
+        self.overrides = overrides
+        self.problems: list[Problem] = []
+
+    def too_many(self, cases: int, seeds: int) -> Problem:
+        trials = f"{cases:,} cases with {seeds:,} seeds are {cases * seeds:,} trials"
+        return self.source.problem((), f"{trials}, the limit is {TRIAL_LIMIT:,}")
+
+    def cases(self) -> tuple[Case, ...]:
+        objectives = {n: o for n, s in self.spec.objectives.items() if (o := self._objective(n, s))}
+        optimizers = {
+            name: located
+            for name, optimizer in self.spec.optimizers.items()
+            if (located := self._locate(optimizer.class_, "optimizers", (name, "class")))
+        }
+        only = self._only()
+        devices = self.overrides.devices or self.spec.devices
+        found: list[Case] = []
+        for objective, (name, located) in itertools.product(
+            objectives.values(), optimizers.items()
+        ):
+            settings = self._settings(name, objective.name, len(devices))
+            if settings is None:
+                continue
+            for device in devices:
+                kept = [
+                    setting
+                    for setting in settings
+                    if self._kept(name, objective.name, device, setting, only)
+                ]
+                varied = _varied(kept)
+                for setting in kept:
+                    case = Case(name, located, setting, varied, objective, device)
+                    found.append(replace(case, key=_case_key(case)))
+        return tuple(found)
+
+    def _objective(self, name: str, spec: ObjectiveSpec) -> PlannedObjective | None:
+        reference = spec.class_ or name
+        path = (name, "class") if spec.class_ else (name,)
+        located = self._locate(reference, "objectives", path)
+        dataset = None
+        if spec.dataset is not None:
+            dataset = self._locate(spec.dataset, "datasets", (name, "dataset"))
+        if located is None or (spec.dataset is not None and dataset is None):
+            return None
+        planned = PlannedObjective(
+            name=name,
+            located=located,
+            arguments=spec.arguments,
+            dataset=dataset,
+            batch_size=spec.batch_size,
+            steps=spec.steps,
+            epochs=spec.epochs,
+            dtype=spec.dtype,
+            record_every=spec.record_every,
+            divergence_factor=spec.divergence_factor,
+        )
+        return replace(planned, key=_objective_key(planned))
+
+    def _locate(self, reference: str, section: Section, path: KeyPath) -> Located | None:
+        root = "optimizers" if section == "optimizers" else "objectives"
+        try:
+            return locate(reference, self.folder, section)
+        except NotFound as error:
+            at_key = len(path) == 1
+            self.problems.append(
+                self.source.problem((root, *path), str(error), at_key=at_key)
+            )
+            return None
+
+    def _settings(self, name: str, objective: str, devices: int) -> list[Hyperparameters] | None:
+        """The grid of an optimizer's hyperparameters on an objective."""
+        optimizer = self.spec.optimizers[name]
+        values = {**optimizer.hyperparameters, **optimizer.per_objective.get(objective, {})}
+        choices = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
+        count = math.prod(len(choice) for choice in choices.values())
+        if count * devices > TRIAL_LIMIT:
+            self.problems.append(
+                self.source.problem(
+                    ("optimizers", name),
+                    f"its grid on {objective!r} has {count:,} settings, "
+                    f"a plan has at most {TRIAL_LIMIT:,} trials",
+                    at_key=True,
+                )
+            )
+            return None
+        return [dict(zip(choices, combo, strict=True)) for combo in itertools.product(*choices.values())]
+
+    def _kept(
+        self,
+        optimizer: str,
+        objective: str,
+        device: str,
+        setting: Hyperparameters,
+        only: dict[str, list[str]],
+    ) -> bool:
+        names = {"optimizer": optimizer, "objective": objective, "device": device}
+        if not all(any(matches(names[k], p) for p in ps) for k, ps in only.items()):
+            return False
+        include, exclude = self.spec.include, self.spec.exclude
+        if include and not any(_applies(match, names, setting) for match in include):
+            return False
+        return not any(_applies(match, names, setting) for match in exclude)
+
+    def _only(self) -> dict[str, list[str]]:
+        known: dict[str, Sequence[str]] = {
+            "optimizer": list(self.spec.optimizers),
+            "objective": list(self.spec.objectives),
+            "device": self.overrides.devices or self.spec.devices,
+        }
+        only: dict[str, list[str]] = {}
+        for text in self.overrides.only:
+            key, equals, pattern = text.partition("=")
+            if not equals or key not in known:
+                expected = "expected optimizer=, objective= or device= with a name or pattern"
+                hint = nearest(key, known) if equals else ""
+                self.problems.append(Problem(f"--only {text}", 0, 0, "", expected + hint))
+            elif not any(matches(name, pattern) for name in known[key]):
+                hint = nearest(pattern, known[key])
+                self.problems.append(
+                    Problem(f"--only {text}", 0, 0, "", f"{pattern!r} matches no {key}{hint}")
+                )
+            else:
+                only.setdefault(key, []).append(pattern)
+        return only
+
+
+def _applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bool:
+    for key, name in names.items():
+        patterns = getattr(match, key)
+        if patterns and not any(matches(name, pattern) for pattern in patterns):
+            return False
+    wanted: dict[str, Scalar] = match.hyperparameters
+    return all(k in setting and setting[k] == v for k, v in wanted.items())
+
+
+def _varied(settings: Iterable[Hyperparameters]) -> tuple[str, ...]:
+    settings = list(settings)
+    names = dict.fromkeys(itertools.chain.from_iterable(settings))
+    return tuple(
+        name for name in names if any(s.get(name) != settings[0].get(name) for s in settings)
+    )
+
+
+def _objective_key(planned: PlannedObjective) -> str:
+    return fingerprint.digest(
+        {
+            "engine": fingerprint.engine(),
+            "torch": fingerprint.version_of("torch"),
+            "attribute": planned.located.attribute,
+            "sources": fingerprint.of(planned.located),
+            "arguments": planned.arguments,
+            "dataset": planned.dataset.attribute if planned.dataset else None,
+            "data": fingerprint.of(planned.dataset) if planned.dataset else None,
+            "batch_size": planned.batch_size,
+            "steps": planned.steps,
+            "epochs": planned.epochs,
+            "dtype": planned.dtype,
+            "record_every": planned.record_every,
+            "divergence_factor": planned.divergence_factor,
+        }
+    )
+
+
+def _case_key(case: Case) -> str:
+    return fingerprint.digest(
+        {
+            "objective": case.objective.key,
+            "attribute": case.located.attribute,
+            "sources": fingerprint.of(case.located),
+            "hyperparameters": case.hyperparameters,
+            "device": case.device,
+        }
+    )
+
+
+def trial_ids(plan: Plan) -> Iterator[tuple[Case, int]]:
+    """Every trial: its case and its seed."""
+    return ((case, seed) for case in plan.cases for seed in plan.seeds)

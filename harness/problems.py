@@ -1,0 +1,69 @@
+"""Mistakes a user can make, each with its place. Nothing here knows what a spec means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake.
+
+    Attributes:
+        file: The file as the user named it.
+        line: 1-based line, 0 where the file as a whole is meant.
+        column: 1-based column, 0 where the line as a whole is meant.
+        key: Dotted path of the key, such as ``optimizers.sgd.class``; may be empty.
+        message: What is wrong and what was expected.
+    """
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
+        text = f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class BadInput(Exception):  # noqa: N818 - it names what the user gave, not a fault of ours
+    """What the user gave can't be used; carries every mistake that was found."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def of_file(cls, file: str, message: str) -> BadInput:
+        """One mistake about a file as a whole."""
+        return cls([Problem(file, 0, 0, "", message)])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that helps with an unknown name.
+
+    Args:
+        name: What was written.
+        known: What would have been right.
+
+    Returns:
+        ``"; did you mean 'x'?"`` where something is near, else a short list of what is known,
+        else an empty string.
+    """
+    names = sorted(set(known))
+    folded = {candidate.lower(): candidate for candidate in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {folded[close[0]]!r}?"
+    return f" (known: {join(names)})" if names else ""
+
+
+def join(names: Sequence[str], limit: int = 12) -> str:
+    """List names in a sentence, cut after ``limit``."""
+    shown = ", ".join(names[:limit])
+    return f"{shown}, and {len(names) - limit} more" if len(names) > limit else shown

@@ -1,0 +1,128 @@
+"""How a run is going: a bar with time left on a terminal, plain lines in a log, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+LINE_SECONDS = 10.0
+"""Seconds between two lines of a stage in a log."""
+
+
+class Quiet:
+    """Says nothing."""
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Say nothing."""
+
+    def advance(self, count: int) -> None:
+        """Say nothing."""
+
+    def end(self) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
+class Lines(Quiet):
+    """Plain lines on standard error, for logs."""
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Begin a stage."""
+        self._what, self._total, self._unit = what, total, unit
+        self._done, self._began = 0, time.monotonic()
+        self._said = self._began
+        self.note(f"{what}: {total:,} {unit}")
+
+    def advance(self, count: int) -> None:
+        """Say how far it is, now and then."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._said >= LINE_SECONDS and self._done < self._total:
+            self._said = now
+            left = (now - self._began) / self._done * (self._total - self._done)
+            self.note(
+                f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, "
+                f"about {_duration(left)} left"
+            )
+
+    def end(self) -> None:
+        """Say how long the stage took."""
+        took = _duration(time.monotonic() - self._began)
+        self.note(f"{self._what}: done, {self._done:,} {self._unit} in {took}")
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class Bars(Quiet):
+    """A progress bar on standard error, redrawn only when something happens.
+
+    Nothing ticks in between: the timing pass must have the machine for itself.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar: Bar = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            auto_refresh=False,
+        )
+        self._task: TaskID | None = None
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Show a new bar."""
+        self._bar.start()
+        self._task = self._bar.add_task(what, total=total, unit=unit)
+        self._bar.refresh()
+
+    def advance(self, count: int) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._bar.advance(self._task, count)
+            self._bar.refresh()
+
+    def end(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.refresh()
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False)
+
+
+def choose(*, quiet: bool) -> Quiet:
+    """Bars on a terminal, lines elsewhere, nothing where quiet is asked for."""
+    if quiet:
+        return Quiet()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min {seconds} s"

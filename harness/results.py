@@ -1,0 +1,110 @@
+"""What goes from the engine to the store: plain data and arrays, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.plan import Case
+
+Status = Literal["ok", "diverged", "timeout", "error", "unavailable"]
+STATUSES: tuple[Status, ...] = ("ok", "diverged", "timeout", "error", "unavailable")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some trials to run together: every case with every seed.
+
+    Attributes:
+        cases: Cases that differ by hyperparameters alone.
+        seeds: Seeds, in order.
+    """
+
+    cases: tuple[Case, ...]
+    seeds: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.cases) * len(self.seeds)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What became of one trial.
+
+    Attributes:
+        case_key: Its case.
+        seed: Its seed.
+        status: ``ok`` or what went wrong.
+        step: Updates taken, or the step at which it went wrong.
+        reason: Why it isn't ``ok``; empty if it is.
+        seconds: Wall time, an equal share where trials ran side by side.
+        mode: ``vmap`` where it shared a run, ``alone`` where it had its own.
+        losses: Loss over all data at the recorded steps, as far as it got, float64.
+        trajectory: Parameters after every step, shape ``(steps + 1, 2)``; None unless there are
+            two parameters.
+        step_sizes: Effective step size per parameter after every step, as ``trajectory``.
+    """
+
+    case_key: str
+    seed: int
+    status: Status
+    step: int
+    reason: str
+    seconds: float
+    mode: str
+    losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    trajectory: NDArray[np.float64] | None = None
+    step_sizes: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The timing pass's findings for one case.
+
+    Attributes:
+        case_key: The case.
+        steps: Optimizer steps in each timed block.
+        steps_per_epoch: Optimizer steps in an epoch.
+        seconds: Wall seconds of each block, in the order of the rounds.
+    """
+
+    case_key: str
+    steps: int
+    steps_per_epoch: int
+    seconds: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A mistake that only shows once the suite's code is loaded.
+
+    Attributes:
+        path: Key path in the spec.
+        message: What is wrong.
+        at_key: Whether the key is meant, not its value.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    at_key: bool = False
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a look at the suite's code gave.
+
+    Attributes:
+        findings: Mistakes.
+        descriptions: By objective name, a ``workload.Description`` as a dict.
+        defaults: By case key, every hyperparameter as the constructor completed it.
+        modes: By case key, how its trials share runs, and why.
+        missing: By device that isn't there, why.
+    """
+
+    findings: tuple[Finding, ...]
+    descriptions: dict[str, dict[str, Any]]
+    defaults: dict[str, dict[str, Any]]
+    missing: dict[str, str]

@@ -1,0 +1,402 @@
+"""The store: one SQLite file with everything a run found and how it was made.
+
+The only module that knows the schema. Arrays are blobs of little-endian float64.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.plan import Case, Plan
+from harness.problems import BadInput
+from harness.results import Timing, TrialResult
+
+FILE_NAME = "results.sqlite"
+APPLICATION_ID = 0x68726E73
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    started TEXT NOT NULL,          -- UTC, ISO 8601
+    finished TEXT,                  -- NULL while it runs, or where it was cut short
+    command TEXT NOT NULL,
+    suite TEXT NOT NULL,
+    spec_file TEXT NOT NULL,
+    spec_text TEXT NOT NULL,
+    settings TEXT NOT NULL,         -- JSON: title, description, seeds, timing, devices that miss
+    environment TEXT NOT NULL       -- JSON: versions, processor, threads, git state
+);
+CREATE TABLE objectives (
+    key TEXT PRIMARY KEY,           -- digest of all that decides it
+    description TEXT NOT NULL       -- JSON: formula, rows, steps, recorded steps, optimum, ...
+);
+CREATE TABLE cases (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,       -- digest of all that decides its trials but the seed
+    objective_key TEXT NOT NULL,
+    optimizer_class TEXT NOT NULL,
+    hyperparameters TEXT NOT NULL,  -- JSON, as the spec gives them
+    defaults TEXT NOT NULL,         -- JSON, as the constructor completed them
+    dtype TEXT NOT NULL
+);
+CREATE TABLE run_cases (            -- what a run compares, in order
+    run_id INTEGER NOT NULL REFERENCES runs(id),
+    position INTEGER NOT NULL,
+    case_id INTEGER NOT NULL REFERENCES cases(id),
+    objective TEXT NOT NULL,
+    optimizer TEXT NOT NULL,
+    setting TEXT NOT NULL,
+    device TEXT NOT NULL,
+    PRIMARY KEY (run_id, position)
+) WITHOUT ROWID;
+CREATE TABLE trials (
+    case_id INTEGER NOT NULL REFERENCES cases(id),
+    seed INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('ok','diverged','timeout','error','unavailable')),
+    step INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    final_loss REAL,                -- NULL unless the status is ok
+    seconds REAL NOT NULL,
+    mode TEXT NOT NULL,             -- vmap: shared a run; alone: had its own
+    machine TEXT NOT NULL,          -- digest of the machine it ran on
+    PRIMARY KEY (case_id, seed)
+) WITHOUT ROWID;
+CREATE TABLE curves (
+    case_id INTEGER NOT NULL,
+    seed INTEGER NOT NULL,
+    losses BLOB NOT NULL,           -- at the objective's recorded steps, as far as it got
+    PRIMARY KEY (case_id, seed)
+) WITHOUT ROWID;
+CREATE TABLE trajectories (
+    case_id INTEGER NOT NULL,
+    seed INTEGER NOT NULL,
+    points BLOB NOT NULL,           -- x1, x2 after every step, row by row
+    step_sizes BLOB,                -- effective step size of each, where the optimizer tells
+    PRIMARY KEY (case_id, seed)
+) WITHOUT ROWID;
+CREATE TABLE timings (
+    case_id INTEGER NOT NULL REFERENCES cases(id),
+    machine TEXT NOT NULL,
+    settings TEXT NOT NULL,         -- digest of how it was timed, and against which cases
+    taken TEXT NOT NULL,
+    steps INTEGER NOT NULL,         -- optimizer steps per block
+    steps_per_epoch INTEGER NOT NULL,
+    seconds BLOB NOT NULL,          -- wall seconds per block, by round
+    PRIMARY KEY (case_id, machine)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How a run was made.
+
+    Attributes:
+        id: Number in the store.
+        started: UTC, ISO 8601.
+        finished: The same; None where the run was cut short.
+        command: The command line.
+        suite: The suite's name.
+        spec_file: The spec as the user named it.
+        spec_text: Its whole text.
+        settings: Title, description, seeds, and by device that was missing, why.
+        environment: Versions, processor, threads, git state.
+    """
+
+    id: int
+    started: str
+    finished: str | None
+    command: str
+    suite: str
+    spec_file: str
+    spec_text: str
+    settings: dict[str, Any]
+    environment: dict[str, str]
+
+
+class Store:
+    """An open store. Only the coordinator writes to it.
+
+    Args:
+        path: The SQLite file.
+        create: Whether to make one where there is none.
+
+    Raises:
+        BadInput: If it can't be opened, isn't a store, or has another schema.
+    """
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.path = path
+        if not create and not path.is_file():
+            raise BadInput.of_file(
+                str(path), "no results here yet; 'python -m harness run SPEC' makes them"
+            )
+        try:
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self.db = sqlite3.connect(path, isolation_level=None)
+            self._identify()
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise BadInput.of_file(str(path), _why(error)) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing.
+
+        Raises:
+            BadInput: If the file can't be written (disk full, say).
+        """
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.db.execute("ROLLBACK")
+                raise
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self.db.execute("ROLLBACK")
+            raise BadInput.of_file(str(self.path), _why(error)) from None
+
+    def finished_seeds(self, keys: Iterable[str], machine: str) -> dict[str, set[int]]:
+        """By case key, the seeds that need not run again.
+
+        A trial that was ok or diverged is done for good; one whose device was missing is done
+        as far as this machine goes; one that failed is due again.
+        """
+        done: dict[str, set[int]] = {key: set() for key in keys}
+        rows = self.db.execute(
+            "SELECT key, seed FROM trials JOIN cases ON cases.id = case_id "
+            "WHERE status IN ('ok', 'diverged') OR (status = 'unavailable' AND machine = ?)",
+            (machine,),
+        )
+        for key, seed in rows:
+            if key in done:
+                done[key].add(seed)
+        return done
+
+    def timed(self, machine: str, settings: str) -> set[str]:
+        """Keys of the cases timed on a machine under the given settings."""
+        rows = self.db.execute(
+            "SELECT key FROM timings JOIN cases ON cases.id = case_id "
+            "WHERE machine = ? AND settings = ?",
+            (machine, settings),
+        )
+        return {key for (key,) in rows}
+
+    def missing_devices(self) -> dict[str, str]:
+        """By device that was missing in the latest run, why."""
+        row = self.db.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+        missing: dict[str, str] = json.loads(row[0])["missing"] if row else {}
+        return missing
+
+    def knows_objectives(self, keys: Iterable[str]) -> bool:
+        """Whether every objective is described."""
+        known = {key for (key,) in self.db.execute("SELECT key FROM objectives")}
+        return set(keys) <= known
+
+    def begin_run(
+        self,
+        plan: Plan,
+        *,
+        command: str,
+        spec_file: str,
+        spec_text: str,
+        settings: Mapping[str, Any],
+        environment: Mapping[str, str],
+        descriptions: Mapping[str, Mapping[str, Any]],
+        defaults: Mapping[str, Mapping[str, Any]],
+    ) -> int:
+        """Note what a run will do, and how it is made; returns its number.
+
+        Args:
+            plan: What it will do.
+            command: The command line.
+            spec_file: The spec as the user named it.
+            spec_text: Its whole text.
+            settings: See :class:`RunRecord`.
+            environment: See :class:`RunRecord`.
+            descriptions: By objective name; may lack those that are known already.
+            defaults: By case key; likewise.
+        """
+        with self.transaction():
+            cursor = self.db.execute(
+                "INSERT INTO runs (started, command, suite, spec_file, spec_text, settings, "
+                "environment) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    _now(),
+                    command,
+                    plan.suite,
+                    spec_file,
+                    spec_text,
+                    json.dumps(settings),
+                    json.dumps(environment),
+                ),
+            )
+            run_id = int(cursor.lastrowid or 0)
+            for planned in plan.objectives:
+                if planned.name in descriptions:
+                    self.db.execute(
+                        "INSERT OR REPLACE INTO objectives VALUES (?, ?)",
+                        (planned.key, json.dumps(descriptions[planned.name])),
+                    )
+            for position, case in enumerate(plan.cases):
+                self._put_case(case, defaults.get(case.key))
+                self.db.execute(
+                    "INSERT INTO run_cases SELECT ?, ?, id, ?, ?, ?, ? FROM cases WHERE key = ?",
+                    (
+                        run_id,
+                        position,
+                        case.objective.name,
+                        case.optimizer,
+                        case.setting,
+                        case.device,
+                        case.key,
+                    ),
+                )
+        return run_id
+
+    def finish_run(self, run_id: int) -> None:
+        """Note that a run came to its end."""
+        with self.transaction():
+            self.db.execute("UPDATE runs SET finished = ? WHERE id = ?", (_now(), run_id))
+
+    def save_trials(self, results: Sequence[TrialResult], machine: str) -> None:
+        """Keep some trials, all or none."""
+        ids = dict(self.db.execute("SELECT key, id FROM cases"))
+        with self.transaction():
+            for r in results:
+                case_id = ids[r.case_key]
+                final = float(r.losses[-1]) if r.status == "ok" else None
+                self.db.execute(
+                    "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (case_id, r.seed, r.status, r.step, r.reason, final, r.seconds, r.mode, machine),
+                )
+                self.db.execute(
+                    "INSERT OR REPLACE INTO curves VALUES (?, ?, ?)",
+                    (case_id, r.seed, to_blob(r.losses)),
+                )
+                if r.trajectory is not None:
+                    sizes = None if r.step_sizes is None else to_blob(r.step_sizes)
+                    self.db.execute(
+                        "INSERT OR REPLACE INTO trajectories VALUES (?, ?, ?, ?)",
+                        (case_id, r.seed, to_blob(r.trajectory), sizes),
+                    )
+
+    def save_timings(self, timings: Iterable[Timing], machine: str, settings: str) -> None:
+        """Keep the timing pass's findings, all or none."""
+        with self.transaction():
+            for t in timings:
+                self.db.execute(
+                    "INSERT OR REPLACE INTO timings SELECT id, ?, ?, ?, ?, ?, ? FROM cases "
+                    "WHERE key = ?",
+                    (
+                        machine,
+                        settings,
+                        _now(),
+                        t.steps,
+                        t.steps_per_epoch,
+                        to_blob(t.seconds),
+                        t.case_key,
+                    ),
+                )
+
+    def last_run(self) -> RunRecord:
+        """The latest run.
+
+        Raises:
+            BadInput: If there is none.
+        """
+        row = self.db.execute(
+            "SELECT id, started, finished, command, suite, spec_file, spec_text, settings, "
+            "environment FROM runs ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        if row is None:
+            raise BadInput.of_file(str(self.path), "holds no run")
+        *plain, settings, environment = row
+        return RunRecord(*plain, json.loads(settings), json.loads(environment))
+
+    def _put_case(self, case: Case, defaults: Mapping[str, Any] | None) -> None:
+        known = json.dumps(defaults) if defaults is not None else json.dumps(case.hyperparameters)
+        self.db.execute(
+            "INSERT OR IGNORE INTO cases (key, objective_key, optimizer_class, hyperparameters, "
+            "defaults, dtype) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                case.key,
+                case.objective.key,
+                case.located.reference,
+                json.dumps(case.hyperparameters),
+                known,
+                case.objective.dtype,
+            ),
+        )
+
+    def _identify(self) -> None:
+        """Make the schema in an empty file; refuse what isn't ours."""
+        application = self.db.execute("PRAGMA application_id").fetchone()[0]
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        tables = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not tables and not application:
+            with self.transaction():
+                self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                for statement in _SCHEMA.split(";\n"):
+                    self.db.execute(statement)
+            return
+        if application != APPLICATION_ID:
+            self.db.close()
+            raise BadInput.of_file(
+                str(self.path), "is an SQLite file of something else; give another --output"
+            )
+        if version != SCHEMA_VERSION:
+            self.db.close()
+            raise BadInput.of_file(
+                str(self.path),
+                f"has schema version {version}, this harness reads version {SCHEMA_VERSION}; "
+                "move it away or give another --output",
+            )
+
+
+def to_blob(values: NDArray[np.float64]) -> bytes:
+    """An array as the store keeps it."""
+    return np.ascontiguousarray(values, dtype="<f8").tobytes()
+
+
+def from_blob(blob: bytes) -> NDArray[np.float64]:
+    """An array as it was kept, flat."""
+    return np.frombuffer(blob, dtype="<f8").astype(np.float64)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    if "not a database" in text or "malformed" in text:
+        return f"is not a usable results file ({text}); move it away or give another --output"
+    if isinstance(error, OSError):
+        return f"can't be written: {error.strerror}"
+    return f"can't be used: {text}"

@@ -1,0 +1,262 @@
+"""A suite is a folder: a spec and, beside it, ``optimizers/``, ``objectives/``, ``datasets/``.
+
+Finds what a spec names (by reading source, importing nothing) and loads it (by path, under a
+private package name, so that a suite's folders never shadow anybody's ``datasets`` package).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.problems import join, nearest
+
+Section = Literal["optimizers", "objectives", "datasets"]
+
+SHIPPED_OBJECTIVES = {
+    "quadratic_2d": "harness.objectives.quadratic_2d:Quadratic2D",
+    "linear_regression": "harness.objectives.linear_regression:LinearRegression",
+}
+"""Objectives that come with the harness."""
+
+
+class NotFound(LookupError):
+    """A spec names something that isn't there; the message says what is near."""
+
+
+class SuiteError(Exception):
+    """A suite's own code failed while it was loaded; the message gives its place and last line."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """Something a spec names, found but not loaded.
+
+    Attributes:
+        reference: As the spec names it.
+        folder: The suite's folder.
+        module: Importable module, or for a suite file its dotted path below the folder.
+        attribute: Dotted name in the module.
+        file: The suite file; None for what is imported from elsewhere.
+    """
+
+    reference: str
+    folder: Path
+    module: str
+    attribute: str
+    file: Path | None = None
+
+    def load(self) -> Any:
+        """Import and return the thing.
+
+        Raises:
+            SuiteError: If the import fails or the module has no such attribute.
+        """
+        name = self.module
+        if self.file is not None:
+            name = f"{_private_package(self.folder)}.{self.module}"
+        try:
+            value: Any = importlib.import_module(name)
+        except Exception as error:
+            raise SuiteError(
+                f"can't be imported: {last_line(error)}{place_of(error, self.folder)}"
+            ) from error
+        for part in self.attribute.split("."):
+            try:
+                value = getattr(value, part)
+            except AttributeError:
+                raise SuiteError(
+                    f"{self.module!r} has no {part!r}{nearest(part, _public(value))}"
+                ) from None
+        return value
+
+
+def locate(reference: str, folder: Path, section: Section) -> Located:
+    """Find what a spec names, without importing it.
+
+    Args:
+        reference: ``Name`` of the suite's section (or of a shipped objective),
+            ``path/file.py:Name`` below the suite's folder, or ``package.module:Name``.
+        folder: The suite's folder.
+        section: Which kind of thing is meant.
+
+    Raises:
+        NotFound: If there is no such thing.
+    """
+    left, colon, attribute = reference.partition(":")
+    if not colon:
+        return _locate_name(reference, folder, section)
+    if left.endswith(".py"):
+        return _locate_file(reference, folder, left, attribute)
+    return _locate_module(reference, folder, left, attribute)
+
+
+def names_in(folder: Path, section: Section) -> dict[str, tuple[Path, str]]:
+    """What a suite's section defines: name -> (file, first line of its docstring)."""
+    found: dict[str, tuple[Path, str]] = {}
+    for file in _files(folder / section):
+        for name, doc in definitions(file).items():
+            found.setdefault(name, (file, doc))
+    return found
+
+
+def definitions(file: Path) -> dict[str, str]:
+    """Public top-level classes and functions of a Python file, with their first doc lines.
+
+    A file that can't be parsed defines nothing here; loading it says why.
+    """
+    found: dict[str, str] = {}
+    for node in _tree(file).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            doc = ast.get_docstring(node) or ""
+            found[node.name] = doc.strip().partition("\n")[0]
+    return found
+
+
+def imports_of(file: Path, folder: Path) -> tuple[list[Path], set[str]]:
+    """What a suite file imports: files of the same suite, and top-level packages from elsewhere."""
+    files: list[Path] = []
+    packages: set[str] = set()
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, ast.Import):
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            packages.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = file.parent
+            for _ in range(node.level - 1):
+                base = base.parent
+            base = base.joinpath(*(node.module or "").split(".")) if node.module else base
+            stems = [base, *(base / alias.name for alias in node.names)]
+            files += [p for s in stems for p in (s.with_suffix(".py"), s / "__init__.py")]
+    inside = [p for p in files if p.is_file() and folder in p.resolve().parents]
+    return inside, packages
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's traceback."""
+    lines = traceback.format_exception_only(error)
+    return lines[-1].strip() if lines else repr(error)
+
+
+def place_of(error: BaseException, folder: Path) -> str:
+    """Where in the suite (else: where at all) an error arose, as ``" (optimizers/x.py:3)"``."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({_below(Path(error.filename), folder)}:{error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if _is_below(Path(f.filename), folder)]
+    outside = [f for f in frames if not f.filename.startswith("<frozen")]
+    frame = (own or outside or [None])[-1]
+    return f" ({_below(Path(frame.filename), folder)}:{frame.lineno})" if frame else ""
+
+
+def _locate_name(name: str, folder: Path, section: Section) -> Located:
+    defining = [f for f in _files(folder / section) if name in _bound_names(f)]
+    if len(defining) > 1:
+        files = join([f"{section}/{f.name}:{name}" for f in defining])
+        raise NotFound(f"{name!r} stands in several files; say which: {files}")
+    if defining:
+        return Located(name, folder, f"{section}.{defining[0].stem}", name, defining[0])
+    known = list(names_in(folder, section))
+    if section == "objectives":
+        if name in SHIPPED_OBJECTIVES:
+            module, _, attribute = SHIPPED_OBJECTIVES[name].partition(":")
+            return Located(name, folder, module, attribute)
+        known += SHIPPED_OBJECTIVES
+    broken = [message for f in _files(folder / section) if (message := _syntax_error(f, folder))]
+    why = f"; {broken[0]}" if broken else ""
+    raise NotFound(f"no {section[:-1]} {name!r} in {section}/{nearest(name, known)}{why}")
+
+
+def _locate_file(reference: str, folder: Path, path: str, attribute: str) -> Located:
+    file = (folder / path).resolve()
+    if folder.resolve() not in file.parents:
+        raise NotFound(f"{path!r} is outside the suite's folder")
+    if not file.is_file():
+        near = [str(p.relative_to(folder)) for p in folder.glob("*/*.py")]
+        raise NotFound(f"no file {path!r} beside the spec{nearest(path, near)}")
+    module = ".".join(Path(path).with_suffix("").parts)
+    return Located(reference, folder, module, attribute, file)
+
+
+def _locate_module(reference: str, folder: Path, module: str, attribute: str) -> Located:
+    top = module.partition(".")[0]
+    try:
+        found = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise NotFound(f"no package {top!r} is installed{_suite_hint(folder, attribute)}")
+    return Located(reference, folder, module, attribute)
+
+
+def _suite_hint(folder: Path, attribute: str) -> str:
+    for section in ("optimizers", "objectives", "datasets"):
+        if attribute in names_in(folder, section):  # type: ignore[arg-type]
+            return f"; did you mean {attribute!r}?"
+    return ""
+
+
+def _private_package(folder: Path) -> str:
+    """Register the package that a suite's modules live in; its name is derived from the path."""
+    resolved = str(folder.resolve())
+    name = f"_suite_{hashlib.sha256(resolved.encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        package = types.ModuleType(name, "A suite's folder.")
+        package.__path__ = [resolved]
+        sys.modules[name] = package
+    return name
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.py") if p.is_file()) if folder.is_dir() else []
+
+
+def _tree(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError, RecursionError):
+        return ast.Module([], [])
+
+
+def _syntax_error(file: Path, folder: Path) -> str:
+    try:
+        ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        return f"{_below(file, folder)}:{line}: {last_line(error)}"
+    except OSError as error:
+        return f"{_below(file, folder)}: {error.strerror}"
+    return ""
+
+
+def _bound_names(file: Path) -> Iterator[str]:
+    for node in _tree(file).body:
+        match node:
+            case ast.ClassDef() | ast.FunctionDef():
+                yield node.name
+            case ast.Assign(targets=targets):
+                yield from (t.id for t in targets if isinstance(t, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+
+
+def _public(value: Any) -> list[str]:
+    return [name for name in dir(value) if not name.startswith("_")]
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+    return folder.resolve() in file.resolve().parents
+
+
+def _below(file: Path, folder: Path) -> str:
+    return str(file.resolve().relative_to(folder.resolve())) if _is_below(file, folder) else file.name

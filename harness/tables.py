@@ -1,0 +1,389 @@
+"""The report's tables: numbers for machines in one frame, text for people in another."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness import stats
+from harness.frames import CaseData, Results
+from harness.results import STATUSES
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        name: File name without ending.
+        title: Heading.
+        note: What the columns are, in a sentence or two.
+        frame: The numbers; its columns are the CSV's. NaN where there is none.
+        shown: The same cells as a person reads them; its columns are headings with units.
+    """
+
+    name: str
+    title: str
+    note: str
+    frame: pd.DataFrame
+    shown: pd.DataFrame
+
+    @property
+    def numeric(self) -> list[bool]:
+        """For each column of ``shown``, whether it holds numbers."""
+        return [
+            all(cell == DASH or re.match(r"^-?[0-9.]+(e[-+]?[0-9]+)?( to .*)?$", cell) for cell in cells)
+            for _, cells in self.shown.items()
+        ]
+
+    def to_csv(self) -> str:
+        """All digits, an empty cell where there is no number."""
+        return str(self.frame.to_csv(index=False, lineterminator="\n"))
+
+    def to_markdown(self) -> str:
+        """Heading, table and note, in GitHub's Markdown."""
+        right = self.numeric
+        rows = [list(self.shown.columns), *self.shown.to_numpy().tolist()]
+        cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(right))]
+        rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
+        lines = [
+            "| "
+            + " | ".join(
+                cell.rjust(w) if r else cell.ljust(w)
+                for cell, w, r in zip(row, widths, right, strict=True)
+            )
+            + " |"
+            for row in [cells[0], rule, *cells[1:]]
+        ]
+        return f"## {self.title}\n\n" + "\n".join(lines) + f"\n\n{self.note}\n"
+
+
+def build(results: Results) -> list[Table]:
+    """Every table that the results allow."""
+    tables = [final_loss(results), end_points(results), epoch_seconds(results), failures(results)]
+    return [table for table in tables if table is not None and len(table.frame)]
+
+
+def final_loss(results: Results) -> Table:
+    """Final loss of every case, with everything that did not end well counted beside it."""
+    rows, shown = [], []
+    for case in results.cases:
+        trials = results.trials[results.trials["position"] == case.position]
+        losses = trials.loc[trials["status"] == "ok", "final_loss"].to_numpy()
+        mean, median = stats.mean_interval(losses), stats.spread(losses).median
+        optimum = results.objectives[case.objective].optimum
+        gap = mean.mean - optimum if optimum is not None else math.nan
+        best = float(losses.min()) if len(losses) else math.nan
+        worst = float(losses.max()) if len(losses) else math.nan
+        statuses = trials["status"].value_counts()
+        counts = {status: int(statuses.get(status, 0)) for status in STATUSES}
+        rows.append(
+            {
+                **_identity(case),
+                "mean": mean.mean,
+                "sd": mean.sd,
+                "ci_low": mean.low,
+                "ci_high": mean.high,
+                "median": median,
+                "best": best,
+                "worst": worst,
+                "gap_to_optimum": gap,
+                "n": mean.n,
+                **counts,
+            }
+        )
+        digits = _decimals(mean)
+        shown.append(
+            {
+                **_shown_identity(case),
+                "mean": number(mean.mean, digits),
+                "sd": number(mean.sd, digits),
+                "95% interval": interval(mean.low, mean.high, digits),
+                "median": number(median, digits),
+                "best": number(best, digits),
+                "worst": number(worst, digits),
+                "gap to optimum": significant(gap, 3),
+                "n": str(mean.n),
+                "statuses": ", ".join(f"{n} {s}" for s, n in counts.items() if n),
+            }
+        )
+    frame, text = pd.DataFrame(rows), pd.DataFrame(shown)
+    statuses_text = frame[list(STATUSES)].apply(
+        lambda row: " ".join(f"{s}:{n}" for s, n in row.items() if n), axis=1
+    )
+    frame = frame.drop(columns=list(STATUSES)).assign(statuses=statuses_text)
+    return Table(
+        "final_loss",
+        "Final loss",
+        "Loss over all data after the last step. Mean, standard deviation (n − 1), Student's t "
+        "interval of the mean, median, best and worst are of the n seeds that ended ok; every "
+        "other seed is counted under statuses and in no other number. The gap is the mean less "
+        "the lowest loss there is, where that is known.",
+        frame,
+        text,
+    )
+
+
+def end_points(results: Results) -> Table | None:
+    """Where two-dimensional trajectories ended."""
+    rows, shown = [], []
+    for case in results.cases:
+        ok = results.trials[
+            (results.trials["position"] == case.position) & (results.trials["status"] == "ok")
+        ]
+        ends = np.array([case.trajectories[s][-1] for s in ok["seed"] if s in case.trajectories])
+        if not len(ends):
+            continue
+        mean = ends.mean(axis=0) if np.ptp(ends, axis=0).any() else ends[0]
+        sd = ends.std(axis=0, ddof=1) if len(ends) > 1 else np.full(2, math.nan)
+        sd = np.where(np.ptp(ends, axis=0) == 0, 0.0, sd)
+        distance = _distance(mean, results.objectives[case.objective].minimizers)
+        steps = results.objectives[case.objective].steps
+        rows.append(
+            {
+                **_identity(case),
+                "steps": steps,
+                "x1": mean[0],
+                "x2": mean[1],
+                "x1_sd": sd[0],
+                "x2_sd": sd[1],
+                "distance_to_minimum": distance,
+                "n": len(ends),
+            }
+        )
+        shown.append(
+            {
+                **_shown_identity(case),
+                "steps": str(steps),
+                "x1": f"{mean[0]:.6f}",
+                "x2": f"{mean[1]:.6f}",
+                "sd of x1": number(sd[0], 6) if sd[0] else "0",
+                "sd of x2": number(sd[1], 6) if sd[1] else "0",
+                "distance to minimum": significant(distance, 3),
+                "n": str(len(ends)),
+            }
+        )
+    if not rows:
+        return None
+    return Table(
+        "end_points",
+        "End points of the 2D trajectories",
+        "x1 and x2 after the last step, averaged over the n seeds that ended ok, with their "
+        "standard deviation (0 where every seed starts at the same point and nothing is drawn), "
+        "and the distance of that point from the nearest known minimum.",
+        pd.DataFrame(rows),
+        pd.DataFrame(shown),
+    )
+
+
+def epoch_seconds(results: Results) -> Table | None:
+    """Seconds per epoch from the timing pass."""
+    rows, shown = [], []
+    timings = results.timings
+    for case in results.cases:
+        blocks = timings[timings["position"] == case.position].set_index("round")
+        if blocks.empty:
+            continue
+        own = stats.spread(blocks["epoch_seconds"])
+        reference = reference_case(results, case)
+        ratio, low, high = _paired_ratio(results, case, reference)
+        per_step = own.median / float(blocks["steps_per_epoch"].iloc[0])
+        rows.append(
+            {
+                **_identity(case),
+                "median_seconds": own.median,
+                "q1_seconds": own.q1,
+                "q3_seconds": own.q3,
+                "iqr_seconds": own.iqr,
+                "n": own.n,
+                "seconds_per_step": per_step,
+                "reference": reference.label,
+                "ratio": ratio,
+                "ratio_ci_low": low,
+                "ratio_ci_high": high,
+            }
+        )
+        shown.append(
+            {
+                **_shown_identity(case),
+                "median (s/epoch)": seconds(own.median),
+                "IQR (s/epoch)": seconds(own.iqr),
+                "n": str(own.n),
+                "µs/step": f"{per_step * 1e6:.1f}",
+                "reference": reference.label,
+                "ratio": "1" if case is reference else number(ratio, 2),
+                "95% interval of ratio": DASH if case is reference else interval(low, high, 2),
+            }
+        )
+    if not rows:
+        return None
+    return Table(
+        "seconds_per_epoch",
+        "Seconds per epoch",
+        "Wall time of n blocks of steps, scaled to an epoch (one pass over the data; without "
+        "data, one step). On the clock: shuffling and gathering the batch, forward and backward "
+        "pass, the optimizer's step. Off it: loading data, the first step, evaluation, "
+        "recording. One trial at a time, nothing beside it, cases taking turns. The ratio is "
+        "the median over rounds of this case's time to that of the first optimizer in the same "
+        "round; its interval comes from order statistics.",
+        pd.DataFrame(rows),
+        pd.DataFrame(shown),
+    )
+
+
+def failures(results: Results) -> Table | None:
+    """Trials that did not end ok, alike ones together."""
+    trials = results.trials[results.trials["status"] != "ok"]
+    if trials.empty:
+        return None
+    rows = []
+    keys = ["position", "status", "reason"]
+    for (position, status, reason), group in trials.groupby(keys, sort=False):
+        case = next(c for c in results.cases if c.position == position)
+        steps = group["step"]
+        rows.append(
+            {
+                **_identity(case),
+                "status": status,
+                "trials": len(group),
+                "seeds": _ranges(sorted(group["seed"])),
+                "first_step": int(steps.min()),
+                "last_step": int(steps.max()),
+                "reason": reason,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    shown = pd.DataFrame(
+        [
+            {
+                "objective": row["objective"],
+                "optimizer": row["optimizer"],
+                "setting": row["setting"] or DASH,
+                "device": row["device"],
+                "status": row["status"],
+                "trials": str(row["trials"]),
+                "seeds": row["seeds"],
+                "step": (
+                    str(row["first_step"])
+                    if row["first_step"] == row["last_step"]
+                    else f"{row['first_step']} to {row['last_step']}"
+                ),
+                "reason": row["reason"],
+            }
+            for row in rows
+        ]
+    )
+    frame_shown = frame.drop(columns=["first_step", "last_step"])
+    frame_shown.insert(7, "step", frame["first_step"])
+    return Table(
+        "failures",
+        "What did not end well",
+        "Trials that diverged, failed or could not run, with the step and the reason. Alike "
+        "ones share a row. None of them is replaced by a number anywhere.",
+        frame_shown,
+        shown,
+    )
+
+
+def reference_case(results: Results, case: CaseData) -> CaseData:
+    """What a case's speed is compared to: the first one timed on its objective and device."""
+    timed = set(results.timings["position"])
+    return next(
+        c
+        for c in results.cases
+        if c.objective == case.objective and c.device == case.device and c.position in timed
+    )
+
+
+def significant(value: float, digits: int) -> str:
+    """A number with so many significant digits, powers of ten written out beyond 1e-4 and 1e6."""
+    if math.isnan(value):
+        return DASH
+    if value == 0:
+        return "0"
+    if 1e-4 <= abs(value) < 1e6:
+        places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        return f"{value:.{places}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+def number(value: float, decimals: int) -> str:
+    """A number with so many decimals; a power of ten where that would show nothing."""
+    if math.isnan(value):
+        return DASH
+    if value != 0 and (abs(value) < 0.5 * 10**-decimals or abs(value) >= 1e7):
+        return f"{value:.2e}"
+    return f"{value:.{decimals}f}"
+
+
+def interval(low: float, high: float, decimals: int) -> str:
+    """Two ends of an interval."""
+    if math.isnan(low) or math.isnan(high):
+        return DASH
+    return f"{number(low, decimals)} to {number(high, decimals)}"
+
+
+def seconds(value: float) -> str:
+    """A time with three significant digits."""
+    return significant(value, 3)
+
+
+def _paired_ratio(
+    results: Results, case: CaseData, reference: CaseData
+) -> tuple[float, float, float]:
+    """Median over rounds of the ratio of two cases' times, with its interval."""
+    timings = results.timings
+    own, other = (
+        timings[timings["position"] == c.position].set_index("round")["epoch_seconds"]
+        for c in (case, reference)
+    )
+    ratios = (own / other).dropna().to_numpy()
+    low, high = stats.median_interval(ratios)
+    return float(np.median(ratios)), low, high
+
+
+def _identity(case: CaseData) -> dict[str, str]:
+    return {
+        "objective": case.objective,
+        "optimizer": case.optimizer,
+        "setting": case.setting,
+        "device": case.device,
+    }
+
+
+def _shown_identity(case: CaseData) -> dict[str, str]:
+    return {**_identity(case), "setting": case.setting or DASH}
+
+
+def _decimals(mean: stats.Mean) -> int:
+    """Decimals that a mean's uncertainty allows: two digits of the interval's half-width."""
+    half = (mean.high - mean.low) / 2
+    if not math.isfinite(half) or half <= 0:
+        return 6
+    return min(12, max(0, 1 - math.floor(math.log10(half))))
+
+
+def _distance(point: np.ndarray, minimizers: Sequence[Sequence[float]]) -> float:
+    if not minimizers:
+        return math.nan
+    return float(min(np.linalg.norm(point - np.asarray(m)) for m in minimizers))
+
+
+def _ranges(seeds: Iterable[int]) -> str:
+    """Seeds as ranges: ``0–9, 12``."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][1] + 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    texts = [str(a) if a == b else f"{a}{DASH}{b}" for a, b in parts]
+    return ", ".join(texts[:20]) + (f", … ({len(texts)} ranges)" if len(texts) > 20 else "")

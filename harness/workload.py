@@ -1,0 +1,290 @@
+"""An objective made ready to run: on a device, in a precision, for a number of steps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.dataset import Dataset
+from harness.objective import Objective, Parameters, Window
+from harness.plan import PlannedObjective
+from harness.suite import SuiteError, last_line, place_of
+
+RECORDS_PER_EPOCH = 15
+LANDSCAPE_POINTS = 121
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+INIT_STREAM, BATCH_STREAM = 0, 1
+
+
+class DoesNotFit(ValueError):
+    """The spec asks something of an objective that it can't do; names the spec's key."""
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        super().__init__(message)
+
+
+def generator(seed: int, stream: int) -> torch.Generator:
+    """The random numbers of one trial, for one purpose.
+
+    The two streams of all seeds below 2**31 have seeds of their own below 2**32, which is as
+    many as torch's CPU generator tells apart.
+    """
+    return torch.Generator().manual_seed(2 * seed + stream)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the engine runs.
+
+    Attributes:
+        objective: Loss and start, for one trial.
+        data: The objective's tensors on the device, in its precision; or None.
+        dtype: Of parameters and data.
+        device: Where it runs.
+        steps: Updates per trial.
+        steps_per_epoch: Updates per pass over the data; 1 without data.
+        batch_size: Rows per step; None where a step sees all data, or there is none.
+        record_steps: Steps after which the loss over all data is recorded; 0 and the last are
+            among them.
+        divergence_factor: See the spec.
+    """
+
+    objective: Objective
+    data: tuple[torch.Tensor, ...] | None
+    dtype: torch.dtype
+    device: torch.device
+    steps: int
+    steps_per_epoch: int
+    batch_size: int | None
+    record_steps: tuple[int, ...]
+    divergence_factor: float
+
+    @property
+    def rows(self) -> int:
+        """Rows of data; 0 without data."""
+        return len(self.data[0]) if self.data else 0
+
+    def start(self, seed: int) -> Parameters:
+        """The parameters at which a seed's trial starts, on the device."""
+        with default_dtype(self.dtype):
+            drawn = self.objective.init(generator(seed, INIT_STREAM))
+        if not isinstance(drawn, dict) or not all(
+            isinstance(value, torch.Tensor) for value in drawn.values()
+        ):
+            raise TypeError("init must return a dict of tensors")
+        return {name: self._placed(value.detach()) for name, value in drawn.items()}
+
+    def order(self, batches: torch.Generator) -> torch.Tensor:
+        """The next epoch's order of rows, shape ``(rows,)``, on the device."""
+        return torch.randperm(self.rows, generator=batches).to(self.device)
+
+    def _placed(self, value: torch.Tensor) -> torch.Tensor:
+        return value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a report needs to know of an objective; plain data.
+
+    Attributes:
+        formula: The objective in a line.
+        dimension: Number of parameters.
+        rows: Rows of data; 0 without data.
+        steps: Updates per trial.
+        steps_per_epoch: Updates per pass over the data.
+        record_steps: Steps whose loss is recorded.
+        optimum: The lowest loss, where it is known.
+        minimizers: Where it is reached.
+        window: For two parameters: what a plot shows.
+        landscape: For two parameters: the loss on a grid over the window, row-major from the
+            lowest x2 and x1, ``LANDSCAPE_POINTS`` each way; else empty.
+        data_source: Where the data come from, or empty.
+    """
+
+    formula: str
+    dimension: int
+    rows: int
+    steps: int
+    steps_per_epoch: int
+    record_steps: tuple[int, ...]
+    optimum: float | None
+    minimizers: tuple[tuple[float, ...], ...]
+    window: Window | None
+    landscape: tuple[float, ...]
+    data_source: str
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let new tensors have a precision, so that a suite's own code needs no mention of it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def load_objective(planned: PlannedObjective) -> tuple[Objective, str]:
+    """Construct an objective with its data.
+
+    Returns:
+        The objective, and where its data come from (or an empty string).
+
+    Raises:
+        DoesNotFit: If something named can't be imported, isn't what it should be, or refuses
+            its arguments.
+    """
+    try:
+        factory = planned.located.load()
+    except SuiteError as error:
+        raise DoesNotFit("class", str(error)) from error
+    if not callable(factory):
+        raise DoesNotFit("class", f"{planned.located.reference!r} is not a class")
+    arguments: dict[str, Any] = dict(planned.arguments)
+    source = ""
+    if planned.dataset is not None:
+        arguments["dataset"] = dataset = _load_dataset(planned)
+        source = dataset.source
+    with default_dtype(DTYPES[planned.dtype]):
+        try:
+            objective = factory(**arguments)
+        except Exception as error:
+            place = place_of(error, planned.located.folder) if planned.located.file else ""
+            raise DoesNotFit("arguments", f"refused: {last_line(error)}{place}") from error
+    if not isinstance(objective, Objective):
+        raise DoesNotFit(
+            "class",
+            f"{planned.located.reference!r} gives a {type(objective).__name__}, "
+            "expected a harness.objective.Objective",
+        )
+    return objective, source
+
+
+def _load_dataset(planned: PlannedObjective) -> Dataset:
+    assert planned.dataset is not None
+    try:
+        dataset = planned.dataset.load()()
+    except SuiteError as error:
+        raise DoesNotFit("dataset", str(error)) from error
+    except Exception as error:
+        place = place_of(error, planned.dataset.folder)
+        message = f"loading the data failed: {last_line(error)}{place}"
+        raise DoesNotFit("dataset", message) from error
+    if not isinstance(dataset, Dataset):
+        raise DoesNotFit(
+            "dataset",
+            f"{planned.dataset.reference!r} gives a {type(dataset).__name__}, "
+            "expected a harness.dataset.Dataset",
+        )
+    return dataset
+
+
+def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Workload:
+    """Put an objective on a device.
+
+    Raises:
+        DoesNotFit: If the spec asks for batches of an objective without data, for more rows
+            than there are, or if the objective's data are unusable.
+    """
+    dtype = DTYPES[planned.dtype]
+    place = torch.device(device)
+    data = objective.data
+    if data is None:
+        if planned.batch_size is not None:
+            raise DoesNotFit("batch_size", "the objective has no data to take batches from")
+        rows, batch_size, steps_per_epoch = 0, None, 1
+    else:
+        rows = len(data[0])
+        if any(len(tensor) != rows for tensor in data):
+            raise DoesNotFit("class", "its data tensors have different numbers of rows")
+        batch_size = planned.batch_size or rows
+        if batch_size > rows:
+            raise DoesNotFit("batch_size", f"expected at most the {rows:,} rows of the data")
+        steps_per_epoch = -(-rows // batch_size)
+        batch_size = None if batch_size == rows else batch_size
+        data = tuple(
+            tensor.to(place, dtype if tensor.is_floating_point() else tensor.dtype)
+            for tensor in data
+        )
+    steps = planned.steps or (planned.epochs or 1) * steps_per_epoch
+    every = planned.record_every or max(1, steps_per_epoch // RECORDS_PER_EPOCH)
+    return Workload(
+        objective=objective,
+        data=data,
+        dtype=dtype,
+        device=place,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        record_steps=(*range(0, steps, every), steps),
+        divergence_factor=planned.divergence_factor,
+    )
+
+
+def describe(workload: Workload, data_source: str) -> Description:
+    """Say what a report needs to know of an objective.
+
+    Never fails for a faulty ``init`` or ``loss``: what can't be found out is left out, and the
+    trials say why.
+    """
+    objective = workload.objective
+    dimension, window, landscape = 0, None, ()
+    with contextlib.suppress(Exception):
+        start = workload.start(0)
+        dimension = sum(value.numel() for value in start.values())
+        if dimension == 2:
+            window = objective.window or _window_around(start, objective)
+            landscape = _landscape(workload, start, window)
+    return Description(
+        formula=objective.formula,
+        dimension=dimension,
+        rows=workload.rows,
+        steps=workload.steps,
+        steps_per_epoch=workload.steps_per_epoch,
+        record_steps=workload.record_steps,
+        optimum=None if objective.optimum is None else float(objective.optimum),
+        minimizers=tuple(tuple(float(v) for v in point) for point in objective.minimizers),
+        window=window,
+        landscape=landscape,
+        data_source=data_source,
+    )
+
+
+def flatten(params: Parameters) -> torch.Tensor:
+    """All parameters of one trial in a row, in order."""
+    return torch.cat([value.detach().reshape(-1) for value in params.values()])
+
+
+def _window_around(start: Parameters, objective: Objective) -> Window:
+    points = [tuple(flatten(start).tolist()), *objective.minimizers]
+    low = [min(point[i] for point in points) for i in (0, 1)]
+    high = [max(point[i] for point in points) for i in (0, 1)]
+    margin = [max(h - lo, 1e-3) * 0.3 for lo, h in zip(low, high, strict=True)]
+    return (
+        (low[0] - margin[0], high[0] + margin[0]),
+        (low[1] - margin[1], high[1] + margin[1]),
+    )
+
+
+def _landscape(workload: Workload, start: Parameters, window: Window) -> tuple[float, ...]:
+    """The loss over all data on a grid, row-major from the lowest x2 and x1."""
+    x1, x2 = (
+        torch.linspace(low, high, LANDSCAPE_POINTS, dtype=workload.dtype, device=workload.device)
+        for low, high in window
+    )
+    grid = torch.stack(torch.meshgrid(x2, x1, indexing="ij")[::-1], dim=-1).reshape(-1, 2)
+    points: Parameters = {}
+    offset = 0
+    for name, value in start.items():
+        points[name] = grid[:, offset : offset + value.numel()].reshape(-1, *value.shape)
+        offset += value.numel()
+    with torch.no_grad():
+        losses = torch.func.vmap(workload.objective.loss, in_dims=(0, None))(points, workload.data)
+    return tuple(losses.double().tolist())
