@@ -92,9 +92,7 @@ def _devices(plan: Plan) -> Iterable[str]:
     return dict.fromkeys(case.device for case in plan.cases)
 
 
-def _objective_finding(
-    plan: Plan, planned: PlannedObjective, key: str, message: str
-) -> Finding:
+def _objective_finding(plan: Plan, planned: PlannedObjective, key: str, message: str) -> Finding:
     given = plan.spec.objectives[planned.name].model_fields_set
     if key in given or f"{key}_" in given:
         return Finding(("objectives", planned.name, key), message)

@@ -29,6 +29,7 @@ class Worker:
             [sys.executable, "-P", "-m", "harness.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is the coordinator's to handle
             env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))},
         )
         self._replies: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -40,7 +41,7 @@ class Worker:
         name: str,
         *arguments: Any,
         timeout: float | None = None,
-        on_progress: Callable[[int], None] = lambda count: None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> Any:
         """Ask for something and wait for the answer.
 
@@ -65,7 +66,8 @@ class Worker:
                 raise WorkerFailed(f"no answer within {timeout:g} s") from None
             match kind:
                 case "progress":
-                    on_progress(answer)
+                    if on_progress is not None:
+                        on_progress(answer)
                 case "done":
                     return answer
                 case "failed":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from harness import fingerprint
 from harness.problems import BadInput, Problem, nearest
-from harness.spec import LoadedSpec, Match, ObjectiveSpec, Scalar, Spec, matches
+from harness.spec import DEVICE_PATTERN, LoadedSpec, Match, ObjectiveSpec, Scalar, Spec, matches
 from harness.suite import Located, NotFound, Section, locate
 from harness.yaml_source import KeyPath
 
@@ -171,11 +172,28 @@ def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[
     problems = (*loaded.problems, *builder.problems)
     seeds = tuple(range(overrides.seeds)) if overrides.seeds else spec.seeds
     if not problems and not cases:
-        what = "--only, include and exclude leave" if overrides.only else "include and exclude leave"
+        what = (
+            "--only, include and exclude leave" if overrides.only else "include and exclude leave"
+        )
         problems = (loaded.source.problem((), f"{what} nothing to run"),)
     if not problems and len(cases) * len(seeds) > TRIAL_LIMIT:
         problems = (builder.too_many(len(cases), len(seeds)),)
     return Plan(spec.suite, spec, cases, seeds), problems
+
+
+def parse_devices(text: str) -> tuple[str, ...]:
+    """Devices as the command line lists them, separated by commas.
+
+    Raises:
+        BadInput: If one is not a device, or none is given.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    wrong = [name for name in names if not re.fullmatch(DEVICE_PATTERN, name)]
+    if wrong or not names:
+        name = wrong[0] if wrong else text
+        hint = nearest(name, ["cpu", "cuda", "mps", "xpu"])
+        raise BadInput.of_file("--devices", f"{name!r} is not a device{hint}")
+    return names
 
 
 def shown(value: Any) -> str:
@@ -261,9 +279,7 @@ class _Builder:
             return locate(reference, self.folder, section)
         except NotFound as error:
             at_key = len(path) == 1
-            self.problems.append(
-                self.source.problem((root, *path), str(error), at_key=at_key)
-            )
+            self.problems.append(self.source.problem((root, *path), str(error), at_key=at_key))
             return None
 
     def _settings(self, name: str, objective: str, devices: int) -> list[Hyperparameters] | None:
@@ -282,7 +298,9 @@ class _Builder:
                 )
             )
             return None
-        return [dict(zip(choices, combo, strict=True)) for combo in itertools.product(*choices.values())]
+        return [
+            dict(zip(choices, combo, strict=True)) for combo in itertools.product(*choices.values())
+        ]
 
     def _kept(
         self,

@@ -31,7 +31,7 @@ class Problem:
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class BadInput(Exception):  # noqa: N818 - it names what the user gave, not a fault of ours
+class BadInput(Exception):
     """What the user gave can't be used; carries every mistake that was found."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

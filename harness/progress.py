@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +17,18 @@ LINE_SECONDS = 10.0
 
 
 class Quiet:
-    """Says nothing."""
+    """Says nothing; the base of what says something."""
+
+    @contextlib.contextmanager
+    def stage(self, what: str, total: int, unit: str) -> Iterator[None]:
+        """A stage of so many units, over when the block is left."""
+        self.begin(what, total, unit)
+        whole = False
+        try:
+            yield
+            whole = True
+        finally:
+            self.end(whole=whole)
 
     def begin(self, what: str, total: int, unit: str) -> None:
         """Say nothing."""
@@ -23,7 +36,7 @@ class Quiet:
     def advance(self, count: int) -> None:
         """Say nothing."""
 
-    def end(self) -> None:
+    def end(self, *, whole: bool) -> None:
         """Say nothing."""
 
     def note(self, text: str) -> None:
@@ -52,10 +65,11 @@ class Lines(Quiet):
                 f"about {_duration(left)} left"
             )
 
-    def end(self) -> None:
+    def end(self, *, whole: bool) -> None:
         """Say how long the stage took."""
         took = _duration(time.monotonic() - self._began)
-        self.note(f"{self._what}: done, {self._done:,} {self._unit} in {took}")
+        how = "done" if whole else "cut short"
+        self.note(f"{self._what}: {how}, {self._done:,} {self._unit} in {took}")
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -104,8 +118,9 @@ class Bars(Quiet):
             self._bar.advance(self._task, count)
             self._bar.refresh()
 
-    def end(self) -> None:
+    def end(self, *, whole: bool) -> None:
         """Leave the bar as it is."""
+        del whole
         self._bar.refresh()
         self._bar.stop()
 
@@ -125,4 +140,6 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min {seconds} s"
+    return (
+        f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min {seconds} s"
+    )

@@ -107,7 +107,10 @@ def _differs(
 ) -> str:
     """Say how lanes side by side differ from runs of their own; empty if they don't."""
     try:
-        own = [list(_points(workload, factory, settings, [l], calls_closure, False)) for l in lanes]
+        own = [
+            list(_points(workload, factory, settings, [lane], calls_closure, False))
+            for lane in lanes
+        ]
     except Exception as error:
         return f"a run of its own fails: {last_line(error)}"
     try:
@@ -119,11 +122,10 @@ def _differs(
     for step in range(len(together)):
         for lane in range(len(lanes)):
             alone, beside = own[lane][step][0], together[step][lane]
-            distance, size = _distance(beside, alone), float(alone.norm())
-            if distance > tolerance * max(size, 1e-30) and not (distance == 0):
+            distance, size = _distance(beside, alone), max(float(alone.norm()), 1e-30)
+            if distance > tolerance * size:
                 return (
-                    f"lane {lane} is {distance / max(size, 1e-30):.1e} from a run of its own "
-                    f"after step {step}"
+                    f"lane {lane} is {distance / size:.1e} from a run of its own after step {step}"
                 )
             if lane and not torch.equal(
                 beside.nan_to_num(nan=1e300), moved[step][lane].nan_to_num(nan=1e300)

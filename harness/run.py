@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,14 +31,11 @@ CHECK_SECONDS = 120.0
 class Progress(Protocol):
     """Somebody who is told how a run goes."""
 
-    def begin(self, what: str, total: int, unit: str) -> None:
-        """A stage of so many units begins."""
+    def stage(self, what: str, total: int, unit: str) -> AbstractContextManager[None]:
+        """A stage of so many units."""
 
     def advance(self, count: int) -> None:
-        """So many more units are done."""
-
-    def end(self) -> None:
-        """The stage is over."""
+        """So many more units of the stage are done."""
 
     def note(self, text: str) -> None:
         """Something worth a line."""
@@ -219,9 +217,7 @@ def _done(store: Store, plan: Plan) -> dict[str, set[int]]:
     return store.finished_seeds((case.key for case in plan.cases), machine)
 
 
-def _check(
-    worker: Worker, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]
-) -> Checked:
+def _check(worker: Worker, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
     """Have the worker load what the plan names; raise with everything that is wrong."""
     try:
         checked: Checked = worker.request("check", plan, timeout=CHECK_SECONDS)
@@ -295,13 +291,12 @@ def _train(
     if not todo:
         return 0
     total = sum(len(chunk) for chunk in todo)
-    progress.begin("training", total, "trials")
-    for chunk in todo:
-        results = worker.request(
-            "train", chunk, plan.spec.threads, on_progress=progress.advance
-        )
-        store.save_trials(results, machine)
-    progress.end()
+    with progress.stage("training", total, "trials"):
+        for chunk in todo:
+            results = worker.request(
+                "train", chunk, plan.spec.threads, on_progress=progress.advance
+            )
+            store.save_trials(results, machine)
     return total
 
 
@@ -345,19 +340,18 @@ def _time(
             todo.append((cell, settings))
     if not todo:
         return 0
-    progress.begin("timing", sum(len(cell) for cell, _ in todo), "cases")
     count = 0
-    for cell, settings in todo:
-        timings, failures = worker.request(
-            "time", cell, plan.spec.timing, plan.seeds[0], plan.spec.threads
-        )
-        store.save_timings(timings, machine, settings)
-        for case in cell:
-            if case.key in failures:
-                progress.note(f"{case.id} could not be timed: {failures[case.key]}")
-        progress.advance(len(cell))
-        count += len(timings)
-    progress.end()
+    with progress.stage("timing", sum(len(cell) for cell, _ in todo), "cases"):
+        for cell, settings in todo:
+            timings, failures = worker.request(
+                "time", cell, plan.spec.timing, plan.seeds[0], plan.spec.threads
+            )
+            store.save_timings(timings, machine, settings)
+            for case in cell:
+                if case.key in failures:
+                    progress.note(f"{case.id} could not be timed: {failures[case.key]}")
+            progress.advance(len(cell))
+            count += len(timings)
     return count
 
 

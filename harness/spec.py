@@ -337,7 +337,9 @@ class Spec(_Model):
         validate_default=False,
     )
     devices: tuple[Device, ...] = Field(
-        ("cpu",), min_length=1, description="Where to run. One that is absent gives rows that say so."
+        ("cpu",),
+        min_length=1,
+        description="Where to run. One that is absent gives rows that say so.",
     )
     threads: int = Field(
         1, ge=1, le=1024, description="Threads that torch may use within one operation."
@@ -409,7 +411,8 @@ def check(source: YamlSource) -> LoadedSpec:
     """Validate parsed YAML; see :func:`load`."""
     problems: list[Problem] = []
     if not isinstance(source.data, dict):
-        message = f"expected a mapping with 'suite', 'objectives' and 'optimizers', got {_shown(source.data)}"
+        keys = "'suite', 'objectives' and 'optimizers'"
+        message = f"expected a mapping with {keys}, got {_shown(source.data)}"
         return LoadedSpec(None, source, (source.problem((), message),))
     data = copy.deepcopy(source.data)
     spec: Spec | None = None
@@ -420,7 +423,8 @@ def check(source: YamlSource) -> LoadedSpec:
         except ValidationError as error:
             details = error.errors(include_url=False)
         problems += (_problem(source, detail) for detail in details)
-        if not all([_drop(data, detail) for detail in reversed(details)]):
+        dropped = [_drop(data, detail) for detail in reversed(details)]
+        if not all(dropped):
             break
     problems += _names_alike(source)
     if spec is not None:

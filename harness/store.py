@@ -292,7 +292,17 @@ class Store:
                 final = float(r.losses[-1]) if r.status == "ok" else None
                 self.db.execute(
                     "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (case_id, r.seed, r.status, r.step, r.reason, final, r.seconds, r.mode, machine),
+                    (
+                        case_id,
+                        r.seed,
+                        r.status,
+                        r.step,
+                        r.reason,
+                        final,
+                        r.seconds,
+                        r.mode,
+                        machine,
+                    ),
                 )
                 self.db.execute(
                     "INSERT OR REPLACE INTO curves VALUES (?, ?, ?)",
@@ -335,8 +345,17 @@ class Store:
         ).fetchone()
         if row is None:
             raise BadInput.of_file(str(self.path), "holds no run")
-        *plain, settings, environment = row
-        return RunRecord(*plain, json.loads(settings), json.loads(environment))
+        return RunRecord(
+            id=row[0],
+            started=row[1],
+            finished=row[2],
+            command=row[3],
+            suite=row[4],
+            spec_file=row[5],
+            spec_text=row[6],
+            settings=json.loads(row[7]),
+            environment=json.loads(row[8]),
+        )
 
     def _put_case(self, case: Case, defaults: Mapping[str, Any] | None) -> None:
         known = json.dumps(defaults) if defaults is not None else json.dumps(case.hyperparameters)

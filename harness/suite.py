@@ -22,6 +22,8 @@ from harness.problems import join, nearest
 
 Section = Literal["optimizers", "objectives", "datasets"]
 
+SECTIONS: tuple[Section, ...] = ("optimizers", "objectives", "datasets")
+
 SHIPPED_OBJECTIVES = {
     "quadratic_2d": "harness.objectives.quadratic_2d:Quadratic2D",
     "linear_regression": "harness.objectives.linear_regression:LinearRegression",
@@ -155,8 +157,10 @@ def place_of(error: BaseException, folder: Path) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if _is_below(Path(f.filename), folder)]
     outside = [f for f in frames if not f.filename.startswith("<frozen")]
-    frame = (own or outside or [None])[-1]
-    return f" ({_below(Path(frame.filename), folder)}:{frame.lineno})" if frame else ""
+    known = own or outside
+    if not known:
+        return ""
+    return f" ({_below(Path(known[-1].filename), folder)}:{known[-1].lineno})"
 
 
 def _locate_name(name: str, folder: Path, section: Section) -> Located:
@@ -200,8 +204,8 @@ def _locate_module(reference: str, folder: Path, module: str, attribute: str) ->
 
 
 def _suite_hint(folder: Path, attribute: str) -> str:
-    for section in ("optimizers", "objectives", "datasets"):
-        if attribute in names_in(folder, section):  # type: ignore[arg-type]
+    for section in SECTIONS:
+        if attribute in names_in(folder, section):
             return f"; did you mean {attribute!r}?"
     return ""
 
@@ -259,4 +263,6 @@ def _is_below(file: Path, folder: Path) -> bool:
 
 
 def _below(file: Path, folder: Path) -> str:
-    return str(file.resolve().relative_to(folder.resolve())) if _is_below(file, folder) else file.name
+    return (
+        str(file.resolve().relative_to(folder.resolve())) if _is_below(file, folder) else file.name
+    )

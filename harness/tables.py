@@ -38,8 +38,9 @@ class Table:
     @property
     def numeric(self) -> list[bool]:
         """For each column of ``shown``, whether it holds numbers."""
+        number = re.compile(r"^-?[0-9.]+(e[-+]?[0-9]+)?( to .*)?$")
         return [
-            all(cell == DASH or re.match(r"^-?[0-9.]+(e[-+]?[0-9]+)?( to .*)?$", cell) for cell in cells)
+            all(cell == DASH or number.match(cell) for cell in cells) and any(cells != DASH)
             for _, cells in self.shown.items()
         ]
 
@@ -84,7 +85,7 @@ def final_loss(results: Results) -> Table:
         best = float(losses.min()) if len(losses) else math.nan
         worst = float(losses.max()) if len(losses) else math.nan
         statuses = trials["status"].value_counts()
-        counts = {status: int(statuses.get(status, 0)) for status in STATUSES}
+        counts: dict[str, int] = {s: int(statuses.get(s, 0)) for s in STATUSES}
         rows.append(
             {
                 **_identity(case),
@@ -100,13 +101,14 @@ def final_loss(results: Results) -> Table:
                 **counts,
             }
         )
-        digits = _decimals(mean)
+        digits = decimals(mean)
+        equal = mean.sd == 0
         shown.append(
             {
                 **_shown_identity(case),
                 "mean": number(mean.mean, digits),
-                "sd": number(mean.sd, digits),
-                "95% interval": interval(mean.low, mean.high, digits),
+                "sd": "0" if equal else number(mean.sd, digits),
+                "95% interval": DASH if equal else interval(mean.low, mean.high, digits),
                 "median": number(median, digits),
                 "best": number(best, digits),
                 "worst": number(worst, digits),
@@ -125,7 +127,8 @@ def final_loss(results: Results) -> Table:
         "Final loss",
         "Loss over all data after the last step. Mean, standard deviation (n − 1), Student's t "
         "interval of the mean, median, best and worst are of the n seeds that ended ok; every "
-        "other seed is counted under statuses and in no other number. The gap is the mean less "
+        "other seed is counted under statuses and in no other number; there is no interval where "
+        "all seeds end alike. The gap is the mean less "
         "the lowest loss there is, where that is known.",
         frame,
         text,
@@ -246,7 +249,24 @@ def failures(results: Results) -> Table | None:
         return None
     rows = []
     keys = ["position", "status", "reason"]
-    for (position, status, reason), group in trials.groupby(keys, sort=False):
+    absent = trials["status"] == "unavailable"
+    for (device, reason), group in trials[absent].groupby(["device", "reason"], sort=False):
+        cases = group["position"].nunique()
+        rows.append(
+            {
+                "objective": "all",
+                "optimizer": "all" if cases > 1 else group["optimizer"].iloc[0],
+                "setting": "",
+                "device": device,
+                "status": "unavailable",
+                "trials": len(group),
+                "seeds": _ranges(sorted(set(group["seed"]))),
+                "first_step": 0,
+                "last_step": 0,
+                "reason": reason,
+            }
+        )
+    for (position, status, reason), group in trials[~absent].groupby(keys, sort=False):
         case = next(c for c in results.cases if c.position == position)
         steps = group["step"]
         rows.append(
@@ -281,14 +301,12 @@ def failures(results: Results) -> Table | None:
             for row in rows
         ]
     )
-    frame_shown = frame.drop(columns=["first_step", "last_step"])
-    frame_shown.insert(7, "step", frame["first_step"])
     return Table(
         "failures",
         "What did not end well",
         "Trials that diverged, failed or could not run, with the step and the reason. Alike "
         "ones share a row. None of them is replaced by a number anywhere.",
-        frame_shown,
+        frame,
         shown,
     )
 
@@ -363,12 +381,17 @@ def _shown_identity(case: CaseData) -> dict[str, str]:
     return {**_identity(case), "setting": case.setting or DASH}
 
 
-def _decimals(mean: stats.Mean) -> int:
-    """Decimals that a mean's uncertainty allows: two digits of the interval's half-width."""
+def decimals(mean: stats.Mean) -> int:
+    """Decimals that a mean's uncertainty allows: two digits of its interval's half-width.
+
+    Where all values are equal (or there is only one), six significant digits.
+    """
     half = (mean.high - mean.low) / 2
-    if not math.isfinite(half) or half <= 0:
-        return 6
-    return min(12, max(0, 1 - math.floor(math.log10(half))))
+    if math.isfinite(half) and half > 0:
+        return min(12, max(0, 1 - math.floor(math.log10(half))))
+    if math.isfinite(mean.mean) and mean.mean != 0:
+        return min(12, max(0, 5 - math.floor(math.log10(abs(mean.mean)))))
+    return 6
 
 
 def _distance(point: np.ndarray, minimizers: Sequence[Sequence[float]]) -> float:

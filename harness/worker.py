@@ -6,8 +6,10 @@ coordinator (which owns the store) is another process.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -88,6 +90,7 @@ class Session:
 def main() -> None:
     """Serve requests until the input ends."""
     requests, replies = _streams()
+    _die_with_parent()
     session = Session()
 
     def progress(count: int) -> None:
@@ -114,8 +117,15 @@ def _streams() -> tuple[BinaryIO, BinaryIO]:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115 - descriptor 0, for the suite's code
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - descriptor 0, for the suite's code
     return requests, replies
+
+
+def _die_with_parent() -> None:
+    """Have the system end this process when the coordinator is gone, however it went (Linux)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _send(replies: BinaryIO, message: tuple[str, Any]) -> None:

@@ -235,7 +235,8 @@ def describe(workload: Workload, data_source: str) -> Description:
     trials say why.
     """
     objective = workload.objective
-    dimension, window, landscape = 0, None, ()
+    dimension, window = 0, None
+    landscape: tuple[float, ...] = ()
     with contextlib.suppress(Exception):
         start = workload.start(0)
         dimension = sum(value.numel() for value in start.values())

@@ -26,6 +26,8 @@ NODE_LIMIT = 100_000
 DEPTH_LIMIT = 32
 """How deep values may nest."""
 
+SUFFIXES = (".yaml", ".yml")
+
 KeyPath = tuple[str | int, ...]
 
 
@@ -239,9 +241,7 @@ class _Builder:
                 self.keys[(*path, key)] = where
         return result
 
-    def _merged(
-        self, node: yaml.MappingNode, path: KeyPath
-    ) -> Iterator[tuple[str, Any, Position]]:
+    def _merged(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, Any, Position]]:
         """Entries that ``<<: *anchor`` brings in; the mapping's own entries win."""
         for key_node, value_node in node.value:
             if key_node.tag != _MERGE:
@@ -278,7 +278,7 @@ def _syntax_problem(file: str, error: yaml.MarkedYAMLError) -> Problem:
 
 def _specs_in(folder: Path) -> str:
     try:
-        found = sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
+        found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
     except OSError:
         return ""
     return f"; did you mean {str(found[0])!r}?" if found else ""
@@ -286,7 +286,7 @@ def _specs_in(folder: Path) -> str:
 
 def _neighbours(path: Path) -> str:
     try:
-        names = [p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml")]
+        names = [p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES]
     except OSError:
         return ""
     close = difflib.get_close_matches(path.name, names, n=1)

@@ -50,4 +50,5 @@ class LinearRegression(Objective):
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Half the mean squared error."""
         features, labels = batch
-        return (features @ params["weight"] + params["bias"] - labels).square().mean() / 2
+        residuals: torch.Tensor = features @ params["weight"] + params["bias"] - labels
+        return residuals.square().mean() / 2

@@ -1,0 +1,247 @@
+"""The command line. Every command is a thin wrapper; what is heavy loads where it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness import __version__
+
+if TYPE_CHECKING:
+    from harness.plan import Overrides
+    from harness.run import Preview, Summary
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+_SPEC = click.argument("spec", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="harness")
+def main() -> None:
+    r"""Compare optimizers: one YAML spec in, one HTML page out.
+
+    \b
+    python -m harness run benchmarks.yaml
+
+    Exit status: 0 everything ran (a missing device is allowed), 1 some trial failed,
+    2 bad input, 130 interrupted.
+    """
+
+
+def _overriding(command: click.decorators.FC) -> click.decorators.FC:
+    """The options with which the command line overrides a spec."""
+    for option in (
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="KEY=PATTERN",
+            help="Run only what matches: optimizer=ada*, objective=..., device=... May be "
+            "repeated: of one key any, of several keys all must match.",
+        ),
+        click.option(
+            "--devices",
+            metavar="NAMES",
+            help="Devices in place of the spec's, separated by commas: cpu,cuda.",
+        ),
+        click.option("--seeds", type=click.IntRange(1), metavar="N", help="Use seeds 0 to N-1."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_SPEC
+@_overriding
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where results go; by default reports/<suite> beside the spec.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; only where the page is.")
+def run(
+    spec: Path,
+    only: tuple[str, ...],
+    devices: str | None,
+    seeds: int | None,
+    output: Path | None,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    """Run every combination of SPEC that is not known yet, and write the report.
+
+    What was run before is kept: a second run of the same spec only writes the page again.
+    """
+    began = time.monotonic()
+    with _errors():
+        overrides = _overrides(only, devices, seeds)
+        from harness import progress
+        from harness.run import Options, preview
+        from harness.run import run as run_spec
+
+        options = Options(overrides, output, _command_line())
+        if dry_run:
+            _print_preview(preview(spec, options))
+            return
+        summary = run_spec(spec, options, progress.choose(quiet=quiet))
+        _print_summary(summary, time.monotonic() - began, quiet=quiet)
+        sys.exit(EXIT_FAILED if summary.failed else EXIT_OK)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path), default=Path("benchmarks.yaml"))
+def report(results: Path) -> None:
+    """Write tables, figures and page again from stored results.
+
+    RESULTS is a spec, a folder under reports/, or a results.sqlite; benchmarks.yaml if left out.
+    """
+    with _errors():
+        from harness import frames
+        from harness import report as writer
+
+        path = _store_path(results)
+        page = writer.write(frames.read(path), path.parent)
+        click.echo(f"Page: {_relative(page)}")
+
+
+@main.command()
+@_SPEC
+@_overriding
+def validate(spec: Path, only: tuple[str, ...], devices: str | None, seeds: int | None) -> None:
+    """Check SPEC: its keys, the names in it, and every hyperparameter."""
+    with _errors():
+        overrides = _overrides(only, devices, seeds)
+        from harness import run as runs
+
+        plan, checked = runs.validate(spec, overrides)
+        click.echo(
+            f"{spec}: fine. {len(plan.cases):,} cases with {len(plan.seeds):,} seeds: "
+            f"{plan.trials:,} trials."
+        )
+        for why in checked.missing.values():
+            click.echo(f"note: {why}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec, for editors."""
+    from harness.spec import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@main.command("list")
+@click.argument("suite", type=click.Path(path_type=Path), default=Path())
+def list_names(suite: Path) -> None:
+    """List the optimizers, objectives and datasets that a spec can name.
+
+    SUITE is a folder or a spec; this folder if left out.
+    """
+    with _errors():
+        from harness import listing
+
+        click.echo(listing.render(suite))
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what can go wrong into messages and exit statuses."""
+    from harness.executor import WorkerFailed
+    from harness.problems import BadInput
+
+    try:
+        yield
+    except BadInput as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        if len(error.problems) > 1:
+            click.echo(f"{len(error.problems)} mistakes.", err=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except WorkerFailed as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        click.echo(
+            "\nInterrupted. Finished trials are kept; the same command goes on from there.",
+            err=True,
+        )
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_OK)
+
+
+def _overrides(only: tuple[str, ...], devices: str | None, seeds: int | None) -> Overrides:
+    from harness.plan import Overrides, parse_devices
+
+    return Overrides(seeds, parse_devices(devices) if devices is not None else (), only)
+
+
+def _store_path(results: Path) -> Path:
+    """The store that a spec, a folder or a file means."""
+    from harness.run import output_folder
+    from harness.spec import load
+    from harness.store import FILE_NAME
+    from harness.yaml_source import SUFFIXES
+
+    if results.suffix in SUFFIXES:
+        loaded = load(results)
+        suite = loaded.source.data.get("suite") if isinstance(loaded.source.data, dict) else None
+        return output_folder(results, str(suite), None) / FILE_NAME
+    return results / FILE_NAME if results.is_dir() else results
+
+
+def _print_preview(preview: Preview) -> None:
+    plan = preview.plan
+    rows = [("objective", "optimizer", "setting", "device", "seeds", "steps each", "")]
+    for case in plan.cases:
+        steps = preview.steps[case.objective.name]
+        missing = "unavailable" if case.device in preview.missing else ""
+        names = (case.objective.name, case.optimizer, case.setting or "-", case.device)
+        rows.append((*names, f"{len(plan.seeds):,}", f"{steps:,}", missing))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    there = [case for case in plan.cases if case.device not in preview.missing]
+    steps = sum(preview.steps[case.objective.name] for case in there) * len(plan.seeds)
+    click.echo(
+        f"\n{len(plan.cases):,} cases with {len(plan.seeds):,} seeds: {plan.trials:,} trials, "
+        f"{preview.known:,} of them known; about {steps:,} optimizer steps for all."
+    )
+    for why in preview.missing.values():
+        click.echo(f"note: {why}; its trials will be 'unavailable'")
+    click.echo(f"Results would go to {_relative(preview.output)}.")
+
+
+def _print_summary(summary: Summary, seconds: float, *, quiet: bool) -> None:
+    if not quiet:
+        counts = ", ".join(f"{n:,} {status}" for status, n in summary.statuses.items())
+        total = sum(summary.statuses.values())
+        what = f"{summary.trained:,} run now" if summary.trained else "all known already"
+        click.echo(f"{total:,} trials: {counts} ({what}); {seconds:.1f} s")
+    if summary.failed:
+        click.echo("Some trials failed; the page says which and why.", err=True)
+    click.echo(f"Page: {_relative(summary.page)}")
+
+
+def _relative(path: Path) -> str:
+    """A path as seen from here, where it is below."""
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
+
+
+def _command_line() -> str:
+    return shlex.join(["python", "-m", "harness", *sys.argv[1:]])
