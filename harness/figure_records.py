@@ -1,0 +1,1198 @@
+"""What the figures show: plain arrays and words. Drawn elsewhere; no drawing library is known."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness import stats
+from harness.frames import CaseData, ObjectiveInfo, Results
+from harness.results import STATUSES
+from harness.tables import significant
+
+Array = NDArray[np.float64]
+_NONE: Array = np.empty(0)
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#c0659b", "#b98600", "#3f97d0", "#8a7a6d")
+"""Okabe and Ito's colours less yellow and black, the pale ones deepened: each stands out from
+near-white and near-black paper alike."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", "p", ">", "h", "*")
+DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (5.0, 1.6),
+    (5.0, 1.5, 1.2, 1.5),
+    (1.4, 1.2),
+    (7.0, 1.5, 1.2, 1.5, 1.2, 1.5),
+    (3.0, 1.4),
+)
+
+LOG_DECADES = 1.5
+"""Positive values that span more than this are drawn on a logarithmic scale."""
+
+DEEPEST_DECADES = 16.0
+"""A logarithmic scale goes no deeper below its top than this."""
+
+CURVES, ROWS, PLANES = 12, 40, 12
+"""Most cases in full in a panel of curves, of rows, and in small multiples."""
+
+POINTS, FAINT_POINTS = 301, 61
+"""Most points of a line."""
+
+DOTS = 120
+"""Most dots of a row."""
+
+LOST_CURVES = 10
+"""Most curves drawn of one case's seeds that did not end ok."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an optimizer looks in every figure.
+
+    Attributes:
+        color: ``#rrggbb``; the settings of one optimizer differ in lightness.
+        marker: In matplotlib's letters.
+        dashes: Lengths on and off, in line widths; empty for a solid line.
+        filled: Whether the marker is; settings alternate.
+        width: Line width in points; later optimizers are thinner, so that coinciding lines show.
+    """
+
+    color: str
+    marker: str
+    dashes: tuple[float, ...]
+    filled: bool
+    width: float
+
+
+@dataclass(frozen=True)
+class FigureRecord:
+    """What every figure has.
+
+    Attributes:
+        name: File name without ending: letters, digits, ``_`` and ``-``.
+        objective: The objective it is about; None where it is about all.
+        title: Heading.
+        caption: What is drawn, and which statistic.
+        alt: What the picture shows, in words and numbers.
+    """
+
+    name: str
+    objective: str | None
+    title: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line; all arrays have the length of ``x``.
+
+    Attributes:
+        label: Its place in the legend; empty where it has none.
+        style: Its looks.
+        x: Steps or epochs.
+        y: Values; NaN nowhere.
+        low: Lower edge of the band; empty where there is none.
+        high: Upper edge.
+        lost: Whether it is a trial that did not end ok: it ends in a cross.
+        faint: Whether it stands back.
+    """
+
+    label: str
+    style: Style
+    x: Array
+    y: Array
+    low: Array
+    high: Array
+    lost: bool = False
+    faint: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CurvePanel:
+    """Lines over steps or epochs.
+
+    Attributes:
+        title: Above the panel; may be empty.
+        x_label: With its unit.
+        y_label: With its unit.
+        log: Whether y is logarithmic.
+        limits: Of y.
+        lines: From back to front.
+        rule: Height of a dashed line across; None for none.
+        rule_label: What the dashed line is.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    log: bool
+    limits: tuple[float, float]
+    lines: tuple[Line, ...]
+    rule: float | None = None
+    rule_label: str = ""
+
+
+@dataclass(frozen=True)
+class CurveFigure(FigureRecord):
+    """Panels of curves, row by row.
+
+    Attributes:
+        panels: Row by row.
+        columns: How many stand side by side.
+    """
+
+    panels: tuple[CurvePanel, ...]
+    columns: int
+
+
+@dataclass(frozen=True, eq=False)
+class DotRow:
+    """One case as dots and an estimate.
+
+    Attributes:
+        label: Name of the case.
+        note: Below the name; may be empty.
+        style: Its looks.
+        values: Ascending; one dot each.
+        offsets: How far off the row's middle each dot lies, within ±0.5.
+        centre: Mean or median; NaN where there are no values.
+        low: Lower end of its interval; NaN where there is none.
+        high: Upper end.
+    """
+
+    label: str
+    note: str
+    style: Style
+    values: Array
+    offsets: Array
+    centre: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class DotPanel:
+    """Rows over one scale; ``limits`` and ``log`` are of x, ``rule`` is a dashed line across."""
+
+    title: str
+    x_label: str
+    log: bool
+    limits: tuple[float, float]
+    rows: tuple[DotRow, ...]
+    rule: float | None = None
+    rule_label: str = ""
+
+
+@dataclass(frozen=True)
+class DotFigure(FigureRecord):
+    """Panels of rows, one below the other.
+
+    Attributes:
+        panels: From the top.
+        dot_label: What a dot is.
+        centre_label: What the estimate is.
+    """
+
+    panels: tuple[DotPanel, ...]
+    dot_label: str
+    centre_label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """One trajectory, ``(points, 2)``; ``lost`` where the trial did not end ok."""
+
+    label: str
+    style: Style
+    points: Array
+    lost: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PlanePanel:
+    """Trajectories in one plane."""
+
+    title: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneFigure(FigureRecord):
+    """Trajectories over a landscape.
+
+    Attributes:
+        panels: Row by row.
+        columns: How many stand side by side.
+        window: Range of x1, range of x2.
+        landscape: Loss on a regular grid over the window, ``(x2, x1)``; None where unknown.
+        levels: Losses at which contours are drawn, ascending.
+        minimizers: Where the loss is lowest.
+    """
+
+    panels: tuple[PlanePanel, ...]
+    columns: int
+    window: tuple[tuple[float, float], tuple[float, float]]
+    landscape: Array | None
+    levels: tuple[float, ...]
+    minimizers: tuple[tuple[float, ...], ...]
+
+
+def build(results: Results) -> list[FigureRecord]:
+    """Every figure that the results allow; names are unique, whatever the case of letters."""
+    world = _World.of(results)
+    records: list[FigureRecord] = []
+    for info in results.objectives.values():
+        found = (
+            loss(world, info),
+            final_loss(world, info),
+            trajectories(world, info),
+            trajectories_each(world, info),
+            coordinates(world, info),
+            step_sizes(world, info),
+        )
+        records += (record for record in found if record is not None)
+    records += seconds_per_epoch(world)
+    taken: set[str] = set()
+    return [replace(record, name=_unique(record.name, taken)) for record in records]
+
+
+def styles(results: Results) -> dict[int, Style]:
+    """Looks by a case's position, decided by the order of optimizers and of their settings."""
+    settings: dict[tuple[str, str], list[str]] = {}
+    for case in results.cases:
+        known = settings.setdefault((case.optimizer, case.objective), [])
+        if case.setting not in known:
+            known.append(case.setting)
+    order = {name: i for i, name in enumerate(results.optimizers)}
+    return {
+        case.position: _style(
+            order[case.optimizer],
+            (own := settings[case.optimizer, case.objective]).index(case.setting),
+            len(own),
+        )
+        for case in results.cases
+    }
+
+
+def _style(optimizer: int, setting: int, settings: int) -> Style:
+    shade = 0.0 if settings == 1 else setting / (settings - 1)
+    color = COLORS[optimizer % len(COLORS)]
+    return Style(
+        color=color if settings == 1 else _shaded(color, shade),
+        marker=MARKERS[optimizer % len(MARKERS)],
+        dashes=DASHES[optimizer % len(DASHES)],
+        filled=setting % 2 == 0,
+        width=max(1.3, 2.3 - 0.25 * optimizer),
+    )
+
+
+def _shaded(color: str, shade: float) -> str:
+    """A colour from a little deeper (0) to clearly paler (1) than given."""
+    toward, weight = (0, 0.14 * (1 - 2 * shade)) if shade < 0.5 else (255, 0.32 * (2 * shade - 1))
+    channels = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(c + (toward - c) * weight):02x}" for c in channels)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """How the trials of one case ended."""
+
+    ok: frozenset[int]
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def ran(self) -> bool:
+        return self.total > self.counts.get("unavailable", 0)
+
+    @property
+    def note(self) -> str:
+        """How many ended ok, where not all did."""
+        return "" if len(self.ok) == self.total else f"{len(self.ok)} of {self.total} ok"
+
+    @property
+    def troubles(self) -> str:
+        """``3 diverged, 1 error``."""
+        return ", ".join(f"{n} {s}" for s in STATUSES[1:] if (n := self.counts.get(s, 0)))
+
+
+@dataclass(frozen=True)
+class _World:
+    """The results with what several figures ask of them."""
+
+    results: Results
+    styles: Mapping[int, Style]
+    outcomes: Mapping[int, _Outcome]
+    final: Mapping[int, Array]
+
+    @classmethod
+    def of(cls, results: Results) -> _World:
+        outcomes, final = {}, {}
+        groups = dict(iter(results.trials.groupby("position", sort=False)))
+        for case in results.cases:
+            if case.position not in groups:
+                outcomes[case.position], final[case.position] = (
+                    _Outcome(frozenset(), {}),
+                    np.empty(0),
+                )
+                continue
+            trials = groups[case.position]
+            ok = trials[(trials["status"] == "ok") & np.isfinite(trials["final_loss"])]
+            counts = {str(s): int(n) for s, n in trials["status"].value_counts().items()}
+            outcomes[case.position] = _Outcome(frozenset(ok["seed"].tolist()), counts)
+            final[case.position] = np.sort(ok["final_loss"].to_numpy(dtype=float))
+        return cls(results, styles(results), outcomes, final)
+
+    def ran_on(self, objective: str) -> list[CaseData]:
+        """The cases of an objective of which some trial ran."""
+        return [c for c in self.results.cases_on(objective) if self.outcomes[c.position].ran]
+
+    def best(self, cases: Sequence[CaseData], most: int) -> list[CaseData]:
+        """So many of the cases, in order: of each optimizer and device the lowest mean losses."""
+        groups: dict[tuple[str, str], list[CaseData]] = {}
+        for case in cases:
+            groups.setdefault((case.optimizer, case.device), []).append(case)
+        places = sorted(
+            (place, case.position)
+            for group in groups.values()
+            for place, case in enumerate(sorted(group, key=self._mean_or_worst))
+        )
+        kept = {position for _, position in places[: max(most, len(groups))]}
+        return [case for case in cases if case.position in kept]
+
+    def _mean_or_worst(self, case: CaseData) -> float:
+        final = self.final[case.position]
+        return float(final.mean()) if len(final) else math.inf
+
+    def label(self, case: CaseData) -> str:
+        """The case, and how many of its seeds ended ok where not all did."""
+        note = self.outcomes[case.position].note
+        return f"{case.label}, {note}" if note else case.label
+
+
+def loss(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
+    """Loss against epochs, mean and interval over seeds; beside it how far above the optimum."""
+    cases = [c for c in world.ran_on(info.name) if np.isfinite(c.losses).any()]
+    if not cases:
+        return None
+    devices = _devices(cases)
+    panels: list[CurvePanel] = []
+    groups = [[c for c in cases if c.device == device] for device in devices]
+    excess = info.optimum is not None and all(_shows_excess(world, info, g) for g in groups)
+    for device, group in zip(devices, groups, strict=True):
+        lines = _loss_lines(world, info, group)
+        title = device if len(devices) > 1 else ""
+        panels.append(_loss_panel(info, lines, title, info.optimum))
+        if excess and info.optimum is not None:
+            lower = tuple(_lowered(line, info.optimum) for line in lines)
+            panel = _loss_panel(info, lower, title, None)
+            panels.append(replace(panel, y_label="loss − lowest possible loss"))
+    shown = world.best(groups[0], CURVES)
+    caption = _loss_caption(world, cases, panels, full=len(shown) == len(groups[0]))
+    x_name = "epoch" if info.has_epochs else "step"
+    return CurveFigure(
+        name=f"loss_{_safe(info.name)}",
+        objective=info.name,
+        title=f"Loss against {x_name}: {info.name}",
+        caption=caption,
+        alt=f"Loss against {x_name} on {info.name}. " + _loss_words(world, info, cases),
+        panels=tuple(panels),
+        columns=2 if excess else 1,
+    )
+
+
+def _loss_lines(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> tuple[Line, ...]:
+    """Faint lines first, then those of lost trials, then the means."""
+    x = info.record_steps / (info.steps_per_epoch if info.has_epochs else 1)
+    full = {case.position for case in world.best(cases, CURVES)}
+    faint: list[Line] = []
+    lost: list[Line] = []
+    means: list[Line] = []
+    for case in cases:
+        style = world.styles[case.position]
+        is_ok = np.isin(case.seeds, sorted(world.outcomes[case.position].ok))
+        whole = is_ok & np.isfinite(case.losses).all(axis=1)
+        shown = case.position in full
+        if shown:
+            lost += _lost_lines(style, x, case.losses[~is_ok])
+        if whole.any():
+            mean, low, high = mean_band(case.losses[whole])
+            at = _thinned(len(x), POINTS if shown else FAINT_POINTS)
+            band = (low[at], high[at]) if shown and (high > low).any() else (_NONE, _NONE)
+            label = world.label(case) if shown else ""
+            line = Line(label, style, x[at], mean[at], *band, faint=not shown)
+            (means if shown else faint).append(line)
+        elif shown:
+            means.append(Line(world.label(case), style, _NONE, _NONE, _NONE, _NONE))
+    return (*faint, *lost, *means)
+
+
+def _lost_lines(style: Style, x: Array, losses: Array) -> Iterator[Line]:
+    """Curves of trials that did not end ok, as far as they are finite."""
+    for row in losses[_thinned(len(losses), LOST_CURVES)]:
+        reached = _finite_length(row)
+        if reached:
+            at = _thinned(reached, POINTS)
+            yield Line("", style, x[at], row[at], _NONE, _NONE, lost=True)
+
+
+def mean_band(losses: Array) -> tuple[Array, Array, Array]:
+    """Mean over the first axis with Student's t interval; NaN ends of a single row.
+
+    The same numbers as :func:`harness.stats.mean_interval` of each column.
+    """
+    n = len(losses)
+    mean = losses.mean(axis=0)
+    if n < 2:
+        nothing = np.full_like(mean, np.nan)
+        return mean, nothing, nothing
+    equal = np.ptp(losses, axis=0) == 0
+    mean = np.where(equal, losses[0], mean)
+    sd = np.where(equal, 0.0, losses.std(axis=0, ddof=1))
+    half = stats.t_quantile(n - 1, (1 + stats.CONFIDENCE) / 2) * sd / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def _shows_excess(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> bool:
+    """Whether the distance from the optimum tells more than the loss: it spans decades."""
+    lines = [line for line in _loss_lines(world, info, cases) if not line.lost and len(line.y)]
+    if not lines or not info.optimum:
+        return False
+    values = np.concatenate([line.y for line in lines])
+    above = values - info.optimum
+    # Rounding may take a loss below the optimum by a hair; that does not forbid logarithms.
+    enough = bool((above > 0).mean() > 0.9)
+    return not wants_log(values) and enough and wants_log(np.maximum(above, 0.0))
+
+
+def _loss_panel(
+    info: ObjectiveInfo, lines: tuple[Line, ...], title: str, optimum: float | None
+) -> CurvePanel:
+    kept = [line for line in lines if not line.lost and len(line.y)] or lines
+    values = [line.y for line in kept]
+    edges = [edge for line in kept for edge in (line.low, line.high)]
+    log, limits = _scale(values, edges)
+    rule = None
+    if optimum is not None and not log and (widened := _including(limits, optimum)):
+        rule, limits = optimum, widened
+    return CurvePanel(
+        title=title,
+        x_label=f"epoch (of {info.steps_per_epoch} steps)" if info.has_epochs else "step",
+        y_label="loss",
+        log=log,
+        limits=limits,
+        lines=lines,
+        rule=rule,
+        rule_label="lowest possible loss" if rule is not None else "",
+    )
+
+
+def _lowered(line: Line, by: float) -> Line:
+    return replace(line, y=line.y - by, low=line.low - by, high=line.high - by)
+
+
+def _loss_caption(
+    world: _World, cases: Sequence[CaseData], panels: Sequence[CurvePanel], *, full: bool
+) -> str:
+    lines = [line for panel in panels for line in panel.lines]
+    n = max(len(world.outcomes[case.position].ok) for case in cases)
+    if any(len(line.low) for line in lines):
+        text = (
+            f"Line: mean over {_seeds_ok(world, cases)}; band: 95% Student t interval of the mean."
+        )
+    elif n > 1:
+        text = f"Every one of the {n} seeds takes the same course here, so there is no band."
+    elif n == 1:
+        text = "One seed ended ok, so there is no band."
+    else:
+        text = "No seed ended ok."
+    if any(line.lost for line in lines):
+        text += (
+            " Thin line ending in a cross: a seed that did not end ok, as far as it got (a cross "
+            "on the frame's edge: beyond it)."
+        )
+    text += _settings_words(full)
+    if len(panels) > 1 and panels[1].y_label != panels[0].y_label:
+        text += " Right: the same means less the lowest loss there is, on a logarithmic scale."
+    elif panels[0].log:
+        text += " The scale is logarithmic."
+    if any(panel.rule is not None for panel in panels):
+        text += " Dashed: the lowest loss there is."
+    if any(panel.log and _leaves(panel) for panel in panels):
+        text += " What leaves through the lower edge goes on to values too small for the scale."
+    return text
+
+
+def _leaves(panel: CurvePanel) -> bool:
+    return any(
+        (values < panel.limits[0]).any() for line in panel.lines for values in (line.y, line.low)
+    )
+
+
+def _settings_words(full: bool) -> str:
+    if full:
+        return ""
+    return (
+        " In colour and with a name: of every optimizer the settings with the lowest mean final "
+        "loss, picked on these same seeds; faint: its other settings."
+    )
+
+
+def _loss_words(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> str:
+    first = np.array([value for case in cases for value in case.losses[:, 0]])
+    first = first[np.isfinite(first)]
+    text = ""
+    if len(first):
+        low, high = significant(float(first.min()), 4), significant(float(first.max()), 4)
+        text = f"All start at {low}. " if low == high else f"Starts lie between {low} and {high}. "
+    return text + _ranking(world, info, cases)
+
+
+def _ranking(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> str:
+    """Mean final losses, lowest first, then what did not end ok."""
+    several = len(_devices(cases)) > 1
+    means = sorted(
+        (
+            (float(world.final[c.position].mean()), _named(c, several))
+            for c in cases
+            if len(world.final[c.position])
+        ),
+    )
+    text = ""
+    if means:
+        listed = [f"{name} {significant(mean, 4)}" for mean, name in means]
+        if len(listed) > 10:
+            listed = [*listed[:5], f"{len(means) - 6} more between", listed[-1]]
+        order = ", lowest first" if len(means) > 1 else ""
+        text = f"Mean loss after {_duration(info)}{order}: {', '.join(listed)}."
+        if info.optimum is not None:
+            text += f" The lowest possible loss is {significant(info.optimum, 4)}."
+    return text + _trouble_words(world, cases, several=several)
+
+
+def _trouble_words(world: _World, cases: Sequence[CaseData], *, several: bool) -> str:
+    troubled = [c for c in cases if world.outcomes[c.position].troubles]
+    if not troubled:
+        return ""
+    listed = [
+        f"{_named(c, several)} ({world.outcomes[c.position].troubles} "
+        f"of {world.outcomes[c.position].total})"
+        for c in troubled[:8]
+    ]
+    more = [f"{len(troubled) - 8} more"] if len(troubled) > 8 else []
+    return f" Not ended ok: {', '.join([*listed, *more])}."
+
+
+def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
+    """Final loss of every seed, with mean and interval."""
+    cases = world.ran_on(info.name)
+    if not any(len(world.final[case.position]) for case in cases):
+        return None
+    several = len(_devices(cases)) > 1
+    shown = world.best(cases, ROWS)
+    rows = []
+    for case in shown:
+        values = world.final[case.position]
+        mean = stats.mean_interval(values)
+        outcome = world.outcomes[case.position]
+        rows.append(
+            DotRow(
+                label=_named(case, several),
+                note=f"{outcome.troubles} of {outcome.total}" if outcome.troubles else "",
+                style=world.styles[case.position],
+                values=_dots(values),
+                offsets=_offsets(len(_dots(values))),
+                centre=mean.mean,
+                low=mean.low,
+                high=mean.high,
+            )
+        )
+    ends = [np.array([row.low, row.high]) for row in rows]
+    log, limits = _scale([row.values for row in rows], ends)
+    rule = None
+    if info.optimum is not None and not log and (widened := _including(limits, info.optimum)):
+        rule, limits = info.optimum, widened
+    name = "lowest possible loss"
+    panel = DotPanel(
+        title="",
+        x_label=f"loss after {_duration(info)}",
+        log=log,
+        limits=limits,
+        rows=tuple(rows),
+        rule=rule,
+        rule_label=name if rule is not None else "",
+    )
+    return DotFigure(
+        name=f"final_loss_{_safe(info.name)}",
+        objective=info.name,
+        title=f"Final loss: {info.name}",
+        caption=_final_caption(world, info, cases, panel, full=len(shown) == len(cases)),
+        alt=f"Final loss on {info.name}. " + _ranking(world, info, cases),
+        panels=(panel,),
+        dot_label="one seed",
+        centre_label="mean, 95% interval" if any(row.high > row.low for row in rows) else "mean",
+    )
+
+
+def _final_caption(
+    world: _World, info: ObjectiveInfo, cases: Sequence[CaseData], panel: DotPanel, *, full: bool
+) -> str:
+    n = max(len(world.final[case.position]) for case in cases)
+    text = f"Dot: one seed (of {_seeds_ok(world, cases)}); "
+    if n > DOTS:
+        text = f"Dots: {DOTS} of {_seeds_ok(world, cases)}, evenly spaced by rank; "
+    text += _interval_words(panel.rows) + " Dots are spread up and down only to be told apart."
+    if panel.log:
+        text += " The scale is logarithmic."
+    if panel.rule is not None:
+        text += " Dashed: the lowest loss there is."
+    elif info.optimum is not None:
+        text += f" The lowest loss there is, {significant(info.optimum, 4)}, is off the scale."
+    if not full:
+        text += (
+            f" Shown are {len(panel.rows)} of {len(cases)} cases: of every optimizer the settings "
+            "with the lowest mean. The table has all."
+        )
+    return text
+
+
+def _interval_words(rows: Sequence[DotRow]) -> str:
+    if any(row.high > row.low for row in rows):
+        return "diamond and bar: mean with its 95% Student t interval."
+    if all(len(row.values) < 2 for row in rows):
+        return "diamond: the same, for there is no mean of one."
+    return "diamond: mean, without an interval, for all seeds of a row end at the same loss."
+
+
+def seconds_per_epoch(world: _World) -> list[DotFigure]:
+    """Times of the timed blocks, with median and quartiles: one figure, or one per objective."""
+    panels: dict[str, DotPanel] = {}
+    words: dict[str, str] = {}
+    for info in world.results.objectives.values():
+        found = _time_panel(world, info)
+        if found:
+            panels[info.name], words[info.name] = found
+    name, title = "seconds_per_epoch", "Seconds per epoch"
+    if not panels:
+        return []
+    caption = (
+        "Dot: one timed block of steps, scaled to an epoch; diamond and bar: median and "
+        "interquartile range. Dots are spread up and down only to be told apart."
+    )
+    together = DotFigure(
+        name,
+        None,
+        title,
+        caption,
+        " ".join(words.values()),
+        tuple(panels.values()),
+        "one timed block",
+        "median, interquartile range",
+    )
+    if sum(len(panel.rows) for panel in panels.values()) <= ROWS:
+        return [together]
+    return [
+        replace(
+            together,
+            name=f"{name}_{_safe(objective)}",
+            objective=objective,
+            title=f"{title}: {objective}",
+            alt=words[objective],
+            panels=(panel,),
+        )
+        for objective, panel in panels.items()
+    ]
+
+
+_UNITS = ((1.0, "seconds"), (1e-3, "milliseconds"), (1e-6, "microseconds"), (1e-9, "nanoseconds"))
+
+
+def _time_panel(world: _World, info: ObjectiveInfo) -> tuple[DotPanel, str] | None:
+    timings = world.results.timings
+    blocks = {
+        case.position: np.sort(times[np.isfinite(times)])
+        for case in world.results.cases_on(info.name)
+        if len(times := _epoch_seconds(timings, case.position))
+    }
+    cases = [c for c in world.results.cases_on(info.name) if len(blocks.get(c.position, _NONE))]
+    if not cases:
+        return None
+    several = len(_devices(cases)) > 1
+    medians = {c.position: float(np.median(blocks[c.position])) for c in cases}
+    unit, unit_name = next(((u, n) for u, n in _UNITS if max(medians.values()) >= u), _UNITS[-1])
+    shown = world.best(cases, ROWS)
+    rows = []
+    for case in shown:
+        values = blocks[case.position] / unit
+        spread = stats.spread(values)
+        rows.append(
+            DotRow(
+                label=_named(case, several),
+                note="",
+                style=world.styles[case.position],
+                values=_dots(values),
+                offsets=_offsets(len(_dots(values))),
+                centre=spread.median,
+                low=spread.q1,
+                high=spread.q3,
+            )
+        )
+    log, limits = _scale([row.values for row in rows], [])
+    if not log:
+        limits = (0.0, limits[1])
+    epoch = "epoch" if info.has_epochs else "epoch, which is one step"
+    panel = DotPanel(
+        title=info.name if len(world.results.objectives) > 1 else "",
+        x_label=f"time per {epoch} ({unit_name})",
+        log=log,
+        limits=limits,
+        rows=tuple(rows),
+    )
+    listed = [
+        f"{_named(c, several)} {significant(medians[c.position], 3)}"
+        for c in sorted(cases, key=lambda c: medians[c.position])
+    ]
+    if len(listed) > 10:
+        listed = [*listed[:5], f"{len(listed) - 6} more between", listed[-1]]
+    order = ", fastest first" if len(listed) > 1 else ""
+    return panel, f"Median seconds per epoch on {info.name}{order}: {', '.join(listed)}."
+
+
+def trajectories(world: _World, info: ObjectiveInfo) -> PlaneFigure | None:
+    """All trajectories of a two-dimensional objective over its landscape."""
+    return _plane(world, info, together=True)
+
+
+def trajectories_each(world: _World, info: ObjectiveInfo) -> PlaneFigure | None:
+    """The same, each in a panel of its own; None where there is but one."""
+    return _plane(world, info, together=False)
+
+
+def _plane(world: _World, info: ObjectiveInfo, *, together: bool) -> PlaneFigure | None:
+    cases = _with_paths(world, info)
+    if not cases or (not together and len(cases) == 1):
+        return None
+    shown = world.best(cases, PLANES)
+    devices = _devices(cases)
+    several = len(devices) > 1
+    paths = {case.position: _path(world, case) for case in shown}
+    if together:
+        panels = [
+            PlanePanel(
+                device if several else "",
+                tuple(paths[c.position] for c in shown if c.device == device),
+            )
+            for device in devices
+        ]
+    else:
+        panels = [PlanePanel(_named(c, several), (paths[c.position],)) for c in shown]
+    where = "Trajectories" if together else "Trajectories one by one"
+    return PlaneFigure(
+        name=f"trajectories_{'' if together else 'each_'}{_safe(info.name)}",
+        objective=info.name,
+        title=f"{where}: {info.name}",
+        caption=_plane_caption(world, info, cases, shown),
+        alt=_plane_words(world, info, shown, several=several),
+        panels=tuple(panels),
+        columns=min(len(panels), 1 if together and not several else 2 if together else 3),
+        window=info.window or _window(list(paths.values())),
+        landscape=info.landscape,
+        levels=levels(info.landscape, info.optimum),
+        minimizers=info.minimizers,
+    )
+
+
+def levels(landscape: Array | None, optimum: float | None) -> tuple[float, ...]:
+    """Losses to draw contours at: 1 and 3 times powers of ten above the lowest."""
+    if landscape is None or not np.isfinite(landscape).any():
+        return ()
+    finite = landscape[np.isfinite(landscape)]
+    lowest = float(finite.min())
+    base = optimum if optimum is not None and optimum <= lowest else lowest
+    top = float(finite.max()) - base
+    if not 0 < top < math.inf:
+        return ()
+    last = math.floor(math.log10(top))
+    above = [m * 10.0**k for k in range(last - 5, last + 1) for m in (1, 3)]
+    return tuple(base + v for v in above if 3e-4 * top < v < top and base + v > base)
+
+
+def coordinates(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
+    """Both coordinates against the step."""
+    cases = _with_paths(world, info)
+    if not cases:
+        return None
+    shown = world.best(cases, CURVES)
+    devices = _devices(cases)
+    panels = []
+    for device in devices:
+        group = [case for case in shown if case.device == device]
+        for axis in (0, 1):
+            minima = {point[axis] for point in info.minimizers if len(point) == 2}
+            minimum = minima.pop() if len(minima) == 1 else None
+            panels.append(_coordinate_panel(world, info, group, axis, minimum))
+            if len(devices) > 1:
+                panels[-1] = replace(panels[-1], title=device)
+    text = "Each coordinate against the step." + _path_words(world, info, cases, shown)
+    if any(panel.rule is not None for panel in panels):
+        text += " Dashed: where the loss is lowest."
+    several = len(devices) > 1
+    return CurveFigure(
+        name=f"coordinates_{_safe(info.name)}",
+        objective=info.name,
+        title=f"Coordinates against step: {info.name}",
+        caption=text,
+        alt=f"x1 and x2 against step on {info.name}. "
+        + _end_words(world, info, shown, several=several),
+        panels=tuple(panels),
+        columns=2,
+    )
+
+
+def _coordinate_panel(
+    world: _World,
+    info: ObjectiveInfo,
+    cases: Sequence[CaseData],
+    axis: int,
+    minimum: float | None,
+) -> CurvePanel:
+    lines = []
+    for case in cases:
+        points = _points(case.trajectories)
+        at = _thinned(len(points), POINTS)
+        line = Line(
+            world.label(case),
+            world.styles[case.position],
+            at.astype(float),
+            points[at, axis],
+            _NONE,
+            _NONE,
+            lost=_is_lost(world, case),
+        )
+        lines.append(line)
+    kept = [line.y for line in lines if not line.lost]
+    if not kept:
+        kept = [np.asarray(info.window[axis])] if info.window else [line.y for line in lines]
+    low, high = _scale(kept, [], linear=True)[1]
+    limits = (low, high)
+    if minimum is not None:
+        margin = 0.04 * (high - low)
+        limits = (min(low, minimum - margin), max(high, minimum + margin))
+    return CurvePanel(
+        title="",
+        x_label="step",
+        y_label=f"x{axis + 1}",
+        log=False,
+        limits=limits,
+        lines=tuple(lines),
+        rule=minimum,
+        rule_label="minimum" if minimum is not None else "",
+    )
+
+
+def step_sizes(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
+    """The step size that each coordinate has in effect, where the optimizer tells."""
+    cases = [c for c in world.ran_on(info.name) if len(_points(c.step_sizes)) > 1]
+    if not cases:
+        return None
+    shown = world.best(cases, CURVES)
+    several = len(_devices(cases)) > 1
+    found = [(case, _step_size_lines(world.styles[case.position], case)) for case in shown]
+    found = [(case, lines) for case, lines in found if lines]
+    if not found:
+        return None
+    log, limits = _scale([line.y for _, lines in found for line in lines], [])
+    panels = tuple(
+        CurvePanel(
+            title=_named(case, several),
+            x_label="step",
+            y_label="effective step size",
+            log=log,
+            limits=limits,
+            lines=lines,
+        )
+        for case, lines in found
+    )
+    words = [_step_size_words(_named(case, several), lines) for case, lines in found]
+    return CurveFigure(
+        name=f"step_sizes_{_safe(info.name)}",
+        objective=info.name,
+        title=f"Effective step size of each coordinate: {info.name}",
+        caption=(
+            "Step size in effect, η / √(s + ε), of each coordinate, from the first step on; s is "
+            "the sum of that coordinate's squared gradients so far."
+            + (" The scale is logarithmic." if log else "")
+            + _path_words(world, info, cases, shown)
+        ),
+        alt=f"Effective step sizes on {info.name}. " + " ".join(words),
+        panels=panels,
+        columns=min(3, len(panels)),
+    )
+
+
+def _step_size_lines(style: Style, case: CaseData) -> tuple[Line, ...]:
+    sizes = _points(case.step_sizes)
+    # Before the first gradient s is 0, and the quotient is lr / sqrt(eps): nothing steps by it.
+    at = _thinned(len(sizes) - 1, POINTS) + 1
+    return tuple(
+        Line(
+            f"x{axis + 1}",
+            replace(style, dashes=DASHES[axis], filled=axis == 0, marker=MARKERS[axis], width=1.9),
+            at.astype(float),
+            sizes[at, axis],
+            _NONE,
+            _NONE,
+        )
+        for axis in (0, 1)
+        if len(at)
+    )
+
+
+def _step_size_words(name: str, lines: Sequence[Line]) -> str:
+    parts = [
+        f"{line.label} from {significant(float(line.y[0]), 3)} at step {line.x[0]:.0f} to "
+        f"{significant(float(line.y[-1]), 3)} at step {line.x[-1]:.0f}"
+        for line in lines
+    ]
+    rises = [line.label for line in lines if (np.diff(line.y) > 0).any()]
+    end = f"{' and '.join(rises)} rises in between" if rises else "neither ever rises"
+    return f"{name}: {', '.join(parts)}; {end}."
+
+
+def _with_paths(world: _World, info: ObjectiveInfo) -> list[CaseData]:
+    return [c for c in world.ran_on(info.name) if len(_points(c.trajectories))]
+
+
+def _points(by_seed: Mapping[int, Array]) -> Array:
+    """What the lowest seed has, up to the first point that isn't finite."""
+    if not by_seed:
+        return np.empty((0, 2))
+    points = np.asarray(by_seed[min(by_seed)], dtype=float).reshape(-1, 2)
+    return points[: _finite_length(points.sum(axis=1))]
+
+
+def _is_lost(world: _World, case: CaseData) -> bool:
+    return min(case.trajectories) not in world.outcomes[case.position].ok
+
+
+def _path(world: _World, case: CaseData) -> Path:
+    points = _points(case.trajectories)
+    return Path(
+        label=world.label(case),
+        style=world.styles[case.position],
+        points=points[_thinned(len(points), POINTS)],
+        lost=_is_lost(world, case),
+    )
+
+
+def _window(paths: Sequence[Path]) -> tuple[tuple[float, float], tuple[float, float]]:
+    points = np.concatenate([path.points for path in paths])
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = np.maximum((high - low) * 0.1, 1e-3)
+    low, high = low - margin, high + margin
+    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
+
+
+def _plane_caption(
+    world: _World, info: ObjectiveInfo, cases: Sequence[CaseData], shown: Sequence[CaseData]
+) -> str:
+    text = "Ring: start; large mark: end"
+    text += "; star: where the loss is lowest." if info.minimizers else "."
+    if info.landscape is not None:
+        text += " Contours: loss, at 1 and 3 times powers of ten above the lowest."
+    return text + _path_words(world, info, cases, shown)
+
+
+def _path_words(
+    world: _World, info: ObjectiveInfo, cases: Sequence[CaseData], shown: Sequence[CaseData]
+) -> str:
+    """Which seeds are drawn, which cases, which points."""
+    seeds = sorted({min(case.trajectories) for case in shown})
+    same = all(_all_alike(list(case.trajectories.values())) for case in shown)
+    most = max(len(case.trajectories) for case in shown)
+    if same and most > 1:
+        text = f" Every one of the {most} seeds takes the same course."
+    else:
+        text = f" Drawn is seed {seeds[0]}" + (", the lowest." if most > 1 else ".")
+        if len(seeds) > 1:
+            text = " Drawn is each case's lowest seed."
+    if any(_is_lost(world, case) for case in shown):
+        text += (
+            " Ending in a cross: a trial that did not end ok, as far as it got (a cross on the "
+            "frame's edge: beyond it)."
+        )
+    if info.steps + 1 > POINTS:
+        text += f" {POINTS} of the {info.steps + 1} points are drawn, evenly spaced."
+    if len(shown) < len(cases):
+        text += (
+            f" Shown are {len(shown)} of {len(cases)} cases: of every optimizer the settings with "
+            "the lowest mean final loss."
+        )
+    return text
+
+
+def _all_alike(arrays: Sequence[Array]) -> bool:
+    return all(np.array_equal(arrays[0], other, equal_nan=True) for other in arrays[1:])
+
+
+def _plane_words(
+    world: _World, info: ObjectiveInfo, cases: Sequence[CaseData], *, several: bool
+) -> str:
+    text = f"Trajectories on {info.name}"
+    starts = {tuple(_points(case.trajectories)[0]) for case in cases}
+    if len(starts) == 1:
+        text += f" from {_point(starts.pop())}"
+    if info.minimizers:
+        text += f" toward the minimum at {_point(info.minimizers[0])}"
+        if len(info.minimizers) > 1:
+            text += f" or {len(info.minimizers) - 1} others"
+    return f"{text}. " + _end_words(world, info, cases, several=several)
+
+
+def _end_words(
+    world: _World, info: ObjectiveInfo, cases: Sequence[CaseData], *, several: bool
+) -> str:
+    ended: list[str] = []
+    lost: list[str] = []
+    left: list[str] = []
+    for case in cases:
+        points = _points(case.trajectories)
+        where = f"{_named(case, several)} at {_point(points[-1])}"
+        (lost if _is_lost(world, case) else ended).append(where)
+        if info.window and any(
+            (points[:, i] < info.window[i][0]).any() or (points[:, i] > info.window[i][1]).any()
+            for i in (0, 1)
+        ):
+            left.append(_named(case, several))
+    parts = []
+    if ended:
+        parts.append(f"After {_duration(info)}: {', '.join(ended)}.")
+    if lost:
+        parts.append(f"Lost on the way, last seen: {', '.join(lost)}.")
+    if left:
+        parts.append(f"Leaving the window on the way: {', '.join(left)}.")
+    return " ".join(parts)
+
+
+def _point(point: Iterable[float]) -> str:
+    return f"({', '.join(significant(float(v), 3) for v in point)})"
+
+
+def _epoch_seconds(timings: pd.DataFrame, position: int) -> Array:
+    own = timings.loc[timings["position"] == position, "epoch_seconds"]
+    return np.asarray(own, dtype=np.float64)
+
+
+def _devices(cases: Sequence[CaseData]) -> list[str]:
+    return list(dict.fromkeys(case.device for case in cases))
+
+
+def _named(case: CaseData, several_devices: bool) -> str:
+    return f"{case.label} on {case.device}" if several_devices else case.label
+
+
+def _duration(info: ObjectiveInfo) -> str:
+    if not info.has_epochs:
+        return f"{info.steps} step{'s' if info.steps != 1 else ''}"
+    epochs = info.steps / info.steps_per_epoch
+    return f"{epochs:.6g} epoch{'s' if epochs != 1 else ''}"
+
+
+def _seeds_ok(world: _World, cases: Sequence[CaseData]) -> str:
+    counts = {len(world.outcomes[case.position].ok) for case in cases} - {0}
+    totals = {world.outcomes[case.position].total for case in cases}
+    if not counts:
+        return "no seeds"
+    most = max(counts)
+    plural = "s" if most > 1 else ""
+    if len(counts) == 1 and totals == counts:
+        return f"{most} seed{plural}"
+    return f"the seeds that ended ok (at most {most} of {max(totals)})"
+
+
+def wants_log(values: Array) -> bool:
+    """Whether values are nowhere negative, and the positive ones span many decades."""
+    positive = values[values > 0]
+    if len(positive) < 2 or (values < 0).any():
+        return False
+    return math.log10(float(positive.max())) - math.log10(float(positive.min())) > LOG_DECADES
+
+
+def _scale(
+    values: Sequence[Array], edges: Sequence[Array], *, linear: bool = False
+) -> tuple[bool, tuple[float, float]]:
+    """Whether to take logarithms, and limits with a margin that hold all that can be shown."""
+    inner = np.concatenate([*values, _NONE])
+    inner = inner[np.isfinite(inner)]
+    if not len(inner):
+        return False, (0.0, 1.0)
+    outer = np.concatenate([inner, *edges])
+    outer = outer[np.isfinite(outer)]
+    if not linear and wants_log(inner):
+        top = float(outer.max())
+        positive = inner[inner > 0]
+        # A band may go on below, to zero even: it is cut where it would hide the rest.
+        least = float(positive.min())
+        least = max(float(outer[outer > 0].min()), least / 3)
+        bottom = max(least, top * 10.0**-DEEPEST_DECADES)
+        margin = 0.04 * math.log10(top / bottom)
+        return True, (bottom * 10.0**-margin, min(top * 10.0**margin, 1e308))
+    low, high = float(outer.min()), float(outer.max())
+    margin = (high / 2 - low / 2) * 0.1 or abs(high) * 0.1 or 1.0
+    return False, (low - margin, high + margin)
+
+
+def _including(limits: tuple[float, float], value: float) -> tuple[float, float] | None:
+    """Wider limits that hold a value too; None where they would get so wide as to hide the rest."""
+    low, high = limits
+    span = high - low
+    margin = 0.04 * span
+    wide = min(low, value - margin), max(high, value + margin)
+    return wide if wide[1] - wide[0] <= 5 * span else None
+
+
+def _dots(values: Array) -> Array:
+    return values[_thinned(len(values), DOTS)]
+
+
+def _offsets(count: int) -> Array:
+    """Places off a row's middle that keep neighbours in rank apart: a golden-ratio sequence."""
+    ranks = np.arange(count, dtype=np.float64)
+    return (ranks * 0.6180339887498949 + 0.5) % 1.0 - 0.5
+
+
+def _thinned(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many indices below ``count``, evenly spaced, the first and the last among them."""
+    if count <= most:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+
+
+def _finite_length(values: Array) -> int:
+    bad = np.flatnonzero(~np.isfinite(values))
+    return int(bad[0]) if len(bad) else len(values)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """A name that no file system takes for another's."""
+    candidate, count = name, 1
+    while candidate.lower() in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate.lower())
+    return candidate

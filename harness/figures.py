@@ -1,0 +1,711 @@
+"""Draws figure records, as SVG that a page can recolour and as PNG. Decides nothing about data."""
+
+from __future__ import annotations
+
+import gc
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from contourpy import contour_generator
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+
+from harness.figure_records import (
+    CurveFigure,
+    CurvePanel,
+    DotFigure,
+    DotPanel,
+    DotRow,
+    FigureRecord,
+    Line,
+    Path,
+    PlaneFigure,
+    PlanePanel,
+    Style,
+)
+
+FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
+"""Ink, grid and paper: all that isn't data has one of these, and a page may replace them."""
+
+WIDTH = 7.9
+"""Inches, of every figure."""
+
+PNG_DPI = 150
+FONT = "DejaVu Sans"
+FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
+TEXT, SMALL = 9.5, 9.0
+
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.78, 0.14, 0.52, 0.1
+_LINE_HEIGHT = 0.185
+_LABEL_WIDTH = 2.3
+_ROW_HEIGHT = 0.3
+_LINE, _LINE_MARGIN = 0.155, 0.085
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure drawn.
+
+    Attributes:
+        name: File name without ending.
+        svg: From ``<svg`` on; its ids begin with the name, and nothing in it names a date.
+        png: At 150 dpi, on paper.
+    """
+
+    name: str
+    svg: str
+    png: bytes
+
+
+def draw_all(records: Iterable[FigureRecord]) -> list[Drawing]:
+    """Draw every record, in order."""
+    # Figures are full of cycles: collecting them while they grow takes a sixth of the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return [draw(record) for record in records]
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def draw(record: FigureRecord) -> Drawing:
+    """Draw one record; the same record gives the same bytes."""
+    with mpl.rc_context():
+        # From matplotlib's own defaults: what a user's matplotlibrc says must change nothing.
+        mpl.rcdefaults()
+        mpl.rcParams.update(_look(record.name))
+        if isinstance(record, CurveFigure):
+            figure = _curves(record)
+        elif isinstance(record, DotFigure):
+            figure = _dots(record)
+        elif isinstance(record, PlaneFigure):
+            figure = _planes(record)
+        else:
+            raise TypeError(f"nobody draws a {type(record).__name__}")
+        return Drawing(record.name, _svg(figure, record), _png(figure))
+
+
+def _look(salt: str) -> Any:
+    """Settings of matplotlib: seaborn's white-grid theme in three colours."""
+    theme: dict[str, Any] = dict(sns.axes_style("whitegrid"))
+    return theme | {
+        "font.family": [FONT],
+        "font.size": TEXT,
+        "axes.titlesize": TEXT,
+        "axes.titlepad": 4.0,
+        "axes.labelsize": TEXT,
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "legend.fontsize": SMALL,
+        "figure.facecolor": BACKGROUND,
+        "axes.facecolor": BACKGROUND,
+        "savefig.facecolor": BACKGROUND,
+        "text.color": FOREGROUND,
+        "axes.labelcolor": FOREGROUND,
+        "axes.titlecolor": FOREGROUND,
+        "xtick.color": FOREGROUND,
+        "ytick.color": FOREGROUND,
+        "xtick.labelcolor": FOREGROUND,
+        "ytick.labelcolor": FOREGROUND,
+        "axes.edgecolor": FOREGROUND,
+        "axes.linewidth": 0.8,
+        "axes.axisbelow": True,
+        "grid.color": GRID,
+        "grid.linewidth": 0.6,
+        "xtick.bottom": True,
+        "ytick.left": True,
+        "xtick.major.size": 3.5,
+        "ytick.major.size": 3.5,
+        "xtick.major.width": 0.8,
+        "ytick.major.width": 0.8,
+        "lines.solid_capstyle": "butt",
+        "lines.markersize": 5.0,
+        "axes.formatter.useoffset": False,
+        "axes.formatter.use_mathtext": False,
+        "text.parse_math": False,
+        "text.usetex": False,
+        "path.simplify": True,
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "figure.dpi": 72.0,
+    }
+
+
+# Curves
+
+
+def _curves(record: CurveFigure) -> Figure:
+    panels, columns = record.panels, record.columns
+    rows = math.ceil(len(panels) / columns)
+    shared = len({panel.limits for panel in panels}) == 1 and columns > 1
+    legend = _Legend()
+    for panel in panels:
+        for line in panel.lines:
+            legend.add(line.label, _handle(line.style))
+    if any(line.lost for panel in panels for line in panel.lines):
+        legend.add("did not end ok", _cross())
+    for panel in panels:
+        legend.add(panel.rule_label, _rule_handle())
+    each = 3.3 if columns == 1 and rows == 1 else 2.75 if columns < 3 else 2.2
+    gap = (0.12 if shared else 0.82, 0.18 if columns == 3 else 0.62)
+    grid = _Grid(columns, [each] * rows, gap, legend, [panel.title for panel in panels])
+    for i, panel in enumerate(panels):
+        ax = grid.axes(i)
+        _draw_curves(ax, panel)
+        grid.entitle(ax, i)
+        if shared and i % columns:
+            ax.set_ylabel("")
+            ax.tick_params(labelleft=False)
+        if columns == 3 and i + columns < len(panels):
+            ax.set_xlabel("")
+            ax.tick_params(labelbottom=False)
+    return grid.figure
+
+
+def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
+    shown = [line for line in panel.lines if not line.faint and not line.lost and len(line.x)]
+    ends = [line.x[-1] for line in panel.lines if len(line.x)]
+    starts = [line.x[0] for line in panel.lines if len(line.x)]
+    low, high = (min(starts), max(ends)) if ends else (0.0, 1.0)
+    margin = 0.02 * (high - low) or 0.5
+    ax.set_xlim(low - margin, high + margin)
+    if panel.log:
+        ax.set_yscale("log")
+    ax.set_ylim(*panel.limits)
+    if panel.rule is not None:
+        ax.axhline(panel.rule, color=FOREGROUND, linewidth=1.0, dashes=(4, 3), zorder=2)
+    for line in panel.lines:
+        if line.lost or line.faint:
+            _draw_back(ax, line, panel.limits)
+    for i, line in enumerate(shown):
+        _draw_front(ax, line, i, len(shown))
+    _finish(ax, panel.x_label, panel.y_label)
+    _ticks(ax, "y", panel.limits, log=panel.log)
+    if panel.x_label == "step":
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
+    style = line.style
+    if len(line.low):
+        alpha = 0.22 if count <= 6 else 0.12
+        ax.fill_between(
+            line.x, line.low, line.high, color=style.color, alpha=alpha, linewidth=0, zorder=3
+        )
+    every = max(1, math.ceil(len(line.x) / 8))
+    # Markers of coinciding lines take turns.
+    ax.plot(
+        line.x,
+        line.y,
+        color=style.color,
+        linewidth=style.width,
+        markevery=(order * every // count, every),
+        zorder=5 + order / count,
+        **_dashes(style),
+        **_marker(style),
+    )
+
+
+def _draw_back(ax: Axes, line: Line, limits: tuple[float, float]) -> None:
+    if not len(line.x):
+        return
+    color = line.style.color
+    alpha = 0.35 if line.faint else 0.75
+    ax.plot(line.x, line.y, color=color, linewidth=0.8, alpha=alpha, zorder=2.5)
+    if line.lost:
+        # A curve that left the frame has its cross on the edge.
+        end = min(max(line.y[-1], limits[0]), limits[1])
+        ax.plot(
+            line.x[-1], end, color=color, marker="x", markersize=6, mew=1.4, clip_on=False, zorder=7
+        )
+
+
+# Dots
+
+
+def _dots(record: DotFigure) -> Figure:
+    rows = [row for panel in record.panels for row in panel.rows]
+    measure = _Measure()
+    left = min(_LABEL_WIDTH, 0.15 + max(measure.width(row.label) for row in rows))
+    names = {id(row): _row_name(row, left - 0.15, measure) for row in rows}
+    left = 0.15 + max(measure.width(name) for name in names.values())
+    legend = _Legend()
+    legend.add(record.dot_label, _point_handle())
+    legend.add(record.centre_label, _centre_handle())
+    for panel in record.panels:
+        legend.add(panel.rule_label, _rule_handle())
+    heights = []
+    for panel in record.panels:
+        lines = max(names[id(row)].count("\n") + 1 for row in panel.rows)
+        heights.append(0.2 + len(panel.rows) * max(_ROW_HEIGHT, _LINE_MARGIN + _LINE * lines))
+    titles = [panel.title for panel in record.panels]
+    grid = _Grid(1, heights, (0.0, 0.62), legend, titles, left=left)
+    for i, panel in enumerate(record.panels):
+        ax = grid.axes(i)
+        _draw_dots(ax, panel, [names[id(row)] for row in panel.rows])
+        grid.entitle(ax, i)
+    return grid.figure
+
+
+def _row_name(row: DotRow, width: float, measure: _Measure) -> str:
+    return "\n".join([*measure.wrapped(row.label, width), *([row.note] if row.note else [])])
+
+
+def _draw_dots(ax: Axes, panel: DotPanel, names: Sequence[str]) -> None:
+    rows = panel.rows
+    if panel.log:
+        ax.set_xscale("log")
+    ax.set_xlim(*panel.limits)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    if panel.rule is not None:
+        ax.axvline(panel.rule, color=FOREGROUND, linewidth=1.0, dashes=(4, 3), zorder=2)
+    counts = [len(row.values) for row in rows]
+    # Where an axis has a name already, seaborn need not lay out all ticks to give it one.
+    ax.set(xlabel=panel.x_label, ylabel="case")
+    if sum(counts):
+        middle = np.repeat(np.arange(len(rows)), counts)
+        sns.scatterplot(
+            x=np.concatenate([row.values for row in rows]),
+            y=middle + 0.5 * np.concatenate([row.offsets for row in rows]),
+            hue=middle,
+            palette={i: row.style.color for i, row in enumerate(rows) if counts[i]},
+            s=15,
+            alpha=0.8,
+            linewidth=0,
+            legend=False,
+            ax=ax,
+            zorder=3,
+        )
+    for i, row in enumerate(rows):
+        _draw_centre(ax, i, row.centre, row.low, row.high)
+        if not len(row.values):
+            ax.text(
+                0.01, i, "no seed ended ok", transform=ax.get_yaxis_transform(), va="center",
+                fontsize=SMALL, bbox={"color": BACKGROUND, "pad": 1.5},
+            )  # fmt: skip
+    _finish(ax, panel.x_label, "")
+    _ticks(ax, "x", panel.limits, log=panel.log)
+    ax.yaxis.grid(visible=False)
+    ax.yaxis.set_major_locator(FixedLocator(list(range(len(rows)))))
+    ax.yaxis.set_major_formatter(FixedFormatter(names))
+    ax.tick_params(axis="y", length=0)
+
+
+def _draw_centre(ax: Axes, row: int, centre: float, low: float, high: float) -> None:
+    if not math.isfinite(centre):
+        return
+    if math.isfinite(low) and high > low:
+        for edge in (low, high):
+            ax.plot([edge, edge], [row - 0.13, row + 0.13], color=FOREGROUND, lw=1.4, zorder=5)
+        ax.plot([low, high], [row, row], color=FOREGROUND, linewidth=1.4, zorder=5)
+    ax.plot(
+        [centre], [row], marker="D", markersize=5, color=FOREGROUND, mec=BACKGROUND, mew=0.8,
+        linestyle="none", zorder=6,
+    )  # fmt: skip
+
+
+# Planes
+
+
+def _planes(record: PlaneFigure) -> Figure:
+    single = all(len(panel.paths) == 1 for panel in record.panels) and len(record.panels) > 1
+    legend = _Legend()
+    if not single:
+        for panel in record.panels:
+            for path in panel.paths:
+                legend.add(path.label, _handle(path.style))
+    paths = [path for panel in record.panels for path in panel.paths]
+    legend.add("start", _start_handle())
+    if not all(path.lost for path in paths):
+        legend.add("end", _end_handle())
+    if any(path.lost for path in paths):
+        legend.add("did not end ok", _cross())
+    if record.minimizers:
+        legend.add("minimum", _minimum_handle())
+    columns = record.columns
+    rows = math.ceil(len(record.panels) / columns)
+    width = (WIDTH - _LEFT - _RIGHT - 0.2 * (columns - 1)) / columns
+    (left, right), (low, high) = record.window
+    natural = width * (high - low) / (right - left)
+    each = min(max(natural, 0.5 * width), (0.75 if columns == 1 else 1.0) * width)
+    titles = [panel.title for panel in record.panels]
+    grid = _Grid(columns, [each] * rows, (0.2, 0.14), legend, titles)
+    for i, panel in enumerate(record.panels):
+        ax = grid.axes(i)
+        _draw_landscape(ax, record, labels=columns < 3)
+        _draw_plane(ax, record, panel)
+        grid.entitle(ax, i)
+        if columns > 1:
+            # Names of ticks at the edges would run into the next panel's.
+            ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], prune="both"))
+        if i % columns:
+            ax.set_ylabel("")
+            ax.tick_params(labelleft=False)
+        if i + columns < len(record.panels):
+            ax.set_xlabel("")
+            ax.tick_params(labelbottom=False)
+    return grid.figure
+
+
+def _draw_landscape(ax: Axes, record: PlaneFigure, *, labels: bool) -> None:
+    if record.landscape is None:
+        return
+    values = np.ma.masked_invalid(record.landscape)
+    inside = [level for level in record.levels if values.min() < level < values.max()]
+    if not inside:
+        return
+    x1, x2 = (
+        np.linspace(*ends, count)
+        for ends, count in zip(record.window, values.shape[::-1], strict=True)
+    )
+    looks: dict[str, Any] = {"alpha": 0.32, "zorder": 1}
+    if labels:
+        lines = ax.contour(x1, x2, values, inside, colors=[FOREGROUND], linewidths=0.7, **looks)
+        # The innermost are too small to be named.
+        ax.clabel(lines, inside[-4:], fmt=lambda v: f"{v:.3g}", fontsize=SMALL, inline_spacing=3)
+        for text in lines.labelTexts:
+            text.set_clip_on(False)
+        return
+    contours = contour_generator(x1, x2, values, corner_mask=True)
+    for level in inside:
+        gap = np.full((1, 2), np.nan)
+        pieces = [part for piece in contours.lines(level) for part in (np.asarray(piece), gap)]
+        ax.plot(*np.concatenate([gap, *pieces]).T, color=FOREGROUND, linewidth=0.7, **looks)
+
+
+def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel) -> None:
+    ax.set_xlim(*record.window[0])
+    ax.set_ylim(*record.window[1])
+    for point in record.minimizers:
+        ax.plot(
+            *([v] for v in point[:2]), marker="*", markersize=9, color=FOREGROUND,
+            mec=BACKGROUND, mew=0.6, linestyle="none", zorder=8,
+        )  # fmt: skip
+    for i, path in enumerate(panel.paths):
+        _draw_path(ax, record, path, 5 + i / len(panel.paths))
+    for point in {tuple(path.points[0]) for path in panel.paths}:
+        ax.plot(
+            [point[0]], [point[1]], marker="o", markersize=10, color="none", mec=FOREGROUND,
+            mew=1.4, linestyle="none", zorder=7,
+        )  # fmt: skip
+    _finish(ax, "x1", "x2")
+    ax.grid(visible=False)
+
+
+def _draw_path(ax: Axes, record: PlaneFigure, path: Path, zorder: float) -> None:
+    style, points = path.style, path.points
+    looks: dict[str, Any] = {"color": style.color, "zorder": zorder}
+    if path.lost:
+        ax.plot(*points.T, linewidth=0.9, alpha=0.75, **looks)
+        # A path that left the window has its cross on the edge.
+        (left, right), (low, high) = record.window
+        end = np.clip(points[-1:], (left, low), (right, high))
+        ax.plot(*end.T, marker="x", markersize=7, mew=1.6, clip_on=False, **looks)
+        return
+    marker = _marker(style, 3.6) if len(points) <= 60 else {}
+    ax.plot(*points.T, linewidth=style.width, **looks, **_dashes(style), **marker)
+    looks["zorder"] = zorder + 1
+    ax.plot(*points[-1:].T, linestyle="none", **looks, **_marker(style, 8.5))
+
+
+# Parts
+
+
+class _Grid:
+    """Axes in rows and columns below a legend, laid out in inches so that nothing is searched."""
+
+    def __init__(
+        self,
+        columns: int,
+        heights: Sequence[float],
+        gap: tuple[float, float],
+        legend: _Legend,
+        titles: Sequence[str],
+        *,
+        left: float = _LEFT,
+    ) -> None:
+        width = WIDTH - left - _RIGHT
+        self.columns, self.heights, self.left = columns, heights, left
+        self.width = (width - gap[0] * (columns - 1)) / columns
+        self.titles = [_Measure().wrapped(title, self.width, TEXT) for title in titles]
+        lines = max(len(title) for title in self.titles)
+        title_height = _LINE_MARGIN + _LINE * lines if lines else 0.0
+        self.gap = gap[0], gap[1] + title_height
+        self.head = _TOP + legend.height(width) + title_height
+        self.height = self.head + sum(heights) + self.gap[1] * (len(heights) - 1) + _BOTTOM
+        self.figure = Figure(figsize=(WIDTH, self.height))
+        legend.place(self.figure, left / WIDTH, 1 - _TOP / self.height)
+
+    def axes(self, index: int) -> Axes:
+        """The axes at a place, counted row by row."""
+        row, column = divmod(index, self.columns)
+        top = self.head + sum(self.heights[:row]) + row * self.gap[1]
+        left = self.left + column * (self.width + self.gap[0])
+        bottom = self.height - top - self.heights[row]
+        box = (
+            left / WIDTH,
+            bottom / self.height,
+            self.width / WIDTH,
+            self.heights[row] / self.height,
+        )
+        return self.figure.add_axes(box)
+
+    def entitle(self, ax: Axes, index: int) -> None:
+        """Put a panel's title above it."""
+        if self.titles[index]:
+            ax.set_title("\n".join(self.titles[index]), loc="left")
+
+
+class _Measure:
+    """How wide text comes out, in inches."""
+
+    def __init__(self) -> None:
+        backend: Any = RendererAgg
+        self.measured = backend(72, 72, 72).get_text_width_height_descent
+        self.font = mpl.font_manager.FontProperties(family=FONT)
+
+    def width(self, text: str, size: float = SMALL) -> float:
+        """The width of the widest line."""
+        self.font.set_size(size)
+        return (
+            max(float(self.measured(line, self.font, False)[0]) for line in text.split("\n")) / 72
+        )
+
+    def wrapped(self, text: str, width: float, size: float = SMALL) -> list[str]:
+        """The text in lines of a width, at most four; a word that is wider loses its middle."""
+        lines: list[str] = []
+        for word in text.split():
+            joined = f"{lines[-1]} {word}" if lines else word
+            if lines and self.width(joined, size) <= width + 1e-6:
+                lines[-1] = joined
+            else:
+                lines.append(self._cut(word, width, size))
+        return lines if len(lines) <= 4 else [*lines[:3], self._cut(f"{lines[3]} …", width, size)]
+
+    def _cut(self, word: str, width: float, size: float) -> str:
+        shown, keep = word, len(word)
+        while keep > 2 and self.width(shown, size) > width + 1e-6:
+            keep -= 1
+            shown = f"{word[: keep - keep // 2]}…{word[-(keep // 2) :]}"
+        return shown
+
+
+class _Legend:
+    """Names and looks, above all axes, in as many columns as fit."""
+
+    _handle_width = 0.5
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Any] = {}
+        self.measure = _Measure()
+        self.names: list[str] = []
+        self.columns = 1
+
+    def add(self, label: str, handle: Any) -> None:
+        """Add an entry, unless it is there or has no name."""
+        if label:
+            self.entries.setdefault(label, handle)
+
+    def height(self, width: float) -> float:
+        """Inches that it takes within a width; decides the columns."""
+        if not self.entries:
+            return 0.0
+        room = width - self._handle_width
+        self.names = ["\n".join(self.measure.wrapped(label, room)) for label in self.entries]
+        widest = max(self.measure.width(name) for name in self.names) + self._handle_width
+        self.columns = max(1, min(len(self.names), int(width / (widest + 0.12))))
+        rows = math.ceil(len(self.names) / self.columns)
+        more = sum(name.count("\n") for name in self.names)
+        return rows * _LINE_HEIGHT + more * _LINE + 0.06
+
+    def place(self, figure: Figure, left: float, top: float) -> None:
+        """Put it into a figure."""
+        if not self.entries:
+            return
+        figure.legend(
+            list(self.entries.values()),
+            self.names,
+            loc="upper left",
+            bbox_to_anchor=(left, top),
+            ncols=self.columns,
+            frameon=False,
+            borderpad=0,
+            borderaxespad=0,
+            handlelength=2.6,
+            handletextpad=0.6,
+            columnspacing=1.2,
+            labelspacing=0.45,
+            handler_map={tuple: HandlerTuple(ndivide=1)},
+        )
+
+
+def _handle(style: Style) -> Line2D:
+    return Line2D(
+        [], [], color=style.color, linewidth=style.width, **_dashes(style), **_marker(style)
+    )
+
+
+def _rule_handle() -> Line2D:
+    return Line2D([], [], color=FOREGROUND, linewidth=1.0, dashes=(4, 3))
+
+
+def _mark(marker: str, size: float, **more: Any) -> Line2D:
+    looks = {"color": FOREGROUND, "linestyle": "none"} | more
+    return Line2D([], [], marker=marker, markersize=size, **looks)
+
+
+def _cross() -> Line2D:
+    return _mark("x", 6, mew=1.4)
+
+
+def _point_handle() -> Line2D:
+    return _mark("o", 4, alpha=0.8, mew=0)
+
+
+def _centre_handle() -> tuple[Line2D, Line2D]:
+    return Line2D([], [], color=FOREGROUND, linewidth=1.4), _mark("D", 5, mec=BACKGROUND, mew=0.8)
+
+
+def _start_handle() -> Line2D:
+    return _mark("o", 8, color="none", mec=FOREGROUND, mew=1.4)
+
+
+def _end_handle() -> Line2D:
+    return _mark("o", 7, mec=BACKGROUND, mew=0.8)
+
+
+def _minimum_handle() -> Line2D:
+    return _mark("*", 9, mec=BACKGROUND, mew=0.6)
+
+
+def _dashes(style: Style) -> dict[str, Any]:
+    return {"dashes": style.dashes} if style.dashes else {"linestyle": "-"}
+
+
+def _marker(style: Style, size: float = 5.5) -> dict[str, Any]:
+    return {
+        "marker": style.marker,
+        "markersize": size,
+        "markerfacecolor": style.color if style.filled else BACKGROUND,
+        "markeredgecolor": BACKGROUND if style.filled else style.color,
+        "markeredgewidth": 0.6 if style.filled else 1.3,
+    }
+
+
+def _finish(ax: Axes, x_label: str, y_label: str) -> None:
+    ax.set_xlabel(x_label)
+    ax.set_ylabel(y_label)
+    sns.despine(ax=ax)
+
+
+def _ticks(ax: Axes, which: str, limits: tuple[float, float], *, log: bool) -> None:
+    if not log:
+        return
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    places, names = log_ticks(*limits)
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_major_formatter(FixedFormatter(names))
+    axis.set_minor_locator(NullLocator())
+
+
+def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Ticks of a logarithmic axis, and their names: at most about eight."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    decades = math.log10(high) - math.log10(low)
+    if decades < 3.2:
+        steps = (1, 2, 5) if decades < 2.2 else (1, 3)
+        places = [float(f"{m}e{k}") for k in range(first, last + 1) for m in steps]
+        inside = [place for place in places if low <= place <= high]
+        return inside, [_plain(place) for place in inside]
+    every = math.ceil((last - first) / 8)
+    powers = [k for k in range(first, last + 1) if k % every == 0]
+    powers = [k for k in powers if low <= float(f"1e{k}") <= high]
+    return [float(f"1e{k}") for k in powers], [_power(k) for k in powers]
+
+
+def _plain(value: float) -> str:
+    if 1e-4 <= value < 1e5:
+        return f"{value:.12f}".rstrip("0").rstrip(".")
+    power = math.floor(math.log10(value) + 1e-9)
+    factor = round(value / 10.0**power)
+    return _power(power) if factor == 1 else f"{factor}·{_power(power)}"
+
+
+def _power(exponent: int) -> str:
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+# Files
+
+
+def _png(figure: Figure) -> bytes:
+    from PIL import Image
+
+    figure.set_dpi(PNG_DPI)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", dpi=(PNG_DPI, PNG_DPI), compress_level=6)
+    return file.getvalue()
+
+
+_NO_METADATA: Mapping[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def _svg(figure: Figure, record: FigureRecord) -> str:
+    file = io.StringIO()
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(file, metadata=_NO_METADATA)
+    return _tidied(file.getvalue(), record)
+
+
+def _tidied(svg: str, record: FigureRecord) -> str:
+    """An SVG fit for standing among others in one page: short, with ids of its own.
+
+    Matplotlib numbers its groups from 1 in every file, and styles every element there is.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style[^>]*>[^<]*</style>\s*", "", svg)
+    svg = re.sub(r"<defs>\s*</defs>\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    names = {old: f"{record.name}-{i}" for i, old in enumerate(sorted(used))}
+
+    def renamed(found: re.Match[str]) -> str:
+        before, old, after = found.groups()
+        return f"{before}{names[old]}{after}"
+
+    svg = re.sub(r'(url\(#)([^")]+)(\))', renamed, svg)
+    svg = re.sub(r'(href="#)([^"]+)(")', renamed, svg)
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", svg)
+    svg = re.sub(r"<[^>]+>", lambda m: re.sub(r"\d+\.\d{3,}", _rounded, m[0]), svg)
+    svg = svg.replace(f"font-family: '{FONT}'; ", "").replace(f"'{FONT}'", FONTS)
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
+    svg = re.sub(r">\s+<", ">\n<", svg)
+    style = f"font-family: {FONTS}; stroke-linejoin: round"
+    head = f'<svg role="img" aria-label="{_escaped(record.alt)}" style="{style}"'
+    return svg.replace("<svg", head, 1)
+
+
+def _rounded(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _escaped(text: str) -> str:
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(character, entity)
+    return text

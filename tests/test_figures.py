@@ -1,0 +1,626 @@
+"""Figures: records against independent computation, drawings for what a page relies on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy import stats as scipy_stats
+
+from harness import figure_records, figures
+from harness.figure_records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
+from harness.frames import CaseData, ObjectiveInfo, Results
+from harness.store import RunRecord
+
+Array = NDArray[np.float64]
+
+LANDSCAPE = np.add.outer(2 * np.linspace(-3, 2, 31) ** 2, 0.1 * np.linspace(-6, 2, 31) ** 2)
+QUADRATIC = ObjectiveInfo(
+    name="bowl",
+    formula="",
+    dimension=2,
+    rows=0,
+    steps=4,
+    steps_per_epoch=1,
+    record_steps=np.arange(5),
+    optimum=0.0,
+    minimizers=((0.0, 0.0),),
+    window=((-6.0, 2.0), (-3.0, 2.0)),
+    landscape=LANDSCAPE,
+    data_source="",
+)
+REGRESSION = dataclasses.replace(
+    QUADRATIC,
+    name="lines",
+    dimension=6,
+    rows=40,
+    steps=8,
+    steps_per_epoch=4,
+    record_steps=np.array([0, 2, 4, 6, 8]),
+    optimum=0.24,
+    minimizers=(),
+    window=None,
+    landscape=None,
+)
+UNKNOWN_OPTIMUM = dataclasses.replace(REGRESSION, optimum=None)
+FALLING = np.array([0.5, 0.3, 0.27, 0.25, 0.245])
+
+
+def curves(seeds: int, start: Array = FALLING, noise: float = 0.002) -> Array:
+    jitter = np.random.default_rng(0).normal(0, noise, (seeds, len(start)))
+    return np.asarray(start + np.abs(jitter))
+
+
+@dataclasses.dataclass
+class Case:
+    """One case and what became of its trials; NaN losses are those a trial did not reach."""
+
+    optimizer: str
+    losses: Array
+    info: ObjectiveInfo = REGRESSION
+    setting: str = ""
+    device: str = "cpu"
+    status: Sequence[str] = ()
+    paths: Sequence[Array] = ()
+    sizes: Sequence[Array] = ()
+    times: Sequence[float] = ()
+
+
+def results(*cases: Case) -> Results:
+    made, trials, timings = [], [], []
+    for position, case in enumerate(cases):
+        seeds = range(len(case.losses))
+        made.append(
+            CaseData(
+                position=position,
+                objective=case.info.name,
+                optimizer=case.optimizer,
+                setting=case.setting,
+                device=case.device,
+                optimizer_class="X",
+                hyperparameters={},
+                defaults={},
+                dtype="float64",
+                why_alone="",
+                seeds=np.array(seeds, dtype=np.int64),
+                losses=case.losses,
+                trajectories=dict(enumerate(case.paths)),
+                step_sizes=dict(enumerate(case.sizes)),
+            )
+        )
+        for seed in seeds:
+            status = case.status[seed] if case.status else "ok"
+            final = case.losses[seed, -1] if status == "ok" else math.nan
+            trials.append((position, seed, status, 0, "", 0.0, "vmap", final))
+        blocks = [(position, i, 1, 1, seconds, seconds) for i, seconds in enumerate(case.times)]
+        timings += blocks
+    columns = ["position", "seed", "status", "step", "reason", "seconds", "mode", "final_loss"]
+    timed = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
+    run = RunRecord(1, "", "", "", "suite", "", "", {}, {})
+    objectives = {case.info.name: case.info for case in cases}
+    return Results(
+        run,
+        objectives,
+        tuple(made),
+        pd.DataFrame(trials, columns=columns),
+        pd.DataFrame(timings, columns=timed),
+    )
+
+
+def records(*cases: Case) -> dict[str, FigureRecord]:
+    return {record.name: record for record in figure_records.build(results(*cases))}
+
+
+def curve_figure(found: dict[str, FigureRecord], name: str) -> CurveFigure:
+    record = found[name]
+    assert isinstance(record, CurveFigure)
+    return record
+
+
+def dot_figure(found: dict[str, FigureRecord], name: str) -> DotFigure:
+    record = found[name]
+    assert isinstance(record, DotFigure)
+    return record
+
+
+def plane_figure(found: dict[str, FigureRecord], name: str) -> PlaneFigure:
+    record = found[name]
+    assert isinstance(record, PlaneFigure)
+    return record
+
+
+PATH = np.array([[-5.0, -2.0], [-4.0, 1.0], [-3.0, -0.5], [-2.0, 0.25], [-1.0, -0.1]])
+SIZES = np.array([[400.0, 400.0], [0.4, 0.05], [0.3, 0.04], [0.2, 0.03], [0.1, 0.02]])
+BOWL = np.array([[10.5, 3.0, 1.0, 0.1, 0.001]])
+
+
+def everything() -> list[Case]:
+    """Something for every figure, with a case that loses seeds and a device that is absent."""
+    lost = curves(6)
+    lost[4, 2:] = np.nan
+    lost[5, 3] = np.inf
+    lost[5, 4:] = np.nan
+    blocks = [0.011, 0.012, 0.013, 0.012, 0.020]
+    bowl: dict[str, Any] = {"info": QUADRATIC, "times": [5e-5, 6e-5, 5.5e-5]}
+    return [
+        Case("sgd", np.repeat(BOWL, 6, axis=0), paths=[PATH] * 6, **bowl),
+        Case("ada", np.repeat(BOWL, 6, axis=0), setting="lr=0.4", paths=[PATH + 0.1] * 6,
+             sizes=[SIZES] * 6, **bowl),
+        Case("ada", np.repeat(BOWL, 6, axis=0), setting="lr=2", paths=[PATH * 0.9] * 6,
+             sizes=[SIZES * 5] * 6, **bowl),
+        Case("sgd", curves(6), times=blocks),
+        Case("sgd", np.full((6, 5), np.nan), device="cuda", status=["unavailable"] * 6),
+        Case("ada", lost, status=["ok"] * 4 + ["diverged"] * 2, times=blocks),
+    ]  # fmt: skip
+
+
+# Loss curves
+
+
+def test_line_and_band_are_the_mean_and_the_t_interval_of_the_stored_losses() -> None:
+    losses = curves(7)
+    panel = curve_figure(records(Case("sgd", losses)), "loss_lines").panels[0]
+    (line,) = panel.lines
+    low, high = scipy_stats.t.interval(
+        0.95, 6, loc=losses.mean(axis=0), scale=scipy_stats.sem(losses, axis=0)
+    )
+    np.testing.assert_allclose(line.y, losses.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(line.low, low, rtol=1e-10)
+    np.testing.assert_allclose(line.high, high, rtol=1e-10)
+    np.testing.assert_array_equal(line.x, [0, 0.5, 1, 1.5, 2])
+
+
+def test_without_epochs_the_loss_is_drawn_against_the_step() -> None:
+    panel = curve_figure(records(Case("sgd", BOWL, QUADRATIC)), "loss_bowl").panels[0]
+    assert panel.x_label == "step"
+    np.testing.assert_array_equal(panel.lines[0].x, [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_seeds_that_agree_have_no_band_and_the_caption_says_why(seeds: int) -> None:
+    figure = curve_figure(
+        records(Case("sgd", np.repeat(BOWL, seeds, axis=0), QUADRATIC)), "loss_bowl"
+    )
+    assert len(figure.panels[0].lines[0].low) == 0
+    expected = "Every one of the 3 seeds takes the same course" if seeds == 3 else "One seed"
+    assert expected in figure.caption
+
+
+@pytest.mark.parametrize(
+    ("values", "log"),
+    [
+        ([1.0, 10.0], False),
+        ([1.0, 10**1.5 * 1.01], True),
+        ([1e-30, 1.0], True),
+        ([0.0, 1e-5, 1.0], True),
+        ([-1.0, 1e-5, 1.0], False),
+        ([0.0, 0.0], False),
+        ([], False),
+    ],
+)
+def test_a_scale_is_logarithmic_where_positive_values_span_decades(
+    values: list[float], log: bool
+) -> None:
+    assert figure_records.wants_log(np.array(values)) is log
+
+
+def test_where_only_the_distance_to_the_optimum_spans_decades_a_second_panel_shows_it() -> None:
+    losses = curves(5, np.array([0.5, 0.3, 0.26, 0.242, 0.2405]), noise=1e-4)
+    figure = curve_figure(records(Case("sgd", losses)), "loss_lines")
+    plain, above = figure.panels
+    assert (plain.log, above.log) == (False, True)
+    assert plain.rule == 0.24
+    np.testing.assert_allclose(above.lines[0].y, losses.mean(axis=0) - 0.24, rtol=1e-9)
+    assert "less the lowest loss" in figure.caption
+
+
+def test_what_a_diverged_trial_did_not_reach_is_not_drawn_and_not_averaged() -> None:
+    losses = curves(4)
+    losses[3] = [0.5, 9.0, np.inf, np.nan, np.nan]
+    status = ["ok", "ok", "ok", "diverged"]
+    figure = curve_figure(records(Case("sgd", losses, status=status)), "loss_lines")
+    lost, mean = figure.panels[0].lines
+    assert lost.lost
+    np.testing.assert_array_equal(lost.y, [0.5, 9.0])
+    np.testing.assert_allclose(mean.y, losses[:3].mean(axis=0))
+    assert mean.label == "sgd, 3 of 4 ok"
+    assert figure.panels[0].limits[1] < 1
+    assert "1 diverged of 4" in figure.alt
+    assert "at most 3 of 4" in figure.caption
+
+
+def test_a_case_of_which_nothing_ended_ok_has_its_lost_curves_alone() -> None:
+    losses = np.array([[0.5, 7.0, np.nan, np.nan, np.nan]])
+    found = records(Case("sgd", losses, status=["diverged"]))
+    lines = curve_figure(found, "loss_lines").panels[0].lines
+    assert [line.y.tolist() for line in lines if line.lost] == [[0.5, 7.0]]
+    assert all(len(line.y) == 0 for line in lines if not line.lost)
+    assert "final_loss_lines" not in found
+
+
+def test_a_device_that_is_absent_has_no_series_and_no_panel() -> None:
+    nothing = np.full((3, 5), np.nan)
+    found = records(
+        Case("sgd", curves(3), UNKNOWN_OPTIMUM),
+        Case("sgd", nothing, UNKNOWN_OPTIMUM, device="cuda", status=["unavailable"] * 3),
+    )
+    figure = curve_figure(found, "loss_lines")
+    assert [line.label for panel in figure.panels for line in panel.lines] == ["sgd"]
+    assert [row.label for row in dot_figure(found, "final_loss_lines").panels[0].rows] == ["sgd"]
+    assert "cuda" not in figure.alt
+
+
+def test_several_devices_have_a_panel_each_and_rows_that_name_them() -> None:
+    cases = [Case("sgd", curves(3), UNKNOWN_OPTIMUM, device=device) for device in ("cpu", "cuda")]
+    found = records(*cases)
+    titles = [panel.title for panel in curve_figure(found, "loss_lines").panels]
+    assert titles == ["cpu", "cuda"]
+    rows = dot_figure(found, "final_loss_lines").panels[0].rows
+    assert [row.label for row in rows] == ["sgd on cpu", "sgd on cuda"]
+
+
+def test_the_words_for_a_loss_figure_rank_the_means_and_name_the_start() -> None:
+    better, worse = curves(3, FALLING - 0.001), curves(3)
+    better[:, 0] = worse[:, 0] = 0.5
+    alt = records(Case("slow", worse), Case("quick", better))["loss_lines"].alt
+    quick, slow = better[:, -1].mean(), worse[:, -1].mean()
+    assert alt == (
+        "Loss against epoch on lines. All start at 0.5000. Mean loss after 2 epochs, lowest "
+        f"first: quick {quick:.4f}, slow {slow:.4f}. The lowest possible loss is 0.2400."
+    )
+
+
+# Rows of dots
+
+
+def test_a_row_has_every_seed_and_the_t_interval_of_the_mean() -> None:
+    losses = curves(9)
+    figure = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
+    (row,) = figure.panels[0].rows
+    final = losses[:, -1]
+    low, high = scipy_stats.t.interval(0.95, 8, loc=final.mean(), scale=scipy_stats.sem(final))
+    np.testing.assert_array_equal(row.values, np.sort(final))
+    assert (row.centre, row.low, row.high) == pytest.approx((final.mean(), low, high), rel=1e-10)
+    assert (np.abs(row.offsets) <= 0.5).all()
+    assert figure.panels[0].rule == 0.24
+
+
+def test_thousands_of_seeds_are_thinned_by_rank_and_the_estimate_is_of_all() -> None:
+    losses = curves(1000)
+    figure = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
+    (row,) = figure.panels[0].rows
+    assert len(row.values) == 120
+    assert (row.values[0], row.values[-1]) == (losses[:, -1].min(), losses[:, -1].max())
+    assert row.centre == pytest.approx(losses[:, -1].mean())
+    assert "120 of 1000 seeds" in figure.caption
+
+
+def test_an_optimum_that_would_squeeze_the_data_is_named_and_not_drawn() -> None:
+    far = dataclasses.replace(REGRESSION, optimum=-50.0)
+    figure = dot_figure(records(Case("sgd", curves(4), far)), "final_loss_lines")
+    assert figure.panels[0].rule is None
+    assert "-50.00, is off the scale" in figure.caption
+
+
+def test_times_are_shown_with_median_and_quartiles_in_a_unit_that_reads_well() -> None:
+    times = [0.011, 0.012, 0.013, 0.012, 0.030]
+    figure = dot_figure(records(Case("sgd", curves(2), times=times)), "seconds_per_epoch")
+    (panel,) = figure.panels
+    assert panel.x_label == "time per epoch (milliseconds)"
+    row = panel.rows[0]
+    assert (row.centre, row.low, row.high) == pytest.approx((12.0, 12.0, 13.0))
+    assert panel.limits[0] == 0
+    assert "sgd 0.0120" in figure.alt
+
+
+# Planes
+
+
+def test_trajectories_are_those_of_the_lowest_seed_and_the_words_say_where_they_end() -> None:
+    case = Case("sgd", np.repeat(BOWL, 2, axis=0), QUADRATIC, paths=[PATH, PATH * 2])
+    figure = plane_figure(records(case), "trajectories_bowl")
+    np.testing.assert_array_equal(figure.panels[0].paths[0].points, PATH)
+    assert "from (-5.00, -2.00) toward the minimum at (0, 0)" in figure.alt
+    assert "sgd at (-1.00, -0.100)" in figure.alt
+    assert "seed 0, the lowest" in figure.caption
+
+
+def test_where_all_seeds_take_the_same_course_the_caption_says_so() -> None:
+    case = Case("sgd", np.repeat(BOWL, 3, axis=0), QUADRATIC, paths=[PATH] * 3)
+    assert "3 seeds takes the same course" in records(case)["trajectories_bowl"].caption
+
+
+def test_a_trajectory_ends_before_its_first_value_that_is_not_finite() -> None:
+    path = PATH.copy()
+    path[2, 1], path[3:] = np.inf, np.nan
+    case = Case("sgd", BOWL, QUADRATIC, status=["diverged"], paths=[path])
+    drawn = plane_figure(records(case), "trajectories_bowl").panels[0].paths[0]
+    assert drawn.lost
+    np.testing.assert_array_equal(drawn.points, PATH[:2])
+
+
+def test_contours_are_powers_of_ten_and_their_threes_above_the_lowest() -> None:
+    landscape = np.array([[0.5, 1.0], [10.0, 105.5]])
+    assert figure_records.levels(landscape, 0.5) == pytest.approx(
+        (0.6, 0.8, 1.5, 3.5, 10.5, 30.5, 100.5)
+    )
+    assert figure_records.levels(np.full((3, 3), 2.0), None) == ()
+    assert figure_records.levels(np.full((3, 3), np.nan), None) == ()
+    assert figure_records.levels(None, 0.0) == ()
+
+
+def test_both_coordinates_are_drawn_against_the_step() -> None:
+    case = Case("sgd", BOWL, QUADRATIC, paths=[PATH])
+    x1, x2 = curve_figure(records(case), "coordinates_bowl").panels
+    np.testing.assert_array_equal(x1.lines[0].y, PATH[:, 0])
+    np.testing.assert_array_equal(x2.lines[0].y, PATH[:, 1])
+    assert (x1.y_label, x2.y_label, x1.rule, x2.rule) == ("x1", "x2", 0, 0)
+
+
+def test_step_sizes_start_with_the_first_gradient() -> None:
+    case = Case("ada", BOWL, QUADRATIC, paths=[PATH], sizes=[SIZES])
+    figure = curve_figure(records(case), "step_sizes_bowl")
+    x1, x2 = figure.panels[0].lines
+    np.testing.assert_array_equal(x1.x, [1, 2, 3, 4])
+    np.testing.assert_array_equal(x1.y, SIZES[1:, 0])
+    np.testing.assert_array_equal(x2.y, SIZES[1:, 1])
+    assert "x1 from 0.400 at step 1 to 0.100 at step 4" in figure.alt
+    assert "neither ever rises" in figure.alt
+
+
+def test_a_step_size_that_rises_is_said_to() -> None:
+    sizes = SIZES.copy()
+    sizes[3, 1] = 1.0
+    case = Case("ada", BOWL, QUADRATIC, paths=[PATH], sizes=[sizes])
+    assert "; x2 rises in between." in records(case)["step_sizes_bowl"].alt
+
+
+# Styles and choice
+
+
+def test_every_optimizer_has_looks_of_its_own_in_every_objective() -> None:
+    names = [f"o{i}" for i in range(30)]
+    cases = [Case(n, curves(2), info) for info in (REGRESSION, QUADRATIC) for n in names]
+    styles = figure_records.styles(results(*cases))
+    assert len({(s.color, s.marker) for s in styles.values()}) == 30
+    assert [styles[i] for i in range(30)] == [styles[i + 30] for i in range(30)]
+    assert len({s.dashes for s in list(styles.values())[:6]}) == 6
+
+
+def test_looks_depend_on_the_order_of_optimizers_and_on_nothing_else() -> None:
+    one = figure_records.styles(results(Case("a", curves(2)), Case("b", curves(2))))
+    other = figure_records.styles(results(Case("x", curves(9)), Case("y", curves(1))))
+    assert one == other
+
+
+def test_settings_share_marker_and_dashes_and_differ_in_lightness() -> None:
+    cases = [Case("a", curves(2), setting=f"lr={i}") for i in range(50)]
+    styles = figure_records.styles(results(*cases, Case("b", curves(2))))
+    own = [styles[i] for i in range(50)]
+    assert len({(s.marker, s.dashes) for s in own}) == 1
+    assert own[0].color != own[25].color != own[49].color
+    assert own[0].filled != own[1].filled
+
+
+def test_every_data_colour_stands_out_from_light_and_from_dark_paper() -> None:
+    cases = [Case(f"o{i}", curves(2), setting=s) for i in range(7) for s in ("", "lr=1", "lr=2")]
+    for style in figure_records.styles(results(*cases)).values():
+        assert contrast(style.color, figures.BACKGROUND) > 1.8
+        assert contrast(style.color, "#111418") > 2.5
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2's contrast ratio."""
+
+    def luminance(color: str) -> float:
+        channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(
+            channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+        )
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_of_a_large_grid_the_best_settings_of_every_optimizer_are_drawn_in_full() -> None:
+    rate = np.arange(50)
+    cases = [Case("a", curves(2, FALLING + 0.001 * abs(i - 20)), setting=f"lr={i}") for i in rate]
+    figure = curve_figure(records(*cases, Case("b", curves(2, FALLING + 9))), "loss_lines")
+    named = [line.label for line in figure.panels[0].lines if line.label]
+    assert len(named) == figure_records.CURVES
+    assert {"a (lr=20)", "a (lr=15)", "b"} <= set(named)
+    assert sum(line.faint for line in figure.panels[0].lines) == 51 - figure_records.CURVES
+    assert "faint: its other settings" in figure.caption
+
+
+def test_names_are_safe_and_no_two_are_one_file() -> None:
+    infos = [dataclasses.replace(REGRESSION, name=name) for name in ("a.b", "A_B", "a_b")]
+    names = list(records(*(Case("sgd", curves(2), info) for info in infos)))
+    assert len({name.lower() for name in names}) == len(names) == 6
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)
+
+
+# Drawings
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[list[FigureRecord], list[figures.Drawing]]:
+    found = figure_records.build(results(*everything()))
+    return found, figures.draw_all(found)
+
+
+Drawn = tuple[list[FigureRecord], list[figures.Drawing]]
+
+
+def test_every_kind_of_figure_is_there(drawn: Drawn) -> None:
+    assert [record.name for record in drawn[0]] == [
+        "loss_bowl",
+        "final_loss_bowl",
+        "trajectories_bowl",
+        "trajectories_each_bowl",
+        "coordinates_bowl",
+        "step_sizes_bowl",
+        "loss_lines",
+        "final_loss_lines",
+        "seconds_per_epoch",
+    ]
+
+
+def test_the_same_results_give_the_same_bytes(drawn: Drawn) -> None:
+    again = figures.draw_all(figure_records.build(results(*everything())))
+    assert again == drawn[1]
+
+
+def test_an_svg_stands_alone_and_its_ids_are_its_own(drawn: Drawn) -> None:
+    ids: list[str] = []
+    for record, drawing in zip(*drawn, strict=True):
+        assert drawing.svg.startswith("<svg")
+        root = ET.fromstring(drawing.svg)
+        assert root.get("aria-label") == record.alt
+        own = [e.get("id", "") for e in root.iter() if e.get("id")]
+        assert all(i.startswith(record.name + "-") for i in own)
+        used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', drawing.svg))
+        assert used == set(own)
+        ids += own
+    assert len(ids) == len(set(ids))
+
+
+def test_an_svg_has_no_style_sheet_no_metadata_and_only_ink_grid_paper_and_data(
+    drawn: Drawn,
+) -> None:
+    styles = figure_records.styles(results(*everything())).values()
+    known = {figures.FOREGROUND, figures.GRID, figures.BACKGROUND} | {s.color for s in styles}
+    for drawing in drawn[1]:
+        assert not re.search(r"<style|<metadata|<!--|<\?xml|<!DOCTYPE|<image", drawing.svg)
+        assert set(re.findall(r"#[0-9a-f]{6}\b", drawing.svg)) <= known
+
+
+def test_no_text_is_smaller_than_nine_points(drawn: Drawn) -> None:
+    for drawing in drawn[1]:
+        sizes = [float(size) for size in re.findall(r"font(?:-size)?: ([0-9.]+)px", drawing.svg)]
+        assert sizes
+        assert min(sizes) >= 9
+
+
+def test_a_png_has_150_dots_per_inch(drawn: Drawn) -> None:
+    for drawing in drawn[1]:
+        assert drawing.png.startswith(b"\x89PNG")
+        assert int.from_bytes(drawing.png[16:20], "big") == round(figures.WIDTH * 150)
+
+
+def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
+    name, setting = '<b>&"x$_1$', "p=$a^2$"
+    found = figure_records.build(results(Case(name, curves(3), setting=setting, times=[0.1, 0.2])))
+    for drawing in figures.draw_all(found):
+        texts = [e.text for e in ET.fromstring(drawing.svg).iter() if e.tag.endswith("text")]
+        assert f"{name} ({setting})" in texts
+
+
+def test_drawing_leaves_matplotlibs_settings_alone(drawn: Drawn) -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    figures.draw(drawn[0][0])
+    assert dict(mpl.rcParams) == before
+
+
+def only(losses: list[list[float]], **more: Any) -> Callable[[], list[Case]]:
+    return lambda: [Case("sgd", np.array(losses), **more)]
+
+
+HARD: dict[str, Callable[[], list[Case]]] = {
+    "one seed": only([[0.5, 0.4, 0.3, 0.3, 0.3]], times=[0.1]),
+    "negative losses": only([[5, 1, -1, -20, -30], [5, 1, -1, -21, -35]]),
+    "losses of zero": only([[1, 0.1, 0, 0, 0], [1, 0.1, 1e-9, 0, 0]]),
+    "equal losses": only([[0.5] * 5, [0.5] * 5]),
+    "huge losses": only([[1, 1e100, 1e200, 1e300, 1e306]] * 2),
+    "tiny losses": only([[1, 1e-100, 1e-200, 1e-300, 5e-324]] * 2),
+    "huge negative losses": only([[-1e307, 1e307, 0, 1, 2]]),
+    "nothing finite": only([[np.nan] * 5], status=["diverged"]),
+    "errors at once": only([[np.nan] * 5] * 3, status=["error"] * 3),
+    "no device": only([[np.nan] * 5] * 3, status=["unavailable"] * 3),
+    "only a start": only([[0.5] + [np.nan] * 4], status=["timeout"]),
+    "below the optimum by rounding": only([[0.5, 0.3, 0.24, 0.2399999, 0.24]] * 2),
+    "a path of one point": lambda: [
+        Case("sgd", BOWL, QUADRATIC, status=["error"], paths=[PATH[:1]], sizes=[SIZES[:1]])
+    ],
+    "a path far out": lambda: [
+        Case("sgd", BOWL, QUADRATIC, status=["diverged"], paths=[PATH * 1e200])
+    ],
+    "no landscape and no window": lambda: [
+        Case(
+            "sgd",
+            BOWL,
+            dataclasses.replace(QUADRATIC, landscape=None, window=None, minimizers=()),
+            paths=[PATH],
+        )
+    ],
+    "a landscape with holes": lambda: [
+        Case(
+            name,
+            BOWL,
+            dataclasses.replace(QUADRATIC, landscape=np.where(np.eye(31) > 0, np.inf, LANDSCAPE)),
+            paths=[PATH],
+        )
+        for name in ("sgd", "ada")
+    ],
+    "many steps": lambda: [
+        Case(
+            "sgd",
+            np.ones((1, 5000)) * np.geomspace(1, 1e-8, 5000),
+            dataclasses.replace(QUADRATIC, steps=4999, record_steps=np.arange(5000)),
+            paths=[np.linspace((-5, -2), (0, 0), 5000)],
+            sizes=[np.geomspace((1, 1), (0.1, 0.01), 5000)],
+        )
+    ],
+    "long names": lambda: [
+        Case(n * 64, curves(2), setting="lr=0.123456, momentum=0.9" * 4, times=[1, 2]) for n in "ab"
+    ],
+    "two devices": lambda: [
+        Case(n, BOWL, QUADRATIC, device=d, paths=[PATH], sizes=[SIZES], times=[1e-5])
+        for n in ("sgd", "ada")
+        for d in ("cpu", "cuda")
+    ],
+}
+
+
+@pytest.mark.parametrize("what", HARD)
+def test_hard_cases_are_drawn(what: str) -> None:
+    for drawing in figures.draw_all(figure_records.build(results(*HARD[what]()))):
+        ET.fromstring(drawing.svg)
+        assert "nan" not in re.sub(r">[^<]*<|aria-label=\"[^\"]*\"", "", drawing.svg)
+
+
+def test_what_never_ran_has_no_figures() -> None:
+    assert records(*HARD["no device"]()) == {}
+    assert records(*HARD["errors at once"]()) == {}
+
+
+def test_a_long_curve_is_thinned_with_both_its_ends() -> None:
+    line = curve_figure(records(*HARD["many steps"]()), "loss_bowl").panels[0].lines[0]
+    assert len(line.x) == figure_records.POINTS
+    assert (line.x[0], line.x[-1]) == (0, 4999)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "names"),
+    [
+        (0.09, 12.0, ["0.1", "0.2", "0.5", "1", "2", "5", "10"]),
+        (9e-4, 0.4, ["0.001", "0.003", "0.01", "0.03", "0.1", "0.3"]),
+        (1e-9, 2.0, ["10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "10⁰"]),
+        (2e7, 9e8, ["2·10⁷", "5·10⁷", "10⁸", "2·10⁸", "5·10⁸"]),
+    ],
+)
+def test_a_logarithmic_axis_has_few_and_plain_ticks(
+    low: float, high: float, names: list[str]
+) -> None:
+    assert figures.log_ticks(low, high)[1] == names
