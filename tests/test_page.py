@@ -1,0 +1,688 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from harness import figures, frames, page, tables
+from harness.figure_records import FigureRecord
+from harness.figures import Drawing
+from harness.store import RunRecord
+
+HOSTILE = (
+    """</title></script><script>alert('x')</script><img src=x onerror="alert(1)">&lt;'\"{{ 7*7 }}"""
+)
+SEEDS = (0, 1, 2)
+DRAWN = (
+    '<svg role="img" aria-label="as drawn" width="504pt" height="252pt" '
+    'viewBox="0 0 504 252" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    'xmlns="http://www.w3.org/2000/svg" version="1.1">'
+    '<g><path id="NAME-1" d="M0 0" style="fill: #fefefd; stroke: #d0d1d2"/>'
+    '<use xlink:href="#NAME-1" fill="#1a1b1c"/></g></svg>'
+)
+
+Ending = tuple[str, int, str, float]
+"""Status, step, reason and final loss of one trial."""
+
+
+def ok(loss: float) -> Ending:
+    return "ok", 4, "", loss
+
+
+def made(
+    endings: dict[tuple[str, str, str, str], Sequence[Ending]] | None = None,
+    *,
+    formula: str = "f(x) = x²",
+    timed: bool = True,
+    finished: str | None = "2026-01-02T03:04:06+00:00",
+    **settings: Any,
+) -> frames.Results:
+    """Results by (objective, optimizer, setting, device), each with an ending per seed."""
+    if endings is None:
+        endings = {
+            ("bowl", "sgd", "", "cpu"): [ok(1.0), ok(2.0), ok(3.0)],
+            ("bowl", "adagrad", "lr=0.4", "cpu"): [ok(1.2e-5), ok(1.4e-5), ok(1.3e-5)],
+            ("line", "sgd", "", "cpu"): [ok(0.5), ok(0.5), ok(0.5)],
+            ("line", "adagrad", "", "cpu"): [ok(11.0), ok(10.0), ok(12.0)],
+        }
+    objectives, cases, trials, timings = {}, [], [], []
+    for position, ((objective, optimizer, setting, device), ends) in enumerate(endings.items()):
+        objectives[objective] = frames.ObjectiveInfo(
+            name=objective,
+            formula=formula,
+            dimension=2,
+            rows=0,
+            steps=4,
+            steps_per_epoch=1,
+            record_steps=np.arange(5),
+            optimum=0.0,
+            minimizers=((0.0, 0.0),),
+            window=None,
+            landscape=None,
+            data_source="",
+        )
+        case = frames.CaseData(
+            position=position,
+            objective=objective,
+            optimizer=optimizer,
+            setting=setting,
+            device=device,
+            optimizer_class="SGD",
+            hyperparameters={"lr": 0.4},
+            defaults={"lr": 0.4, "weight_decay": 0},
+            dtype="float64",
+            seeds=np.arange(len(ends)),
+            losses=np.ones((len(ends), 5)),
+            trajectories={seed: np.full((5, 2), float(seed)) for seed in range(len(ends))},
+            step_sizes={},
+        )
+        cases.append(case)
+        names = (position, objective, optimizer, setting, case.label, device)
+        for seed, (status, step, reason, loss) in enumerate(ends):
+            trials.append((*names, seed, status, step, reason, 0.1, "vmap", loss))
+        if timed and device == "cpu":
+            seconds = 1e-4 * (position + 1) * np.linspace(1, 1.1, 8)
+            timings += [(position, i, 10, 1, 10 * s, s) for i, s in enumerate(seconds)]
+    run = RunRecord(
+        id=1,
+        started="2026-01-02T03:04:05+00:00",
+        finished=finished,
+        command="python -m harness run spec.yaml",
+        suite="sample",
+        spec_file="spec.yaml",
+        spec_text="suite: sample\n",
+        settings={
+            "title": "Bowl & line",
+            "description": "What is flat and what is steep.",
+            "seeds": list(SEEDS),
+            "missing": {},
+            "timing": {"enabled": timed, "rounds": 8, "warmup_rounds": 3, "block_steps": 10},
+            **settings,
+        },
+        environment={"harness": "0.1.0", "engine": "0123456789ab", "torch": "2.9.0", "git": ""},
+    )
+    columns = [
+        *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
+        *("status", "step", "reason", "seconds", "mode", "final_loss"),
+    ]
+    return frames.Results(
+        run,
+        objectives,
+        tuple(cases),
+        pd.DataFrame(trials, columns=columns),
+        pd.DataFrame(
+            timings,
+            columns=["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"],
+        ),
+    )
+
+
+def unlucky(reason: str = "the loss is NaN", missing: str = "no cuda here") -> frames.Results:
+    """Results in which every status but a timeout occurs."""
+    nan = float("nan")
+    return made(
+        {
+            ("bowl", "sgd", "", "cpu"): [ok(1.0), ("diverged", 3, reason, nan), ok(3.0)],
+            ("bowl", "sgd", "", "cuda"): [("unavailable", 0, missing, nan)] * 3,
+            ("bowl", "lion", "", "cpu"): [("error", 0, reason, nan)] * 3,
+        },
+        missing={"cuda": missing},
+    )
+
+
+def rendered(results: frames.Results, sentences: Sequence[str] = ("Sgd is a bit lower.",)) -> str:
+    records = [
+        *(
+            FigureRecord(f"loss_{i}", name, f"Loss: {name}", "Mean and band.", f"Loss on {name}.")
+            for i, name in enumerate(results.objectives)
+        ),
+        FigureRecord("seconds_per_epoch", None, "Time", "Dots.", "How long an epoch takes."),
+    ]
+    drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
+    return page.render(results, tables.build(results), records, drawings, sentences)
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str]
+    text: str = ""
+
+
+class Parsed(HTMLParser):
+    """A page's elements in order; complains about tags that don't balance."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input"})
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[Element] = []
+        self.open: list[Element] = []
+        self.feed(source)
+        self.close()
+        assert not self.open, f"never closed: {[element.tag for element in self.open]}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute twice: {attrs}"
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.elements.append(element)
+        if tag not in self.VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1].tag == tag, f"</{tag}> closes <{self.open[-1].tag}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open:
+            element.text += data
+
+    def all(self, *tags: str) -> list[Element]:
+        return [element for element in self.elements if element.tag in tags]
+
+    @property
+    def text(self) -> str:
+        return self.all("html")[0].text
+
+
+@pytest.mark.parametrize("results", [made(), unlucky(), made(timed=False)])
+def test_every_tag_is_closed_and_every_identifier_is_unique(results: frames.Results) -> None:
+    parsed = Parsed(rendered(results))
+    ids = [e.attributes["id"] for e in parsed.elements if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+    for element in parsed.elements:
+        for name in ("aria-labelledby", "href", "xlink:href"):
+            target = element.attributes.get(name, "")
+            if name == "aria-labelledby" and target:
+                assert target in ids
+            if target.startswith("#"):
+                assert target[1:] in ids
+
+
+def test_the_policy_allows_one_script_by_its_digest_and_nothing_from_elsewhere() -> None:
+    source = rendered(made())
+    parsed = Parsed(source)
+    [policy] = [e for e in parsed.all("meta") if "http-equiv" in e.attributes]
+    [script] = parsed.all("script")
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.attributes["content"].split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    assert rules["style-src"] == "'unsafe-inline'"
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    assert source.index("Content-Security-Policy") < source.index("<script>")
+
+
+def test_no_attribute_points_outside_of_the_page() -> None:
+    for element in Parsed(rendered(unlucky())).elements:
+        for name, value in element.attributes.items():
+            if not name.startswith("xmlns"):
+                assert "//" not in value or value.startswith("data:text/csv"), (name, value)
+            if name in ("src", "srcset", "href", "xlink:href", "action", "poster"):
+                assert value.startswith(("#", "data:"))
+            assert not name.startswith("on")
+
+
+def test_whatever_the_spec_or_an_error_says_stays_text() -> None:
+    results = unlucky(reason=HOSTILE, missing=HOSTILE)
+    settings = {**results.run.settings, "title": HOSTILE, "description": HOSTILE}
+    run = replace(
+        results.run,
+        settings=settings,
+        spec_text=HOSTILE,
+        spec_file=HOSTILE,
+        command=HOSTILE,
+        environment={"cpu": HOSTILE, "git": HOSTILE},
+    )
+    infos = {
+        name: replace(info, formula=HOSTILE, data_source=HOSTILE)
+        for name, info in results.objectives.items()
+    }
+    parsed = Parsed(rendered(replace(results, run=run, objectives=infos), [HOSTILE]))
+    assert len(parsed.all("script")) == 1
+    assert not parsed.all("img")
+    assert parsed.all("title")[0].text == HOSTILE
+    assert parsed.all("h1")[0].text == HOSTILE
+    [spec] = [e for e in parsed.all("pre") if e.attributes.get("class") == "spec"]
+    assert spec.text == HOSTILE
+    assert sum(e.text == HOSTILE for e in parsed.all("td")) >= 3
+    assert parsed.text.count("<img src=x onerror=") >= 12
+    assert parsed.text.count("&lt;'") >= 6
+    assert "{{ 7*7 }}" in parsed.text
+
+
+def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None:
+    parsed = Parsed(rendered(made()))
+    headings = [e.text for e in parsed.all("h2")]
+    assert headings == [
+        "What came out",
+        "What was run",
+        "bowl",
+        "line",
+        "Seconds per epoch",
+        "What did not end well",
+        "Run it again",
+        "The spec",
+        "How this was made",
+    ]
+    links = [e for e in parsed.all("a") if e.attributes["href"].startswith("#")]
+    assert [e.text for e in links if e.text in headings] == headings
+    levels = [int(e.tag[1]) for e in parsed.all("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+    assert [e.tag for e in parsed.all("header", "nav", "main", "footer")] == [
+        *("header", "nav", "main", "footer")
+    ]
+
+
+def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
+    results = made()
+    source = rendered(results)
+    shown = tables.final_loss(results).shown
+    for objective, anchor in (("bowl", "1-bowl"), ("line", "2-line")):
+        [table] = _grids(source, f"table-final_loss-{anchor}")
+        rows = shown[shown["objective"] == objective]
+        assert list(table["mean"]) == list(rows["mean"])
+        assert list(table["95% interval"]) == list(rows["95% interval"])
+        assert list(table["statuses"]) == list(rows["statuses"])
+        assert "objective" not in table
+    [table] = _grids(source, "table-final_loss-1-bowl")
+    assert list(table["optimizer"]) == ["sgd", "adagrad lr=0.4"]
+
+
+def test_number_columns_are_marked_and_words_are_not() -> None:
+    parsed = Parsed(rendered(made()))
+    numeric = {e.text for e in parsed.all("th") if e.attributes.get("class") == "number"}
+    assert {"mean", "sd", "95% interval", "n", "ratio"} <= numeric
+    assert not numeric & {"optimizer", "device", "statuses", "reference", "reason", "cpu"}
+
+
+def test_a_download_is_the_rows_of_the_table_with_all_digits() -> None:
+    results = made()
+    parsed = Parsed(rendered(results))
+    links = {
+        e.attributes["download"]: e.attributes["href"]
+        for e in parsed.all("a")
+        if "download" in e.attributes
+    }
+    whole = tables.final_loss(results).frame
+    for objective in ("bowl", "line"):
+        uri = links[f"final_loss-{objective}.csv"]
+        head, _, body = uri.partition(",")
+        assert head == "data:text/csv;charset=utf-8;base64"
+        text = base64.b64decode(body).decode()
+        back = pd.read_csv(io.StringIO(text), dtype=str)
+        rows = whole[whole["objective"] == objective].reset_index(drop=True)
+        assert [float(cell) for cell in back["mean"]] == list(rows["mean"])
+        assert list(back.columns) == list(rows.columns)
+
+
+def test_a_figure_is_inline_named_and_follows_the_colours_of_the_page() -> None:
+    parsed = Parsed(rendered(made()))
+    drawings = parsed.all("svg")
+    assert [e.attributes["aria-label"] for e in drawings] == [
+        *("Loss on bowl.", "Loss on line.", "How long an epoch takes.")
+    ]
+    assert all(e.attributes["role"] == "img" for e in drawings)
+    assert all("width" not in e.attributes and "viewbox" in e.attributes for e in drawings)
+    assert all(e.attributes["style"] == "max-width: 672px" for e in drawings)
+    shapes = parsed.all("path")
+    assert shapes[0].attributes["style"] == "fill: var(--paper); stroke: var(--grid)"
+    uses = parsed.all("use")
+    assert uses[0].attributes["fill"] == "var(--ink)"
+    assert [e.attributes["xlink:href"][1:] for e in uses] == [e.attributes["id"] for e in shapes]
+
+
+def test_the_colours_that_the_page_replaces_are_those_of_the_drawings() -> None:
+    colours = [figures.FOREGROUND, figures.GRID, figures.BACKGROUND]
+    assert colours == [page.INK, page.GRID, page.PAPER]
+
+
+def test_what_went_wrong_is_said_twice_in_short_and_in_full() -> None:
+    source = rendered(unlucky())
+    text = Parsed(source).text
+    assert "cuda was missing: no cuda here" in text
+    assert "1 trial diverged: 1 of sgd on bowl (cpu)." in text
+    assert "3 trials ended in an error: 3 of lion on bowl (cpu)." in text
+    [table] = _grids(source, "table-failures-all")
+    assert set(table["status"]) == {"diverged", "error", "unavailable"}
+    assert "the loss is NaN" in set(table["reason"])
+    assert "Every trial ended ok" not in text
+
+
+def test_a_run_without_trouble_says_so() -> None:
+    text = Parsed(rendered(made())).text
+    assert "Every trial ended ok." in text
+    assert "missing" not in text
+    assert "cut short" not in text
+
+
+def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
+    text = Parsed(rendered(made(finished=None, seeds=[0, 1, 2, 3]))).text
+    assert "The run was cut short" in text
+    assert "4 of the trials planned have no result yet." in text
+
+
+def test_a_run_that_timed_nothing_says_so() -> None:
+    results = made(timed=False)
+    source = page.render(results, tables.build(results), [], [], [])
+    assert "Nothing was timed: the spec turns the timing pass off." in Parsed(source).text
+
+
+def test_the_page_tells_how_to_run_and_to_report_again() -> None:
+    results = made()
+    command = "python -m harness run spec.yaml -o 'my results'"
+    results = replace(results, run=replace(results.run, command=command))
+    codes = [e.text for e in Parsed(rendered(results)).all("code")]
+    assert command in codes
+    assert "python -m harness report 'my results'" in codes
+    assert "python -m harness run spec.yaml --seeds 100" in codes
+
+
+def test_how_it_was_made_names_versions_times_and_digests() -> None:
+    parsed = Parsed(rendered(made()))
+    facts = dict(
+        zip(
+            [e.text for e in parsed.all("dt")],
+            [e.text for e in parsed.all("dd")],
+            strict=True,
+        )
+    )
+    assert facts["Started"] == "2026-01-02 03:04:05 UTC"
+    assert facts["Engine digest"] == "0123456789ab"
+    assert facts["Packages"] == "torch 2.9.0"
+    assert facts["Git commit"].startswith("none")
+
+
+def test_trials_that_ran_one_at_a_time_are_told_with_the_reason() -> None:
+    results = made()
+    cases = [replace(c, why_alone="a lane sees its neighbour") for c in results.cases[:1]]
+    trials = results.trials.copy()
+    trials.loc[trials["position"] == 0, "mode"] = "alone"
+    results = replace(results, cases=(*cases, *results.cases[1:]), trials=trials)
+    told = [e.text for e in Parsed(rendered(results)).all("dd") if "side by side" in e.text]
+    assert told == [
+        "side by side; one at a time: sgd (a lane sees its neighbour)",
+        "side by side, vectorised",
+    ]
+
+
+def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:
+    listed = page.listed_files(rendered(made()))
+    assert "tables/final_loss.csv" in listed
+    assert "figures/loss_0.png" in listed
+    bad = ["../x.csv", "tables/../../x.csv", "tables/..\\x.csv", "/tables/x.csv", "x.csv", 7]
+    content = html.escape(json.dumps([*bad, "tables/x.csv"]))
+    assert page.listed_files(f'<meta name="harness-files" content="{content}">') == ["tables/x.csv"]
+    assert page.listed_files("<p>somebody else's page</p>") == []
+    assert page.listed_files('<meta name="harness-files" content="nonsense">') == []
+
+
+def _grids(source: str, anchor: str) -> list[pd.DataFrame]:
+    """The tables with an identifier, as pandas would see them."""
+    found = re.findall(rf'<table id="{re.escape(anchor)}".*?</table>', source, flags=re.S)
+    grids = []
+    for text in found:
+        cells = [
+            [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd]\b.*?</t[hd]>", row)]
+            for row in re.findall(r"<tr.*?</tr>", text, flags=re.S)
+        ]
+        rows = [[html.unescape(cell) for cell in row] for row in cells]
+        grids.append(pd.DataFrame(rows[1:], columns=rows[0]))
+    return grids
+
+
+CHROMIUM = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
+    *("--disable-component-update", "--disable-sync"),
+)
+
+
+def browsing(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs a browser, and skip it where there is none."""
+    skipped = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+    marked: Callable[..., None] = pytest.mark.browser(skipped(test))
+    return marked
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _saved(tmp_path_factory.mktemp("page"), rendered(unlucky(missing="none " * 30)))
+
+
+def _saved(folder: Path, source: str) -> str:
+    path = folder / "index.html"
+    path.write_text(source, encoding="utf-8")
+    return path.as_uri()
+
+
+def _opened(context: BrowserContext, address: str) -> Page:
+    opened = context.new_page()
+    opened.goto(address)
+    return opened
+
+
+@browsing
+@pytest.mark.parametrize("hostile", [False, True])
+def test_a_browser_has_nothing_to_say_and_asks_for_nothing_more(
+    context: BrowserContext, tmp_path: Path, hostile: bool
+) -> None:
+    results = unlucky(reason=HOSTILE) if hostile else made()
+    address = _saved(tmp_path, rendered(results, [HOSTILE]))
+    said: list[str] = []
+    asked: list[str] = []
+    opened = context.new_page()
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("dialog", lambda dialog: said.append(dialog.message))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(address)
+    opened.locator("th button").first.click()
+    for summary in opened.locator("summary").all():
+        summary.click()
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+
+
+SORTING = ("3", "1.2e-05", "–", "10", "-1", "0.5 to 0.7", "–", "1.20e+7", "3")
+
+
+@pytest.fixture
+def sortable(context: BrowserContext, tmp_path: Path) -> Page:
+    """A page whose first objective table has known numbers; each row's optimizer is its place."""
+    frame = pd.DataFrame(
+        {
+            "objective": ["bowl"] * len(SORTING),
+            "optimizer": [f"row{i}" for i in range(len(SORTING))],
+            "value": range(len(SORTING)),
+        }
+    )
+    shown = frame.assign(value=list(SORTING))
+    table = tables.Table("sorted", "Sorted", "A note.", frame, shown)
+    source = page.render(made(), [table], [], [], [])
+    return _opened(context, _saved(tmp_path, source))
+
+
+def _order(opened: Page) -> str:
+    names = opened.locator("#table-sorted-1-bowl tbody tr th").all_inner_texts()
+    return "".join(name.removeprefix("row") for name in names)
+
+
+@browsing
+def test_a_click_on_a_heading_sorts_numbers_as_numbers_and_dashes_last(sortable: Page) -> None:
+    heading = sortable.locator("#table-sorted-1-bowl thead th", has_text="value")
+    button = heading.get_by_role("button", name="value")
+    assert heading.get_attribute("aria-sort") is None
+    button.click()
+    assert _order(sortable) == "415083726"
+    assert heading.get_attribute("aria-sort") == "ascending"
+    button.click()
+    assert _order(sortable) == "730851426"
+    assert heading.get_attribute("aria-sort") == "descending"
+    button.click()
+    assert _order(sortable) == "012345678"
+    assert heading.get_attribute("aria-sort") is None
+
+
+@browsing
+def test_the_keyboard_sorts_as_the_mouse_does_and_ties_keep_their_order(sortable: Page) -> None:
+    table = sortable.locator("#table-sorted-1-bowl")
+    name = table.get_by_role("button", name="optimizer")
+    name.focus()
+    sortable.keyboard.press("Enter")
+    sortable.keyboard.press("Enter")
+    assert _order(sortable) == "876543210"
+    sortable.keyboard.press("Tab")
+    sortable.keyboard.press("Space")
+    assert _order(sortable) == "415803762"
+    sorts = [th.get_attribute("aria-sort") for th in table.locator("thead th").all()]
+    assert sorts == [None, "ascending"]
+
+
+@browsing
+def test_a_page_without_scripts_shows_everything(browser: Browser, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    opened = _opened(context, address)
+    assert opened.locator("table.sortable").first.is_visible()
+    assert opened.locator("th button").count() == 0
+    assert opened.locator("svg[role=img]").first.is_visible()
+    context.close()
+
+
+@browsing
+def test_a_download_has_a_name_and_a_table_in_it(context: BrowserContext, address: str) -> None:
+    opened = _opened(context, address)
+    with opened.expect_download() as waiting:
+        opened.locator("a[download='final_loss.csv']").click()
+    assert waiting.value.suggested_filename == "final_loss.csv"
+    frame = pd.read_csv(waiting.value.path())
+    assert list(frame["optimizer"]) == ["sgd", "sgd", "lion"]
+
+
+@browsing
+@pytest.mark.parametrize("width", [320, 390, 1440])
+def test_the_page_never_scrolls_sideways(browser: Browser, address: str, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    opened = _opened(context, address)
+    for summary in opened.locator("summary").all():
+        summary.click()
+    assert opened.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
+
+
+@browsing
+def test_a_wide_table_scrolls_in_its_box_which_the_keyboard_reaches(
+    browser: Browser, address: str
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    opened = _opened(context, address)
+    box = opened.locator(".scroll", has=opened.locator("#table-failures-all"))
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    assert box.get_attribute("tabindex") == "0"
+    box.focus()
+    opened.keyboard.press("End")
+    opened.keyboard.press("ArrowRight")
+    opened.wait_for_timeout(300)
+    assert box.evaluate("box => box.scrollLeft") > 0
+    context.close()
+
+
+@browsing
+def test_the_first_tab_leads_past_the_contents(context: BrowserContext, address: str) -> None:
+    opened = _opened(context, address)
+    opened.keyboard.press("Tab")
+    focused = "document.activeElement"
+    assert opened.evaluate(f"{focused}.textContent") == "Skip to the results"
+    assert opened.evaluate(f"{focused}.getBoundingClientRect().left") >= 0
+    assert opened.evaluate(f"getComputedStyle({focused}).outlineStyle") == "solid"
+    opened.keyboard.press("Enter")
+    assert opened.evaluate(f"{focused}.id") == "main"
+
+
+LOW_CONTRAST = """() => {
+  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((c) => c / 255).map(
+      (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const [r, g, b, a = 1] = channels(getComputedStyle(e).backgroundColor);
+      if (a === 1) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const low = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (!node.data.trim() || element.closest("script, svg")) continue;
+    const [a, b] = [light(channels(getComputedStyle(element).color).slice(0, 3)),
+      light(behind(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push(`${ratio.toFixed(2)} ${node.data.trim().slice(0, 30)}`);
+  }
+  return low;
+}"""
+
+
+@browsing
+def test_light_and_dark_differ_and_all_text_stands_out_in_both(
+    browser: Browser, address: str
+) -> None:
+    papers = {}
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme)
+        opened = _opened(context, address)
+        for summary in opened.locator("summary").all():
+            summary.click()
+        papers[scheme] = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert opened.evaluate(LOW_CONTRAST) == []
+        ink = opened.evaluate("getComputedStyle(document.querySelector('svg use')).fill")
+        assert ink == opened.evaluate("getComputedStyle(document.body).color")
+        context.close()
+    assert papers == {"light": "rgb(254, 254, 253)", "dark": "rgb(23, 24, 26)"}
