@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,9 +13,11 @@ from typing import Any
 import torch
 
 from harness.engine import OptimizerFactory
-from harness.plan import Case, Hyperparameters, Plan, PlannedObjective
+from harness.objective import Objective
+from harness.plan import Case, Hyperparameters, Plan, PlannedObjective, shown
 from harness.problems import nearest
 from harness.results import Checked, Finding
+from harness.spec import UNUSABLE
 from harness.suite import Located, SuiteError, last_line, place_of
 from harness.workload import DoesNotFit, Workload, describe, load_objective, prepare
 
@@ -29,13 +33,24 @@ def check(plan: Plan) -> Checked:
     workloads: dict[str, Workload] = {}
     defaults: dict[str, dict[str, Any]] = {}
     for planned in plan.objectives:
+        if UNUSABLE in planned.arguments:
+            continue
+        found = list(_objective_arguments(planned))
         try:
-            objective, source = load_objective(planned)
-            workloads[planned.name] = workload = prepare(planned, objective, "cpu")
-            descriptions[planned.name] = dataclasses.asdict(describe(workload, source))
+            if not found:
+                objective, source = load_objective(planned)
+                workloads[planned.name] = workload = prepare(planned, objective, "cpu")
+                descriptions[planned.name] = dataclasses.asdict(describe(workload, source))
         except DoesNotFit as error:
-            findings.append(_objective_finding(plan, planned, error.key, str(error)))
+            found.append(_objective_finding(plan, planned, error.key, str(error)))
+        except BaseException as error:  # sys.exit() as well: this is the suite's code
+            place = place_of(error, planned.located.folder) if planned.located.file else ""
+            text = f"can't be used: {last_line(error)}{place}"
+            found.append(_objective_finding(plan, planned, "class", text))
+            workloads.pop(planned.name, None)
+        findings += found
     refused: set[str] = set()
+    tensors: dict[str, list[torch.Tensor]] = {}
     for case in plan.cases:
         if case.optimizer in refused:
             continue
@@ -46,9 +61,11 @@ def check(plan: Plan) -> Checked:
             refused.add(case.optimizer)
             continue
         found = list(_arguments(plan, case, factory))
-        if not found and case.objective.name in workloads:
-            tensors = _tensors(workloads[case.objective.name])
-            found = list(_construction(plan, case, factory, tensors, defaults))
+        if UNUSABLE not in case.hyperparameters and not found:
+            name = case.objective.name
+            if name not in tensors:
+                tensors[name] = _tensors(workloads.get(name))
+            found = list(_construction(plan, case, factory, tensors[name], defaults))
         findings += found
     missing = {device: why for device in _devices(plan) if (why := unavailable(device))}
     return Checked(tuple(dict.fromkeys(findings)), descriptions, defaults, missing)
@@ -94,38 +111,85 @@ def _devices(plan: Plan) -> Iterable[str]:
 
 def _objective_finding(plan: Plan, planned: PlannedObjective, key: str, message: str) -> Finding:
     given = plan.spec.objectives[planned.name].model_fields_set
+    if key == "arguments" and planned.arguments:
+        said = [n for n in planned.arguments if _says(message, n)]
+        return Finding(("objectives", planned.name, key, *said[:1]), message)
     if key in given or f"{key}_" in given:
         return Finding(("objectives", planned.name, key), message)
     return Finding(("objectives", planned.name), message, at_key=True)
 
 
-def _tensors(workload: Workload) -> list[torch.Tensor]:
+def _tensors(workload: Workload | None) -> list[torch.Tensor]:
     """Fresh parameters to construct an optimizer for; any will do where ``init`` is faulty."""
+    if workload is not None:
+        with contextlib.suppress(BaseException):
+            return [value.clone().requires_grad_() for value in workload.start(0).values()]
+    return [torch.zeros(2, 2, requires_grad=True)]
+
+
+def _objective_arguments(planned: PlannedObjective) -> Iterator[Finding]:
+    """Arguments that an objective's constructor doesn't have, or that it needs."""
     try:
-        return [value.clone().requires_grad_() for value in workload.start(0).values()]
-    except Exception:
-        return [torch.zeros(2, 2, requires_grad=True)]
+        factory = planned.located.load()
+    except SuiteError:
+        return
+    if inspect.isclass(factory) and not issubclass(factory, Objective):
+        text = f"{planned.located.reference!r} is not a harness.objective.Objective"
+        yield Finding(("objectives", planned.name, "class"), text)
+        return
+    parameters = _parameters(factory)
+    if parameters is None:
+        return
+    name = planned.located.attribute
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    dataset = named.pop("dataset", None)
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for argument in planned.arguments:
+            if argument not in named:
+                yield Finding(
+                    ("objectives", planned.name, "arguments", argument),
+                    f"{name} takes no argument {argument!r}{nearest(argument, named)}",
+                    at_key=True,
+                )
+        if planned.dataset is not None and dataset is None:
+            text = f"{name} takes no dataset"
+            yield Finding(("objectives", planned.name, "dataset"), text, at_key=True)
+    needed = {n for n, p in named.items() if p.default is p.empty} - planned.arguments.keys()
+    if dataset is not None and dataset.default is dataset.empty and planned.dataset is None:
+        needed.add("dataset")
+    for argument in sorted(needed):
+        text = f"{name} needs {argument!r}, which is not given"
+        yield Finding(("objectives", planned.name), text, at_key=True)
+
+
+def _parameters(factory: Any) -> list[inspect.Parameter] | None:
+    """What can be given to a class or function; None where that can't be told."""
+    try:
+        return list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return None
 
 
 def _arguments(plan: Plan, case: Case, factory: OptimizerFactory) -> Iterator[Finding]:
     """Arguments that the constructor doesn't have, or that it needs and doesn't get."""
-    try:
-        parameters = list(inspect.signature(factory).parameters.values())
-    except (TypeError, ValueError):
+    parameters = _parameters(factory)
+    if parameters is None:
         return
     named = {
         p.name: p for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
+    given = case.hyperparameters.keys() - {UNUSABLE}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for name in case.hyperparameters:
-            if name not in named:
-                yield Finding(
-                    _path(plan, case, name),
-                    f"{case.located.attribute} takes no argument {name!r}{nearest(name, named)}",
-                    at_key=True,
-                )
+        for name in sorted(given - named.keys()):
+            yield Finding(
+                _key(plan, case, name),
+                f"{case.located.attribute} takes no argument {name!r}{nearest(name, named)}",
+                at_key=True,
+            )
+    if UNUSABLE in case.hyperparameters:
+        return
     for name, parameter in named.items():
-        if parameter.default is parameter.empty and name not in case.hyperparameters:
+        if parameter.default is parameter.empty and name not in given:
             yield Finding(
                 ("optimizers", case.optimizer),
                 f"{case.located.attribute} needs {name!r}, which is not given for "
@@ -142,16 +206,9 @@ def _construction(
     defaults: dict[str, dict[str, Any]],
 ) -> Iterator[Finding]:
     """Whether the constructor takes the values."""
-    try:
-        optimizer = factory(tensors, **case.hyperparameters)
-    except Exception as error:
-        name = _blamed(factory, tensors, case.hyperparameters, error)
-        place = place_of(error, case.located.folder) if case.located.file else ""
-        text = f"{case.located.attribute} refuses this: {last_line(error)}{place}"
-        if name and not isinstance(case.hyperparameters[name], list):
-            text += _list_hint(plan, case, name)
-        path = _path(plan, case, name) if name else ("optimizers", case.optimizer)
-        yield Finding(path, text, at_key=not name)
+    optimizer, error = _try(factory, tensors, case.hyperparameters)
+    if error is not None:
+        yield from _refusals(plan, case, factory, tensors, error)
         return
     if not callable(getattr(optimizer, "step", None)):
         yield Finding(
@@ -159,51 +216,116 @@ def _construction(
             f"gives a {type(optimizer).__name__}, expected a torch.optim.Optimizer",
         )
         return
-    known = getattr(optimizer, "defaults", {})
-    plain = {k: v for k, v in known.items() if isinstance(v, bool | int | float | str | None)}
-    plain |= {k: list(v) for k, v in known.items() if isinstance(v, tuple | list)}
+    known = getattr(optimizer, "defaults", None)
+    plain = {k: _plain(v) for k, v in known.items()} if isinstance(known, dict) else {}
+    plain = {k: v for k, v in plain.items() if v is not NotImplemented}
     defaults[case.key] = {**plain, **case.hyperparameters}
+
+
+def _try(
+    factory: OptimizerFactory, tensors: list[torch.Tensor], setting: Hyperparameters
+) -> tuple[Any, BaseException | None]:
+    """Construct an optimizer: it, or what was raised."""
+    try:
+        return factory(tensors, **setting), None
+    except BaseException as error:  # sys.exit() as well: this may be the suite's code
+        return None, error
+
+
+def _plain(value: Any) -> Any:
+    """A default as plain data; NotImplemented where it is more than that."""
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, tuple | list):
+        items = [_plain(item) for item in value]
+        return NotImplemented if any(item is NotImplemented for item in items) else items
+    return NotImplemented
+
+
+def _refusals(
+    plan: Plan,
+    case: Case,
+    factory: OptimizerFactory,
+    tensors: list[torch.Tensor],
+    error: BaseException | None,
+) -> Iterator[Finding]:
+    """Every value that a constructor refuses: one, then what it says without that one."""
+    setting, blamed = case.hyperparameters, set[str]()
+    while error is not None:
+        text = f"{case.located.attribute} refuses this: {last_line(error)}"
+        if case.located.file:
+            text += place_of(error, case.located.folder)
+        name, setting = _blamed(factory, tensors, setting, error)
+        if name in blamed or (blamed and not name):
+            return
+        if not name:
+            yield Finding(("optimizers", case.optimizer), text, at_key=True)
+            return
+        whole = _given(plan, case, name)
+        if isinstance(whole, list) and _try(factory, tensors, {**setting, name: whole})[1] is None:
+            items = ", ".join(shown(item) for item in whole)
+            text += f"; a list is a grid: for one value that is a list write [[{items}]]"
+        yield Finding(_path(plan, case, name), text)
+        blamed.add(name)
+        error = _try(factory, tensors, setting)[1]
+
+
+def _says(message: str, name: str) -> bool:
+    """Whether a message names an argument."""
+    return re.search(rf"\b{re.escape(name)}\b", message, re.IGNORECASE) is not None
+
+
+_STAND_INS: tuple[Any, ...] = (0.1, 0.9, 1, 2, True, [0.9, 0.99], None)
+"""Values to put in place of one that may be refused, where there is no default."""
 
 
 def _blamed(
     factory: OptimizerFactory,
     tensors: list[torch.Tensor],
     setting: Hyperparameters,
-    error: Exception,
-) -> str:
-    """The hyperparameter that a constructor refuses, or an empty string."""
-    for name in setting:
-        rest = {k: v for k, v in setting.items() if k != name}
-        try:
-            factory(tensors, **rest)
-        except Exception:
-            continue
-        return name
-    text = str(error).lower()
-    said = [n for n in setting if re.search(rf"\b{re.escape(n.lower())}\b", text)]
-    said += ["lr"] if "learning rate" in text and "lr" in setting else []
-    return said[0] if said else next(iter(setting)) if len(setting) == 1 else ""
+    error: BaseException,
+) -> tuple[str, Hyperparameters]:
+    """The hyperparameter that a constructor refuses, and a setting without that mistake.
+
+    Without it, or with another value in its place, the constructor says nothing, or something
+    else. The name is empty where there is none such.
+    """
+    said = str(error)
+    named = [n for n in setting if _says(said, n)]
+    named += ["lr"] if "learning rate" in said.lower() and "lr" in setting else []
+    names = list(dict.fromkeys([*named, *setting]))
+    for name in names:
+        others = {k: v for k, v in setting.items() if k != name}
+        other = _try(factory, tensors, others)[1]
+        if other is None or (str(other) != said and "missing" not in str(other)):
+            return name, others
+    for name, value in itertools.product(names, _STAND_INS):
+        others = {**setting, name: value}
+        other = _try(factory, tensors, others)[1]
+        if other is None or (name in named and name not in str(other)):
+            return name, others
+    return "", setting
 
 
-def _list_hint(plan: Plan, case: Case, name: str) -> str:
+def _key(plan: Plan, case: Case, name: str) -> tuple[str, ...]:
+    """Where the spec names a hyperparameter of a case."""
     optimizer = plan.spec.optimizers[case.optimizer]
-    own = optimizer.per_objective.get(case.objective.name, {})
-    value = own.get(name, optimizer.hyperparameters.get(name))
-    if isinstance(value, list) and not any(isinstance(item, list) for item in value):
-        return f"; a list is a grid: for one value that is a list write [{value}]"
-    return ""
+    if name in optimizer.per_objective.get(case.objective.name, {}):
+        return ("optimizers", case.optimizer, "per_objective", case.objective.name, name)
+    return ("optimizers", case.optimizer, "hyperparameters", name)
 
 
 def _path(plan: Plan, case: Case, name: str) -> tuple[str | int, ...]:
-    """Where the spec gives a hyperparameter of a case."""
+    """Where the spec gives the value of a hyperparameter of a case."""
+    value, wanted = _given(plan, case, name), case.hyperparameters[name]
+    if isinstance(value, list):
+        index = next((i for i, v in enumerate(value) if v is wanted or v == wanted), None)
+        return _key(plan, case, name) if index is None else (*_key(plan, case, name), index)
+    return _key(plan, case, name)
+
+
+def _given(plan: Plan, case: Case, name: str) -> Any:
+    """A hyperparameter as the spec gives it: a value, or a list of them."""
     optimizer = plan.spec.optimizers[case.optimizer]
-    base: tuple[str | int, ...] = ("optimizers", case.optimizer, "hyperparameters", name)
-    value = optimizer.hyperparameters.get(name)
     own = optimizer.per_objective.get(case.objective.name, {})
-    if name in own:
-        base = ("optimizers", case.optimizer, "per_objective", case.objective.name, name)
-        value = own[name]
-    wanted = case.hyperparameters.get(name)
-    if isinstance(value, list) and wanted in value:
-        return (*base, value.index(wanted))
-    return base
+    return own.get(name, optimizer.hyperparameters.get(name))

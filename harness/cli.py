@@ -71,6 +71,13 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress; only where the page is.")
+@click.option("--fresh", is_flag=True, help="Run again what is known already.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Worker processes at most; one per core if left out.",
+)
 def run(
     spec: Path,
     only: tuple[str, ...],
@@ -79,6 +86,8 @@ def run(
     output: Path | None,
     dry_run: bool,
     quiet: bool,
+    fresh: bool,
+    workers: int | None,
 ) -> None:
     """Run every combination of SPEC that is not known yet, and write the report.
 
@@ -91,7 +100,7 @@ def run(
         from harness.run import Options, preview
         from harness.run import run as run_spec
 
-        options = Options(overrides, output, _command_line())
+        options = Options(overrides, output, _command_line(), workers, fresh)
         if dry_run:
             _print_preview(preview(spec, options))
             return
@@ -158,7 +167,7 @@ def list_names(suite: Path) -> None:
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
     """Turn what can go wrong into messages and exit statuses."""
-    from harness.executor import WorkerFailed
+    from harness.pool import WorkerFailed
     from harness.problems import BadInput
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +20,18 @@ WATCH_STEPS = 64
 """Steps between two looks at the losses of the steps (a look waits for the device)."""
 
 
-class OptimizerFactory(Protocol):
-    """An optimizer's class, or anything called like one."""
-
-    def __call__(self, params: Any, **hyperparameters: Any) -> torch.optim.Optimizer:
-        """Construct it for tensors or parameter groups."""
-        ...
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+"""An optimizer's class, or anything called like one: parameters first, then hyperparameters."""
 
 
 class TrialError(Exception):
-    """An optimizer or objective raised; carries the step and what had been recorded."""
+    """An optimizer or objective raised; carries the step, the time and what was recorded."""
 
-    def __init__(self, step: int, error: Exception, recorded: Recorder) -> None:
+    def __init__(self, step: int, error: Exception, recorder: Recorder, seconds: float) -> None:
         self.step = step
         self.error = error
-        self.recorded = recorded
+        self.recorder = recorder
+        self.seconds = seconds
         super().__init__(str(error))
 
 
@@ -99,18 +96,22 @@ class Stepper:
         Returns:
             The losses before the update, detached: shape ``(lanes,)``, or a scalar alone.
         """
-        self._batch, self._losses = batch, None
+        closure = self.closure_for(batch)
         if self.calls_closure:
-            self.optimizer.step(self.closure)  # type: ignore[arg-type]
+            self.optimizer.step(closure)  # type: ignore[arg-type]
         else:
-            self.closure()
+            closure()
             self.optimizer.step()
         if self._losses is None:
             raise RuntimeError("the optimizer's step did not evaluate the closure")
         return self._losses
 
-    def closure(self) -> torch.Tensor:
-        """Evaluate the losses and their gradients; returns the sum over lanes."""
+    def closure_for(self, batch: Batch) -> Callable[[], torch.Tensor]:
+        """What evaluates losses and gradients on a batch, and returns the sum over lanes."""
+        self._batch, self._losses = batch, None
+        return self._evaluate
+
+    def _evaluate(self) -> torch.Tensor:
         for leaf in self._leaves:
             leaf.grad = None
         with torch.enable_grad():
@@ -272,5 +273,5 @@ def train(
             if step % WATCH_STEPS == 0 and recorder.all_diverged():
                 break
     except Exception as error:
-        raise TrialError(step, error, recorder) from error
+        raise TrialError(step, error, recorder, time.perf_counter() - began) from error
     return recorder.outcome(time.perf_counter() - began)

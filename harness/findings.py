@@ -45,7 +45,7 @@ def _loss(results: Results, objective: str, device: str) -> str:
     lead = means[best.position]
     digits = tables.decimals(lead)
     text = (
-        f"{place}, the lowest mean final loss is {best.label}'s, "
+        f"{place}, the lowest mean final loss is that of {best.label}, "
         f"{tables.number(lead.mean, digits)}{_interval(lead, digits)}"
     )
     confidence = 1 - (1 - stats.CONFIDENCE) / max(1, len(cases) - 1)
@@ -99,7 +99,7 @@ def _speed(results: Results) -> str:
         f"{_time(first['median_seconds'])} (median of {first['n']} blocks, "
         f"interquartile range {_time(first['iqr_seconds'])})"
     )
-    ratios = [f"{_label(row)} {row['ratio']:.2f} times as long{_ends(row)}" for row in others]
+    ratios = [f"{_label(row)} {_ratio(row['ratio'])} times as long{_ends(row)}" for row in others]
     return f"{text}; {_listed(ratios)}." if ratios else f"{text}."
 
 
@@ -136,7 +136,11 @@ def _interval(mean: stats.Mean, digits: int) -> str:
 
 def _ends(row: Mapping[Hashable, Any]) -> str:
     low, high = row["ratio_ci_low"], row["ratio_ci_high"]
-    return f" ({low:.2f} to {high:.2f})" if math.isfinite(low + high) else ""
+    return f" ({_ratio(low)} to {_ratio(high)})" if math.isfinite(low + high) else ""
+
+
+def _ratio(value: float) -> str:
+    return tables.significant(value, 3)
 
 
 def _label(row: Mapping[Hashable, Any]) -> str:

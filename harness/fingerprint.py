@@ -16,8 +16,17 @@ from typing import Any
 
 from harness.suite import Located, imports_of
 
-ENGINE_FILES = ("engine.py", "lanes.py", "objective.py", "dataset.py", "workload.py")
+ENGINE_FILES = (
+    *("engine.py", "lanes.py", "objective.py", "dataset.py"),
+    *("proof.py", "trials.py", "workload.py"),
+)
 """Files of the harness that decide what a trial's numbers are."""
+
+REPORT_FILES = (
+    *("frames.py", "stats.py", "tables.py", "findings.py"),
+    *("figure_records.py", "figures.py", "page.py", "report.py"),
+)
+"""Files of the harness that decide what a report says and looks like."""
 
 
 def digest(value: Any) -> str:
@@ -37,6 +46,15 @@ def engine() -> str:
     """A digest of the part of the harness that decides a trial's numbers."""
     here = Path(__file__).parent
     return of_files(here / name for name in ENGINE_FILES)
+
+
+@functools.cache
+def report() -> str:
+    """A digest of all that a report is made with, but the results."""
+    here = Path(__file__).parent
+    files = [here / name for name in REPORT_FILES] + sorted((here / "templates").iterdir())
+    packages = ("numpy", "pandas", "scipy", "matplotlib", "seaborn", "jinja2")
+    return digest([of_files(files), *map(version_of, packages)])
 
 
 @functools.cache

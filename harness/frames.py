@@ -57,6 +57,7 @@ class CaseData:
             a trial didn't get that far.
         trajectories: By seed, ``(steps reached + 1, 2)``; empty unless two-dimensional.
         step_sizes: By seed, as ``trajectories``; empty where the optimizer doesn't tell.
+        why_alone: Why its trials could not all share a run; empty if they could.
     """
 
     position: int
@@ -72,6 +73,7 @@ class CaseData:
     losses: NDArray[np.float64]
     trajectories: dict[int, NDArray[np.float64]]
     step_sizes: dict[int, NDArray[np.float64]]
+    why_alone: str = ""
 
     @property
     def label(self) -> str:
@@ -121,8 +123,9 @@ def read(path: Path) -> Results:
         seeds = set(run.settings["seeds"])
         rows = db.execute(
             "SELECT position, case_id, objective, optimizer, setting, device, objective_key, "
-            "optimizer_class, hyperparameters, defaults, dtype FROM run_cases "
-            "JOIN cases ON cases.id = case_id WHERE run_id = ? ORDER BY position",
+            "optimizer_class, hyperparameters, defaults, dtype, COALESCE(reason, '') "
+            "FROM run_cases JOIN cases ON cases.id = case_id LEFT JOIN verdicts USING (family) "
+            "WHERE run_id = ? ORDER BY position",
             (run.id,),
         ).fetchall()
         objectives: dict[str, ObjectiveInfo] = {}
@@ -182,7 +185,7 @@ def _case(
     seeds: set[int],
     records: int,
 ) -> CaseData:
-    optimizer_class, hyperparameters, defaults, dtype = described
+    optimizer_class, hyperparameters, defaults, dtype, why_alone = described
     curves = [
         (seed, from_blob(blob))
         for seed, blob in store.db.execute(
@@ -213,6 +216,7 @@ def _case(
         hyperparameters=json.loads(hyperparameters),
         defaults=json.loads(defaults),
         dtype=dtype,
+        why_alone=why_alone,
         seeds=np.asarray([seed for seed, _ in curves], dtype=np.int64),
         losses=losses,
         trajectories=trajectories,

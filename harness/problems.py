@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+KEY_LENGTH, MESSAGE_LENGTH = 200, 1000
+"""Characters of a key and of a message that are shown."""
+
 
 @dataclass(frozen=True, order=True)
 class Problem:
@@ -27,7 +30,12 @@ class Problem:
 
     def __str__(self) -> str:
         place = ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
-        text = f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        message = _cut(self.message, MESSAGE_LENGTH)
+        text = (
+            f"{place}: {_cut(self.key, KEY_LENGTH)}: {message}"
+            if self.key
+            else (f"{place}: {message}")
+        )
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -67,3 +75,7 @@ def join(names: Sequence[str], limit: int = 12) -> str:
     """List names in a sentence, cut after ``limit``."""
     shown = ", ".join(names[:limit])
     return f"{shown}, and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -7,15 +7,17 @@ them. No list of names could tell; a short run does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
 
 from harness.engine import OptimizerFactory, Stepper
 from harness.lanes import Lane, Lanes
+from harness.memory import lane_bytes
 from harness.plan import Hyperparameters
+from harness.results import Verdict
 from harness.suite import last_line
 from harness.workload import Workload
 
@@ -25,140 +27,139 @@ PROOF_STEPS = 12
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 """How far a lane may be from a run of its own, relative to the parameters' norm."""
 
-Mode = Literal["grouped", "stacked", "alone"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an optimizer's trials may run.
-
-    Attributes:
-        mode: ``grouped``: all settings and seeds share one run; ``stacked``: the seeds of one
-            setting do; ``alone``: each trial has a run of its own.
-        calls_closure: Whether ``step`` evaluates the closure it is given.
-        reason: Why not the mode before it; empty for ``grouped``.
-    """
-
-    mode: Mode
-    calls_closure: bool
-    reason: str
-
 
 def prove(
     workload: Workload,
     factory: OptimizerFactory,
     settings: Sequence[Hyperparameters],
     seeds: Sequence[int],
+    on_step: Callable[[int], None] | None = None,
 ) -> Verdict:
     """Find out how some trials may run.
 
-    Three seeds of each setting's first steps, side by side, must equal runs of their own, and
-    must not change when the first lane starts somewhere far away.
+    A few seeds of each setting, side by side for their first steps, must equal runs of their
+    own, and must not change when the first lane starts somewhere far away.
 
     Args:
         workload: What they minimise.
         factory: The optimizer's class.
         settings: Every setting that is to run.
         seeds: Some seeds, at least one.
+        on_step: Called with a number that changes as long as the probe gets on.
     """
-    calls = _calls_closure(workload, factory, settings[0], seeds[0])
+    probe = _Probe(workload, factory, settings, on_step)
     few = list(seeds[:3]) if len(seeds) > 1 else [seeds[0], seeds[0] + 1]
-    reasons: list[str] = []
+    why_not_grouped = ""
     if len(settings) > 1:
         lanes = [Lane(i, seed) for i in range(len(settings)) for seed in few[: 1 + (i == 0)]]
-        why = _differs(workload, factory, settings, lanes, calls)
-        if not why:
-            return Verdict("grouped", calls, "")
-        reasons.append(f"settings can't share a run: {why}")
+        why_not_grouped = probe.differs(lanes)
+        if not why_not_grouped:
+            return probe.verdict("grouped", "", lanes)
+        why_not_grouped = f"settings can't share a run: {why_not_grouped}"
     for i in range(len(settings)):
-        why = _differs(workload, factory, settings, [Lane(i, seed) for seed in few], calls)
+        why = probe.differs([Lane(i, seed) for seed in few])
         if why:
-            return Verdict("alone", calls, f"seeds can't share a run: {why}")
-    return Verdict("stacked" if reasons else "grouped", calls, "; ".join(reasons))
+            return probe.verdict("alone", f"seeds can't share a run: {why}", [])
+    lanes = [Lane(0, seed) for seed in few]
+    return probe.verdict("stacked" if why_not_grouped else "grouped", why_not_grouped, lanes)
 
 
-def _calls_closure(
-    workload: Workload, factory: OptimizerFactory, setting: Hyperparameters, seed: int
-) -> bool:
-    """Whether ``step`` evaluates the closure it is given, instead of leaving it alone."""
-    lanes = Lanes(workload, [Lane(0, seed)], stacked=False)
+class _Probe:
+    """Runs first steps and compares them."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        factory: OptimizerFactory,
+        settings: Sequence[Hyperparameters],
+        on_step: Callable[[int], None] | None,
+    ) -> None:
+        self.workload = workload
+        self.factory = factory
+        self.settings = settings
+        self.on_step = on_step
+        self.steps = 0
+        self.step_seconds = 0.0
+        self.calls_closure = calls_closure(workload, factory, settings[0])
+
+    def verdict(
+        self, mode: Literal["grouped", "stacked", "alone"], reason: str, lanes: Sequence[Lane]
+    ) -> Verdict:
+        """Sum up; ``lanes`` are some that may share a run, to see what memory they take."""
+        size = 0
+        if lanes:
+            size = lane_bytes(
+                self.workload, self.factory, self.settings[0], calls_closure=self.calls_closure
+            )
+        return Verdict(mode, self.calls_closure, reason, size, self.step_seconds)
+
+    def differs(self, lanes: Sequence[Lane]) -> str:
+        """Say how lanes side by side differ from runs of their own; empty if they don't."""
+        try:
+            began = time.perf_counter()
+            own = [list(self._points([lane], stacked=False)) for lane in lanes]
+            self.step_seconds = (time.perf_counter() - began) / sum(len(run) for run in own)
+        except Exception as error:
+            return f"a run of its own fails: {last_line(error)}"
+        try:
+            together = list(self._points(lanes, stacked=True))
+            moved = list(self._points(lanes, stacked=True, move=True))
+        except Exception as error:
+            return f"side by side: {last_line(error)}"
+        tolerance = TOLERANCE[self.workload.dtype]
+        for step, (here, there) in enumerate(zip(together, moved, strict=True)):
+            for lane in range(len(lanes)):
+                alone = own[lane][step][0]
+                distance, size = _distance(here[lane], alone), max(float(alone.norm()), 1e-30)
+                if distance > tolerance * size:
+                    far = f"{distance / size:.1e}"
+                    return f"lane {lane} is {far} from a run of its own after step {step}"
+                if lane and _distance(here[lane], there[lane]) > 0:
+                    return f"lane {lane} changes with lane 0 at step {step}"
+        return ""
+
+    def _points(
+        self, lanes: Sequence[Lane], *, stacked: bool, move: bool = False
+    ) -> Iterator[torch.Tensor]:
+        """The parameters after each of the first steps, shape ``(lanes, dimension)``."""
+        torch.manual_seed(lanes[0].seed)
+        together = Lanes(self.workload, lanes, stacked=stacked)
+        if move:
+            with torch.no_grad():
+                for value in together.groups[0].values():
+                    value[0].mul_(7).add_(3)
+        stepper = Stepper(together, self.factory, self.settings, calls_closure=self.calls_closure)
+        yield together.flat()
+        count = range(min(PROOF_STEPS, self.workload.steps))
+        for _, batch in zip(count, together.batches(), strict=False):
+            self.steps += 1
+            if self.on_step is not None:
+                self.on_step(self.steps)
+            stepper.step(batch)
+            yield together.flat()
+
+
+def calls_closure(workload: Workload, factory: OptimizerFactory, setting: Hyperparameters) -> bool:
+    """Whether an optimizer's ``step`` evaluates the closure it is given, or leaves it alone."""
     calls = 0
     try:
+        lanes = Lanes(workload, [Lane(0, 0)], stacked=False)
         stepper = Stepper(lanes, factory, [setting], calls_closure=True)
-        stepper._batch = next(lanes.batches())
+        evaluate = stepper.closure_for(next(lanes.batches()))
 
         def counting() -> torch.Tensor:
             nonlocal calls
             calls += 1
-            return stepper.closure()
+            return evaluate()
 
         stepper.optimizer.step(counting)  # type: ignore[arg-type]
     except Exception:
+        # It may have failed for want of a gradient, or for a fault that each trial will show.
         return calls > 0
     return calls > 0
 
 
-def _differs(
-    workload: Workload,
-    factory: OptimizerFactory,
-    settings: Sequence[Hyperparameters],
-    lanes: Sequence[Lane],
-    calls_closure: bool,
-) -> str:
-    """Say how lanes side by side differ from runs of their own; empty if they don't."""
-    try:
-        own = [
-            list(_points(workload, factory, settings, [lane], calls_closure, False))
-            for lane in lanes
-        ]
-    except Exception as error:
-        return f"a run of its own fails: {last_line(error)}"
-    try:
-        together = list(_points(workload, factory, settings, lanes, calls_closure, True))
-        moved = list(_points(workload, factory, settings, lanes, calls_closure, True, move=True))
-    except Exception as error:
-        return f"side by side: {last_line(error)}"
-    tolerance = TOLERANCE[workload.dtype]
-    for step in range(len(together)):
-        for lane in range(len(lanes)):
-            alone, beside = own[lane][step][0], together[step][lane]
-            distance, size = _distance(beside, alone), max(float(alone.norm()), 1e-30)
-            if distance > tolerance * size:
-                return (
-                    f"lane {lane} is {distance / size:.1e} from a run of its own after step {step}"
-                )
-            if lane and not torch.equal(
-                beside.nan_to_num(nan=1e300), moved[step][lane].nan_to_num(nan=1e300)
-            ):
-                return f"lane {lane} changes with lane 0 at step {step}"
-    return ""
-
-
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Euclidean distance; equal elements (NaN too) are no distance apart, others may be far."""
     same = (a == b) | (a.isnan() & b.isnan())
-    return float(torch.where(same, torch.zeros_like(a), a - b).norm().nan_to_num(nan=float("inf")))
-
-
-def _points(
-    workload: Workload,
-    factory: OptimizerFactory,
-    settings: Sequence[Hyperparameters],
-    lanes: Sequence[Lane],
-    calls_closure: bool,
-    stacked: bool,
-    *,
-    move: bool = False,
-) -> Iterator[torch.Tensor]:
-    """The parameters after each of the first steps, shape ``(lanes, dimension)``."""
-    torch.manual_seed(lanes[0].seed)
-    together = Lanes(workload, lanes, stacked=stacked)
-    if move:
-        with torch.no_grad():
-            for value in together.groups[0].values():
-                value[0].mul_(7).add_(3)
-    stepper = Stepper(together, factory, settings, calls_closure=calls_closure)
-    yield together.flat()
-    steps = range(min(PROOF_STEPS, workload.steps))
-    for _, batch in zip(steps, together.batches(), strict=False):
-        stepper.step(batch)
-        yield together.flat()
+    return float(torch.where(same, torch.zeros_like(a), a - b).norm().nan_to_num(nan=torch.inf))

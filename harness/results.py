@@ -61,6 +61,27 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """How the trials of some cases may run, as a short run has proven.
+
+    Attributes:
+        mode: ``grouped``: all settings and seeds may share a run; ``stacked``: the seeds of one
+            setting may; ``alone``: each trial has a run of its own.
+        calls_closure: Whether the optimizer's ``step`` evaluates the closure it is given.
+            None where that is not known: each trial then finds out.
+        reason: Why not ``grouped``; empty if it is.
+        lane_bytes: Memory that each lane of a shared run takes.
+        step_seconds: Time of one step of a trial on its own, for estimates only.
+    """
+
+    mode: Literal["grouped", "stacked", "alone"]
+    calls_closure: bool | None
+    reason: str
+    lane_bytes: int = 0
+    step_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Timing:
     """The timing pass's findings for one case.
 
@@ -100,7 +121,6 @@ class Checked:
         findings: Mistakes.
         descriptions: By objective name, a ``workload.Description`` as a dict.
         defaults: By case key, every hyperparameter as the constructor completed it.
-        modes: By case key, how its trials share runs, and why.
         missing: By device that isn't there, why.
     """
 

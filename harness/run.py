@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 from harness import environment, fingerprint
-from harness.executor import Worker, WorkerFailed
 from harness.plan import Case, Overrides, Plan, draft
+from harness.pool import Pool, Task, WorkerFailed
 from harness.problems import BadInput, Problem
-from harness.results import Checked, Chunk, Finding, TrialResult
+from harness.progress import Quiet
+from harness.results import Checked, Finding, Timing
 from harness.spec import LoadedSpec, load
 from harness.store import FILE_NAME, Store
+from harness.training import QualityPass
 
-CHUNK_BYTES = 256 * 2**20
-"""Memory that the lanes of one chunk may take together."""
-
-CHUNK_LANES = 2048
-"""Lanes of one chunk at most; beyond this, more lanes are no faster."""
+LOCK_NAME, PAGE_NAME = ".lock", "index.html"
 
 CHECK_SECONDS = 120.0
 """How long loading a suite's code may take."""
-
-
-class Progress(Protocol):
-    """Somebody who is told how a run goes."""
-
-    def stage(self, what: str, total: int, unit: str) -> AbstractContextManager[None]:
-        """A stage of so many units."""
-
-    def advance(self, count: int) -> None:
-        """So many more units of the stage are done."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +33,15 @@ class Options:
         overrides: Seeds, devices and filters on top of the spec.
         output: Where results go; None for ``reports/<suite>`` beside the spec.
         command: The command line, for the report.
+        workers: Worker processes at most; None for one per core.
+        fresh: Whether to run again what is known.
     """
 
     overrides: Overrides = field(default_factory=Overrides)
     output: Path | None = None
     command: str = "python -m harness run"
+    workers: int | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,8 +95,8 @@ def validate(spec: Path, overrides: Overrides | None = None) -> tuple[Plan, Chec
     plan, problems = draft(loaded, overrides or Overrides())
     if plan is None or not plan.cases:
         raise BadInput(problems)
-    with Worker() as worker:
-        checked = _check(worker, loaded, plan, problems)
+    with Pool(1) as pool:
+        checked = _check(pool, loaded, plan, problems)
     return plan, checked
 
 
@@ -121,7 +109,7 @@ def preview(spec: Path, options: Options) -> Preview:
     plan, checked = validate(spec, options.overrides)
     output = output_folder(spec, plan.suite, options.output)
     known = 0
-    if (output / FILE_NAME).is_file():
+    if (output / FILE_NAME).is_file() and not options.fresh:
         with Store(output / FILE_NAME, create=False) as store:
             done = _done(store, plan)
         known = sum(len(done[case.key] & set(plan.seeds)) for case in plan.cases)
@@ -129,7 +117,7 @@ def preview(spec: Path, options: Options) -> Preview:
     return Preview(plan, steps, checked.missing, known, output)
 
 
-def run(spec: Path, options: Options, progress: Progress) -> Summary:
+def run(spec: Path, options: Options, progress: Quiet) -> Summary:
     """Run everything a spec asks for and is not known yet, then write the report.
 
     Args:
@@ -143,7 +131,6 @@ def run(spec: Path, options: Options, progress: Progress) -> Summary:
     Raises:
         BadInput: If the spec has mistakes (then nothing is written), or the results can't be
             written.
-        WorkerFailed: If the worker dies outside of any trial.
     """
     loaded = load(spec)
     plan, problems = draft(loaded, options.overrides)
@@ -152,21 +139,53 @@ def run(spec: Path, options: Options, progress: Progress) -> Summary:
     output = output_folder(spec, plan.suite, options.output)
     path = output / FILE_NAME
     machine = environment.machine_key(plan.spec.threads)
-    if not problems and path.is_file() and _nothing_to_do(path, plan, machine):
-        with Store(path, create=False) as store:
+    if not (problems or options.fresh) and _nothing_to_do(path, plan, machine):
+        with locked(output), Store(path, create=True) as store:
+            if store.is_current(plan, loaded.source.text, fingerprint.report()):
+                page = output / PAGE_NAME
+                if page.is_file():
+                    return Summary(page, store.statuses(), trained=0, timed=0)
             _begin(store, loaded, plan, options, machine, store.missing_devices(), None)
-            _finish(store)
-        return _report(path, output, trained=0, timed=0)
-    with Worker() as worker:
+            store.finish_run()
+            return _report(store, trained=0, timed=0)
+    memory = round(plan.spec.limits.memory_gib * 2**30)
+    with Pool(options.workers or os.cpu_count() or 1, memory) as pool:
         reporting = _import_in_background()
-        checked = _check(worker, loaded, plan, problems)
-        with Store(path, create=True) as store:
+        checked = _check(pool, loaded, plan, problems)
+        with locked(output), Store(path, create=True) as store:
             _begin(store, loaded, plan, options, machine, checked.missing, checked)
-            trained = _train(worker, store, plan, checked, machine, progress)
+            done = {case.key: set[int]() for case in plan.cases}
+            done = done if options.fresh else _done(store, plan)
+            quality = QualityPass(pool, store, plan, machine, checked.missing, progress)
+            trained = quality.run(done)
             reporting.join()
-            timed = _time(worker, store, plan, checked, machine, progress)
-            _finish(store)
-    return _report(path, output, trained=trained, timed=timed)
+            timed = _time(
+                pool, store, plan, checked.missing, machine, progress, fresh=options.fresh
+            )
+            store.finish_run()
+            pool.close()
+            return _report(store, trained=trained, timed=timed)
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Be the only one who writes to a folder.
+
+    Raises:
+        BadInput: If somebody else is, or the folder can't be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with FileLock(output / LOCK_NAME, timeout=0):
+            yield
+    except Timeout:
+        raise BadInput.of_file(
+            str(output), "another run is writing here; wait for it, or give another --output"
+        ) from None
+    except OSError as error:
+        raise BadInput.of_file(str(output), f"can't be written: {error.strerror}") from None
 
 
 def output_folder(spec: Path, suite: str, output: Path | None) -> Path:
@@ -174,29 +193,9 @@ def output_folder(spec: Path, suite: str, output: Path | None) -> Path:
     return output or spec.resolve().parent / "reports" / suite
 
 
-def chunks(plan: Plan, descriptions: Mapping[str, Mapping[str, Any]]) -> Iterator[Chunk]:
-    """Cut a plan's trials into chunks; the same cut whatever is known already."""
-    for cases in plan.families():
-        lane_bytes = _lane_bytes(descriptions[cases[0].objective.name], cases[0])
-        lanes = max(1, min(CHUNK_LANES, CHUNK_BYTES // lane_bytes))
-        seeds = max(1, lanes // len(cases))
-        for first in range(0, len(plan.seeds), seeds):
-            yield Chunk(cases, plan.seeds[first : first + seeds])
-
-
-def _lane_bytes(description: Mapping[str, Any], case: Case) -> int:
-    """Memory that one lane takes, from the sizes of what it holds."""
-    width = 8 if case.objective.dtype == "float64" else 4
-    dimension, rows = int(description["dimension"]), int(description["rows"])
-    parameters = 6 * dimension * width  # value, gradient, up to two states, two temporaries
-    evaluation = 4 * rows * width  # a loss over all data: prediction, residual, square, one more
-    kept = 8 * len(description["record_steps"])
-    if dimension == 2:
-        kept += 4 * 8 * (int(description["steps"]) + 1)
-    return parameters + evaluation + 8 * rows + kept
-
-
 def _nothing_to_do(path: Path, plan: Plan, machine: str) -> bool:
+    if not path.is_file():
+        return False
     with Store(path, create=False) as store:
         done = _done(store, plan)
         if not store.knows_objectives(planned.key for planned in plan.objectives):
@@ -204,11 +203,9 @@ def _nothing_to_do(path: Path, plan: Plan, machine: str) -> bool:
         wanted = set(plan.seeds)
         if any(wanted - done[case.key] for case in plan.cases):
             return False
-        missing = store.missing_devices()
         return not any(
-            case.key not in store.timed(machine, _timing_settings(plan, cell))
-            for cell in _cells(plan, missing)
-            for case in cell
+            {case.key for case in cell} - store.timed(machine, _timing_settings(plan, cell))
+            for cell in _cells(plan, store.missing_devices(), store.failing())
         )
 
 
@@ -217,14 +214,13 @@ def _done(store: Store, plan: Plan) -> dict[str, set[int]]:
     return store.finished_seeds((case.key for case in plan.cases), machine)
 
 
-def _check(worker: Worker, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
-    """Have the worker load what the plan names; raise with everything that is wrong."""
+def _check(pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
+    """Have a worker load what the plan names; raise with everything that is wrong."""
     try:
-        checked: Checked = worker.request("check", plan, timeout=CHECK_SECONDS)
+        checked: Checked = pool.call(Task("check", (plan,), CHECK_SECONDS))
     except WorkerFailed as error:
-        known = list(problems)
         text = f"loading the suite's code failed: {error}"
-        raise BadInput([*known, loaded.source.problem((), text)]) from None
+        raise BadInput([*problems, loaded.source.problem((), text)]) from None
     found = [*problems, *(_as_problem(loaded, finding) for finding in checked.findings)]
     if found:
         raise BadInput(found)
@@ -264,60 +260,23 @@ def _begin(
     )
 
 
-def _finish(store: Store) -> None:
-    store.finish_run(store.last_run().id)
+def _cells(
+    plan: Plan, missing: Mapping[str, str], failing: Container[str]
+) -> list[tuple[Case, ...]]:
+    """Cases to be timed against each other: those of one objective on one device.
 
-
-def _train(
-    worker: Worker,
-    store: Store,
-    plan: Plan,
-    checked: Checked,
-    machine: str,
-    progress: Progress,
-) -> int:
-    """Run the trials that are not known; returns how many."""
-    done = _done(store, plan)
-    todo = [
-        chunk
-        for chunk in chunks(plan, checked.descriptions)
-        if any(set(chunk.seeds) - done[case.key] for case in chunk.cases)
-    ]
-    absent = [chunk for chunk in todo if chunk.cases[0].device in checked.missing]
-    for chunk in absent:
-        why = checked.missing[chunk.cases[0].device]
-        store.save_trials(list(_unavailable(chunk, why)), machine)
-    todo = [chunk for chunk in todo if chunk not in absent]
-    if not todo:
-        return 0
-    total = sum(len(chunk) for chunk in todo)
-    with progress.stage("training", total, "trials"):
-        for chunk in todo:
-            results = worker.request(
-                "train", chunk, plan.spec.threads, on_progress=progress.advance
-            )
-            store.save_trials(results, machine)
-    return total
-
-
-def _unavailable(chunk: Chunk, why: str) -> Iterator[TrialResult]:
-    for case in chunk.cases:
-        for seed in chunk.seeds:
-            yield TrialResult(case.key, seed, "unavailable", 0, why, 0.0, "")
-
-
-def _cells(plan: Plan, missing: Mapping[str, str]) -> list[tuple[Case, ...]]:
-    """Cases to be timed against each other: those of one objective on one device."""
+    Left out are cases whose device is missing, and those of which some trial fails.
+    """
     if not plan.spec.timing.enabled:
         return []
     cells: dict[tuple[str, str], list[Case]] = {}
     for case in plan.cases:
-        if case.device not in missing:
+        if case.device not in missing and case.key not in failing:
             cells.setdefault((case.objective.name, case.device), []).append(case)
     return [tuple(cell) for cell in cells.values()]
 
 
-def _timing_settings(plan: Plan, cell: tuple[Case, ...]) -> str:
+def _timing_settings(plan: Plan, cell: Sequence[Case]) -> str:
     """A digest of how a cell is timed, and of what is timed in it."""
     return fingerprint.digest(
         [plan.spec.timing.model_dump(), plan.spec.threads, sorted(case.key for case in cell)]
@@ -325,34 +284,54 @@ def _timing_settings(plan: Plan, cell: tuple[Case, ...]) -> str:
 
 
 def _time(
-    worker: Worker,
+    pool: Pool,
     store: Store,
     plan: Plan,
-    checked: Checked,
+    missing: Mapping[str, str],
     machine: str,
-    progress: Progress,
+    progress: Quiet,
+    *,
+    fresh: bool,
 ) -> int:
     """Time the cells that are not timed; returns how many cases."""
     todo = []
-    for cell in _cells(plan, checked.missing):
+    for cell in _cells(plan, missing, store.failing()):
         settings = _timing_settings(plan, cell)
-        if {case.key for case in cell} - store.timed(machine, settings):
+        known = set() if fresh else store.timed(machine, settings)
+        if {case.key for case in cell} - known:
             todo.append((cell, settings))
     if not todo:
         return 0
     count = 0
     with progress.stage("timing", sum(len(cell) for cell, _ in todo), "cases"):
         for cell, settings in todo:
-            timings, failures = worker.request(
-                "time", cell, plan.spec.timing, plan.seeds[0], plan.spec.threads
-            )
+            timings = _time_cell(pool, store, plan, cell, progress)
             store.save_timings(timings, machine, settings)
-            for case in cell:
-                if case.key in failures:
-                    progress.note(f"{case.id} could not be timed: {failures[case.key]}")
             progress.advance(len(cell))
             count += len(timings)
     return count
+
+
+def _time_cell(
+    pool: Pool, store: Store, plan: Plan, cell: Sequence[Case], progress: Quiet
+) -> list[Timing]:
+    """Time the cases of a cell against each other; without one that kills or hangs the worker."""
+    closures = store.calls_closure()
+    cases = [(case, closures.get(case.key)) for case in cell]
+    while cases:
+        arguments = (cases, plan.spec.timing, plan.seeds[0], plan.spec.threads)
+        task = Task("time", arguments, plan.spec.limits.seconds, "step")
+        try:
+            timings, failures = pool.call(task)
+        except WorkerFailed as error:
+            culprit, _ = cases.pop((error.lost.step - 1) % len(cases))
+            progress.note(f"{culprit.id} could not be timed: {error}")
+            continue
+        for case, _ in cases:
+            if case.key in failures:
+                progress.note(f"{case.id} could not be timed: {failures[case.key]}")
+        return list(timings)
+    return []
 
 
 def _import_in_background() -> threading.Thread:
@@ -366,10 +345,9 @@ def _import_in_background() -> threading.Thread:
     return thread
 
 
-def _report(path: Path, output: Path, *, trained: int, timed: int) -> Summary:
+def _report(store: Store, *, trained: int, timed: int) -> Summary:
     from harness import frames, report
 
-    results = frames.read(path)
-    page = report.write(results, output)
-    statuses = Counter(results.trials["status"])
-    return Summary(page, dict(statuses), trained, timed)
+    page = report.write(frames.read(store.path), store.path.parent)
+    store.note_report(fingerprint.report())
+    return Summary(page, store.statuses(), trained, timed)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, LiteralString, NoReturn
 
 from pydantic import (
     BaseModel,
@@ -21,6 +22,7 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -31,8 +33,31 @@ from harness.yaml_source import KeyPath, YamlSource, read
 SEED_LIMIT = 2**31
 """Seeds are below this, so that each stream of random numbers has a seed of its own."""
 
+SEED_COUNT_LIMIT = 2_000_000
+"""How many seeds a spec may have."""
+
 STEP_LIMIT = 100_000_000
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+INTEGER_LIMIT = 2**63 - 1
+"""The largest whole number that torch and SQLite take."""
+
+WORD_LENGTH = 200
+"""Characters that a hyperparameter's value may have."""
+
+ROUNDS = 20
+"""How often what is wrong is taken out, at most, and the rest looked at again."""
+
+UNUSABLE = "\0"
+"""Stands for what was given wrongly, once that is reported; YAML can't spell it here."""
+
+_DEVICE_FILES = "|".join(
+    "".join(f"[{c.upper()}{c}]" if c.isalpha() else "[0-9]" for c in name)
+    for name in ("con", "prn", "aux", "nul", "com0", "lpt0")
+)
+# A name is a file's name as well: nothing that Windows keeps for itself, no dot at the end.
+NAME_PATTERN = (
+    rf"^(?!(?:{_DEVICE_FILES})(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,62}}[A-Za-z0-9_-])?$"
+)
+PARAMETER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 DEVICE_PATTERN = r"^(cpu|cuda(:[0-9]{1,2})?|mps|xpu(:[0-9]{1,2})?)$"
 REFERENCE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$|^[A-Za-z0-9_./-]+\.py:[A-Za-z_][A-Za-z0-9_]*$|" + (
     r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
@@ -42,68 +67,70 @@ Scalar = bool | int | float | str | None
 
 
 def _name(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value) and not value.endswith("."):
+    if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value):
         return value
     raise PydanticCustomError(
         "name",
-        "expected a name of at most 64 letters, digits, '.', '_' and '-' that starts with a "
-        "letter or digit, got {value}",
+        "expected a name that can be a file's: at most 64 letters, digits, '.', '_' and '-', "
+        "the first a letter or digit, the last no '.', got {value}",
+        {"value": _shown(value)},
+    )
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, str) and (re.fullmatch(PARAMETER_PATTERN, value) or value == UNUSABLE):
+        return value
+    raise PydanticCustomError(
+        "parameter",
+        "expected the name of an argument: at most 64 letters, digits and '_', got {value}",
         {"value": _shown(value)},
     )
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, int) and not isinstance(value, bool):
-        if not 1 <= value <= SEED_LIMIT:
-            raise PydanticCustomError(
-                "seeds", "expected at least 1 seed, got {value}", {"value": value}
-            )
-        return tuple(range(value)) if value <= 10_000_000 else _too_many_seeds(value)
-    if isinstance(value, list | tuple):
-        wrong = [
-            s
-            for s in value
-            if not isinstance(s, int) or isinstance(s, bool) or not 0 <= s < SEED_LIMIT
-        ]
-        if wrong:
-            raise PydanticCustomError(
-                "seeds",
-                "a seed is a whole number from 0 to {limit}, got {value}",
-                {"limit": SEED_LIMIT - 1, "value": _shown(wrong[0])},
-            )
-        if not value:
-            raise PydanticCustomError("seeds", "the list is empty, expected at least one seed")
-        if len(set(value)) < len(value):
-            twice = next(s for s in value if value.count(s) > 1)
-            raise PydanticCustomError(
-                "seeds", "seed {value} stands in the list twice", {"value": twice}
-            )
-        return tuple(value)
-    raise PydanticCustomError(
-        "seeds", "expected how many seeds, or a list of them, got {value}", {"value": _shown(value)}
-    )
+        if value < 1:
+            _refuse("seeds", f"expected at least 1 seed, got {_shown(value)}")
+        if value > SEED_COUNT_LIMIT:
+            _refuse("seeds", f"expected at most {SEED_COUNT_LIMIT:,} seeds, got {_shown(value)}")
+        return tuple(range(value))
+    if not isinstance(value, list | tuple):
+        _refuse("seeds", f"expected how many seeds, or a list of them, got {_shown(value)}")
+    if not value:
+        _refuse("seeds", "the list is empty, expected at least one seed")
+    seen: set[int] = set()
+    for i, seed in enumerate(value):
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
+            expected = f"a seed is a whole number from 0 to {SEED_LIMIT - 1:,}"
+            _refuse("seeds", f"{expected}, got {_shown(seed)}", (i,))
+        if seed in seen:
+            _refuse("seeds", f"seed {seed} stands in the list twice", (i,))
+        seen.add(seed)
+    return tuple(value)
 
 
-def _too_many_seeds(value: int) -> tuple[int, ...]:
-    raise PydanticCustomError(
-        "seeds", "{value} seeds are more than the limit of 10,000,000", {"value": f"{value:,}"}
-    )
+def _refuse(kind: LiteralString, message: str, below: tuple[int, ...] = ()) -> NoReturn:
+    """Refuse a value, or what stands below it at some indices."""
+    raise PydanticCustomError(kind, "{message}", {"message": message, "below": below})
 
 
-def _check_scalar(value: Any) -> None:
+def _check_scalar(value: Any, below: tuple[int, ...] = ()) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise PydanticCustomError(
-            "finite", "expected a finite number, got {value}", {"value": _shown(value)}
-        )
+        _refuse("finite", f"expected a finite number, got {_shown(value)}", below)
+    if isinstance(value, int) and abs(value) > INTEGER_LIMIT:
+        _refuse("size", f"expected a number of at most 63 bits, got {_shown(value)}", below)
+    if isinstance(value, str) and value != UNUSABLE:
+        if not value.isprintable():
+            _refuse("word", f"expected a word on one line, got {_shown(value)}", below)
+        if len(value) > WORD_LENGTH:
+            message = f"expected at most {WORD_LENGTH} characters, got {len(value):,}"
+            _refuse("word", message, below)
     if isinstance(value, list):
-        for item in value:
-            _check_scalar(item)
+        for i, item in enumerate(value):
+            _check_scalar(item, (*below, i))
     elif not isinstance(value, bool | int | float | str | None):
-        raise PydanticCustomError(
-            "value",
-            "expected a number, a word, true, false, null or a list of these, got {value}",
-            {"value": _shown(value)},
-        )
+        expected = "expected a number, a word, true, false, null or a list of these"
+        _refuse("value", f"{expected}, got {_shown(value)}", below)
 
 
 def _argument(value: Any) -> Any:
@@ -115,14 +142,26 @@ def _grid(value: Any) -> Any:
     _check_scalar(value)
     if isinstance(value, list):
         if not value:
-            raise PydanticCustomError("grid", "the list is empty, expected at least one value")
-        if any(value[i] == v and type(value[i]) is type(v) for v, i in _earlier(value)):
-            raise PydanticCustomError("grid", "a value stands in this list twice")
+            _refuse("grid", "the list is empty, expected at least one value")
+        # Two values are one where they are equal (1, 1.0, true) or look the same (0.4, "0.4").
+        equal = [json.dumps(_as_numbers(item)) for item in value]
+        alike = [item if isinstance(item, str) else json.dumps(item) for item in value]
+        seen: set[tuple[str, str]] = set()
+        for i, (item, *looks) in enumerate(zip(value, equal, alike, strict=True)):
+            marks = set(zip(("equal", "alike"), looks, strict=True))
+            if marks & seen:
+                _refuse("grid", f"{_shown(item)} stands in this list twice", (i,))
+            seen |= marks
     return value
 
 
-def _earlier(values: list[Any]) -> Iterable[tuple[Any, int]]:
-    return ((values[j], i) for i in range(len(values)) for j in range(i))
+def _as_numbers(value: Any) -> Any:
+    """A value such that equal numbers are written alike."""
+    if isinstance(value, list):
+        return [_as_numbers(item) for item in value]
+    if isinstance(value, bool | float) and value == int(value):
+        return int(value)
+    return value
 
 
 def _device(value: Any) -> str:
@@ -133,9 +172,16 @@ def _device(value: Any) -> str:
         "expected a device such as 'cpu', 'cuda' or 'cuda:1', got {value}{hint}",
         {
             "value": _shown(value),
-            "hint": nearest(str(value), ["cpu", "cuda", "mps", "xpu"]) if value else "",
+            "hint": device_hint(str(value)) if value else "",
         },
     )
+
+
+def device_hint(name: str) -> str:
+    """The end of a message that helps with an unknown device."""
+    kinds = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "mps": "mps", "xpu": "xpu"}
+    kind = name.partition(":")[0].strip().lower()
+    return f"; did you mean {kinds[kind]!r}?" if kind in kinds else nearest(name, kinds.values())
 
 
 def _reference(value: Any) -> str:
@@ -156,6 +202,11 @@ def _texts(value: Any) -> Any:
 Name = Annotated[
     str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
 ]
+Parameter = Annotated[
+    str,
+    BeforeValidator(_parameter),
+    WithJsonSchema({"type": "string", "pattern": PARAMETER_PATTERN}),
+]
 Reference = Annotated[
     str,
     BeforeValidator(_reference),
@@ -174,17 +225,18 @@ Device = Annotated[
     ),
 ]
 _ANY_SCALAR = {"type": ["number", "string", "boolean", "null"]}
-_ANY_VALUE = {"anyOf": [_ANY_SCALAR, {"type": "array"}]}
+_ANY_LIST = {"type": "array", "items": {"type": [*_ANY_SCALAR["type"], "array"]}}
+_ANY_VALUE = {"anyOf": [_ANY_SCALAR, _ANY_LIST]}
 Seeds = Annotated[
     tuple[int, ...],
     BeforeValidator(_seeds),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 1},
+                {"type": "integer", "minimum": 1, "maximum": SEED_COUNT_LIMIT},
                 {
                     "type": "array",
-                    "items": {"type": "integer", "minimum": 0},
+                    "items": {"type": "integer", "minimum": 0, "maximum": SEED_LIMIT - 1},
                     "minItems": 1,
                     "uniqueItems": True,
                 },
@@ -196,7 +248,7 @@ Argument = Annotated[Any, BeforeValidator(_argument), WithJsonSchema(_ANY_VALUE)
 Grid = Annotated[
     Any,
     BeforeValidator(_grid),
-    WithJsonSchema({"anyOf": [_ANY_SCALAR, {"type": "array", "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [_ANY_SCALAR, {**_ANY_LIST, "minItems": 1, "uniqueItems": True}]}),
 ]
 Patterns = Annotated[
     tuple[str, ...],
@@ -220,6 +272,15 @@ class _Model(BaseModel):
 class ObjectiveSpec(_Model):
     """One objective: what is minimised, for how long, and what is recorded."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [key], "properties": {key: {"type": "integer"}}}
+                for key in ("steps", "epochs")
+            ]
+        }
+    )
+
     class_: Reference | None = Field(
         None,
         alias="class",
@@ -227,7 +288,7 @@ class ObjectiveSpec(_Model):
         "suite's objectives/ folder, or something importable ('package.module:Class'). "
         "Left out, the entry's own name says it.",
     )
-    arguments: dict[str, Argument] = Field(
+    arguments: dict[Parameter, Argument] = Field(
         default_factory=dict, description="Arguments of the objective's constructor."
     )
     dataset: Reference | None = Field(
@@ -235,7 +296,7 @@ class ObjectiveSpec(_Model):
         description="A loader of the suite's datasets/ folder ('airfoil'), or importable.",
     )
     batch_size: int | None = Field(
-        None, ge=1, description="Rows per step; all rows where left out. Needs data."
+        None, ge=1, le=STEP_LIMIT, description="Rows per step; all rows where left out. Needs data."
     )
     steps: int | None = Field(
         None, ge=1, le=STEP_LIMIT, description="Updates per trial. Give this or epochs."
@@ -253,6 +314,7 @@ class ObjectiveSpec(_Model):
     record_every: int | None = Field(
         None,
         ge=1,
+        le=STEP_LIMIT,
         description="Steps between two recorded losses (over all data). Left out: every step "
         "without data, else fifteen times per epoch.",
     )
@@ -282,12 +344,12 @@ class OptimizerSpec(_Model):
         description="The optimizer: a class of the suite's optimizers/ folder ('AdaGrad'), or "
         "anything importable with the torch.optim.Optimizer interface ('torch.optim:Adagrad').",
     )
-    hyperparameters: dict[str, Grid] = Field(
+    hyperparameters: dict[Parameter, Grid] = Field(
         default_factory=dict,
         description="Arguments of the constructor, on every objective. A list of values is a "
         "grid: each is run. A value that is itself a list stands in a list: [[0.9, 0.999]].",
     )
-    per_objective: dict[str, dict[str, Grid]] = Field(
+    per_objective: dict[str, dict[Parameter, Grid]] = Field(
         default_factory=dict,
         description="Hyperparameters for one objective; they win over those above.",
     )
@@ -296,10 +358,12 @@ class OptimizerSpec(_Model):
 class Match(_Model):
     """Picks combinations of the matrix. Every key given must match."""
 
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
     optimizer: Patterns | None = Field(None, description="Names or patterns such as 'ada*'.")
     objective: Patterns | None = Field(None, description="Names or patterns.")
     device: Patterns | None = Field(None, description="Devices or patterns such as 'cuda*'.")
-    hyperparameters: dict[str, Argument] = Field(
+    hyperparameters: dict[Parameter, Argument] = Field(
         default_factory=dict, description="Values that a setting must have."
     )
 
@@ -325,6 +389,21 @@ class TimingSpec(_Model):
     block_steps: int = Field(50, ge=1, le=1_000_000, description="Steps per block, at most.")
 
 
+class LimitsSpec(_Model):
+    """What one trial may take before it is ended."""
+
+    seconds: float = Field(
+        600.0, gt=0, allow_inf_nan=False, description="Wall time of one trial; hard."
+    )
+    memory_gib: float = Field(
+        8.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="What each worker process may allocate beyond what it starts with "
+        "(Linux, and only without a GPU build of torch).",
+    )
+
+
 class Spec(_Model):
     """A comparison of optimizers: every optimizer on every objective on every device."""
 
@@ -340,6 +419,7 @@ class Spec(_Model):
         ("cpu",),
         min_length=1,
         description="Where to run. One that is absent gives rows that say so.",
+        json_schema_extra={"uniqueItems": True},
     )
     threads: int = Field(
         1, ge=1, le=1024, description="Threads that torch may use within one operation."
@@ -356,10 +436,22 @@ class Spec(_Model):
     exclude: tuple[Match, ...] = Field(
         (), description="Leave out combinations that match one of these."
     )
+    limits: LimitsSpec = Field(
+        default_factory=lambda: LimitsSpec.model_validate({}),
+        description="What one trial may take before it is ended.",
+    )
     timing: TimingSpec = Field(
         default_factory=lambda: TimingSpec.model_validate({}),
         description="The timing pass: seconds per epoch.",
     )
+
+    @field_validator("devices")
+    @classmethod
+    def _each_once(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
+        for i, device in enumerate(devices):
+            if device in devices[:i]:
+                _refuse("devices", f"{device!r} stands in this list twice", (i,))
+        return devices
 
     @model_validator(mode="before")
     @classmethod
@@ -415,58 +507,119 @@ def check(source: YamlSource) -> LoadedSpec:
         message = f"expected a mapping with {keys}, got {_shown(source.data)}"
         return LoadedSpec(None, source, (source.problem((), message),))
     data = copy.deepcopy(source.data)
-    spec: Spec | None = None
-    for _ in range(50):
+    model, spec = Spec, None
+    places: set[KeyPath] = set()
+    for _ in range(ROUNDS):
         try:
-            spec = Spec.model_validate(data)
+            spec = model.model_validate(data)
             break
         except ValidationError as error:
             details = error.errors(include_url=False)
-        problems += (_problem(source, detail) for detail in details)
-        dropped = [_drop(data, detail) for detail in reversed(details)]
-        if not all(dropped):
-            break
+        now = places | {_path(detail) for detail in details}
+        problems += (_problem(source, d) for d in details if not _is_echo(d, places, now))
+        places = now
+        for detail in reversed(details):
+            _mend(data, detail)
+        model = _Remains
     problems += _names_alike(source)
     if spec is not None:
         problems += _unknown_names(source, spec)
     return LoadedSpec(spec, source, tuple(sorted(set(problems))))
 
 
-def _drop(data: Any, detail: ErrorDetails) -> bool:
-    """Remove what a mistake is about, so that the rest can be checked. False if nothing is left."""
-    path = [part for part in detail["loc"] if part != "[key]"]
-    if detail["type"] == "missing":
-        path = path[:-1]
-    if not path:
-        return False
-    for depth in range(len(path), 0, -1):
-        parent = data
-        for part in path[: depth - 1]:
-            parent = _child(parent, part)
-        key = path[depth - 1]
-        if isinstance(parent, dict) and key in parent:
-            del parent[key]
-            if depth == 1 and key in ("objectives", "optimizers"):
-                return False
-            if key == "suite":
-                parent["suite"] = "unnamed"
-            return True
-        if isinstance(parent, list) and isinstance(key, int) and key < len(parent):
-            parent.pop(key)
-            return True
-    return True
+class _Remains(Spec):
+    """What is left of a spec without its mistakes; it may be nothing."""
+
+    objectives: dict[Name, ObjectiveSpec] = Field(default_factory=dict)
+    optimizers: dict[Name, OptimizerSpec] = Field(default_factory=dict)
 
 
-def _child(parent: Any, part: str | int) -> Any:
-    try:
-        return parent[part]
-    except (KeyError, IndexError, TypeError):
-        return None
+def _path(detail: ErrorDetails) -> KeyPath:
+    return tuple(part for part in detail["loc"] if part != "[key]")
+
+
+def _is_echo(detail: ErrorDetails, before: set[KeyPath], now: set[KeyPath]) -> bool:
+    """Whether a mistake only shows because another one was taken out.
+
+    Args:
+        detail: The mistake.
+        before: Where mistakes were taken out before this one showed.
+        now: Where they are known now.
+    """
+    path = _path(detail)
+    match detail["type"]:
+        case "length":
+            return False
+        case "match":
+            return bool(before)
+        case "too_short":  # entries that are wrong don't count
+            return any(place[:-1] == path for place in now)
+    return any(place[: len(path)] == path for place in before)
+
+
+def _mend(data: Any, detail: ErrorDetails) -> None:
+    """Take out what a mistake is about, so that the rest can be checked.
+
+    What is taken out must not show as a mistake of its own: an optimizer that lost a
+    hyperparameter, or an objective that lost its class, is marked with ``UNUSABLE``.
+    """
+    match _path(detail):
+        case ("suite",):
+            data["suite"] = "unnamed"
+        case ("objectives" | "optimizers" as section,):
+            data[section] = {}
+        case ("objectives", name) if detail["type"] == "length":
+            data["objectives"][name] |= {"steps": 1, "epochs": None}
+        case ("objectives", name, *rest) if rest:
+            _mend_objective(data["objectives"].get(name, {}), tuple(rest))
+        case ("optimizers", name, "hyperparameters" | "per_objective", *_) as path:
+            _remove(data, path)
+            entry = data["optimizers"].get(name, {})
+            known = entry.get("hyperparameters")
+            entry["hyperparameters"] = {
+                **(known if isinstance(known, dict) else {}),
+                UNUSABLE: UNUSABLE,
+            }
+        case ("optimizers", name, "class"):
+            _remove(data, ("optimizers", name))
+        case ("include", int(i), *_):
+            data["include"][i] = {"optimizer": "*"}
+        case ("exclude", int(i), *_):
+            data["exclude"][i] = {"hyperparameters": {UNUSABLE: UNUSABLE}}
+        case path:
+            _remove(data, path)
+
+
+def _mend_objective(entry: dict[str, Any], path: KeyPath) -> None:
+    match path:
+        case ("steps" | "epochs" as key,):
+            entry[key] = 1
+        case ("class" | "dataset" | "arguments" as key, *_):
+            entry.pop(key, None)
+            entry["arguments"] = {UNUSABLE: UNUSABLE}
+            if key == "class":
+                entry["class"] = "quadratic_2d"
+        case _:
+            _remove(entry, path)
+
+
+def _remove(data: Any, path: KeyPath) -> None:
+    """Remove what stands at a path, or what encloses the place where nothing stands."""
+    for part in path[:-1]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return
+    key: Any = path[-1]
+    if isinstance(data, dict):
+        data.pop(key, None)
+    elif isinstance(data, list) and isinstance(key, int) and key < len(data):
+        data.pop(key)
 
 
 def _problem(source: YamlSource, detail: ErrorDetails) -> Problem:
     at_key = detail["type"] in ("extra_forbidden", "missing") or "[key]" in detail["loc"]
-    path: KeyPath = tuple(part for part in detail["loc"] if part != "[key]")
+    path = (*_path(detail), *(detail.get("ctx") or {}).get("below", ()))
     return source.problem(path, _message(path, detail), at_key=at_key)
 
 
@@ -520,6 +673,7 @@ def _keys_at(path: KeyPath) -> list[str]:
             "include": Match,
             "exclude": Match,
             "timing": TimingSpec,
+            "limits": LimitsSpec,
         }
         model = models.get(str(path[0]), Spec)
     return [field.alias or name for name, field in model.model_fields.items()]
@@ -541,12 +695,14 @@ def _names_alike(source: YamlSource) -> Iterable[Problem]:
 def _unknown_names(source: YamlSource, spec: Spec) -> Iterable[Problem]:
     """Names that one part of the spec uses and no other part defines."""
     raw = source.data
-    objectives = list(raw["objectives"])
-    optimizers = list(raw["optimizers"])
+    objectives, optimizers = (
+        list(section) if isinstance(section := raw.get(key), dict) else None
+        for key in ("objectives", "optimizers")
+    )
     devices = list(raw["devices"]) if isinstance(raw.get("devices"), list) else list(spec.devices)
     for name, optimizer in spec.optimizers.items():
         for objective in optimizer.per_objective:
-            if objective not in objectives:
+            if objectives is not None and objective not in objectives:
                 yield source.problem(
                     ("optimizers", name, "per_objective", objective),
                     f"no objective of this name{nearest(objective, objectives)}",
@@ -557,11 +713,35 @@ def _unknown_names(source: YamlSource, spec: Spec) -> Iterable[Problem]:
         for i, match in enumerate(getattr(spec, section)):
             for key, names in known.items():
                 for pattern in getattr(match, key) or ():
-                    if not any(matches(str(name), pattern) for name in names):
+                    if names and not any(matches(str(name), pattern) for name in names):
                         yield source.problem(
                             (section, i, key),
                             f"{pattern!r} matches no {key}{nearest(pattern, map(str, names))}",
                         )
+            yield from _unknown_values(source, spec, (section, i, "hyperparameters"), match)
+
+
+def _unknown_values(
+    source: YamlSource, spec: Spec, path: KeyPath, match: Match
+) -> Iterator[Problem]:
+    """Hyperparameters that a match asks for and no optimizer has."""
+    given: dict[str, list[Any]] = {}
+    for optimizer in spec.optimizers.values():
+        for values in (optimizer.hyperparameters, *optimizer.per_objective.values()):
+            for name, value in values.items():
+                given.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+    if UNUSABLE in given:
+        return
+    for name, wanted in match.hyperparameters.items():
+        if name not in given and name != UNUSABLE:
+            hint = nearest(name, given)
+            message = f"no optimizer is given a hyperparameter of this name{hint}"
+            yield source.problem((*path, name), message, at_key=True)
+        elif name in given and wanted not in given[name]:
+            message = f"no optimizer is given this value of {name!r}"
+            if isinstance(wanted, list):
+                message += f"; a match asks for one value: write one entry of {path[0]!r} for each"
+            yield source.problem((*path, name), message)
 
 
 def matches(name: str, pattern: str) -> bool:

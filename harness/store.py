@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from harness.plan import Case, Plan
 from harness.problems import BadInput
-from harness.results import Timing, TrialResult
+from harness.results import Timing, TrialResult, Verdict
 
 FILE_NAME = "results.sqlite"
 APPLICATION_ID = 0x68726E73
@@ -35,7 +36,8 @@ CREATE TABLE runs (
     spec_file TEXT NOT NULL,
     spec_text TEXT NOT NULL,
     settings TEXT NOT NULL,         -- JSON: title, description, seeds, timing, devices that miss
-    environment TEXT NOT NULL       -- JSON: versions, processor, threads, git state
+    environment TEXT NOT NULL,      -- JSON: versions, processor, threads, git state
+    report TEXT                     -- digest of what the report was last made with
 );
 CREATE TABLE objectives (
     key TEXT PRIMARY KEY,           -- digest of all that decides it
@@ -48,7 +50,8 @@ CREATE TABLE cases (
     optimizer_class TEXT NOT NULL,
     hyperparameters TEXT NOT NULL,  -- JSON, as the spec gives them
     defaults TEXT NOT NULL,         -- JSON, as the constructor completed them
-    dtype TEXT NOT NULL
+    dtype TEXT NOT NULL,
+    family TEXT                     -- whose verdict holds; NULL while unknown
 );
 CREATE TABLE run_cases (            -- what a run compares, in order
     run_id INTEGER NOT NULL REFERENCES runs(id),
@@ -84,6 +87,14 @@ CREATE TABLE trajectories (
     points BLOB NOT NULL,           -- x1, x2 after every step, row by row
     step_sizes BLOB,                -- effective step size of each, where the optimizer tells
     PRIMARY KEY (case_id, seed)
+) WITHOUT ROWID;
+CREATE TABLE verdicts (             -- how trials may run, proven once
+    family TEXT PRIMARY KEY,        -- digest of the cases that may share a run
+    mode TEXT NOT NULL,             -- grouped, stacked or alone
+    calls_closure INTEGER NOT NULL,
+    reason TEXT NOT NULL,           -- why not grouped
+    lane_bytes INTEGER NOT NULL,
+    step_seconds REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE timings (
     case_id INTEGER NOT NULL REFERENCES cases(id),
@@ -145,20 +156,28 @@ class Store:
         try:
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self.db = sqlite3.connect(path, isolation_level=None)
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=10)
             self._identify()
+            if create:
+                # Commits then cost no disk flush each; a killed process loses nothing.
+                self.db.execute("PRAGMA journal_mode = WAL")
+                self.db.execute("PRAGMA synchronous = NORMAL")
         except (sqlite3.DatabaseError, OSError) as error:
             raise BadInput.of_file(str(path), _why(error)) from None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and leave one file."""
+        with contextlib.suppress(sqlite3.Error):
+            self.db.execute("PRAGMA journal_mode = DELETE")
         self.db.close()
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+        if isinstance(error, sqlite3.Error):
+            raise BadInput.of_file(str(self.path), _why(error)) from None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -211,6 +230,50 @@ class Store:
         row = self.db.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
         missing: dict[str, str] = json.loads(row[0])["missing"] if row else {}
         return missing
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """How trials may run, by family key."""
+        rows = self.db.execute(
+            "SELECT family, mode, calls_closure, reason, lane_bytes, step_seconds FROM verdicts"
+        )
+        return {row[0]: Verdict(row[1], bool(row[2]), *row[3:]) for row in rows}
+
+    def save_verdict(self, family: str, cases: Iterable[Case], verdict: Verdict) -> None:
+        """Remember how the trials of some cases may run."""
+        with self.transaction():
+            self.db.execute(
+                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    family,
+                    verdict.mode,
+                    verdict.calls_closure,
+                    verdict.reason,
+                    verdict.lane_bytes,
+                    verdict.step_seconds,
+                ),
+            )
+            for case in cases:
+                self.db.execute("UPDATE cases SET family = ? WHERE key = ?", (family, case.key))
+
+    def failing(self) -> set[str]:
+        """Keys of the cases of which some trial failed."""
+        rows = self.db.execute(
+            "SELECT DISTINCT key FROM trials JOIN cases ON cases.id = case_id "
+            "WHERE status IN ('error', 'timeout')"
+        )
+        return {key for (key,) in rows}
+
+    def calls_closure(self) -> dict[str, bool]:
+        """By case key, whether the optimizer evaluates the closure it is given, where known."""
+        rows = self.db.execute("SELECT key, calls_closure FROM cases JOIN verdicts USING (family)")
+        return {key: bool(calls) for key, calls in rows}
+
+    def steps(self, objective_key: str) -> int:
+        """Updates per trial of an objective."""
+        (text,) = self.db.execute(
+            "SELECT description FROM objectives WHERE key = ?", (objective_key,)
+        ).fetchone()
+        return int(json.loads(text)["steps"])
 
     def knows_objectives(self, keys: Iterable[str]) -> bool:
         """Whether every objective is described."""
@@ -278,42 +341,44 @@ class Store:
                 )
         return run_id
 
-    def finish_run(self, run_id: int) -> None:
-        """Note that a run came to its end."""
+    def finish_run(self) -> None:
+        """Note that the latest run came to its end."""
         with self.transaction():
-            self.db.execute("UPDATE runs SET finished = ? WHERE id = ?", (_now(), run_id))
+            self.db.execute(
+                "UPDATE runs SET finished = ? WHERE id = (SELECT max(id) FROM runs)", (_now(),)
+            )
 
     def save_trials(self, results: Sequence[TrialResult], machine: str) -> None:
         """Keep some trials, all or none."""
         ids = dict(self.db.execute("SELECT key, id FROM cases"))
+        keyed = [(ids[r.case_key], r) for r in results]
         with self.transaction():
-            for r in results:
-                case_id = ids[r.case_key]
-                final = float(r.losses[-1]) if r.status == "ok" else None
-                self.db.execute(
-                    "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self.db.executemany(
+                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
                     (
-                        case_id,
-                        r.seed,
-                        r.status,
-                        r.step,
-                        r.reason,
-                        final,
-                        r.seconds,
-                        r.mode,
-                        machine,
-                    ),
-                )
-                self.db.execute(
-                    "INSERT OR REPLACE INTO curves VALUES (?, ?, ?)",
-                    (case_id, r.seed, to_blob(r.losses)),
-                )
-                if r.trajectory is not None:
-                    sizes = None if r.step_sizes is None else to_blob(r.step_sizes)
-                    self.db.execute(
-                        "INSERT OR REPLACE INTO trajectories VALUES (?, ?, ?, ?)",
-                        (case_id, r.seed, to_blob(r.trajectory), sizes),
+                        *(case_id, r.seed, r.status, r.step, r.reason),
+                        float(r.losses[-1]) if r.status == "ok" else None,
+                        *(r.seconds, r.mode, machine),
                     )
+                    for case_id, r in keyed
+                ),
+            )
+            self.db.executemany(
+                "INSERT OR REPLACE INTO curves VALUES (?, ?, ?)",
+                ((case_id, r.seed, to_blob(r.losses)) for case_id, r in keyed),
+            )
+            self.db.executemany(
+                "INSERT OR REPLACE INTO trajectories VALUES (?, ?, ?, ?)",
+                (
+                    (
+                        *(case_id, r.seed, to_blob(r.trajectory)),
+                        None if r.step_sizes is None else to_blob(r.step_sizes),
+                    )
+                    for case_id, r in keyed
+                    if r.trajectory is not None
+                ),
+            )
 
     def save_timings(self, timings: Iterable[Timing], machine: str, settings: str) -> None:
         """Keep the timing pass's findings, all or none."""
@@ -332,6 +397,40 @@ class Store:
                         t.case_key,
                     ),
                 )
+
+    def statuses(self) -> dict[str, int]:
+        """How many trials of the latest run ended how."""
+        run = self.last_run()
+        seeds = set(run.settings["seeds"])
+        rows = self.db.execute(
+            "SELECT seed, status FROM run_cases JOIN trials USING (case_id) WHERE run_id = ?",
+            (run.id,),
+        )
+        return dict(Counter(status for seed, status in rows if seed in seeds))
+
+    def is_current(self, plan: Plan, spec_text: str, report: str) -> bool:
+        """Whether the latest run came to its end, was of this plan, and has its report."""
+        row = self.db.execute(
+            "SELECT id, spec_text, settings, report FROM runs WHERE finished IS NOT NULL "
+            "AND id = (SELECT max(id) FROM runs)"
+        ).fetchone()
+        if row is None or row[1] != spec_text or row[3] != report:
+            return False
+        if json.loads(row[2])["seeds"] != list(plan.seeds):
+            return False
+        compared = self.db.execute(
+            "SELECT key, objective, optimizer, device FROM run_cases "
+            "JOIN cases ON cases.id = case_id WHERE run_id = ? ORDER BY position",
+            (row[0],),
+        ).fetchall()
+        return compared == [(c.key, c.objective.name, c.optimizer, c.device) for c in plan.cases]
+
+    def note_report(self, report: str) -> None:
+        """Note what the latest run's report was made with."""
+        with self.transaction():
+            self.db.execute(
+                "UPDATE runs SET report = ? WHERE id = (SELECT max(id) FROM runs)", (report,)
+            )
 
     def last_run(self) -> RunRecord:
         """The latest run.

@@ -13,6 +13,7 @@ import importlib.util
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,8 @@ class Located:
         if self.file is not None:
             name = f"{_private_package(self.folder)}.{self.module}"
         try:
-            value: Any = importlib.import_module(name)
-        except Exception as error:
+            value = _import(name)
+        except BaseException as error:  # sys.exit() as well: this is somebody else's code
             raise SuiteError(
                 f"can't be imported: {last_line(error)}{place_of(error, self.folder)}"
             ) from error
@@ -79,7 +80,24 @@ class Located:
                 raise SuiteError(
                     f"{self.module!r} has no {part!r}{nearest(part, _public(value))}"
                 ) from None
+            except BaseException as error:  # a module's own __getattr__
+                raise SuiteError(
+                    f"{part!r} can't be had: {last_line(error)}{place_of(error, self.folder)}"
+                ) from error
         return value
+
+
+def _import(name: str) -> Any:
+    """Import a module and leave no ``__pycache__`` in a suite's folders.
+
+    Bytecode is told from its source by size and second; what is edited between two quick runs
+    would run as it was before.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def locate(reference: str, folder: Path, section: Section) -> Located:
@@ -152,11 +170,12 @@ def last_line(error: BaseException) -> str:
 
 def place_of(error: BaseException, folder: Path) -> str:
     """Where in the suite (else: where at all) an error arose, as ``" (optimizers/x.py:3)"``."""
-    if isinstance(error, SyntaxError) and error.filename:
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f" ({_below(Path(error.filename), folder)}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if _is_below(Path(f.filename), folder)]
-    outside = [f for f in frames if not f.filename.startswith("<frozen")]
+    loading = {__file__, importlib.__file__}
+    outside = [f for f in frames if f.filename not in loading and f.filename[0] != "<"]
     known = own or outside
     if not known:
         return ""
@@ -168,6 +187,9 @@ def _locate_name(name: str, folder: Path, section: Section) -> Located:
     if len(defining) > 1:
         files = join([f"{section}/{f.name}:{name}" for f in defining])
         raise NotFound(f"{name!r} stands in several files; say which: {files}")
+    if defining and "." in defining[0].stem:
+        file = f"{section}/{defining[0].name}"
+        raise NotFound(f"{name!r} stands in {file!r}; a module's name has no dot before '.py'")
     if defining:
         return Located(name, folder, f"{section}.{defining[0].stem}", name, defining[0])
     known = list(names_in(folder, section))
@@ -188,6 +210,8 @@ def _locate_file(reference: str, folder: Path, path: str, attribute: str) -> Loc
     if not file.is_file():
         near = [str(p.relative_to(folder)) for p in folder.glob("*/*.py")]
         raise NotFound(f"no file {path!r} beside the spec{nearest(path, near)}")
+    if "." in file.stem:
+        raise NotFound(f"{path!r}: a module's name has no dot before '.py'")
     module = ".".join(Path(path).with_suffix("").parts)
     return Located(reference, folder, module, attribute, file)
 
@@ -200,7 +224,15 @@ def _locate_module(reference: str, folder: Path, module: str, attribute: str) ->
         found = None
     if found is None:
         raise NotFound(f"no package {top!r} is installed{_suite_hint(folder, attribute)}")
+    if top == "harness" and not _own_file(module).is_file():
+        shipped = sorted({r.partition(":")[0] for r in SHIPPED_OBJECTIVES.values()})
+        raise NotFound(f"no module {module!r} ships{nearest(module, shipped)}")
     return Located(reference, folder, module, attribute)
+
+
+def _own_file(module: str) -> Path:
+    """The file of one of the harness's own modules."""
+    return Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
 def _suite_hint(folder: Path, attribute: str) -> str:
@@ -222,25 +254,35 @@ def _private_package(folder: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.py") if p.is_file()) if folder.is_dir() else []
+    """A section's Python files, without the hidden ones that editors and archives leave."""
+    return sorted(p for p in folder.glob("[!.]*.py") if p.is_file()) if folder.is_dir() else []
 
 
 def _tree(file: Path) -> ast.Module:
     try:
-        return ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, OSError, RecursionError):
+        return _parse(file)
+    except _UNREADABLE:
         return ast.Module([], [])
 
 
 def _syntax_error(file: Path, folder: Path) -> str:
     try:
-        ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None) or 1
-        return f"{_below(file, folder)}:{line}: {last_line(error)}"
+        _parse(file)
     except OSError as error:
         return f"{_below(file, folder)}: {error.strerror}"
+    except _UNREADABLE as error:
+        line = getattr(error, "lineno", None) or 1
+        return f"{_below(file, folder)}:{line}: {last_line(error)}"
     return ""
+
+
+_UNREADABLE = (SyntaxError, ValueError, OSError, RecursionError, MemoryError)
+
+
+def _parse(file: Path) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "\d" and its like: said when the file is loaded
+        return ast.parse(file.read_bytes())
 
 
 def _bound_names(file: Path) -> Iterator[str]:

@@ -337,8 +337,9 @@ def number(value: float, decimals: int) -> str:
     """A number with so many decimals; a power of ten where that would show nothing."""
     if math.isnan(value):
         return DASH
-    if value != 0 and (abs(value) < 0.5 * 10**-decimals or abs(value) >= 1e7):
-        return f"{value:.2e}"
+    if value != 0 and (abs(value) < max(1e-4, 0.5 * 10**-decimals) or abs(value) >= 1e7):
+        digits = max(2, decimals + math.floor(math.log10(abs(value))))
+        return f"{value:.{min(digits, 5)}e}"
     return f"{value:.{decimals}f}"
 
 

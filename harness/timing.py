@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from harness.engine import OptimizerFactory, Stepper
 from harness.lanes import Lane, Lanes
 from harness.plan import Case
+from harness.proof import calls_closure
 from harness.results import Timing
 from harness.spec import TimingSpec
 from harness.workload import Workload
@@ -32,23 +33,28 @@ class TimedCase:
     case: Case
     workload: Workload
     factory: OptimizerFactory
-    calls_closure: bool
+    calls_closure: bool | None
     seed: int
 
 
-def time_cases(cases: Sequence[TimedCase], spec: TimingSpec) -> tuple[list[Timing], dict[str, str]]:
+def time_cases(
+    cases: Sequence[TimedCase], spec: TimingSpec, on_step: Callable[[int], None]
+) -> tuple[list[Timing], dict[str, str]]:
     """Time some cases against each other.
 
     Args:
         cases: On one objective and device.
         spec: How often and how long.
+        on_step: Called before every block with one more than its number; block ``k`` of ``n``
+            cases is of case ``k % n``.
 
     Returns:
         One timing per case that could be timed, and by case key why another could not.
     """
     failures: dict[str, str] = {}
     runners: dict[str, _Runner] = {}
-    for timed in cases:
+    for index, timed in enumerate(cases):
+        on_step(index + 1)
         try:
             runners[timed.case.key] = _Runner(timed, spec.block_steps)
         except Exception as error:
@@ -59,9 +65,12 @@ def time_cases(cases: Sequence[TimedCase], spec: TimingSpec) -> tuple[list[Timin
     gc.disable()
     try:
         for turn in range(spec.warmup_rounds + spec.rounds):
-            keys = list(runners)
-            first = turn % max(1, len(keys))
-            for key in keys[first:] + keys[:first]:
+            order = list(enumerate(timed.case.key for timed in cases))
+            first = turn % len(order)
+            for index, key in order[first:] + order[:first]:
+                if key not in runners:
+                    continue
+                on_step(turn * len(order) + index + 1)
                 try:
                     seconds = runners[key].block()
                 except Exception as error:
@@ -105,10 +114,12 @@ class _Runner:
     def _restart(self) -> None:
         timed = self._timed
         torch.manual_seed(timed.seed)
+        setting = timed.case.hyperparameters
+        calls = timed.calls_closure
+        if calls is None:
+            calls = calls_closure(timed.workload, timed.factory, setting)
         lanes = Lanes(timed.workload, [Lane(0, timed.seed)], stacked=False)
-        self._stepper = Stepper(
-            lanes, timed.factory, [timed.case.hyperparameters], calls_closure=timed.calls_closure
-        )
+        self._stepper = Stepper(lanes, timed.factory, [setting], calls_closure=calls)
         self._batches = lanes.batches()
         self._stepper.step(next(self._batches))
         self._left = max(self.steps, timed.workload.steps - 1)

@@ -1,145 +1,141 @@
-"""A chunk of trials from start to end: side by side where that is proven, else one by one."""
+"""Trials from start to end, as results: side by side, or one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.engine import OptimizerFactory, Outcome, TrialError, train
 from harness.lanes import Lane
-from harness.plan import Hyperparameters
-from harness.proof import Verdict
-from harness.results import Chunk, TrialResult
+from harness.plan import Case
+from harness.proof import calls_closure
+from harness.results import Chunk, TrialResult, Verdict
 from harness.suite import last_line, place_of
 from harness.workload import Workload
 
-Progress = Callable[[int], None]
 
-
-def run_chunk(
+def together(
     chunk: Chunk,
     workload: Workload,
     factory: OptimizerFactory,
     verdict: Verdict,
-    progress: Progress,
+    on_step: Callable[[int], None],
 ) -> list[TrialResult]:
-    """Run a chunk.
+    """Run a chunk's trials as lanes of one run.
 
     Args:
         chunk: Which trials.
         workload: What they minimise.
         factory: Their optimizer.
         verdict: How they may run.
-        progress: Called with the number of trials just finished.
+        on_step: Called with the number of every step begun.
 
     Returns:
-        One result per trial, in order of cases, then seeds. A trial that raises costs that
-        trial only.
+        One result per trial, in order of cases, then seeds.
+
+    Raises:
+        TrialError: If any of them raises; nobody knows which.
     """
-    settings = [case.hyperparameters for case in chunk.cases]
-    lanes = [Lane(i, seed) for i in range(len(settings)) for seed in chunk.seeds]
-    if verdict.mode == "grouped":
-        runs = [lanes]
-    elif verdict.mode == "stacked":
-        runs = [[lane for lane in lanes if lane.setting == i] for i in range(len(settings))]
-    else:
-        runs = [[lane] for lane in lanes]
-    results: list[TrialResult] = []
-    for run in runs:
-        stacked = verdict.mode != "alone"
-        results += _run(chunk, workload, factory, settings, run, verdict, stacked)
-        progress(len(run))
-    return results
-
-
-def _run(
-    chunk: Chunk,
-    workload: Workload,
-    factory: OptimizerFactory,
-    settings: Sequence[Hyperparameters],
-    lanes: Sequence[Lane],
-    verdict: Verdict,
-    stacked: bool,
-) -> list[TrialResult]:
-    try:
-        outcome = train(
-            workload,
-            factory,
-            settings,
-            lanes,
-            stacked=stacked,
-            calls_closure=verdict.calls_closure,
-        )
-    except Exception as error:
-        if stacked:
-            # Somebody raised: one by one, it costs only the trial it belongs to.
-            return [
-                result
-                for lane in lanes
-                for result in _run(chunk, workload, factory, settings, [lane], verdict, False)
-            ]
-        return [_failed(chunk, lanes[0], error)]
-    mode = "vmap" if stacked else "alone"
+    lanes = [Lane(i, seed) for i in range(len(chunk.cases)) for seed in chunk.seeds]
+    outcome = train(
+        workload,
+        factory,
+        [case.hyperparameters for case in chunk.cases],
+        lanes,
+        stacked=True,
+        calls_closure=_calls_closure(verdict, workload, factory, chunk.cases[0]),
+        on_step=on_step,
+    )
+    share = outcome.seconds / len(lanes)
     return [
-        _result(chunk, lane, outcome, i, workload, mode, outcome.seconds / len(lanes))
+        _result(chunk.cases[lane.setting], lane.seed, outcome, i, workload, "vmap", share)
         for i, lane in enumerate(lanes)
     ]
 
 
+def alone(
+    case: Case,
+    seed: int,
+    workload: Workload,
+    factory: OptimizerFactory,
+    verdict: Verdict,
+    on_step: Callable[[int], None],
+) -> TrialResult:
+    """Run one trial on its own. One that raises has the status ``error``, with its reason."""
+    try:
+        outcome = train(
+            workload,
+            factory,
+            [case.hyperparameters],
+            [Lane(0, seed)],
+            stacked=False,
+            calls_closure=_calls_closure(verdict, workload, factory, case),
+            on_step=on_step,
+        )
+    except Exception as error:
+        return _failed(case, seed, error)
+    return _result(case, seed, outcome, 0, workload, "alone", outcome.seconds)
+
+
 def _result(
-    chunk: Chunk,
-    lane: Lane,
+    case: Case,
+    seed: int,
     outcome: Outcome,
-    i: int,
+    lane: int,
     workload: Workload,
     mode: str,
     seconds: float,
 ) -> TrialResult:
-    diverged_at = int(outcome.diverged_at[i])
+    diverged_at = int(outcome.diverged_at[lane])
     diverged = diverged_at >= 0
+    losses = _reached(outcome.losses[lane])
     reason = ""
     if diverged:
-        last = outcome.losses[i][~np.isnan(outcome.losses[i])]
-        finite = len(last) > 0 and np.isfinite(last[-1])
-        what = f"loss {last[-1]:.6g}" if finite else "loss not finite"
-        reason = f"{what} after step {diverged_at}"
+        at = np.flatnonzero(np.asarray(workload.record_steps) == diverged_at)
+        large = len(at) > 0 and np.isfinite(outcome.losses[lane, at[0]])
+        reason = "loss not finite"
+        if large:
+            reason = f"loss more than {workload.divergence_factor:g} times above its start"
     return TrialResult(
-        case_key=chunk.cases[lane.setting].key,
-        seed=lane.seed,
+        case_key=case.key,
+        seed=seed,
         status="diverged" if diverged else "ok",
         step=diverged_at if diverged else workload.steps,
         reason=reason,
         seconds=seconds,
         mode=mode,
-        losses=_reached(outcome.losses[i]),
-        trajectory=_points(outcome.trajectory, i),
-        step_sizes=_points(outcome.step_sizes, i),
+        losses=losses,
+        trajectory=_points(outcome.trajectory, lane),
+        step_sizes=_points(outcome.step_sizes, lane),
     )
 
 
-def _failed(chunk: Chunk, lane: Lane, error: Exception) -> TrialResult:
-    case = chunk.cases[lane.setting]
-    cause = error.error if isinstance(error, TrialError) else error
-    losses: NDArray[np.float64] = np.empty(0)
-    trajectory = step_sizes = None
+def _calls_closure(
+    verdict: Verdict, workload: Workload, factory: OptimizerFactory, case: Case
+) -> bool:
+    if verdict.calls_closure is not None:
+        return verdict.calls_closure
+    return calls_closure(workload, factory, case.hyperparameters)
+
+
+def _failed(case: Case, seed: int, error: Exception) -> TrialResult:
+    cause, step, partial = error, 0, None
     if isinstance(error, TrialError):
-        partial = error.recorded.outcome(0.0)
-        losses = _reached(partial.losses[0])
-        trajectory = _points(partial.trajectory, 0)
-        step_sizes = _points(partial.step_sizes, 0)
+        cause, step = error.error, error.step
+        partial = error.recorder.outcome(error.seconds)
     return TrialResult(
         case_key=case.key,
-        seed=lane.seed,
+        seed=seed,
         status="error",
-        step=error.step if isinstance(error, TrialError) else 0,
+        step=step,
         reason=f"{last_line(cause)}{place_of(cause, case.located.folder)}",
-        seconds=0.0,
+        seconds=partial.seconds if partial else 0.0,
         mode="alone",
-        losses=losses,
-        trajectory=trajectory,
-        step_sizes=step_sizes,
+        losses=_reached(partial.losses[0]) if partial else np.empty(0),
+        trajectory=_points(partial.trajectory, 0) if partial else None,
+        step_sizes=_points(partial.step_sizes, 0) if partial else None,
     )
 
 
@@ -149,8 +145,8 @@ def _reached(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     return losses[: seen[-1] + 1] if len(seen) else losses[:0]
 
 
-def _points(values: NDArray[np.float64] | None, i: int) -> NDArray[np.float64] | None:
+def _points(values: NDArray[np.float64] | None, lane: int) -> NDArray[np.float64] | None:
     if values is None:
         return None
-    seen = np.flatnonzero(~np.isnan(values[i]).all(axis=1))
-    return values[i, : seen[-1] + 1] if len(seen) else values[i, :0]
+    seen = np.flatnonzero(~np.isnan(values[lane]).all(axis=1))
+    return values[lane, : seen[-1] + 1] if len(seen) else values[lane, :0]

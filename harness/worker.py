@@ -7,12 +7,15 @@ coordinator (which owns the store) is another process.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import pickle
+import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -20,91 +23,110 @@ import torch
 from harness import checking, timing, trials
 from harness.engine import OptimizerFactory
 from harness.plan import Case, Plan
-from harness.proof import Verdict, prove
-from harness.results import Checked, Chunk, Timing, TrialResult
+from harness.pool import STEP
+from harness.proof import prove
+from harness.results import Checked, Chunk, Timing, TrialResult, Verdict
 from harness.spec import TimingSpec
 from harness.workload import Workload, load_objective, prepare
 
-Progress = Callable[[int], None]
-
 
 class Session:
-    """What a worker remembers between requests."""
+    """What a worker can be asked for, and what it remembers between requests.
 
-    def __init__(self) -> None:
+    Args:
+        send: Sends something on the way.
+        start_clock: Says that all is loaded and the time limit holds from now.
+        on_step: Notes the current step where the coordinator can see it.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Any], None],
+        start_clock: Callable[[], None],
+        on_step: Callable[[int], None],
+    ) -> None:
+        self._send = send
+        self._start_clock = start_clock
+        self._on_step = on_step
         self._workloads: dict[tuple[str, str], Workload] = {}
-        self._verdicts: dict[tuple[str, ...], Verdict] = {}
 
-    def check(self, progress: Progress, plan: Plan) -> Checked:
+    def check(self, plan: Plan) -> Checked:
         """Load and construct everything a plan names."""
-        del progress
         torch.set_num_threads(plan.spec.threads)
+        self._start_clock()
         return checking.check(plan)
 
-    def train(self, progress: Progress, chunk: Chunk, threads: int) -> list[TrialResult]:
-        """Run a chunk of trials."""
+    def prove(self, cases: Sequence[Case], seeds: Sequence[int], threads: int) -> Verdict:
+        """Find out how the trials of some cases may run."""
         torch.set_num_threads(threads)
-        case = chunk.cases[0]
-        workload = self._workload(case)
-        factory = checking.load_optimizer(case.located)
-        verdict = self._verdict(chunk.cases, workload, factory, chunk.seeds)
-        return trials.run_chunk(chunk, workload, factory, verdict, progress)
+        settings = [case.hyperparameters for case in cases]
+        ready = self._ready(cases[0])
+        self._start_clock()
+        return prove(*ready, settings, seeds, self._on_step)
+
+    def together(self, chunk: Chunk, verdict: Verdict, threads: int) -> list[TrialResult]:
+        """Run a chunk side by side; raises if any of its trials does."""
+        torch.set_num_threads(threads)
+        ready = self._ready(chunk.cases[0])
+        self._start_clock()
+        return trials.together(chunk, *ready, verdict, self._on_step)
+
+    def alone(self, todo: Sequence[tuple[Case, int]], verdict: Verdict, threads: int) -> None:
+        """Run trials one by one and send each result; a trial that raises costs itself only."""
+        torch.set_num_threads(threads)
+        for case, seed in todo:
+            ready = self._ready(case)
+            self._on_step(0)
+            self._start_clock()
+            self._send(trials.alone(case, seed, *ready, verdict, self._on_step))
 
     def time(
-        self, progress: Progress, cases: tuple[Case, ...], spec: TimingSpec, seed: int, threads: int
+        self,
+        cases: Sequence[tuple[Case, bool | None]],
+        spec: TimingSpec,
+        seed: int,
+        threads: int,
     ) -> tuple[list[Timing], dict[str, str]]:
-        """Time cases of one objective and device against each other."""
-        del progress
+        """Time cases of one objective and device; each comes with whether it calls closures."""
         torch.set_num_threads(threads)
-        timed: list[timing.TimedCase] = []
-        for case in cases:
-            workload = self._workload(case)
-            factory = checking.load_optimizer(case.located)
-            verdict = self._verdict((case,), workload, factory, (seed,))
-            timed.append(timing.TimedCase(case, workload, factory, verdict.calls_closure, seed))
-        return timing.time_cases(timed, spec)
+        timed = [timing.TimedCase(case, *self._ready(case), calls, seed) for case, calls in cases]
+        self._start_clock()
+        return timing.time_cases(timed, spec, self._on_step)
 
-    def _workload(self, case: Case) -> Workload:
+    def _ready(self, case: Case) -> tuple[Workload, OptimizerFactory]:
         key = (case.objective.key, case.device)
         if key not in self._workloads:
             objective, _ = load_objective(case.objective)
             self._workloads[key] = prepare(case.objective, objective, case.device)
-        return self._workloads[key]
-
-    def _verdict(
-        self,
-        cases: tuple[Case, ...],
-        workload: Workload,
-        factory: OptimizerFactory,
-        seeds: tuple[int, ...],
-    ) -> Verdict:
-        for known, verdict in self._verdicts.items():
-            if {case.key for case in cases} <= set(known):
-                return verdict
-        settings = [case.hyperparameters for case in cases]
-        verdict = prove(workload, factory, settings, seeds)
-        self._verdicts[tuple(case.key for case in cases)] = verdict
-        return verdict
+        return self._workloads[key], checking.load_optimizer(case.located)
 
 
 def main() -> None:
     """Serve requests until the input ends."""
     requests, replies = _streams()
     _die_with_parent()
-    session = Session()
+    step = mmap.mmap(int(sys.argv[1]), STEP.size)
+    # The first optimizer loads a good part of torch; better now than on a trial's clock.
+    torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    _limit_memory(int(sys.argv[2]))
 
-    def progress(count: int) -> None:
-        _send(replies, ("progress", count))
+    def on_step(number: int) -> None:
+        step[:] = STEP.pack(number)
 
+    session = Session(
+        send=lambda answer: _send(replies, ("sent", answer)),
+        start_clock=lambda: _send(replies, ("clock", None)),
+        on_step=on_step,
+    )
     while True:
         try:
             name, arguments = pickle.load(requests)
         except EOFError:
             return
         try:
-            answer: Any = getattr(session, name)(progress, *arguments)
+            answer: Any = getattr(session, name)(*arguments)
         except Exception:
-            _send(replies, ("failed", traceback.format_exc()))
+            _send(replies, ("raised", traceback.format_exc()))
         else:
             _send(replies, ("done", answer))
 
@@ -126,6 +148,15 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _limit_memory(allowance: int) -> None:
+    """Let allocations fail beyond an allowance over what is mapped now (Linux)."""
+    status = Path("/proc/self/statm")
+    if allowance and status.exists() and not torch.backends.cuda.is_built():
+        mapped = int(status.read_text().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + allowance, hard))
 
 
 def _send(replies: BinaryIO, message: tuple[str, Any]) -> None:

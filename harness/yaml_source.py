@@ -7,9 +7,10 @@ spec (tags, duplicate keys, documents that unfold without bound), and knows noth
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,20 @@ import yaml
 
 from harness.problems import BadInput, Problem
 
-SIZE_LIMIT = 1_000_000
+SIZE_LIMIT = 500_000
 """Bytes a spec may have."""
 
-NODE_LIMIT = 100_000
+NODE_LIMIT = 50_000
 """Values a spec may unfold to, aliases followed."""
 
 DEPTH_LIMIT = 32
 """How deep values may nest."""
+
+MISTAKE_LIMIT = 200
+"""After so many mistakes the rest of the file isn't looked at."""
+
+NUMBER_LENGTH = 400
+"""Characters a number may have."""
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -71,7 +78,22 @@ class YamlSource:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalar rules of YAML 1.2's core schema."""
+    """SafeLoader with the scalar rules of YAML 1.2's core schema, and with bounds."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one node and what is in it."""
+        self._depth += 1
+        self._nodes += 1
+        if self._depth > DEPTH_LIMIT + 1 or self._nodes > NODE_LIMIT:
+            text = _NESTS if self._nodes <= NODE_LIMIT else _UNFOLDS
+            raise BadInput([_problem_at("", self.peek_event().start_mark, text)])  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -94,7 +116,19 @@ for _tag, _pattern, _first in (
 _MERGE = "tag:yaml.org,2002:merge"
 _Loader.add_implicit_resolver(_MERGE, re.compile(r"^<<$"), ["<"])
 
-_SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null", "str")}
+_MAP, _SEQ = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
+_SCALARS = {
+    "tag:yaml.org,2002:bool": "true or false",
+    "tag:yaml.org,2002:int": "a whole number",
+    "tag:yaml.org,2002:float": "a number",
+    "tag:yaml.org,2002:null": "null",
+    "tag:yaml.org,2002:str": "a word",
+}
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no text of a spec needs and terminals, databases or files can't take."""
+
+_UNFOLDS = f"the file unfolds to more than {NODE_LIMIT:,} values (aliases of aliases?)"
+_NESTS = f"values nest deeper than {DEPTH_LIMIT} levels (or in themselves)"
 
 
 def read(path: Path) -> YamlSource:
@@ -112,8 +146,8 @@ def read(path: Path) -> YamlSource:
     """
     name = str(path)
     try:
-        size = path.stat().st_size
-        raw = path.read_bytes() if size <= SIZE_LIMIT or not path.is_file() else b""
+        with path.open("rb") as file:
+            raw = file.read(SIZE_LIMIT + 1)  # no more: it may be a device that never ends
     except FileNotFoundError:
         raise BadInput.of_file(name, f"no such file{_neighbours(path)}") from None
     except IsADirectoryError:
@@ -123,8 +157,8 @@ def read(path: Path) -> YamlSource:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput.of_file(name, f"can't be read: {reason}") from None
-    if size > SIZE_LIMIT:
-        raise BadInput.of_file(name, f"{size:,} bytes, a spec has at most {SIZE_LIMIT:,}")
+    if len(raw) > SIZE_LIMIT:
+        raise BadInput.of_file(name, f"too long, a spec has at most {SIZE_LIMIT:,} bytes")
     return parse(raw, name)
 
 
@@ -133,32 +167,38 @@ def parse(raw: bytes, file: str) -> YamlSource:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = raw[: error.start]
-        line = before.count(b"\n") + 1
-        column = error.start - (before.rfind(b"\n") + 1) + 1
-        byte = raw[error.start]
-        raise BadInput(
-            [Problem(file, line, column, "", f"not UTF-8: byte 0x{byte:02x} can't be decoded")]
-        ) from None
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        raise BadInput([_syntax_problem(file, error)]) from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
-        raise BadInput(
-            [Problem(file, line, column, "", f"character {error.character!r} is not allowed")]
-        ) from None
-    except RecursionError:
-        raise BadInput.of_file(file, f"values nest deeper than {DEPTH_LIMIT} levels") from None
-    if node is None:
-        raise BadInput.of_file(file, "the file is empty, expected a spec")
+        message = f"not UTF-8: byte 0x{raw[error.start]:02x} can't be decoded"
+        before = raw[: error.start].decode("utf-8-sig", errors="replace")
+        raise BadInput([_problem_after(file, before, message)]) from None
     builder = _Builder(file)
-    data = builder.build(node, ())
+    data = builder.build(_compose(text, file), ())
     if builder.problems:
         raise BadInput(builder.problems)
     return YamlSource(file, text, data, builder.keys, builder.values)
+
+
+def _compose(text: str, file: str) -> yaml.Node:
+    loader: _Loader | None = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        said = ", ".join(part for part in (error.problem, error.context) if part)
+        if r"'\t'" in said:
+            said = "a tab, expected spaces"
+        raise BadInput([_problem_at(file, mark, f"not valid YAML: {said}")]) from None
+    except yaml.reader.ReaderError as error:
+        message = f"character U+{ord(text[error.position]):04X} is not allowed"
+        raise BadInput([_problem_after(file, text[: error.position], message)]) from None
+    except ValueError as error:  # "\U00110000", "%YAML 1.111..."
+        mark = loader.get_mark() if loader else None
+        raise BadInput([_problem_at(file, mark, f"not valid YAML: {error}")]) from None
+    except BadInput as error:
+        raise BadInput(replace(problem, file=file) for problem in error.problems) from None
+    if node is None:
+        raise BadInput.of_file(file, "the file is empty, expected a spec")
+    return node
 
 
 class _Builder:
@@ -169,111 +209,154 @@ class _Builder:
         self.keys: dict[KeyPath, Position] = {}
         self.values: dict[KeyPath, Position] = {}
         self.problems: list[Problem] = []
-        self._loader = _Loader("")
         self._count = 0
 
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
-        self._count += 1
-        if self._count > NODE_LIMIT:
-            raise BadInput([*self.problems, self._problem(node, path, _UNFOLDS)])
-        if len(path) > DEPTH_LIMIT:
-            raise BadInput(
-                [
-                    *self.problems,
-                    self._problem(
-                        node, path[:4], f"nests deeper than {DEPTH_LIMIT} levels (or in itself)"
-                    ),
-                ]
-            )
+        """The plain data that a node at a key path stands for."""
+        self._enter(node, path, len(path))
         self.values.setdefault(path, _position(node))
-        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+        if isinstance(node, yaml.MappingNode) and node.tag == _MAP:
+            result: dict[str, Any] = {}
+            self._fill(result, node, path)
+            return result
+        if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ:
             return [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             return self._scalar(node, path)
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        self.problems.append(
-            self._problem(node, path, f"tag {tag!r} is not allowed, expected plain YAML")
-        )
+        self._report(node, path, f"tag {tag!r} is not allowed, expected plain YAML")
         return None
 
-    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
-        try:
-            if node.tag.endswith(":int"):
-                text = node.value.replace("_", "")
-                return int(text, 0 if text[:2] in ("0x", "0o") else 10)
-            return self._loader.construct_object(node)
-        except (ValueError, yaml.YAMLError):
-            tag = node.tag.rpartition(":")[2]
-            self.problems.append(self._problem(node, path, f"{node.value!r} is not a {tag}"))
-            return None
+    def _enter(self, node: yaml.Node, path: KeyPath, depth: int) -> None:
+        self._count += 1
+        if self._count > NODE_LIMIT:
+            raise BadInput([*self.problems, self._problem(node, path, _UNFOLDS)])
+        if depth > DEPTH_LIMIT:
+            raise BadInput([*self.problems, self._problem(node, path[:4], _NESTS)])
 
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        if len(node.value) > NUMBER_LENGTH and not node.tag.endswith(":str"):
+            self._report(node, path, f"{_cut(node.value)} is too long for a number")
+            return None
+        try:
+            value = _value(node.tag.rpartition(":")[2], node.value)
+        except (ValueError, KeyError):
+            self._report(node, path, f"{_cut(node.value)!r} is not {_SCALARS[node.tag]}")
+            return None
+        if isinstance(value, str):
+            self._check_text(value, node, path)
+        elif isinstance(value, float) and math.isinf(value) and "inf" not in node.value.lower():
+            self._report(node, path, f"{_cut(node.value)} is too large a number")
+        return value
+
+    def _fill(
+        self,
+        result: dict[str, Any],
+        node: yaml.MappingNode,
+        path: KeyPath,
+        merged_at: Position | None = None,
+        merges: int = 0,
+    ) -> None:
+        """Add a mapping's entries, then what ``<<`` brings in; what is there already wins.
+
+        Args:
+            result: What is filled.
+            node: The mapping.
+            path: Where ``result`` stands.
+            merged_at: Where the ``<<`` stands that brought the mapping here, if one did.
+            merges: How many mappings that merge each other led here.
+        """
         first: dict[str, Position] = {}
+        merging: list[tuple[yaml.Node, yaml.Node]] = []
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
+                merging.append((key_node, value_node))
                 continue
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in _SCALARS:
-                self.problems.append(
-                    self._problem(key_node, path, "a key must be a plain word, not a collection")
-                )
+                self._report(key_node, path, "a key must be a plain word, not a collection or tag")
                 continue
             key = str(key_node.value)
             here = _position(key_node)
             if key in first:
-                self.problems.append(
-                    self._problem(
-                        key_node,
-                        (*path, key),
-                        f"duplicate key, first at line {first[key].line}, "
-                        f"column {first[key].column}",
-                    )
-                )
+                there = f"first at line {first[key].line}, column {first[key].column}"
+                self._report(key_node, (*path, key), f"duplicate key, {there}")
                 continue
             first[key] = here
-            self.keys[(*path, key)] = here
-            result[key] = self.build(value_node, (*path, key))
-        for key, value, where in self._merged(node, path):
-            if key not in result:
-                result[key] = value
-                self.keys[(*path, key)] = where
-        return result
-
-    def _merged(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, Any, Position]]:
-        """Entries that ``<<: *anchor`` brings in; the mapping's own entries win."""
-        for key_node, value_node in node.value:
-            if key_node.tag != _MERGE:
+            if key in result:
                 continue
-            sequence = isinstance(value_node, yaml.SequenceNode)
-            for child in value_node.value if sequence else [value_node]:
-                if not isinstance(child, yaml.MappingNode):
-                    self.problems.append(
-                        self._problem(child, path, "'<<' merges mappings, this is something else")
-                    )
-                    continue
-                for key, value in self._mapping(child, path).items():
-                    yield key, value, _position(key_node)
+            self._check_text(key, key_node, (*path, key))
+            self.keys[(*path, key)] = merged_at or here
+            result[key] = self.build(value_node, (*path, key))
+        for key_node, value_node in merging:
+            for child in _merged(value_node):
+                self._enter(child, path, len(path) + merges)
+                if isinstance(child, yaml.MappingNode) and child.tag == _MAP:
+                    where = merged_at or _position(key_node)
+                    self._fill(result, child, path, where, merges + 1)
+                else:
+                    self._report(child, path, "'<<' merges mappings, this is something else")
+
+    def _check_text(self, text: str, node: yaml.Node, path: KeyPath) -> None:
+        if found := _CONTROL.search(text):
+            number = ord(found[0])
+            self._report(node, path, f"character U+{number:04X} has no place in a spec")
+
+    def _report(self, node: yaml.Node, path: KeyPath, message: str) -> None:
+        self.problems.append(self._problem(node, path, message))
+        if len(self.problems) >= MISTAKE_LIMIT:
+            raise BadInput(self.problems)
 
     def _problem(self, node: yaml.Node, path: KeyPath, message: str) -> Problem:
-        position = _position(node)
         key = ".".join(str(part) for part in path)
-        return Problem(self.file, position.line, position.column, key, message)
+        return replace(_problem_at(self.file, node.start_mark, message), key=key)
 
 
-_UNFOLDS = f"the file unfolds to more than {NODE_LIMIT:,} values (aliases of aliases?)"
+def _value(kind: str, text: str) -> bool | int | float | str | None:
+    """What a scalar stands for.
+
+    Raises:
+        ValueError, KeyError: If the text is not of that kind (an explicit tag such as ``!!int``
+            says what it should be).
+    """
+    match kind:
+        case "str":
+            return text
+        case "int":
+            digits = text.replace("_", "")
+            return int(digits, 0 if digits[:2] in ("0x", "0o") else 10)
+        case "float":
+            number = text.replace("_", "").lower()
+            return float(re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", number))
+        case "bool":
+            return {"true": True, "false": False}[text.lower()]
+    return {"": None, "~": None, "null": None}[text.lower()]
+
+
+def _merged(node: yaml.Node) -> Iterator[yaml.Node]:
+    """The nodes that stand after a ``<<``: one, or a list of them."""
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    else:
+        yield node
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _position(node: yaml.Node) -> Position:
     return Position(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _syntax_problem(file: str, error: yaml.MarkedYAMLError) -> Problem:
-    mark = error.problem_mark or error.context_mark
+def _problem_at(file: str, mark: yaml.Mark | None, message: str) -> Problem:
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    text = ", ".join(part for part in (error.problem, error.context) if part)
-    return Problem(file, line, column, "", f"not valid YAML: {text}")
+    return Problem(file, line, column, "", message)
+
+
+def _problem_after(file: str, text: str, message: str) -> Problem:
+    """A mistake right after a text."""
+    lines = re.split(r"\r\n|[\r\n]", text)
+    return Problem(file, len(lines), len(lines[-1]) + 1, "", message)
 
 
 def _specs_in(folder: Path) -> str:

@@ -1,0 +1,222 @@
+"""The quality pass: trials to workers, results to the store, whatever becomes of a worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness import fingerprint
+from harness.plan import Case, Plan
+from harness.pool import Done, Lost, Pool, Sent, Task
+from harness.progress import Quiet
+from harness.results import Chunk, Status, TrialResult, Verdict
+from harness.store import Store
+
+CHUNK_BYTES = 256 * 2**20
+"""Memory that the lanes of one chunk may take together."""
+
+CHUNK_LANES = 2048
+"""Lanes of one chunk at most; beyond this, more lanes are no faster."""
+
+GROW_SECONDS = 4.0
+"""Work worth starting more workers for: each takes two seconds to import torch."""
+
+Family = tuple[Case, ...]
+Trial = tuple[Case, int]
+
+
+def family_key(cases: Sequence[Case]) -> str:
+    """A digest of some cases that may share a run; verdicts are remembered by it."""
+    return fingerprint.digest(sorted(case.key for case in cases))
+
+
+def chunks(cases: Family, seeds: Sequence[int], verdict: Verdict) -> Iterator[Chunk]:
+    """Cut a family's trials into chunks; the same cut whatever is known already.
+
+    Args:
+        cases: The family.
+        seeds: All seeds of the plan.
+        verdict: How its trials may run: grouped or stacked.
+    """
+    groups = [cases] if verdict.mode == "grouped" else [(case,) for case in cases]
+    lanes = max(1, min(CHUNK_LANES, CHUNK_BYTES // max(1, verdict.lane_bytes)))
+    for group in groups:
+        settings = max(1, min(len(group), lanes))
+        per_setting = max(1, lanes // settings)
+        for start in range(0, len(group), settings):
+            for first in range(0, len(seeds), per_setting):
+                yield Chunk(
+                    group[start : start + settings], tuple(seeds[first : first + per_setting])
+                )
+
+
+@dataclass
+class _Batch:
+    """Trials given to a worker one by one."""
+
+    todo: list[Trial]
+    verdict: Verdict
+    finished: int = 0
+
+
+@dataclass
+class QualityPass:
+    """Runs the trials of a plan that are not known.
+
+    Args:
+        pool: Who runs them.
+        store: Where results go.
+        plan: What there is to run.
+        machine: Digest of this machine.
+        missing: By device that isn't there, why.
+        progress: Who is told.
+    """
+
+    pool: Pool
+    store: Store
+    plan: Plan
+    machine: str
+    missing: Mapping[str, str]
+    progress: Quiet
+    _proving: dict[Task, Family] = field(default_factory=dict)
+    _together: dict[Task, tuple[Chunk, Verdict]] = field(default_factory=dict)
+    _alone: dict[Task, _Batch] = field(default_factory=dict)
+    _due: dict[str, set[int]] = field(default_factory=dict)
+    _work: float = 0.0
+
+    def run(self, done: Mapping[str, set[int]]) -> int:
+        """Run what is due.
+
+        Args:
+            done: By case key, the seeds that need not run.
+
+        Returns:
+            How many trials were run.
+        """
+        wanted = set(self.plan.seeds)
+        self._due = {case.key: wanted - done[case.key] for case in self.plan.cases}
+        families: list[Family] = []
+        for family in self.plan.families():
+            if not any(self._due[case.key] for case in family):
+                continue
+            if family[0].device in self.missing:
+                self._unavailable(family)
+            else:
+                families.append(family)
+        total = sum(len(self._due[case.key]) for family in families for case in family)
+        if total:
+            with self.progress.stage("training", total, "trials"):
+                self._run(families)
+        return total
+
+    def _run(self, families: Iterable[Family]) -> None:
+        limit = self.plan.spec.limits.seconds
+        known = self.store.verdicts()
+        for family in families:
+            verdict = known.get(family_key(family))
+            if verdict is not None:
+                self.store.save_verdict(family_key(family), family, verdict)
+                self._submit(family, verdict)
+                continue
+            seeds = self.plan.seeds[:3]
+            task = Task("prove", (family, seeds, self.plan.spec.threads), limit, "step")
+            self._proving[task] = family
+            self.pool.submit(task)
+        for event in self.pool.events():
+            match event:
+                case Sent(task, result):
+                    self._alone[task].finished += 1
+                    self._keep([result])
+                case Done(task, answer) if task in self._proving:
+                    family = self._proving.pop(task)
+                    self.store.save_verdict(family_key(family), family, answer)
+                    self._submit(family, answer)
+                case Done(task, answer) if task in self._together:
+                    del self._together[task]
+                    self._keep(answer)
+                case Done(task, _):
+                    del self._alone[task]
+                case Lost():
+                    self._lost(event)
+
+    def _submit(self, family: Family, verdict: Verdict) -> None:
+        """Send out what is due of a family."""
+        steps = self.store.steps(family[0].objective.key)
+        if verdict.mode == "alone":
+            due = [(case, s) for case in family for s in self.plan.seeds if self._is_due(case, s)]
+            self._work += len(due) * steps * verdict.step_seconds
+            self._send_alone(due, verdict)
+        else:
+            for chunk in chunks(family, self.plan.seeds, verdict):
+                if any(self._is_due(case, s) for case in chunk.cases for s in chunk.seeds):
+                    self._work += 3 * steps * verdict.step_seconds
+                    limit = self.plan.spec.limits.seconds
+                    arguments = (chunk, verdict, self.plan.spec.threads)
+                    task = Task("together", arguments, limit, "step")
+                    self._together[task] = (chunk, verdict)
+                    self.pool.submit(task)
+        if self._work > GROW_SECONDS:
+            self.pool.grow()
+
+    def _send_alone(self, due: Sequence[Trial], verdict: Verdict, *, first: bool = False) -> None:
+        """Send out trials that run one by one, in batches small enough to share evenly."""
+        size = max(1, min(64, math.ceil(len(due) / (4 * self.pool.size))))
+        for start in range(0, len(due), size):
+            todo = list(due[start : start + size])
+            arguments = (todo, verdict, self.plan.spec.threads)
+            task = Task("alone", arguments, self.plan.spec.limits.seconds, "result")
+            self._alone[task] = _Batch(todo, verdict)
+            self.pool.submit(task, first=first)
+
+    def _lost(self, event: Lost) -> None:
+        """Somebody raised, hung or died: find out whom it concerns, and go on with the others."""
+        task = event.task
+        if task in self._proving:
+            family = self._proving.pop(task)
+            why = f"the probe ended early: {_last(event)}"
+            self._submit(family, Verdict("alone", None, why))
+        elif task in self._together:
+            chunk, verdict = self._together.pop(task)
+            due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
+            self._send_alone(due, verdict, first=True)
+        else:
+            batch = self._alone.pop(task)
+            case, seed = batch.todo[batch.finished]
+            status: Status = "timeout" if event.kind == "timeout" else "error"
+            self._keep(
+                [
+                    TrialResult(
+                        case.key, seed, status, event.step, _last(event), event.seconds, "alone"
+                    )
+                ]
+            )
+            self._send_alone(batch.todo[batch.finished + 1 :], batch.verdict, first=True)
+
+    def _is_due(self, case: Case, seed: int) -> bool:
+        return seed in self._due[case.key]
+
+    def _keep(self, results: Sequence[TrialResult]) -> None:
+        self.store.save_trials(results, self.machine)
+        fresh = 0
+        for result in results:
+            if result.seed in self._due[result.case_key]:
+                self._due[result.case_key].remove(result.seed)
+                fresh += 1
+        self.progress.advance(fresh)
+
+    def _unavailable(self, family: Family) -> None:
+        why = self.missing[family[0].device]
+        self.store.save_trials(
+            [
+                TrialResult(case.key, seed, "unavailable", 0, why, 0.0, "")
+                for case in family
+                for seed in sorted(self._due[case.key])
+            ],
+            self.machine,
+        )
+
+
+def _last(event: Lost) -> str:
+    """The last line of what is known of it."""
+    return event.reason.strip().rpartition("\n")[2]
