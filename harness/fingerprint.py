@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.suite import Located, imports_of
+from harness.suite import Located, absolute, imports_of
 
 ENGINE_FILES = (
     *("engine.py", "lanes.py", "objective.py", "dataset.py"),
@@ -66,8 +66,8 @@ def of(located: Located) -> dict[str, str]:
     if located.file is None:
         return _package(located.module.partition(".")[0], located.module)
     parts: dict[str, str] = {}
-    folder = located.folder.resolve()
-    waiting, seen = [located.file.resolve()], set[Path]()
+    folder = absolute(located.folder)
+    waiting, seen = [absolute(located.file)], set[Path]()
     while waiting:
         file = waiting.pop()
         if file in seen:
@@ -75,13 +75,13 @@ def of(located: Located) -> dict[str, str]:
         seen.add(file)
         parts[str(file.relative_to(folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
         files, packages = imports_of(file, folder)
-        waiting += [f.resolve() for f in files]
+        waiting += [absolute(f) for f in files]
         for package in packages - {"harness", "__future__"} - sys.stdlib_module_names:
             parts |= _package(package, package)
     if located.module.startswith("datasets."):
         for file in sorted(located.file.parent.rglob("*")):
             if file.is_file() and file.suffix not in (".py", ".pyc", ".md"):
-                name = str(file.resolve().relative_to(folder))
+                name = str(absolute(file).relative_to(folder))
                 parts[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return parts
 

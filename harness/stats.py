@@ -48,8 +48,9 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
     if n == 1:
         return Mean(mean, math.nan, math.nan, math.nan, 1)
     # Equal values have no spread, whatever the rounding of their mean says.
-    sd = 0.0 if np.ptp(array) == 0 else float(array.std(ddof=1))
-    mean = float(array[0]) if sd == 0 else mean
+    if np.ptp(array) == 0:
+        return Mean(float(array[0]), 0.0, float(array[0]), float(array[0]), n)
+    sd = float(array.std(ddof=1))
     half = t_quantile(n - 1, (1 + confidence) / 2) * sd / math.sqrt(n)
     return Mean(mean, sd, mean - half, mean + half, n)
 

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 import types
@@ -158,7 +159,7 @@ def imports_of(file: Path, folder: Path) -> tuple[list[Path], set[str]]:
             base = base.joinpath(*(node.module or "").split(".")) if node.module else base
             stems = [base, *(base / alias.name for alias in node.names)]
             files += [p for s in stems for p in (s.with_suffix(".py"), s / "__init__.py")]
-    inside = [p for p in files if p.is_file() and folder in p.resolve().parents]
+    inside = [p for p in files if p.is_file() and _is_below(p, folder)]
     return inside, packages
 
 
@@ -204,8 +205,8 @@ def _locate_name(name: str, folder: Path, section: Section) -> Located:
 
 
 def _locate_file(reference: str, folder: Path, path: str, attribute: str) -> Located:
-    file = (folder / path).resolve()
-    if folder.resolve() not in file.parents:
+    file = folder / path
+    if not _is_below(file, folder):
         raise NotFound(f"{path!r} is outside the suite's folder")
     if not file.is_file():
         near = [str(p.relative_to(folder)) for p in folder.glob("*/*.py")]
@@ -219,7 +220,7 @@ def _locate_file(reference: str, folder: Path, path: str, attribute: str) -> Loc
 def _locate_module(reference: str, folder: Path, module: str, attribute: str) -> Located:
     top = module.partition(".")[0]
     try:
-        found = importlib.util.find_spec(top)
+        found = None if top == "__main__" else importlib.util.find_spec(top)
     except (ImportError, ValueError):
         found = None
     if found is None:
@@ -301,10 +302,16 @@ def _public(value: Any) -> list[str]:
 
 
 def _is_below(file: Path, folder: Path) -> bool:
-    return folder.resolve() in file.resolve().parents
+    """Whether a path stands in a folder as written: a link in it may lead anywhere."""
+    return absolute(folder) in absolute(file).parents
+
+
+def absolute(path: Path) -> Path:
+    """A path from the root, without ``..``, with its links left as they are."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps the ..
 
 
 def _below(file: Path, folder: Path) -> str:
     return (
-        str(file.resolve().relative_to(folder.resolve())) if _is_below(file, folder) else file.name
+        str(absolute(file).relative_to(absolute(folder))) if _is_below(file, folder) else file.name
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,23 +15,33 @@ from harness.objective import Batch, Objective, Parameters
 class LinearRegression(Objective):
     """``f(w, b) = mean((x w + b - y)^2) / 2`` over the rows of a dataset.
 
-    Weights start at N(0, init_scale^2), the bias at 0. The optimum is the least-squares floor,
-    solved in float64. Source: Dive into Deep Learning, section 7.3 (``train_ch7``).
+    The optimum is the least-squares floor, solved in float64. Source: Dive into Deep Learning,
+    section 7.3 (``train_ch7``).
 
     Args:
         dataset: Features of shape ``(rows, columns)`` and labels of shape ``(rows,)``.
-        init_scale: Standard deviation of the first weights.
+        init: How a trial starts. ``normal``: weights at N(0, init_scale^2), the bias at 0.
+            ``uniform``: both within ±1/sqrt(columns), as ``torch.nn.Linear`` draws them.
+        init_scale: Standard deviation of the first weights, for ``normal``.
 
     Raises:
-        ValueError: If ``init_scale`` is negative or not finite.
+        ValueError: If ``init`` is neither, or ``init_scale`` is negative or not finite.
     """
 
     formula = "f(w, b) = mean((x·w + b − y)²) / 2"
 
-    def __init__(self, dataset: Dataset, init_scale: float = 0.01) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        init: Literal["normal", "uniform"] = "normal",
+        init_scale: float = 0.01,
+    ) -> None:
+        if init not in ("normal", "uniform"):
+            raise ValueError(f"init must be 'normal' or 'uniform', got {init!r}")
         if not (init_scale >= 0 and math.isfinite(init_scale)):
             raise ValueError(f"init_scale must be finite and at least 0, got {init_scale!r}")
-        self.init_scale = init_scale
+        self._init = init
+        self._init_scale = init_scale
         labels = dataset.labels.astype(np.float64)
         self.data = (torch.from_numpy(dataset.features), torch.from_numpy(labels))
         columns = np.column_stack([dataset.features, np.ones(len(labels))])
@@ -42,8 +53,12 @@ class LinearRegression(Objective):
         """``weight`` of shape ``(columns,)`` and ``bias`` of shape ``()``."""
         assert self.data is not None
         columns = self.data[0].shape[1]
+        if self._init == "uniform":
+            bound = 1 / math.sqrt(columns)
+            drawn = (2 * torch.rand(columns + 1, generator=generator) - 1) * bound
+            return {"weight": drawn[:columns], "bias": drawn[columns]}
         return {
-            "weight": torch.randn(columns, generator=generator) * self.init_scale,
+            "weight": torch.randn(columns, generator=generator) * self._init_scale,
             "bias": torch.zeros(()),
         }
 

@@ -1,0 +1,197 @@
+"""The store keeps what it is given, to the bit, and refuses what isn't its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import frames
+from harness.plan import Plan, make_plan
+from harness.problems import BadInput
+from harness.results import Timing, TrialResult, Verdict
+from harness.spec import load
+from harness.store import APPLICATION_ID, Store
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def plan() -> Plan:
+    whole = make_plan(load(ROOT / "benchmarks.yaml"))
+    cases = tuple(case for case in whole.cases if case.device == "cpu")
+    return Plan(whole.suite, whole.spec, cases, (0, 1, 2))
+
+
+def begin(store: Store, plan: Plan) -> None:
+    description = {
+        "formula": "f",
+        "dimension": 2,
+        "rows": 0,
+        "steps": 2,
+        "steps_per_epoch": 1,
+        "record_steps": [0, 1, 2],
+        "optimum": 0.0,
+        "minimizers": [[0.0, 0.0]],
+        "window": [[-1, 1], [-2, 2]],
+        "landscape": [1.0, 2.0, 3.0, 4.0],
+        "data_source": "",
+    }
+    store.begin_run(
+        plan,
+        command="test",
+        spec_file="s.yaml",
+        spec_text="text",
+        settings={"seeds": list(plan.seeds), "missing": {}, "machine": "m"},
+        environment={"python": "3"},
+        descriptions={planned.name: description for planned in plan.objectives},
+        defaults={},
+    )
+
+
+def result_of(plan: Plan, seed: int, status: str = "ok", case: int = 0) -> TrialResult:
+    random = np.random.default_rng(seed)
+    return TrialResult(
+        case_key=plan.cases[case].key,
+        seed=seed,
+        status=status,  # type: ignore[arg-type]
+        step=2,
+        reason="" if status == "ok" else "why",
+        seconds=0.5,
+        mode="vmap",
+        losses=random.normal(size=3),
+        trajectory=random.normal(size=(3, 2)),
+        step_sizes=random.normal(size=(3, 2)),
+    )
+
+
+def test_what_is_stored_comes_back_to_the_bit(tmp_path: Path, plan: Plan) -> None:
+    path = tmp_path / "r.sqlite"
+    kept = [result_of(plan, seed) for seed in plan.seeds]
+    with Store(path, create=True) as store:
+        begin(store, plan)
+        store.save_trials(kept, "m")
+        seconds = np.random.default_rng(9).random(5)
+        store.save_timings([Timing(plan.cases[0].key, 10, 2, seconds)], "m", "settings")
+        store.finish_run()
+    results = frames.read(path)
+    case = results.cases[0]
+    assert np.array_equal(case.losses, np.stack([r.losses for r in kept]))
+    for r in kept:
+        assert r.trajectory is not None
+        assert r.step_sizes is not None
+        assert np.array_equal(case.trajectories[r.seed], r.trajectory)
+        assert np.array_equal(case.step_sizes[r.seed], r.step_sizes)
+    assert results.trials["final_loss"].tolist() == [r.losses[-1] for r in kept]
+    assert np.array_equal(results.timings["epoch_seconds"], seconds / 10 * 2)
+    assert results.objectives["quadratic_2d"].landscape is not None
+    assert results.objectives["quadratic_2d"].landscape.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert results.run.finished is not None
+    assert list(tmp_path.iterdir()) == [path]  # no journal is left behind
+
+
+def test_only_ok_has_a_final_loss_and_a_partial_curve_stays_partial(
+    tmp_path: Path, plan: Plan
+) -> None:
+    path = tmp_path / "r.sqlite"
+    gone = result_of(plan, 1, "diverged")
+    short = TrialResult(**{**vars(gone), "losses": gone.losses[:2]})
+    with Store(path, create=True) as store:
+        begin(store, plan)
+        store.save_trials([result_of(plan, 0), short], "m")
+    results = frames.read(path)
+    assert results.trials["final_loss"].notna().tolist() == [True, False]
+    assert np.isnan(results.cases[0].losses[1]).tolist() == [False, False, True]
+
+
+def test_done_for_good_is_what_ended_ok_or_diverged(tmp_path: Path, plan: Plan) -> None:
+    statuses = ["ok", "diverged", "timeout", "error", "unavailable"]
+    with Store(tmp_path / "r.sqlite", create=True) as store:
+        begin(store, plan)
+        store.save_trials([result_of(plan, i, s) for i, s in enumerate(statuses)], "here")
+        key = plan.cases[0].key
+        assert store.finished_seeds([key, "other"], "here") == {key: {0, 1, 4}, "other": set()}
+        assert store.finished_seeds([key], "elsewhere") == {key: {0, 1}}
+        assert store.failing() == {key}
+
+
+def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path, plan: Plan) -> None:
+    with Store(tmp_path / "r.sqlite", create=True) as store:
+        begin(store, plan)
+        unknown = TrialResult(**{**vars(result_of(plan, 1)), "status": "perfect"})
+        with pytest.raises(BadInput, match="constraint"):
+            store.save_trials([result_of(plan, 0), unknown], "m")
+        assert store.db.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+        assert store.db.execute("SELECT count(*) FROM curves").fetchone() == (0,)
+
+
+def test_verdicts_are_remembered(tmp_path: Path, plan: Plan) -> None:
+    verdict = Verdict("alone", False, "it mixes lanes", 17, 0.25)
+    with Store(tmp_path / "r.sqlite", create=True) as store:
+        begin(store, plan)
+        store.save_verdict("f", plan.cases[:2], verdict)
+        assert store.verdicts() == {"f": verdict}
+        assert store.calls_closure() == {case.key: False for case in plan.cases[:2]}
+    cases = frames.read(tmp_path / "r.sqlite").cases
+    assert [case.why_alone for case in cases[:3]] == ["it mixes lanes", "it mixes lanes", ""]
+
+
+def test_a_report_is_current_until_the_plan_or_what_makes_it_changes(
+    tmp_path: Path, plan: Plan
+) -> None:
+    with Store(tmp_path / "r.sqlite", create=True) as store:
+        begin(store, plan)
+        assert not store.is_current(plan, "text", "digest")
+        store.finish_run()
+        store.note_report("digest")
+        assert store.is_current(plan, "text", "digest")
+        assert not store.is_current(plan, "other text", "digest")
+        assert not store.is_current(plan, "text", "other digest")
+        fewer = Plan(plan.suite, plan.spec, plan.cases[1:], plan.seeds)
+        assert not store.is_current(fewer, "text", "digest")
+        other = Plan(plan.suite, plan.spec, plan.cases, (0, 1))
+        assert not store.is_current(other, "text", "digest")
+
+
+def foreign(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE precious (x)")
+    db.close()
+
+
+def newer(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute("PRAGMA user_version = 99")
+    db.execute("CREATE TABLE runs (x)")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (foreign, "SQLite file of something else"),
+        (newer, "schema version 99, this harness reads version 1"),
+        (lambda path: path.write_bytes(b"not a database at all" * 50), "not a database"),
+        (lambda path: path.mkdir(), "can't be used|is a directory"),
+    ],
+    ids=["foreign", "newer", "garbage", "folder"],
+)
+def test_a_file_that_is_not_ours_is_refused_by_name_and_left_alone(
+    tmp_path: Path, make: object, message: str
+) -> None:
+    path = tmp_path / "r.sqlite"
+    make(path)  # type: ignore[operator]
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(BadInput, match=message) as caught:
+        Store(path, create=True)
+    assert str(path) in str(caught.value)
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_reading_where_nothing_was_run_says_how_to_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no results here yet"):
+        frames.read(tmp_path / "r.sqlite")
+    assert not list(tmp_path.iterdir())

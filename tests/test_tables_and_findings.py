@@ -1,0 +1,252 @@
+"""Tables and sentences against numbers worked out here from the same trials."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from harness import findings, tables
+from harness.frames import CaseData, ObjectiveInfo, Results
+from harness.store import RunRecord
+
+
+def results_of(
+    finals: Mapping[str, Sequence[float | str]],
+    *,
+    optimum: float | None = 0.0,
+    seconds: Mapping[str, Sequence[float]] | None = None,
+    ends: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Results:
+    """Results by hand: by optimizer, a final loss per seed, or the status it ended with."""
+    info = ObjectiveInfo(
+        name="bowl",
+        formula="",
+        dimension=2 if ends else 5,
+        rows=0,
+        steps=4,
+        steps_per_epoch=2,
+        record_steps=np.array([0, 4]),
+        optimum=optimum,
+        minimizers=((0.0, 0.0),) if ends else (),
+        window=None,
+        landscape=None,
+        data_source="",
+    )
+    cases, trials, timings = [], [], []
+    for position, (name, values) in enumerate(finals.items()):
+        ok = [s for s, v in enumerate(values) if not isinstance(v, str)]
+        points = dict(enumerate((ends or {}).get(name, ())))
+        cases.append(
+            CaseData(
+                position=position,
+                objective="bowl",
+                optimizer=name,
+                setting="",
+                device="cpu",
+                optimizer_class="X",
+                hyperparameters={},
+                defaults={},
+                dtype="float64",
+                seeds=np.array(ok),
+                losses=np.array([[1.0, float(values[s])] for s in ok]).reshape(-1, 2),
+                trajectories={s: np.array([(1.0, 1.0), p]) for s, p in points.items()},
+                step_sizes={},
+            )
+        )
+        for seed, value in enumerate(values):
+            failed = isinstance(value, str)
+            trials.append(
+                {
+                    "position": position,
+                    "objective": "bowl",
+                    "optimizer": name,
+                    "setting": "",
+                    "label": name,
+                    "device": "cpu",
+                    "seed": seed,
+                    "status": value if failed else "ok",
+                    "step": 3 + seed if failed else 4,
+                    "reason": "boom" if failed else "",
+                    "seconds": 0.1,
+                    "mode": "vmap",
+                    "final_loss": math.nan if failed else value,
+                }
+            )
+        for number, block in enumerate((seconds or {}).get(name, ())):
+            timings.append((position, number, 10, 2, block, block / 10 * 2))
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"missing": {}, "seeds": []}, {})
+    columns = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
+    return Results(
+        run,
+        {"bowl": info},
+        tuple(cases),
+        pd.DataFrame(trials),
+        pd.DataFrame(timings, columns=columns),
+    )
+
+
+def row(table: tables.Table | None, optimizer: str) -> dict[str, Any]:
+    assert table is not None
+    found = table.frame[table.frame["optimizer"] == optimizer].to_dict("records")
+    assert len(found) == 1
+    return {str(key): value for key, value in found[0].items()}
+
+
+def test_final_loss_counts_what_failed_and_takes_no_number_from_it() -> None:
+    values: list[float | str] = [0.5, 0.7, "diverged", 0.6, "error", 0.9, "timeout"]
+    table = tables.final_loss(results_of({"a": values}, optimum=0.1))
+    found = row(table, "a")
+    ok = np.array([0.5, 0.7, 0.6, 0.9])
+    interval = scipy.stats.ttest_1samp(ok, 0).confidence_interval(0.95)
+    expected = {
+        "mean": ok.mean(),
+        "sd": ok.std(ddof=1),
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "median": np.median(ok),
+        "best": 0.5,
+        "worst": 0.9,
+        "gap_to_optimum": ok.mean() - 0.1,
+    }
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=1e-12), key
+    assert found["n"] == 4
+    assert found["statuses"] == "ok:4 diverged:1 timeout:1 error:1"
+
+
+def test_a_case_of_which_no_trial_ended_well_has_no_number_at_all() -> None:
+    table = tables.final_loss(results_of({"a": ["diverged", "error"]}))
+    found = row(table, "a")
+    numbers = ("mean", "sd", "ci_low", "ci_high", "median", "best", "worst", "gap_to_optimum")
+    assert all(math.isnan(found[key]) for key in numbers)
+    assert found["n"] == 0
+    assert set(table.shown.loc[0, ["mean", "median", "best", "worst"]]) == {tables.DASH}
+
+
+def test_seeds_that_end_alike_have_no_interval() -> None:
+    table = tables.final_loss(results_of({"a": [0.25] * 5}))
+    assert row(table, "a")["sd"] == 0
+    assert table.shown.loc[0, "95% interval"] == tables.DASH
+
+
+def test_end_points_are_of_the_trials_that_ended_well() -> None:
+    results = results_of(
+        {"a": [0.1, "diverged", 0.3]}, ends={"a": [(3.0, 4.0), (1e9, 1e9), (5.0, 6.0)]}
+    )
+    found = row(tables.end_points(results), "a")
+    assert (found["x1"], found["x2"], found["n"]) == (4.0, 5.0, 2)
+    assert found["x1_sd"] == pytest.approx(math.sqrt(2))
+    assert found["distance_to_minimum"] == pytest.approx(math.hypot(4, 5))
+
+
+def test_seconds_per_epoch_are_scaled_from_blocks_and_compared_round_by_round() -> None:
+    first = [1.0, 2.0, 4.0, 1.0, 2.0, 4.0, 3.0]
+    second = [value * ratio for value, ratio in zip(first, [2, 2, 2, 3, 2, 2, 1], strict=True)]
+    results = results_of({"a": [0.1], "b": [0.1]}, seconds={"a": first, "b": second})
+    table = tables.epoch_seconds(results)
+    assert row(table, "a")["median_seconds"] == pytest.approx(2.0 / 5)
+    assert row(table, "a")["ratio"] == 1
+    assert row(table, "a")["n"] == 7
+    # Medians alone would say 4.0 / 2.0 as well, but the interval is of paired ratios.
+    found = row(table, "b")
+    ends = [found["ratio"], found["ratio_ci_low"], found["ratio_ci_high"]]
+    assert ends == pytest.approx([2.0, 1.0, 3.0])
+    assert found["seconds_per_step"] == pytest.approx(np.median(second) / 10)
+
+
+def test_failures_share_a_row_where_they_are_alike() -> None:
+    table = tables.failures(results_of({"a": [0.1, "error", "error", "diverged"], "b": [0.1] * 4}))
+    assert table is not None
+    found = table.frame.set_index("status")
+    assert found.loc["error", "trials"] == 2
+    assert found.loc["error", "seeds"] == "1–2"
+    assert (found.loc["error", "first_step"], found.loc["error", "last_step"]) == (4, 5)
+    assert set(table.frame["optimizer"]) == {"a"}
+    assert tables.failures(results_of({"a": [0.1]})) is None
+
+
+def test_a_csv_gives_the_numbers_back_whole_and_markdown_has_every_row() -> None:
+    table = tables.final_loss(results_of({"a": [1 / 3, 2 / 3], "b": [0.1, "error"]}))
+    back = pd.read_csv(io.StringIO(table.to_csv()))
+    pd.testing.assert_series_equal(back["mean"], table.frame["mean"], rtol=0, atol=0)
+    assert back["sd"].isna().tolist() == [False, True]
+    lines = [line for line in table.to_markdown().splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 2
+    assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.0, 3, "0"),
+        (0.00012345, 3, "0.000123"),
+        (5.27e-7, 3, "5.27e-07"),
+        (1234.5, 3, "1234"),
+        (12.3456, 3, "12.3"),
+        (-0.5, 3, "-0.500"),
+        (math.nan, 3, tables.DASH),
+    ],
+)
+def test_significant_digits(value: float, digits: int, text: str) -> None:
+    assert tables.significant(value, digits) == text
+
+
+def sentence(results: Results) -> str:
+    return findings.summarise(results)[0]
+
+
+def test_a_difference_that_the_paired_interval_supports_is_given_with_the_interval() -> None:
+    random = np.random.default_rng(0)
+    base = 1 + random.normal(size=20)
+    # Seeds vary far more than the optimizers do: only the paired comparison sees it.
+    other = base + 0.01 + 0.001 * random.normal(size=20)
+    text = sentence(results_of({"low": base.tolist(), "high": other.tolist()}))
+    difference = other - base
+    interval = scipy.stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+    assert "the lowest mean final loss is that of low" in text
+    assert f"high by {difference.mean():.5f}" in text
+    assert f"({interval.low:.5f} to {interval.high:.5f})" in text
+
+
+def test_no_winner_is_named_where_the_interval_holds_zero() -> None:
+    random = np.random.default_rng(1)
+    base = random.normal(size=10)
+    other = base + random.normal(size=10)
+    text = sentence(results_of({"a": base.tolist(), "b": other.tolist()}))
+    assert "can't be told from it on these seeds" in text
+    assert "higher" not in text
+
+
+def test_several_comparisons_share_one_level() -> None:
+    """A difference that one comparison would call real is not, as one of nine."""
+    shift = np.array([0.4, 0.1, 0.5, 0.2, -0.1, 0.3, 0.25, -0.05, 0.45, 0.0])
+    scaled = 1 + shift
+    base = np.ones(10)
+    pair = scipy.stats.ttest_1samp(shift, 0)
+    assert 0.05 / 9 < pair.pvalue < 0.05
+    assert "higher" in sentence(results_of({"a": base.tolist(), "b": scaled.tolist()}))
+    many = {"a": base.tolist()} | {f"b{i}": scaled.tolist() for i in range(9)}
+    assert "higher" not in sentence(results_of(many))
+
+
+def test_where_every_seed_ends_alike_the_sentence_says_so() -> None:
+    text = sentence(results_of({"a": [0.5] * 3, "b": [0.25] * 3, "c": [0.25] * 3}))
+    assert "every seed ends alike" in text
+    assert "b and c end lowest after 4 steps, at 0.250; highest: a at 0.500" in text
+
+
+def test_failures_are_said_and_a_failed_optimizer_is_not_ranked() -> None:
+    said = findings.summarise(results_of({"a": [0.5, 0.6], "b": ["diverged", "error"]}))
+    assert "b" not in said[0].replace("bowl", "").split()
+    assert said[-1].startswith("Of 4 trials, 1 diverged and 1 ended in error")
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    assert findings.summarise(results_of({"a": ["unavailable", "unavailable"]})) == []
