@@ -10,7 +10,7 @@ import json
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ def report() -> str:
 def of(located: Located) -> dict[str, str]:
     """What something named by a spec depends on: suite files by content, packages by version.
 
-    For a dataset, every data file of its folder counts as well.
+    For a dataset, the data files of its folder count as well; one that is named after another
+    loader (``boston.csv`` beside ``boston.py``) only where this loader's source names it.
     """
     if located.file is None:
         return _package(located.module.partition(".")[0], located.module)
@@ -79,11 +80,22 @@ def of(located: Located) -> dict[str, str]:
         for package in packages - {"harness", "__future__"} - sys.stdlib_module_names:
             parts |= _package(package, package)
     if located.module.startswith("datasets."):
-        for file in sorted(located.file.parent.rglob("*")):
-            if file.is_file() and file.suffix not in (".py", ".pyc", ".md"):
-                name = str(absolute(file).relative_to(folder))
-                parts[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in _data_files(located.file):
+            parts[str(absolute(file).relative_to(folder))] = hashlib.sha256(
+                file.read_bytes()
+            ).hexdigest()
     return parts
+
+
+def _data_files(loader: Path) -> Iterator[Path]:
+    """Files beside a loader that it may read."""
+    source = loader.read_text(errors="replace")
+    for file in sorted(loader.parent.rglob("*")):
+        if not file.is_file() or file.suffix in (".py", ".pyc", ".md"):
+            continue
+        other = file.stem != loader.stem and file.with_suffix(".py").is_file()
+        if not other or file.name in source:
+            yield file
 
 
 @functools.cache

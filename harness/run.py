@@ -16,7 +16,7 @@ from harness.problems import BadInput, Problem
 from harness.progress import Quiet
 from harness.results import Checked, Finding, Timing
 from harness.spec import LoadedSpec, load
-from harness.store import FILE_NAME, Store
+from harness.store import FILE_NAME, NoResults, Store
 from harness.training import QualityPass
 
 LOCK_NAME, PAGE_NAME = ".lock", "index.html"
@@ -109,10 +109,10 @@ def preview(spec: Path, options: Options) -> Preview:
     plan, checked = validate(spec, options.overrides)
     output = output_folder(spec, plan.suite, options.output)
     known = 0
-    if (output / FILE_NAME).is_file() and not options.fresh:
-        with Store(output / FILE_NAME, create=False) as store:
+    if not options.fresh:
+        with contextlib.suppress(NoResults), Store(output / FILE_NAME, create=False) as store:
             done = _done(store, plan)
-        known = sum(len(done[case.key] & set(plan.seeds)) for case in plan.cases)
+            known = sum(len(done[case.key] & set(plan.seeds)) for case in plan.cases)
     steps = {name: int(d["steps"]) for name, d in checked.descriptions.items()}
     return Preview(plan, steps, checked.missing, known, output)
 
@@ -147,11 +147,13 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
                     return Summary(page, store.statuses(), trained=0, timed=0)
             _begin(store, loaded, plan, options, machine, store.missing_devices(), None)
             store.finish_run()
-            return _report(store, trained=0, timed=0)
+            return _report(store, progress, trained=0, timed=0)
     memory = round(plan.spec.limits.memory_gib * 2**30)
     with Pool(options.workers or os.cpu_count() or 1, memory) as pool:
         reporting = _import_in_background()
-        checked = _check(pool, loaded, plan, problems)
+        with progress.stage("checking", len(plan.cases), "cases"):
+            checked = _check(pool, loaded, plan, problems)
+            progress.advance(len(plan.cases))
         with locked(output), Store(path, create=True) as store:
             _begin(store, loaded, plan, options, machine, checked.missing, checked)
             done = {case.key: set[int]() for case in plan.cases}
@@ -164,7 +166,7 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
             )
             store.finish_run()
             pool.close()
-            return _report(store, trained=trained, timed=timed)
+            return _report(store, progress, trained=trained, timed=timed)
 
 
 @contextlib.contextmanager
@@ -194,9 +196,7 @@ def output_folder(spec: Path, suite: str, output: Path | None) -> Path:
 
 
 def _nothing_to_do(path: Path, plan: Plan, machine: str) -> bool:
-    if not path.is_file():
-        return False
-    with Store(path, create=False) as store:
+    with contextlib.suppress(NoResults), Store(path, create=False) as store:
         done = _done(store, plan)
         if not store.knows_objectives(planned.key for planned in plan.objectives):
             return False
@@ -207,6 +207,7 @@ def _nothing_to_do(path: Path, plan: Plan, machine: str) -> bool:
             {case.key for case in cell} - store.timed(machine, _timing_settings(plan, cell))
             for cell in _cells(plan, store.missing_devices(), store.failing())
         )
+    return False
 
 
 def _done(store: Store, plan: Plan) -> dict[str, set[int]]:
@@ -345,9 +346,11 @@ def _import_in_background() -> threading.Thread:
     return thread
 
 
-def _report(store: Store, *, trained: int, timed: int) -> Summary:
-    from harness import frames, report
+def _report(store: Store, progress: Quiet, *, trained: int, timed: int) -> Summary:
+    with progress.stage("reporting", 1, "page"):
+        from harness import frames, report
 
-    page = report.write(frames.read(store.path), store.path.parent)
+        page = report.write(frames.read(store.path), store.path.parent)
+        progress.advance(1)
     store.note_report(fingerprint.report())
     return Summary(page, store.statuses(), trained, timed)
