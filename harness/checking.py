@@ -19,7 +19,17 @@ from harness.problems import nearest
 from harness.results import Checked, Finding
 from harness.spec import UNUSABLE
 from harness.suite import Located, SuiteError, last_line, place_of
-from harness.workload import DoesNotFit, Workload, describe, load_objective, prepare
+from harness.workload import (
+    RECORDS_PER_EPOCH,
+    DoesNotFit,
+    Workload,
+    describe,
+    load_objective,
+    prepare,
+)
+
+RECORD_LIMIT = 1_000_000
+"""Losses that a trial may record."""
 
 
 def check(plan: Plan) -> Checked:
@@ -39,6 +49,8 @@ def check(plan: Plan) -> Checked:
         try:
             if not found:
                 objective, source = load_objective(planned)
+                _check_data(objective)
+                _check_records(planned, objective)
                 workloads[planned.name] = workload = prepare(planned, objective, "cpu")
                 descriptions[planned.name] = dataclasses.asdict(describe(workload, source))
         except DoesNotFit as error:
@@ -125,6 +137,36 @@ def _tensors(workload: Workload | None) -> list[torch.Tensor]:
         with contextlib.suppress(BaseException):
             return [value.clone().requires_grad_() for value in workload.start(0).values()]
     return [torch.zeros(2, 2, requires_grad=True)]
+
+
+def _check_data(objective: Objective) -> None:
+    data = objective.data
+    if data is None:
+        return
+    tensors = (
+        isinstance(data, tuple | list)
+        and data
+        and all(isinstance(tensor, torch.Tensor) and tensor.ndim and len(tensor) for tensor in data)
+    )
+    if not tensors:
+        raise DoesNotFit("class", "its data must be a tuple of tensors with at least one row")
+
+
+def _check_records(planned: PlannedObjective, objective: Objective) -> None:
+    """Whether the losses of a trial can be kept."""
+    per_epoch = 1
+    if objective.data is not None:
+        rows = len(objective.data[0])
+        per_epoch = -(-rows // min(planned.batch_size or rows, rows))
+    steps = planned.steps or (planned.epochs or 1) * per_epoch
+    every = planned.record_every or max(1, per_epoch // RECORDS_PER_EPOCH)
+    if steps // every > RECORD_LIMIT:
+        key = "record_every" if planned.record_every else "steps" if planned.steps else "epochs"
+        raise DoesNotFit(
+            key,
+            f"{steps:,} steps with a loss recorded every {every:,} are {steps // every:,} losses "
+            f"per trial, the limit is {RECORD_LIMIT:,}; record less often (record_every)",
+        )
 
 
 def _objective_arguments(planned: PlannedObjective) -> Iterator[Finding]:

@@ -58,11 +58,12 @@ def report() -> str:
 
 
 @functools.cache
-def of(located: Located) -> dict[str, str]:
+def of(located: Located, *, data: bool = False) -> dict[str, str]:
     """What something named by a spec depends on: suite files by content, packages by version.
 
-    For a dataset, the data files of its folder count as well; one that is named after another
-    loader (``boston.csv`` beside ``boston.py``) only where this loader's source names it.
+    For a dataset (``data``, or any file of ``datasets/`` that is imported), the data files of
+    its folder count as well; one that is named after another loader (``boston.csv`` beside
+    ``boston.py``) only where this loader's source names it.
     """
     if located.file is None:
         return _package(located.module.partition(".")[0], located.module)
@@ -74,16 +75,16 @@ def of(located: Located) -> dict[str, str]:
         if file in seen:
             continue
         seen.add(file)
-        parts[str(file.relative_to(folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
+        read = [file]
+        if file.relative_to(folder).parts[0] == "datasets" or (data and len(seen) == 1):
+            read += _data_files(file)
+        for name in read:
+            digest_of = hashlib.sha256(name.read_bytes()).hexdigest()
+            parts[str(absolute(name).relative_to(folder))] = digest_of
         files, packages = imports_of(file, folder)
         waiting += [absolute(f) for f in files]
         for package in packages - {"harness", "__future__"} - sys.stdlib_module_names:
             parts |= _package(package, package)
-    if located.module.startswith("datasets."):
-        for file in _data_files(located.file):
-            parts[str(absolute(file).relative_to(folder))] = hashlib.sha256(
-                file.read_bytes()
-            ).hexdigest()
     return parts
 
 

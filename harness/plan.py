@@ -12,12 +12,24 @@ from typing import Any
 
 from harness import fingerprint
 from harness.problems import BadInput, Problem, nearest
-from harness.spec import DEVICE_PATTERN, LoadedSpec, Match, ObjectiveSpec, Scalar, Spec, matches
+from harness.spec import (
+    DEVICE_PATTERN,
+    LoadedSpec,
+    Match,
+    ObjectiveSpec,
+    Scalar,
+    Spec,
+    device_hint,
+    matches,
+)
 from harness.suite import Located, NotFound, Section, locate
 from harness.yaml_source import KeyPath
 
 TRIAL_LIMIT = 2_000_000
 """Trials a plan may have."""
+
+CASE_LIMIT = 50_000
+"""Cases that a spec's grids may have, before include and exclude trim them."""
 
 Hyperparameters = dict[str, Any]
 
@@ -170,14 +182,16 @@ def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[
     builder = _Builder(loaded, overrides)
     cases = builder.cases()
     problems = (*loaded.problems, *builder.problems)
-    seeds = tuple(range(overrides.seeds)) if overrides.seeds else spec.seeds
+    count = overrides.seeds or len(spec.seeds)
+    if not problems and len(cases) * count > TRIAL_LIMIT:
+        problems = (builder.too_many(len(cases), count),)
+    within = overrides.seeds and count <= TRIAL_LIMIT
+    seeds = tuple(range(count)) if within else spec.seeds
     if not problems and not cases:
         what = (
             "--only, include and exclude leave" if overrides.only else "include and exclude leave"
         )
         problems = (loaded.source.problem((), f"{what} nothing to run"),)
-    if not problems and len(cases) * len(seeds) > TRIAL_LIMIT:
-        problems = (builder.too_many(len(cases), len(seeds)),)
     return Plan(spec.suite, spec, cases, seeds), problems
 
 
@@ -191,8 +205,7 @@ def parse_devices(text: str) -> tuple[str, ...]:
     wrong = [name for name in names if not re.fullmatch(DEVICE_PATTERN, name)]
     if wrong or not names:
         name = wrong[0] if wrong else text
-        hint = nearest(name, ["cpu", "cuda", "mps", "xpu"])
-        raise BadInput.of_file("--devices", f"{name!r} is not a device{hint}")
+        raise BadInput.of_file("--devices", f"{name!r} is not a device{device_hint(name)}")
     return names
 
 
@@ -201,7 +214,8 @@ def shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
-        return f"{value:.6g}"
+        short = f"{value:.6g}"
+        return short if float(short) == value else repr(value)
     if isinstance(value, list):
         return "[" + ", ".join(shown(item) for item in value) + "]"
     return str(value)
@@ -231,13 +245,13 @@ class _Builder:
         }
         only = self._only()
         devices = self.overrides.devices or self.spec.devices
+        if not self._fits(list(objectives), list(optimizers), len(devices)):
+            return ()
         found: list[Case] = []
         for objective, (name, located) in itertools.product(
             objectives.values(), optimizers.items()
         ):
-            settings = self._settings(name, objective.name, len(devices))
-            if settings is None:
-                continue
+            settings = self._settings(name, objective.name)
             for device in devices:
                 kept = [
                     setting
@@ -282,22 +296,31 @@ class _Builder:
             self.problems.append(self.source.problem((root, *path), str(error), at_key=at_key))
             return None
 
-    def _settings(self, name: str, objective: str, devices: int) -> list[Hyperparameters] | None:
-        """The grid of an optimizer's hyperparameters on an objective."""
+    def _choices(self, name: str, objective: str) -> dict[str, list[Any]]:
+        """The values of each of an optimizer's hyperparameters on an objective."""
         optimizer = self.spec.optimizers[name]
         values = {**optimizer.hyperparameters, **optimizer.per_objective.get(objective, {})}
-        choices = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
-        count = math.prod(len(choice) for choice in choices.values())
-        if count * devices > TRIAL_LIMIT:
-            self.problems.append(
-                self.source.problem(
-                    ("optimizers", name),
-                    f"its grid on {objective!r} has {count:,} settings, "
-                    f"a plan has at most {TRIAL_LIMIT:,} trials",
-                    at_key=True,
-                )
-            )
-            return None
+        return {k: v if isinstance(v, list) else [v] for k, v in values.items()}
+
+    def _fits(self, objectives: list[str], optimizers: list[str], devices: int) -> bool:
+        """Whether the grids are small enough to be built; says so where they aren't."""
+        total = 0
+        for name, objective in itertools.product(optimizers, objectives):
+            count = math.prod(len(c) for c in self._choices(name, objective).values())
+            total += count * devices
+            if count * devices > CASE_LIMIT:
+                text = f"its grid on {objective!r} has {count:,} settings"
+                limit = f"a plan has at most {CASE_LIMIT:,} cases"
+                problem = self.source.problem(("optimizers", name), f"{text}, {limit}", at_key=True)
+                self.problems.append(problem)
+        if total > CASE_LIMIT and not self.problems:
+            text = f"the grids have {total:,} cases, the limit is {CASE_LIMIT:,}"
+            self.problems.append(self.source.problem(("optimizers",), text, at_key=True))
+        return total <= CASE_LIMIT
+
+    def _settings(self, name: str, objective: str) -> list[Hyperparameters]:
+        """The grid of an optimizer's hyperparameters on an objective."""
+        choices = self._choices(name, objective)
         return [
             dict(zip(choices, combo, strict=True)) for combo in itertools.product(*choices.values())
         ]
@@ -367,7 +390,7 @@ def _objective_key(planned: PlannedObjective) -> str:
             "sources": fingerprint.of(planned.located),
             "arguments": planned.arguments,
             "dataset": planned.dataset.attribute if planned.dataset else None,
-            "data": fingerprint.of(planned.dataset) if planned.dataset else None,
+            "data": fingerprint.of(planned.dataset, data=True) if planned.dataset else None,
             "batch_size": planned.batch_size,
             "steps": planned.steps,
             "epochs": planned.epochs,
