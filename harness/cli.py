@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -94,6 +95,7 @@ def run(
     What was run before is kept: a second run of the same spec only writes the page again.
     """
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # is told to end as by Ctrl-C
     with _errors():
         overrides = _overrides(only, devices, seeds)
         from harness import progress

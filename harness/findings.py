@@ -17,8 +17,9 @@ def summarise(results: Results) -> list[str]:
     """A sentence on each objective's final loss, one on speed, one on what went wrong.
 
     Cases are compared with the lowest one on the seeds that both have, by the paired t interval
-    of the mean difference, at a confidence that holds for all of an objective's comparisons
-    together (Bonferroni). Where it includes 0, the sentence does not call one lower.
+    of the mean difference, at a confidence that holds for all pairs of an objective's cases
+    together (Bonferroni): the lowest one is known from these same seeds, so any pair may be the
+    one that is looked at. Where it includes 0, the sentence does not call one lower.
     """
     sentences = [
         sentence
@@ -48,7 +49,8 @@ def _loss(results: Results, objective: str, device: str) -> str:
         f"{place}, the lowest mean final loss is that of {best.label}, "
         f"{tables.number(lead.mean, digits)}{_interval(lead, digits)}"
     )
-    confidence = 1 - (1 - stats.CONFIDENCE) / max(1, len(cases) - 1)
+    pairs = len(cases) * (len(cases) - 1) // 2
+    confidence = 1 - (1 - stats.CONFIDENCE) / max(1, pairs)
     together: list[str] = []
     higher: list[str] = []
     for case in cases[1:]:

@@ -15,6 +15,9 @@ import torch
 from harness.objective import Batch, Parameters
 from harness.workload import BATCH_STREAM, Workload, generator
 
+EVALUATED_BYTES = 2**20
+"""On the CPU, one number per lane and row of those evaluated at once: what a core's cache holds."""
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -57,7 +60,9 @@ class Lanes:
         shared = workload.batch_size is None
         if stacked:
             self._batch_loss = torch.func.vmap(loss, in_dims=(0, None if shared else 0))
-            self._full_loss = torch.func.vmap(loss, in_dims=(0, None))
+            self._full_loss = torch.func.vmap(
+                loss, in_dims=(0, None), chunk_size=_lanes_evaluated_at_once(workload)
+            )
         else:
             self._batch_loss = self._full_loss = loss
 
@@ -99,9 +104,16 @@ class Lanes:
                 yield workload.data
         size = workload.batch_size
         sources = {seed: generator(seed, BATCH_STREAM) for seed in self._seeds()}
+        # Written over epoch after epoch: fresh memory costs as much as drawing what goes into it.
+        order = torch.empty(
+            (len(sources), workload.rows), dtype=torch.int64, device=workload.device
+        )
+        drawn = dict(zip(sources, order, strict=True))
         while True:
-            drawn = {seed: workload.order(source) for seed, source in sources.items()}
-            order = torch.stack([drawn[lane.seed] for lane in self.lanes])
+            for seed, source in sources.items():
+                drawn[seed].copy_(workload.order(source))
+            if len(sources) < len(self):
+                order = torch.stack([drawn[lane.seed] for lane in self.lanes])
             for first in range(0, workload.rows, size):
                 rows = order[:, first : first + size]
                 rows = rows if self.stacked else rows[0]
@@ -115,6 +127,16 @@ def _joined(groups: Sequence[Parameters]) -> Parameters:
     if len(groups) == 1:
         return groups[0]
     return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}
+
+
+def _lanes_evaluated_at_once(workload: Workload) -> int | None:
+    """How many lanes see all data together; None for all of them.
+
+    A thousand lanes on a thousand rows would send every intermediate result through memory.
+    """
+    if workload.device.type != "cpu" or not workload.rows:
+        return None
+    return max(1, EVALUATED_BYTES // (workload.rows * workload.dtype.itemsize))
 
 
 def _gather(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,9 @@ POLL_SECONDS = 0.2
 READY_SECONDS = 120.0
 """How long a worker may take to start and to load what a task needs, before its clock starts."""
 
+END_SECONDS = 5.0
+"""How long a worker may take to end on its own once nobody needs it."""
+
 STEP = struct.Struct("<q")
 """How a worker tells its current step: one number in a file that both map."""
 
@@ -77,7 +80,8 @@ class Lost:
             gone; ``timeout``: it was ended.
         reason: In words.
         step: The step it had reached.
-        seconds: Since its clock was last set back.
+        seconds: From when its clock was last set back until it was over, the end of an ended
+            process included.
     """
 
     task: Task
@@ -156,13 +160,15 @@ class Pool:
                 if event is not None:
                     yield event
             for worker in busy:
-                if worker.task is not None and worker.overdue():
+                if worker.overdue():
                     yield self._end(worker)
 
     def close(self) -> None:
         """Let the workers end, and wait for them."""
         for worker in self._workers:
-            worker.close()
+            worker.dismiss()
+        for worker in self._workers:
+            worker.wait()
         self._workers.clear()
 
     def kill(self) -> None:
@@ -183,7 +189,7 @@ class Pool:
 
     def _assign(self) -> None:
         while self._tasks:
-            idle = next((w for w in self._workers if w.task is None), None)
+            idle = next((w for w in self._workers if w.task is None and w.is_alive()), None)
             if idle is None and len(self._workers) < self._wanted:
                 idle = self._start()
                 self._workers.append(idle)
@@ -194,36 +200,50 @@ class Pool:
     def _handle(self, worker: _Worker, kind: str, answer: Any) -> Event | None:
         task = worker.task
         match kind:
+            case "up":
+                worker.up()
             case "clock":
-                worker.restart_clock(ready=True)
+                worker.restart_clock()
+            case "retire":
+                worker.retiring = True
             case "sent" if task is not None:
                 if task.restarts == "result":
                     worker.restart_clock()
                 return Sent(task, answer)
-            case "done" if task is not None:
+            case "done" | "raised" if task is not None:
+                lost = worker.lose("raised", answer) if kind == "raised" else None
                 worker.task = None
-                return Done(task, answer)
-            case "raised" if task is not None:
-                return worker.lose("raised", answer)
+                if worker.retiring:
+                    self._remove(worker)
+                return lost or Done(task, answer)
             case "exit" if worker in self._workers:
                 self._workers.remove(worker)
-                code = worker.wait()
-                return None if task is None else worker.lose("died", _how_it_ended(code))
+                return None if task is None else worker.lose("died", _how_it_ended(answer))
         return None
 
     def _end(self, worker: _Worker) -> Lost:
+        reason = worker.why_ended
+        self._remove(worker)
+        return worker.lose("timeout", reason)
+
+    def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        lost = worker.lose("timeout", f"no end after {worker.limit:g} s")
         worker.kill()
-        return lost
 
 
 class _Worker:
-    """One process. Starting it returns at once; it imports while others go on."""
+    """One process. Starting it returns at once; it imports while others go on.
+
+    Attributes:
+        task: What it does; None while it waits.
+        retiring: Whether it asked to be replaced after this task.
+    """
 
     def __init__(self, inbox: queue.SimpleQueue[tuple[_Worker, str, Any]], memory: int | None):
         self.task: Task | None = None
+        self.retiring = False
         self._inbox = inbox
+        self._is_up = False
         self._began = 0.0
         self._ready = False
         self._seen_step = 0
@@ -256,15 +276,19 @@ class _Worker:
         return int(STEP.unpack(self._step[:])[0])
 
     def begin(self, task: Task) -> None:
-        """Send a task."""
+        """Give it a task; it is sent once the process listens."""
         self.task = task
         self._step[:] = STEP.pack(0)
+        self._seen_step = 0
         self.restart_clock(ready=False)
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            message = (task.name, task.arguments)
-            pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            self._process.stdin.flush()
+        if self._is_up:
+            self._send(task)
+
+    def up(self) -> None:
+        """The process listens. Before, a long message would have to wait for it in the pipe."""
+        self._is_up = True
+        if self.task is not None:
+            self._send(self.task)
 
     def restart_clock(self, *, ready: bool = True) -> None:
         """Give the task its whole limit again."""
@@ -277,12 +301,18 @@ class _Worker:
         return self.task.limit if self._ready else READY_SECONDS
 
     def overdue(self) -> bool:
-        """Whether the task has used up its limit."""
-        assert self.task is not None
-        if self.task.restarts == "step" and self.step != self._seen_step:
+        """Whether there is a task and it has used up its limit."""
+        if self.task is None:
+            return False
+        if self._ready and self.task.restarts == "step" and self.step != self._seen_step:
             self._seen_step = self.step
             self.restart_clock()
         return time.monotonic() - self._began > self.limit
+
+    @property
+    def why_ended(self) -> str:
+        """What there is to say of a task that used up its limit."""
+        return f"{'no end' if self._ready else 'not ready'} after {self.limit:g} s"
 
     def lose(self, kind: Literal["raised", "died", "timeout"], reason: str) -> Lost:
         """The task came to nothing."""
@@ -292,25 +322,36 @@ class _Worker:
         self.task = None
         return lost
 
-    def wait(self) -> int:
-        """The exit status of a process that is ending."""
-        return self._process.wait()
+    def is_alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
 
-    def close(self) -> None:
-        """Let the process end, and wait for it."""
+    def dismiss(self) -> None:
+        """Let the process end."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
+
+    def wait(self) -> None:
+        """Wait until the process has ended; not for long."""
+        self._reader.join(timeout=END_SECONDS)
+        if self._reader.is_alive():
             self.kill()
-        self._reader.join(timeout=5)
+            self._reader.join(timeout=END_SECONDS)
 
     def kill(self) -> None:
-        """End the process now."""
-        self._process.kill()
+        """End the process and what it started, now."""
+        if self.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def _send(self, task: Task) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it is gone; the reader will say so
+            message = (task.name, task.arguments)
+            pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            self._process.stdin.flush()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -319,9 +360,14 @@ class _Worker:
                 try:
                     kind, answer = pickle.load(replies)
                 except Exception:  # the end, or the torn message of a process that died
-                    self._inbox.put((self, "exit", None))
-                    return
+                    break
                 self._inbox.put((self, kind, answer))
+            try:
+                self._process.wait(timeout=END_SECONDS)
+            except subprocess.TimeoutExpired:  # it closed its output and lives on
+                self.kill()
+        self.dismiss()
+        self._inbox.put((self, "exit", self._process.wait()))
 
 
 def _how_it_ended(code: int) -> str:

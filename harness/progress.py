@@ -57,7 +57,7 @@ class Lines(Quiet):
         """Say how far it is, now and then."""
         self._done += count
         now = time.monotonic()
-        if now - self._said >= LINE_SECONDS and self._done < self._total:
+        if now - self._said >= LINE_SECONDS and 0 < self._done < self._total:
             self._said = now
             left = (now - self._began) / self._done * (self._total - self._done)
             self.note(
@@ -72,8 +72,9 @@ class Lines(Quiet):
         self.note(f"{self._what}: {how}, {self._done:,} {self._unit} in {took}")
 
     def note(self, text: str) -> None:
-        """Print a line."""
-        print(text, file=sys.stderr, flush=True)
+        """Print a line; nobody may be there to read it any more."""
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 class Bars(Quiet):

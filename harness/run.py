@@ -15,7 +15,7 @@ from harness.pool import Pool, Task, WorkerFailed
 from harness.problems import BadInput, Problem
 from harness.progress import Quiet
 from harness.results import Checked, Finding, Timing
-from harness.spec import LoadedSpec, load
+from harness.spec import LoadedSpec, TimingSpec, load
 from harness.store import FILE_NAME, NoResults, Store
 from harness.training import QualityPass
 
@@ -303,24 +303,47 @@ def _time(
             todo.append((cell, settings))
     if not todo:
         return 0
+    spec = _within_budget(store, plan, [case for cell, _ in todo for case in cell])
     count = 0
     with progress.stage("timing", sum(len(cell) for cell, _ in todo), "cases"):
         for cell, settings in todo:
-            timings = _time_cell(pool, store, plan, cell, progress)
+            timings = _time_cell(pool, store, plan, cell, spec, progress)
             store.save_timings(timings, machine, settings)
             progress.advance(len(cell))
             count += len(timings)
     return count
 
 
+def _within_budget(store: Store, plan: Plan, cases: Sequence[Case]) -> TimingSpec:
+    """The timing spec, with blocks as short as it takes to keep to its time, about."""
+    spec = plan.spec.timing
+    step_seconds = store.step_seconds()
+    rounds = spec.rounds + spec.warmup_rounds
+    expected = sum(
+        rounds
+        * min(spec.block_steps, store.steps(case.objective.key))
+        * step_seconds.get(case.key, 0.0)
+        for case in cases
+    )
+    if expected <= spec.seconds:
+        return spec
+    block_steps = max(1, int(spec.block_steps * spec.seconds / expected))
+    return spec.model_copy(update={"block_steps": block_steps})
+
+
 def _time_cell(
-    pool: Pool, store: Store, plan: Plan, cell: Sequence[Case], progress: Quiet
+    pool: Pool,
+    store: Store,
+    plan: Plan,
+    cell: Sequence[Case],
+    spec: TimingSpec,
+    progress: Quiet,
 ) -> list[Timing]:
     """Time the cases of a cell against each other; without one that kills or hangs the worker."""
     closures = store.calls_closure()
     cases = [(case, closures.get(case.key)) for case in cell]
     while cases:
-        arguments = (cases, plan.spec.timing, plan.seeds[0], plan.spec.threads)
+        arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
         task = Task("time", arguments, plan.spec.limits.seconds, "step")
         try:
             timings, failures = pool.call(task)

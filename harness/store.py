@@ -26,6 +26,8 @@ FILE_NAME = "results.sqlite"
 APPLICATION_ID = 0x68726E73
 SCHEMA_VERSION = 1
 
+_NO_RESULTS = "no results here yet; 'python -m harness run SPEC' makes them"
+
 _SCHEMA = """
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
@@ -136,6 +138,10 @@ class RunRecord:
     environment: dict[str, str]
 
 
+class NoResults(BadInput):
+    """There is no store yet, or an empty file that a killed run left as it began."""
+
+
 class Store:
     """An open store. Only the coordinator writes to it.
 
@@ -144,20 +150,19 @@ class Store:
         create: Whether to make one where there is none.
 
     Raises:
+        NoResults: If there is none, and none is to be made.
         BadInput: If it can't be opened, isn't a store, or has another schema.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path = path
         if not create and not path.is_file():
-            raise BadInput.of_file(
-                str(path), "no results here yet; 'python -m harness run SPEC' makes them"
-            )
+            raise NoResults.of_file(str(path), _NO_RESULTS)
         try:
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self.db = sqlite3.connect(path, isolation_level=None, timeout=10)
-            self._identify()
+            self._identify(create=create)
             if create:
                 # Commits then cost no disk flush each; a killed process loses nothing.
                 self.db.execute("PRAGMA journal_mode = WAL")
@@ -267,6 +272,11 @@ class Store:
         """By case key, whether the optimizer evaluates the closure it is given, where known."""
         rows = self.db.execute("SELECT key, calls_closure FROM cases JOIN verdicts USING (family)")
         return {key: bool(calls) for key, calls in rows}
+
+    def step_seconds(self) -> dict[str, float]:
+        """By case key, about what a step of a trial on its own takes, where known."""
+        rows = self.db.execute("SELECT key, step_seconds FROM cases JOIN verdicts USING (family)")
+        return dict(rows.fetchall())
 
     def steps(self, objective_key: str) -> int:
         """Updates per trial of an objective."""
@@ -471,12 +481,15 @@ class Store:
             ),
         )
 
-    def _identify(self) -> None:
-        """Make the schema in an empty file; refuse what isn't ours."""
+    def _identify(self, *, create: bool) -> None:
+        """Make the schema in an empty file where asked to; refuse what isn't ours."""
         application = self.db.execute("PRAGMA application_id").fetchone()[0]
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
         tables = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables and not application:
+            if not create:
+                self.db.close()
+                raise NoResults.of_file(str(self.path), _NO_RESULTS)
             with self.transaction():
                 self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

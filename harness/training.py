@@ -97,7 +97,11 @@ class QualityPass:
         wanted = set(self.plan.seeds)
         self._due = {case.key: wanted - done[case.key] for case in self.plan.cases}
         families: list[Family] = []
-        for family in self.plan.families():
+        planned: set[str] = set()
+        for names in self.plan.families():
+            # Under two names, the same case is still one.
+            family = tuple(case for case in names if case.key not in planned)
+            planned |= {case.key for case in family}
             if not any(self._due[case.key] for case in family):
                 continue
             if family[0].device in self.missing:
@@ -136,7 +140,8 @@ class QualityPass:
                     del self._together[task]
                     self._keep(answer)
                 case Done(task, _):
-                    del self._alone[task]
+                    batch = self._alone.pop(task)
+                    self._send_alone(batch.todo[batch.finished :], batch.verdict, first=True)
                 case Lost():
                     self._lost(event)
 
@@ -172,6 +177,8 @@ class QualityPass:
     def _lost(self, event: Lost) -> None:
         """Somebody raised, hung or died: find out whom it concerns, and go on with the others."""
         task = event.task
+        if event.kind == "timeout":  # its like may wait out their limits as well
+            self.pool.grow()
         if task in self._proving:
             family = self._proving.pop(task)
             why = f"the probe ended early: {_last(event)}"
@@ -182,6 +189,8 @@ class QualityPass:
             self._send_alone(due, verdict, first=True)
         else:
             batch = self._alone.pop(task)
+            if batch.finished == len(batch.todo):  # it died of something else, afterwards
+                return
             case, seed = batch.todo[batch.finished]
             status: Status = "timeout" if event.kind == "timeout" else "error"
             self._keep(

@@ -64,13 +64,15 @@ def test_its_ten_line_optimizer_and_its_objective_run(suite: Path) -> None:
     assert check(plan).findings == ()
     (case,) = plan.cases
     workload = prepare(case.objective, load_objective(case.objective)[0], "cpu")
+    steps: list[int] = []
     results = together(
         Chunk(plan.cases, (0, 1)),
         workload,
         case.located.load(),
         Verdict("grouped", None, ""),
-        [].append,
+        steps.append,
     )
+    assert steps == list(range(1, 201))
     for result in results:
         assert result.status == "ok"
         assert result.trajectory is not None

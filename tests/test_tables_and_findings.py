@@ -225,12 +225,12 @@ def test_no_winner_is_named_where_the_interval_holds_zero() -> None:
 
 
 def test_several_comparisons_share_one_level() -> None:
-    """A difference that one comparison would call real is not, as one of nine."""
+    """A difference that one pair would call real is not, among forty-five."""
     shift = np.array([0.4, 0.1, 0.5, 0.2, -0.1, 0.3, 0.25, -0.05, 0.45, 0.0])
     scaled = 1 + shift
     base = np.ones(10)
     pair = scipy.stats.ttest_1samp(shift, 0)
-    assert 0.05 / 9 < pair.pvalue < 0.05
+    assert 0.05 / 45 < pair.pvalue < 0.05
     assert "higher" in sentence(results_of({"a": base.tolist(), "b": scaled.tolist()}))
     many = {"a": base.tolist()} | {f"b{i}": scaled.tolist() for i in range(9)}
     assert "higher" not in sentence(results_of(many))
