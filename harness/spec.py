@@ -384,10 +384,10 @@ class TimingSpec(_Model):
 
     enabled: bool = Field(True, description="Whether to measure at all.")
     rounds: int = Field(
-        30, ge=3, le=100_000, description="Blocks timed per case; optimizers take turns."
+        40, ge=3, le=100_000, description="Blocks timed per case; optimizers take turns."
     )
     warmup_rounds: int = Field(3, ge=1, le=1000, description="Rounds run first and dropped.")
-    block_steps: int = Field(50, ge=1, le=1_000_000, description="Steps per block, at most.")
+    block_steps: int = Field(20, ge=1, le=1_000_000, description="Steps per block, at most.")
     seconds: float = Field(
         20.0,
         gt=0,
