@@ -41,7 +41,7 @@ class Task:
     """Something for one worker to do.
 
     Attributes:
-        name: A method of ``worker.Session``.
+        name: A method of ``session.Session``.
         arguments: Its arguments.
         limit: Seconds it may take, from when the worker says that it is ready.
         restarts: What sets its clock back to zero: every result it sends (the limit is then one
@@ -260,6 +260,7 @@ class _Worker:
                     "harness.worker",
                     str(file.fileno()),
                     str(memory or 0),
+                    str(os.getpid()),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

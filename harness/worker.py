@@ -1,6 +1,6 @@
 """The process that runs torch: reads requests from its standard input, answers on its output.
 
-Everything of a suite is imported here and nowhere else, so that whatever it does, the
+Everything of a suite is loaded in here and nowhere else, so that whatever it does, the
 coordinator (which owns the store) is another process.
 """
 
@@ -17,100 +17,11 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-import torch
-
-from harness import checking, timing, trials
-from harness.engine import OptimizerFactory
-from harness.plan import Case, Plan
 from harness.pool import STEP
-from harness.proof import prove
-from harness.results import Checked, Chunk, Timing, TrialResult, Verdict
-from harness.spec import TimingSpec
-from harness.workload import Workload, load_objective, prepare
-
-
-class Session:
-    """What a worker can be asked for, and what it remembers between requests.
-
-    Args:
-        send: Sends something on the way.
-        start_clock: Says that all is loaded and the time limit holds from now.
-        on_step: Notes the current step where the coordinator can see it.
-        memory: What this process has allocated.
-    """
-
-    def __init__(
-        self,
-        send: Callable[[Any], None],
-        start_clock: Callable[[], None],
-        on_step: Callable[[int], None],
-        memory: Memory,
-    ) -> None:
-        self._send = send
-        self._start_clock = start_clock
-        self._on_step = on_step
-        self._memory = memory
-        self._workloads: dict[tuple[str, str], Workload] = {}
-
-    def check(self, plan: Plan) -> Checked:
-        """Load and construct everything a plan names."""
-        torch.set_num_threads(plan.spec.threads)
-        self._start_clock()
-        return checking.check(plan)
-
-    def prove(self, cases: Sequence[Case], seeds: Sequence[int], threads: int) -> Verdict:
-        """Find out how the trials of some cases may run."""
-        torch.set_num_threads(threads)
-        settings = [case.hyperparameters for case in cases]
-        ready = self._ready(cases[0])
-        self._start_clock()
-        return prove(*ready, settings, seeds, self._on_step)
-
-    def together(self, chunk: Chunk, verdict: Verdict, threads: int) -> list[TrialResult]:
-        """Run a chunk side by side; raises if any of its trials does."""
-        torch.set_num_threads(threads)
-        ready = self._ready(chunk.cases[0])
-        self._start_clock()
-        return trials.together(chunk, *ready, verdict, self._on_step)
-
-    def alone(self, todo: Sequence[tuple[Case, int]], verdict: Verdict, threads: int) -> None:
-        """Run trials one by one and send each result; a trial that raises costs itself only.
-
-        Stops early where a trial left so much behind that the next might want for memory.
-        """
-        torch.set_num_threads(threads)
-        for case, seed in todo:
-            ready = self._ready(case)
-            self._on_step(0)
-            self._start_clock()
-            self._send(trials.alone(case, seed, *ready, verdict, self._on_step))
-            if self._memory.is_short():
-                return
-
-    def time(
-        self,
-        cases: Sequence[tuple[Case, bool | None]],
-        spec: TimingSpec,
-        seed: int,
-        threads: int,
-    ) -> tuple[list[Timing], dict[str, str]]:
-        """Time cases of one objective and device; each comes with whether it calls closures."""
-        torch.set_num_threads(threads)
-        timed = [timing.TimedCase(case, *self._ready(case), calls, seed) for case, calls in cases]
-        self._start_clock()
-        return timing.time_cases(timed, spec, self._on_step)
-
-    def _ready(self, case: Case) -> tuple[Workload, OptimizerFactory]:
-        key = (case.objective.key, case.device)
-        if key not in self._workloads:
-            with self._memory.meant_to_stay():
-                objective, _ = load_objective(case.objective)
-                self._workloads[key] = prepare(case.objective, objective, case.device)
-        return self._workloads[key], checking.load_optimizer(case.located)
 
 
 class Memory:
@@ -160,11 +71,19 @@ class Memory:
 
 def main() -> None:
     """Serve requests until the input ends."""
+    _die_with(int(sys.argv[3]))  # before torch is loaded, which takes seconds
     requests, replies = _streams()
-    _die_with_parent()  # before the coordinator, told "up", sends anything to do
     step = mmap.mmap(int(sys.argv[1]), STEP.size)
+
+    gc.disable()  # looking through what is loaded, again and again, takes a third of the time
+    import torch
+
+    from harness.session import Session
+
     # The first optimizer loads a good part of torch; better now than on a trial's clock.
     torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    gc.freeze()
+    gc.enable()
     memory = Memory(int(sys.argv[2]))
 
     def on_step(number: int) -> None:
@@ -211,11 +130,13 @@ def _streams() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def _die_with_parent() -> None:
+def _die_with(coordinator: int) -> None:
     """Have the system end this process when the coordinator is gone, however it went (Linux)."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != coordinator:  # it went before that
+        os._exit(1)
 
 
 def _send(replies: BinaryIO, message: tuple[str, Any]) -> None:

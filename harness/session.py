@@ -1,0 +1,99 @@
+"""What a worker can be asked for. Loads torch, and everything of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness import checking, timing, trials
+from harness.engine import OptimizerFactory
+from harness.plan import Case, Plan
+from harness.proof import prove
+from harness.results import Checked, Chunk, Timing, TrialResult, Verdict
+from harness.spec import TimingSpec
+from harness.workload import Workload, load_objective, prepare
+
+if TYPE_CHECKING:
+    from harness.worker import Memory
+
+
+class Session:
+    """Does what is asked, and remembers what the next request may need.
+
+    Args:
+        send: Sends something on the way.
+        start_clock: Says that all is loaded and the time limit holds from now.
+        on_step: Notes the current step where the coordinator can see it.
+        memory: What this process has allocated.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Any], None],
+        start_clock: Callable[[], None],
+        on_step: Callable[[int], None],
+        memory: Memory,
+    ) -> None:
+        self._send = send
+        self._start_clock = start_clock
+        self._on_step = on_step
+        self._memory = memory
+        self._workloads: dict[tuple[str, str], Workload] = {}
+
+    def check(self, plan: Plan) -> Checked:
+        """Load and construct everything a plan names."""
+        torch.set_num_threads(plan.spec.threads)
+        self._start_clock()
+        return checking.check(plan)
+
+    def prove(self, cases: Sequence[Case], seeds: Sequence[int], threads: int) -> Verdict:
+        """Find out how the trials of some cases may run."""
+        torch.set_num_threads(threads)
+        settings = [case.hyperparameters for case in cases]
+        ready = self._ready(cases[0])
+        self._start_clock()
+        return prove(*ready, settings, seeds, self._on_step)
+
+    def together(self, chunk: Chunk, verdict: Verdict, threads: int) -> list[TrialResult]:
+        """Run a chunk side by side; raises if any of its trials does."""
+        torch.set_num_threads(threads)
+        ready = self._ready(chunk.cases[0])
+        self._start_clock()
+        return trials.together(chunk, *ready, verdict, self._on_step)
+
+    def alone(self, todo: Sequence[tuple[Case, int]], verdict: Verdict, threads: int) -> None:
+        """Run trials one by one and send each result; a trial that raises costs itself only.
+
+        Stops early where a trial left so much behind that the next might want for memory.
+        """
+        torch.set_num_threads(threads)
+        for case, seed in todo:
+            ready = self._ready(case)
+            self._on_step(0)
+            self._start_clock()
+            self._send(trials.alone(case, seed, *ready, verdict, self._on_step))
+            if self._memory.is_short():
+                return
+
+    def time(
+        self,
+        cases: Sequence[tuple[Case, bool | None]],
+        spec: TimingSpec,
+        seed: int,
+        threads: int,
+    ) -> tuple[list[Timing], dict[str, str]]:
+        """Time cases of one objective and device; each comes with whether it calls closures."""
+        torch.set_num_threads(threads)
+        timed = [timing.TimedCase(case, *self._ready(case), calls, seed) for case, calls in cases]
+        self._start_clock()
+        return timing.time_cases(timed, spec, self._on_step)
+
+    def _ready(self, case: Case) -> tuple[Workload, OptimizerFactory]:
+        key = (case.objective.key, case.device)
+        if key not in self._workloads:
+            with self._memory.meant_to_stay():
+                objective, _ = load_objective(case.objective)
+                self._workloads[key] = prepare(case.objective, objective, case.device)
+        return self._workloads[key], checking.load_optimizer(case.located)

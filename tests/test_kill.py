@@ -1,0 +1,423 @@
+"""A run may be cut short at any moment, and the same command goes on from there."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+MARK = "HARNESS_TEST_RUN"
+
+OBJECTIVES = """
+import torch
+from harness.objective import Objective
+
+class Bowl(Objective):
+    optimum = 0.0
+    def init(self, generator):
+        return {"x": torch.randn(2, generator=generator)}
+    def loss(self, params, batch):
+        x1, x2 = params["x"].unbind()
+        return 0.1 * x1.square() + 2 * x2.square()
+"""
+
+OPTIMIZERS = """
+import time
+from pathlib import Path
+import torch
+
+class Descent(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+    @torch.no_grad()
+    def step(self, closure):
+        with torch.enable_grad():
+            loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.move(p, group["lr"])
+        return loss
+    def move(self, p, lr):
+        p.sub_(p.grad, alpha=lr)
+
+class Mixes(Descent):
+    def move(self, p, lr):
+        p.sub_(p.grad / p.grad.norm(), alpha=lr)
+
+class Waits(Mixes):
+    # Goes on once there is a file "gate" beside the spec; till then it says that it is there.
+    steps = 0
+    def move(self, p, lr):
+        super().move(p, lr)
+        self.steps += 1
+        folder = Path(__file__).parent.parent
+        while self.steps == 20 and not (folder / "gate").exists():
+            (folder / "waits").touch()
+            time.sleep(0.01)
+"""
+
+SPEC = """
+suite: cut-short
+seeds: 8
+timing: {enabled: false}
+limits: {seconds: 300}
+objectives:
+  bowl: {class: Bowl, steps: 120, dtype: float64}
+optimizers:
+  descent: {class: Descent, hyperparameters: {lr: [0.1, 0.2, 0.6]}}
+  adam: {class: torch.optim:Adam, hyperparameters: {lr: [0.1, 0.2]}}
+  mixes: {class: Mixes, hyperparameters: {lr: [0.1, 0.2]}}
+  lbfgs: {class: torch.optim:LBFGS, hyperparameters: {lr: [0.3, 1.0]}}
+"""
+
+TRIALS = 72
+
+WAITING = SPEC.replace("  adam", "  waits: {class: Waits}\n  adam")
+
+
+@dataclass
+class Suite:
+    """A suite of its own, and runs of it whose processes can be told from all others."""
+
+    folder: Path
+    spec: str
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        for name, source in (("objectives", OBJECTIVES), ("optimizers", OPTIMIZERS)):
+            (self.folder / name).mkdir(parents=True)
+            (self.folder / name / "made.py").write_text(source)
+        (self.folder / "spec.yaml").write_text(self.spec)
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out"
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start a run in a process group of its own, as a shell does."""
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "harness", "run", str(self.folder / "spec.yaml")),
+                *("-o", str(self.output), "--workers", "2"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, MARK: self.mark},
+            start_new_session=True,
+        )
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[subprocess.Popen[str]]:
+        """A run that is over when the block is left, by force if need be."""
+        process = self.start()
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        """A run to its end."""
+        with self.running() as process:
+            out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def processes(self) -> list[int]:
+        """Every process that a run of this suite left, the run itself among them (Linux)."""
+        wanted = f"{MARK}={self.mark}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if wanted in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
+            except OSError:
+                continue
+        return found
+
+    def stored(self) -> int:
+        """How many trials are stored."""
+        path = self.output / "results.sqlite"
+        if not path.exists():
+            return 0
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+        try:
+            return int(db.execute("SELECT count(*) FROM trials").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+        finally:
+            db.close()
+
+    def until_it_waits(self, process: subprocess.Popen[str]) -> None:
+        """Until a trial stands at the gate and others are stored."""
+        wait_until(lambda: (self.folder / "waits").exists() and self.stored() >= 24, process)
+
+
+def wait_until(
+    holds: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 60
+) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"the run ended: {process.communicate()}")
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def result(output: Path) -> dict[str, Any]:
+    """Every trial, curve and trajectory with its name, and the tables' files, to the byte."""
+    db = sqlite3.connect(f"file:{output / 'results.sqlite'}?mode=ro", uri=True)
+    names = (
+        "SELECT objective, optimizer, setting, device, {columns} "
+        "FROM run_cases JOIN {table} USING (case_id) WHERE run_id = (SELECT max(id) FROM runs)"
+    )
+    tables = {
+        "trials": "seed, status, step, reason, final_loss, mode",
+        "curves": "seed, losses",
+        "trajectories": "seed, points, step_sizes",
+    }
+    found: dict[str, Any] = {
+        table: sorted(db.execute(names.format(table=table, columns=columns)))
+        for table, columns in tables.items()
+    }
+    assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    db.close()
+    files = {file.name: file.read_bytes() for file in (output / "tables").glob("[!.]*.csv")}
+    assert {"final_loss.csv", "end_points.csv"} <= set(files)
+    return found | files
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nobody cut short.
+
+    Attributes:
+        result: What it gave.
+        start: Seconds until its first trial was stored.
+        report: Seconds from when its last trial was stored until its end.
+    """
+
+    result: dict[str, Any]
+    start: float
+    report: float
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    suite = Suite(tmp_path_factory.mktemp("undisturbed") / "suite", SPEC)
+    times = [time.monotonic()]
+    with suite.running() as process:
+        for count in (1, TRIALS):
+            wait_until(lambda count=count: suite.stored() >= count, process)  # type: ignore[misc]
+            times.append(time.monotonic())
+        _, err = process.communicate(timeout=120)
+        times.append(time.monotonic())
+    assert process.returncode == 0, err
+    whole = result(suite.output)
+    assert len(whole["trials"]) == TRIALS
+    return Undisturbed(whole, times[1] - times[0], times[3] - times[2])
+
+
+Phase = Literal["start", "training", "report"]
+Moment = tuple[Phase, float]
+"""A phase of a run's life, and the share of it that has passed."""
+
+
+@dataclass
+class Life:
+    """What became of a suite whose runs were killed again and again."""
+
+    kills: int = 0
+    whole: int = 0
+    locks: int = 0
+    stored_at_kills: list[int] = field(default_factory=list)
+    survivors: list[int] = field(default_factory=list)
+    vanished_after: float = 0.0
+
+
+def live(suite: Suite, moments: list[Moment], usual: Undisturbed) -> Life:
+    """Kill runs of a suite at these moments; start afresh whenever one comes through."""
+    life = Life()
+    waiting = list(moments)
+    while True:
+        known = suite.stored()
+        with suite.running() as process:
+            # Where nothing is left to train, only the report is there to be cut short.
+            due = waiting and (known < TRIALS or waiting[0][0] == "report")
+            if due and reached(waiting[0], suite, process, known, usual):
+                os.kill(process.pid, signal.SIGKILL)  # the coordinator alone
+                killed = time.monotonic()
+            out, err = process.communicate(timeout=120)
+        if process.returncode == -signal.SIGKILL:
+            while suite.processes() and time.monotonic() - killed < 20:
+                time.sleep(0.02)
+            life.survivors += suite.processes()
+            life.vanished_after = max(life.vanished_after, time.monotonic() - killed)
+            life.kills += 1
+            life.locks += (suite.output / ".lock").exists()
+            life.stored_at_kills.append(suite.stored())
+            waiting.pop(0)
+            continue
+        assert process.returncode == 0, err + out
+        assert "Traceback" not in err
+        assert result(suite.output) == usual.result
+        life.whole += 1
+        if not waiting:
+            return life
+        shutil.rmtree(suite.output)
+
+
+def reached(
+    moment: Moment,
+    suite: Suite,
+    process: subprocess.Popen[str],
+    known: int,
+    usual: Undisturbed,
+) -> bool:
+    """Wait for a moment of a run's life; whether the run lived to see it."""
+    phase, share = moment
+    wanted = {
+        "start": 0,
+        "training": known + math.ceil(share * (TRIALS - known)),
+        "report": TRIALS,
+    }[phase]
+    while suite.stored() < wanted:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.01)
+    later = {"start": usual.start, "training": 0.02, "report": usual.report}[phase] * share
+    try:
+        process.wait(timeout=later)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform != "linux", reason="workers end with their parent on Linux only")
+def test_a_run_killed_at_fifty_moments_gives_what_an_undisturbed_run_gives_to_the_bit(
+    tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    """Three lives side by side: the machine is never idle while one of them starts."""
+    source = random.Random(20)
+    often: dict[Phase, int] = {"start": 31, "training": 12, "report": 7}
+    moments = [(phase, source.random()) for phase, n in often.items() for _ in range(n)]
+    source.shuffle(moments)
+    suites = [Suite(tmp_path / name, SPEC) for name in ("one", "two", "three")]
+    with ThreadPoolExecutor(len(suites)) as threads:
+        shares = [moments[i :: len(suites)] for i in range(len(suites))]
+        lives = list(threads.map(live, suites, shares, [undisturbed] * len(suites)))
+    print(*lives, sep="\n")
+    assert sum(life.kills for life in lives) == 50
+    assert not any(life.survivors for life in lives)
+    assert all(life.whole >= 1 and life.locks >= 1 for life in lives)
+    # Many died with some results in hand: there was something to go on from.
+    assert sum(0 < n < TRIALS for life in lives for n in life.stored_at_kills) >= 10
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[tuple[Suite, subprocess.Popen[str]]]:
+    """A run that has stored some trials and is in the midst of another, for as long as need be."""
+    suite = Suite(tmp_path / "suite", WAITING)
+    with suite.running() as process:
+        suite.until_it_waits(process)
+        yield suite, process
+
+
+def goes_on(suite: Suite, expected: dict[str, Any], known: int) -> None:
+    """Open the gate: the same command runs the rest, and gives what an undisturbed run does."""
+    (suite.folder / "gate").touch()
+    done = suite.run()
+    assert done.returncode == 0, done.stderr
+    assert f"({TRIALS + 8 - known} run now)" in done.stdout
+    whole = result(suite.output)
+    for table in ("trials", "curves", "trajectories"):
+        assert [row for row in whole[table] if row[1] != "waits"] == expected[table]
+    assert len(whole["trials"]) == TRIALS + 8
+
+
+@pytest.mark.parametrize("way", ["the whole group", "the process alone", "SIGTERM"])
+def test_an_interrupted_run_ends_at_once_and_says_how_to_go_on(
+    waiting: tuple[Suite, subprocess.Popen[str]],
+    undisturbed: Undisturbed,
+    way: str,
+) -> None:
+    """Ctrl-C in a terminal reaches the whole process group."""
+    suite, process = waiting
+    began = time.monotonic()
+    if way == "the whole group":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGTERM if way == "SIGTERM" else signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    seconds = time.monotonic() - began
+    print(f"ended after {seconds:.3f} s")
+    assert seconds < 2
+    assert process.returncode == 130
+    assert "Traceback" not in err + out
+    assert "Finished trials are kept; the same command goes on from there." in err
+    assert suite.processes() == []
+    known = suite.stored()
+    assert 24 <= known < TRIALS + 8
+    if way == "the whole group":
+        goes_on(suite, undisturbed.result, known)
+
+
+@pytest.mark.parametrize("moment", ["while torch is loaded", "while the report is written"])
+def test_an_interrupt_at_either_end_of_a_run_is_taken_as_well(
+    tmp_path: Path, undisturbed: Undisturbed, moment: str
+) -> None:
+    suite = Suite(tmp_path / "suite", SPEC)
+    with suite.running() as process:
+        if moment == "while torch is loaded":
+            wait_until(lambda: len(suite.processes()) > 1, process)
+        else:
+            wait_until(lambda: suite.stored() == TRIALS, process)
+        began = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    seconds = time.monotonic() - began
+    print(f"ended after {seconds:.3f} s")
+    assert seconds < 2
+    assert process.returncode == 130, err
+    assert "Traceback" not in err + out
+    assert suite.processes() == []
+    if moment == "while the report is written":
+        done = suite.run()
+        assert done.returncode == 0, done.stderr
+        assert "all known already" in done.stdout
+        assert result(suite.output) == undisturbed.result
+
+
+def test_a_second_run_on_the_same_folder_says_so_and_leaves(
+    waiting: tuple[Suite, subprocess.Popen[str]], undisturbed: Undisturbed
+) -> None:
+    suite, first = waiting
+    second = suite.run()
+    assert second.returncode == 2
+    assert f"{suite.output}: another run is writing here" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert first.poll() is None
+    (suite.folder / "gate").touch()
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert f"({TRIALS + 8} run now)" in out
+    whole = result(suite.output)
+    for table in ("trials", "curves", "trajectories"):
+        assert [row for row in whole[table] if row[1] != "waits"] == undisturbed.result[table]

@@ -1,0 +1,457 @@
+"""Worker processes: their clocks, their number, and what becomes of a task that is lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from harness import progress
+from harness.plan import Case, Plan, make_plan
+from harness.pool import Done, Event, Lost, Pool, Sent, Task, WorkerFailed
+from harness.results import Chunk, TrialResult, Verdict
+from harness.spec import load
+from harness.store import Store
+from harness.training import QualityPass, chunks, family_key
+
+OPTIMIZERS = {
+    "steady.py": '''
+import os, time
+from pathlib import Path
+import torch
+
+HERE = Path(__file__).parent
+
+class Steady(torch.optim.Optimizer):
+    """Sleeps for some seconds in every step."""
+    def __init__(self, params, seconds=0.0):
+        super().__init__(params, {"seconds": seconds})
+    @torch.no_grad()
+    def step(self, closure):
+        with torch.enable_grad():
+            loss = closure()
+        time.sleep(self.param_groups[0]["seconds"])
+        return loss
+
+class Meets(Steady):
+    """Goes on once two processes are here."""
+    def step(self, closure):
+        (HERE / f"{os.getpid()}.here").touch()
+        while len(list(HERE.glob("*.here"))) < 2:
+            time.sleep(0.01)
+        return closure()
+
+class Tells(Steady):
+    """Says which process it is in."""
+    def step(self, closure):
+        (HERE / f"{os.getpid()}.here").touch()
+        return closure()
+
+class Exits(Steady):
+    def step(self, closure):
+        os._exit(9)
+
+class Deaf(Steady):
+    """Closes the way back, and lives on."""
+    def step(self, closure):
+        os.closerange(3, 100)
+        time.sleep(1000)
+
+class Parent(Steady):
+    """Starts a process of its own, and waits for it."""
+    def step(self, closure):
+        child = os.fork()
+        if not child:
+            time.sleep(1000)
+        (HERE / "child").write_text(str(child))
+        os.waitpid(child, 0)
+''',
+    "slow.py": """
+import time
+import torch
+time.sleep(2)
+
+class Slow(torch.optim.SGD):
+    pass
+""",
+}
+SPEC = """
+suite: pool
+seeds: 4
+timing: {enabled: false}
+objectives:
+  quadratic_2d: {steps: 5, dtype: float64}
+optimizers:
+  steady: {class: Steady, hyperparameters: {seconds: [0.0, 0.3, 100.0]}}
+  meets: {class: Meets}
+  tells: {class: Tells}
+  exits: {class: Exits}
+  deaf: {class: Deaf}
+  parent: {class: Parent}
+  slow: {class: Slow, hyperparameters: {lr: 0.1}}
+"""
+ALONE = Verdict("alone", True, "for the test")
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    (tmp_path / "optimizers").mkdir()
+    for name, text in OPTIMIZERS.items():
+        (tmp_path / "optimizers" / name).write_text(text)
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    return make_plan(load(tmp_path / "spec.yaml"))
+
+
+def case_of(plan: Plan, optimizer: str, seconds: float | None = None) -> Case:
+    return next(
+        case
+        for case in plan.cases
+        if case.optimizer == optimizer and case.hyperparameters.get("seconds") == seconds
+    )
+
+
+def alone(case: Case, seeds: Sequence[int], limit: float) -> Task:
+    return Task("alone", ([(case, seed) for seed in seeds], ALONE, 1), limit, "result")
+
+
+def finish(pool: Pool, *tasks: Task) -> list[Event]:
+    for task in tasks:
+        pool.submit(task)
+    return list(pool.events())
+
+
+def here(plan: Plan) -> set[str]:
+    return {file.name for file in (plan.cases[0].located.folder / "optimizers").glob("*.here")}
+
+
+def is_there(process: int) -> bool:
+    """Whether a process exists and is more than a row in a table."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_clock_starts_when_all_is_loaded(plan: Plan) -> None:
+    """Starting takes torch's seconds and loading this optimizer two; the limit is one."""
+    with Pool(1) as pool:
+        sent, done = finish(pool, alone(case_of(plan, "slow"), [0], 1.0))
+    assert isinstance(sent, Sent)
+    assert sent.answer.status == "ok"
+    assert isinstance(done, Done)
+
+
+def test_each_result_or_each_step_gives_a_task_its_limit_again_and_nothing_else_does(
+    plan: Plan,
+) -> None:
+    """Five steps take 1.5 s: two trials are beyond 2.5 s, and even one is beyond 1.2 s."""
+    steady = case_of(plan, "steady", 0.3)
+    chunk = Chunk((steady,), (0, 1))
+    with Pool(1) as pool:
+        by_result = finish(pool, alone(steady, [0, 1], 2.5))
+        by_step = finish(pool, Task("together", (chunk, ALONE, 1), 1.2, "step"))
+        by_nothing = finish(pool, Task("together", (chunk, ALONE, 1), 1.2))
+    assert [type(event) for event in by_result] == [Sent, Sent, Done]
+    assert [type(event) for event in by_step] == [Done]
+    (lost,) = by_nothing
+    assert isinstance(lost, Lost)
+    assert (lost.kind, lost.reason) == ("timeout", "no end after 1.2 s")
+    assert 1 <= lost.step <= 5
+
+
+def test_a_task_without_end_is_lost_within_a_second_of_its_limit_and_the_next_goes_on(
+    plan: Plan,
+) -> None:
+    stuck, fine = (case_of(plan, "steady", seconds) for seconds in (100.0, 0.0))
+    with Pool(1) as pool:
+        lost, sent, done = finish(
+            pool,
+            alone(stuck, [0], 0.5),
+            alone(
+                fine,
+                [
+                    0,
+                ],
+                60,
+            ),
+        )
+    assert isinstance(lost, Lost)
+    assert (lost.kind, lost.step) == ("timeout", 1)
+    assert 0.5 <= lost.seconds < 1.5
+    assert isinstance(sent, Sent)
+    assert sent.answer.status == "ok"
+    assert isinstance(done, Done)
+
+
+def test_a_long_message_to_a_worker_that_starts_holds_no_clock_up(plan: Plan) -> None:
+    """A pipe takes 64 kB; the rest would wait until torch is loaded."""
+    stuck, fine = (case_of(plan, "steady", seconds) for seconds in (100.0, 0.0))
+    with Pool(2) as pool:
+        assert isinstance(finish(pool, alone(fine, [0], 60))[-1], Done)
+        pool.grow()
+        long = Task("together", ("x" * 2**20, ALONE, 1), 60)
+        lost = next(
+            event
+            for event in finish(pool, alone(stuck, [0], 0.5), long)
+            if isinstance(event, Lost) and event.kind == "timeout"
+        )
+    assert lost.seconds < 1.5
+
+
+def test_a_pool_starts_with_one_worker_and_grows_when_it_is_told(plan: Plan) -> None:
+    tells, meets = case_of(plan, "tells"), case_of(plan, "meets")
+    with Pool(2) as pool:
+        finish(pool, *[alone(tells, [seed], 60) for seed in range(4)])
+        assert len(here(plan)) == 1
+        pool.grow()
+        events = finish(pool, alone(meets, [0], 60), alone(meets, [1], 60))
+    assert len(here(plan)) == 2
+    assert [type(event) for event in events].count(Done) == 2
+
+
+def test_a_lost_task_says_how_and_costs_no_other(plan: Plan) -> None:
+    exits, fine = case_of(plan, "exits"), case_of(plan, "steady", 0.0)
+    with Pool(1) as pool:
+        died, sent, done, raised, *rest = finish(
+            pool,
+            alone(exits, [0], 60),
+            alone(fine, [0], 60),
+            Task("nonsense", (), 60),
+            alone(fine, [1], 60),
+        )
+        assert isinstance(died, Lost)
+        assert (died.kind, died.step) == ("died", 1)
+        assert died.reason == "the process ended itself with exit status 9"
+        assert [type(event) for event in (sent, done, *rest)] == [Sent, Done, Sent, Done]
+        assert isinstance(raised, Lost)
+        assert raised.kind == "raised"
+        assert "nonsense" in raised.reason
+        with pytest.raises(WorkerFailed, match="nonsense"):
+            pool.call(Task("nonsense", (), 60))
+
+
+def test_tasks_wait_in_line_and_the_first_goes_before_them(plan: Plan) -> None:
+    fine = case_of(plan, "steady", 0.0)
+    with Pool(1) as pool:
+        for seed in (1, 2):
+            pool.submit(alone(fine, [seed], 60))
+        pool.submit(alone(fine, [0], 60), first=True)
+        order = [event.answer.seed for event in pool.events() if isinstance(event, Sent)]
+    assert order == [0, 1, 2]
+
+
+@pytest.mark.parametrize("how", ["deaf", "parent"])
+def test_an_ended_worker_takes_with_it_what_it_started_and_what_it_hides(
+    plan: Plan, how: str
+) -> None:
+    with Pool(1) as pool:
+        (process,) = (worker._process.pid for worker in pool._workers)
+        (lost,) = finish(pool, alone(case_of(plan, how), [0], 1.0))
+    assert isinstance(lost, Lost)
+    assert lost.kind == "timeout"
+    assert lost.seconds < 2.0
+    gone = [process]
+    if how == "parent":
+        gone.append(int((plan.cases[0].located.folder / "optimizers" / "child").read_text()))
+    wait_until(lambda: not any(map(is_there, gone)))
+
+
+def test_a_pool_left_in_a_hurry_ends_its_workers_at_once(plan: Plan) -> None:
+    fine, stuck = (case_of(plan, "steady", seconds) for seconds in (0.0, 100.0))
+    pool = Pool(1)
+    (process,) = (worker._process.pid for worker in pool._workers)
+    pool.submit(Task("alone", ([(fine, 0), (stuck, 0)], ALONE, 1), 600, "result"))
+    with pytest.raises(KeyboardInterrupt):
+        leave_in_a_hurry(pool)
+    assert not is_there(process)
+
+
+def leave_in_a_hurry(pool: Pool) -> None:
+    """By Ctrl-C as the first result comes in; the next would take minutes."""
+    with pool:
+        for event in pool.events():
+            assert isinstance(event, Sent)
+            raise KeyboardInterrupt
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+# What the quality pass makes of such events -----------------------------------------------------
+
+
+class Script:
+    """Stands for a pool: answers each task with the next events that a test has written."""
+
+    size = 1
+
+    def __init__(self, *answers: Callable[[Task], list[Event]]) -> None:
+        self.answers = list(answers)
+        self.tasks: list[Task] = []
+        self.seen: list[Task] = []
+        self.grown = False
+
+    def submit(self, task: Task, *, first: bool = False) -> None:
+        self.tasks.insert(0 if first else len(self.tasks), task)
+
+    def grow(self) -> None:
+        self.grown = True
+
+    def events(self) -> Iterator[Event]:
+        while self.tasks:
+            task = self.tasks.pop(0)
+            self.seen.append(task)
+            yield from self.answers.pop(0)(task)
+        assert not self.answers
+
+
+def ok(case: Case, seed: int) -> TrialResult:
+    return TrialResult(case.key, seed, "ok", 5, "", 0.1, "alone", np.zeros(6))
+
+
+def sends(*seeds: int, then: Callable[[Task], Event]) -> Callable[[Task], list[Event]]:
+    """Results of a batch's trials with these seeds, and how the batch ends."""
+
+    def answer(task: Task) -> list[Event]:
+        todo = {seed: case for case, seed in task.arguments[0]}
+        return [*(Sent(task, ok(todo[seed], seed)) for seed in seeds), then(task)]
+
+    return answer
+
+
+def done(answer: Any = None) -> Callable[[Task], Event]:
+    return lambda task: Done(task, answer)
+
+
+def lost(kind: str, reason: str = "it went") -> Callable[[Task], Event]:
+    return lambda task: Lost(task, cast(Any, kind), reason, 3, 1.25)
+
+
+def run_script(plan: Plan, folder: Path, *answers: Callable[[Task], list[Event]]) -> Script:
+    """Run the quality pass of the first case against a script; check that all is stored."""
+    case = plan.cases[0]
+    small = Plan(plan.suite, plan.spec, (case,), plan.seeds)
+    script = Script(*answers)
+    with Store(folder / "results.sqlite", create=True) as store:
+        store.begin_run(
+            small,
+            command="",
+            spec_file="",
+            spec_text="",
+            settings={"seeds": list(small.seeds), "missing": {}, "machine": "m"},
+            environment={},
+            descriptions={case.objective.name: {"steps": 5}},
+            defaults={},
+        )
+        quality = QualityPass(cast(Pool, script), store, small, "m", {}, progress.Quiet())
+        assert quality.run({case.key: set()}) == 4
+        assert sum(store.statuses().values()) == 4
+        script.statuses = {  # type: ignore[attr-defined]
+            seed: (status, step, reason)
+            for seed, status, step, reason in store.db.execute(
+                "SELECT seed, status, step, reason FROM trials"
+            )
+        }
+    return script
+
+
+FINE = ("ok", 5, "")
+
+
+def statuses(script: Script) -> dict[int, tuple[str, int, str]]:
+    return cast(dict[int, tuple[str, int, str]], vars(script)["statuses"])
+
+
+def test_a_batch_that_dies_after_its_last_result_costs_no_trial(plan: Plan, tmp_path: Path) -> None:
+    script = run_script(
+        plan,
+        tmp_path,
+        lambda task: [Done(task, ALONE)],
+        *[sends(seed, then=lost("died")) for seed in range(4)],
+    )
+    assert statuses(script) == dict.fromkeys(range(4), FINE)
+
+
+def test_what_a_batch_leaves_undone_is_done_elsewhere(plan: Plan, tmp_path: Path) -> None:
+    """A worker that is short of memory stops early."""
+    verdict = Verdict("alone", True, "")
+    plan = Plan(plan.suite, plan.spec, plan.cases, tuple(range(4)))
+    script = run_script(
+        plan,
+        tmp_path,
+        lambda task: [Done(task, verdict)],
+        sends(then=done()),
+        *[sends(seed, then=done()) for seed in range(4)],
+    )
+    assert statuses(script) == dict.fromkeys(range(4), FINE)
+
+
+def test_a_probe_that_is_lost_leaves_each_trial_to_itself(plan: Plan, tmp_path: Path) -> None:
+    script = run_script(
+        plan,
+        tmp_path,
+        lambda task: [lost("timeout")(task)],
+        sends(0, then=done()),
+        sends(then=lost("timeout", "no end after 1 s")),
+        sends(then=lost("raised", "Traceback\nValueError: no")),
+        sends(3, then=done()),
+    )
+    assert script.grown
+    assert statuses(script) == {
+        0: FINE,
+        1: ("timeout", 3, "no end after 1 s"),
+        2: ("error", 3, "ValueError: no"),
+        3: FINE,
+    }
+
+
+def test_a_shared_run_that_is_lost_is_run_one_by_one(plan: Plan, tmp_path: Path) -> None:
+    script = run_script(
+        plan,
+        tmp_path,
+        lambda task: [Done(task, Verdict("grouped", True, "", 100, 1e-3))],
+        lambda task: [lost("died")(task)],
+        sends(3, then=done()),
+        sends(2, then=done()),
+        sends(then=lost("died", "the process was ended by SIGSEGV")),
+        sends(0, then=done()),
+    )
+    assert [task.name for task in script.seen] == ["prove", "together", *["alone"] * 4]
+    assert not script.grown
+    assert {seed: status for seed, (status, *_) in statuses(script).items()} == {
+        0: "ok",
+        1: "error",
+        2: "ok",
+        3: "ok",
+    }
+
+
+@pytest.mark.parametrize("mode", ["grouped", "stacked"])
+@pytest.mark.parametrize("lane_bytes", [1, 2**20, 3 * 2**25, 2**40])
+def test_chunks_hold_every_trial_once_and_no_more_than_memory_allows(
+    plan: Plan, mode: Any, lane_bytes: int
+) -> None:
+    family = plan.cases[:3]
+    cut = list(chunks(family, range(5000), Verdict(mode, True, "", lane_bytes)))
+    trials = [(case.key, seed) for chunk in cut for case in chunk.cases for seed in chunk.seeds]
+    assert sorted(trials) == sorted((c.key, s) for c in family for s in range(5000))
+    assert all(len(chunk) == 1 or len(chunk) * lane_bytes <= 2**28 for chunk in cut)
+    assert all(len(chunk) <= 2048 for chunk in cut)
+    if mode == "stacked":
+        assert all(len(chunk.cases) == 1 for chunk in cut)
+
+
+def test_a_family_is_known_by_its_cases_in_any_order(plan: Plan) -> None:
+    assert family_key(plan.cases[:3]) == family_key(plan.cases[2::-1])
+    assert family_key(plan.cases[:3]) != family_key(plan.cases[:2])
+    assert os.path.sep not in family_key(plan.cases[:1])
