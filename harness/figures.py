@@ -43,6 +43,7 @@ from harness.figure_records import (
     PlanePanel,
     Style,
 )
+from harness.lifeline import die_with
 
 FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Ink, grid and paper: all that isn't data has one of these, and a page may replace them."""
@@ -98,7 +99,8 @@ def _draw_with_help(records: Sequence[FigureRecord]) -> list[Drawing]:
     with warnings.catch_warnings():
         # Python 3.12 sees the threads of numpy's linear algebra, which drawing doesn't use.
         warnings.simplefilter("ignore", DeprecationWarning)
-        helper = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+        forking = multiprocessing.get_context("fork")
+        helper = ProcessPoolExecutor(1, forking, initializer=die_with, initargs=(os.getpid(),))
         promised = helper.submit(_draw_each, others)
     with helper:
         drawn = _draw_each(mine)

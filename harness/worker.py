@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import gc
 import mmap
 import os
 import pickle
 import resource
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from harness.lifeline import die_with
 from harness.pool import STEP
 
 
@@ -71,7 +70,7 @@ class Memory:
 
 def main() -> None:
     """Serve requests until the input ends."""
-    _die_with(int(sys.argv[3]))  # before torch is loaded, which takes seconds
+    die_with(int(sys.argv[3]))  # before torch is loaded, which takes seconds
     requests, replies = _streams()
     step = mmap.mmap(int(sys.argv[1]), STEP.size)
 
@@ -128,15 +127,6 @@ def _streams() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - descriptor 0, for the suite's code
     return requests, replies
-
-
-def _die_with(coordinator: int) -> None:
-    """Have the system end this process when the coordinator is gone, however it went (Linux)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != coordinator:  # it went before that
-        os._exit(1)
 
 
 def _send(replies: BinaryIO, message: tuple[str, Any]) -> None:
