@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -32,8 +32,17 @@ RECORD_LIMIT = 1_000_000
 """Losses that a trial may record."""
 
 
-def check(plan: Plan) -> Checked:
+def check(
+    plan: Plan,
+    deadly: Collection[str] = (),
+    on_objective: Callable[[int], None] | None = None,
+) -> Checked:
     """Load and construct everything a plan names.
+
+    Args:
+        plan: What to load.
+        deadly: Objectives whose ``init`` and ``loss`` are not to be run: that has ended a process.
+        on_objective: Called with the number, from 1, of each objective before it is run.
 
     Returns:
         All mistakes, and what the report wants to know of objectives and optimizers.
@@ -42,17 +51,23 @@ def check(plan: Plan) -> Checked:
     descriptions: dict[str, dict[str, Any]] = {}
     workloads: dict[str, Workload] = {}
     defaults: dict[str, dict[str, Any]] = {}
-    for planned in plan.objectives:
+    for number, planned in enumerate(plan.objectives, 1):
         if UNUSABLE in planned.arguments:
             continue
+        if on_objective is not None:
+            on_objective(number)
         found = list(_objective_arguments(planned))
         try:
             if not found:
                 objective, source = load_objective(planned)
                 _check_data(objective)
                 _check_records(planned, objective)
-                workloads[planned.name] = workload = prepare(planned, objective, "cpu")
-                descriptions[planned.name] = dataclasses.asdict(describe(workload, source))
+                workload = prepare(planned, objective, "cpu")
+                run_it = planned.name not in deadly
+                if run_it:
+                    workloads[planned.name] = workload
+                description = describe(workload, source, run_it=run_it)
+                descriptions[planned.name] = dataclasses.asdict(description)
         except DoesNotFit as error:
             found.append(_objective_finding(plan, planned, error.key, str(error)))
         except BaseException as error:  # sys.exit() as well: this is the suite's code
@@ -61,6 +76,8 @@ def check(plan: Plan) -> Checked:
             found.append(_objective_finding(plan, planned, "class", text))
             workloads.pop(planned.name, None)
         findings += found
+    if on_objective is not None:
+        on_objective(0)  # what goes wrong from here on is no objective's doing
     refused: set[str] = set()
     tensors: dict[str, list[torch.Tensor]] = {}
     for case in plan.cases:

@@ -191,7 +191,7 @@ def _errors() -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_OK)
+        sys.exit(EXIT_FAILED)  # nobody read how it ended, so it can't be called fine
 
 
 def _overrides(only: tuple[str, ...], devices: str | None, seeds: int | None) -> Overrides:

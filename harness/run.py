@@ -216,12 +216,24 @@ def _done(store: Store, plan: Plan) -> dict[str, set[int]]:
 
 
 def _check(pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
-    """Have a worker load what the plan names; raise with everything that is wrong."""
-    try:
-        checked: Checked = pool.call(Task("check", (plan,), CHECK_SECONDS))
-    except WorkerFailed as error:
-        text = f"loading the suite's code failed: {error}"
-        raise BadInput([*problems, loaded.source.problem((), text)]) from None
+    """Have a worker load what the plan names; raise with everything that is wrong.
+
+    An objective that ends or holds up the worker is not run in the next try: it is its trials
+    that shall say so. One that does so even then can't be loaded.
+    """
+    deadly: set[str] = set()
+    checked: Checked | None = None
+    while checked is None:
+        try:
+            task = Task("check", (plan, frozenset(deadly)), CHECK_SECONDS, "step")
+            checked = pool.call(task)
+        except WorkerFailed as error:
+            number = error.lost.step
+            name = plan.objectives[number - 1].name if number else ""
+            if not name or name in deadly:
+                text = f"loading the suite's code failed: {error}"
+                raise BadInput([*problems, loaded.source.problem((), text)]) from None
+            deadly.add(name)
     found = [*problems, *(_as_problem(loaded, finding) for finding in checked.findings)]
     if found:
         raise BadInput(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,11 +42,11 @@ class Session:
         self._memory = memory
         self._workloads: dict[tuple[str, str], Workload] = {}
 
-    def check(self, plan: Plan) -> Checked:
-        """Load and construct everything a plan names."""
+    def check(self, plan: Plan, deadly: Collection[str]) -> Checked:
+        """Load and construct everything a plan names; the step is the objective's number."""
         torch.set_num_threads(plan.spec.threads)
         self._start_clock()
-        return checking.check(plan)
+        return checking.check(plan, deadly, self._on_step)
 
     def prove(self, cases: Sequence[Case], seeds: Sequence[int], threads: int) -> Verdict:
         """Find out how the trials of some cases may run."""

@@ -407,7 +407,7 @@ class LimitsSpec(_Model):
         gt=0,
         allow_inf_nan=False,
         description="What each worker process may allocate beyond what it starts with "
-        "(Linux, and only without a GPU build of torch).",
+        "(Linux; memory on a GPU is not counted).",
     )
 
 

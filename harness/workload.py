@@ -228,21 +228,22 @@ def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Wor
     )
 
 
-def describe(workload: Workload, data_source: str) -> Description:
+def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> Description:
     """Say what a report needs to know of an objective.
 
     Never fails for a faulty ``init`` or ``loss``: what can't be found out is left out, and the
-    trials say why.
+    trials say why. Neither is called unless ``run_it``.
     """
     objective = workload.objective
     dimension, window = 0, None
     landscape: tuple[float, ...] = ()
-    with contextlib.suppress(Exception):
-        start = workload.start(0)
-        dimension = sum(value.numel() for value in start.values())
-        if dimension == 2:
-            window = objective.window or _window_around(start, objective)
-            landscape = _landscape(workload, start, window)
+    if run_it:
+        with contextlib.suppress(Exception):
+            start = workload.start(0)
+            dimension = sum(value.numel() for value in start.values())
+            if dimension == 2:
+                window = objective.window or _window_around(start, objective)
+                landscape = _landscape(workload, start, window)
     return Description(
         formula=objective.formula,
         dimension=dimension,

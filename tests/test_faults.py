@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import frames
+from harness import frames, progress, run
 from harness.problems import BadInput
 from harness.store import SCHEMA_VERSION, NoResults, Store
 
@@ -23,6 +23,7 @@ SEEDS, FAULTY = (2, 0, 3), 0
 """The second of the three starts on the right, which is where the faults lie in wait."""
 
 OBJECTIVES = '''
+import ctypes, os, time
 import torch
 from harness.objective import Objective
 
@@ -42,6 +43,24 @@ class NoLoss(Bowl):
 class NoStart(Bowl):
     def init(self, generator):
         raise LookupError("nowhere to start")
+
+class LossExits(Bowl):
+    def loss(self, params, batch):
+        os._exit(5)
+
+class StartSegfaults(Bowl):
+    def init(self, generator):
+        ctypes.string_at(0)
+
+class LossHoards(Bowl):
+    def loss(self, params, batch):
+        kept = []
+        while True:
+            kept.append(torch.ones(2**22))
+
+class LossSleeps(Bowl):
+    def loss(self, params, batch):
+        time.sleep(1000)
 '''
 
 OPTIMIZERS = """
@@ -242,9 +261,19 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         tmp_path_factory.mktemp("faulty"),
         spec(
             entries(first) + SOUND.strip("\n") + "\n" + entries(rest),
-            "  no_loss: {class: NoLoss, steps: 5}\n  no_start: {class: NoStart, steps: 5}\n",
+            "".join(
+                f"  {name}: {{class: {made}, steps: 5}}\n"
+                for name, made in {
+                    "no_loss": "NoLoss",
+                    "no_start": "NoStart",
+                    "no_loss_exits": "LossExits",
+                    "no_start_segfaults": "StartSegfaults",
+                    "no_loss_hoards": "LossHoards",
+                }.items()
+            ),
         )
-        + "include: [{objective: bowl}, {objective: no_*, optimizer: [fine, mixes]}]\n",
+        + "include: [{objective: bowl}, {objective: no_*, optimizer: [fine, mixes]}]\n"
+        + "exclude: [{objective: no_*_*, optimizer: mixes}]\n",
     )
 
 
@@ -255,7 +284,7 @@ def test_a_run_with_failed_trials_ends_with_status_1_and_a_whole_report(faulty: 
     assert "Some trials failed" in faulty.done.stderr
     names = {file.name for file in faulty_output(faulty).rglob("*.*")}
     assert {"index.html", "failures.csv", "final_loss.csv"} <= names
-    assert len(faulty.results.trials) == 3 * (len(FAULTS) + 5 + 4)
+    assert len(faulty.results.trials) == 3 * (len(FAULTS) + 5 + 4 + 3)
 
 
 def faulty_output(ran: Ran) -> Path:
@@ -335,6 +364,35 @@ def test_an_objective_that_raises_costs_its_own_trials_only(
         assert (row["status"], row["step"]) == ("error", 0)
         assert reason in str(row["reason"])
         assert "objectives/made.py:" in str(row["reason"])
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"),
+    [
+        ("no_loss_exits", "the process ended itself with exit status 5"),
+        ("no_start_segfaults", "the process was ended by SIGSEGV"),
+        ("no_loss_hoards", "can't allocate memory"),
+    ],
+)
+def test_an_objective_that_ends_its_process_costs_its_own_trials_only(
+    faulty: Ran, objective: str, reason: str
+) -> None:
+    for seed in SEEDS:
+        row = faulty.row("fine", seed, objective)
+        assert (row["status"], row["step"]) == ("error", 0)
+        assert reason in str(row["reason"])
+
+
+def test_an_objective_without_end_costs_its_own_trials_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds up the look at the suite's code first, for longer than anyone would wait here."""
+    monkeypatch.setattr(run, "CHECK_SECONDS", 2.0)
+    text = spec("  fine: {class: Fine}", "  sleeps: {class: LossSleeps, steps: 5}")
+    file = write_suite(tmp_path, text.replace(str(list(SEEDS)), "1"))
+    summary = run.run(file, run.Options(output=tmp_path / "out"), progress.Quiet())
+    assert summary.statuses == {"ok": 1, "timeout": 1}
+    assert summary.failed
 
 
 def test_finite_divergence_is_caught_at_its_step_and_is_no_failure(tmp_path: Path) -> None:
