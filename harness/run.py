@@ -111,7 +111,7 @@ def preview(spec: Path, options: Options) -> Preview:
     known = 0
     if not options.fresh:
         with contextlib.suppress(NoResults), Store(output / FILE_NAME, create=False) as store:
-            done = _done(store, plan)
+            done = _done(store, plan, environment.machine_key(plan.spec.threads))
             known = sum(len(done[case.key] & set(plan.seeds)) for case in plan.cases)
     steps = {name: int(d["steps"]) for name, d in checked.descriptions.items()}
     return Preview(plan, steps, checked.missing, known, output)
@@ -157,7 +157,7 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
         with locked(output), Store(path, create=True) as store:
             _begin(store, loaded, plan, options, machine, checked.missing, checked)
             done = {case.key: set[int]() for case in plan.cases}
-            done = done if options.fresh else _done(store, plan)
+            done = done if options.fresh else _done(store, plan, machine)
             quality = QualityPass(pool, store, plan, machine, checked.missing, progress)
             trained = quality.run(done)
             reporting.join()
@@ -197,7 +197,7 @@ def output_folder(spec: Path, suite: str, output: Path | None) -> Path:
 
 def _nothing_to_do(path: Path, plan: Plan, machine: str) -> bool:
     with contextlib.suppress(NoResults), Store(path, create=False) as store:
-        done = _done(store, plan)
+        done = _done(store, plan, machine)
         if not store.knows_objectives(planned.key for planned in plan.objectives):
             return False
         wanted = set(plan.seeds)
@@ -210,8 +210,7 @@ def _nothing_to_do(path: Path, plan: Plan, machine: str) -> bool:
     return False
 
 
-def _done(store: Store, plan: Plan) -> dict[str, set[int]]:
-    machine = environment.machine_key(plan.spec.threads)
+def _done(store: Store, plan: Plan, machine: str) -> dict[str, set[int]]:
     return store.finished_seeds((case.key for case in plan.cases), machine)
 
 

@@ -360,7 +360,7 @@ class Store:
 
     def save_trials(self, results: Sequence[TrialResult], machine: str) -> None:
         """Keep some trials, all or none."""
-        ids = dict(self.db.execute("SELECT key, id FROM cases"))
+        ids = {key: self._case_id(key) for key in {r.case_key for r in results}}
         keyed = [(ids[r.case_key], r) for r in results]
         with self.transaction():
             self.db.executemany(
@@ -465,6 +465,10 @@ class Store:
             settings=json.loads(row[7]),
             environment=json.loads(row[8]),
         )
+
+    def _case_id(self, key: str) -> int:
+        row = self.db.execute("SELECT id FROM cases WHERE key = ?", (key,)).fetchone()
+        return int(row[0])
 
     def _put_case(self, case: Case, defaults: Mapping[str, Any] | None) -> None:
         known = json.dumps(defaults) if defaults is not None else json.dumps(case.hyperparameters)
