@@ -99,6 +99,23 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """What some steps of a trial on its own take beside time; exact.
+
+    Attributes:
+        steps: How many steps were counted, from the second on.
+        operators: Operators dispatched in them: forward, backward and the optimizer's.
+        calls: Python functions called in them, by code that isn't the harness's.
+        state_bytes: Bytes of the optimizer's state after them.
+    """
+
+    steps: int
+    operators: int
+    calls: int
+    state_bytes: int
+
+
+@dataclass(frozen=True)
 class Finding:
     """A mistake that only shows once the suite's code is loaded.
 

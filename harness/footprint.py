@@ -1,0 +1,178 @@
+"""What a step of an optimizer takes beside time: operators, Python calls, state. Exact counts.
+
+They don't depend on the machine or its load, so a change of one is a change of the code, of
+Python or of torch. They are blind to an operator that has become slower.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from harness.engine import OptimizerFactory
+from harness.lanes import Lane, Lanes
+from harness.objective import Batch
+from harness.plan import Hyperparameters
+from harness.results import Footprint
+from harness.workload import Workload
+
+COUNTED_STEPS = 20
+"""Steps that are counted, after the first, which makes the state: enough for what an optimizer
+does every few steps only."""
+
+
+def footprint(
+    workload: Workload,
+    factory: OptimizerFactory,
+    setting: Hyperparameters,
+    *,
+    calls_closure: bool,
+    seed: int,
+) -> Footprint:
+    """Count over the second to the twenty-first step of a trial on its own (or as many as it has).
+
+    A step here is the plainest loop that could be: loss, backward, ``optimizer.step()``. Neither
+    the harness's own loop nor the taking of batches counts.
+    """
+    steps = min(COUNTED_STEPS, max(1, workload.steps - 1))
+    loop = _PlainLoop(workload, factory, setting, seed, calls_closure=calls_closure)
+    operators = _Operators()
+    with operators:
+        loop.take(steps)
+    loop = _PlainLoop(workload, factory, setting, seed, calls_closure=calls_closure)
+    calls = _count_calls(lambda: loop.take(steps))
+    return Footprint(steps, operators.count, calls, _bytes_of_state(loop.optimizer))
+
+
+def peak_bytes(device: torch.device, run: Callable[[], None]) -> int | None:
+    """The most memory that torch held at once on a GPU while something ran; None elsewhere."""
+    if device.type != "cuda":
+        run()
+        return None
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    torch.cuda.synchronize(device)
+    return int(torch.cuda.max_memory_allocated(device))
+
+
+class _PlainLoop:
+    """One trial, its first step taken."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        factory: OptimizerFactory,
+        setting: Hyperparameters,
+        seed: int,
+        *,
+        calls_closure: bool,
+    ) -> None:
+        torch.manual_seed(seed)
+        lanes = Lanes(workload, [Lane(0, seed)], stacked=False)
+        self._loss = workload.objective.loss
+        self._params = lanes.params()
+        self._leaves = lanes.leaves()
+        self._calls_closure = calls_closure
+        self._batches = lanes.batches()
+        self.optimizer: torch.optim.Optimizer = factory(self._leaves, **setting)
+        self.take(1)
+
+    def take(self, steps: int) -> None:
+        step = self.optimizer.step
+        for _ in range(steps):
+            with _uncounted():
+                batch = next(self._batches)
+            closure = functools.partial(self._closure, batch)
+            if self._calls_closure:
+                step(closure)  # type: ignore[arg-type]
+            else:
+                closure()
+                step()
+
+    def _closure(self, batch: Batch) -> torch.Tensor:
+        for leaf in self._leaves:
+            leaf.grad = None
+        with torch.enable_grad():
+            loss = self._loss(self._params, batch)
+            loss.backward()
+        return loss
+
+
+class _Operators(TorchDispatchMode):
+    """Counts the operators that are dispatched, those of the backward pass too."""
+
+    paused = False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        self.count += not _Operators.paused
+        return func(*args, **(kwargs or {}))
+
+
+class _uncounted:  # noqa: N801 - reads as a statement
+    """Operators dispatched in here don't count."""
+
+    def __enter__(self) -> None:
+        _Operators.paused = True
+
+    def __exit__(self, *_: object) -> None:
+        _Operators.paused = False
+
+
+def _count_calls(run: Callable[[], None]) -> int:
+    """Calls of functions, built-in ones too, from the suite's and the packages' Python code.
+
+    Code of the harness and of the standard library makes calls as well, but what it does is
+    its own affair: a patch release of Python changes nothing here.
+    """
+    count = 0
+    ours: dict[str, bool] = {}
+
+    def is_counted(file: str) -> bool:
+        known = ours.get(file)
+        if known is None:
+            known = ours[file] = not file.startswith(_UNCOUNTED) or file.startswith(_COUNTED)
+        return known
+
+    def on_event(frame: FrameType, event: str, argument: object) -> None:
+        del argument
+        nonlocal count
+        if event in ("call", "c_call"):
+            count += is_counted(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(on_event)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+_HERE = Path(__file__).resolve().parent
+_UNCOUNTED = (f"{_HERE}/", f"{sysconfig.get_path('stdlib')}/", "<frozen")
+_COUNTED = (f"{_HERE}/objectives/", sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+
+
+def _bytes_of_state(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of all tensors in an optimizer's state; one that is there twice counts once."""
+    storages = {
+        leaf.untyped_storage().data_ptr(): leaf.untyped_storage().nbytes()
+        for leaf in tree_leaves(dict(optimizer.state))
+        if isinstance(leaf, torch.Tensor)
+    }
+    return sum(storages.values())
