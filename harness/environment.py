@@ -28,7 +28,7 @@ def describe(folder: Path, threads: int) -> dict[str, str]:
         **{name: fingerprint.version_of(name) or "not installed" for name in PACKAGES},
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu_model(),
-        "cores": str(os.cpu_count() or "unknown"),
+        "cores": str(cores() or "unknown"),
         "threads": str(threads),
         "git": git_state(folder),
     }
@@ -36,7 +36,7 @@ def describe(folder: Path, threads: int) -> dict[str, str]:
 
 def machine_key(threads: int) -> str:
     """A digest of all that a time depends on beside the code."""
-    parts = [cpu_model(), os.cpu_count(), platform.platform(), sys.version, threads]
+    parts = [cpu_model(), cores(), platform.platform(), sys.version, threads]
     return fingerprint.digest([*map(str, parts), fingerprint.version_of("torch"), accelerator()])
 
 
@@ -45,6 +45,13 @@ def accelerator() -> str:
     version = Path("/proc/driver/nvidia/version")
     driver = version.read_text(errors="replace").partition("\n")[0] if version.exists() else ""
     return "|".join(part for part in (driver, os.environ.get("CUDA_VISIBLE_DEVICES", "")) if part)
+
+
+def cores() -> int:
+    """Cores that this process may use; 0 where that isn't known."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 0
 
 
 def cpu_model() -> str:

@@ -337,9 +337,9 @@ class _Builder:
         if not all(any(matches(names[k], p) for p in ps) for k, ps in only.items()):
             return False
         include, exclude = self.spec.include, self.spec.exclude
-        if include and not any(_applies(match, names, setting) for match in include):
+        if include and not any(applies(match, names, setting) for match in include):
             return False
-        return not any(_applies(match, names, setting) for match in exclude)
+        return not any(applies(match, names, setting) for match in exclude)
 
     def _only(self) -> dict[str, list[str]]:
         known: dict[str, Sequence[str]] = {
@@ -364,7 +364,8 @@ class _Builder:
         return only
 
 
-def _applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bool:
+def applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bool:
+    """Whether a match picks what has such names (optimizer, objective, device) and setting."""
     for key, name in names.items():
         patterns = getattr(match, key)
         if patterns and not any(matches(name, pattern) for pattern in patterns):

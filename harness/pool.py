@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -109,11 +109,15 @@ class Pool:
         size: Workers at most. The first starts at once, others when :meth:`grow` is called.
         memory: Bytes that a worker may allocate beyond what it needs to start; None for no
             limit.
+        search: Where workers look for packages before they look where this process does.
     """
 
-    def __init__(self, size: int, memory: int | None = None) -> None:
+    def __init__(
+        self, size: int, memory: int | None = None, search: Sequence[Path] = ()
+    ) -> None:
         self.size = max(1, size)
         self._memory = memory
+        self._search = [str(folder) for folder in search]
         self._inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
         self._tasks: deque[Task] = deque()
         self._wanted = 1
@@ -185,7 +189,7 @@ class Pool:
         self.close()
 
     def _start(self) -> _Worker:
-        return _Worker(self._inbox, self._memory)
+        return _Worker(self._inbox, self._memory, self._search)
 
     def _assign(self) -> None:
         while self._tasks:
@@ -239,7 +243,12 @@ class _Worker:
         retiring: Whether it asked to be replaced after this task.
     """
 
-    def __init__(self, inbox: queue.SimpleQueue[tuple[_Worker, str, Any]], memory: int | None):
+    def __init__(
+        self,
+        inbox: queue.SimpleQueue[tuple[_Worker, str, Any]],
+        memory: int | None,
+        search: Sequence[str],
+    ) -> None:
         self.task: Task | None = None
         self.retiring = False
         self._inbox = inbox
@@ -251,7 +260,7 @@ class _Worker:
             file.write(STEP.pack(0))
             file.flush()
             self._step = mmap.mmap(file.fileno(), STEP.size)
-            paths = [str(Path(__file__).resolve().parent.parent), *sys.path]
+            paths = [str(Path(__file__).resolve().parent.parent), *search, *sys.path]
             self._process = subprocess.Popen(
                 [
                     sys.executable,

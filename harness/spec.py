@@ -384,7 +384,7 @@ class TimingSpec(_Model):
 
     enabled: bool = Field(True, description="Whether to measure at all.")
     rounds: int = Field(
-        40, ge=3, le=100_000, description="Blocks timed per case; optimizers take turns."
+        40, ge=3, le=100_000, description="Blocks timed per case, at most; optimizers take turns."
     )
     warmup_rounds: int = Field(3, ge=1, le=1000, description="Rounds run first and dropped.")
     block_steps: int = Field(20, ge=1, le=1_000_000, description="Steps per block, at most.")
@@ -392,7 +392,8 @@ class TimingSpec(_Model):
         20.0,
         gt=0,
         allow_inf_nan=False,
-        description="What the whole pass may take, about: with many cases, blocks are shorter.",
+        description="What the whole pass may take, about: with many cases, blocks are shorter, "
+        "and no round begins once a case's share is used, after 1 to warm up and 3 that count.",
     )
 
 
@@ -408,6 +409,53 @@ class LimitsSpec(_Model):
         allow_inf_nan=False,
         description="What each worker process may allocate beyond what it starts with "
         "(Linux; memory on a GPU is not counted).",
+    )
+
+
+class CellSpec(Match):
+    """What holds for some cells of the check, in place of what holds for all."""
+
+    threshold: float | None = Field(
+        None, gt=0, le=10, allow_inf_nan=False, description="As in check, for these cells."
+    )
+    loss_tolerance: float | None = Field(
+        None, ge=0, le=10, allow_inf_nan=False, description="As in check, for these cells."
+    )
+
+
+class CheckSpec(_Model):
+    """What the check calls a regression, and how it measures."""
+
+    threshold: float = Field(
+        0.05,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
+        description="A cell has regressed where a step takes longer than before by more than "
+        "this share: 0.05 is 5%.",
+    )
+    loss_tolerance: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        allow_inf_nan=False,
+        description="By how much the mean final loss may rise, as a share of what it was. Left "
+        "out, rounding: 1e-6 in float32 and 1e-12 in float64; 1e-4 and 1e-9 where the baseline "
+        "is from another kind of machine or of torch.",
+    )
+    rounds: int = Field(
+        120, ge=20, le=100_000, description="Blocks of each cell that a process measures, at most."
+    )
+    block_steps: int = Field(10, ge=1, le=1_000_000, description="Steps per block, at most.")
+    seconds: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="What the measurement may take in one process: with slow or many cells, "
+        "blocks are shorter, then fewer.",
+    )
+    cells: tuple[CellSpec, ...] = Field(
+        (), description="Other limits for some cells; of several that match, the last one holds."
     )
 
 
@@ -451,6 +499,10 @@ class Spec(_Model):
         default_factory=lambda: TimingSpec.model_validate({}),
         description="The timing pass: seconds per epoch.",
     )
+    check: CheckSpec = Field(
+        default_factory=lambda: CheckSpec.model_validate({}),
+        description="The check against a baseline or another revision.",
+    )
 
     @field_validator("devices")
     @classmethod
@@ -467,6 +519,9 @@ class Spec(_Model):
             for key in ("devices", "include", "exclude"):
                 if isinstance(data.get(key), list):
                     data = {**data, key: tuple(data[key])}
+            check = data.get("check")
+            if isinstance(check, dict) and isinstance(check.get("cells"), list):
+                data = {**data, "check": {**check, "cells": tuple(check["cells"])}}
         return data
 
 
@@ -591,6 +646,8 @@ def _mend(data: Any, detail: ErrorDetails) -> None:
             data["include"][i] = {"optimizer": "*"}
         case ("exclude", int(i), *_):
             data["exclude"][i] = {"hyperparameters": {UNUSABLE: UNUSABLE}}
+        case ("check", "cells", int(i), *_):
+            data["check"]["cells"][i] = {"hyperparameters": {UNUSABLE: UNUSABLE}}
         case path:
             _remove(data, path)
 
@@ -679,6 +736,7 @@ def _keys_at(path: KeyPath) -> list[str]:
             "exclude": Match,
             "timing": TimingSpec,
             "limits": LimitsSpec,
+            "check": CellSpec if path[1:2] == ("cells",) else CheckSpec,
         }
         model = models.get(str(path[0]), Spec)
     return [field.alias or name for name, field in model.model_fields.items()]
@@ -714,16 +772,21 @@ def _unknown_names(source: YamlSource, spec: Spec) -> Iterable[Problem]:
                     at_key=True,
                 )
     known = {"optimizer": optimizers, "objective": objectives, "device": devices}
-    for section in ("include", "exclude"):
-        for i, match in enumerate(getattr(spec, section)):
+    sections: dict[KeyPath, tuple[Match, ...]] = {
+        ("include",): spec.include,
+        ("exclude",): spec.exclude,
+        ("check", "cells"): spec.check.cells,
+    }
+    for section, entries in sections.items():
+        for i, match in enumerate(entries):
             for key, names in known.items():
                 for pattern in getattr(match, key) or ():
                     if names and not any(matches(str(name), pattern) for name in names):
                         yield source.problem(
-                            (section, i, key),
+                            (*section, i, key),
                             f"{pattern!r} matches no {key}{nearest(pattern, map(str, names))}",
                         )
-            yield from _unknown_values(source, spec, (section, i, "hyperparameters"), match)
+            yield from _unknown_values(source, spec, (*section, i, "hyperparameters"), match)
 
 
 def _unknown_values(

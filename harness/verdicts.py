@@ -81,8 +81,8 @@ class Blocks:
         steps: Steps in each of the cell's blocks.
         reference_steps: Steps in each block of the reference loop.
         cell: Seconds of the cell's block in each round.
-        reference: Seconds of the reference's blocks right before and after it, averaged.
-        ratio: Median over rounds of a step's time as a ratio to the reference's.
+        reference: Seconds of the reference's block right before it.
+        ratio: A step's time as a ratio to the reference's: of their lower quartiles.
     """
 
     process: int

@@ -1,0 +1,332 @@
+"""The check: measure what a suite does, compare it with what it did, say what came of it.
+
+A first process measures times. Where a cell's has changed, or the reference loop strayed from
+itself, two more do, and the median of the three decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness import baseline as baselines
+from harness import (
+    environment,
+    fingerprint,
+    gate_outputs,
+    history,
+    judge,
+    revision,
+    sides,
+    verdicts,
+)
+from harness.baseline import Baseline
+from harness.judge import Comparison, Limits
+from harness.plan import Case, Overrides, Plan, applies, draft
+from harness.problems import BadInput, Problem
+from harness.progress import Quiet
+from harness.run import output_folder
+from harness.sides import Side
+from harness.spec import LoadedSpec, Spec, load, matches
+from harness.store import FILE_NAME
+from harness.verdicts import METRICS, Blocks, CellVerdict, GateReport, Judgement
+
+CONFIRMING, UPDATING, FEWEST = 3, 5, 3
+"""Processes that decide on a cell; that a new baseline is from; the fewest of those."""
+
+FOLDER, HISTORY_NAME = "check", "history.jsonl"
+"""Where a check's files lie in the folder of a suite's results."""
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What the command line asks of a check.
+
+    Attributes:
+        overrides: Seeds, devices and filters on top of the spec.
+        output: Where results go; None for ``reports/<suite>`` beside the spec.
+        baseline: The baseline to compare to, or to write; None where ``base`` is given.
+        base: A revision to compare to.
+        warn: Metrics that never fail the check.
+        allow_new: Whether a cell that only this side has may pass.
+        workers: Worker processes at most; None for one per core.
+        processes: Processes that a new baseline is from.
+    """
+
+    overrides: Overrides = field(default_factory=Overrides)
+    output: Path | None = None
+    baseline: Path | None = None
+    base: str | None = None
+    warn: frozenset[str] = frozenset()
+    allow_new: bool = False
+    workers: int | None = None
+    processes: int = UPDATING
+
+
+def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport, Path]:
+    """Compare a suite with a baseline, or with another revision of itself.
+
+    Args:
+        spec: The YAML file.
+        options: What the command line says.
+        progress: Who is told how it goes.
+
+    Returns:
+        What was found, and the folder of the suite's results, where it is written down.
+
+    Raises:
+        BadInput: If the spec or the baseline has mistakes, or results can't be written.
+    """
+    began = time.monotonic()
+    before = baselines.read(options.baseline) if options.baseline else None
+    loaded, plan = _planned(spec, options.overrides)
+    output = output_folder(spec, plan.suite, options.output)
+    with contextlib.ExitStack() as stack:
+        there = None
+        if options.base is not None:
+            there = stack.enter_context(_laid_out(options.base, spec, plan))
+        now = sides.opened(loaded, plan, output / FILE_NAME, progress, workers=options.workers)
+        other = _other_side(there, options, progress) if there else None
+        both = [now, other] if other else [now]
+        limits = {case.id: _limits(plan.spec, case) for case in now.cases}
+        sides.measure(both, 0, progress)
+        comparison = _comparison(now, other, before)
+        if comparison.suspects(limits) or comparison.strayed:
+            for number in range(1, CONFIRMING):
+                sides.measure(both, number, progress)
+            comparison = _comparison(now, other, before)
+    report = _Reporter(now, other, comparison, options).report(began)
+    _keep(report, output)
+    return report, output
+
+
+def update(spec: Path, options: GateOptions, progress: Quiet) -> Baseline:
+    """Write a baseline of what a suite does now.
+
+    Raises:
+        BadInput: If the spec has mistakes, a cell can't be measured, or the reference loop
+            strays from itself; then nothing is written.
+    """
+    assert options.baseline is not None
+    loaded, plan = _planned(spec, options.overrides)
+    path = output_folder(spec, plan.suite, options.output) / FILE_NAME
+    now = sides.opened(loaded, plan, path, progress, workers=options.workers)
+    for number in range(max(FEWEST, options.processes)):
+        sides.measure([now], number, progress)
+    file = str(options.baseline)
+    problems = [Problem(file, 0, 0, name, f"not written: {why}") for name, why in now.whys.items()]
+    if now.strayed:
+        far = ", ".join(f"{control:.3f}" for control in now.controls)
+        why = f"the machine is too busy: the reference loop took {far} times its own time"
+        problems.append(Problem(file, 0, 0, "", f"not written: {why}"))
+    if problems:
+        raise BadInput(problems)
+    found = now.measured()
+    baselines.write(found, options.baseline)
+    return found
+
+
+def _planned(spec: Path, overrides: Overrides) -> tuple[LoadedSpec, Plan]:
+    loaded = load(spec)
+    plan, problems = draft(loaded, overrides)
+    if plan is None or problems:
+        raise BadInput(problems)
+    return loaded, plan
+
+
+@contextlib.contextmanager
+def _laid_out(base: str, spec: Path, plan: Plan) -> Iterator[revision.Revision]:
+    packages = {
+        located.module.partition(".")[0]
+        for case in plan.cases
+        for located in (case.located, case.objective.located, case.objective.dataset)
+        if located is not None and located.file is None
+    }
+    with revision.laid_out(base, spec, packages - {"harness"}) as there:
+        yield there
+
+
+def _other_side(there: revision.Revision, options: GateOptions, progress: Quiet) -> Side:
+    """The side of another revision; of its results nothing is kept."""
+    try:
+        loaded, plan = _planned(there.spec, options.overrides)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / FILE_NAME
+            return sides.opened(
+                loaded, plan, path, progress, workers=options.workers, search=there.search
+            )
+    except BadInput as error:
+        raise revision.as_named(error, there, options.base or "") from None
+
+
+def _comparison(now: Side, other: Side | None, before: Baseline | None) -> Comparison:
+    if other is not None:
+        strayed = now.strayed or other.strayed
+        return Comparison(other.measured(), now.measured(), paired=True, strayed=strayed)
+    assert before is not None
+    return Comparison(before, now.measured(), strayed=now.strayed)
+
+
+def _limits(spec: Spec, case: Case) -> Limits:
+    """What the spec lets a cell do."""
+    threshold, tolerance = spec.check.threshold, spec.check.loss_tolerance
+    names = {
+        "optimizer": case.optimizer,
+        "objective": case.objective.name,
+        "device": case.device,
+    }
+    for cell in spec.check.cells:
+        if applies(cell, names, case.hyperparameters):
+            threshold = threshold if cell.threshold is None else cell.threshold
+            tolerance = tolerance if cell.loss_tolerance is None else cell.loss_tolerance
+    return Limits(threshold, tolerance, case.objective.dtype)
+
+
+@dataclass(frozen=True)
+class _Reporter:
+    """Makes a report of what was measured."""
+
+    now: Side
+    other: Side | None
+    comparison: Comparison
+    options: GateOptions
+
+    def report(self, began: float) -> GateReport:
+        """The report of a check that began at a monotonic time."""
+        plan, comparison = self.now.plan, self.comparison
+        known = {case.id for case in plan.cases}
+        gone = [name for name in comparison.before.cells if name not in known]
+        differs = [*comparison.time_differs, *comparison.counts_differ]
+        return GateReport(
+            suite=plan.suite,
+            spec_file=self.now.loaded.source.file,
+            against=f"revision {self.options.base}" if self.other else str(self.options.baseline),
+            taken=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            seconds=time.monotonic() - began,
+            git=environment.git_state(self.now.loaded.folder),
+            machine=comparison.now.machine,
+            machine_key=fingerprint.digest(
+                [comparison.now.machine, comparison.now.protocol],
+            )[:12],
+            differs=tuple(dict.fromkeys(differs)),
+            controls=(*self.now.controls, *(self.other.controls if self.other else ())),
+            cells=(
+                *(self._cell(case) for case in plan.cases),
+                *(self._gone(name) for name in gone if self._is_asked_for(name)),
+            ),
+        )
+
+    def _cell(self, case: Case) -> CellVerdict:
+        return CellVerdict(
+            id=case.id,
+            objective=case.objective.name,
+            optimizer=case.optimizer,
+            setting=case.setting,
+            device=case.device,
+            place=self._place(case.optimizer),
+            judgements=judge.warn_only(self._judgements(case), self.options.warn),
+            steps_per_epoch=self.now.steps_per_epoch[case.objective.name],
+            blocks=tuple(self._blocks(case)),
+        )
+
+    def _judgements(self, case: Case) -> tuple[Judgement, ...]:
+        is_here = case.id in self.comparison.now.cells
+        is_there = case.id in self.comparison.before.cells
+        why = self.now.missing.get(case.device, "")
+        if is_here and is_there:
+            judged = self.comparison.cell(case.id, _limits(self.now.plan.spec, case))
+            return tuple(self._explained(case, each) for each in judged)
+        if is_here:
+            hint = "; --update writes it down" if self.options.baseline else ""
+            found = _all("missing", f"only this side has the cell{hint}")
+            return judge.warn_only(found, METRICS if self.options.allow_new else ())
+        if is_there:
+            return _all("missing", f"only the other side has the cell: {why}")
+        # Neither side could run it: there is nothing that could have passed silently.
+        return judge.warn_only(_all("not comparable", f"on neither side: {why}"), METRICS)
+
+    def _explained(self, case: Case, judged: Judgement) -> Judgement:
+        """A judgement, with what is known of the reason where it failed."""
+        why = self.now.whys.get(case.id)
+        return replace(judged, why=why) if why and judged.outcome == "failed" else judged
+
+    def _gone(self, name: str) -> CellVerdict:
+        """A cell that only the other side has."""
+        objective, optimizer, setting, device = _parts(name)
+        return CellVerdict(
+            id=name,
+            objective=objective,
+            optimizer=optimizer,
+            setting=setting,
+            device=device,
+            place=self._place(optimizer),
+            judgements=judge.warn_only(
+                _all("missing", "only the other side has the cell"), self.options.warn
+            ),
+        )
+
+    def _is_asked_for(self, name: str) -> bool:
+        """Whether the command line leaves a cell in that this side's spec doesn't have."""
+        objective, optimizer, _, device = _parts(name)
+        names = {"objective": objective, "optimizer": optimizer, "device": device}
+        overrides = self.options.overrides
+        if overrides.devices and device not in overrides.devices:
+            return False
+        wanted: dict[str, list[str]] = {}
+        for text in overrides.only:
+            key, _, pattern = text.partition("=")
+            wanted.setdefault(key, []).append(pattern)
+        return all(any(matches(names[k], p) for p in ps) for k, ps in wanted.items())
+
+    def _place(self, optimizer: str) -> str:
+        problem = self.now.loaded.source.problem(("optimizers", optimizer), "", at_key=True)
+        return f"{problem.file}:{problem.line}:{problem.column}"
+
+    def _blocks(self, case: Case) -> Iterator[Blocks]:
+        """What was measured of a cell, on both sides."""
+        for side, name in ((self.now, "now"), (self.other, "before")):
+            keys = {c.id: c.key for c in side.cases} if side else {}
+            for number, gauged in enumerate(side.gauged if side else ()):
+                pairs = gauged.cells.get(keys.get(case.id, ""))
+                if pairs is not None:
+                    yield Blocks(process=number, side=name, **vars(pairs))  # type: ignore[arg-type]
+
+
+def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:
+    """The same judgement of every metric."""
+    return tuple(Judgement(metric, outcome, why) for metric in METRICS)
+
+
+def _parts(name: str) -> tuple[str, str, str, str]:
+    """Objective, optimizer, setting and device of a cell's id."""
+    found = re.fullmatch(r"([^/]*)/([^/[]*)(?:\[(.*)\])?/([^/]*)", name, re.S)
+    return (found[1], found[2], found[3] or "", found[4]) if found else (name, "", "", "")
+
+
+def _keep(report: GateReport, output: Path) -> None:
+    """Write down what a check found, and put it on the page if there is one."""
+    folder = output / FOLDER
+    made = {
+        "check.json": verdicts.to_json(report),
+        "summary.md": gate_outputs.markdown(report),
+        "junit.xml": gate_outputs.junit(report),
+        "pytest-benchmark.json": gate_outputs.benchmark_json(report),
+    }
+    path = folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in made.items():
+            path = folder / name
+            temporary = folder / f".{name}.tmp"
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        path = output / HISTORY_NAME
+        history.append(path, report)
+    except OSError as error:
+        raise BadInput.of_file(str(path), f"can't be written: {error.strerror}") from None
