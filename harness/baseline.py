@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness import environment, fingerprint
 from harness.problems import BadInput, Problem
 from harness.results import Footprint
-from harness.spec import CheckSpec
+from harness.spec import INTEGER_LIMIT, CheckSpec
 
 FORMAT = 1
 
@@ -25,6 +26,10 @@ PROTOCOL = 1
 
 DECIMALS = 5
 """Of the ratios; a process is off by more than the third."""
+
+
+Count = Annotated[int, Field(ge=0, le=INTEGER_LIMIT)]
+Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
@@ -45,9 +50,9 @@ class Loss(_Model):
 
     mean: float | None = Field(allow_inf_nan=False)
     start: float | None = Field(allow_inf_nan=False)
-    ok: int = Field(ge=0)
-    diverged: int = Field(ge=0)
-    failed: int = Field(ge=0)
+    ok: Count
+    diverged: Count
+    failed: Count
     bits: str
 
 
@@ -67,11 +72,11 @@ class Cell(_Model):
 
     loss: Loss
     clock: Literal["cpu", "wall"] | None = None
-    times: tuple[float, ...] = Field(strict=False, default=())
-    counted_steps: int | None = None
-    operators: int | None = None
-    calls: int | None = None
-    state_bytes: int | None = None
+    times: tuple[Ratio, ...] = Field(strict=False, default=())
+    counted_steps: Count | None = None
+    operators: Count | None = None
+    calls: Count | None = None
+    state_bytes: Count | None = None
 
     def with_footprint(self, found: Footprint) -> Cell:
         """The same cell, with what its steps take beside time."""
@@ -203,6 +208,8 @@ def read(path: Path) -> Baseline:
     except json.JSONDecodeError as error:
         problem = Problem(file, error.lineno, error.colno, "", f"not JSON: {error.msg}")
         raise BadInput([problem]) from None
+    except ValueError:
+        raise BadInput.of_file(file, "not a baseline: a number in it is too long") from None
     except RecursionError:
         raise BadInput.of_file(file, "not a baseline: nested too deeply") from None
     version = data.get("harness_baseline") if isinstance(data, dict) else None
@@ -227,12 +234,14 @@ def write(baseline: Baseline, path: Path) -> None:
         BadInput: If it can't be written; what was there before stays.
     """
     text = json.dumps(baseline.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
-    text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)
-    temporary = path.with_name(f".{path.name}.tmp")
+    # Only the times are in brackets; those of a cell's name stay as they are.
+    text = re.sub(r'(?<="times": )\[[^]]*\]', lambda found: " ".join(found[0].split()), text)
+    temporary = path.parent / f".{path.name}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise BadInput.of_file(str(path), f"can't be written: {error.strerror}") from None

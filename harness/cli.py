@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -18,8 +19,10 @@ import click
 from harness import __version__
 
 if TYPE_CHECKING:
+    from harness.history import History
     from harness.plan import Overrides
-    from harness.run import Preview, Summary
+    from harness.run import Preview, Summary, TimingPreview
+    from harness.verdicts import GateReport
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -112,6 +115,106 @@ def run(
 
 
 @main.command()
+@_SPEC
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Compare to what stands in FILE.",
+)
+@click.option("--base", metavar="REV", help="Compare to another git revision, measured beside.")
+@click.option("--update", is_flag=True, help="Write FILE anew, from what is measured now.")
+@_overriding
+@click.option(
+    "--warn",
+    multiple=True,
+    type=click.Choice(["time", "loss", "operators", "calls", "state"]),
+    help="Let this only warn. May be repeated.",
+)
+@click.option("--allow-new", is_flag=True, help="Let a cell pass that the other side lacks.")
+@click.option(
+    "--processes",
+    type=click.IntRange(3, 100),
+    default=5,
+    show_default=True,
+    help="With --update: how many processes measure.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where results go; by default reports/<suite> beside the spec.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress; only what came out.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Worker processes at most that run trials; one per core if left out.",
+)
+def check(
+    spec: Path,
+    baseline: Path | None,
+    base: str | None,
+    update: bool,
+    only: tuple[str, ...],
+    devices: str | None,
+    seeds: int | None,
+    warn: tuple[str, ...],
+    allow_new: bool,
+    processes: int,
+    output: Path | None,
+    quiet: bool,
+    workers: int | None,
+) -> None:
+    """Compare speed, loss and exact counts of SPEC with a baseline, or with a git revision.
+
+    Exit status: 0 fine, 1 something regressed, 2 bad input or a baseline that can't be read,
+    3 inconclusive or not comparable, 4 a cell is missing or failed, 130 interrupted. Of several,
+    the first of 1, 4, 3.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if (baseline is None) == (base is None):
+        raise click.UsageError("expected either --baseline FILE or --base REV")
+    if update and baseline is None:
+        raise click.UsageError("--update writes a baseline: expected --baseline FILE")
+    with _errors():
+        overrides = _overrides(only, devices, seeds)
+        from harness import gate, gate_outputs, progress
+
+        options = gate.GateOptions(
+            *(overrides, output, baseline, base, frozenset(warn), allow_new, workers, processes)
+        )
+        told = progress.choose(quiet=quiet)
+        if update:
+            found = gate.update(spec, options, told)
+            click.echo(f"{len(found.cells):,} cells written to {baseline}.")
+            return
+        report, folder = gate.check(spec, options, told)
+        width = min(160, shutil.get_terminal_size().columns)
+        click.echo(gate_outputs.terminal(report, width, colour=sys.stdout.isatty()), nl=False)
+        click.echo(f"Written to {_relative(folder / gate.FOLDER)}.")
+        _tell_ci(report)
+        sys.exit(report.exit_status)
+
+
+def _tell_ci(report: GateReport) -> None:
+    """Annotations and a job summary, where GitHub's or a like runner asks for them."""
+    from harness import gate_outputs
+
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        click.echo(gate_outputs.annotations(report), nl=False)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(gate_outputs.markdown(report))
+        except OSError as error:
+            click.echo(f"note: {summary} can't be written: {error.strerror}", err=True)
+
+
+@main.command()
 @click.argument("results", type=click.Path(path_type=Path), default=Path("benchmarks.yaml"))
 def report(results: Path) -> None:
     """Write tables, figures and page again from stored results.
@@ -143,6 +246,33 @@ def validate(spec: Path, only: tuple[str, ...], devices: str | None, seeds: int 
         )
         for why in checked.missing.values():
             click.echo(f"note: {why}")
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path), default=Path("benchmarks.yaml"))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the times of the machine that checked last, as .svg or .png.",
+)
+def history(results: Path, output: Path | None) -> None:
+    """Tell how the times of every cell went over all checks, and where they changed for good.
+
+    RESULTS is a spec, a folder under reports/, or a history.jsonl; benchmarks.yaml if left out.
+    """
+    with _errors():
+        from harness import history as histories
+        from harness.problems import BadInput
+
+        path = _history_path(results)
+        known = histories.read(path)
+        if not known.entries:
+            raise BadInput.of_file(_relative(path), "holds no check that can be read")
+        if output is not None:
+            _draw_history(path, known, output)
+        click.echo(histories.text(known))
 
 
 @main.command()
@@ -214,6 +344,44 @@ def _store_path(results: Path) -> Path:
     return results / FILE_NAME if results.is_dir() else results
 
 
+def _history_path(results: Path) -> Path:
+    """The history that a spec, a folder or a file means."""
+    from harness.history import FILE_NAME
+    from harness.problems import BadInput
+    from harness.yaml_source import SUFFIXES
+
+    of_folder = results.suffix in SUFFIXES or results.is_dir()
+    path = _store_path(results).with_name(FILE_NAME) if of_folder else results
+    if not path.exists():
+        message = "no history here; `python -m harness check` begins one"
+        raise BadInput.of_file(_relative(path), message)
+    return path
+
+
+def _draw_history(path: Path, known: History, output: Path) -> None:
+    """Draw the times of the machine that checked last."""
+    from harness.problems import BadInput
+
+    ending = output.suffix.lower()
+    if ending not in (".svg", ".png"):
+        raise BadInput.of_file(str(output), "expected a name that ends in .svg or .png")
+    from harness import check_figures, figures
+    from harness import history as histories
+
+    own = histories.series(known.entries, known.entries[-1].machine_key)
+    changes = histories.changes(own.values()) if histories.can_find_changes() else []
+    records = check_figures.histories(list(own.values()), changes, in_one=True)
+    if not records:
+        message = "nothing to draw: it takes two checks with times on the same machine"
+        raise BadInput.of_file(_relative(path), message)
+    drawing = figures.draw(records[0])
+    try:
+        output.write_bytes(drawing.png if ending == ".png" else drawing.svg.encode())
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BadInput.of_file(str(output), f"can't be written: {why}") from None
+
+
 def _print_preview(preview: Preview) -> None:
     plan = preview.plan
     rows = [("objective", "optimizer", "setting", "device", "seeds", "steps each", "")]
@@ -231,9 +399,27 @@ def _print_preview(preview: Preview) -> None:
         f"\n{len(plan.cases):,} cases with {len(plan.seeds):,} seeds: {plan.trials:,} trials, "
         f"{preview.known:,} of them known; about {steps:,} optimizer steps for all."
     )
+    click.echo(_timing_line(preview.timing))
     for why in preview.missing.values():
         click.echo(f"note: {why}; its trials will be 'unavailable'")
     click.echo(f"Results would go to {_relative(preview.output)}.")
+
+
+def _timing_line(timing: TimingPreview | None) -> str:
+    """What the timing pass would do, in a sentence."""
+    if timing is None:
+        return "Timing pass: none, the spec turns it off."
+    if not timing.cases:
+        return f"Timing pass: nothing to do; {timing.known:,} cases are timed already."
+    spec = timing.spec
+    about = ""
+    if timing.seconds is not None and timing.seconds < spec.seconds:
+        about = f"about {timing.seconds:.2g} s, "
+    known = f" ({timing.known:,} others are timed already)" if timing.known else ""
+    return (
+        f"Timing pass: {timing.cases:,} cases{known}, {spec.rounds:,} rounds of up to "
+        f"{spec.block_steps:,} steps each, {about}at most about {spec.seconds:g} s."
+    )
 
 
 def _print_summary(summary: Summary, seconds: float, *, quiet: bool) -> None:

@@ -15,6 +15,7 @@ from harness import stats
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.results import STATUSES
 from harness.tables import significant
+from harness.verdicts import Outcome
 
 Array = NDArray[np.float64]
 _NONE: Array = np.empty(0)
@@ -115,9 +116,26 @@ class Line:
     faint: bool = False
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A place where a line moves to a new level.
+
+    Attributes:
+        x: Where.
+        text: Its number, as the words below the figure have it.
+        before: Height of the level that ends.
+        after: Height of the level that begins.
+    """
+
+    x: float
+    text: str
+    before: float
+    after: float
+
+
 @dataclass(frozen=True, eq=False)
 class CurvePanel:
-    """Lines over steps or epochs.
+    """Lines over steps or epochs, or over checks.
 
     Attributes:
         title: Above the panel; may be empty.
@@ -128,6 +146,8 @@ class CurvePanel:
         lines: From back to front.
         rule: Height of a dashed line across; None for none.
         rule_label: What the dashed line is.
+        marks: Where lines move to a new level.
+        ticks: Places of x that have a name; empty where x has a scale of numbers.
     """
 
     title: str
@@ -138,6 +158,8 @@ class CurvePanel:
     lines: tuple[Line, ...]
     rule: float | None = None
     rule_label: str = ""
+    marks: tuple[Mark, ...] = ()
+    ticks: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -206,6 +228,47 @@ class DotFigure(FigureRecord):
     centre_label: str
 
 
+@dataclass(frozen=True)
+class IntervalRow:
+    """One cell as an estimate with its interval.
+
+    Attributes:
+        label: Name of the cell.
+        note: Below the name; may be empty.
+        outcome: What came of it; decides the mark.
+        centre: The estimate.
+        low: Lower end of its interval; NaN where there is none.
+        high: Upper end.
+        limit: The largest estimate that passes.
+    """
+
+    label: str
+    note: str
+    outcome: Outcome
+    centre: float
+    low: float
+    high: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class IntervalPanel:
+    """Rows over one scale, about a line at 1; ``limits`` and ``log`` are of x."""
+
+    title: str
+    x_label: str
+    log: bool
+    limits: tuple[float, float]
+    rows: tuple[IntervalRow, ...]
+
+
+@dataclass(frozen=True)
+class IntervalFigure(FigureRecord):
+    """Panels of intervals, one below the other."""
+
+    panels: tuple[IntervalPanel, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Path:
     """One trajectory, ``(points, 2)``; ``lost`` where the trial did not end ok."""
@@ -261,7 +324,7 @@ def build(results: Results) -> list[FigureRecord]:
         records += (record for record in found if record is not None)
     records += seconds_per_epoch(world)
     taken: set[str] = set()
-    return [replace(record, name=_unique(record.name, taken)) for record in records]
+    return [replace(record, name=unique_name(record.name, taken)) for record in records]
 
 
 def styles(results: Results) -> dict[int, Style]:
@@ -273,7 +336,7 @@ def styles(results: Results) -> dict[int, Style]:
             known.append(case.setting)
     order = {name: i for i, name in enumerate(results.optimizers)}
     return {
-        case.position: _style(
+        case.position: style_of(
             order[case.optimizer],
             (own := settings[case.optimizer, case.objective]).index(case.setting),
             len(own),
@@ -282,7 +345,8 @@ def styles(results: Results) -> dict[int, Style]:
     }
 
 
-def _style(optimizer: int, setting: int, settings: int) -> Style:
+def style_of(optimizer: int, setting: int, settings: int) -> Style:
+    """Looks of an optimizer by its place among all, and of one of so many settings of it."""
     shade = 0.0 if settings == 1 else setting / (settings - 1)
     color = COLORS[optimizer % len(COLORS)]
     return Style(
@@ -402,7 +466,7 @@ def loss(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     caption = _loss_caption(world, cases, panels, full=len(shown) == len(groups[0]))
     x_name = "epoch" if info.has_epochs else "step"
     return CurveFigure(
-        name=f"loss_{_safe(info.name)}",
+        name=f"loss_{safe_name(info.name)}",
         objective=info.name,
         title=f"Loss against {x_name}: {info.name}",
         caption=caption,
@@ -428,7 +492,7 @@ def _loss_lines(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -
             lost += _lost_lines(style, x, case.losses[~is_ok])
         if whole.any():
             mean, low, high = mean_band(case.losses[whole])
-            at = _thinned(len(x), POINTS if shown else FAINT_POINTS)
+            at = thinned(len(x), POINTS if shown else FAINT_POINTS)
             band = (low[at], high[at]) if shown and (high > low).any() else (_NONE, _NONE)
             label = world.label(case) if shown else ""
             line = Line(label, style, x[at], mean[at], *band, faint=not shown)
@@ -440,10 +504,10 @@ def _loss_lines(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -
 
 def _lost_lines(style: Style, x: Array, losses: Array) -> Iterator[Line]:
     """Curves of trials that did not end ok, as far as they are finite."""
-    for row in losses[_thinned(len(losses), LOST_CURVES)]:
+    for row in losses[thinned(len(losses), LOST_CURVES)]:
         reached = _finite_length(row)
         if reached:
-            at = _thinned(reached, POINTS)
+            at = thinned(reached, POINTS)
             yield Line("", style, x[at], row[at], _NONE, _NONE, lost=True)
 
 
@@ -634,7 +698,7 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
         rule_label=name if rule is not None else "",
     )
     return DotFigure(
-        name=f"final_loss_{_safe(info.name)}",
+        name=f"final_loss_{safe_name(info.name)}",
         objective=info.name,
         title=f"Final loss: {info.name}",
         caption=_final_caption(world, info, cases, panel, full=len(shown) == len(cases)),
@@ -705,7 +769,7 @@ def seconds_per_epoch(world: _World) -> list[DotFigure]:
     return [
         replace(
             together,
-            name=f"{name}_{_safe(objective)}",
+            name=f"{name}_{safe_name(objective)}",
             objective=objective,
             title=f"{title}: {objective}",
             alt=words[objective],
@@ -799,7 +863,7 @@ def _plane(world: _World, info: ObjectiveInfo, *, together: bool) -> PlaneFigure
         panels = [PlanePanel(_named(c, several), (paths[c.position],)) for c in shown]
     where = "Trajectories" if together else "Trajectories one by one"
     return PlaneFigure(
-        name=f"trajectories_{'' if together else 'each_'}{_safe(info.name)}",
+        name=f"trajectories_{'' if together else 'each_'}{safe_name(info.name)}",
         objective=info.name,
         title=f"{where}: {info.name}",
         caption=_plane_caption(world, info, cases, shown),
@@ -849,7 +913,7 @@ def coordinates(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
         text += " Dashed: where the loss is lowest."
     several = len(devices) > 1
     return CurveFigure(
-        name=f"coordinates_{_safe(info.name)}",
+        name=f"coordinates_{safe_name(info.name)}",
         objective=info.name,
         title=f"Coordinates against step: {info.name}",
         caption=text,
@@ -870,7 +934,7 @@ def _coordinate_panel(
     lines = []
     for case in cases:
         points = _points(case.trajectories)
-        at = _thinned(len(points), POINTS)
+        at = thinned(len(points), POINTS)
         line = Line(
             world.label(case),
             world.styles[case.position],
@@ -926,7 +990,7 @@ def step_sizes(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     )
     words = [_step_size_words(_named(case, several), lines) for case, lines in found]
     return CurveFigure(
-        name=f"step_sizes_{_safe(info.name)}",
+        name=f"step_sizes_{safe_name(info.name)}",
         objective=info.name,
         title=f"Effective step size of each coordinate: {info.name}",
         caption=(
@@ -944,7 +1008,7 @@ def step_sizes(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
 def _step_size_lines(style: Style, case: CaseData) -> tuple[Line, ...]:
     sizes = _points(case.step_sizes)
     # Before the first gradient s is 0, and the quotient is lr / sqrt(eps): nothing steps by it.
-    at = _thinned(len(sizes) - 1, POINTS) + 1
+    at = thinned(len(sizes) - 1, POINTS) + 1
     return tuple(
         Line(
             f"x{axis + 1}",
@@ -991,7 +1055,7 @@ def _path(world: _World, case: CaseData) -> Path:
     return Path(
         label=world.label(case),
         style=world.styles[case.position],
-        points=points[_thinned(len(points), POINTS)],
+        points=points[thinned(len(points), POINTS)],
         lost=_is_lost(world, case),
     )
 
@@ -1163,7 +1227,7 @@ def _including(limits: tuple[float, float], value: float) -> tuple[float, float]
 
 
 def _dots(values: Array) -> Array:
-    return values[_thinned(len(values), DOTS)]
+    return values[thinned(len(values), DOTS)]
 
 
 def _offsets(count: int) -> Array:
@@ -1172,7 +1236,7 @@ def _offsets(count: int) -> Array:
     return (ranks * 0.6180339887498949 + 0.5) % 1.0 - 0.5
 
 
-def _thinned(count: int, most: int) -> NDArray[np.int64]:
+def thinned(count: int, most: int) -> NDArray[np.int64]:
     """At most so many indices below ``count``, evenly spaced, the first and the last among them."""
     if count <= most:
         return np.arange(count)
@@ -1184,11 +1248,12 @@ def _finite_length(values: Array) -> int:
     return int(bad[0]) if len(bad) else len(values)
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
+    """A name as a part of a file's name."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
     """A name that no file system takes for another's."""
     candidate, count = name, 1
     while candidate.lower() in taken:

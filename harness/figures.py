@@ -31,19 +31,25 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from harness.figure_records import (
+    COLORS,
     CurveFigure,
     CurvePanel,
     DotFigure,
     DotPanel,
     DotRow,
     FigureRecord,
+    IntervalFigure,
+    IntervalPanel,
+    IntervalRow,
     Line,
+    Mark,
     Path,
     PlaneFigure,
     PlanePanel,
     Style,
 )
 from harness.lifeline import die_with
+from harness.verdicts import Outcome
 
 FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Ink, grid and paper: all that isn't data has one of these, and a page may replace them."""
@@ -130,6 +136,8 @@ def draw(record: FigureRecord) -> Drawing:
             figure = _curves(record)
         elif isinstance(record, DotFigure):
             figure = _dots(record)
+        elif isinstance(record, IntervalFigure):
+            figure = _intervals(record)
         elif isinstance(record, PlaneFigure):
             figure = _planes(record)
         else:
@@ -198,6 +206,8 @@ def _curves(record: CurveFigure) -> Figure:
         legend.add("did not end ok", _cross())
     for panel in panels:
         legend.add(panel.rule_label, _rule_handle())
+    if any(panel.marks for panel in panels):
+        legend.add("change point", _change_handle())
     each = 3.3 if columns == 1 and rows == 1 else 2.75 if columns < 3 else 2.2
     gap = (0.12 if shared else 0.82, 0.18 if columns == 3 else 0.62)
     grid = _Grid(columns, [each] * rows, gap, legend, [panel.title for panel in panels])
@@ -231,10 +241,18 @@ def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
             _draw_back(ax, line, panel.limits)
     for i, line in enumerate(shown):
         _draw_front(ax, line, i, len(shown))
+    _draw_marks(ax, panel.marks)
     _finish(ax, panel.x_label, panel.y_label)
     _ticks(ax, "y", panel.limits, log=panel.log)
     if panel.x_label == "step":
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if panel.ticks:
+        places, names = zip(*panel.ticks, strict=True)
+        ax.xaxis.set_major_locator(FixedLocator(places))
+        ax.xaxis.set_major_formatter(FixedFormatter(names))
+        if len(names) > 1:
+            # A long name would leave the picture.
+            ax.get_xticklabels()[-1].set_horizontalalignment("right")
 
 
 def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
@@ -258,6 +276,26 @@ def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
     )
 
 
+def _draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:
+    """Dotted lines across, numbered at the top, and arrows from level to level."""
+    for x in dict.fromkeys(mark.x for mark in marks):
+        texts = [mark.text for mark in marks if mark.x == x]
+        names = ", ".join(texts if len(texts) <= 3 else [texts[0], "…", texts[-1]])
+        # Between the last check of the old level and the first of the new one.
+        ax.axvline(x - 0.5, color=FOREGROUND, linewidth=1.0, dashes=(1, 1.6), zorder=4)
+        ax.text(
+            x - 0.5, 0.985, names, transform=ax.get_xaxis_transform(), ha="center", va="top",
+            fontsize=SMALL, bbox={"color": BACKGROUND, "pad": 1.5}, zorder=8,
+        )  # fmt: skip
+    for mark in marks:
+        arrow = {
+            "arrowstyle": "-|>", "color": FOREGROUND, "linewidth": 1.4, "shrinkA": 0,
+            "shrinkB": 0, "mutation_scale": 9,
+        }  # fmt: skip
+        place = mark.x - 0.5
+        ax.annotate("", (place, mark.after), (place, mark.before), arrowprops=arrow, zorder=9)
+
+
 def _draw_back(ax: Axes, line: Line, limits: tuple[float, float]) -> None:
     if not len(line.x):
         return
@@ -276,30 +314,37 @@ def _draw_back(ax: Axes, line: Line, limits: tuple[float, float]) -> None:
 
 
 def _dots(record: DotFigure) -> Figure:
-    rows = [row for panel in record.panels for row in panel.rows]
-    measure = _Measure()
-    left = min(_LABEL_WIDTH, 0.15 + max(measure.width(row.label) for row in rows))
-    names = {id(row): _row_name(row, left - 0.15, measure) for row in rows}
-    left = 0.15 + max(measure.width(name) for name in names.values())
     legend = _Legend()
     legend.add(record.dot_label, _point_handle())
     legend.add(record.centre_label, _centre_handle())
     for panel in record.panels:
         legend.add(panel.rule_label, _rule_handle())
-    heights = []
-    for panel in record.panels:
-        lines = max(names[id(row)].count("\n") + 1 for row in panel.rows)
-        heights.append(0.2 + len(panel.rows) * max(_ROW_HEIGHT, _LINE_MARGIN + _LINE * lines))
-    titles = [panel.title for panel in record.panels]
-    grid = _Grid(1, heights, (0.0, 0.62), legend, titles, left=left)
+    grid, names = _row_grid(record.panels, legend)
     for i, panel in enumerate(record.panels):
         ax = grid.axes(i)
-        _draw_dots(ax, panel, [names[id(row)] for row in panel.rows])
+        _draw_dots(ax, panel, names[i])
         grid.entitle(ax, i)
     return grid.figure
 
 
-def _row_name(row: DotRow, width: float, measure: _Measure) -> str:
+def _row_grid(
+    panels: Sequence[DotPanel] | Sequence[IntervalPanel], legend: _Legend
+) -> tuple[_Grid, list[list[str]]]:
+    """Room for panels of rows, one below the other, and the names of each panel's rows."""
+    measure = _Measure()
+    labels = [row.label for panel in panels for row in panel.rows]
+    left = min(_LABEL_WIDTH, 0.15 + max(measure.width(label) for label in labels))
+    names = [[_row_name(row, left - 0.15, measure) for row in panel.rows] for panel in panels]
+    left = 0.15 + max(measure.width(name) for own in names for name in own)
+    heights = []
+    for own in names:
+        lines = max(name.count("\n") + 1 for name in own)
+        heights.append(0.2 + len(own) * max(_ROW_HEIGHT, _LINE_MARGIN + _LINE * lines))
+    titles = [panel.title for panel in panels]
+    return _Grid(1, heights, (0.0, 0.62), legend, titles, left=left), names
+
+
+def _row_name(row: DotRow | IntervalRow, width: float, measure: _Measure) -> str:
     return "\n".join([*measure.wrapped(row.label, width), *([row.note] if row.note else [])])
 
 
@@ -337,23 +382,94 @@ def _draw_dots(ax: Axes, panel: DotPanel, names: Sequence[str]) -> None:
             )  # fmt: skip
     _finish(ax, panel.x_label, "")
     _ticks(ax, "x", panel.limits, log=panel.log)
+    _name_rows(ax, names)
+
+
+def _name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.yaxis.grid(visible=False)
-    ax.yaxis.set_major_locator(FixedLocator(list(range(len(rows)))))
+    ax.yaxis.set_major_locator(FixedLocator(list(range(len(names)))))
     ax.yaxis.set_major_formatter(FixedFormatter(names))
     ax.tick_params(axis="y", length=0)
+
+
+def _draw_bar(ax: Axes, row: int, low: float, high: float) -> None:
+    """An interval with its ends, where there is one."""
+    if math.isfinite(low) and high > low:
+        for edge in (low, high):
+            ax.plot([edge, edge], [row - 0.13, row + 0.13], color=FOREGROUND, lw=1.4, zorder=5)
+        ax.plot([low, high], [row, row], color=FOREGROUND, linewidth=1.4, zorder=5)
 
 
 def _draw_centre(ax: Axes, row: int, centre: float, low: float, high: float) -> None:
     if not math.isfinite(centre):
         return
-    if math.isfinite(low) and high > low:
-        for edge in (low, high):
-            ax.plot([edge, edge], [row - 0.13, row + 0.13], color=FOREGROUND, lw=1.4, zorder=5)
-        ax.plot([low, high], [row, row], color=FOREGROUND, linewidth=1.4, zorder=5)
+    _draw_bar(ax, row, low, high)
     ax.plot(
         [centre], [row], marker="D", markersize=5, color=FOREGROUND, mec=BACKGROUND, mew=0.8,
         linestyle="none", zorder=6,
     )  # fmt: skip
+
+
+# Intervals
+
+_OUTCOME_LOOKS: Mapping[Outcome, tuple[str, str, float, bool]] = {
+    "fine": (COLORS[0], "o", 7, True),
+    "better": (COLORS[2], "<", 9.5, True),
+    "regressed": (COLORS[1], ">", 9.5, True),
+    "inconclusive": (COLORS[4], "D", 7, False),
+    "not comparable": (COLORS[3], "s", 7, False),
+    "missing": (COLORS[6], "X", 8, True),
+    "failed": (COLORS[6], "X", 8, True),
+}
+"""Colour, marker, its size, and whether it is filled."""
+
+
+def _intervals(record: IntervalFigure) -> Figure:
+    rows = [row for panel in record.panels for row in panel.rows]
+    legend = _Legend()
+    for outcome in _OUTCOME_LOOKS:
+        if any(row.outcome == outcome for row in rows):
+            legend.add(outcome, Line2D([], [], **_outcome_look(outcome)))
+    if any(row.low < row.high for row in rows):
+        legend.add("95% interval", Line2D([], [], color=FOREGROUND, linewidth=1.4))
+    legend.add("limit", _rule_handle())
+    grid, names = _row_grid(record.panels, legend)
+    for i, panel in enumerate(record.panels):
+        ax = grid.axes(i)
+        _draw_intervals(ax, panel, names[i])
+        grid.entitle(ax, i)
+    return grid.figure
+
+
+def _draw_intervals(ax: Axes, panel: IntervalPanel, names: Sequence[str]) -> None:
+    rows = panel.rows
+    if panel.log:
+        ax.set_xscale("log")
+    ax.set_xlim(*panel.limits)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.axvline(1.0, color=FOREGROUND, linewidth=1.0, zorder=2)
+    for i, row in enumerate(rows):
+        ends = [i - 0.5, i + 0.5]
+        limit = [row.limit, row.limit]
+        ax.plot(limit, ends, color=FOREGROUND, linewidth=1.0, dashes=(4, 3), zorder=2)
+        _draw_bar(ax, i, row.low, row.high)
+        ax.plot([row.centre], [i], zorder=6, **_outcome_look(row.outcome))
+    _finish(ax, panel.x_label, "")
+    _ticks(ax, "x", panel.limits, log=panel.log)
+    _name_rows(ax, names)
+
+
+def _outcome_look(outcome: Outcome) -> dict[str, Any]:
+    color, marker, size, filled = _OUTCOME_LOOKS[outcome]
+    return {
+        "linestyle": "none",
+        "marker": marker,
+        "markersize": size,
+        "color": color,
+        "markerfacecolor": color if filled else BACKGROUND,
+        "markeredgecolor": BACKGROUND if filled else color,
+        "markeredgewidth": 0.8 if filled else 1.5,
+    }
 
 
 # Planes
@@ -599,6 +715,10 @@ def _handle(style: Style) -> Line2D:
 
 def _rule_handle() -> Line2D:
     return Line2D([], [], color=FOREGROUND, linewidth=1.0, dashes=(4, 3))
+
+
+def _change_handle() -> Line2D:
+    return Line2D([], [], color=FOREGROUND, linewidth=1.0, dashes=(1, 1.6))
 
 
 def _mark(marker: str, size: float, **more: Any) -> Line2D:

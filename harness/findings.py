@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness import stats, tables
 from harness.frames import CaseData, Results
+from harness.verdicts import CellVerdict, GateReport, Judgement
 
 NAMED = 4
 """Cases that a sentence names one by one."""
@@ -29,6 +30,86 @@ def summarise(results: Results) -> list[str]:
     ]
     sentences += [text for text in (_speed(results), _failures(results)) if text]
     return sentences
+
+
+def against(report: GateReport) -> str:
+    """What came of a check, in a sentence."""
+    worse, gone, unsure, better, warned = (
+        _cells(report, outcomes, only_warns=warns)
+        for outcomes, warns in (
+            (("regressed",), False),
+            (("missing", "failed"), False),
+            (("inconclusive", "not comparable"), False),
+            (("better",), None),
+            (("regressed", "missing", "failed", "inconclusive", "not comparable"), True),
+        )
+    )
+    total = len(report.cells)
+    of = f"of {total:,} {'cell' if total == 1 else 'cells'}"
+    text = f"Against {report.against}, "
+    parts = []
+    if worse:
+        parts.append(f"{len(worse):,} {of} got worse: {_told(worse)}")
+    else:
+        which, no = (f"none {of}", "") if total != 1 else ("the one cell", " not")
+        ends = f"is{no} known to have" if gone or unsure else f"has{no}"
+        parts.append(f"{which} {ends} got worse")
+    if gone:
+        parts.append(f"{len(gone):,} {_is(gone)} missing or failed: {_told(gone)}")
+    if unsure:
+        parts.append(f"{len(unsure):,} can't be told: {_told(unsure)}")
+    if warned:
+        parts.append(f"only warned of, as the spec asks, {_is(warned)} {_told(warned)}")
+    if better:
+        parts.append(f"{len(better):,} got better: {_told(better)}")
+    return text + "; ".join(parts) + "."
+
+
+_Told = tuple[CellVerdict, Sequence[Judgement], bool]
+"""A cell, what is told of it, and whether its device is."""
+
+
+def _cells(report: GateReport, outcomes: Sequence[str], *, only_warns: bool | None) -> list[_Told]:
+    """The cells of which something came out as one of these."""
+    several = len({cell.device for cell in report.cells}) > 1
+    found: list[_Told] = []
+    for cell in report.cells:
+        of_these = [j for j in cell.judgements if j.outcome in outcomes]
+        judgements = [j for j in of_these if only_warns in (None, j.only_warns)]
+        if judgements:
+            found.append((cell, judgements, several))
+    return found
+
+
+def _told(cells: Iterable[_Told]) -> str:
+    texts = []
+    for cell, judgements, several in cells:
+        where = f"{cell.objective} ({cell.device})" if several else cell.objective
+        if len(judgements) == len(cell.judgements) > 1 and len({j.why for j in judgements}) == 1:
+            details = judgements[0].why or judgements[0].outcome
+        else:
+            details = ", ".join(_moved(judgement) for judgement in judgements)
+        texts.append(f"{cell.label} on {where} ({details})")
+    return _listed(texts)
+
+
+def _moved(judgement: Judgement) -> str:
+    """``time +12.3%, 95% interval +9.1% to +14.8%``; ``operators 12 to 14``; else the reason."""
+    metric, before, now = judgement.metric, judgement.before, judgement.now
+    told = judgement.outcome in ("regressed", "better", "inconclusive")
+    if not told or before is None or now is None:
+        return f"{metric}: {judgement.why or judgement.outcome}"
+    if metric != "time" or judgement.change is None:
+        return f"{metric} {tables.exactly(before)} to {tables.exactly(now)}"
+    text = f"{metric} {tables.percent(judgement.change)}"
+    if judgement.low is not None and judgement.high is not None:
+        low, high = (tables.percent(end - 1) for end in (judgement.low, judgement.high))
+        text += f", 95% interval {low} to {high}"
+    return text
+
+
+def _is(cells: Sequence[_Told]) -> str:
+    return "is" if len(cells) == 1 else "are"
 
 
 def _loss(results: Results, objective: str, device: str) -> str:
@@ -102,7 +183,19 @@ def _speed(results: Results) -> str:
         f"interquartile range {_time(first['iqr_seconds'])})"
     )
     ratios = [f"{_label(row)} {_ratio(row['ratio'])} times as long{_ends(row)}" for row in others]
-    return f"{text}; {_listed(ratios)}." if ratios else f"{text}."
+    text = f"{text}; {_listed(ratios)}" if ratios else text
+    return f"{text}{_busy([first, *others])}."
+
+
+def _busy(rows: list[dict[Hashable, Any]]) -> str:
+    """What is to be said of times that are noisy; nothing of others."""
+    noisy = [float(row["noise"]) for row in rows if row["noisy"] == "yes"]
+    if not noisy:
+        return ""
+    which = f"{len(noisy)} of these {len(rows)} times {'is' if len(noisy) == 1 else 'are'}"
+    which = which if len(rows) > 1 else "this is"
+    advice = "take it as rough" if len(rows) == 1 else "trust the ratios more than the seconds"
+    return f"; measured on a busy machine: {which} noisy (up to {max(noisy):.0%}), so {advice}"
 
 
 def _failures(results: Results) -> str:

@@ -23,8 +23,8 @@ ENGINE_FILES = (
 """Files of the harness that decide what a trial's numbers are."""
 
 REPORT_FILES = (
-    *("frames.py", "stats.py", "tables.py", "findings.py"),
-    *("figure_records.py", "figures.py", "page.py", "report.py"),
+    *("frames.py", "stats.py", "tables.py", "findings.py", "verdicts.py", "history.py"),
+    *("figure_records.py", "check_figures.py", "figures.py", "page.py", "report.py"),
 )
 """Files of the harness that decide what a report says and looks like."""
 
@@ -53,7 +53,7 @@ def report() -> str:
     """A digest of all that a report is made with, but the results."""
     here = Path(__file__).parent
     files = [here / name for name in REPORT_FILES] + sorted((here / "templates").iterdir())
-    packages = ("numpy", "pandas", "scipy", "matplotlib", "seaborn", "jinja2")
+    packages = ("numpy", "pandas", "scipy", "matplotlib", "seaborn", "jinja2", "ruptures")
     return digest([of_files(files), *map(version_of, packages)])
 
 

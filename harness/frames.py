@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.store import RunRecord, Store, from_blob
 
+_FOOTPRINT = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
 
 @dataclass(frozen=True)
 class ObjectiveInfo:
@@ -92,7 +93,9 @@ class Results:
         trials: One row per trial: position, objective, optimizer, setting, label, device, seed,
             status, step, reason, seconds, mode, final_loss (NaN unless ok).
         timings: One row per timed block: position, round, steps, steps_per_epoch, seconds,
-            epoch_seconds.
+            cpu_seconds, epoch_seconds.
+        footprints: One row per timed case: position, operators, calls, counted_steps,
+            state_bytes, peak_bytes; NaN where one is not known.
     """
 
     run: RunRecord
@@ -100,6 +103,7 @@ class Results:
     cases: tuple[CaseData, ...]
     trials: pd.DataFrame
     timings: pd.DataFrame
+    footprints: pd.DataFrame = field(default_factory=lambda: _footprint_frame([]))
 
     def cases_on(self, objective: str) -> list[CaseData]:
         """The cases of one objective, in order."""
@@ -132,6 +136,7 @@ def read(path: Path) -> Results:
         cases: list[CaseData] = []
         trials: list[tuple[Any, ...]] = []
         timings: list[pd.DataFrame] = []
+        footprints: list[tuple[Any, ...]] = []
         for row in rows:
             position, case_id, objective, optimizer, setting, device, key, *described = row
             if objective not in objectives:
@@ -142,17 +147,22 @@ def read(path: Path) -> Results:
             labels = (position, objective, optimizer, setting, case.label, device)
             trials += (labels + trial for trial in _trials(store, case_id, seeds))
             timings += _timings(store, case_id, position, run.settings["machine"])
+            footprints += _footprints(store, case_id, position, run.settings["machine"])
     frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
     frame["final_loss"] = frame["final_loss"].astype(float)
     timed = pd.concat(timings, ignore_index=True) if timings else pd.DataFrame(columns=_TIMING)
-    return Results(run, objectives, tuple(cases), frame, timed)
+    counted = _footprint_frame(footprints)
+    return Results(run, objectives, tuple(cases), frame, timed, counted)
 
 
 _TRIAL_COLUMNS = [
     *("position", "objective", "optimizer", "setting", "label", "device"),
     *("seed", "status", "step", "reason", "seconds", "mode", "final_loss"),
 ]
-_TIMING = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
+_TIMING = [
+    *("position", "round", "steps", "steps_per_epoch"),
+    *("seconds", "cpu_seconds", "epoch_seconds"),
+]
 
 
 def _objective(store: Store, name: str, key: str) -> ObjectiveInfo:
@@ -235,12 +245,29 @@ def _trials(store: Store, case_id: int, seeds: set[int]) -> Iterator[tuple[Any, 
 
 def _timings(store: Store, case_id: int, position: int, machine: str) -> Iterator[pd.DataFrame]:
     rows = store.db.execute(
-        "SELECT steps, steps_per_epoch, seconds FROM timings WHERE case_id = ? AND machine = ?",
+        "SELECT steps, steps_per_epoch, seconds, cpu_seconds FROM timings "
+        "WHERE case_id = ? AND machine = ?",
         (case_id, machine),
     )
-    for steps, steps_per_epoch, blob in rows:
-        seconds = from_blob(blob)
+    for steps, steps_per_epoch, walls, cpus in rows:
+        seconds = from_blob(walls)
         frame = pd.DataFrame({"round": np.arange(len(seconds)), "seconds": seconds})
         frame = frame.assign(position=position, steps=steps, steps_per_epoch=steps_per_epoch)
+        frame["cpu_seconds"] = from_blob(cpus)
         frame["epoch_seconds"] = frame["seconds"] / steps * steps_per_epoch
         yield frame[_TIMING]
+
+
+def _footprint_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=_FOOTPRINT, dtype=float)
+
+
+def _footprints(
+    store: Store, case_id: int, position: int, machine: str
+) -> Iterator[tuple[Any, ...]]:
+    rows = store.db.execute(
+        "SELECT operators, calls, counted_steps, state_bytes, peak_bytes FROM timings "
+        "WHERE case_id = ? AND machine = ?",
+        (case_id, machine),
+    )
+    return ((position, *row) for row in rows)

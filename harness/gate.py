@@ -31,16 +31,16 @@ from harness.judge import Comparison, Limits
 from harness.plan import Case, Overrides, Plan, applies, draft
 from harness.problems import BadInput, Problem
 from harness.progress import Quiet
-from harness.run import output_folder
+from harness.run import locked, output_folder, write_report
 from harness.sides import Side
 from harness.spec import LoadedSpec, Spec, load, matches
-from harness.store import FILE_NAME
+from harness.store import FILE_NAME, Store
 from harness.verdicts import METRICS, Blocks, CellVerdict, GateReport, Judgement
 
 CONFIRMING, UPDATING, FEWEST = 3, 5, 3
 """Processes that decide on a cell; that a new baseline is from; the fewest of those."""
 
-FOLDER, HISTORY_NAME = "check", "history.jsonl"
+FOLDER = "check"
 """Where a check's files lie in the folder of a suite's results."""
 
 
@@ -91,18 +91,24 @@ def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport
         there = None
         if options.base is not None:
             there = stack.enter_context(_laid_out(options.base, spec, plan))
+        # They load torch while the trials run.
+        started = [sides.waiting(plan)]
+        if there is not None:
+            started.append(sides.waiting(plan, there.search))
+        for pool in started:
+            stack.enter_context(pool)
         now = sides.opened(loaded, plan, output / FILE_NAME, progress, workers=options.workers)
         other = _other_side(there, options, progress) if there else None
         both = [now, other] if other else [now]
         limits = {case.id: _limits(plan.spec, case) for case in now.cases}
-        sides.measure(both, 0, progress)
+        sides.measure(both, 0, progress, started)
         comparison = _comparison(now, other, before)
         if comparison.suspects(limits) or comparison.strayed:
             for number in range(1, CONFIRMING):
                 sides.measure(both, number, progress)
             comparison = _comparison(now, other, before)
     report = _Reporter(now, other, comparison, options).report(began)
-    _keep(report, output)
+    _keep(report, output, progress)
     return report, output
 
 
@@ -309,7 +315,7 @@ def _parts(name: str) -> tuple[str, str, str, str]:
     return (found[1], found[2], found[3] or "", found[4]) if found else (name, "", "", "")
 
 
-def _keep(report: GateReport, output: Path) -> None:
+def _keep(report: GateReport, output: Path, progress: Quiet) -> None:
     """Write down what a check found, and put it on the page if there is one."""
     folder = output / FOLDER
     made = {
@@ -319,14 +325,17 @@ def _keep(report: GateReport, output: Path) -> None:
         "pytest-benchmark.json": gate_outputs.benchmark_json(report),
     }
     path = folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in made.items():
-            path = folder / name
-            temporary = folder / f".{name}.tmp"
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        path = output / HISTORY_NAME
-        history.append(path, report)
-    except OSError as error:
-        raise BadInput.of_file(str(path), f"can't be written: {error.strerror}") from None
+    with locked(output):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in made.items():
+                path = folder / name
+                temporary = folder / f".{name}.tmp"
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
+        except OSError as error:
+            raise BadInput.of_file(str(path), f"can't be written: {error.strerror}") from None
+        history.append(output / history.FILE_NAME, report)
+        with Store(output / FILE_NAME, create=True) as store:
+            if store.has_run():
+                write_report(store, progress)

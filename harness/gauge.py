@@ -114,7 +114,8 @@ class Gauge:
         first = self._turn % len(places)
         for place in places[first:] + places[:first]:
             if place < 0:
-                self._pair(self._controls[place])
+                # What comes second runs warmer; neither side shall always be it.
+                self._pair(self._controls[place], swapped=self._turn % 2 == 1)
             elif place in self._cells:
                 self._on_step(self._turn * len(self._timed) + place + 1)
                 try:
@@ -124,9 +125,14 @@ class Gauge:
                     del self._cells[place]
         self._turn += 1
 
-    def _pair(self, turn: _Turn) -> None:
-        reference = self._references[turn.device].block()
-        cell = turn.runner.block()
+    def _pair(self, turn: _Turn, *, swapped: bool = False) -> None:
+        loop = self._references[turn.device]
+        if swapped:
+            cell = turn.runner.block()
+            reference = loop.block()
+        else:
+            reference = loop.block()
+            cell = turn.runner.block()
         turn.pairs.append(
             (cell.cpu, reference.cpu)
             if self._clock(turn.device) == "cpu"

@@ -94,6 +94,8 @@ class Comparison:
         if before.clock != now.clock:
             why = f"measured by the {before.clock} clock then, by the {now.clock} clock now"
             return _with(judged, "not comparable", why)
+        if self.paired and len(before.times) != len(now.times):
+            return _with(judged, "failed", "could not be measured in every process")
         change, low, high = self._change(before, now)
         outcome: Outcome = "fine"
         if change > limit:
@@ -118,6 +120,8 @@ class Comparison:
         for cell_id, limit in limits.items():
             before, now = self.before.cells.get(cell_id), self.now.cells.get(cell_id)
             if before is None or now is None or not (before.times and now.times):
+                continue
+            if self.paired and len(before.times) != len(now.times):
                 continue
             if abs(self._change(before, now)[0]) > limit.threshold / 2:
                 found.add(cell_id)

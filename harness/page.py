@@ -19,6 +19,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from harness import check_figures
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.problems import join
 from harness.results import STATUSES
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from harness.figure_records import FigureRecord
     from harness.figures import Drawing
 
-TIMING, FAILURES = "seconds_per_epoch", "failures"
+TIMING, FAILURES, CHECK = "seconds_per_epoch", "failures", "check"
 """Names of the tables that have a section of their own; figures of a time begin alike."""
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
@@ -102,12 +103,32 @@ class Section:
     grids: tuple[Grid, ...]
 
 
+@dataclass(frozen=True)
+class Check:
+    """What the page says of the latest check, beside its table and figures.
+
+    Attributes:
+        verdict: What came of it, in a sentence; empty where it can't be read.
+        facts: How it was made, term by term.
+        remarks: What to know when reading it, a sentence each.
+        changes: Where times moved to a new level, a sentence each, numbered as in the figure.
+        changes_note: What is said where there are no such sentences; may be empty.
+    """
+
+    verdict: str
+    facts: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    changes_note: str = ""
+
+
 def render(
     results: Results,
     tables: Sequence[Table],
     records: Sequence[FigureRecord],
     drawings: Sequence[Drawing],
     sentences: Sequence[str],
+    check: Check | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -117,6 +138,7 @@ def render(
         records: What its figures show.
         drawings: The same figures, drawn; matched to the records by name.
         sentences: What came out, as plain text.
+        check: What a check against a baseline found; None where there was none.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     pictures = {
@@ -124,10 +146,12 @@ def render(
         for record in records
         if record.name in svgs
     }
+    special = (TIMING, check_figures.TIME, check_figures.HISTORY)
     timing_pictures = [record for record in records if record.name.startswith(TIMING)]
-    others = [record for record in records if not record.name.startswith(TIMING)]
+    others = [record for record in records if not record.name.startswith(special)]
     by_name = {table.name: table for table in tables}
     timing, failures = by_name.pop(TIMING, None), by_name.pop(FAILURES, None)
+    checked = by_name.pop(CHECK, None)
     sections, timed = [], []
     for number, info in enumerate(results.objectives.values(), 1):
         anchor = f"{number}-{_slug(info.name)}"
@@ -182,7 +206,12 @@ def render(
         timing_pictures=_chosen(pictures, timing_pictures, None),
         timing_note=timing.note if timing else "",
         timing=settings.get("timing", {}),
+        timing_scope=_timing_scope(results, timing),
         failures=_grid(failures, failures.frame.index, "all") if failures else None,
+        check=check,
+        checked=_grid(checked, checked.frame.index, "all") if checked else None,
+        check_pictures=_beginning(pictures, check_figures.TIME),
+        history_pictures=_beginning(pictures, check_figures.HISTORY),
         again=_again(results),
         environment=_environment(results),
     )
@@ -238,6 +267,10 @@ def _chosen(
         for record in records
         if record.objective == objective and record.name in pictures
     )
+
+
+def _beginning(pictures: Mapping[str, Picture], start: str) -> tuple[Picture, ...]:
+    return tuple(picture for name, picture in pictures.items() if name.startswith(start))
 
 
 def _grids(
@@ -354,6 +387,31 @@ def _scope(results: Results) -> str:
         f"{_plural(len(results.cases), 'case')}, each with {_plural(len(seeds), 'seed')} "
         f"({_seeds(seeds)}), make {_plural(len(results.cases) * len(seeds), 'trial')}."
     )
+
+
+def _timing_scope(results: Results, table: Table | None) -> str:
+    """How seconds per epoch were measured, in a few sentences; empty where that is not known."""
+    timing = results.run.settings.get("timing")
+    if not timing:
+        return ""
+    threads = results.run.environment.get("threads", "")
+    text = (
+        f"Up to {_plural(timing['rounds'], 'round')} after {timing['warmup_rounds']} to warm up; "
+        "in each round every case runs a block of at most "
+        f"{_plural(timing['block_steps'], 'step')}"
+    )
+    if threads:
+        text += f", with {threads} {'thread' if threads == '1' else 'threads'}"
+    if "seconds" in timing:
+        text += f"; at most about {timing['seconds']:g} s in all"
+    text += ". Evaluation, recording and loading data are not on the clock."
+    noisy = 0 if table is None else int((table.frame["noisy"] == "yes").sum())
+    if table is not None and noisy:
+        text += (
+            f" The machine was busy: the times of {noisy} of {_plural(len(table.frame), 'case')} "
+            "are noisy, so trust the ratios more than the seconds."
+        )
+    return text
 
 
 def _troubles(results: Results) -> list[str]:

@@ -4,17 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness import figure_records, figures, findings, page, tables
+from harness import (
+    check_figures,
+    figure_records,
+    figures,
+    findings,
+    history,
+    page,
+    tables,
+    verdicts,
+)
 from harness.frames import Results
 from harness.problems import BadInput
+from harness.verdicts import GateReport
 
-PAGE_NAME = "index.html"
+PAGE_NAME, CHECK_NAME = "index.html", "check/check.json"
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What lies beside a report of checks against a baseline.
+
+    Attributes:
+        latest: The latest check; None where it can't be read.
+        why: Why it can't be.
+        history: All checks so far.
+        remarks: What of the history can't be read, a sentence each.
+    """
+
+    latest: GateReport | None
+    why: str = ""
+    history: tuple[history.Entry, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def write(results: Results, output: Path) -> Path:
-    """Write the report of a run.
+    """Write the report of a run, with the latest check of its suite if the folder has one.
 
     Everything is made before anything is written, and everything is written beside its place
     before anything is put there, the page last. So a full disk leaves the report that was there.
@@ -30,7 +58,7 @@ def write(results: Results, output: Path) -> Path:
     Raises:
         BadInput: If something can't be written.
     """
-    made = _make(results)
+    made = _make(results, read_checks(output, results.run.suite))
     old = _listed(output / PAGE_NAME)
     staged: dict[Path, Path] = {}
     path = output
@@ -57,10 +85,40 @@ def write(results: Results, output: Path) -> Path:
     return output / PAGE_NAME
 
 
-def _make(results: Results) -> dict[str, bytes]:
+def read_checks(output: Path, suite: str) -> Checks | None:
+    """The checks in a report's folder; None where there is none of this suite."""
+    try:
+        latest = verdicts.from_json((output / CHECK_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Checks(None, error.strerror or str(error))
+    except ValueError:
+        return Checks(None, "it is not what a check writes")
+    if latest.suite != suite:
+        return None
+    try:
+        known = history.read(output / history.FILE_NAME)
+    except BadInput as error:
+        return Checks(latest, remarks=(f"The history is left out: {error.problems[0].message}.",))
+    return Checks(latest, "", known.entries, tuple(known.remarks))
+
+
+def _make(results: Results, checks: Checks | None) -> dict[str, bytes]:
     """Every file's content by its path below the report's folder; the page comes last."""
     built = tables.build(results)
     records = figure_records.build(results)
+    check = None
+    if checks is not None:
+        check = page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
+    if checks is not None and checks.latest is not None:
+        latest = checks.latest
+        known = list(history.series(checks.history, latest.machine_key).values())
+        changes = history.changes(known) if history.can_find_changes() else []
+        if latest.cells:
+            built.append(tables.check(latest))
+        records += check_figures.build(latest, known, changes, results.optimizers)
+        check = _check(latest, checks, known, changes)
     drawings = figures.draw_all(records)
     made: dict[str, bytes] = {}
     for table in built:
@@ -70,8 +128,45 @@ def _make(results: Results) -> dict[str, bytes]:
         made[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
         made[f"figures/{drawing.name}.png"] = drawing.png
     sentences = findings.summarise(results)
-    made[PAGE_NAME] = page.render(results, built, records, drawings, sentences).encode()
+    html = page.render(results, built, records, drawings, sentences, check)
+    made[PAGE_NAME] = html.encode()
     return made
+
+
+def _check(
+    latest: GateReport,
+    checks: Checks,
+    known: list[history.Series],
+    changes: list[history.Change],
+) -> page.Check:
+    """What the page says of a check."""
+    facts = [("Checked", history.moment(latest.taken)), ("Against", latest.against)]
+    if latest.git:
+        facts.append(("Git commit", latest.git))
+    facts.append(("Took", f"{latest.seconds:.1f} s"))
+    if latest.controls:
+        ratios = ", ".join(f"{ratio:.4f}" for ratio in latest.controls)
+        facts.append(("Reference loop to itself, 1 on a quiet machine", ratios))
+    facts.append(("Machine", ", ".join(f"{k} {v}" for k, v in latest.machine.items())))
+    return page.Check(
+        verdict=findings.against(latest),
+        facts=tuple(facts),
+        remarks=(*latest.differs, *checks.remarks),
+        changes=tuple(map(str, changes)),
+        changes_note=_changes_note(known, changes),
+    )
+
+
+def _changes_note(known: list[history.Series], changes: list[history.Change]) -> str:
+    """Why there are no change points; empty where there are, or nothing to say."""
+    most = max((len(one.ratios) for one in known), default=0)
+    if most < 2 or changes:
+        return ""
+    if most < 2 * history.SHORTEST:
+        return f"Change points are looked for from {2 * history.SHORTEST} checks on."
+    if not history.can_find_changes():
+        return history.NEEDS
+    return f"No change point in {most:,} checks on this machine."
 
 
 def _listed(old_page: Path) -> list[str]:

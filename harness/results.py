@@ -90,12 +90,19 @@ class Timing:
         steps: Optimizer steps in each timed block.
         steps_per_epoch: Optimizer steps in an epoch.
         seconds: Wall seconds of each block, in the order of the rounds.
+        cpu_seconds: Seconds that processors worked for us in each, in the same order.
+        footprint: What its steps take beside time; None where that is not known.
+        peak_bytes: The most memory that torch held at once on a GPU during some steps; None
+            where that is not known, as on a CPU.
     """
 
     case_key: str
     steps: int
     steps_per_epoch: int
     seconds: NDArray[np.float64]
+    cpu_seconds: NDArray[np.float64]
+    footprint: Footprint | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,42 @@ class Footprint:
     operators: int
     calls: int
     state_bytes: int
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What the gauge measured of one cell in one process.
+
+    Attributes:
+        clock: ``cpu``: seconds of processor time; ``wall``.
+        steps: Steps in each of the cell's blocks.
+        reference_steps: Steps in each of the reference's.
+        cell: Seconds of the cell's block, round by round.
+        reference: Seconds of the reference's block right before it.
+        ratio: A step's time as a ratio to the reference's: of their lower quartiles.
+    """
+
+    clock: Literal["cpu", "wall"]
+    steps: int
+    reference_steps: int
+    cell: tuple[float, ...]
+    reference: tuple[float, ...]
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Gauged:
+    """What the gauge measured in one process.
+
+    Attributes:
+        cells: By case key, of those that could be measured.
+        controls: By device, the reference's ratio to itself.
+        failures: By case key, why another could not be measured.
+    """
+
+    cells: dict[str, Pairs]
+    controls: tuple[float, ...]
+    failures: dict[str, str]
 
 
 @dataclass(frozen=True)

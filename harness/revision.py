@@ -17,6 +17,9 @@ from harness.problems import BadInput, nearest
 GIT_SECONDS = 300
 """How long git may take for one thing."""
 
+_OF_ANOTHER = frozenset({"GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"})
+"""What git sets for its hooks, with paths that need not lead to the suite's repository."""
+
 
 @dataclass(frozen=True)
 class Revision:
@@ -116,6 +119,7 @@ def _homes(packages: Iterable[str]) -> Iterator[Path]:
 
 
 def _git(place: str, folder: Path, *arguments: str, more: Mapping[str, str] | None = None) -> str:
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER}
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -123,7 +127,7 @@ def _git(place: str, folder: Path, *arguments: str, more: Mapping[str, str] | No
             text=True,
             timeout=GIT_SECONDS,
             check=True,
-            env={**os.environ, **(more or {})},
+            env={**inherited, **(more or {})},
         )
     except FileNotFoundError:
         raise BadInput.of_file(place, "git is not installed") from None

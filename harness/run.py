@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,23 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class TimingPreview:
+    """What a run's timing pass would do.
+
+    Attributes:
+        cases: How many cases it would time.
+        known: How many need not be timed again.
+        spec: How.
+        seconds: About what its blocks take, or None where that is not known.
+    """
+
+    cases: int
+    known: int
+    spec: TimingSpec
+    seconds: float | None
+
+
+@dataclass(frozen=True)
 class Preview:
     """What a run would do.
 
@@ -76,6 +94,7 @@ class Preview:
         missing: By device that isn't there, why.
         known: How many of the plan's trials need not run again.
         output: Where results would go.
+        timing: What would be timed; None where the spec turns that off.
     """
 
     plan: Plan
@@ -83,6 +102,7 @@ class Preview:
     missing: dict[str, str]
     known: int
     output: Path
+    timing: TimingPreview | None
 
 
 def validate(spec: Path, overrides: Overrides | None = None) -> tuple[Plan, Checked]:
@@ -96,7 +116,7 @@ def validate(spec: Path, overrides: Overrides | None = None) -> tuple[Plan, Chec
     if plan is None or not plan.cases:
         raise BadInput(problems)
     with Pool(1) as pool:
-        checked = _check(pool, loaded, plan, problems)
+        checked = inspect(pool, loaded, plan, problems)
     return plan, checked
 
 
@@ -109,12 +129,26 @@ def preview(spec: Path, options: Options) -> Preview:
     plan, checked = validate(spec, options.overrides)
     output = output_folder(spec, plan.suite, options.output)
     known = 0
-    if not options.fresh:
-        with contextlib.suppress(NoResults), Store(output / FILE_NAME, create=False) as store:
-            done = _done(store, plan, environment.machine_key(plan.spec.threads))
+    machine = environment.machine_key(plan.spec.threads)
+    cells = _cells(plan, checked.missing, ())
+    due, step_seconds = cells, dict[str, float]()
+    with contextlib.suppress(NoResults), Store(output / FILE_NAME, create=False) as store:
+        step_seconds = store.step_seconds()
+        if not options.fresh:
+            done = _done(store, plan, machine)
             known = sum(len(done[case.key] & set(plan.seeds)) for case in plan.cases)
+            cells = _cells(plan, checked.missing, store.failing())
+            due = _untimed(store, plan, cells, machine)
     steps = {name: int(d["steps"]) for name, d in checked.descriptions.items()}
-    return Preview(plan, steps, checked.missing, known, output)
+    timed = None
+    if plan.spec.timing.enabled:
+        cases = [case for cell in due for case in cell]
+        pass_seconds = None
+        if cases and all(step_seconds.get(case.key) for case in cases):
+            pass_seconds = _expected(plan.spec.timing, cases, steps, step_seconds)
+        total = sum(len(cell) for cell in cells)
+        timed = TimingPreview(len(cases), total - len(cases), plan.spec.timing, pass_seconds)
+    return Preview(plan, steps, checked.missing, known, output, timed)
 
 
 def run(spec: Path, options: Options, progress: Quiet) -> Summary:
@@ -152,7 +186,7 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
     with Pool(options.workers or os.cpu_count() or 1, memory) as pool:
         reporting = _import_in_background()
         with progress.stage("checking", len(plan.cases), "cases"):
-            checked = _check(pool, loaded, plan, problems)
+            checked = inspect(pool, loaded, plan, problems)
             progress.advance(len(plan.cases))
         with locked(output), Store(path, create=True) as store:
             _begin(store, loaded, plan, options, machine, checked.missing, checked)
@@ -203,10 +237,8 @@ def _nothing_to_do(path: Path, plan: Plan, machine: str) -> bool:
         wanted = set(plan.seeds)
         if any(wanted - done[case.key] for case in plan.cases):
             return False
-        return not any(
-            {case.key for case in cell} - store.timed(machine, _timing_settings(plan, cell))
-            for cell in _cells(plan, store.missing_devices(), store.failing())
-        )
+        cells = _cells(plan, store.missing_devices(), store.failing())
+        return not _untimed(store, plan, cells, machine)
     return False
 
 
@@ -214,7 +246,9 @@ def _done(store: Store, plan: Plan, machine: str) -> dict[str, set[int]]:
     return store.finished_seeds((case.key for case in plan.cases), machine)
 
 
-def _check(pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
+def inspect(
+    pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]
+) -> Checked:
     """Have a worker load what the plan names; raise with everything that is wrong.
 
     An objective that ends or holds up the worker is not run in the next try: it is its trials
@@ -306,40 +340,86 @@ def _time(
     fresh: bool,
 ) -> int:
     """Time the cells that are not timed; returns how many cases."""
-    todo = []
-    for cell in _cells(plan, missing, store.failing()):
-        settings = _timing_settings(plan, cell)
-        known = set() if fresh else store.timed(machine, settings)
-        if {case.key for case in cell} - known:
-            todo.append((cell, settings))
+    cells = _cells(plan, missing, store.failing())
+    todo = cells if fresh else _untimed(store, plan, cells, machine)
     if not todo:
         return 0
-    spec = _within_budget(store, plan, [case for cell, _ in todo for case in cell])
+    cases = [case for cell in todo for case in cell]
+    objectives = {case.objective.name: case.objective.key for case in cases}
+    steps = {name: store.steps(key) for name, key in objectives.items()}
+    step_seconds = store.step_seconds()
+    spec = _within_budget(plan.spec.timing, cases, steps, step_seconds)
+    weights = _weights([_expected(spec, cell, steps, step_seconds) for cell in todo])
+    end = time.monotonic() + spec.seconds
     count = 0
-    with progress.stage("timing", sum(len(cell) for cell, _ in todo), "cases"):
-        for cell, settings in todo:
-            timings = _time_cell(pool, store, plan, cell, spec, progress)
-            store.save_timings(timings, machine, settings)
+    with progress.stage("timing", sum(len(cell) for cell in todo), "cases"):
+        for number, cell in enumerate(todo):
+            left = max(0.0, end - time.monotonic())
+            share = left * weights[number] / sum(weights[number:])
+            timings = _time_cell(
+                pool, store, plan, cell, spec.model_copy(update={"seconds": share}), progress
+            )
+            store.save_timings(timings, machine, _timing_settings(plan, cell))
             progress.advance(len(cell))
             count += len(timings)
     return count
 
 
-def _within_budget(store: Store, plan: Plan, cases: Sequence[Case]) -> TimingSpec:
-    """The timing spec, with blocks as short as it takes to keep to its time, about."""
-    spec = plan.spec.timing
-    step_seconds = store.step_seconds()
-    rounds = spec.rounds + spec.warmup_rounds
-    expected = sum(
-        rounds
-        * min(spec.block_steps, store.steps(case.objective.key))
+def _untimed(
+    store: Store, plan: Plan, cells: Sequence[tuple[Case, ...]], machine: str
+) -> list[tuple[Case, ...]]:
+    """The cells of which some case is not timed the way the spec has it."""
+    return [
+        cell
+        for cell in cells
+        if {case.key for case in cell} - store.timed(machine, _timing_settings(plan, cell))
+    ]
+
+
+def _expected(
+    spec: TimingSpec,
+    cases: Iterable[Case],
+    steps: Mapping[str, int],
+    step_seconds: Mapping[str, float],
+) -> float:
+    """About what the blocks of some cases take, as far as their steps' times are known.
+
+    Args:
+        spec: How many blocks there are, and how long each is.
+        cases: The cases.
+        steps: By objective name, updates per trial.
+        step_seconds: By case key, what a step takes.
+    """
+    return sum(
+        (spec.rounds + spec.warmup_rounds)
+        * min(spec.block_steps, steps[case.objective.name])
         * step_seconds.get(case.key, 0.0)
         for case in cases
     )
+
+
+def _within_budget(
+    spec: TimingSpec,
+    cases: Sequence[Case],
+    steps: Mapping[str, int],
+    step_seconds: Mapping[str, float],
+) -> TimingSpec:
+    """The timing spec, with blocks as short as it takes to keep to its time, about."""
+    expected = _expected(spec, cases, steps, step_seconds)
     if expected <= spec.seconds:
         return spec
     block_steps = max(1, int(spec.block_steps * spec.seconds / expected))
     return spec.model_copy(update={"block_steps": block_steps})
+
+
+def _weights(expected: Sequence[float]) -> list[float]:
+    """How the time is shared among cells: half equally, half by what each may take.
+
+    A cell that takes next to nothing so has time for its set-up, and what a cell leaves goes
+    to those after it.
+    """
+    total = sum(expected)
+    return [1 / len(expected) + (e / total if total else 0.0) for e in expected]
 
 
 def _time_cell(
@@ -380,11 +460,17 @@ def _import_in_background() -> threading.Thread:
     return thread
 
 
-def _report(store: Store, progress: Quiet, *, trained: int, timed: int) -> Summary:
+def write_report(store: Store, progress: Quiet) -> Path:
+    """Write the report of a store's latest run beside it; returns the page."""
     with progress.stage("reporting", 1, "page"):
         from harness import frames, report
 
         page = report.write(frames.read(store.path), store.path.parent)
         progress.advance(1)
     store.note_report(fingerprint.report())
+    return page
+
+
+def _report(store: Store, progress: Quiet, *, trained: int, timed: int) -> Summary:
+    page = write_report(store, progress)
     return Summary(page, store.statuses(), trained, timed)

@@ -9,10 +9,12 @@ import torch
 
 from harness import checking, timing, trials
 from harness.engine import OptimizerFactory
+from harness.footprint import footprint
+from harness.gauge import Gauge
 from harness.plan import Case, Plan
-from harness.proof import prove
-from harness.results import Checked, Chunk, Timing, TrialResult, Verdict
-from harness.spec import TimingSpec
+from harness.proof import calls_closure, prove
+from harness.results import Checked, Chunk, Footprint, Gauged, Timing, TrialResult, Verdict
+from harness.spec import CheckSpec, TimingSpec
 from harness.workload import Workload, load_objective, prepare
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Session:
         self._on_step = on_step
         self._memory = memory
         self._workloads: dict[tuple[str, str], Workload] = {}
+        self._gauge: Gauge
 
     def check(self, plan: Plan, deadly: Collection[str]) -> Checked:
         """Load and construct everything a plan names; the step is the objective's number."""
@@ -89,6 +92,35 @@ class Session:
         timed = [timing.TimedCase(case, *self._ready(case), calls, seed) for case, calls in cases]
         self._start_clock()
         return timing.time_cases(timed, spec, self._on_step)
+
+    def footprint(self, case: Case, calls: bool | None, seed: int, threads: int) -> Footprint:
+        """What a case's steps take beside time; ``calls``: whether it evaluates closures."""
+        torch.set_num_threads(threads)
+        workload, factory = self._ready(case)
+        self._start_clock()
+        setting = case.hyperparameters
+        if calls is None:
+            calls = calls_closure(workload, factory, setting)
+        return footprint(workload, factory, setting, calls_closure=calls, seed=seed)
+
+    def gauge(
+        self, cases: Sequence[tuple[Case, bool | None]], spec: CheckSpec, seed: int, threads: int
+    ) -> None:
+        """Make cells ready to be measured; each comes with whether it calls closures."""
+        torch.set_num_threads(threads)
+        timed = [timing.TimedCase(case, *self._ready(case), calls, seed) for case, calls in cases]
+        self._start_clock()
+        self._gauge = Gauge(timed, spec, threads, self._on_step)
+
+    def gauge_rounds(self, count: int) -> None:
+        """Measure some more rounds of the cells made ready."""
+        self._start_clock()
+        self._gauge.rounds(count)
+
+    def gauged(self) -> Gauged:
+        """What was measured."""
+        self._start_clock()
+        return self._gauge.result()
 
     def _ready(self, case: Case) -> tuple[Workload, OptimizerFactory]:
         key = (case.objective.key, case.device)

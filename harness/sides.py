@@ -126,8 +126,7 @@ def opened(
     Raises:
         BadInput: If the suite has mistakes, or the store can't be written.
     """
-    memory = round(plan.spec.limits.memory_gib * 2**30)
-    with Pool(workers or os.cpu_count() or 1, memory, search) as pool:
+    with Pool(workers or os.cpu_count() or 1, _memory(plan), search) as pool:
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, ())
             progress.advance(len(plan.cases))
@@ -176,17 +175,28 @@ def _count(pool: Pool, side: Side, progress: Quiet) -> None:
             progress.advance(1)
 
 
-def measure(sides: Sequence[Side], number: int, progress: Quiet) -> None:
-    """Have one fresh process per side measure its cells; the sides take turns."""
+def measure(
+    sides: Sequence[Side], number: int, progress: Quiet, started: Sequence[Pool] = ()
+) -> None:
+    """Have one fresh process per side measure its cells; the sides take turns.
+
+    Args:
+        sides: The sides.
+        number: Of the process, from 0.
+        progress: Who is told how it goes.
+        started: Processes that wait for it already, one per side.
+    """
     rounds = sides[0].plan.spec.check.rounds
     what = "measuring" if number == 0 else f"measuring again ({number + 1})"
     with progress.stage(what, rounds, "rounds"):
-        while True:
+        found = None
+        while found is None:
             with contextlib.ExitStack() as stack:
-                pools = [stack.enter_context(Pool(1, _memory(side), side.search)) for side in sides]
+                pools = started or [waiting(side.plan, side.search) for side in sides]
+                for pool in pools:
+                    stack.enter_context(pool)
                 found = _take_turns(pools, sides, progress)
-            if found is not None:
-                break
+            started = ()
     for side, gauged in zip(sides, found, strict=True):
         side.gauged.append(gauged)
         names = {case.key: case.id for case in side.cases}
@@ -227,5 +237,10 @@ def _call(pool: Pool, side: Side, name: str, *arguments: object) -> bool:
     return False
 
 
-def _memory(side: Side) -> int:
-    return round(side.plan.spec.limits.memory_gib * 2**30)
+def waiting(plan: Plan, search: Sequence[Path] = ()) -> Pool:
+    """A process that loads torch, to measure with later."""
+    return Pool(1, _memory(plan), search)
+
+
+def _memory(plan: Plan) -> int:
+    return round(plan.spec.limits.memory_gib * 2**30)

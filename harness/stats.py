@@ -76,6 +76,11 @@ class Spread:
         """The interquartile range."""
         return self.q3 - self.q1
 
+    @property
+    def relative(self) -> float:
+        """The interquartile range as a share of the median."""
+        return self.iqr / self.median
+
 
 def spread(values: ArrayLike) -> Spread:
     """Median and quartiles (linear interpolation).
@@ -109,6 +114,19 @@ def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> tuple[
     if best == 0:
         return math.nan, math.nan
     return float(array[best - 1]), float(array[n - best])
+
+
+def waiting(wall: ArrayLike, cpu: ArrayLike) -> float:
+    """The share of some wall time in which no processor worked for us; at least 0.
+
+    Args:
+        wall: Wall seconds.
+        cpu: Processor seconds of the same stretches, by one thread.
+
+    Raises:
+        ValueError: If a value is not finite.
+    """
+    return max(0.0, 1 - float(_finite(cpu).sum()) / float(_finite(wall).sum()))
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from harness.results import Timing, TrialResult, Verdict
 
 FILE_NAME = "results.sqlite"
 APPLICATION_ID = 0x68726E73
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _NO_RESULTS = "no results here yet; 'python -m harness run SPEC' makes them"
 
@@ -98,6 +98,9 @@ CREATE TABLE verdicts (             -- how trials may run, proven once
     lane_bytes INTEGER NOT NULL,
     step_seconds REAL NOT NULL
 ) WITHOUT ROWID;
+"""
+
+_TIMINGS = """
 CREATE TABLE timings (
     case_id INTEGER NOT NULL REFERENCES cases(id),
     machine TEXT NOT NULL,
@@ -106,8 +109,14 @@ CREATE TABLE timings (
     steps INTEGER NOT NULL,         -- optimizer steps per block
     steps_per_epoch INTEGER NOT NULL,
     seconds BLOB NOT NULL,          -- wall seconds per block, by round
+    cpu_seconds BLOB NOT NULL,      -- processor seconds per block, by round
+    operators INTEGER,              -- dispatched in the counted steps; NULL where not known
+    calls INTEGER,                  -- Python functions called in them
+    counted_steps INTEGER,
+    state_bytes INTEGER,            -- of the optimizer, after them
+    peak_bytes INTEGER,             -- most memory held at once on a GPU
     PRIMARY KEY (case_id, machine)
-) WITHOUT ROWID;
+) WITHOUT ROWID
 """
 
 
@@ -204,17 +213,21 @@ class Store:
                 self.db.execute("ROLLBACK")
             raise BadInput.of_file(str(self.path), _why(error)) from None
 
-    def finished_seeds(self, keys: Iterable[str], machine: str) -> dict[str, set[int]]:
+    def finished_seeds(
+        self, keys: Iterable[str], machine: str, *, only_here: bool = False
+    ) -> dict[str, set[int]]:
         """By case key, the seeds that need not run again.
 
-        A trial that was ok or diverged is done for good; one whose device was missing is done
-        as far as this machine goes; one that failed is due again.
+        A trial that was ok or diverged is done for good (``only_here``: where that was on this
+        machine); one whose device was missing is done as far as this machine goes; one that
+        failed is due again.
         """
         done: dict[str, set[int]] = {key: set() for key in keys}
         rows = self.db.execute(
             "SELECT key, seed FROM trials JOIN cases ON cases.id = case_id "
-            "WHERE status IN ('ok', 'diverged') OR (status = 'unavailable' AND machine = ?)",
-            (machine,),
+            "WHERE status IN ('ok', 'diverged', 'unavailable') AND (machine = ? OR NOT ? "
+            "AND status <> 'unavailable')",
+            (machine, only_here),
         )
         for key, seed in rows:
             if key in done:
@@ -329,14 +342,8 @@ class Store:
                 ),
             )
             run_id = int(cursor.lastrowid or 0)
-            for planned in plan.objectives:
-                if planned.name in descriptions:
-                    self.db.execute(
-                        "INSERT OR REPLACE INTO objectives VALUES (?, ?)",
-                        (planned.key, json.dumps(descriptions[planned.name])),
-                    )
+            self._put_plan(plan, descriptions, defaults)
             for position, case in enumerate(plan.cases):
-                self._put_case(case, defaults.get(case.key))
                 self.db.execute(
                     "INSERT INTO run_cases SELECT ?, ?, id, ?, ?, ?, ? FROM cases WHERE key = ?",
                     (
@@ -350,6 +357,56 @@ class Store:
                     ),
                 )
         return run_id
+
+    def put_plan(
+        self,
+        plan: Plan,
+        descriptions: Mapping[str, Mapping[str, Any]],
+        defaults: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Make a plan's cases known, without a run; see :meth:`begin_run`."""
+        with self.transaction():
+            self._put_plan(plan, descriptions, defaults)
+
+    def _put_plan(
+        self,
+        plan: Plan,
+        descriptions: Mapping[str, Mapping[str, Any]],
+        defaults: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        for planned in plan.objectives:
+            if planned.name in descriptions:
+                self.db.execute(
+                    "INSERT OR REPLACE INTO objectives VALUES (?, ?)",
+                    (planned.key, json.dumps(descriptions[planned.name])),
+                )
+        for case in plan.cases:
+            self._put_case(case, defaults.get(case.key))
+
+    def outcomes(
+        self, keys: Iterable[str], seeds: Iterable[int]
+    ) -> dict[str, list[tuple[int, str, str, float | None, float | None]]]:
+        """By case key, how the trials of some seeds ended.
+
+        Each is a seed, a status, its reason, the final loss, and the loss at the start.
+        """
+        found: dict[str, list[tuple[int, str, str, float | None, float | None]]] = {
+            key: [] for key in keys
+        }
+        wanted = set(seeds)
+        rows = self.db.execute(
+            "SELECT key, seed, status, reason, final_loss, substr(losses, 1, 8) FROM trials "
+            "JOIN cases ON cases.id = case_id LEFT JOIN curves USING (case_id, seed)"
+        )
+        for key, seed, status, reason, final, first in rows:
+            if key in found and seed in wanted:
+                start = float(from_blob(first)[0]) if first else None
+                found[key].append((seed, status, reason, final, start))
+        return found
+
+    def has_run(self) -> bool:
+        """Whether there is a run to report."""
+        return bool(self.db.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0])
 
     def finish_run(self) -> None:
         """Note that the latest run came to its end."""
@@ -394,18 +451,20 @@ class Store:
         """Keep the timing pass's findings, all or none."""
         with self.transaction():
             for t in timings:
+                counted = t.footprint
+                values = (
+                    *(machine, settings, _now(), t.steps, t.steps_per_epoch),
+                    *(to_blob(t.seconds), to_blob(t.cpu_seconds)),
+                    counted and counted.operators,
+                    counted and counted.calls,
+                    counted and counted.steps,
+                    counted and counted.state_bytes,
+                    t.peak_bytes,
+                )
                 self.db.execute(
-                    "INSERT OR REPLACE INTO timings SELECT id, ?, ?, ?, ?, ?, ? FROM cases "
-                    "WHERE key = ?",
-                    (
-                        machine,
-                        settings,
-                        _now(),
-                        t.steps,
-                        t.steps_per_epoch,
-                        to_blob(t.seconds),
-                        t.case_key,
-                    ),
+                    "INSERT OR REPLACE INTO timings SELECT id, "
+                    f"{', '.join('?' * len(values))} FROM cases WHERE key = ?",
+                    (*values, t.case_key),
                 )
 
     def statuses(self) -> dict[str, int]:
@@ -497,7 +556,7 @@ class Store:
             with self.transaction():
                 self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                for statement in _SCHEMA.split(";\n"):
+                for statement in (*_SCHEMA.split(";\n"), _TIMINGS):
                     self.db.execute(statement)
             return
         if application != APPLICATION_ID:
@@ -505,6 +564,9 @@ class Store:
             raise BadInput.of_file(
                 str(self.path), "is an SQLite file of something else; give another --output"
             )
+        if version == 1:
+            self._upgrade()
+            return
         if version != SCHEMA_VERSION:
             self.db.close()
             raise BadInput.of_file(
@@ -512,6 +574,17 @@ class Store:
                 f"has schema version {version}, this harness reads version {SCHEMA_VERSION}; "
                 "move it away or give another --output",
             )
+
+    def _upgrade(self) -> None:
+        """Make version 1 the current one: its timings lack what is now kept with each.
+
+        They are dropped, for the next run takes them again in seconds; all else stays.
+        """
+        with self.transaction():
+            if self.db.execute("PRAGMA user_version").fetchone()[0] == 1:  # nobody was faster
+                self.db.execute("DROP TABLE timings")
+                self.db.execute(_TIMINGS)
+                self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def to_blob(values: NDArray[np.float64]) -> bytes:

@@ -13,8 +13,17 @@ import pandas as pd
 from harness import stats
 from harness.frames import CaseData, Results
 from harness.results import STATUSES
+from harness.verdicts import METRICS, CellVerdict, GateReport, Judgement, Metric
 
 DASH = "–"
+
+NOISY = 0.1
+"""Noise of a case's block times above which they are called noisy.
+
+On an idle machine the blocks' interquartile range is some percent of their median, and the
+processor is ours but for some thousandths of the time; with others at work it is 15 to 40%. The
+seconds then say as much of the others as of the optimizer.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Table:
     @property
     def numeric(self) -> list[bool]:
         """For each column of ``shown``, whether it holds numbers."""
-        number = re.compile(r"^-?[0-9.]+(e[-+]?[0-9]+)?( to .*)?$")
+        number = re.compile(r"^[-+]?[0-9.]+(e[-+]?[0-9]+)?( to .*)?$")
         return [
             all(cell == DASH or number.match(cell) for cell in cells) and any(cells != DASH)
             for _, cells in self.shown.items()
@@ -199,6 +208,9 @@ def epoch_seconds(results: Results) -> Table | None:
         reference = reference_case(results, case)
         ratio, low, high = _paired_ratio(results, case, reference)
         per_step = own.median / float(blocks["steps_per_epoch"].iloc[0])
+        scale = blocks["epoch_seconds"] / blocks["seconds"]
+        counted = _footprint(results, case)
+        noise = _noise(results, case, blocks)
         rows.append(
             {
                 **_identity(case),
@@ -212,6 +224,11 @@ def epoch_seconds(results: Results) -> Table | None:
                 "ratio": ratio,
                 "ratio_ci_low": low,
                 "ratio_ci_high": high,
+                "median_cpu_seconds": stats.spread(blocks["cpu_seconds"] * scale).median,
+                "cpu_share": float(blocks["cpu_seconds"].sum() / blocks["seconds"].sum()),
+                **counted,
+                "noise": noise,
+                "noisy": "yes" if noise > NOISY else "no",
             }
         )
         shown.append(
@@ -221,25 +238,78 @@ def epoch_seconds(results: Results) -> Table | None:
                 "IQR (s/epoch)": seconds(own.iqr),
                 "n": str(own.n),
                 "µs/step": f"{per_step * 1e6:.1f}",
-                "reference": reference.label,
                 "ratio": "1" if case is reference else number(ratio, 2),
                 "95% interval of ratio": DASH if case is reference else interval(low, high, 2),
+                "operators/step": _count(counted["operators_per_step"]),
+                "state (bytes)": _whole(counted["state_bytes"]),
+                "peak memory (MiB)": significant(counted["peak_bytes"] / 2**20, 3),
+                "noise": f"noisy: {noise:.0%}" if noise > NOISY else f"{noise:.0%}",
             }
         )
     if not rows:
         return None
+    frame, text = pd.DataFrame(rows), pd.DataFrame(shown)
+    for column in ("state_bytes", "peak_bytes"):
+        frame[column] = frame[column].astype("Int64")
+    on_gpu = bool(frame["peak_bytes"].notna().any())
+    note = _TIMING_NOTE.format(threads=_threads(results), limit=f"{NOISY:.0%}")
     return Table(
         "seconds_per_epoch",
         "Seconds per epoch",
-        "Wall time of n blocks of steps, scaled to an epoch (one pass over the data; without "
-        "data, one step). On the clock: shuffling and gathering the batch, forward and backward "
-        "pass, the optimizer's step. Off it: loading data, the first step, evaluation, "
-        "recording. One trial at a time, nothing beside it, cases taking turns. The ratio is "
-        "the median over rounds of this case's time to that of the first optimizer in the same "
-        "round; its interval comes from order statistics.",
-        pd.DataFrame(rows),
-        pd.DataFrame(shown),
+        note + _PEAK_NOTE if on_gpu else note,
+        frame,
+        text if on_gpu else text.drop(columns="peak memory (MiB)"),
     )
+
+
+_TIMING_NOTE = (
+    "Wall time of n blocks of steps, scaled to an epoch (one pass over the data; without "
+    "data, one step). On the clock: shuffling and gathering the batch, forward and backward "
+    "pass, the optimizer's step. Off it: loading data, the first step, evaluation, recording, "
+    "rounds to warm up. One trial at a time{threads}, nothing beside it, cases taking turns. The "
+    "ratio is the median over rounds of this case's time to that of the first optimizer in the "
+    "same round; its interval comes from order statistics. Operators of torch and bytes of "
+    "optimizer state are counted, exactly, off the clock. Noise is the interquartile range as a "
+    "share of the median or, where that is more, the share of the time in which the processor "
+    "was at something else (on a CPU, with one thread). Above {limit} a case is noisy: the "
+    "machine was busy, and the ratios are to be trusted more than the seconds."
+)
+_PEAK_NOTE = " Peak memory is the most that torch held at once on the GPU, data included."
+
+
+def _threads(results: Results) -> str:
+    """With how many threads it was timed, where that is known."""
+    count = results.run.environment.get("threads", "")
+    return f", with {count} thread{'' if count == '1' else 's'}" if count else ""
+
+
+def _footprint(results: Results, case: CaseData) -> dict[str, float]:
+    """What a step takes beside time; NaN where that is not known."""
+    found = results.footprints[results.footprints["position"] == case.position]
+    known = found.iloc[0] if len(found) else pd.Series(math.nan, index=found.columns)
+    return {
+        "operators_per_step": float(known["operators"] / known["counted_steps"]),
+        "calls_per_step": float(known["calls"] / known["counted_steps"]),
+        "state_bytes": float(known["state_bytes"]),
+        "peak_bytes": float(known["peak_bytes"]),
+    }
+
+
+def _noise(results: Results, case: CaseData, blocks: pd.DataFrame) -> float:
+    """How unsteady a case's times are, as a share: see the note of the table."""
+    spread = stats.spread(blocks["epoch_seconds"]).relative
+    if case.device != "cpu" or results.run.environment.get("threads") != "1":
+        return spread
+    return max(spread, stats.waiting(blocks["seconds"], blocks["cpu_seconds"]))
+
+
+def _count(value: float) -> str:
+    """A count per step: whole, unless some steps differ."""
+    return DASH if math.isnan(value) else f"{value:.4g}"
+
+
+def _whole(value: float) -> str:
+    return DASH if math.isnan(value) else f"{value:.0f}"
 
 
 def failures(results: Results) -> Table | None:
@@ -311,6 +381,58 @@ def failures(results: Results) -> Table | None:
     )
 
 
+def check(report: GateReport) -> Table:
+    """Every cell of a check against its baseline."""
+    rows, shown = [], []
+    for cell in report.cells:
+        time = cell.of("time")
+        row: dict[str, str | float | int] = {
+            "objective": cell.objective,
+            "optimizer": cell.optimizer,
+            "setting": cell.setting,
+            "device": cell.device,
+        }
+        for metric in METRICS:
+            judgement = cell.of(metric)
+            row[f"{metric}_before"] = _number_of(judgement, "before")
+            row[f"{metric}_now"] = _number_of(judgement, "now")
+            row[f"{metric}_change"] = _number_of(judgement, "change")
+            if metric == "time":
+                row["time_ratio_ci_low"] = _number_of(judgement, "low")
+                row["time_ratio_ci_high"] = _number_of(judgement, "high")
+            row[f"{metric}_limit"] = _number_of(judgement, "limit")
+            row[f"{metric}_outcome"] = judgement.outcome if judgement else ""
+        rows.append({**row, "exit_status": cell.exit_status, "why": _whys(cell)})
+        low, high = _number_of(time, "low"), _number_of(time, "high")
+        shown.append(
+            {
+                "objective": cell.objective,
+                "optimizer": cell.optimizer,
+                "setting": cell.setting or DASH,
+                "device": cell.device,
+                "time (% change)": _percent(_number_of(time, "change")),
+                "95% interval": f"{_percent(low - 1)} to {_percent(high - 1)}"
+                if math.isfinite(low + high)
+                else DASH,
+                "loss": _before_and_now(cell, "loss"),
+                "operators": _before_and_now(cell, "operators"),
+                "calls": _before_and_now(cell, "calls"),
+                "state (bytes)": _before_and_now(cell, "state"),
+                "outcome": _whys(cell) or "fine",
+            }
+        )
+    return Table(
+        "check",
+        "Against the baseline",
+        f"Compared with {report.against}. Time: of a step, as a ratio to the reference loop that "
+        "runs in turn with it; its change, with a 95% interval. Loss: mean final loss over the "
+        "seeds. Operators dispatched and Python calls made in a step, and bytes of optimizer "
+        "state, are exact. Where two numbers stand, the first is the baseline's.",
+        pd.DataFrame(rows),
+        pd.DataFrame(shown),
+    )
+
+
 def reference_case(results: Results, case: CaseData) -> CaseData:
     """What a case's speed is compared to: the first one timed on its objective and device."""
     timed = set(results.timings["position"])
@@ -353,6 +475,56 @@ def interval(low: float, high: float, decimals: int) -> str:
 def seconds(value: float) -> str:
     """A time with three significant digits."""
     return significant(value, 3)
+
+
+def percent(change: float) -> str:
+    """A relative change, with its sign."""
+    text = f"{100 * change:+.1f}" if abs(change) < 100 else f"{100 * change:+.1e}"
+    return f"{'0.0' if text in ('-0.0', '+0.0') else text}%"
+
+
+def _whys(cell: CellVerdict) -> str:
+    """What of a cell is not fine, and why; metrics of which the same is said, together."""
+    said: dict[str, list[str]] = {}
+    for judgement in cell.judgements:
+        if judgement.outcome != "fine":
+            words = [judgement.why, "only warns" if judgement.only_warns else ""]
+            reason = "; ".join(word for word in words if word)
+            text = f"{judgement.outcome} ({reason})" if reason else judgement.outcome
+            said.setdefault(text, []).append(judgement.metric)
+    parts = [
+        text if len(metrics) == len(cell.judgements) > 1 else f"{', '.join(metrics)} {text}"
+        for text, metrics in said.items()
+    ]
+    return " ".join("; ".join(parts).split())
+
+
+def _percent(share: float) -> str:
+    """A change in percent, with its sign and one decimal."""
+    return DASH if math.isnan(share) else f"{100 * share:+.1f}"
+
+
+def _before_and_now(cell: CellVerdict, metric: Metric) -> str:
+    """A number, or the two where it changed."""
+    judgement = cell.of(metric)
+    if judgement is None:
+        return DASH
+    before, now = (
+        DASH if value is None else exactly(value) for value in (judgement.before, judgement.now)
+    )
+    return now if before == now else f"{before} → {now}"
+
+
+def exactly(value: float) -> str:
+    """A count with all its digits; anything else with six."""
+    whole = math.isfinite(value) and value == math.floor(value) and abs(value) < 1e15
+    return f"{value:.0f}" if whole else f"{value:.6g}"
+
+
+def _number_of(judgement: Judgement | None, name: str) -> float:
+    """A field of a judgement; NaN where it, or the whole, is None."""
+    value = getattr(judgement, name, None)
+    return math.nan if value is None else float(value)
 
 
 def _paired_ratio(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 Metric = Literal["time", "loss", "operators", "calls", "state"]
 METRICS: tuple[Metric, ...] = ("time", "loss", "operators", "calls", "state")
@@ -154,6 +154,8 @@ class GateReport:
         cells: Every cell of either side, in the spec's order, then those that only the
             baseline has.
     """
+
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
 
     suite: str
     spec_file: str

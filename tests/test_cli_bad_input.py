@@ -260,6 +260,7 @@ def test_a_good_spec_passes_all_of_these_checks(folder: Path) -> None:
     result = call(folder, "run", "--dry-run", "spec.yaml", "--seeds", "5", "--only", "optimizer=o")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "1 cases with 5 seeds: 5 trials" in result.stdout
+    assert "\nTiming pass: 1 cases, 40 rounds of up to 20 steps each, at most" in result.stdout
 
 
 WAYS_OUT = {

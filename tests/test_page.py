@@ -23,6 +23,7 @@ from harness import figures, frames, page, tables
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
 from harness.store import RunRecord
+from harness.verdicts import CellVerdict, GateReport, Judgement
 
 HOSTILE = (
     """</title></script><script>alert('x')</script><img src=x onerror="alert(1)">&lt;'\"{{ 7*7 }}"""
@@ -97,7 +98,7 @@ def made(
             trials.append((*names, seed, status, step, reason, 0.1, "vmap", loss))
         if timed and device == "cpu":
             seconds = 1e-4 * (position + 1) * np.linspace(1, 1.1, 8)
-            timings += [(position, i, 10, 1, 10 * s, s) for i, s in enumerate(seconds)]
+            timings += [(position, i, 10, 1, 10 * s, 10 * s, s) for i, s in enumerate(seconds)]
     run = RunRecord(
         id=1,
         started="2026-01-02T03:04:05+00:00",
@@ -127,7 +128,10 @@ def made(
         pd.DataFrame(trials, columns=columns),
         pd.DataFrame(
             timings,
-            columns=["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"],
+            columns=[
+                *("position", "round", "steps", "steps_per_epoch"),
+                *("seconds", "cpu_seconds", "epoch_seconds"),
+            ],
         ),
     )
 
@@ -389,6 +393,25 @@ def test_a_run_that_timed_nothing_says_so() -> None:
     assert "Nothing was timed: the spec turns the timing pass off." in Parsed(source).text
 
 
+def test_the_page_says_how_it_timed_and_what_of_it_is_noisy() -> None:
+    results = made(timing={"rounds": 8, "warmup_rounds": 1, "block_steps": 10, "seconds": 20.0})
+    results.run.environment["threads"] = "1"
+    first = results.timings["position"] == 0
+    results.timings.loc[first, "cpu_seconds"] *= 0.25
+    text = Parsed(rendered(results)).text
+    assert (
+        "Up to 8 rounds after 1 to warm up; in each round every case runs a block of at most 10 "
+        "steps, with 1 thread; at most about 20 s in all. Evaluation, recording and loading data "
+        "are not on the clock. The machine was busy: the times of 1 of 4 cases are noisy, so "
+        "trust the ratios more than the seconds."
+    ) in text
+    assert "cases are noisy" not in Parsed(rendered(made())).text
+    [bowl] = _grids(rendered(results), "table-seconds_per_epoch-1-bowl")
+    assert list(bowl["noise"]) == ["noisy: 75%", "5%"]
+    [line] = _grids(rendered(results), "table-seconds_per_epoch-2-line")
+    assert list(line["noise"]) == ["5%", "5%"]
+
+
 def test_the_page_tells_how_to_run_and_to_report_again() -> None:
     results = made()
     command = "python -m harness run spec.yaml -o 'my results'"
@@ -425,6 +448,71 @@ def test_trials_that_ran_one_at_a_time_are_told_with_the_reason() -> None:
         "side by side; one at a time: sgd (a lane sees its neighbour)",
         "side by side, vectorised",
     ]
+
+
+def judged(name: str = "sgd", why: str = "") -> CellVerdict:
+    """A cell whose times got worse."""
+    time = Judgement("time", "regressed", why, 2.0, 2.5, 0.25, 1.2, 1.3, 0.05)
+    return CellVerdict(f"bowl/{name}/cpu", "bowl", name, "", "cpu", "spec.yaml:2:1", (time,))
+
+
+def checked_page(text: str = "All is well.", *cells: CellVerdict) -> str:
+    """A page with a check of which everything reads as given."""
+    report = GateReport(
+        *("sample", "spec.yaml", text, text, 1.0, text, {text: text}, "key", (text,), (1.0,)),
+        cells or (judged(),),
+    )
+    records = [
+        FigureRecord("check-time", None, text, text, text),
+        FigureRecord("check-history_bowl", None, text, text, text),
+    ]
+    drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
+    check = page.Check(text, ((text, text),), (text,), (text, "Then faster."), text)
+    results = made()
+    built = [*tables.build(results), tables.check(report)]
+    return page.render(results, built, records, drawings, [], check)
+
+
+def test_a_page_without_a_check_says_nothing_of_a_baseline() -> None:
+    source = rendered(made())
+    assert 'id="check"' not in source
+    assert "Against the baseline" not in Parsed(source).text
+
+
+def test_a_check_has_its_section_after_the_times() -> None:
+    parsed = Parsed(checked_page())
+    headings = [e.text for e in parsed.all("h2")]
+    assert headings.index("Against the baseline") == headings.index("Seconds per epoch") + 1
+    links = [e for e in parsed.all("a") if e.attributes["href"].startswith("#")]
+    assert [e.text for e in links if e.text in headings] == headings
+    [section] = [e for e in parsed.all("section") if e.attributes["id"] == "check"]
+    assert section.text.count("All is well.") >= 10
+    figures_of = [e.attributes["id"] for e in parsed.all("figure")]
+    assert figures_of == ["figure-check-time", "figure-check-history_bowl"]
+    [table] = _grids(checked_page(), "table-check-all")
+    assert list(table["time (% change)"]) == ["25.0"]
+    assert list(table["95% interval"]) == ["20.0 to 30.0"]
+    [changes] = [e for e in parsed.all("ol") if e.attributes.get("class") == "changes"]
+    assert changes.text.split("\n")[1:3] == ["All is well.", "Then faster."]
+    ids = [e.attributes["id"] for e in parsed.elements if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_whatever_a_check_says_stays_text() -> None:
+    parsed = Parsed(checked_page(HOSTILE, judged(HOSTILE, HOSTILE)))
+    assert len(parsed.all("script")) == 1
+    assert not parsed.all("img")
+    assert "{{ 7*7 }}" in parsed.text
+    assert sum(HOSTILE in e.text for e in parsed.all("td")) >= 2
+    assert [e.attributes["aria-label"] for e in parsed.all("svg")] == [HOSTILE] * 2
+
+
+def test_a_check_that_cannot_be_read_is_a_remark() -> None:
+    check = page.Check("", remarks=("check/check.json is left out: it is torn.",))
+    source = page.render(made(), [], [], [], [], check)
+    [section] = [e for e in Parsed(source).all("section") if e.attributes["id"] == "check"]
+    lines = [line for line in section.text.split("\n") if line]
+    assert lines == ["Against the baseline", "check/check.json is left out: it is torn."]
 
 
 def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:

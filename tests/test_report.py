@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import frames, page, report, tables
+from harness import frames, history, page, report, tables, verdicts
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
 from harness.problems import BadInput
 from harness.store import RunRecord
+from harness.verdicts import CellVerdict, GateReport, Judgement
 
 
 def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False) -> frames.Results:
@@ -66,7 +67,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
                 names = (position, name, optimizer, "", optimizer, "cpu", seed)
                 trials.append((*names, *ending, 0.1, "vmap", np.nan if bad else losses[seed, -1]))
             for i, seconds in enumerate(generator.random(8) + 1):
-                timings.append((position, i, 10, 1, 10 * seconds, seconds))
+                timings.append((position, i, 10, 1, 10 * seconds, 10 * seconds, seconds))
     run = RunRecord(
         id=1,
         started="2026-01-02T03:04:05+00:00",
@@ -82,7 +83,10 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
         *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
         *("status", "step", "reason", "seconds", "mode", "final_loss"),
     ]
-    timed = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
+    timed = [
+        *("position", "round", "steps", "steps_per_epoch"),
+        *("seconds", "cpu_seconds", "epoch_seconds"),
+    ]
     return frames.Results(
         run,
         infos,
@@ -182,6 +186,112 @@ def test_files_of_an_earlier_report_go_and_files_of_others_stay(tmp_path: Path) 
     assert new - old == {"figures/mine.png", "results.sqlite"}
     listed = set(page.listed_files((tmp_path / "index.html").read_text(encoding="utf-8")))
     assert new == listed | {"index.html", "figures/mine.png", "results.sqlite"}
+
+
+def checked(day: int = 1, ratio: float = 1.5, suite: str = "sample", key: str = "m") -> GateReport:
+    """A check of one cell."""
+    time = Judgement("time", "fine", "", 1.5, ratio, ratio / 1.5 - 1, 0.98, 1.02, 0.05)
+    cell = CellVerdict("bowl/sgd/cpu", "bowl", "sgd", "", "cpu", "spec.yaml:3:5", (time,))
+    return GateReport(
+        suite=suite,
+        spec_file="spec.yaml",
+        against="baseline.json",
+        taken=f"2026-01-{day:02}T10:00:00+00:00",
+        seconds=3.0,
+        git="abc123",
+        machine={"cpu": "A processor"},
+        machine_key=key,
+        differs=("Made with another torch.",),
+        controls=(1.001,),
+        cells=(cell,),
+    )
+
+
+def leave(folder: Path, check: GateReport | str, earlier: Sequence[GateReport] = ()) -> None:
+    """Put into a folder what a check leaves there."""
+    path = folder / report.CHECK_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(check if isinstance(check, str) else verdicts.to_json(check))
+    for entry in earlier:
+        history.append(folder / history.FILE_NAME, entry)
+
+
+def section(written: Path) -> str:
+    """What a page says of a check; empty where it has no such section."""
+    text = written.read_text(encoding="utf-8")
+    start = text.find('<section id="check"')
+    return text[start : text.index("</section>", start)] if start >= 0 else ""
+
+
+def test_a_check_in_the_folder_is_reported_with_the_history_of_its_machine(tmp_path: Path) -> None:
+    earlier = [checked(day, 1.5 if day < 7 else 1.8) for day in range(1, 13)]
+    leave(tmp_path, checked(12, 1.8), [*earlier, checked(13, 99.0, key="another")])
+    shown = section(report.write(made(("bowl",)), tmp_path))
+    assert "Against baseline.json, the one cell has not got worse." in shown
+    assert "Made with another torch." in shown
+    assert "<dd>abc123</dd>" in shown
+    assert "sgd on bowl (cpu) is 20.0% slower since the check of 2026-01-07" in shown
+    assert "over 12 checks" in shown
+    assert shown.count("<svg") == 2
+    names = set(contents(tmp_path))
+    assert {"tables/check.csv", "tables/check.md", "figures/check-time.svg"} <= names
+    assert {"figures/check-history.png", "check/check.json", "history.jsonl"} <= names
+    frame = pd.read_csv(tmp_path / "tables" / "check.csv")
+    assert frame["time_now"].tolist() == [1.8]
+
+
+@pytest.mark.usefixtures("sketched")
+def test_what_was_made_of_a_check_goes_with_it_and_the_check_stays(tmp_path: Path) -> None:
+    assert section(report.write(made(("bowl",)), tmp_path)) == ""
+    without = set(contents(tmp_path))
+    leave(tmp_path, checked(), [checked()])
+    report.write(made(("bowl",)), tmp_path)
+    assert "tables/check.csv" in contents(tmp_path)
+    (tmp_path / report.CHECK_NAME).unlink()
+    report.write(made(("bowl",)), tmp_path)
+    assert set(contents(tmp_path)) == {*without, "history.jsonl"}
+
+
+@pytest.mark.usefixtures("sketched")
+def test_a_check_of_another_suite_is_left_out(tmp_path: Path) -> None:
+    leave(tmp_path, checked(suite="another"))
+    assert section(report.write(made(("bowl",)), tmp_path)) == ""
+
+
+@pytest.mark.usefixtures("sketched")
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00", '{"suite": "sample"}', "[" * 100_000])
+def test_a_check_that_cannot_be_read_is_left_out_with_a_note(tmp_path: Path, text: str) -> None:
+    leave(tmp_path, text)
+    shown = section(report.write(made(("bowl",)), tmp_path))
+    assert "check/check.json is left out: it is not what a check writes." in shown
+    assert "tables/check.csv" not in contents(tmp_path)
+
+
+@pytest.mark.usefixtures("sketched")
+def test_what_of_a_history_cannot_be_read_is_said(tmp_path: Path) -> None:
+    leave(tmp_path, checked(), [checked(1), checked(2)])
+    with (tmp_path / history.FILE_NAME).open("ab") as file:
+        file.write(b'{"torn')
+    shown = section(report.write(made(("bowl",)), tmp_path))
+    assert "Of the history, 1 line that can&#39;t be read was left out." in shown
+    assert "Change points are looked for from 6 checks on." in shown
+    (tmp_path / history.FILE_NAME).unlink()
+    (tmp_path / history.FILE_NAME).mkdir()
+    shown = section(report.write(made(("bowl",)), tmp_path))
+    assert "The history is left out: can&#39;t be read: Is a directory." in shown
+
+
+@pytest.mark.usefixtures("sketched")
+def test_without_the_library_the_page_says_what_change_points_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(tmp_path, checked(), [checked(day) for day in range(1, 8)])
+    assert "No change point in 7 checks on this machine." in section(
+        report.write(made(("bowl",)), tmp_path)
+    )
+    monkeypatch.setattr(history, "can_find_changes", lambda: False)
+    shown = section(report.write(made(("bowl",)), tmp_path))
+    assert "pip install &#39;harness[history]&#39;" in shown
 
 
 def full(*_: object) -> None:

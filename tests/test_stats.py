@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stats import mean_interval, median_interval, spread
+from harness.stats import mean_interval, median_interval, spread, waiting
 
 # Squares of numbers below 1e-150 vanish, here as in scipy.
 numbers = st.lists(
@@ -72,3 +72,16 @@ def test_the_interval_of_a_median_is_the_binomial_one(n: int) -> None:
     coverage = 1 - 2 * scipy.stats.binom.cdf(low - 1, n, 0.5)
     narrower = 1 - 2 * scipy.stats.binom.cdf(low, n, 0.5)
     assert coverage >= 0.95 > narrower
+
+
+def test_the_relative_spread_is_the_interquartile_range_over_the_median() -> None:
+    assert spread([0.7, 0.9, 1.0, 1.2, 1.4]).relative == pytest.approx(0.3)
+    assert spread([2.0, 2.0, 2.0]).relative == 0
+
+
+def test_waiting_is_the_share_of_all_wall_time_and_never_below_nothing() -> None:
+    assert waiting([1.0, 3.0], [1.0, 2.0]) == 0.25
+    assert waiting([1.0, 1.0], [1.5, 1.0]) == 0
+    assert waiting([2.0], [0.0]) == 1
+    with pytest.raises(ValueError, match="finite"):
+        waiting([1.0], [math.nan])

@@ -11,7 +11,7 @@ import pytest
 from harness import frames
 from harness.plan import Plan, make_plan
 from harness.problems import BadInput
-from harness.results import Timing, TrialResult, Verdict
+from harness.results import Footprint, Timing, TrialResult, Verdict
 from harness.spec import load
 from harness.store import APPLICATION_ID, Store
 
@@ -74,7 +74,14 @@ def test_what_is_stored_comes_back_to_the_bit(tmp_path: Path, plan: Plan) -> Non
         begin(store, plan)
         store.save_trials(kept, "m")
         seconds = np.random.default_rng(9).random(5)
-        store.save_timings([Timing(plan.cases[0].key, 10, 2, seconds)], "m", "settings")
+        first, second = (case.key for case in plan.cases[:2])
+        footprint = Footprint(steps=19, operators=380, calls=1615, state_bytes=2**40)
+        timings = [
+            Timing(first, 10, 2, seconds, seconds / 2, footprint, 2**41),
+            Timing(second, 10, 2, seconds[:3], seconds[:3]),
+        ]
+        store.save_timings(timings, "m", "settings")
+        assert store.timed("m", "settings") == {first, second}
         store.finish_run()
     results = frames.read(path)
     case = results.cases[0]
@@ -85,7 +92,22 @@ def test_what_is_stored_comes_back_to_the_bit(tmp_path: Path, plan: Plan) -> Non
         assert np.array_equal(case.trajectories[r.seed], r.trajectory)
         assert np.array_equal(case.step_sizes[r.seed], r.step_sizes)
     assert results.trials["final_loss"].tolist() == [r.losses[-1] for r in kept]
-    assert np.array_equal(results.timings["epoch_seconds"], seconds / 10 * 2)
+    blocks = results.timings[results.timings["position"] == 0]
+    assert np.array_equal(blocks["seconds"], seconds)
+    assert np.array_equal(blocks["cpu_seconds"], seconds / 2)
+    assert np.array_equal(blocks["epoch_seconds"], seconds / 10 * 2)
+    assert results.timings["position"].tolist() == [0] * 5 + [1] * 3
+    known, unknown = results.footprints.to_dict("records")
+    assert known == {
+        "position": 0,
+        "operators": 380,
+        "calls": 1615,
+        "counted_steps": 19,
+        "state_bytes": 2**40,
+        "peak_bytes": 2**41,
+    }
+    assert unknown.pop("position") == 1
+    assert all(np.isnan(value) for value in unknown.values())
     assert results.objectives["quadratic_2d"].landscape is not None
     assert results.objectives["quadratic_2d"].landscape.tolist() == [[1.0, 2.0], [3.0, 4.0]]
     assert results.run.finished is not None
@@ -155,6 +177,78 @@ def test_a_report_is_current_until_the_plan_or_what_makes_it_changes(
         assert not store.is_current(other, "text", "digest")
 
 
+TIMINGS_1 = """
+CREATE TABLE timings (
+    case_id INTEGER NOT NULL REFERENCES cases(id),
+    machine TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    taken TEXT NOT NULL,
+    steps INTEGER NOT NULL,
+    steps_per_epoch INTEGER NOT NULL,
+    seconds BLOB NOT NULL,
+    PRIMARY KEY (case_id, machine)
+) WITHOUT ROWID
+"""
+
+
+def version_1(path: Path, plan: Plan) -> None:
+    """A store as the first version of the schema left it, with a trial and a timing."""
+    with Store(path, create=True) as store:
+        begin(store, plan)
+        store.save_trials([result_of(plan, 0)], "m")
+        store.finish_run()
+        store.db.execute("DROP TABLE timings")
+        store.db.execute(TIMINGS_1)
+        store.db.execute(
+            "INSERT INTO timings VALUES (1, 'm', 'settings', 'then', 10, 2, ?)",
+            (np.ones(3).tobytes(),),
+        )
+        store.db.execute("PRAGMA user_version = 1")
+
+
+def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    db = sqlite3.connect(path)
+    names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    rows = {name: db.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+    db.close()
+    return rows
+
+
+@pytest.mark.parametrize("create", [True, False], ids=["to write", "to read"])
+def test_a_file_of_version_1_is_upgraded_and_loses_its_timings_alone(
+    tmp_path: Path, plan: Plan, *, create: bool
+) -> None:
+    path = tmp_path / "r.sqlite"
+    version_1(path, plan)
+    before = rows_of(path)
+    assert len(before.pop("timings")) == 1
+    with Store(path, create=create) as store:
+        assert store.db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert store.timed("m", "settings") == set()
+        timing = Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))
+        store.save_timings([timing], "m", "settings")
+        assert store.timed("m", "settings") == {plan.cases[0].key}
+    after = rows_of(path)
+    assert len(after.pop("timings")) == 1
+    assert after == before
+    assert len(frames.read(path).timings) == 3  # and it can be opened again
+
+
+def test_an_upgrade_that_fails_changes_nothing(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.sqlite"
+    version_1(path, plan)
+    before = rows_of(path)
+    monkeypatch.setattr("harness.store._TIMINGS", "CREATE TABLE timings (")
+    with pytest.raises(BadInput):
+        Store(path, create=True)
+    assert rows_of(path) == before
+    monkeypatch.undo()
+    with Store(path, create=True) as store:
+        assert store.timed("m", "settings") == set()
+
+
 def foreign(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE precious (x)")
@@ -173,7 +267,7 @@ def newer(path: Path) -> None:
     ("make", "message"),
     [
         (foreign, "SQLite file of something else"),
-        (newer, "schema version 99, this harness reads version 1"),
+        (newer, "schema version 99, this harness reads version 2"),
         (lambda path: path.write_bytes(b"not a database at all" * 50), "not a database"),
         (lambda path: path.mkdir(), "can't be used|is a directory"),
     ],

@@ -22,6 +22,10 @@ def results_of(
     *,
     optimum: float | None = 0.0,
     seconds: Mapping[str, Sequence[float]] | None = None,
+    cpu: Mapping[str, Sequence[float]] | None = None,
+    footprints: Sequence[tuple[float, ...]] = (),
+    device: str = "cpu",
+    threads: str = "1",
     ends: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Results:
     """Results by hand: by optimizer, a final loss per seed, or the status it ended with."""
@@ -49,7 +53,7 @@ def results_of(
                 objective="bowl",
                 optimizer=name,
                 setting="",
-                device="cpu",
+                device=device,
                 optimizer_class="X",
                 hyperparameters={},
                 defaults={},
@@ -69,7 +73,7 @@ def results_of(
                     "optimizer": name,
                     "setting": "",
                     "label": name,
-                    "device": "cpu",
+                    "device": device,
                     "seed": seed,
                     "status": value if failed else "ok",
                     "step": 3 + seed if failed else 4,
@@ -79,16 +83,24 @@ def results_of(
                     "final_loss": math.nan if failed else value,
                 }
             )
-        for number, block in enumerate((seconds or {}).get(name, ())):
-            timings.append((position, number, 10, 2, block, block / 10 * 2))
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"missing": {}, "seeds": []}, {})
-    columns = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
+        walls = list((seconds or {}).get(name, ()))
+        worked = list((cpu or {}).get(name, walls))
+        for number, (block, own) in enumerate(zip(walls, worked, strict=True)):
+            timings.append((position, number, 10, 2, block, own, block / 10 * 2))
+    settings: dict[str, Any] = {"missing": {}, "seeds": []}
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {"threads": threads})
+    columns = [
+        *("position", "round", "steps", "steps_per_epoch"),
+        *("seconds", "cpu_seconds", "epoch_seconds"),
+    ]
+    counted = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
     return Results(
         run,
         {"bowl": info},
         tuple(cases),
         pd.DataFrame(trials),
         pd.DataFrame(timings, columns=columns),
+        pd.DataFrame(footprints, columns=counted, dtype=float),
     )
 
 
@@ -159,6 +171,76 @@ def test_seconds_per_epoch_are_scaled_from_blocks_and_compared_round_by_round() 
     ends = [found["ratio"], found["ratio_ci_low"], found["ratio_ci_high"]]
     assert ends == pytest.approx([2.0, 1.0, 3.0])
     assert found["seconds_per_step"] == pytest.approx(np.median(second) / 10)
+
+
+def test_beside_the_seconds_stand_processor_time_and_what_a_step_takes() -> None:
+    results = results_of(
+        {"a": [0.1], "b": [0.1]},
+        seconds={"a": [1.0, 2.0, 4.0], "b": [1.0, 1.0, 1.0]},
+        cpu={"a": [0.5, 2.0, 3.0], "b": [1.0, 1.0, 1.0]},
+        footprints=[(0, 380, 1615, 20, 16, math.nan)],
+    )
+    table = tables.epoch_seconds(results)
+    found = row(table, "a")
+    assert found["median_cpu_seconds"] == pytest.approx(2.0 / 5)
+    assert found["cpu_share"] == pytest.approx(5.5 / 7)
+    assert (found["operators_per_step"], found["calls_per_step"]) == (19, 80.75)
+    assert found["state_bytes"] == 16
+    assert table is not None
+    back = table.to_csv().splitlines()
+    cells = dict(zip(back[0].split(","), back[1].split(","), strict=True))
+    assert (cells["state_bytes"], cells["peak_bytes"]) == ("16", "")
+    shown = table.shown[["operators/step", "state (bytes)"]].to_numpy().tolist()
+    assert shown == [["19", "16"], [tables.DASH, tables.DASH]]  # b's are not known
+    assert "with 1 thread" in table.note
+
+
+def test_peak_memory_is_a_column_where_some_case_has_it() -> None:
+    times = {"a": [1.0] * 3, "b": [1.0] * 3}
+    counts = [(0, 1, 1, 1, 0, 3 * 2**20), (1, 1, 1, 1, 0, math.nan)]
+    table = tables.epoch_seconds(
+        results_of({"a": [0.1], "b": [0.1]}, seconds=times, footprints=counts, device="cuda")
+    )
+    assert table is not None
+    assert table.shown["peak memory (MiB)"].tolist() == ["3.00", tables.DASH]
+    assert row(table, "a")["peak_bytes"] == 3 * 2**20
+    without = tables.epoch_seconds(results_of({"a": [0.1]}, seconds=times))
+    assert without is not None
+    assert "peak memory (MiB)" not in without.shown
+    assert "Peak" in table.note
+    assert "Peak" not in without.note
+
+
+STEADY = [1.0, 1.0, 1.0, 1.0, 1.0]
+UNEVEN = [0.7, 0.9, 1.0, 1.2, 1.4]
+"""Quartiles 0.9 and 1.2, median 1: spread by 0.3 of it."""
+
+
+@pytest.mark.parametrize(
+    ("wall", "cpu", "device", "threads", "noise", "shown"),
+    [
+        (STEADY, STEADY, "cpu", "1", 0.0, "0%"),
+        (STEADY, [0.75, 1.0, 1.0, 1.0, 1.0], "cpu", "1", 0.05, "5%"),
+        (STEADY, [0.0, 1.0, 1.0, 1.0, 1.0], "cpu", "1", 0.2, "noisy: 20%"),
+        (STEADY, [1.25] * 5, "cpu", "1", 0.0, "0%"),
+        (UNEVEN, UNEVEN, "cpu", "1", 0.3, "noisy: 30%"),
+        (UNEVEN, [0.0] * 5, "cpu", "1", 1.0, "noisy: 100%"),
+        (UNEVEN, [0.0] * 5, "cpu", "4", 0.3, "noisy: 30%"),
+        (STEADY, [0.0] * 5, "cuda", "1", 0.0, "0%"),
+    ],
+)
+def test_noise_is_the_spread_or_the_share_of_time_that_was_not_ours(
+    wall: list[float], cpu: list[float], device: str, threads: str, noise: float, shown: str
+) -> None:
+    results = results_of(
+        {"a": [0.1]}, seconds={"a": wall}, cpu={"a": cpu}, device=device, threads=threads
+    )
+    table = tables.epoch_seconds(results)
+    found = row(table, "a")
+    assert found["noise"] == pytest.approx(noise)
+    assert found["noisy"] == ("yes" if noise > 0.1 else "no")
+    assert table is not None
+    assert table.shown["noise"].tolist() == [shown]
 
 
 def test_failures_share_a_row_where_they_are_alike() -> None:
@@ -250,3 +332,17 @@ def test_failures_are_said_and_a_failed_optimizer_is_not_ranked() -> None:
 
 def test_nothing_is_said_of_nothing() -> None:
     assert findings.summarise(results_of({"a": ["unavailable", "unavailable"]})) == []
+
+
+def test_the_sentence_on_speed_says_where_times_are_noisy() -> None:
+    def said(**seconds: list[float]) -> str:
+        results = results_of({name: ["error"] for name in seconds}, seconds=seconds)
+        return next(text for text in findings.summarise(results) if "an epoch takes" in text)
+
+    assert "busy" not in said(a=STEADY, b=STEADY)
+    assert said(a=STEADY, b=UNEVEN).endswith(
+        "; measured on a busy machine: 1 of these 2 times is noisy (up to 30%), so trust the "
+        "ratios more than the seconds."
+    )
+    assert "2 of these 2 times are noisy" in said(a=UNEVEN, b=UNEVEN)
+    assert said(a=UNEVEN).endswith("this is noisy (up to 30%), so take it as rough.")
