@@ -205,9 +205,12 @@ def read(path: Path) -> Baseline:
         raise BadInput.of_file(file, f"can't be read: {why}") from None
     try:
         data = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         problem = Problem(file, error.lineno, error.colno, "", f"not JSON: {error.msg}")
         raise BadInput([problem]) from None
+    except UnicodeEncodeError:
+        raise BadInput.of_file(file, "not a baseline: half of a character stands in it") from None
     except ValueError:
         raise BadInput.of_file(file, "not a baseline: a number in it is too long") from None
     except RecursionError:

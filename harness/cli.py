@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.run import Preview, Summary, TimingPreview
     from harness.verdicts import GateReport
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
 
@@ -188,8 +188,10 @@ def check(
         )
         told = progress.choose(quiet=quiet)
         if update:
-            found = gate.update(spec, options, told)
-            click.echo(f"{len(found.cells):,} cells written to {baseline}.")
+            written = gate.update(spec, options, told)
+            click.echo(f"{len(written.baseline.cells):,} cells written to {baseline}.")
+            for why in written.missing.values():
+                click.echo(f"note: {why}; its cells are not written")
             return
         report, folder = gate.check(spec, options, told)
         width = min(160, shutil.get_terminal_size().columns)
@@ -309,7 +311,7 @@ def _errors() -> Iterator[None]:
             click.echo(str(problem), err=True)
         if len(error.problems) > 1:
             click.echo(f"{len(error.problems)} mistakes.", err=True)
-        sys.exit(EXIT_BAD_INPUT)
+        sys.exit(error.exit_status)
     except WorkerFailed as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_FAILED)

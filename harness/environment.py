@@ -42,9 +42,18 @@ def machine_key(threads: int) -> str:
 
 def accelerator() -> str:
     """A sign of the accelerators here that costs nothing to read; empty if there is none."""
-    version = Path("/proc/driver/nvidia/version")
-    driver = version.read_text(errors="replace").partition("\n")[0] if version.exists() else ""
-    return "|".join(part for part in (driver, os.environ.get("CUDA_VISIBLE_DEVICES", "")) if part)
+    driver = Path("/proc/driver/nvidia")
+    models = [_first_line(about) for about in sorted(driver.glob("gpus/*/information"))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    parts = [_first_line(driver / "version"), *models, visible]
+    return "|".join(part for part in parts if part)
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace").partition("\n")[0]
+    except OSError:
+        return ""
 
 
 def cores() -> int:

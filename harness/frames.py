@@ -16,6 +16,7 @@ from harness.store import RunRecord, Store, from_blob
 
 _FOOTPRINT = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
 
+
 @dataclass(frozen=True)
 class ObjectiveInfo:
     """An objective as a report shows it; see ``workload.Description``."""

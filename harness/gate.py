@@ -11,7 +11,7 @@ import datetime
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -69,6 +69,27 @@ class GateOptions:
     processes: int = UPDATING
 
 
+@dataclass(frozen=True)
+class Written:
+    """A baseline that was written.
+
+    Attributes:
+        baseline: What stands in it.
+        missing: By device that isn't there, why; its cells are not in it.
+    """
+
+    baseline: Baseline
+    missing: Mapping[str, str]
+
+
+class NotWritten(BadInput):
+    """There is nothing sound to write in a baseline; carries every reason, and the status."""
+
+    def __init__(self, problems: Iterable[Problem], exit_status: int) -> None:
+        super().__init__(problems)
+        self.exit_status = exit_status
+
+
 def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport, Path]:
     """Compare a suite with a baseline, or with another revision of itself.
 
@@ -112,12 +133,12 @@ def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport
     return report, output
 
 
-def update(spec: Path, options: GateOptions, progress: Quiet) -> Baseline:
+def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
     """Write a baseline of what a suite does now.
 
     Raises:
-        BadInput: If the spec has mistakes, a cell can't be measured, or the reference loop
-            strays from itself; then nothing is written.
+        BadInput: If the spec has mistakes, or the baseline can't be written.
+        NotWritten: If a cell can't be measured, or the reference loop strays from itself.
     """
     assert options.baseline is not None
     loaded, plan = _planned(spec, options.overrides)
@@ -126,16 +147,18 @@ def update(spec: Path, options: GateOptions, progress: Quiet) -> Baseline:
     for number in range(max(FEWEST, options.processes)):
         sides.measure([now], number, progress)
     file = str(options.baseline)
-    problems = [Problem(file, 0, 0, name, f"not written: {why}") for name, why in now.whys.items()]
+    if now.whys:
+        raise NotWritten(
+            [Problem(file, 0, 0, name, f"not written: {why}") for name, why in now.whys.items()],
+            verdicts.EXIT_MISSING,
+        )
     if now.strayed:
         far = ", ".join(f"{control:.3f}" for control in now.controls)
-        why = f"the machine is too busy: the reference loop took {far} times its own time"
-        problems.append(Problem(file, 0, 0, "", f"not written: {why}"))
-    if problems:
-        raise BadInput(problems)
+        why = f"not written: a busy machine: the reference loop took {far} times its own time"
+        raise NotWritten([Problem(file, 0, 0, "", why)], verdicts.EXIT_UNSURE)
     found = now.measured()
     baselines.write(found, options.baseline)
-    return found
+    return Written(found, now.missing)
 
 
 def _planned(spec: Path, overrides: Overrides) -> tuple[LoadedSpec, Plan]:
@@ -209,6 +232,8 @@ class _Reporter:
         known = {case.id for case in plan.cases}
         gone = [name for name in comparison.before.cells if name not in known]
         differs = [*comparison.time_differs, *comparison.counts_differ]
+        if comparison.before.suite != plan.suite:
+            differs.insert(0, f"suite: {comparison.before.suite} then, {plan.suite} now")
         return GateReport(
             suite=plan.suite,
             spec_file=self.now.loaded.source.file,

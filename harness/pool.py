@@ -112,9 +112,7 @@ class Pool:
         search: Where workers look for packages before they look where this process does.
     """
 
-    def __init__(
-        self, size: int, memory: int | None = None, search: Sequence[Path] = ()
-    ) -> None:
+    def __init__(self, size: int, memory: int | None = None, search: Sequence[Path] = ()) -> None:
         self.size = max(1, size)
         self._memory = memory
         self._search = [str(folder) for folder in search]

@@ -42,6 +42,8 @@ class Problem:
 class BadInput(Exception):
     """What the user gave can't be used; carries every mistake that was found."""
 
+    exit_status = 2
+
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(str(problem) for problem in self.problems))

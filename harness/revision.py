@@ -66,7 +66,9 @@ def laid_out(revision: str, spec: Path, packages: Iterable[str]) -> Iterator[Rev
         there = folder / spec.resolve().relative_to(root)
         if not there.is_file():
             raise BadInput.of_file(place, f"{spec.resolve().relative_to(root)} is not in it")
-        yield Revision(commit[:12], there, folder, tuple(dict.fromkeys(_search(root, folder, packages))))
+        yield Revision(
+            commit[:12], there, folder, tuple(dict.fromkeys(_search(root, folder, packages)))
+        )
 
 
 def as_named(error: BadInput, revision: Revision, name: str) -> BadInput:

@@ -246,9 +246,7 @@ def _done(store: Store, plan: Plan, machine: str) -> dict[str, set[int]]:
     return store.finished_seeds((case.key for case in plan.cases), machine)
 
 
-def inspect(
-    pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]
-) -> Checked:
+def inspect(pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
     """Have a worker load what the plan names; raise with everything that is wrong.
 
     An objective that ends or holds up the worker is not run in the next try: it is its trials

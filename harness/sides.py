@@ -89,7 +89,8 @@ class Side:
         """All that is known, as a baseline holds it."""
         cells = {}
         for case in self.cases:
-            found = [g.cells[case.key] for g in self.gauged if case.key in g.cells]
+            gauged = [] if case.id in self.whys else self.gauged
+            found = [g.cells[case.key] for g in gauged if case.key in g.cells]
             times = tuple(round(pairs.ratio, baselines.DECIMALS) for pairs in found)
             clock = found[0].clock if found else None
             cells[case.id] = self.cells[case.id].model_copy(update={"times": times, "clock": clock})

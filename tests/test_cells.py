@@ -11,15 +11,15 @@ the clock. That the steps timed are those of a run is checked to the bit; how fa
 condition of a test. Groups and names are those of the file ``check/pytest-benchmark.json`` that
 the check leaves with a suite's results, so that ``pytest-benchmark compare`` can show both.
 
-This is for looking, and ``python -m harness check`` is for judging. What is compared here are
-seconds of one process then with seconds of one process now. They move with the machine, with what
-else it does at the time and with where memory happened to lie, often by more than the change in
-question: a difference may be the code's or anything else's, and no difference in a noisy minute
-doesn't mean that there is none. A change of 30% in one cell but not in its neighbours shows; one
-of 5% can't be told. The check measures each step as a ratio to a frozen reference loop that takes
-turns with it, asks more processes where something seems to have changed, knows how far processes
-lie apart, and compares the loss and exact counts as well; so only its exit status is fit to stop
-a merge. ``--benchmark-compare-fail`` should stay unused here.
+This is for looking, and ``python -m harness check`` is for judging. Compared here are seconds of
+one process then with seconds of one process now. They move with the machine, with what else it
+does meanwhile, and from process to process of the same code: on two shared cores the median of
+one cell was 165 µs in one run and 57 in the next. So a difference need not be the code's, and
+that none shows doesn't mean that there is none. What can be seen is how the cells of a run
+compare, and roughly what a step takes. The check measures each step as a ratio to a frozen loop
+that takes turns with it, asks more processes where something seems to have changed, knows how far
+processes lie apart, and judges loss and exact counts as well; its exit status is fit to stop a
+merge, and ``--benchmark-compare-fail`` here is not.
 
 On a machine that does other work, ``--benchmark-timer=time.process_time`` leaves the waiting out
 (on the CPU, that is; a GPU has to be waited for).

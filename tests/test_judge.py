@@ -177,8 +177,8 @@ def by_hand(
 def test_the_interval_is_students_t_on_the_logarithm_with_what_all_cells_spread(
     before: list[float], now: list[float], others: list[list[float]], paired: bool
 ) -> None:
-    if paired and len(before) != len(now):
-        pytest.skip("processes run two by two")
+    if paired:  # processes run two by two
+        before, now = before[: len(now)], now[: len(before)]
     # The other cells stand half on one side, half on the other.
     sides = [
         side_of(cell_of(*t), others=[cell_of(*o) for o in others[i::2]])
@@ -310,14 +310,18 @@ def test_so_it_is_side_by_side_with_an_odd_number_of_processes(
     before, now = ([pair[i] for pair in pairs] for i in (0, 1))
     there = time_of(before, now, threshold, paired=True)
     back = time_of(now, before, threshold, paired=True)
-    assert "regressed" not in {there.outcome} & {back.outcome}
-    assert {there.outcome, back.outcome} != {"better"}
+    if there.outcome == "regressed":
+        assert back.outcome in {"fine", "better"}
+    if there.outcome == "better":
+        assert back.outcome == "regressed"
 
 
 @given(processes, processes, thresholds, st.integers(-20, 20), st.booleans())
 def test_a_machine_as_many_times_slower_on_both_sides_changes_no_verdict(
     before: list[float], now: list[float], threshold: float, power: int, paired: bool
 ) -> None:
+    if paired:
+        before, now = before[: len(now)], now[: len(before)]
     # By powers of two, which change no digit.
     slower = [[time * 2.0**power for time in times] for times in (before, now)]
     usual = time_of(before, now, threshold, paired=paired)
