@@ -142,9 +142,12 @@ def time_differs(before: Baseline, now: Baseline) -> list[str]:
 
 
 def counts_differ(before: Baseline, now: Baseline) -> list[str]:
-    """Why exact counts can't be compared: another Python (x.y) or torch (x.y.z)."""
+    """Why exact counts can't be compared: another Python (x.y), torch or accelerator.
+
+    What a build of torch has compiled in, and what it finds, decides which calls it makes.
+    """
     found = []
-    for name, pattern in (("python", r"\w+ \d+\.\d+"), ("torch", r"[^+]*")):
+    for name, pattern in (("python", r"\w+ \d+\.\d+"), ("torch", ".*"), ("accelerator", ".*")):
         then, here = (
             match[0] if (match := re.match(pattern, side.machine.get(name, ""))) else ""
             for side in (before, now)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from harness.verdicts import GateReport
 
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+EXIT_CHECK_FAILED = 4
+"""Of a check that came to nothing; 1 would say that something regressed."""
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
 
@@ -179,7 +181,7 @@ def check(
         raise click.UsageError("expected either --baseline FILE or --base REV")
     if update and baseline is None:
         raise click.UsageError("--update writes a baseline: expected --baseline FILE")
-    with _errors():
+    with _errors(EXIT_CHECK_FAILED):
         overrides = _overrides(only, devices, seeds)
         from harness import gate, gate_outputs, progress
 
@@ -299,8 +301,8 @@ def list_names(suite: Path) -> None:
 
 
 @contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Turn what can go wrong into messages and exit statuses."""
+def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
+    """Turn what can go wrong into messages and exit statuses; ``failed``: of what has no other."""
     from harness.pool import WorkerFailed
     from harness.problems import BadInput
 
@@ -314,7 +316,7 @@ def _errors() -> Iterator[None]:
         sys.exit(error.exit_status)
     except WorkerFailed as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(failed)
     except KeyboardInterrupt:
         click.echo(
             "\nInterrupted. Finished trials are kept; the same command goes on from there.",
@@ -323,7 +325,7 @@ def _errors() -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)  # nobody read how it ended, so it can't be called fine
+        sys.exit(failed)  # nobody read how it ended, so it can't be called fine
 
 
 def _overrides(only: tuple[str, ...], devices: str | None, seeds: int | None) -> Overrides:

@@ -85,6 +85,7 @@ class _PlainLoop:
         self._calls_closure = calls_closure
         self._batches = lanes.batches()
         self.optimizer: torch.optim.Optimizer = factory(self._leaves, **setting)
+        _wrap_steps(type(self.optimizer))
         self.take(1)
 
     def take(self, steps: int) -> None:
@@ -108,10 +109,23 @@ class _PlainLoop:
         return loss
 
 
+def _wrap_steps(optimizer: type) -> None:
+    """Wrap the steps that an optimizer inherits as torch does those of a class in use.
+
+    torch wraps a class's ``step`` (for profiles) when its first object is made, so one that
+    calls ``super().step`` would take more after another optimizer was used in this process.
+    """
+    above = torch.optim.Optimizer
+    for base in optimizer.__mro__:
+        if not issubclass(base, above) or base is above or "step" not in vars(base):
+            continue
+        if not getattr(base.step, "hooked", False):
+            base.step = above.profile_hook_step(base.step)  # type: ignore
+            base.step.hooked = True  # type: ignore
+
+
 class _Operators(TorchDispatchMode):
     """Counts the operators that are dispatched, those of the backward pass too."""
-
-    paused = False
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -119,18 +133,20 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        self.count += not _Operators.paused
+        self.count += not _uncounted.now
         return func(*args, **(kwargs or {}))
 
 
 class _uncounted:  # noqa: N801 - reads as a statement
-    """Operators dispatched in here don't count."""
+    """Neither operators dispatched in here nor calls count."""
+
+    now = False
 
     def __enter__(self) -> None:
-        _Operators.paused = True
+        _uncounted.now = True
 
     def __exit__(self, *_: object) -> None:
-        _Operators.paused = False
+        _uncounted.now = False
 
 
 def _count_calls(run: Callable[[], None]) -> int:
@@ -151,7 +167,7 @@ def _count_calls(run: Callable[[], None]) -> int:
     def on_event(frame: FrameType, event: str, argument: object) -> None:
         del argument
         nonlocal count
-        if event in ("call", "c_call"):
+        if event in ("call", "c_call") and not _uncounted.now:
             count += is_counted(frame.f_code.co_filename)
 
     before = sys.getprofile()

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import baseline as baselines
+from harness import fingerprint
 from harness.baseline import Baseline, Cell, Loss
 from harness.problems import BadInput, Problem
 from harness.results import Footprint
@@ -599,7 +600,7 @@ def test_the_protocol_is_how_blocks_are_measured_and_not_how_many(
         patch.setattr(baselines, "PROTOCOL", baselines.PROTOCOL + 1)
         assert protocol_of() != usual
     with monkeypatch.context() as patch:
-        patch.setattr(baselines.fingerprint, "of_files", lambda files: str(list(files)))
+        patch.setattr(fingerprint, "of_files", lambda files: str(list(files)))
         assert protocol_of() != usual
     assert protocol_of() == usual
 
