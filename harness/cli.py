@@ -29,6 +29,19 @@ EXIT_CHECK_FAILED = 4
 """Of a check that came to nothing; 1 would say that something regressed."""
 
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where results go; by default reports/<suite> beside the spec.",
+)
+_WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Worker processes at most that run trials; one per core if left out.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -68,22 +81,11 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 @main.command()
 @_SPEC
 @_overriding
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where results go; by default reports/<suite> beside the spec.",
-)
+@_OUTPUT
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress; only where the page is.")
 @click.option("--fresh", is_flag=True, help="Run again what is known already.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    help="Worker processes at most; one per core if left out.",
-)
+@_WORKERS
 def run(
     spec: Path,
     only: tuple[str, ...],
@@ -141,20 +143,9 @@ def run(
     show_default=True,
     help="With --update: how many processes measure.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where results go; by default reports/<suite> beside the spec.",
-)
+@_OUTPUT
 @click.option("-q", "--quiet", is_flag=True, help="No progress; only what came out.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    help="Worker processes at most that run trials; one per core if left out.",
-)
+@_WORKERS
 def check(
     spec: Path,
     baseline: Path | None,

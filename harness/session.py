@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from harness import checking, timing, trials
+from harness.allowance import Memory
 from harness.engine import OptimizerFactory
 from harness.footprint import footprint
 from harness.gauge import Gauge
@@ -16,9 +17,6 @@ from harness.proof import calls_closure, prove
 from harness.results import Checked, Chunk, Footprint, Gauged, Timing, TrialResult, Verdict
 from harness.spec import CheckSpec, TimingSpec
 from harness.workload import Workload, load_objective, prepare
-
-if TYPE_CHECKING:
-    from harness.worker import Memory
 
 
 class Session:

@@ -761,6 +761,15 @@ def test_a_cell_that_the_revision_lacks_is_missing_unless_new_ones_are_allowed(
     assert world.call("--base", "HEAD", "--allow-new").exit_code == 0
 
 
+@pytest.mark.xfail(reason="gate._other_side: --only that fits nothing there is taken for a mistake")
+def test_a_new_cell_alone_can_be_asked_for(world: World) -> None:
+    commit(world.folder)
+    world.edit("  a: {class: Plain}\n", "  a: {class: Plain}\n  c: {class: Plain}\n")
+    for only in (("--only", "optimizer=c"), ("--only", "optimizer=c", "--only", "optimizer=a")):
+        assert world.call("--base", "HEAD", *only).exit_code == 4
+        assert world.call("--base", "HEAD", *only, "--allow-new").exit_code == 0
+
+
 @pytest.mark.xfail(reason="gate: the revision is measured by its own spec's check, not by today's")
 def test_a_revision_is_measured_as_the_spec_says_now(world: World) -> None:
     commit(world.folder)
@@ -913,7 +922,7 @@ check:
   rounds: 20
   block_steps: 2
   threshold: 0.5
-  cells: [{optimizer: clones, threshold: 10}, {optimizer: worse, threshold: 10}]
+  cells: [{optimizer: clones, threshold: 10}]
 objectives:
   bowl: {class: quadratic_2d, steps: 12, dtype: float64}
 optimizers:
@@ -952,12 +961,20 @@ class Worse(Plain): pass
 class Diverges(Plain): pass
 class Raises(Plain): pass
 class Hangs(Plain): pass
-class Exits(Plain): pass
+class Exits(Plain):
+    def more(self, p):
+        frame = sys._getframe()
+        while frame is not None:
+            if frame.f_code.co_filename.endswith("gauge.py"):
+                self.timed()
+            frame = frame.f_back
+    def timed(self):
+        pass
 """
 
 FAULTY = (
     SOUND
-    + '''
+    + """
 class Slow(Plain):
     def more(self, p):
         for _ in range(20_000):
@@ -986,15 +1003,13 @@ class Hangs(Plain):
         if self.steps == 5:
             time.sleep(1000)
 
-class Exits(Plain):
-    """Ends the process that measures times, and no other."""
-    def more(self, p):
-        frame = sys._getframe()
-        while frame is not None:
-            if frame.f_code.co_filename.endswith("gauge.py"):
-                os._exit(7)
-            frame = frame.f_back
-'''
+class Knows(Exits):
+    pass
+
+class Exits(Knows):
+    def timed(self):
+        os._exit(7)
+"""
 )
 
 
@@ -1068,6 +1083,11 @@ class Place:
         finally:
             process.kill()
         return Done(process.returncode, out, err)
+
+    def left(self) -> list[str]:
+        """What lies in the temporary folder and isn't torch's."""
+        names = [path.name for path in self.temporary.iterdir()]
+        return [name for name in names if not name.startswith("torchinductor_")]
 
     def processes(self) -> list[int]:
         """Every process of a check that was started here (Linux)."""
@@ -1192,7 +1212,7 @@ FOUND: dict[str, dict[Metric, Outcome]] = {
     "slow": {"time": "regressed"},
     "clones": {"operators": "regressed", "calls": "regressed"},
     "worse": {"loss": "regressed"},
-    "diverges": {"loss": "regressed"},
+    "diverges": {"loss": "regressed", "operators": "regressed", "calls": "regressed"},
     "raises": all_of("failed"),
     "hangs": all_of("failed"),
     "exits": {"time": "failed"},
@@ -1209,10 +1229,6 @@ def test_every_fault_is_found_and_no_other_cell_pays_for_it(real: Suite, optimiz
     found = outcomes(report, optimizer)
     assert real.faulty.code == report.exit_status == 1
     assert len(report.cells) == len(FOUND)
-    if optimizer == "exits":
-        found.pop("calls", None)  # looking at frames is calling
-    if optimizer in ("clones", "worse", "diverges") and found.get("time") != "regressed":
-        found.pop("time", None)
     assert found == FOUND[optimizer]
     reasons = {
         "diverges": ("loss", "2 trials diverged"),
@@ -1274,7 +1290,7 @@ def test_ctrl_c_ends_a_check_at_once_and_nothing_is_written_down(real: Suite) ->
     assert "Traceback" not in done.err
     assert done.err.endswith("the same command goes on from there.\n")
     assert real.place.all_gone()
-    assert list(real.place.temporary.iterdir()) == []
+    assert real.place.left() == []
     assert (real.place.output / "history.jsonl").read_bytes() == history
 
 
@@ -1342,12 +1358,13 @@ def based(repository: Repository) -> tuple[Done, Done, GateReport]:
     arguments = ("suite/spec.yaml", "--base", "HEAD")
     killed = repository.place.cut_short("counting: 4 cells", signal.SIGKILL, *arguments)
     assert repository.place.all_gone()
-    # A killed process can't tidy up; nothing but its temporary folder may be left.
+    # A killed process can't tidy up: the revision's files are left, and nothing else.
+    assert [name.startswith("harness-base-") for name in repository.place.left()] == [True]
     shutil.rmtree(repository.place.temporary)
     assert repository.state() == before
     done = repository.place.run(*arguments)
     assert repository.state() == before
-    assert list(repository.place.temporary.iterdir()) == []
+    assert repository.place.left() == []
     return killed, done, done.report(repository.place.output)
 
 
@@ -1402,10 +1419,11 @@ def test_a_package_installed_for_editing_is_the_revisions(
     before = repository.state()
     done = place.run(
         *(str(repository.root / "suite" / "spec.yaml"), "--base", "HEAD", "--warn", "loss"),
-        *("--only", "optimizer=packaged", "--only", "optimizer=newcomer"),
+        *("--only", "optimizer=*e*"),
     )
     assert done.code == 4
     report = done.report(place.output)
+    assert [cell.optimizer for cell in report.cells] == ["same", "packaged", "newcomer"]
     assert outcomes(report, "packaged") == {"loss": "regressed"}
     assert outcomes(report, "newcomer") == all_of("missing")
     assert repository.state() == before
@@ -1425,5 +1443,5 @@ def test_a_check_that_is_told_to_end_leaves_nothing_of_the_revision(
     assert done.code == 130
     assert "Traceback" not in done.out + done.err
     assert repository.place.all_gone()
-    assert list(repository.place.temporary.iterdir()) == []
+    assert repository.place.left() == []
     assert repository.state() == before

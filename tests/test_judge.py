@@ -220,13 +220,13 @@ def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says(processes: 
 
 
 def test_another_machine_or_protocol_is_named_and_losses_are_judged_all_the_same() -> None:
-    there = side_of(cell_of(1.0), {"cpu": "B", "accelerator": ""}, protocol="q")
+    there = side_of(cell_of(1.0), {"cpu": "B", "system": ""}, protocol="q")
     here = side_of(cell_of(9.0, loss=loss_of(5.0)), {"threads": "2"})
     compared = Comparison(there, here)
     found = compared.time(ID, limits_of())
     assert found.outcome == "not comparable"
     assert found.why == (
-        "accelerator: unknown then, none now; cpu: B then, A now; threads: 1 then, 2 now; "
+        "cpu: B then, A now; system: unknown then, Linux x86_64 now; threads: 1 then, 2 now; "
         "protocol: q then, p now"
     )
     assert (found.before, found.now) == (1.0, 9.0)
@@ -590,15 +590,15 @@ def test_counts_over_other_steps_are_not_compared(metric: Metric, name: str) -> 
         ({"python": "CPython 3.1.7"}, "python: CPython 3.1 then, CPython 3.11 now"),
         ({"python": "PyPy 3.11.7"}, "python: PyPy 3.11 then, CPython 3.11 now"),
         ({"python": ""}, "python: unknown then, CPython 3.11 now"),
-        ({"torch": "2.13.0+cu126"}, ""),
-        ({"torch": "2.13.0"}, ""),
-        ({"torch": "2.13.1+cpu"}, "torch: 2.13.1 then, 2.13.0 now"),
-        ({"torch": "2.6.0"}, "torch: 2.6.0 then, 2.13.0 now"),
-        ({"torch": ""}, "torch: unknown then, 2.13.0 now"),
+        ({"torch": "2.13.0+cu126"}, "torch: 2.13.0+cu126 then, 2.13.0+cpu now"),
+        ({"accelerator": "NVIDIA H200"}, "accelerator: NVIDIA H200 then, none now"),
+        ({"torch": "2.13.1+cpu"}, "torch: 2.13.1+cpu then, 2.13.0+cpu now"),
+        ({"torch": "2.6.0"}, "torch: 2.6.0 then, 2.13.0+cpu now"),
+        ({"torch": ""}, "torch: unknown then, 2.13.0+cpu now"),
         ({"cpu": "B", "cores": "64", "system": "Darwin arm64", "threads": "8"}, ""),
         (
             {"python": "CPython 3.12.7", "torch": "2.6.0"},
-            "python: CPython 3.12 then, CPython 3.11 now; torch: 2.6.0 then, 2.13.0 now",
+            "python: CPython 3.12 then, CPython 3.11 now; torch: 2.6.0 then, 2.13.0+cpu now",
         ),
     ],
 )
