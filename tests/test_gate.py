@@ -255,6 +255,10 @@ def test_what_has_not_changed_is_fine(world: World) -> None:
     assert [cell.place for cell in report.cells] == ["spec.yaml:8:3", "spec.yaml:9:3"]
 
 
+def counting(**fields: object) -> Planned:
+    return Planned({"a": CELL.model_copy(update=fields)})
+
+
 EXITS: list[tuple[str, Planned, int, dict[Metric, Outcome]]] = [
     ("slower", Planned(ratios={"a": (1.6,)}), 1, {"time": "regressed"}),
     ("faster", Planned(ratios={"a": (0.6,)}), 0, {"time": "better"}),
@@ -263,18 +267,9 @@ EXITS: list[tuple[str, Planned, int, dict[Metric, Outcome]]] = [
     ("lower", Planned({"a": lost(mean=0.49)}), 0, {"loss": "better"}),
     ("diverged", Planned({"a": lost(ok=1, diverged=1)}), 1, {"loss": "regressed"}),
     ("all diverged", Planned({"a": lost(mean=None, ok=0, diverged=2)}), 1, {"loss": "regressed"}),
-    (
-        *("one more operator", Planned({"a": CELL.model_copy(update={"operators": 101})})),
-        *(1, {"operators": "regressed"}),
-    ),
-    (
-        *("one call fewer", Planned({"a": CELL.model_copy(update={"calls": 49})})),
-        *(0, {"calls": "better"}),
-    ),
-    (
-        *("more state", Planned({"a": CELL.model_copy(update={"state_bytes": 65})})),
-        *(1, {"state": "regressed"}),
-    ),
+    ("one more operator", counting(operators=101), 1, {"operators": "regressed"}),
+    ("one call fewer", counting(calls=49), 0, {"calls": "better"}),
+    ("more state", counting(state_bytes=65), 1, {"state": "regressed"}),
     (
         "failed trials",
         Planned({"a": Cell(loss=LOSS.model_copy(update={"ok": 1, "failed": 1}))}, whys={"a": "no"}),
@@ -282,7 +277,9 @@ EXITS: list[tuple[str, Planned, int, dict[Metric, Outcome]]] = [
         all_of("failed"),
     ),
     (
-        *("no counts", Planned({"a": Cell(loss=LOSS)}, whys={"a": "its steps exit"}), 4),
+        "no counts",
+        Planned({"a": Cell(loss=LOSS)}, whys={"a": "its steps exit"}),
+        4,
         {"time": "failed", "operators": "failed", "calls": "failed", "state": "failed"},
     ),
     ("no time", Planned(breaks={0: ("a",)}), 4, {"time": "failed"}),
@@ -431,8 +428,9 @@ def test_a_cell_that_the_spec_lost_is_missing_where_it_is_asked_for(world: World
         assert why(report, "time", "b") == "only the other side has the cell"
         assert report.cells[-1].place == "spec.yaml:7:1"
         assert outcomes(report) == {}
-    for arguments in (("--only", "optimizer=a"), ("--only", "optimizer=a", "--devices", "cpu")):
-        assert [cell.optimizer for cell in world.check(*arguments, exits=0).cells] == ["a"]
+    for more in ((), ("--devices", "cpu")):
+        report = world.check("--only", "optimizer=a", *more, exits=0)
+        assert [cell.optimizer for cell in report.cells] == ["a"]
 
 
 def test_what_is_filtered_out_is_not_missing(world: World) -> None:
