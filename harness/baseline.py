@@ -181,8 +181,10 @@ def summarise(trials: Iterable[tuple[int, str, float | None, float | None]]) -> 
     starts = [start for *_, start in rows if start is not None and np.isfinite(start)]
     statuses = [status for _, status, *_ in rows]
     diverged = statuses.count("diverged")
+    with np.errstate(over="ignore"):
+        mean = float(final.mean()) if len(final) else np.inf
     return Loss(
-        mean=float(final.mean()) if len(final) else None,
+        mean=mean if np.isfinite(mean) else None,
         start=float(np.mean(starts)) if starts else None,
         ok=len(final),
         diverged=diverged,

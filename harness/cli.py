@@ -185,6 +185,9 @@ def check(
             click.echo(f"{len(written.baseline.cells):,} cells written to {baseline}.")
             for why in written.missing.values():
                 click.echo(f"note: {why}; its cells are not written")
+            for name, cell in written.baseline.cells.items():
+                if cell.loss.diverged:
+                    click.echo(f"note: {name}: a diverged trial, so its loss will never pass")
             return
         report, folder = gate.check(spec, options, told)
         width = min(160, shutil.get_terminal_size().columns)

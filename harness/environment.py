@@ -90,6 +90,7 @@ def _git(folder: Path, *arguments: str) -> str:
             text=True,
             timeout=10,
             check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # looking changes nothing
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -85,7 +85,7 @@ class _PlainLoop:
         self._calls_closure = calls_closure
         self._batches = lanes.batches()
         self.optimizer: torch.optim.Optimizer = factory(self._leaves, **setting)
-        _wrap_steps(type(self.optimizer))
+        wrap_steps(type(self.optimizer))
         self.take(1)
 
     def take(self, steps: int) -> None:
@@ -109,7 +109,7 @@ class _PlainLoop:
         return loss
 
 
-def _wrap_steps(optimizer: type) -> None:
+def wrap_steps(optimizer: type) -> None:
     """Wrap the steps that an optimizer inherits as torch does those of a class in use.
 
     torch wraps a class's ``step`` (for profiles) when its first object is made, so one that
@@ -161,7 +161,10 @@ def _count_calls(run: Callable[[], None]) -> int:
     def is_counted(file: str) -> bool:
         known = ours.get(file)
         if known is None:
-            known = ours[file] = not file.startswith(_UNCOUNTED) or file.startswith(_COUNTED)
+            installed = "/site-packages/" in file or "/dist-packages/" in file
+            known = ours[file] = (
+                installed or not file.startswith(_UNCOUNTED) or file.startswith(_SHIPPED)
+            )
         return known
 
     def on_event(frame: FrameType, event: str, argument: object) -> None:
@@ -181,7 +184,7 @@ def _count_calls(run: Callable[[], None]) -> int:
 
 _HERE = Path(__file__).resolve().parent
 _UNCOUNTED = (f"{_HERE}/", f"{sysconfig.get_path('stdlib')}/", "<frozen")
-_COUNTED = (f"{_HERE}/objectives/", sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+_SHIPPED = f"{_HERE}/objectives/"
 
 
 def _bytes_of_state(optimizer: torch.optim.Optimizer) -> int:

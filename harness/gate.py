@@ -26,7 +26,7 @@ from harness import (
     sides,
     verdicts,
 )
-from harness.baseline import Baseline
+from harness.baseline import Baseline, Cell
 from harness.judge import Comparison, Limits
 from harness.plan import Case, Overrides, Plan, applies, draft
 from harness.problems import BadInput, Problem
@@ -119,7 +119,7 @@ def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport
         for pool in started:
             stack.enter_context(pool)
         now = sides.opened(loaded, plan, output / FILE_NAME, progress, workers=options.workers)
-        other = _other_side(there, options, progress) if there else None
+        other = _other_side(there, plan, options, progress) if there else None
         both = [now, other] if other else [now]
         limits = {case.id: _limits(plan.spec, case) for case in now.cases}
         sides.measure(both, 0, progress, started)
@@ -141,9 +141,12 @@ def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
         NotWritten: If a cell can't be measured, or the reference loop strays from itself.
     """
     assert options.baseline is not None
+    if options.baseline.is_dir():
+        raise BadInput.of_file(str(options.baseline), "is a folder, expected a file to write")
     loaded, plan = _planned(spec, options.overrides)
     path = output_folder(spec, plan.suite, options.output) / FILE_NAME
     now = sides.opened(loaded, plan, path, progress, workers=options.workers)
+    kept = _kept(options, now.measured())
     for number in range(max(FEWEST, options.processes)):
         if not now.whys:
             sides.measure([now], number, progress)
@@ -158,8 +161,30 @@ def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
         why = f"not written: a busy machine: the reference loop took {far} times its own time"
         raise NotWritten([Problem(file, 0, 0, "", why)], verdicts.EXIT_UNSURE)
     found = now.measured()
+    found = found.model_copy(update={"cells": {**kept, **found.cells}})
     baselines.write(found, options.baseline)
     return Written(found, now.missing)
+
+
+def _kept(options: GateOptions, found: Baseline) -> dict[str, Cell]:
+    """The cells of a baseline that the command line left out of its update.
+
+    Raises:
+        BadInput: If there are some that don't hold for what was measured now.
+    """
+    overrides, file = options.overrides, options.baseline
+    assert file is not None
+    if not (overrides.only or overrides.devices) or not file.exists():
+        return {}
+    old = baselines.read(file)
+    kept = {n: cell for n, cell in old.cells.items() if not _is_asked_for(n, overrides)}
+    differs = [*baselines.time_differs(old, found), *baselines.counts_differ(old, found)]
+    if old.seeds != found.seeds:
+        differs.append(f"seeds: {old.seeds} then, {found.seeds} now")
+    if kept and differs:
+        text = f"the {len(kept):,} cells left out would not fit ({'; '.join(differs)}): update all"
+        raise BadInput.of_file(str(file), text)
+    return kept
 
 
 def _planned(spec: Path, overrides: Overrides) -> tuple[LoadedSpec, Plan]:
@@ -172,20 +197,29 @@ def _planned(spec: Path, overrides: Overrides) -> tuple[LoadedSpec, Plan]:
 
 @contextlib.contextmanager
 def _laid_out(base: str, spec: Path, plan: Plan) -> Iterator[revision.Revision]:
-    packages = {
-        located.module.partition(".")[0]
+    named = {
+        name
         for case in plan.cases
         for located in (case.located, case.objective.located, case.objective.dataset)
-        if located is not None and located.file is None
+        if located is not None
+        for name in fingerprint.of(located)
     }
+    packages = {name for name in named if name.isidentifier()}
     with revision.laid_out(base, spec, packages - {"harness"}) as there:
         yield there
 
 
-def _other_side(there: revision.Revision, options: GateOptions, progress: Quiet) -> Side:
-    """The side of another revision; of its results nothing is kept."""
+def _other_side(there: revision.Revision, now: Plan, options: GateOptions, progress: Quiet) -> Side:
+    """The side of another revision, measured as today's is; of its results nothing is kept.
+
+    What the command line leaves in need not be there.
+    """
     try:
-        loaded, plan = _planned(there.spec, options.overrides)
+        with revision.found_first(there.search):
+            loaded, plan = _planned(there.spec, replace(options.overrides, only=()))
+        spec = plan.spec.model_copy(update={"check": now.spec.check})
+        cases = tuple(case for case in plan.cases if _is_asked_for(case.id, options.overrides))
+        plan = replace(plan, spec=spec, cases=cases)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / FILE_NAME
             return sides.opened(
@@ -250,7 +284,7 @@ class _Reporter:
             controls=(*self.now.controls, *(self.other.controls if self.other else ())),
             cells=(
                 *(self._cell(case) for case in plan.cases),
-                *(self._gone(name) for name in gone if self._is_asked_for(name)),
+                *(self._gone(name) for name in gone if _is_asked_for(name, self.options.overrides)),
             ),
         )
 
@@ -274,6 +308,8 @@ class _Reporter:
         if is_here and is_there:
             judged = self.comparison.cell(case.id, _limits(self.now.plan.spec, case))
             return tuple(self._explained(case, each) for each in judged)
+        if is_here and case.id in self.now.whys:
+            return _all("failed", self.now.whys[case.id])
         if is_here:
             hint = "; --update writes it down" if self.options.baseline else ""
             found = _all("missing", f"only this side has the cell{hint}")
@@ -285,8 +321,12 @@ class _Reporter:
 
     def _explained(self, case: Case, judged: Judgement) -> Judgement:
         """A judgement, with what is known of the reason where it failed."""
-        why = self.now.whys.get(case.id)
-        return replace(judged, why=why) if why and judged.outcome == "failed" else judged
+        side, before = {
+            "failed": (self.now, ""),
+            "missing": (self.other, "on the other side it "),
+        }.get(judged.outcome, (None, ""))
+        why = side.whys.get(case.id) if side else None
+        return replace(judged, why=f"{before}{why}") if why else judged
 
     def _gone(self, name: str) -> CellVerdict:
         """A cell that only the other side has."""
@@ -302,19 +342,6 @@ class _Reporter:
                 _all("missing", "only the other side has the cell"), self.options.warn
             ),
         )
-
-    def _is_asked_for(self, name: str) -> bool:
-        """Whether the command line leaves a cell in that this side's spec doesn't have."""
-        objective, optimizer, _, device = _parts(name)
-        names = {"objective": objective, "optimizer": optimizer, "device": device}
-        overrides = self.options.overrides
-        if overrides.devices and device not in overrides.devices:
-            return False
-        wanted: dict[str, list[str]] = {}
-        for text in overrides.only:
-            key, _, pattern = text.partition("=")
-            wanted.setdefault(key, []).append(pattern)
-        return all(any(matches(names[k], p) for p in ps) for k, ps in wanted.items())
 
     def _place(self, optimizer: str) -> str:
         problem = self.now.loaded.source.problem(("optimizers", optimizer), "", at_key=True)
@@ -333,6 +360,19 @@ class _Reporter:
 def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:
     """The same judgement of every metric."""
     return tuple(Judgement(metric, outcome, why) for metric in METRICS)
+
+
+def _is_asked_for(name: str, overrides: Overrides) -> bool:
+    """Whether the command line leaves a cell in."""
+    objective, optimizer, _, device = _parts(name)
+    names = {"objective": objective, "optimizer": optimizer, "device": device}
+    if overrides.devices and device not in overrides.devices:
+        return False
+    wanted: dict[str, list[str]] = {}
+    for text in overrides.only:
+        key, _, pattern = text.partition("=")
+        wanted.setdefault(key, []).append(pattern)
+    return all(any(matches(names[k], p) for p in ps) for k, ps in wanted.items())
 
 
 def _parts(name: str) -> tuple[str, str, str, str]:

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from harness.footprint import wrap_steps
 from harness.reference_loop import ReferenceLoop
 from harness.results import Gauged, Pairs
 from harness.spec import CheckSpec
@@ -100,9 +101,12 @@ class Gauge:
 
     def _set_up(self, block_steps: int) -> None:
         for index, timed in enumerate(self._timed):
+            if timed.case.key in self._failures:
+                continue
             self._on_step(index + 1)
             try:
                 runner = Runner(timed, block_steps, WARM_STEPS)
+                wrap_steps(type(runner.optimizer))
             except Exception as error:
                 self._failures[timed.case.key] = _why(error)
             else:
@@ -111,7 +115,7 @@ class Gauge:
     def _round(self) -> None:
         """A pair of blocks of every cell and control, beginning one further than the last time."""
         places = [*range(len(self._timed)), *range(-len(self._controls), 0)]
-        first = self._turn % len(places)
+        first = self._turn % max(1, len(places))
         for place in places[first:] + places[:first]:
             if place < 0:
                 # What comes second runs warmer; neither side shall always be it.

@@ -103,7 +103,8 @@ class Comparison:
         elif change < -limit:
             outcome = "better"
         count = len(now.times)
-        why = "" if outcome == "fine" else f"median of {count} processes"
+        processes = "one process" if count == 1 else f"median of {count} processes"
+        why = "" if outcome == "fine" else processes
         if self.strayed:
             outcome, why = "inconclusive", "the reference loop strayed from itself: a busy machine"
         return Judgement("time", outcome, why, old, new, change, low, high, limit)
@@ -155,6 +156,8 @@ class Comparison:
         if self.before.seeds != self.now.seeds:
             why = f"seeds {self.before.seeds} then, {self.now.seeds} now"
             return _with(judged, "not comparable", why)
+        if now.ok > before.ok:
+            return _with(judged, "better", f"{_trials(now.ok)} ended ok, {before.ok} before")
         if before.mean is None or now.mean is None:
             return _with(judged, "not comparable", "no trial of the other side ended ok")
         change = now.mean / before.mean - 1 if before.mean else None

@@ -258,7 +258,7 @@ class _Worker:
             file.write(STEP.pack(0))
             file.flush()
             self._step = mmap.mmap(file.fileno(), STEP.size)
-            paths = [str(Path(__file__).resolve().parent.parent), *search, *sys.path]
+            paths = [*search, str(Path(__file__).resolve().parent.parent), *sys.path]
             self._process = subprocess.Popen(
                 [
                     sys.executable,

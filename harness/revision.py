@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def laid_out(revision: str, spec: Path, packages: Iterable[str]) -> Iterator[Rev
     """Lay out the files of a revision in a folder that is gone afterwards.
 
     Neither the work tree, nor the index, nor anything else of the repository is touched.
-    Submodules stay empty.
+    Submodules stay empty, and what git doesn't track is not there.
 
     Args:
         revision: Anything that git knows by a name: a branch, a tag, a commit.
@@ -66,9 +67,24 @@ def laid_out(revision: str, spec: Path, packages: Iterable[str]) -> Iterator[Rev
         there = folder / spec.resolve().relative_to(root)
         if not there.is_file():
             raise BadInput.of_file(place, f"{spec.resolve().relative_to(root)} is not in it")
-        yield Revision(
-            commit[:12], there, folder, tuple(dict.fromkeys(_search(root, folder, packages)))
-        )
+        search = tuple(dict.fromkeys(_search(root, folder, packages)))
+        for home in search:
+            # One harness measures both sides: today's.
+            shutil.rmtree(home / "harness", ignore_errors=True)
+        yield Revision(commit[:12], there, folder, search)
+
+
+@contextlib.contextmanager
+def found_first(search: Sequence[Path]) -> Iterator[None]:
+    """Have this process look for packages in some folders first."""
+    before = sys.path[:]
+    sys.path[:0] = map(str, search)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+        importlib.invalidate_caches()
 
 
 def as_named(error: BadInput, revision: Revision, name: str) -> BadInput:

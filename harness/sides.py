@@ -200,9 +200,9 @@ def measure(
             started = ()
     for side, gauged in zip(sides, found, strict=True):
         side.gauged.append(gauged)
-        names = {case.key: case.id for case in side.cases}
-        for key, why in gauged.failures.items():
-            side.whys[names[key]] = f"could not be measured: {why}"
+        for case in side.cases:
+            if case.key in gauged.failures:
+                side.whys[case.id] = f"could not be measured: {gauged.failures[case.key]}"
 
 
 def _take_turns(
@@ -230,7 +230,7 @@ def _call(pool: Pool, side: Side, name: str, *arguments: object) -> bool:
         pool.call(Task(name, arguments, side.plan.spec.limits.seconds, "step"))
     except WorkerFailed as error:
         cases = [case for case, _ in side.timed]
-        if not cases:
+        if not error.lost.step or not cases:
             raise
         culprit = cases[(error.lost.step - 1) % len(cases)]
         side.whys[culprit.id] = f"could not be measured: {error}"

@@ -237,6 +237,11 @@ class Runner:
         self._watch = Stopwatch(timed.workload.device)
         self._restart()
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer that runs."""
+        return self._stepper.optimizer
+
     def block(self) -> Block:
         """Run the next block and time it."""
         needed = self._warm_steps + self.steps

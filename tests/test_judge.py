@@ -115,7 +115,7 @@ def test_a_change_by_the_threshold_itself_passes_either_way(
     assert found.outcome == outcome
     assert (found.before, found.now, found.limit) == (2.0, now, 0.25)
     assert found.change == now / 2.0 - 1
-    assert found.why == ("" if outcome == "fine" else "median of 1 processes")
+    assert found.why == ("" if outcome == "fine" else "one process")
 
 
 def test_the_median_of_three_decides_and_not_their_mean() -> None:
@@ -508,10 +508,13 @@ def test_other_seeds_are_another_sample() -> None:
     assert Comparison(there, bad).loss(ID, limits_of()).outcome == "regressed"
 
 
-def test_where_no_trial_ended_ok_before_there_is_nothing_to_compare_with() -> None:
-    found = judged_loss(loss_of(None, ok=0, diverged=10), loss_of(4.0))
-    assert (found.outcome, found.before, found.now) == ("not comparable", None, 4.0)
-    assert found.why == "no trial of the other side ended ok"
+@pytest.mark.parametrize(("ok", "mean"), [(0, None), (9, 0.001)])
+def test_where_more_trials_end_ok_than_before_it_is_better_whatever_their_mean(
+    ok: int, mean: float | None
+) -> None:
+    found = judged_loss(loss_of(mean, ok=ok, diverged=10 - ok), loss_of(4.0))
+    assert (found.outcome, found.before, found.now) == ("better", mean, 4.0)
+    assert found.why == f"10 trials ended ok, {ok} before"
 
 
 finite = st.floats(-1e300, 1e300)
