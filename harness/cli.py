@@ -47,10 +47,9 @@ _WORKERS = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
-    r"""Compare optimizers: one YAML spec in, one HTML page out.
+    """Compare optimizers: one YAML spec in, one HTML page out.
 
-    \b
-    python -m harness run benchmarks.yaml
+    Begin with: python -m harness run benchmarks.yaml
 
     Exit status: 0 everything ran (a missing device is allowed), 1 some trial failed,
     2 bad input, 130 interrupted.

@@ -134,8 +134,7 @@ def sentences(report: GateReport) -> list[str]:
             first = judgements[0]
             if (kind := _kind(first)) in ("better", "fine"):
                 continue
-            alone = len(judgements) == len(cell.judgements) > 1
-            metrics = "" if alone else ", ".join(j.metric for j in judgements)
+            metrics = _metrics(cell, judgements)
             text = _said(first, numbers=len(judgements) == 1)
             line = _line(cell.place, cell.id, metrics, text)
             shared = (metrics, _said(first, numbers=False))
@@ -170,22 +169,28 @@ def markdown(report: GateReport) -> str:
 
 
 def annotations(report: GateReport) -> str:
-    """GitHub's workflow commands, one line for each judgement that isn't fine, gravest first.
+    """GitHub's workflow commands, one line for each thing that isn't fine, gravest first.
 
-    GitHub shows ten errors, ten warnings and ten notices of a step.
+    Metrics of a cell of which the same is said, without a number, share a line: GitHub shows
+    only ten errors, ten warnings and ten notices of a step.
     """
     lines = []
-    for cell, judgement in report:
-        kind = _kind(judgement)
-        if kind == "fine":
-            continue
-        title = f"{cell.id}: {judgement.metric} {judgement.outcome}"
-        properties = ",".join(
-            f"{name}={_github_property(value)}"
-            for name, value in (*_place(cell.place), ("title", title))
-        )
-        message = f"{cell.id}: {judgement.metric}: {_said(judgement)}"
-        lines.append((_KINDS.index(kind), f"::{_LEVELS[kind]} {properties}::{_github(message)}\n"))
+    for cell in report.cells:
+        for judgements in _alike(cell):
+            first = judgements[0]
+            kind = _kind(first)
+            if kind == "fine":
+                continue
+            metrics = _metrics(cell, judgements)
+            title = f"{cell.id}: {metrics} {first.outcome}" if metrics else ""
+            title = title or f"{cell.id}: {first.outcome}"
+            properties = ",".join(
+                f"{name}={_github_property(value)}"
+                for name, value in (*_place(cell.place), ("title", title))
+            )
+            said = ": ".join(part for part in (cell.id, metrics, _said(first)) if part)
+            line = f"::{_LEVELS[kind]} {properties}::{_github(said)}\n"
+            lines.append((_KINDS.index(kind), line))
     return "".join(line for _, line in sorted(lines, key=lambda ranked: ranked[0]))
 
 
@@ -291,6 +296,12 @@ def _alike(cell: CellVerdict) -> Iterable[list[Judgement]]:
         own = () if judgement.now is None and judgement.why else (judgement.metric,)
         groups.setdefault((*said, *own), []).append(judgement)
     return groups.values()
+
+
+def _metrics(cell: CellVerdict, judgements: Sequence[Judgement]) -> str:
+    """The metrics of which something is said; nothing where that is all of them."""
+    alone = len(judgements) == len(cell.judgements) > 1
+    return "" if alone else ", ".join(judgement.metric for judgement in judgements)
 
 
 def _said(judgement: Judgement, *, numbers: bool = True) -> str:

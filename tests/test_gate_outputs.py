@@ -550,8 +550,8 @@ def test_annotations() -> None:
         "+12.0 %25 (+10.1 to +14.6), limit 5 %25; confirmed in 3 processes"
     )
     assert lines[2] == (
-        "::error file=benchmarks.yaml,title=bowl/gone/cpu%3A time missing::"
-        "bowl/gone/cpu: time: missing: in the baseline, not here"
+        "::error file=benchmarks.yaml,title=bowl/gone/cpu%3A missing::"
+        "bowl/gone/cpu: missing: in the baseline, not here"
     )
     assert lines[-1] == (
         f"::notice {place},title=bowl/momentum/cpu%3A time better::"
@@ -559,7 +559,7 @@ def test_annotations() -> None:
         "-12.0 %25 (-14.0 to -10.0)"
     )
     levels = [line.split()[0].strip(":") for line in lines]
-    assert levels == ["error"] * 12 + ["warning"] * 4 + ["notice"]
+    assert levels == ["error"] * 4 + ["warning"] * 4 + ["notice"]
 
 
 @pytest.mark.parametrize(
@@ -900,9 +900,9 @@ def test_json_keeps_what_is_not_finite(value: float) -> None:
 def test_everything_can_be_shown(found: GateReport, width: int, colour: bool) -> None:
     shown = gate_outputs.terminal(found, width, colour=colour)
     assert all(line.replace("\x1b", "").isprintable() for line in shown.split("\n"))
-    assert len(gate_outputs.annotations(found).splitlines()) == sum(
-        j.outcome != "fine" for _, j in found
-    )
+    lines = gate_outputs.annotations(found).splitlines()
+    assert len(lines) <= sum(j.outcome != "fine" for _, j in found)
+    assert len(lines) >= sum(any(j.outcome != "fine" for j in c.judgements) for c in found.cells)
     assert gate_outputs.markdown(found).count("<details>") == 1
     root = ElementTree.fromstring(gate_outputs.junit(found))
     assert len(list(root.iter("testcase"))) == len(list(found))
