@@ -156,9 +156,11 @@ def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
             [Problem(file, 0, 0, name, f"not written: {why}") for name, why in now.whys.items()],
             verdicts.EXIT_MISSING,
         )
-    if now.strayed:
+    if now.strayed or now.starved:
         far = ", ".join(f"{control:.3f}" for control in now.controls)
-        why = f"not written: a busy machine: the reference loop took {far} times its own time"
+        part = ", ".join(f"{share:.0%}" for share in now.shares)
+        why = f"the reference loop took {far} times its own time, with {part} of a processor"
+        why = f"not written: a busy machine: {why}"
         raise NotWritten([Problem(file, 0, 0, "", why)], verdicts.EXIT_UNSURE)
     found = now.measured()
     found = found.model_copy(update={"cells": {**kept, **found.cells}})
@@ -231,10 +233,15 @@ def _other_side(there: revision.Revision, now: Plan, options: GateOptions, progr
 
 def _comparison(now: Side, other: Side | None, before: Baseline | None) -> Comparison:
     if other is not None:
-        strayed = now.strayed or other.strayed
-        return Comparison(other.measured(), now.measured(), paired=True, strayed=strayed)
+        return Comparison(
+            other.measured(),
+            now.measured(),
+            paired=True,
+            strayed=now.strayed or other.strayed,
+            starved=now.starved or other.starved,
+        )
     assert before is not None
-    return Comparison(before, now.measured(), strayed=now.strayed)
+    return Comparison(before, now.measured(), strayed=now.strayed, starved=now.starved)
 
 
 def _limits(spec: Spec, case: Case) -> Limits:
@@ -282,6 +289,7 @@ class _Reporter:
             )[:12],
             differs=tuple(dict.fromkeys(differs)),
             controls=(*self.now.controls, *(self.other.controls if self.other else ())),
+            shares=(*self.now.shares, *(self.other.shares if self.other else ())),
             cells=(
                 *(self._cell(case) for case in plan.cases),
                 *(self._gone(name) for name in gone if _is_asked_for(name, self.options.overrides)),

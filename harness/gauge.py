@@ -2,10 +2,9 @@
 
 Blocks of a few steps take turns: reference, cell, reference, next cell, and so on, for many
 rounds; so whatever the machine does, it does to both. A disturbance only ever adds time, and
-even on a busy machine it spares some blocks: the ratio is that of the two lower quartiles. On
-two shared cores that ratio differed from process to process by 0.6% (standard deviation), the
-median of paired ratios by 1.2%, the ratio of means by 1.5%; the least time is a matter of luck
-again (1.0%).
+even on a busy machine it spares some blocks: the ratio is that of the two lower deciles. It
+differs from process to process by half as much as the median of paired ratios does, and moves
+less with the load of the machine than any other (figures in docs/gate.md).
 
 Two steps before each block are off its clock, so that what ran before (another cell, or the
 reference itself) leaves no trace in caches and branch predictors; without them the reference
@@ -33,6 +32,9 @@ from harness.timing import Block, Runner, Stopwatch, TimedCase
 
 WARM_STEPS = 2
 """Steps right before each block that are not on its clock."""
+
+QUANTILE = 0.1
+"""Of the blocks' times: low enough to be of undisturbed ones, high enough to be no luck."""
 
 WARM_ROUNDS = 3
 """Rounds that are dropped."""
@@ -65,6 +67,7 @@ class Gauge:
         self._threads = threads
         self._on_step = on_step
         self._turn = 0
+        self._wall = self._cpu = 0.0
         self._failures: dict[str, str] = {}
         devices = dict.fromkeys(timed.workload.device for timed in cells)
         self._references = {device: _Reference(device, spec.block_steps) for device in devices}
@@ -74,6 +77,7 @@ class Gauge:
         self.rounds(WARM_ROUNDS)
         self._shorten()
         self._turn = 0
+        self._wall = self._cpu = 0.0
         for turn in (*self._controls, *self._cells.values()):
             turn.pairs.clear()
 
@@ -82,12 +86,15 @@ class Gauge:
         collecting = gc.isenabled()
         gc.collect()
         gc.disable()
+        wall, cpu = time.perf_counter(), time.process_time()
         try:
             for _ in range(count):
                 if self._turn >= MIN_ROUNDS and self._seconds() > self._spec.seconds:
                     return
                 self._round()
         finally:
+            self._wall += time.perf_counter() - wall
+            self._cpu += time.process_time() - cpu
             if collecting:
                 gc.enable()
 
@@ -97,6 +104,7 @@ class Gauge:
             {self._timed[i].case.key: self._measured(cell) for i, cell in self._cells.items()},
             tuple(self._measured(control).ratio for control in self._controls),
             dict(self._failures),
+            self._cpu / self._wall if self._wall else 1.0,
         )
 
     def _set_up(self, block_steps: int) -> None:
@@ -193,14 +201,14 @@ class _Reference:
 
 
 def ratio_of(pairs: Sequence[tuple[float, float]], steps: int, reference_steps: int) -> float:
-    """A step's time as a ratio to the reference's: of the lower quartiles of their blocks.
+    """A step's time as a ratio to the reference's: of the lower deciles of their blocks.
 
     Args:
         pairs: Seconds of a cell's block and of the reference's before it.
         steps: Steps in each of the cell's blocks.
         reference_steps: Steps in each of the reference's.
     """
-    cell, reference = np.quantile(np.asarray(pairs), 0.25, axis=0)
+    cell, reference = np.quantile(np.asarray(pairs), QUANTILE, axis=0)
     return float(cell / steps / (reference / reference_steps))
 
 

@@ -50,12 +50,14 @@ class Comparison:
         now: What it is like.
         paired: Whether the processes of both sides ran side by side, two by two.
         strayed: Whether the reference strayed from itself.
+        starved: Whether others left too little of a processor for a change to be believed.
     """
 
     before: Baseline
     now: Baseline
     paired: bool = False
     strayed: bool = False
+    starved: bool = False
 
     @property
     def time_differs(self) -> list[str]:
@@ -107,6 +109,8 @@ class Comparison:
         why = "" if outcome == "fine" else processes
         if self.strayed:
             outcome, why = "inconclusive", "the reference loop strayed from itself: a busy machine"
+        elif self.starved and outcome != "fine":
+            outcome, why = "inconclusive", "others left too little of a processor: a busy machine"
         return Judgement("time", outcome, why, old, new, change, low, high, limit)
 
     def suspects(self, limits: Mapping[str, Limits]) -> set[str]:

@@ -132,7 +132,7 @@ class Pairs:
         reference_steps: Steps in each of the reference's.
         cell: Seconds of the cell's block, round by round.
         reference: Seconds of the reference's block right before it.
-        ratio: A step's time as a ratio to the reference's: of their lower quartiles.
+        ratio: A step's time as a ratio to the reference's: of their lower deciles.
     """
 
     clock: Literal["cpu", "wall"]
@@ -151,11 +151,13 @@ class Gauged:
         cells: By case key, of those that could be measured.
         controls: By device, the reference's ratio to itself.
         failures: By case key, why another could not be measured.
+        share: The part of the time in which a processor worked for it.
     """
 
     cells: dict[str, Pairs]
     controls: tuple[float, ...]
     failures: dict[str, str]
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

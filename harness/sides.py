@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ from harness.run import inspect, locked
 from harness.spec import LoadedSpec
 from harness.store import Store
 from harness.training import QualityPass
+
+ENOUGH = 0.5
+"""The part of a processor that a process needs: with less, too few blocks are undisturbed."""
 
 SLICE = 10
 """Rounds between two looks at how far a process is, where it takes no turns with another."""
@@ -82,8 +86,20 @@ class Side:
     @property
     def strayed(self) -> bool:
         """Whether the reference loop strayed from itself by more than half a threshold."""
-        middle = sorted(abs(control - 1) for control in self.controls)
-        return bool(middle) and middle[len(middle) // 2] > self.plan.spec.check.threshold / 2
+        far = [abs(control - 1) for control in self.controls]
+        return bool(far) and statistics.median(far) > self.plan.spec.check.threshold / 2
+
+    @property
+    def shares(self) -> list[float]:
+        """The part of the time in which a processor worked for each process."""
+        return [found.share for found in self.gauged]
+
+    @property
+    def starved(self) -> bool:
+        """Whether the processes had too little of a processor for a change to be believed."""
+        spec = self.plan.spec
+        alone = spec.threads == 1 and all(case.device == "cpu" for case in self.cases)
+        return alone and bool(self.shares) and statistics.median(self.shares) < ENOUGH
 
     def measured(self) -> Baseline:
         """All that is known, as a baseline holds it."""

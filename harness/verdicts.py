@@ -82,7 +82,7 @@ class Blocks:
         reference_steps: Steps in each block of the reference loop.
         cell: Seconds of the cell's block in each round.
         reference: Seconds of the reference's block right before it.
-        ratio: A step's time as a ratio to the reference's: of their lower quartiles.
+        ratio: A step's time as a ratio to the reference's: of their lower deciles.
     """
 
     process: int
@@ -153,6 +153,7 @@ class GateReport:
         controls: By process, the reference loop's ratio to itself; 1 on a quiet machine.
         cells: Every cell of either side, in the spec's order, then those that only the
             baseline has.
+        shares: By process, the part of the time in which a processor worked for it.
     """
 
     __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
@@ -168,6 +169,7 @@ class GateReport:
     differs: tuple[str, ...]
     controls: tuple[float, ...]
     cells: tuple[CellVerdict, ...]
+    shares: tuple[float, ...] = ()
 
     @property
     def exit_status(self) -> int:

@@ -289,16 +289,16 @@ block_steps = st.integers(1, 1000)
 
 
 @given(st.lists(st.tuples(seconds, seconds), min_size=1, max_size=50), block_steps, block_steps)
-def test_a_ratio_is_of_lower_quartiles(
+def test_a_ratio_is_of_lower_deciles(
     pairs: list[tuple[float, float]], steps: int, reference_steps: int
 ) -> None:
-    quartiles = []
+    deciles = []
     for side in zip(*pairs, strict=True):
         ordered = sorted(side)
-        whole, part = divmod(0.25 * (len(ordered) - 1), 1)
+        whole, part = divmod(0.1 * (len(ordered) - 1), 1)
         low, high = ordered[int(whole)], ordered[min(int(whole) + 1, len(ordered) - 1)]
-        quartiles.append(low + part * (high - low))
-    expected = (quartiles[0] / steps) / (quartiles[1] / reference_steps)
+        deciles.append(low + part * (high - low))
+    expected = (deciles[0] / steps) / (deciles[1] / reference_steps)
     assert ratio_of(pairs, steps, reference_steps) == pytest.approx(expected, rel=1e-12)
 
 
