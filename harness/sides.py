@@ -25,7 +25,7 @@ from harness.spec import LoadedSpec
 from harness.store import Store
 from harness.training import QualityPass
 
-ENOUGH = 0.5
+ENOUGH = 0.25
 """The part of a processor that a process needs: with less, too few blocks are undisturbed."""
 
 SLICE = 10

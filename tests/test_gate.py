@@ -74,6 +74,7 @@ class Planned:
         cells: By optimizer, where it isn't ``CELL``.
         ratios: By optimizer, the time by process, where it isn't 1; the last one goes on.
         controls: The reference loop's ratio to itself by process, likewise.
+        shares: The part of a processor that each process gets, likewise.
         missing: By device, why it isn't there.
         whys: By optimizer, why its trials failed.
         breaks: By process, the optimizers that can't be measured by it.
@@ -82,6 +83,7 @@ class Planned:
     cells: dict[str, Cell] = field(default_factory=dict)
     ratios: dict[str, Sequence[float]] = field(default_factory=dict)
     controls: Sequence[float] = (1.0,)
+    shares: Sequence[float] = (1.0,)
     missing: dict[str, str] = field(default_factory=dict)
     whys: dict[str, str] = field(default_factory=dict)
     breaks: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class Planned:
             },
             (at(self.controls, number),),
             {c.key: "RuntimeError: boom" for c in timed if c.optimizer in broken},
+            at(self.shares, number),
         )
 
 
@@ -519,6 +522,26 @@ def test_the_median_of_three_processes_decides_where_one_leaves_a_doubt(
 
 
 @pytest.mark.parametrize(
+    ("shares", "ratio", "exits", "expected"),
+    [
+        ((0.24,), 1.6, 3, {"time": "inconclusive"}),
+        ((0.24,), 0.4, 3, {"time": "inconclusive"}),
+        ((0.24,), 1.04, 0, {}),
+        ((0.24, 0.24, 0.25), 1.6, 3, {"time": "inconclusive"}),
+        ((0.24, 0.25, 0.25), 1.6, 1, {"time": "regressed"}),
+    ],
+)
+def test_a_change_is_not_believed_of_processes_that_got_too_little_of_a_processor(
+    world: World, shares: tuple[float, ...], ratio: float, exits: int, expected: dict[str, str]
+) -> None:
+    world.now = Planned(ratios={"a": (ratio,)}, shares=shares)
+    report = world.check(exits=exits)
+    assert outcomes(report) == expected
+    assert outcomes(report, "b") == {}
+    assert report.shares == tuple(at(shares, number) for number in range(world.processes))
+
+
+@pytest.mark.parametrize(
     ("controls", "processes", "exits"),
     [((1.02,), 1, 0), ((1.03, 1.0), 3, 0), ((0.97, 1.0, 1.03), 3, 3), ((0.9,), 3, 3)],
 )
@@ -625,10 +648,16 @@ def json_of(baseline: baselines.Baseline) -> str:
             Planned(controls=(1.0, 1.03, 0.9)),
             3,
             "base.json: not written: a busy machine: the reference loop took "
-            "1.000, 1.030, 0.900 times its own time",
+            "1.000, 1.030, 0.900 times its own time, with 100%, 100%, 100% of a processor",
+        ),
+        (
+            Planned(shares=(0.9, 0.2, 0.1)),
+            3,
+            "base.json: not written: a busy machine: the reference loop took "
+            "1.000, 1.000, 1.000 times its own time, with 90%, 20%, 10% of a processor",
         ),
     ],
-    ids=["trials", "times", "busy"],
+    ids=["trials", "times", "strays", "starves"],
 )
 def test_a_baseline_is_not_written_where_something_can_not_be_measured(
     world: World, planned: Planned, exits: int, said: str

@@ -280,6 +280,16 @@ def test_on_a_machine_that_strayed_a_time_is_never_judged(
         assert found == usual
 
 
+@given(processes, processes, thresholds)
+def test_of_a_starved_process_no_change_is_believed_and_no_change_is(
+    before: list[float], now: list[float], threshold: float
+) -> None:
+    usual = time_of(before, now, threshold)
+    found = time_of(before, now, threshold, starved=True)
+    assert found.outcome == ("fine" if usual.outcome == "fine" else "inconclusive")
+    assert found.change == usual.change
+
+
 def test_straying_bears_on_times_alone() -> None:
     sides = side_of(cell_of(1.0)), side_of(cell_of(9.0, loss=loss_of(5.0), operators=101))
     found = {j.metric: j.outcome for j in Comparison(*sides, strayed=True).cell(ID, limits_of())}
