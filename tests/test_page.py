@@ -491,7 +491,7 @@ def test_a_check_has_its_section_after_the_times() -> None:
     assert figures_of == ["figure-check-time", "figure-check-history_bowl"]
     [table] = _grids(checked_page(), "table-check-all")
     assert list(table["time (% change)"]) == ["+25.0"]
-    assert list(table["95% interval"]) == ["20.0 to 30.0"]
+    assert list(table["95% interval"]) == ["+20.0 to +30.0"]
     [changes] = [e for e in parsed.all("ol") if e.attributes.get("class") == "changes"]
     assert changes.text.split("\n")[1:3] == ["All is well.", "Then faster."]
     ids = [e.attributes["id"] for e in parsed.elements if "id" in e.attributes]
