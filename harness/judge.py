@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -59,17 +60,17 @@ class Comparison:
     strayed: bool = False
     starved: bool = False
 
-    @property
+    @functools.cached_property
     def time_differs(self) -> list[str]:
         """Why times can't be compared."""
         return time_differs(self.before, self.now)
 
-    @property
+    @functools.cached_property
     def counts_differ(self) -> list[str]:
         """Why counts can't be compared."""
         return counts_differ(self.before, self.now)
 
-    @property
+    @functools.cached_property
     def spread(self) -> tuple[float, int]:
         """How far processes lie apart, and the degrees of freedom behind that."""
         squares, degrees = PROCESS_DF * PROCESS_SD**2, PROCESS_DF

@@ -10,10 +10,9 @@ import torch
 from harness import checking, timing, trials
 from harness.allowance import Memory
 from harness.engine import OptimizerFactory
-from harness.footprint import footprint
 from harness.gauge import Gauge
 from harness.plan import Case, Plan
-from harness.proof import calls_closure, prove
+from harness.proof import prove
 from harness.results import Checked, Chunk, Footprint, Gauged, Timing, TrialResult, Verdict
 from harness.spec import CheckSpec, TimingSpec
 from harness.workload import Workload, load_objective, prepare
@@ -94,12 +93,9 @@ class Session:
     def footprint(self, case: Case, calls: bool | None, seed: int, threads: int) -> Footprint:
         """What a case's steps take beside time; ``calls``: whether it evaluates closures."""
         torch.set_num_threads(threads)
-        workload, factory = self._ready(case)
+        timed = timing.TimedCase(case, *self._ready(case), calls, seed)
         self._start_clock()
-        setting = case.hyperparameters
-        if calls is None:
-            calls = calls_closure(workload, factory, setting)
-        return footprint(workload, factory, setting, calls_closure=calls, seed=seed)
+        return timing.counted(timed)
 
     def gauge(
         self, cases: Sequence[tuple[Case, bool | None]], spec: CheckSpec, seed: int, threads: int

@@ -179,13 +179,7 @@ class _Turns:
             with contextlib.suppress(Exception):
                 self._peaks[key] = _peak_bytes(timed)
             with contextlib.suppress(Exception):
-                self._footprints[key] = footprint.footprint(
-                    timed.workload,
-                    timed.factory,
-                    timed.case.hyperparameters,
-                    calls_closure=_calls_closure(timed),
-                    seed=timed.seed,
-                )
+                self._footprints[key] = counted(timed)
 
     def timings(self) -> list[Timing]:
         """What was found, of the cases that could be timed."""
@@ -305,6 +299,17 @@ class Stopwatch:
             torch.mps.synchronize()
         elif self._device.type == "xpu":
             torch.xpu.synchronize(self._device)
+
+
+def counted(timed: TimedCase) -> Footprint:
+    """What a case's steps take beside time."""
+    return footprint.footprint(
+        timed.workload,
+        timed.factory,
+        timed.case.hyperparameters,
+        calls_closure=_calls_closure(timed),
+        seed=timed.seed,
+    )
 
 
 def _calls_closure(timed: TimedCase) -> bool:
