@@ -15,8 +15,8 @@ import torch
 from harness.engine import OptimizerFactory
 from harness.objective import Objective
 from harness.plan import Case, Hyperparameters, Plan, PlannedObjective, shown
-from harness.problems import nearest
-from harness.results import Checked, Finding
+from harness.problems import join, nearest
+from harness.results import Absent, Checked, Finding
 from harness.spec import UNUSABLE
 from harness.suite import Located, SuiteError, last_line, place_of
 from harness.workload import (
@@ -80,7 +80,9 @@ def check(
         on_objective(0)  # what goes wrong from here on is no objective's doing
     refused: set[str] = set()
     tensors: dict[str, list[torch.Tensor]] = {}
-    for case in plan.cases:
+    without_default: dict[str, str] = {}
+    corners = [case for search in plan.searches for case in search.corners()]
+    for case in (*plan.everything, *corners):
         if case.optimizer in refused:
             continue
         try:
@@ -88,6 +90,9 @@ def check(
         except SuiteError as error:
             findings.append(Finding(("optimizers", case.optimizer, "class"), str(error)))
             refused.add(case.optimizer)
+            continue
+        if case.role == "defaults" and (why := _lacks_default(plan, case, factory)):
+            without_default[case.key] = why
             continue
         found = list(_arguments(plan, case, factory))
         if UNUSABLE not in case.hyperparameters and not found:
@@ -97,7 +102,8 @@ def check(
             found = list(_construction(plan, case, factory, tensors[name], defaults))
         findings += found
     missing = {device: why for device in _devices(plan) if (why := unavailable(device))}
-    return Checked(tuple(dict.fromkeys(findings)), descriptions, defaults, missing)
+    absent = Absent(missing, without_default)
+    return Checked(tuple(dict.fromkeys(findings)), descriptions, defaults, absent)
 
 
 def load_optimizer(located: Located) -> OptimizerFactory:
@@ -227,6 +233,17 @@ def _parameters(factory: Any) -> list[inspect.Parameter] | None:
         return list(inspect.signature(factory).parameters.values())
     except (TypeError, ValueError):
         return None
+
+
+def _lacks_default(plan: Plan, case: Case, factory: OptimizerFactory) -> str:
+    """Why there is no case at the constructor's defaults; empty if there is."""
+    needed = [
+        p.name
+        for p in (_parameters(factory) or [])[1:]
+        if p.default is p.empty and p.name in plan.spec.optimizers[case.optimizer].search
+    ]
+    names = join([repr(name) for name in needed if name not in case.hyperparameters])
+    return f"{case.located.attribute} has no default for {names}" if names else ""
 
 
 def _arguments(plan: Plan, case: Case, factory: OptimizerFactory) -> Iterator[Finding]:
@@ -371,6 +388,8 @@ def _key(plan: Plan, case: Case, name: str) -> tuple[str, ...]:
     optimizer = plan.spec.optimizers[case.optimizer]
     if name in optimizer.per_objective.get(case.objective.name, {}):
         return ("optimizers", case.optimizer, "per_objective", case.objective.name, name)
+    if name in optimizer.search:
+        return ("optimizers", case.optimizer, "search", name)
     return ("optimizers", case.optimizer, "hyperparameters", name)
 
 

@@ -238,10 +238,11 @@ def validate(spec: Path, only: tuple[str, ...], devices: str | None, seeds: int 
 
         plan, checked = runs.validate(spec, overrides)
         click.echo(
-            f"{spec}: fine. {len(plan.cases):,} cases with {len(plan.seeds):,} seeds: "
-            f"{plan.trials:,} trials."
+            f"{spec}: fine. {len(plan.cases) + len(plan.open_searches):,} cases with "
+            f"{len(plan.seeds):,} seeds: {plan.trials:,} trials"
+            f"{', tuning and sweeps included' if plan.searches else ''}."
         )
-        for why in checked.missing.values():
+        for why in checked.absent.devices.values():
             click.echo(f"note: {why}")
 
 
@@ -384,21 +385,41 @@ def _print_preview(preview: Preview) -> None:
     rows = [("objective", "optimizer", "setting", "device", "seeds", "steps each", "")]
     for case in plan.cases:
         steps = preview.steps[case.objective.name]
-        missing = "unavailable" if case.device in preview.missing else ""
+        missing = "unavailable" if preview.absent.why(case) else ""
         names = (case.objective.name, case.optimizer, case.setting or "-", case.device)
         rows.append((*names, f"{len(plan.seeds):,}", f"{steps:,}", missing))
+    for search in plan.searches:
+        base = search.base
+        steps = preview.steps[base.objective.name]
+        missing = "unavailable" if preview.absent.why(base) else ""
+        names = (
+            base.objective.name,
+            base.optimizer,
+            f"{len(search.settings):,} tried",
+            base.device,
+        )
+        rows.append((*names, f"{len(plan.tuning_seeds):,}", f"{steps:,}", missing))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-    there = [case for case in plan.cases if case.device not in preview.missing]
-    steps = sum(preview.steps[case.objective.name] for case in there) * len(plan.seeds)
+    cases = len(plan.cases) + len(plan.open_searches)
+    steps = sum(
+        preview.steps[case.objective.name] * len(part.seeds)
+        for part in (plan, plan.tuning, plan.sweeping)
+        for case in part.cases
+        if not preview.absent.why(case)
+    )
+    tuning = ", tuning and sweeps included" if plan.searches else ""
     click.echo(
-        f"\n{len(plan.cases):,} cases with {len(plan.seeds):,} seeds: {plan.trials:,} trials, "
-        f"{preview.known:,} of them known; about {steps:,} optimizer steps for all."
+        f"\n{cases:,} cases with {len(plan.seeds):,} seeds: {plan.trials:,} trials{tuning}, "
+        f"{preview.known:,} of them known; about {steps:,} optimizer steps for all"
+        f"{' but what tuning decides' if plan.open_searches else ''}."
     )
     click.echo(_timing_line(preview.timing))
-    for why in preview.missing.values():
+    for why in preview.absent.devices.values():
         click.echo(f"note: {why}; its trials will be 'unavailable'")
+    for why in dict.fromkeys(preview.absent.cases.values()):
+        click.echo(f"note: {why}: its trials at the defaults will be 'unavailable'")
     click.echo(f"Results would go to {_relative(preview.output)}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.plan import Role
 from harness.store import RunRecord, Store, from_blob
 
 _FOOTPRINT = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
@@ -60,6 +62,7 @@ class CaseData:
         trajectories: By seed, ``(steps reached + 1, 2)``; empty unless two-dimensional.
         step_sizes: By seed, as ``trajectories``; empty where the optimizer doesn't tell.
         why_alone: Why its trials could not all share a run; empty if they could.
+        role: Where its setting comes from: ``given``, ``tuned`` or ``defaults``.
     """
 
     position: int
@@ -76,11 +79,37 @@ class CaseData:
     trajectories: dict[int, NDArray[np.float64]]
     step_sizes: dict[int, NDArray[np.float64]]
     why_alone: str = ""
+    role: Role = "given"
 
     @property
     def label(self) -> str:
         """Optimizer and setting."""
         return f"{self.optimizer} ({self.setting})" if self.setting else self.optimizer
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One setting that was tried: by tuning, or in a sweep about the best setting.
+
+    Attributes:
+        role: ``tuning`` or ``sweep``.
+        objective: Name of the objective.
+        optimizer: Name of the optimizer.
+        device: Where it ran.
+        hyperparameters: The setting.
+        varied: In a sweep, which hyperparameter it varies; else empty.
+        statuses: How its trials ended, in the order of the seeds.
+        losses: Their final losses; NaN where one did not end ok.
+    """
+
+    role: Role
+    objective: str
+    optimizer: str
+    device: str
+    hyperparameters: dict[str, Any]
+    varied: str
+    statuses: tuple[str, ...]
+    losses: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -90,13 +119,14 @@ class Results:
     Attributes:
         run: How the run was made.
         objectives: By name, in the spec's order.
-        cases: In the spec's order.
+        cases: What is compared, in the spec's order.
         trials: One row per trial: position, objective, optimizer, setting, label, device, seed,
             status, step, reason, seconds, mode, final_loss (NaN unless ok).
         timings: One row per timed block: position, round, steps, steps_per_epoch, seconds,
             cpu_seconds, epoch_seconds.
         footprints: One row per timed case: position, operators, calls, counted_steps,
             state_bytes, peak_bytes; NaN where one is not known.
+        tried: The settings that tuning and sweeps ran, in order.
     """
 
     run: RunRecord
@@ -105,6 +135,7 @@ class Results:
     trials: pd.DataFrame
     timings: pd.DataFrame
     footprints: pd.DataFrame = field(default_factory=lambda: _footprint_frame([]))
+    tried: tuple[Tried, ...] = ()
 
     def cases_on(self, objective: str) -> list[CaseData]:
         """The cases of one objective, in order."""
@@ -125,10 +156,10 @@ def read(path: Path) -> Results:
     with Store(path, create=False) as store:
         run = store.last_run()
         db = store.db
-        seeds = set(run.settings["seeds"])
+        seeds = run.seeds_of("given")
         rows = db.execute(
             "SELECT position, case_id, objective, optimizer, setting, device, objective_key, "
-            "optimizer_class, hyperparameters, defaults, dtype, COALESCE(reason, '') "
+            "optimizer_class, hyperparameters, defaults, dtype, COALESCE(reason, ''), role "
             "FROM run_cases JOIN cases ON cases.id = case_id LEFT JOIN verdicts USING (family) "
             "WHERE run_id = ? ORDER BY position",
             (run.id,),
@@ -138,7 +169,11 @@ def read(path: Path) -> Results:
         trials: list[tuple[Any, ...]] = []
         timings: list[pd.DataFrame] = []
         footprints: list[tuple[Any, ...]] = []
+        tried: list[Tried] = []
         for row in rows:
+            if row[-1] in ("tuning", "sweep"):
+                tried.append(_tried(store, row, run.seeds_of(row[-1])))
+                continue
             position, case_id, objective, optimizer, setting, device, key, *described = row
             if objective not in objectives:
                 objectives[objective] = _objective(store, objective, key)
@@ -153,7 +188,7 @@ def read(path: Path) -> Results:
     frame["final_loss"] = frame["final_loss"].astype(float)
     timed = pd.concat(timings, ignore_index=True) if timings else pd.DataFrame(columns=_TIMING)
     counted = _footprint_frame(footprints)
-    return Results(run, objectives, tuple(cases), frame, timed, counted)
+    return Results(run, objectives, tuple(cases), frame, timed, counted, tuple(tried))
 
 
 _TRIAL_COLUMNS = [
@@ -193,10 +228,10 @@ def _case(
     row: tuple[Any, ...],
     case_id: int,
     described: list[Any],
-    seeds: set[int],
+    seeds: frozenset[int],
     records: int,
 ) -> CaseData:
-    optimizer_class, hyperparameters, defaults, dtype, why_alone = described
+    optimizer_class, hyperparameters, defaults, dtype, why_alone, role = described
     curves = [
         (seed, from_blob(blob))
         for seed, blob in store.db.execute(
@@ -228,6 +263,7 @@ def _case(
         defaults=json.loads(defaults),
         dtype=dtype,
         why_alone=why_alone,
+        role=role,
         seeds=np.asarray([seed for seed, _ in curves], dtype=np.int64),
         losses=losses,
         trajectories=trajectories,
@@ -235,7 +271,28 @@ def _case(
     )
 
 
-def _trials(store: Store, case_id: int, seeds: set[int]) -> Iterator[tuple[Any, ...]]:
+def _tried(store: Store, row: tuple[Any, ...], seeds: frozenset[int]) -> Tried:
+    trials = [
+        (status, final)
+        for seed, status, final in store.db.execute(
+            "SELECT seed, status, final_loss FROM trials WHERE case_id = ? ORDER BY seed", (row[1],)
+        )
+        if seed in seeds
+    ]
+    role = row[-1]
+    return Tried(
+        role=role,
+        objective=row[2],
+        optimizer=row[3],
+        device=row[5],
+        hyperparameters=json.loads(row[8]),
+        varied=row[4].partition("=")[0] if role == "sweep" else "",
+        statuses=tuple(status for status, _ in trials),
+        losses=np.array([math.nan if loss is None else loss for _, loss in trials], dtype=float),
+    )
+
+
+def _trials(store: Store, case_id: int, seeds: frozenset[int]) -> Iterator[tuple[Any, ...]]:
     rows = store.db.execute(
         "SELECT seed, status, step, reason, seconds, mode, final_loss FROM trials "
         "WHERE case_id = ? ORDER BY seed",

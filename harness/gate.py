@@ -194,6 +194,11 @@ def _planned(spec: Path, overrides: Overrides) -> tuple[LoadedSpec, Plan]:
     plan, problems = draft(loaded, overrides)
     if plan is None or problems:
         raise BadInput(problems)
+    if plan.searches:
+        text = "a check needs settings that stay as they are: give values in place of the search"
+        searched = dict.fromkeys(search.base.optimizer for search in plan.searches)
+        places = [("optimizers", name, "search") for name in searched]
+        raise BadInput([loaded.source.problem(path, text, at_key=True) for path in places])
     return loaded, plan
 
 

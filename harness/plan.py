@@ -8,16 +8,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from harness import fingerprint
-from harness.problems import BadInput, Problem, nearest
+from harness import fingerprint, search_space
+from harness.problems import BadInput, Problem, join, nearest
 from harness.spec import (
     DEVICE_PATTERN,
+    ClaimSpec,
     LoadedSpec,
     Match,
     ObjectiveSpec,
     Scalar,
+    SpaceSpec,
     Spec,
     device_hint,
     matches,
@@ -32,6 +34,10 @@ CASE_LIMIT = 50_000
 """Cases that a spec's grids may have, before include and exclude trim them."""
 
 Hyperparameters = dict[str, Any]
+
+Role = Literal["given", "tuned", "defaults", "tuning", "sweep"]
+"""Where a case's setting comes from: the spec; the best that tuning found; the constructor, for
+what is searched. ``tuning`` and ``sweep`` are settings that are tried, and not compared."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Case:
         varied: The names among them that differ between this optimizer's settings here.
         objective: What it minimises.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
+        role: Where its setting comes from.
         key: Digest of all that decides its trials' results but the seed.
     """
 
@@ -85,23 +92,79 @@ class Case:
     varied: tuple[str, ...]
     objective: PlannedObjective
     device: str
+    role: Role = "given"
     key: str = field(default="", compare=False)
 
     @property
     def setting(self) -> str:
         """What sets this case apart from the optimizer's others here: ``lr=0.4``, or nothing."""
+        if self.role in ("tuned", "defaults"):
+            return self.role
         return ", ".join(f"{k}={shown(self.hyperparameters.get(k))}" for k in self.varied)
 
     @property
     def label(self) -> str:
         """Optimizer and setting, as tables and legends show it."""
-        return f"{self.optimizer} ({self.setting})" if self.varied else self.optimizer
+        return f"{self.optimizer} ({self.setting})" if self.setting else self.optimizer
 
     @property
     def id(self) -> str:
         """Objective, optimizer, setting and device: unique in a plan, readable, stable."""
-        setting = f"[{self.setting}]" if self.varied else ""
+        setting = f"[{self.setting}]" if self.setting else ""
         return f"{self.objective.name}/{self.optimizer}{setting}/{self.device}"
+
+
+@dataclass(frozen=True)
+class Search:
+    """The tuning of one optimizer on one objective and device.
+
+    Attributes:
+        base: Its case with what the spec fixes, and nothing for what is searched.
+        spaces: By hyperparameter, what is searched, in the spec's order.
+        settings: The settings to try, as cases.
+        position: How many of the plan's other cases come before the best one.
+        best: The best setting's values of what is searched; None while they are not known.
+    """
+
+    base: Case
+    spaces: dict[str, SpaceSpec]
+    settings: tuple[Case, ...]
+    position: int
+    best: Hyperparameters | None = None
+
+    def tuned(self) -> Case:
+        """The case with the best setting, which is compared with others."""
+        return _keyed(replace(self.base, hyperparameters=self._at({}), role="tuned"))
+
+    def sweep(self, points: int) -> list[Case]:
+        """The cases that vary one hyperparameter about the best setting."""
+        return [
+            _keyed(
+                replace(
+                    self.base, hyperparameters=self._at({name: v}), varied=(name,), role="sweep"
+                )
+            )
+            for name, space in self.spaces.items()
+            if points
+            for v in search_space.grid(space, points)
+        ]
+
+    def corners(self) -> list[Case]:
+        """Cases at the lower and at the upper ends of all ranges, to see that they are allowed."""
+        return [
+            replace(
+                self.settings[0],
+                hyperparameters={
+                    **self.base.hyperparameters,
+                    **{name: search_space.value(s, end) for name, s in self.spaces.items()},
+                },
+            )
+            for end in (0.0, 1.0)
+        ]
+
+    def _at(self, values: Hyperparameters) -> Hyperparameters:
+        assert self.best is not None
+        return {**self.base.hyperparameters, **self.best, **values}
 
 
 @dataclass(frozen=True)
@@ -111,19 +174,65 @@ class Plan:
     Attributes:
         suite: The suite's name.
         spec: The spec behind it.
-        cases: In the spec's order: by objective, then optimizer, setting, device.
+        cases: In the spec's order: by objective, then optimizer, setting, device. A plan with
+            searches lacks the tuned ones until it is completed.
         seeds: Every case is run with each of them.
+        searches: What is tuned first.
+        sweeps: Settings about the best ones; empty until the plan is completed.
     """
 
     suite: str
     spec: Spec
     cases: tuple[Case, ...]
     seeds: tuple[int, ...]
+    searches: tuple[Search, ...] = ()
+    sweeps: tuple[Case, ...] = ()
 
     @property
     def trials(self) -> int:
-        """How many trials there are."""
-        return len(self.cases) * len(self.seeds)
+        """How many trials there are: what is compared, tuning, and sweeps."""
+        compared = (len(self.cases) + len(self.open_searches)) * len(self.seeds)
+        sweeps = len(self.sweeps) or sum(_sweep_size(self.spec, s) for s in self.open_searches)
+        tried = sum(len(search.settings) for search in self.searches) + sweeps
+        return compared + tried * len(self.tuning_seeds)
+
+    @property
+    def tuning_seeds(self) -> tuple[int, ...]:
+        """Every setting that is tried is run with each of them."""
+        return self.spec.tuning.seeds if self.spec.tuning and self.searches else ()
+
+    @property
+    def open_searches(self) -> tuple[Search, ...]:
+        """The searches whose best setting is not known."""
+        return tuple(search for search in self.searches if search.best is None)
+
+    @property
+    def tuning(self) -> Plan:
+        """The part that comes first: every setting to try, with the tuning seeds."""
+        cases = tuple(case for search in self.searches for case in search.settings)
+        return replace(self, cases=cases, seeds=self.tuning_seeds, searches=())
+
+    @property
+    def sweeping(self) -> Plan:
+        """The part that comes last: the settings about the best ones, with the tuning seeds."""
+        seeds = self.tuning_seeds
+        return replace(self, cases=self.sweeps, seeds=seeds, searches=(), sweeps=())
+
+    @property
+    def everything(self) -> tuple[Case, ...]:
+        """All cases that are known: compared, then tried, then swept."""
+        return (*self.cases, *self.tuning.cases, *self.sweeps)
+
+    def completed(self, best: Sequence[Hyperparameters]) -> Plan:
+        """The plan with the best setting of each search, in order, among its cases."""
+        searches = [replace(s, best=b) for s, b in zip(self.searches, best, strict=True)]
+        cases: list[Case] = []
+        for i in range(len(self.cases) + 1):
+            cases += (search.tuned() for search in searches if search.position == i)
+            cases += self.cases[i : i + 1]
+        points = self.spec.tuning.sweep if self.spec.tuning else 0
+        sweeps = tuple(case for search in searches for case in search.sweep(points))
+        return replace(self, cases=tuple(cases), searches=tuple(searches), sweeps=sweeps)
 
     @property
     def objectives(self) -> tuple[PlannedObjective, ...]:
@@ -183,16 +292,23 @@ def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[
     cases = builder.cases()
     problems = (*loaded.problems, *builder.problems)
     count = overrides.seeds or len(spec.seeds)
-    if not problems and len(cases) * count > TRIAL_LIMIT:
-        problems = (builder.too_many(len(cases), count),)
     within = overrides.seeds and count <= TRIAL_LIMIT
     seeds = tuple(range(count)) if within else spec.seeds
+    plan = Plan(spec.suite, spec, cases, seeds, tuple(builder.searches))
+    trials = plan.trials + (count - len(seeds)) * len(cases)
+    if not problems and trials > TRIAL_LIMIT:
+        problems = (builder.too_many(plan, count, trials),)
+    if not problems and set(seeds) & set(plan.tuning_seeds):
+        text = "some of these are among the seeds of --seeds, which must see no tuning"
+        problems = (loaded.source.problem(("tuning", "seeds"), text),)
+    if not problems:
+        problems = tuple(_ambiguous_claims(loaded, plan, overrides))
     if not problems and not cases:
         what = (
             "--only, include and exclude leave" if overrides.only else "include and exclude leave"
         )
         problems = (loaded.source.problem((), f"{what} nothing to run"),)
-    return Plan(spec.suite, spec, cases, seeds), problems
+    return plan, problems
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
@@ -231,10 +347,15 @@ class _Builder:
         self.folder: Path = loaded.folder
         self.overrides = overrides
         self.problems: list[Problem] = []
+        self.searches: list[Search] = []
 
-    def too_many(self, cases: int, seeds: int) -> Problem:
-        trials = f"{cases:,} cases with {seeds:,} seeds are {cases * seeds:,} trials"
-        return self.source.problem((), f"{trials}, the limit is {TRIAL_LIMIT:,}")
+    def too_many(self, plan: Plan, seeds: int, trials: int) -> Problem:
+        text = f"{len(plan.cases) + len(plan.searches):,} cases with {seeds:,} seeds"
+        if plan.searches:
+            text += f", with tuning {trials:,} trials"
+        else:
+            text += f" are {trials:,} trials"
+        return self.source.problem((), f"{text}, the limit is {TRIAL_LIMIT:,}")
 
     def cases(self) -> tuple[Case, ...]:
         objectives = {n: o for n, s in self.spec.objectives.items() if (o := self._objective(n, s))}
@@ -251,6 +372,11 @@ class _Builder:
         for objective, (name, located) in itertools.product(
             objectives.values(), optimizers.items()
         ):
+            if self._spaces(name, objective.name):
+                for device in devices:
+                    if self._kept(name, objective.name, device, {}, only):
+                        self._search(name, located, objective, device, found)
+                continue
             settings = self._settings(name, objective.name)
             for device in devices:
                 kept = [
@@ -259,10 +385,44 @@ class _Builder:
                     if self._kept(name, objective.name, device, setting, only)
                 ]
                 varied = _varied(kept)
-                for setting in kept:
-                    case = Case(name, located, setting, varied, objective, device)
-                    found.append(replace(case, key=_case_key(case)))
+                found += (
+                    _keyed(Case(name, located, setting, varied, objective, device))
+                    for setting in kept
+                )
         return tuple(found)
+
+    def _spaces(self, name: str, objective: str) -> dict[str, SpaceSpec]:
+        """What of an optimizer is searched on an objective."""
+        optimizer = self.spec.optimizers[name]
+        fixed = optimizer.per_objective.get(objective, {})
+        return {k: v for k, v in optimizer.search.items() if k not in fixed}
+
+    def _search(
+        self,
+        name: str,
+        located: Located,
+        objective: PlannedObjective,
+        device: str,
+        found: list[Case],
+    ) -> None:
+        """Plan the tuning of an optimizer on an objective and a device."""
+        tuning, spaces = self.spec.tuning, self._spaces(name, objective.name)
+        choices = self._choices(name, objective.name)
+        if tuning is None or any(len(values) != 1 for values in choices.values()):
+            return  # which is reported already
+        fixed = {k: values[0] for k, values in choices.items()}
+        base = Case(name, located, fixed, (), objective, device)
+        settings = tuple(
+            _keyed(
+                replace(
+                    base, hyperparameters={**fixed, **drawn}, varied=tuple(spaces), role="tuning"
+                )
+            )
+            for drawn in search_space.draw(spaces, tuning.trials, tuning.draw)
+        )
+        self.searches.append(Search(base, spaces, settings, len(found)))
+        if tuning.defaults:
+            found.append(_keyed(replace(base, role="defaults")))
 
     def _objective(self, name: str, spec: ObjectiveSpec) -> PlannedObjective | None:
         reference = spec.class_ or name
@@ -307,6 +467,8 @@ class _Builder:
         total = 0
         for name, objective in itertools.product(optimizers, objectives):
             count = math.prod(len(c) for c in self._choices(name, objective).values())
+            if self.spec.tuning is not None and self._spaces(name, objective):
+                count *= self.spec.tuning.trials
             total += count * devices
             if count * devices > CASE_LIMIT:
                 text = f"its grid on {objective!r} has {count:,} settings"
@@ -374,12 +536,54 @@ def applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bo
     return all(k in setting and setting[k] == v for k, v in wanted.items())
 
 
+def claimed(
+    claim: ClaimSpec, optimizer: str, objective: str, setting: str, given: Hyperparameters
+) -> bool:
+    """Whether a claim is of a case with such names, setting and hyperparameters."""
+    if (claim.optimizer, claim.objective) != (optimizer, objective):
+        return False
+    if claim.setting is not None and claim.setting != setting:
+        return False
+    return all(k in given and given[k] == v for k, v in claim.hyperparameters.items())
+
+
+def _ambiguous_claims(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
+    """Claims that are of no case, or of several settings."""
+    assert loaded.spec is not None
+    for i, claim in enumerate(loaded.spec.claims):
+        settings = [
+            (case.setting, case.hyperparameters)
+            for case in (*plan.cases, *(replace(s.base, role="tuned") for s in plan.searches))
+            if claimed(
+                claim, case.optimizer, case.objective.name, case.setting, case.hyperparameters
+            )
+        ]
+        names = dict.fromkeys(setting for setting, _ in settings)
+        if len(names) > 1:
+            text = f"is of any of {join(list(names))}; say which, under 'hyperparameters'"
+            if set(names) <= {"tuned", "defaults"}:
+                text = "is of the tuned setting or of the defaults; say which, as 'setting: tuned'"
+            yield loaded.source.problem(("claims", i), text)
+        elif not names and not (overrides.only or overrides.devices):
+            text = f"no case of {claim.optimizer!r} on {claim.objective!r} is like this"
+            yield loaded.source.problem(("claims", i), text)
+
+
 def _varied(settings: Iterable[Hyperparameters]) -> tuple[str, ...]:
     settings = list(settings)
     names = dict.fromkeys(itertools.chain.from_iterable(settings))
     return tuple(
         name for name in names if any(s.get(name) != settings[0].get(name) for s in settings)
     )
+
+
+def _keyed(case: Case) -> Case:
+    return replace(case, key=_case_key(case))
+
+
+def _sweep_size(spec: Spec, search: Search) -> int:
+    """How many settings a search's sweep has, at most."""
+    return len(search.spaces) * spec.tuning.sweep if spec.tuning else 0
 
 
 def _objective_key(planned: PlannedObjective) -> str:

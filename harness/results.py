@@ -176,6 +176,23 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """What can't be run: its trials are unavailable, with the reason.
+
+    Attributes:
+        devices: By device that isn't there, why.
+        cases: By case key, why there is no such case: its constructor has no default, say.
+    """
+
+    devices: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, str] = field(default_factory=dict)
+
+    def why(self, case: Case) -> str:
+        """Why a case can't be run; empty if it can."""
+        return self.devices.get(case.device, "") or self.cases.get(case.key, "")
+
+
+@dataclass(frozen=True)
 class Checked:
     """What a look at the suite's code gave.
 
@@ -183,10 +200,10 @@ class Checked:
         findings: Mistakes.
         descriptions: By objective name, a ``workload.Description`` as a dict.
         defaults: By case key, every hyperparameter as the constructor completed it.
-        missing: By device that isn't there, why.
+        absent: What can't be run here.
     """
 
     findings: tuple[Finding, ...]
     descriptions: dict[str, dict[str, Any]]
     defaults: dict[str, dict[str, Any]]
-    missing: dict[str, str]
+    absent: Absent

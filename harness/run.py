@@ -9,14 +9,15 @@ import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from harness import environment, fingerprint
+from harness import environment, fingerprint, tuning
 from harness.plan import Case, Overrides, Plan, draft
 from harness.pool import Pool, Task, WorkerFailed
 from harness.problems import BadInput, Problem
 from harness.progress import Quiet
-from harness.results import Checked, Finding, Timing
-from harness.spec import LoadedSpec, TimingSpec, load
+from harness.results import Absent, Checked, Finding, Timing
+from harness.spec import LoadedSpec, Spec, TimingSpec, load
 from harness.store import FILE_NAME, NoResults, Store
 from harness.training import QualityPass
 
@@ -91,7 +92,7 @@ class Preview:
     Attributes:
         plan: The plan.
         steps: By objective name, updates per trial.
-        missing: By device that isn't there, why.
+        absent: What can't be run here.
         known: How many of the plan's trials need not run again.
         output: Where results would go.
         timing: What would be timed; None where the spec turns that off.
@@ -99,7 +100,7 @@ class Preview:
 
     plan: Plan
     steps: dict[str, int]
-    missing: dict[str, str]
+    absent: Absent
     known: int
     output: Path
     timing: TimingPreview | None
@@ -130,14 +131,15 @@ def preview(spec: Path, options: Options) -> Preview:
     output = output_folder(spec, plan.suite, options.output)
     known = 0
     machine = environment.machine_key(plan.spec.threads)
-    cells = _cells(plan, checked.missing, ())
+    cells = _cells(plan, checked.absent, ())
     due, step_seconds = cells, dict[str, float]()
     with contextlib.suppress(NoResults), Store(output / FILE_NAME, create=False) as store:
         step_seconds = store.step_seconds()
         if not options.fresh:
-            done = _done(store, plan, machine)
-            known = sum(len(done[case.key] & set(plan.seeds)) for case in plan.cases)
-            cells = _cells(plan, checked.missing, store.failing())
+            if not _due(store, plan.tuning, machine):
+                plan = tuning.completed(plan, store)
+            known = sum(_known(store, part, machine) for part in _parts(plan))
+            cells = _cells(plan, checked.absent, store.failing())
             due = _untimed(store, plan, cells, machine)
     steps = {name: int(d["steps"]) for name, d in checked.descriptions.items()}
     timed = None
@@ -148,7 +150,7 @@ def preview(spec: Path, options: Options) -> Preview:
             pass_seconds = _expected(plan.spec.timing, cases, steps, step_seconds)
         total = sum(len(cell) for cell in cells)
         timed = TimingPreview(len(cases), total - len(cases), plan.spec.timing, pass_seconds)
-    return Preview(plan, steps, checked.missing, known, output, timed)
+    return Preview(plan, steps, checked.absent, known, output, timed)
 
 
 def run(spec: Path, options: Options, progress: Quiet) -> Summary:
@@ -173,13 +175,14 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
     output = output_folder(spec, plan.suite, options.output)
     path = output / FILE_NAME
     machine = environment.machine_key(plan.spec.threads)
-    if not (problems or options.fresh) and _nothing_to_do(path, plan, machine):
+    whole = None if problems or options.fresh else _all_known(path, plan, machine)
+    if whole is not None:
         with locked(output), Store(path, create=True) as store:
-            if store.is_current(plan, loaded.source.text, fingerprint.report()):
+            if store.is_current(whole, loaded.source.text, fingerprint.report()):
                 page = output / PAGE_NAME
                 if page.is_file():
                     return Summary(page, store.statuses(), trained=0, timed=0)
-            _begin(store, loaded, plan, options, machine, store.missing_devices(), None)
+            _begin(store, loaded, whole, options, machine, store.absent(), None)
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
     memory = round(plan.spec.limits.memory_gib * 2**30)
@@ -189,15 +192,17 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
             checked = inspect(pool, loaded, plan, problems)
             progress.advance(len(plan.cases))
         with locked(output), Store(path, create=True) as store:
-            _begin(store, loaded, plan, options, machine, checked.missing, checked)
-            done = {case.key: set[int]() for case in plan.cases}
-            done = done if options.fresh else _done(store, plan, machine)
-            quality = QualityPass(pool, store, plan, machine, checked.missing, progress)
-            trained = quality.run(done)
+            _begin(store, loaded, plan, options, machine, checked.absent, checked)
+            trainer = _Trainer(pool, store, machine, checked.absent, progress, options.fresh)
+            trained = 0
+            if plan.searches:
+                trained += trainer.run(plan.tuning, "tuning")
+                plan = tuning.completed(plan, store)
+                store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
+            trained += trainer.run(plan, "training")
+            trained += trainer.run(plan.sweeping, "sweeping")
             reporting.join()
-            timed = _time(
-                pool, store, plan, checked.missing, machine, progress, fresh=options.fresh
-            )
+            timed = _time(pool, store, plan, checked.absent, machine, progress, fresh=options.fresh)
             store.finish_run()
             pool.close()
             return _report(store, progress, trained=trained, timed=timed)
@@ -229,17 +234,67 @@ def output_folder(spec: Path, suite: str, output: Path | None) -> Path:
     return output or spec.resolve().parent / "reports" / suite
 
 
-def _nothing_to_do(path: Path, plan: Plan, machine: str) -> bool:
+@dataclass(frozen=True)
+class _Trainer:
+    """Runs parts of a plan one after the other."""
+
+    pool: Pool
+    store: Store
+    machine: str
+    absent: Absent
+    progress: Quiet
+    fresh: bool
+
+    def run(self, part: Plan, what: str) -> int:
+        """Run the trials of a part that are not known; returns how many."""
+        done = {case.key: set[int]() for case in part.cases}
+        done = done if self.fresh else _done(self.store, part, self.machine)
+        quality = QualityPass(self.pool, self.store, part, self.machine, self.absent, self.progress)
+        return quality.run(done, what)
+
+
+def _parts(plan: Plan) -> tuple[Plan, Plan, Plan]:
+    """What has seeds of its own: tuning, what is compared, sweeps."""
+    return plan.tuning, plan, plan.sweeping
+
+
+def _completed_defaults(
+    plan: Plan, defaults: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Every hyperparameter of the cases that tuning has brought, by case key."""
+    points = plan.spec.tuning.sweep if plan.spec.tuning else 0
+    return {
+        case.key: {**defaults.get(search.settings[0].key, {}), **case.hyperparameters}
+        for search in plan.searches
+        for case in (search.tuned(), *search.sweep(points))
+    }
+
+
+def _all_known(path: Path, plan: Plan, machine: str) -> Plan | None:
+    """The whole plan, if there is nothing left to run of it."""
     with contextlib.suppress(NoResults), Store(path, create=False) as store:
-        done = _done(store, plan, machine)
         if not store.knows_objectives(planned.key for planned in plan.objectives):
-            return False
-        wanted = set(plan.seeds)
-        if any(wanted - done[case.key] for case in plan.cases):
-            return False
-        cells = _cells(plan, store.missing_devices(), store.failing())
-        return not _untimed(store, plan, cells, machine)
-    return False
+            return None
+        if _due(store, plan.tuning, machine):
+            return None
+        plan = tuning.completed(plan, store)
+        if any(_due(store, part, machine) for part in _parts(plan)):
+            return None
+        cells = _cells(plan, store.absent(), store.failing())
+        return None if _untimed(store, plan, cells, machine) else plan
+    return None
+
+
+def _due(store: Store, part: Plan, machine: str) -> bool:
+    """Whether some trial of a part is to be run."""
+    wanted, done = set(part.seeds), _done(store, part, machine)
+    return any(wanted - done[case.key] for case in part.cases)
+
+
+def _known(store: Store, part: Plan, machine: str) -> int:
+    """How many trials of a part need not run again."""
+    wanted, done = set(part.seeds), _done(store, part, machine)
+    return sum(len(done[case.key] & wanted) for case in part.cases)
 
 
 def _done(store: Store, plan: Plan, machine: str) -> dict[str, set[int]]:
@@ -281,7 +336,7 @@ def _begin(
     plan: Plan,
     options: Options,
     machine: str,
-    missing: Mapping[str, str],
+    absent: Absent,
     checked: Checked | None,
 ) -> None:
     spec = plan.spec
@@ -294,9 +349,12 @@ def _begin(
             "title": spec.title,
             "description": spec.description,
             "seeds": list(plan.seeds),
-            "missing": dict(missing),
+            "tuning_seeds": list(plan.tuning_seeds),
+            "missing": absent.devices,
+            "without_default": absent.cases,
             "machine": machine,
             "timing": spec.timing.model_dump(),
+            **_told(spec),
         },
         environment=environment.describe(loaded.folder, spec.threads),
         descriptions=checked.descriptions if checked else {},
@@ -304,18 +362,47 @@ def _begin(
     )
 
 
-def _cells(
-    plan: Plan, missing: Mapping[str, str], failing: Container[str]
-) -> list[tuple[Case, ...]]:
+def _told(spec: Spec) -> dict[str, Any]:
+    """What of a spec decides no trial, but what a report says of them; plain data."""
+    return {
+        "tuning": spec.tuning.model_dump(mode="json", exclude={"seeds"}) if spec.tuning else None,
+        "claims": [claim.model_dump(mode="json") for claim in spec.claims],
+        "targets": {
+            name: {"losses": list(o.targets), "tolerances": o.tolerances and list(o.tolerances)}
+            for name, o in spec.objectives.items()
+        },
+        "searches": {
+            name: {
+                key: space.model_dump(mode="json", exclude_none=True)
+                for key, space in o.search.items()
+            }
+            for name, o in spec.optimizers.items()
+            if o.search
+        },
+        "fixed": {
+            name: {objective: list(given) for objective, given in o.per_objective.items()}
+            for name, o in spec.optimizers.items()
+            if o.search
+        },
+        "generalizes": {
+            n: list(o.generalizes) for n, o in spec.optimizers.items() if o.generalizes
+        },
+        "counterparts": {
+            name: o.counterpart.model_dump() for name, o in spec.optimizers.items() if o.counterpart
+        },
+    }
+
+
+def _cells(plan: Plan, absent: Absent, failing: Container[str]) -> list[tuple[Case, ...]]:
     """Cases to be timed against each other: those of one objective on one device.
 
-    Left out are cases whose device is missing, and those of which some trial fails.
+    Left out are cases that can't be run, and those of which some trial fails.
     """
     if not plan.spec.timing.enabled:
         return []
     cells: dict[tuple[str, str], list[Case]] = {}
     for case in plan.cases:
-        if case.device not in missing and case.key not in failing:
+        if not absent.why(case) and case.key not in failing:
             cells.setdefault((case.objective.name, case.device), []).append(case)
     return [tuple(cell) for cell in cells.values()]
 
@@ -331,14 +418,14 @@ def _time(
     pool: Pool,
     store: Store,
     plan: Plan,
-    missing: Mapping[str, str],
+    absent: Absent,
     machine: str,
     progress: Quiet,
     *,
     fresh: bool,
 ) -> int:
     """Time the cells that are not timed; returns how many cases."""
-    cells = _cells(plan, missing, store.failing())
+    cells = _cells(plan, absent, store.failing())
     todo = cells if fresh else _untimed(store, plan, cells, machine)
     if not todo:
         return 0

@@ -151,7 +151,7 @@ def opened(
             outcomes = _trained(pool, store, plan, checked, progress)
             epochs = {n: int(d["steps_per_epoch"]) for n, d in checked.descriptions.items()}
             closures = store.calls_closure()
-            side = Side(loaded, plan, tuple(search), checked.missing, epochs, closures)
+            side = Side(loaded, plan, tuple(search), checked.absent.devices, epochs, closures)
             for case in side.cases:
                 trials = outcomes[case.key]
                 losses = [(seed, status, final, start) for seed, status, _, final, start in trials]
@@ -173,7 +173,7 @@ def _trained(
     store.put_plan(plan, checked.descriptions, checked.defaults)
     keys = [case.key for case in plan.cases]
     done = store.finished_seeds(keys, machine, only_here=True)
-    QualityPass(pool, store, plan, machine, checked.missing, progress).run(done)
+    QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
     return store.outcomes(keys, plan.seeds)
 
 

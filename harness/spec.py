@@ -36,6 +36,9 @@ SEED_LIMIT = 2**31
 SEED_COUNT_LIMIT = 2_000_000
 """How many seeds a spec may have."""
 
+FIRST_TUNING_SEED = 2**30
+"""Where tuning's seeds begin, unless they are listed: beyond any count of reporting seeds."""
+
 STEP_LIMIT = 100_000_000
 INTEGER_LIMIT = 2**63 - 1
 """The largest whole number that torch and SQLite take."""
@@ -110,6 +113,13 @@ def _seeds(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _tuning_seeds(value: Any) -> tuple[int, ...]:
+    seeds = _seeds(value)
+    if isinstance(value, int):
+        return tuple(FIRST_TUNING_SEED + seed for seed in seeds)
+    return seeds
+
+
 def _refuse(kind: LiteralString, message: str, below: tuple[int, ...] = ()) -> NoReturn:
     """Refuse a value, or what stands below it at some indices."""
     raise PydanticCustomError(kind, "{message}", {"message": message, "below": below})
@@ -154,6 +164,81 @@ def _grid(value: Any) -> Any:
                 _refuse("grid", f"{_shown(item)} stands in this list twice", (i,))
             seen |= marks
     return value
+
+
+def _ends(value: Any) -> tuple[float, float]:
+    """The two ends of a range."""
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(end, int | float) and not isinstance(end, bool) for end in value
+    )
+    if not numbers or len(value) != 2:
+        _refuse("ends", f"expected a list of two numbers, [low, high], got {_shown(value)}")
+    _check_scalar(list(value))
+    low, high = value
+    if not low < high:
+        _refuse("ends", f"expected the lower end first, got [{low:g}, {high:g}]")
+    return low, high
+
+
+def _positive_ends(value: Any) -> tuple[float, float]:
+    low, high = _ends(value)
+    if low <= 0:
+        _refuse("ends", f"expected ends above 0, for a scale of logarithms, got {low:g}")
+    return low, high
+
+
+def _ends_below_one(value: Any) -> tuple[float, float]:
+    low, high = _ends(value)
+    if high >= 1:
+        _refuse("ends", f"expected ends below 1, for 1 less them has a logarithm, got {high:g}")
+    return low, high
+
+
+def _whole_ends(value: Any) -> tuple[int, int]:
+    low, high = _ends(value)
+    if not (isinstance(low, int) and isinstance(high, int)):
+        _refuse("ends", f"expected two whole numbers, got [{low:g}, {high:g}]")
+    return low, high
+
+
+def _choices(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        _refuse("choice", f"expected a list of values, got {_shown(value)}")
+    choices = _grid(list(value))
+    if len(choices) < 2:
+        _refuse("choice", "expected at least two values to choose from")
+    return tuple(choices)
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        _refuse("numbers", f"expected a list of numbers, got {_shown(value)}")
+    for i, number in enumerate(value):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            _refuse("numbers", f"expected a number, got {_shown(number)}", (i,))
+        _check_scalar(number, (i,))
+    return tuple(float(number) for number in value)
+
+
+def _shares(value: Any) -> tuple[float, ...]:
+    shares = _numbers(value)
+    for i, share in enumerate(shares):
+        if not 0 < share < 1:
+            _refuse("shares", f"expected a share between 0 and 1, got {share:g}", (i,))
+    return shares
+
+
+def _printed(value: Any) -> str:
+    """A number as it was printed, every digit of it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        _refuse("printed", f"expected a number, got {_shown(value)}")
+    try:
+        finite = math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        finite = False
+    if not finite:
+        _refuse("printed", f"expected a finite number, got {_shown(value)}")
+    return str(value).strip()
 
 
 def _as_numbers(value: Any) -> Any:
@@ -228,22 +313,54 @@ Device = Annotated[
 _ANY_SCALAR = {"type": ["number", "string", "boolean", "null"]}
 _ANY_LIST = {"type": "array", "items": {"type": [*_ANY_SCALAR["type"], "array"]}}
 _ANY_VALUE = {"anyOf": [_ANY_SCALAR, _ANY_LIST]}
-Seeds = Annotated[
-    tuple[int, ...],
-    BeforeValidator(_seeds),
-    WithJsonSchema(
+_SEEDS_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": SEED_COUNT_LIMIT},
         {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": SEED_COUNT_LIMIT},
-                {
-                    "type": "array",
-                    "items": {"type": "integer", "minimum": 0, "maximum": SEED_LIMIT - 1},
-                    "minItems": 1,
-                    "uniqueItems": True,
-                },
-            ]
-        }
-    ),
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": SEED_LIMIT - 1},
+            "minItems": 1,
+            "uniqueItems": True,
+        },
+    ]
+}
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds), WithJsonSchema(_SEEDS_SCHEMA)]
+TuningSeeds = Annotated[
+    tuple[int, ...],
+    BeforeValidator(_tuning_seeds),
+    WithJsonSchema(_SEEDS_SCHEMA),
+]
+_ENDS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 2,
+    "maxItems": 2,
+}
+Ends = Annotated[tuple[float, float], BeforeValidator(_ends), WithJsonSchema(_ENDS_SCHEMA)]
+PositiveEnds = Annotated[
+    tuple[float, float], BeforeValidator(_positive_ends), WithJsonSchema(_ENDS_SCHEMA)
+]
+EndsBelowOne = Annotated[
+    tuple[float, float], BeforeValidator(_ends_below_one), WithJsonSchema(_ENDS_SCHEMA)
+]
+WholeEnds = Annotated[
+    tuple[int, int],
+    BeforeValidator(_whole_ends),
+    WithJsonSchema({**_ENDS_SCHEMA, "items": {"type": "integer"}}),
+]
+Choices = Annotated[
+    tuple[Any, ...],
+    BeforeValidator(_choices),
+    WithJsonSchema({**_ANY_LIST, "minItems": 2, "uniqueItems": True}),
+]
+Printed = Annotated[str, BeforeValidator(_printed), WithJsonSchema({"type": ["number", "string"]})]
+_NUMBERS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers), WithJsonSchema(_NUMBERS_SCHEMA)]
+_SHARE_SCHEMA = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+Shares = Annotated[
+    tuple[float, ...],
+    BeforeValidator(_shares),
+    WithJsonSchema({"type": "array", "items": _SHARE_SCHEMA}),
 ]
 Argument = Annotated[Any, BeforeValidator(_argument), WithJsonSchema(_ANY_VALUE)]
 Grid = Annotated[
@@ -327,6 +444,16 @@ class ObjectiveSpec(_Model):
         "the start's distance from the optimum (from zero where that is unknown).",
     )
 
+    targets: Numbers = Field(
+        (), description="Losses to reach: reports tell the steps and seconds until they are."
+    )
+    tolerances: Shares | None = Field(
+        None,
+        description="Targets as shares of a trial's own way to the optimum that are left: 0.01 is "
+        "reached once the loss is within 1% of the start's distance. Needs a known optimum; left "
+        "out, 0.1, 0.01 and 0.001 where that is known and no targets are given.",
+    )
+
     @model_validator(mode="after")
     def _one_length(self) -> ObjectiveSpec:
         if (self.steps is None) == (self.epochs is None):
@@ -335,6 +462,45 @@ class ObjectiveSpec(_Model):
                 "length", "expected either 'steps' or 'epochs', {both}", {"both": both}
             )
         return self
+
+
+class SpaceSpec(_Model):
+    """Where values of one hyperparameter are searched: one range, or a choice."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    uniform: Ends | None = Field(None, description="[low, high], evenly.")
+    log_uniform: PositiveEnds | None = Field(
+        None, description="[low, high], evenly on a scale of logarithms."
+    )
+    one_minus_log_uniform: EndsBelowOne | None = Field(
+        None,
+        description="[low, high] below 1, such that 1 less the value is even on a scale of "
+        "logarithms; for momentum and the like.",
+    )
+    integer: WholeEnds | None = Field(None, description="[low, high], whole numbers, both ends in.")
+    choice: Choices | None = Field(None, description="Any of these, in no order.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SpaceSpec:
+        given = [name for name in SPACES if getattr(self, name) is not None]
+        if len(given) != 1:
+            kinds = ", ".join(f"'{name}'" for name in SPACES)
+            raise PydanticCustomError("space", "expected exactly one of {kinds}", {"kinds": kinds})
+        return self
+
+
+SPACES = ("uniform", "log_uniform", "one_minus_log_uniform", "integer", "choice")
+"""The kinds of search spaces."""
+
+
+class CounterpartSpec(_Model):
+    """The optimizer that does the same by other code, and by what conventions it differs."""
+
+    optimizer: str = Field(description="Its name in this spec.")
+    because: str = Field(
+        "", max_length=500, description="What convention parts them, for the parity table."
+    )
 
 
 class OptimizerSpec(_Model):
@@ -352,7 +518,20 @@ class OptimizerSpec(_Model):
     )
     per_objective: dict[str, dict[Parameter, Grid]] = Field(
         default_factory=dict,
-        description="Hyperparameters for one objective; they win over those above.",
+        description="Hyperparameters for one objective; they win over those above, and over the "
+        "search.",
+    )
+    search: dict[Parameter, SpaceSpec] = Field(
+        default_factory=dict,
+        description="Hyperparameters to tune, each with its space. Needs 'tuning'.",
+    )
+    generalizes: Patterns | None = Field(
+        None,
+        description="Optimizers of this spec that are special cases of this one (momentum's is "
+        "gradient descent). A tuned one that loses to its own special case is flagged.",
+    )
+    counterpart: CounterpartSpec | None = Field(
+        None, description="The same optimizer by other code; the parity table compares them."
     )
 
 
@@ -377,6 +556,38 @@ class Match(_Model):
                 "'hyperparameters'",
             )
         return self
+
+
+class TuningSpec(_Model):
+    """How hyperparameters are tuned: as many settings for every optimizer."""
+
+    trials: int = Field(
+        ge=1,
+        le=100_000,
+        description="Settings drawn for each optimizer with a search, on each objective.",
+    )
+    seeds: TuningSeeds = Field(
+        default=(FIRST_TUNING_SEED, FIRST_TUNING_SEED + 1, FIRST_TUNING_SEED + 2),
+        description="Seeds that each setting is run with: how many, or a list. None of them is "
+        "among the spec's seeds, which only the chosen settings are run with.",
+        validate_default=False,
+    )
+    draw: int = Field(
+        0,
+        ge=0,
+        lt=SEED_LIMIT,
+        description="Seed of the scrambled sequence that settings come from.",
+    )
+    sweep: int = Field(
+        15,
+        ge=0,
+        le=1000,
+        description="Points of each searched range, the others held at the best setting, that "
+        "show how sensitive the loss is. 0 for none.",
+    )
+    defaults: bool = Field(
+        True, description="Whether to run what is tuned at its constructor's defaults as well."
+    )
 
 
 class TimingSpec(_Model):
@@ -459,6 +670,40 @@ class CheckSpec(_Model):
     )
 
 
+class ClaimSpec(_Model):
+    """A published number, to be held against the distribution over seeds."""
+
+    value: Printed = Field(
+        description="As it was printed; in quotes, so that zeros at its end count as digits."
+    )
+    source: str = Field(min_length=1, max_length=500, description="Where it was published.")
+    optimizer: str = Field(description="What it is of, by its name in this spec.")
+    objective: str = Field(description="What that minimised, by its name in this spec.")
+    hyperparameters: dict[Parameter, Argument] = Field(
+        default_factory=dict, description="Which setting, where there are several."
+    )
+    setting: Literal["tuned", "defaults"] | None = Field(
+        None, description="Which setting of an optimizer that is searched."
+    )
+    quantity: Literal["final_loss", "x1", "x2"] = Field(
+        "final_loss", description="The loss after the last step, or a coordinate of the end point."
+    )
+    seeds: int | None = Field(
+        None, ge=2, le=1_000_000, description="The value is a mean over so many runs. Needs sd."
+    )
+    sd: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Standard deviation over those runs."
+    )
+
+    @model_validator(mode="after")
+    def _mean_with_deviation(self) -> ClaimSpec:
+        if (self.seeds is None) != (self.sd is None):
+            raise PydanticCustomError(
+                "mean", "of a mean both 'seeds' and 'sd' are to be given, or neither"
+            )
+        return self
+
+
 class Spec(_Model):
     """A comparison of optimizers: every optimizer on every objective on every device."""
 
@@ -484,6 +729,12 @@ class Spec(_Model):
     )
     optimizers: dict[Name, OptimizerSpec] = Field(
         min_length=1, description="What is compared, by name; the first is the reference."
+    )
+    tuning: TuningSpec | None = Field(
+        None, description="How optimizers with a search are tuned; the same for all of them."
+    )
+    claims: tuple[ClaimSpec, ...] = Field(
+        (), description="Published numbers, to be held against what comes out."
     )
     include: tuple[Match, ...] = Field(
         (), description="Run only combinations that match one of these."
@@ -516,7 +767,7 @@ class Spec(_Model):
     @classmethod
     def _lists_to_tuples(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            for key in ("devices", "include", "exclude"):
+            for key in ("devices", "include", "exclude", "claims"):
                 if isinstance(data.get(key), list):
                     data = {**data, key: tuple(data[key])}
             check = data.get("check")
@@ -586,6 +837,7 @@ def check(source: YamlSource) -> LoadedSpec:
     problems += _names_alike(source)
     if spec is not None:
         problems += _unknown_names(source, spec)
+        problems += _tuning_mistakes(source, spec)
     return LoadedSpec(spec, source, tuple(sorted(set(problems))))
 
 
@@ -632,20 +884,32 @@ def _mend(data: Any, detail: ErrorDetails) -> None:
             data["objectives"][name] |= {"steps": 1, "epochs": None}
         case ("objectives", name, *rest) if rest:
             _mend_objective(data["objectives"].get(name, {}), tuple(rest))
-        case ("optimizers", name, "hyperparameters" | "per_objective", *_) as path:
-            _remove(data, path)
+        case (
+            "optimizers",
+            name,
+            "hyperparameters" | "per_objective" | "search" as key,
+            *_,
+        ) as path:
+            # A search is taken out whole: what is left of one would draw other settings.
+            _remove(data, path[:3] if key == "search" else path)
             entry = data["optimizers"].get(name, {})
             known = entry.get("hyperparameters")
             entry["hyperparameters"] = {
                 **(known if isinstance(known, dict) else {}),
                 UNUSABLE: UNUSABLE,
             }
+        case ("optimizers", name, "counterpart", *_):
+            _remove(data, ("optimizers", name, "counterpart"))
         case ("optimizers", name, "class"):
             _remove(data, ("optimizers", name))
         case ("include", int(i), *_):
             data["include"][i] = {"optimizer": "*"}
         case ("exclude", int(i), *_):
             data["exclude"][i] = {"hyperparameters": {UNUSABLE: UNUSABLE}}
+        case ("tuning", *_):
+            data["tuning"] = {"trials": 1}
+        case ("claims", int(i), *_):
+            data["claims"].pop(i)
         case ("check", "cells", int(i), *_):
             data["check"]["cells"][i] = {"hyperparameters": {UNUSABLE: UNUSABLE}}
         case path:
@@ -728,12 +992,18 @@ def _message(path: KeyPath, detail: ErrorDetails) -> str:
 def _keys_at(path: KeyPath) -> list[str]:
     """The keys that the model at a path has."""
     model: type[BaseModel] = Spec
-    if path:
+    if path[:1] == ("optimizers",) and path[2:3] == ("search",):
+        model = SpaceSpec
+    elif path[:1] == ("optimizers",) and path[2:3] == ("counterpart",):
+        model = CounterpartSpec
+    elif path:
         models: dict[str, type[BaseModel]] = {
             "objectives": ObjectiveSpec,
             "optimizers": OptimizerSpec,
             "include": Match,
             "exclude": Match,
+            "tuning": TuningSpec,
+            "claims": ClaimSpec,
             "timing": TimingSpec,
             "limits": LimitsSpec,
             "check": CellSpec if path[1:2] == ("cells",) else CheckSpec,
@@ -771,6 +1041,14 @@ def _unknown_names(source: YamlSource, spec: Spec) -> Iterable[Problem]:
                     f"no objective of this name{nearest(objective, objectives)}",
                     at_key=True,
                 )
+        if optimizers is not None:
+            yield from _unknown_relatives(source, name, optimizer, optimizers)
+    for i, claim in enumerate(spec.claims):
+        for key, names in (("optimizer", optimizers), ("objective", objectives)):
+            named = getattr(claim, key)
+            if names is not None and named not in names:
+                text = f"no {key} of this name{nearest(named, names)}"
+                yield source.problem(("claims", i, key), text)
     known = {"optimizer": optimizers, "objective": objectives, "device": devices}
     sections: dict[KeyPath, tuple[Match, ...]] = {
         ("include",): spec.include,
@@ -787,6 +1065,61 @@ def _unknown_names(source: YamlSource, spec: Spec) -> Iterable[Problem]:
                             f"{pattern!r} matches no {key}{nearest(pattern, map(str, names))}",
                         )
             yield from _unknown_values(source, spec, (*section, i, "hyperparameters"), match)
+
+
+def _unknown_relatives(
+    source: YamlSource, name: str, optimizer: OptimizerSpec, known: list[str]
+) -> Iterator[Problem]:
+    """Other optimizers that an entry names and that are not there, or are itself."""
+    path: KeyPath = ("optimizers", name)
+    others: list[tuple[KeyPath, str]] = [
+        ((*path, "generalizes"), other) for other in optimizer.generalizes or ()
+    ]
+    if optimizer.counterpart is not None:
+        others.append(((*path, "counterpart", "optimizer"), optimizer.counterpart.optimizer))
+    for place, other in others:
+        if other == name:
+            yield source.problem(place, "names itself")
+        elif other not in known:
+            hint = nearest(other, [entry for entry in known if entry != name])
+            yield source.problem(place, f"no optimizer is called {other!r}{hint}")
+
+
+def _tuning_mistakes(source: YamlSource, spec: Spec) -> Iterator[Problem]:
+    """Searches and budgets that don't fit together."""
+    searched = [name for name, optimizer in spec.optimizers.items() if optimizer.search]
+    if searched and spec.tuning is None:
+        for name in searched:
+            message = "a search needs 'tuning', such as 'tuning: {trials: 50}', for the whole spec"
+            yield source.problem(("optimizers", name, "search"), message, at_key=True)
+    raw = source.data["optimizers"] if isinstance(source.data.get("optimizers"), dict) else {}
+    asked = any(isinstance(entry, dict) and entry.get("search") for entry in raw.values())
+    if spec.tuning is not None and "tuning" in source.data and not asked:
+        text = "there is nothing to tune: no optimizer has a 'search'"
+        yield source.problem(("tuning",), text, at_key=True)
+    if spec.tuning is not None:
+        shared = sorted(set(spec.tuning.seeds) & set(spec.seeds))
+        if shared:
+            text = f"seed {shared[0]} is among the spec's seeds, which must see no tuning"
+            yield source.problem(("tuning", "seeds"), text)
+    for name in searched:
+        optimizer = spec.optimizers[name]
+        for parameter in optimizer.search.keys() & optimizer.hyperparameters.keys():
+            text = "is given a value under 'hyperparameters' too; only one of the two can hold"
+            path = ("optimizers", name, "search", parameter)
+            yield source.problem(path, text, at_key=True)
+        given: dict[KeyPath, dict[str, Any]] = {("hyperparameters",): optimizer.hyperparameters}
+        for objective, values in optimizer.per_objective.items():
+            if optimizer.search.keys() - values.keys():  # else nothing is searched there
+                given["per_objective", objective] = values
+        for where, values in given.items():
+            for parameter, value in values.items():
+                if isinstance(value, list) and len(value) > 1:
+                    text = (
+                        "a grid beside a search would multiply the budget; "
+                        f"make it a part of the search, as {parameter}: {{choice: [...]}}"
+                    )
+                    yield source.problem(("optimizers", name, *where, parameter), text)
 
 
 def _unknown_values(

@@ -13,18 +13,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.plan import Case, Plan
+from harness.plan import Case, Plan, Role
 from harness.problems import BadInput
-from harness.results import Timing, TrialResult, Verdict
+from harness.results import Absent, Timing, TrialResult, Verdict
 
 FILE_NAME = "results.sqlite"
 APPLICATION_ID = 0x68726E73
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _NO_RESULTS = "no results here yet; 'python -m harness run SPEC' makes them"
 
@@ -37,7 +37,7 @@ CREATE TABLE runs (
     suite TEXT NOT NULL,
     spec_file TEXT NOT NULL,
     spec_text TEXT NOT NULL,
-    settings TEXT NOT NULL,         -- JSON: title, description, seeds, timing, devices that miss
+    settings TEXT NOT NULL,         -- JSON: title, seeds, targets, claims, what is absent, ...
     environment TEXT NOT NULL,      -- JSON: versions, processor, threads, git state
     report TEXT                     -- digest of what the report was last made with
 );
@@ -63,6 +63,7 @@ CREATE TABLE run_cases (            -- what a run compares, in order
     optimizer TEXT NOT NULL,
     setting TEXT NOT NULL,
     device TEXT NOT NULL,
+    role TEXT NOT NULL DEFAULT 'given',  -- given, tuned, defaults; tuning, sweep: only tried
     PRIMARY KEY (run_id, position)
 ) WITHOUT ROWID;
 CREATE TABLE trials (
@@ -132,7 +133,8 @@ class RunRecord:
         suite: The suite's name.
         spec_file: The spec as the user named it.
         spec_text: Its whole text.
-        settings: Title, description, seeds, and by device that was missing, why.
+        settings: Title, description, seeds, what was absent and why, and what of the spec the
+            report needs: targets, claims, searches, relations of optimizers.
         environment: Versions, processor, threads, git state.
     """
 
@@ -145,6 +147,11 @@ class RunRecord:
     spec_text: str
     settings: dict[str, Any]
     environment: dict[str, str]
+
+    def seeds_of(self, role: str) -> frozenset[int]:
+        """The seeds that cases with a role are run with."""
+        tried = role in ("tuning", "sweep")
+        return frozenset(self.settings.get("tuning_seeds", ()) if tried else self.settings["seeds"])
 
 
 class NoResults(BadInput):
@@ -243,11 +250,11 @@ class Store:
         )
         return {key for (key,) in rows}
 
-    def missing_devices(self) -> dict[str, str]:
-        """By device that was missing in the latest run, why."""
+    def absent(self) -> Absent:
+        """What could not be run in the latest run."""
         row = self.db.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-        missing: dict[str, str] = json.loads(row[0])["missing"] if row else {}
-        return missing
+        settings: dict[str, Any] = json.loads(row[0]) if row else {}
+        return Absent(settings.get("missing", {}), settings.get("without_default", {}))
 
     def verdicts(self) -> dict[str, Verdict]:
         """How trials may run, by family key."""
@@ -343,20 +350,30 @@ class Store:
             )
             run_id = int(cursor.lastrowid or 0)
             self._put_plan(plan, descriptions, defaults)
-            for position, case in enumerate(plan.cases):
-                self.db.execute(
-                    "INSERT INTO run_cases SELECT ?, ?, id, ?, ?, ?, ? FROM cases WHERE key = ?",
-                    (
-                        run_id,
-                        position,
-                        case.objective.name,
-                        case.optimizer,
-                        case.setting,
-                        case.device,
-                        case.key,
-                    ),
-                )
+            self._put_run_cases(run_id, plan)
         return run_id
+
+    def complete_plan(self, plan: Plan, defaults: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note what the latest run compares, now that tuning has found it.
+
+        Args:
+            plan: The plan, completed.
+            defaults: By case key; see :meth:`begin_run`.
+        """
+        with self.transaction():
+            self._put_plan(plan, {}, defaults)
+            run_id = self.db.execute("SELECT max(id) FROM runs").fetchone()[0]
+            self.db.execute("DELETE FROM run_cases WHERE run_id = ?", (run_id,))
+            self._put_run_cases(run_id, plan)
+
+    def _put_run_cases(self, run_id: int, plan: Plan) -> None:
+        self.db.executemany(
+            "INSERT INTO run_cases SELECT ?, ?, id, ?, ?, ?, ?, ? FROM cases WHERE key = ?",
+            (
+                (run_id, position, *_as_compared(case), case.key)
+                for position, case in enumerate(plan.everything)
+            ),
+        )
 
     def put_plan(
         self,
@@ -380,7 +397,7 @@ class Store:
                     "INSERT OR REPLACE INTO objectives VALUES (?, ?)",
                     (planned.key, json.dumps(descriptions[planned.name])),
                 )
-        for case in plan.cases:
+        for case in plan.everything:
             self._put_case(case, defaults.get(case.key))
 
     def outcomes(
@@ -470,12 +487,12 @@ class Store:
     def statuses(self) -> dict[str, int]:
         """How many trials of the latest run ended how."""
         run = self.last_run()
-        seeds = set(run.settings["seeds"])
         rows = self.db.execute(
-            "SELECT seed, status FROM run_cases JOIN trials USING (case_id) WHERE run_id = ?",
+            "SELECT role, seed, status FROM run_cases JOIN trials USING (case_id) WHERE run_id = ?",
             (run.id,),
         )
-        return dict(Counter(status for seed, status in rows if seed in seeds))
+        seeds = {role: run.seeds_of(role) for role in get_args(Role)}
+        return dict(Counter(status for role, seed, status in rows if seed in seeds[role]))
 
     def is_current(self, plan: Plan, spec_text: str, report: str) -> bool:
         """Whether the latest run came to its end, was of this plan, and has its report."""
@@ -488,11 +505,11 @@ class Store:
         if json.loads(row[2])["seeds"] != list(plan.seeds):
             return False
         compared = self.db.execute(
-            "SELECT key, objective, optimizer, device FROM run_cases "
+            "SELECT key, objective, optimizer, setting, device, role FROM run_cases "
             "JOIN cases ON cases.id = case_id WHERE run_id = ? ORDER BY position",
             (row[0],),
         ).fetchall()
-        return compared == [(c.key, c.objective.name, c.optimizer, c.device) for c in plan.cases]
+        return compared == [(case.key, *_as_compared(case)) for case in plan.everything]
 
     def note_report(self, report: str) -> None:
         """Note what the latest run's report was made with."""
@@ -564,7 +581,7 @@ class Store:
             raise BadInput.of_file(
                 str(self.path), "is an SQLite file of something else; give another --output"
             )
-        if version == 1:
+        if version in (1, 2):
             self._upgrade()
             return
         if version != SCHEMA_VERSION:
@@ -576,15 +593,26 @@ class Store:
             )
 
     def _upgrade(self) -> None:
-        """Make version 1 the current one: its timings lack what is now kept with each.
+        """Make an older version the current one.
 
-        They are dropped, for the next run takes them again in seconds; all else stays.
+        Version 1 lacks what is now kept with each timing: they are dropped, for the next run takes
+        them again in seconds. Version 2 knows no tuning. All else stays.
         """
         with self.transaction():
-            if self.db.execute("PRAGMA user_version").fetchone()[0] == 1:  # nobody was faster
+            version = self.db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 1:
                 self.db.execute("DROP TABLE timings")
                 self.db.execute(_TIMINGS)
+            if version < SCHEMA_VERSION:  # nobody was faster
+                self.db.execute(
+                    "ALTER TABLE run_cases ADD COLUMN role TEXT NOT NULL DEFAULT 'given'"
+                )
                 self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _as_compared(case: Case) -> tuple[str, str, str, str, str]:
+    """What a run's row says of a case."""
+    return case.objective.name, case.optimizer, case.setting, case.device, case.role
 
 
 def to_blob(values: NDArray[np.float64]) -> bytes:

@@ -10,7 +10,7 @@ from harness import fingerprint
 from harness.plan import Case, Plan
 from harness.pool import Done, Lost, Pool, Sent, Task
 from harness.progress import Quiet
-from harness.results import Chunk, Status, TrialResult, Verdict
+from harness.results import Absent, Chunk, Status, TrialResult, Verdict
 from harness.store import Store
 
 CHUNK_BYTES = 256 * 2**20
@@ -69,7 +69,7 @@ class QualityPass:
         store: Where results go.
         plan: What there is to run.
         machine: Digest of this machine.
-        missing: By device that isn't there, why.
+        absent: What can't be run.
         progress: Who is told.
     """
 
@@ -77,7 +77,7 @@ class QualityPass:
     store: Store
     plan: Plan
     machine: str
-    missing: Mapping[str, str]
+    absent: Absent
     progress: Quiet
     _proving: dict[Task, Family] = field(default_factory=dict)
     _together: dict[Task, tuple[Chunk, Verdict]] = field(default_factory=dict)
@@ -85,11 +85,12 @@ class QualityPass:
     _due: dict[str, set[int]] = field(default_factory=dict)
     _work: float = 0.0
 
-    def run(self, done: Mapping[str, set[int]]) -> int:
+    def run(self, done: Mapping[str, set[int]], what: str = "training") -> int:
         """Run what is due.
 
         Args:
             done: By case key, the seeds that need not run.
+            what: What progress is told that this is.
 
         Returns:
             How many trials were run.
@@ -104,13 +105,13 @@ class QualityPass:
             planned |= {case.key for case in family}
             if not any(self._due[case.key] for case in family):
                 continue
-            if family[0].device in self.missing:
-                self._unavailable(family)
-            else:
-                families.append(family)
+            there = tuple(case for case in family if not self.absent.why(case))
+            self._unavailable(case for case in family if self.absent.why(case))
+            if any(self._due[case.key] for case in there):
+                families.append(there)
         total = sum(len(self._due[case.key]) for family in families for case in family)
         if total:
-            with self.progress.stage("training", total, "trials"):
+            with self.progress.stage(what, total, "trials"):
                 self._run(families)
         return total
 
@@ -214,16 +215,14 @@ class QualityPass:
                 fresh += 1
         self.progress.advance(fresh)
 
-    def _unavailable(self, family: Family) -> None:
-        why = self.missing[family[0].device]
-        self.store.save_trials(
-            [
-                TrialResult(case.key, seed, "unavailable", 0, why, 0.0, "")
-                for case in family
-                for seed in sorted(self._due[case.key])
-            ],
-            self.machine,
-        )
+    def _unavailable(self, cases: Iterable[Case]) -> None:
+        results = [
+            TrialResult(case.key, seed, "unavailable", 0, self.absent.why(case), 0.0, "")
+            for case in cases
+            for seed in sorted(self._due[case.key])
+        ]
+        if results:
+            self.store.save_trials(results, self.machine)
 
 
 def _last(event: Lost) -> str:

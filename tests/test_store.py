@@ -203,7 +203,20 @@ def version_1(path: Path, plan: Plan) -> None:
             "INSERT INTO timings VALUES (1, 'm', 'settings', 'then', 10, 2, ?)",
             (np.ones(3).tobytes(),),
         )
+        store.db.execute("ALTER TABLE run_cases DROP COLUMN role")
         store.db.execute("PRAGMA user_version = 1")
+
+
+def version_2(path: Path, plan: Plan) -> None:
+    """A store as the second version of the schema left it, with a trial and a timing."""
+    with Store(path, create=True) as store:
+        begin(store, plan)
+        store.save_trials([result_of(plan, 0)], "m")
+        timing = Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))
+        store.save_timings([timing], "m", "settings")
+        store.finish_run()
+        store.db.execute("ALTER TABLE run_cases DROP COLUMN role")
+        store.db.execute("PRAGMA user_version = 2")
 
 
 def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -223,15 +236,31 @@ def test_a_file_of_version_1_is_upgraded_and_loses_its_timings_alone(
     before = rows_of(path)
     assert len(before.pop("timings")) == 1
     with Store(path, create=create) as store:
-        assert store.db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert store.db.execute("PRAGMA user_version").fetchone() == (3,)
         assert store.timed("m", "settings") == set()
         timing = Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))
         store.save_timings([timing], "m", "settings")
         assert store.timed("m", "settings") == {plan.cases[0].key}
     after = rows_of(path)
     assert len(after.pop("timings")) == 1
+    before["run_cases"] = [(*row, "given") for row in before["run_cases"]]
     assert after == before
     assert len(frames.read(path).timings) == 3  # and it can be opened again
+
+
+@pytest.mark.parametrize("create", [True, False], ids=["to write", "to read"])
+def test_a_file_of_version_2_is_upgraded_and_loses_nothing(
+    tmp_path: Path, plan: Plan, *, create: bool
+) -> None:
+    path = tmp_path / "r.sqlite"
+    version_2(path, plan)
+    before = rows_of(path)
+    with Store(path, create=create) as store:
+        assert store.db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert store.timed("m", "settings") == {plan.cases[0].key}
+    before["run_cases"] = [(*row, "given") for row in before["run_cases"]]
+    assert rows_of(path) == before
+    assert [case.role for case in frames.read(path).cases] == ["given"] * len(plan.cases)
 
 
 def test_an_upgrade_that_fails_changes_nothing(
@@ -267,7 +296,7 @@ def newer(path: Path) -> None:
     ("make", "message"),
     [
         (foreign, "SQLite file of something else"),
-        (newer, "schema version 99, this harness reads version 2"),
+        (newer, "schema version 99, this harness reads version 3"),
         (lambda path: path.write_bytes(b"not a database at all" * 50), "not a database"),
         (lambda path: path.mkdir(), "can't be used|is a directory"),
     ],
