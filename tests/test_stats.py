@@ -1,8 +1,12 @@
-"""Statistics against scipy's own and against closed forms."""
+"""Statistics against scipy's own, closed forms, enumeration and published examples."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,23 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stats import mean_interval, median_interval, spread, waiting
+from harness import profiles
+from harness.stats import (
+    bootstrap_interval,
+    bootstrap_intervals,
+    friedman,
+    holm,
+    mean_interval,
+    mean_ranks,
+    median_interval,
+    proportion_interval,
+    resampling_counts,
+    signed_rank,
+    spread,
+    standardized_difference,
+    tail_probability,
+    waiting,
+)
 
 # Squares of numbers below 1e-150 vanish, here as in scipy.
 numbers = st.lists(
@@ -85,3 +105,439 @@ def test_waiting_is_the_share_of_all_wall_time_and_never_below_nothing() -> None
     assert waiting([2.0], [0.0]) == 1
     with pytest.raises(ValueError, match="finite"):
         waiting([1.0], [math.nan])
+
+
+# Hollander & Wolfe, Nonparametric Statistical Methods, table 3.1: the Hamilton depression scale
+# factor of nine patients, before and after a tranquilizer.
+BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+
+# The same, table 7.1: times of 22 players for rounding first base in three ways.
+ROUNDING = [
+    *([5.40, 5.50, 5.55], [5.85, 5.70, 5.75], [5.20, 5.60, 5.50], [5.55, 5.50, 5.40]),
+    *([5.90, 5.85, 5.70], [5.45, 5.55, 5.60], [5.40, 5.40, 5.35], [5.45, 5.50, 5.35]),
+    *([5.25, 5.15, 5.00], [5.85, 5.80, 5.70], [5.25, 5.20, 5.10], [5.65, 5.55, 5.45]),
+    *([5.60, 5.35, 5.45], [5.05, 5.00, 4.95], [5.50, 5.50, 5.40], [5.45, 5.55, 5.50]),
+    *([5.55, 5.55, 5.35], [5.45, 5.50, 5.55], [5.50, 5.45, 5.25], [5.65, 5.60, 5.40]),
+    *([5.70, 5.65, 5.55], [6.30, 6.30, 6.25]),
+]
+
+
+def test_resamples_draw_as_many_values_as_there_are_and_always_the_same() -> None:
+    first, second = (np.concatenate(list(resampling_counts(7, 999))) for _ in range(2))
+    assert first.shape == (999, 7)
+    assert (first.sum(axis=1) == 7).all()
+    assert (first == second).all()
+    # Each value is drawn once on average: 999 * 7 draws, a standard error of 0.03.
+    assert np.abs(first.mean(axis=0) - 1).max() < 0.12
+
+
+@pytest.mark.parametrize("n", [2, 7, 50, 300])
+def test_the_bootstrap_interval_is_scipys_of_the_same_resamples(n: int) -> None:
+    # Whole numbers, of which a resample's mean can be the mean exactly: scipy allows for no
+    # rounding there.
+    rows = np.rint(np.random.default_rng(n).gamma(1.5, size=(3, n)) * [[20], [1e6], [-300]])
+    counts = np.concatenate(list(resampling_counts(n, 9999)))
+    for row, found in zip(rows, bootstrap_intervals(rows), strict=True):
+        earlier: Any = SimpleNamespace(bootstrap_distribution=counts @ row / n)
+        expected = scipy.stats.bootstrap(
+            (row,), np.mean, n_resamples=0, bootstrap_result=earlier, method="BCa"
+        ).confidence_interval
+        assert found == pytest.approx(np.array(expected), rel=1e-9)
+        assert bootstrap_interval(row) == pytest.approx(tuple(found), rel=1e-12)
+
+
+def test_the_bootstrap_interval_moves_and_scales_with_the_values() -> None:
+    values = np.random.default_rng(2).gamma(1.5, size=30)
+    low, high = bootstrap_interval(values)
+    assert bootstrap_interval(values * 1e-200) == pytest.approx((low * 1e-200, high * 1e-200))
+    assert bootstrap_interval(values * 1e200) == pytest.approx((low * 1e200, high * 1e200))
+    assert bootstrap_interval(values + 100) == pytest.approx((low + 100, high + 100))
+
+
+def test_of_many_values_the_bootstrap_interval_is_students_t() -> None:
+    values = np.random.default_rng(1).normal(size=20_000)
+    expected = mean_interval(values)
+    width = expected.high - expected.low
+    # With 999 resamples a quantile's standard error is about 2% of the width.
+    assert bootstrap_interval(values) == pytest.approx(
+        (expected.low, expected.high), abs=0.1 * width
+    )
+
+
+def test_rows_of_different_length_have_the_intervals_they_have_alone() -> None:
+    rows = [[1.0, 2.0, 4.0], [5.0], [3.0, 3.0], [], [2.0, 9.0, 1.0], [1.0, 2.0, 3.0, 7.0]]
+    found = bootstrap_intervals(rows)
+    for row, interval in zip(rows, found, strict=True):
+        assert tuple(interval) == pytest.approx(bootstrap_interval(row), nan_ok=True)
+    assert np.isnan(found[[1, 3]]).all()
+    assert found[2].tolist() == [3, 3]
+    assert bootstrap_intervals([]).shape == (0, 2)
+
+
+def test_where_bca_is_undefined_the_bootstrap_interval_is_the_percentile_one() -> None:
+    # Values of which both of two resamples draw the larger ones.
+    counts = np.concatenate(list(resampling_counts(8, 2)))
+    values = counts.sum(axis=0) - 2
+    means = counts @ values / 8
+    assert (means > values.mean()).all()
+    expected = tuple(np.quantile(means, [0.025, 0.975]))
+    assert bootstrap_interval(values, resamples=2) == pytest.approx(expected)
+
+
+@given(numbers)
+def test_a_bootstrap_interval_lies_within_the_values(values: list[float]) -> None:
+    low, high = bootstrap_interval(values, resamples=200)
+    slack = 1e-9 * max(map(abs, values))
+    assert min(values) - slack <= low <= high <= max(values) + slack
+
+
+def test_the_signed_rank_test_of_hollander_and_wolfes_example() -> None:
+    found = signed_rank(np.subtract(BEFORE, AFTER))
+    # V = 40 of 45.
+    assert found.p == 0.0390625
+    assert found.effect == pytest.approx((40 - 5) / 45)
+    assert (found.n, found.zeros) == (9, 0)
+
+
+small = st.lists(st.sampled_from([-math.inf, -3, -2, -1, 0, 1, 2, 3, math.inf]), max_size=8)
+
+
+@given(small)
+def test_the_signed_rank_test_is_exact_with_ties_zeros_and_failures(values: list[float]) -> None:
+    def rank(value: float) -> Fraction:
+        sizes = [abs(v) for v in values]
+        below, equal = sum(s < abs(value) for s in sizes), sizes.count(abs(value))
+        return below + Fraction(equal + 1, 2)
+
+    ranks = [(rank(v), v > 0) for v in values if v != 0]
+    total = sum((r for r, _ in ranks), Fraction(0))
+    plus = sum((r for r, positive in ranks if positive), Fraction(0))
+    extreme = min(plus, total - plus)
+    hits = 0
+    for pattern in itertools.product([0, 1], repeat=len(ranks)):
+        own = sum((sign * r for sign, (r, _) in zip(pattern, ranks, strict=True)), Fraction(0))
+        hits += min(own, total - own) <= extreme
+    found = signed_rank(values)
+    assert found.p == hits / 2 ** len(ranks)
+    assert found.effect == pytest.approx(float((2 * plus - total) / total) if ranks else 0)
+    assert (found.n, found.zeros) == (len(values), values.count(0))
+
+
+@pytest.mark.parametrize("n", [5, 20, 50, 51, 400])
+def test_the_signed_rank_test_of_differences_without_ties_is_scipys(n: int) -> None:
+    for seed in range(5):
+        values = np.random.default_rng(seed).normal(0.3, 1, size=n)
+        assert signed_rank(values).p == pytest.approx(scipy.stats.wilcoxon(values).pvalue)
+
+
+def test_failures_outrank_every_finite_difference_and_tie_with_each_other() -> None:
+    values = [*np.linspace(-1, 1.4, 58), math.inf, math.inf, -math.inf]
+    large = [*values[:-3], 1e300, 1e300, -1e300]
+    assert signed_rank(values) == signed_rank(large)
+    assert signed_rank(large).p == pytest.approx(scipy.stats.wilcoxon(large).pvalue)
+    assert signed_rank([1e308, -math.inf]).effect == pytest.approx(-1 / 3)
+
+
+def test_many_zeros_leave_an_exact_test_of_the_few_that_differ() -> None:
+    assert signed_rank([0.0] * 97 + [1.0, 2.0, 3.0]).p == 2 / 2**3
+
+
+def test_no_difference_is_no_evidence() -> None:
+    for values in ([], [0.0, 0.0]):
+        found = signed_rank(values)
+        assert (found.p, found.effect, found.n, found.zeros) == (1, 0, len(values), len(values))
+
+
+@given(st.lists(st.floats(allow_nan=False), max_size=60))
+def test_exchanging_the_sides_changes_the_effects_sign_alone(values: list[float]) -> None:
+    one, other = signed_rank(values), signed_rank([-v for v in values])
+    assert other.effect == pytest.approx(-one.effect, abs=1e-12)
+    assert other.p == pytest.approx(one.p)
+    assert -1 <= one.effect <= 1
+    assert 0 <= one.p <= 1
+
+
+def test_differences_and_losses_that_are_not_numbers_are_refused() -> None:
+    nan = math.nan
+    with pytest.raises(ValueError, match="not numbers"):
+        signed_rank([1.0, nan])
+    with pytest.raises(ValueError, match="not numbers"):
+        standardized_difference([1.0, nan])
+    with pytest.raises(ValueError, match="not numbers"):
+        tail_probability([1.0, nan], 1.0)
+    for statistic in (mean_ranks, friedman):
+        with pytest.raises(ValueError, match="not a number"):
+            statistic([[1.0, nan], [1.0, 2.0]])
+        with pytest.raises(ValueError, match="shape"):
+            statistic([1.0, 2.0])
+
+
+def test_holms_adjustment_of_a_published_example() -> None:
+    # The four hypotheses of Wikipedia's article on the Holm-Bonferroni method, of which the
+    # first and the last are rejected at 0.05.
+    adjusted = holm([0.01, 0.04, 0.03, 0.005])
+    assert adjusted == pytest.approx(np.array([0.03, 0.06, 0.06, 0.02]))
+    assert (adjusted <= 0.05).tolist() == [True, False, False, True]
+
+
+def test_the_smallest_of_a_family_are_adjusted_as_within_it() -> None:
+    p = [0.001, 0.2, 0.004, 0.03, 0.9]
+    assert holm([0.001, 0.004], family=5).tolist() == holm(p)[[0, 2]].tolist()
+    assert holm([]).size == 0
+    with pytest.raises(ValueError, match="family of 2"):
+        holm([0.1, 0.2, 0.3], family=2)
+    for bad in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="p-value"):
+            holm([0.5, bad])
+
+
+@given(st.lists(st.floats(0, 1), max_size=20), st.integers(0, 5))
+def test_holms_adjustment_keeps_the_order_and_lowers_nothing(p: list[float], more: int) -> None:
+    adjusted = holm(p, len(p) + more)
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(adjusted[order]) >= 0).all()
+    assert (adjusted >= p).all()
+    assert (adjusted <= 1).all()
+    # Never more cautious than Bonferroni.
+    assert (adjusted <= np.minimum(1, np.multiply(p, len(p) + more))).all()
+
+
+def test_the_standardized_difference_is_the_one_sample_t_over_the_root_of_n() -> None:
+    differences = np.subtract(BEFORE, AFTER)
+    t = scipy.stats.ttest_rel(BEFORE, AFTER).statistic
+    assert standardized_difference(differences) == pytest.approx(t / 3)
+    for values in ([], [1.0], [0.1, 0.1, 0.1], [1.0, 2.0, math.inf]):
+        assert math.isnan(standardized_difference(values))
+
+
+def test_friedmans_test_of_hollander_and_wolfes_example() -> None:
+    statistic, p = friedman(np.transpose(ROUNDING))
+    assert statistic == pytest.approx(11.143, abs=5e-4)
+    assert p == pytest.approx(0.003805, abs=5e-7)
+    # The book's rank sums.
+    assert mean_ranks(np.transpose(ROUNDING)).sum(axis=1).tolist() == [53, 47, 32]
+
+
+def test_friedmans_test_needs_three_cases_two_seeds_and_one_that_differs() -> None:
+    for losses in ([[1.0, 2.0]] * 2, [[1.0], [2.0], [3.0]], [[1.0, math.inf]] * 3):
+        assert all(map(math.isnan, friedman(losses)))
+    assert friedman([[1.0, 1.0], [2.0, 2.0], [math.inf, math.inf]])[0] == pytest.approx(4)
+
+
+def test_ties_share_their_rank_and_failures_share_the_last() -> None:
+    inf = math.inf
+    found = mean_ranks([[1.0, inf, 3.0], [1.0, 0.5, inf], [2.0, inf, -4.0]])
+    assert found.tolist() == [[1.5, 2.5, 2], [1.5, 1, 3], [3, 2.5, 1]]
+
+
+losses = st.integers(1, 6).flatmap(
+    lambda cases: st.lists(
+        st.lists(st.sampled_from([0.0, 1.0, 2.0, math.inf]), min_size=cases, max_size=cases),
+        min_size=1,
+        max_size=6,
+    )
+)
+
+
+@given(losses)
+def test_the_ranks_of_a_seed_sum_to_the_same_whatever_ties(by_seed: list[list[float]]) -> None:
+    table = np.transpose(by_seed)
+    cases = len(table)
+    assert (mean_ranks(table).sum(axis=0) == cases * (cases + 1) / 2).all()
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_a_proportions_interval_is_newcombes(
+    successes: int, n: int, low: float, high: float
+) -> None:
+    # Newcombe, Statistics in Medicine 17, 1998, table I, method 3.
+    assert proportion_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+    assert all(map(math.isnan, proportion_interval(0, 0)))
+    with pytest.raises(ValueError, match="k"):
+        proportion_interval(n + 1, n)
+
+
+def test_the_place_of_a_published_value_counts_its_rounding() -> None:
+    ours = [0.91, 0.925, 0.928, 0.935, 0.94, math.inf]
+    found = tail_probability(ours, 0.93, 0.005)
+    assert (found.below, found.equal, found.above, found.n) == (1, 3, 2, 6)
+    assert found.percentile == pytest.approx(100 * 2.5 / 6)
+    assert found.p == 1
+    beyond = tail_probability(ours, 0.9)
+    assert (beyond.below, beyond.equal, beyond.above, beyond.percentile) == (0, 0, 6, 0)
+    assert beyond.p == 2 / 7
+    assert tail_probability([0.5], 0.5).equal == 1
+    none = tail_probability([], 0.5)
+    assert none.n == 0
+    assert math.isnan(none.p)
+    for claimed, rounding in ((math.nan, 0.0), (math.inf, 0.0), (1.0, math.nan), (1.0, -1.0)):
+        with pytest.raises(ValueError, match="finite"):
+            tail_probability([1.0], claimed, rounding)
+
+
+def test_without_ties_the_tail_probability_is_uniform_over_its_values() -> None:
+    everything = np.arange(40.0)
+    found = [tail_probability(np.delete(everything, i), everything[i]).p for i in range(40)]
+    assert sorted(found) == pytest.approx([2 * k / 40 for k in range(1, 21) for _ in range(2)])
+    assert min(found) == 0.05
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=15), st.sampled_from([0.0, 0.5, 1.0]))
+def test_with_ties_and_rounding_the_tail_probability_never_calls_too_often(
+    everything: list[int], half_width: float
+) -> None:
+    found = []
+    for i, value in enumerate(everything):
+        # The value is printed at either end of its rounding.
+        for claimed in (value - half_width, value + half_width):
+            others = everything[:i] + everything[i + 1 :]
+            found.append(tail_probability(others, claimed, half_width).p)
+    for p in found:
+        assert np.mean(np.array(found) <= p) <= p + 1e-12
+
+
+def test_the_expected_running_time_charges_a_hit_with_the_misses() -> None:
+    # Hits after 200 and 300 evaluations, a miss with 1000: (200 + 300 + 1000) / 2.
+    found = profiles.expected_running_time([200, 1000, 300], [True, False, True])
+    assert found == 750
+    rows = [[200, 1000, 300], [5, 6, 7], [5, 6, 7]]
+    reached = [[True, False, True], [True] * 3, [False] * 3]
+    assert profiles.expected_running_time(rows, reached).tolist() == [750, 6, math.inf]
+    assert math.isnan(profiles.expected_running_time([], []))
+    for costs in ([math.inf, 1], [math.nan, 1], [-1, 1]):
+        with pytest.raises(ValueError, match="finite"):
+            profiles.expected_running_time(costs, [True, True])
+    with pytest.raises(ValueError, match="reached is"):
+        profiles.expected_running_time([1, 2], [True])
+
+
+# Four problems and three solvers; the last problem is solved by none.
+INF = math.inf
+COSTS: list[list[float]] = [[10, 20, 40], [30, 10, INF], [5, 5, 10], [INF, INF, INF]]
+
+
+def test_a_performance_profile_by_hand() -> None:
+    ratios = profiles.performance_ratios(COSTS)
+    assert ratios.tolist() == [[1, 2, 4], [3, 1, INF], [1, 1, 2], [INF, INF, INF]]
+    found = profiles.performance_profile(ratios, [4, 0.5, 1, 2, 3, INF])
+    assert found.tolist() == [
+        [0.75, 0, 0.5, 0.5, 0.75, 0.75],
+        [0.75, 0, 0.5, 0.75, 0.75, 0.75],
+        [0.5, 0, 0, 0.25, 0.25, 0.5],
+    ]
+
+
+def test_a_runtime_distribution_by_hand() -> None:
+    found = profiles.runtime_distribution(COSTS, [4, 5, 10, 25, 40])
+    assert found.tolist() == [
+        [0, 0.25, 0.5, 0.5, 0.75],
+        [0, 0.25, 0.5, 0.75, 0.75],
+        [0, 0, 0.25, 0.25, 0.5],
+    ]
+    assert np.isnan(profiles.runtime_distribution(np.empty((0, 2)), [1.0])).all()
+
+
+def test_a_best_cost_of_nothing_is_infinitely_better_than_any_other() -> None:
+    assert profiles.performance_ratios([[0, 0, 3, INF]]).tolist() == [[1, 1, INF, INF]]
+
+
+def test_costs_that_are_not_numbers_are_refused() -> None:
+    for bad in (math.nan, -1.0):
+        with pytest.raises(ValueError, match="at least 0"):
+            profiles.performance_ratios([[1.0, bad]])
+        with pytest.raises(ValueError, match="at least 0"):
+            profiles.runtime_distribution([[1.0, bad]], [1.0])
+        with pytest.raises(ValueError, match="at least 0"):
+            profiles.profile_bands([[[1.0, bad]]], [1.0])
+    with pytest.raises(ValueError, match="not a number"):
+        profiles.runtime_distribution([[1.0]], [math.nan])
+    with pytest.raises(ValueError, match="shape"):
+        profiles.runtime_bands([[1.0]], [1.0])
+
+
+cost_tables = st.integers(1, 4).flatmap(
+    lambda solvers: st.lists(
+        st.lists(
+            st.one_of(st.just(INF), st.integers(0, 50).map(float)),
+            min_size=solvers,
+            max_size=solvers,
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+
+
+@given(cost_tables, st.lists(st.floats(0, 100), min_size=1, max_size=8))
+def test_profiles_rise_from_nothing_to_at_most_all(
+    costs: list[list[float]], points: Sequence[float]
+) -> None:
+    points = sorted(points)
+    ratios = profiles.performance_ratios(costs)
+    for found, values in (
+        (profiles.performance_profile(ratios, points), ratios),
+        (profiles.runtime_distribution(costs, points), np.array(costs)),
+    ):
+        assert ((found >= 0) & (found <= 1)).all()
+        assert (np.diff(found, axis=1) >= 0).all()
+        counted = (values[:, :, None] <= np.array(points)).mean(axis=0)
+        assert found == pytest.approx(counted)
+
+
+def planted_costs(problems: int, seeds: int) -> Any:
+    generator = np.random.default_rng(5)
+    costs = generator.geometric(0.02, size=(problems, seeds, 3)).astype(float)
+    costs[generator.random(costs.shape) < 0.15] = INF
+    return costs
+
+
+def test_bands_are_percentiles_over_resampled_seeds() -> None:
+    costs, x = planted_costs(4, 12), np.array([3.0, 1.0, 10.0, 1e9])
+    counts = np.concatenate(list(resampling_counts(12, 300))).astype(int)
+    ratios = profiles.performance_ratios(costs)
+    for bands, values in (
+        (profiles.profile_bands(costs, x, 0.9, 300), ratios),
+        (profiles.runtime_bands(costs, x, 0.9, 300), costs),
+    ):
+        drawn = []
+        for count in counts:
+            seeds = np.repeat(np.arange(12), count)
+            drawn.append(profiles.runtime_distribution(values[:, seeds], x))
+        low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
+        shares = profiles.runtime_distribution(values, x)
+        assert len(bands) == 3
+        for i, band in enumerate(bands):
+            assert band.x.tolist() == x.tolist()
+            assert band.share == pytest.approx(shares[i])
+            assert band.low == pytest.approx(low[i])
+            assert band.high == pytest.approx(high[i])
+            assert (band.low <= band.share).all()
+            assert (band.share <= band.high).all()
+
+
+def test_problems_that_move_together_narrow_no_band() -> None:
+    one = planted_costs(1, 15)
+    nine = np.repeat(one, 9, axis=0)
+    x = [1.0, 2.0, 5.0]
+    pairs = zip(profiles.profile_bands(one, x), profiles.profile_bands(nine, x), strict=True)
+    for a, b in pairs:
+        assert a.low == pytest.approx(b.low)
+        assert a.high == pytest.approx(b.high)
+        assert (a.high > a.low).all()
+
+
+def test_one_seed_has_a_profile_and_no_band() -> None:
+    for band in profiles.profile_bands(planted_costs(3, 1), [1.0, 2.0]):
+        assert np.isfinite(band.share).all()
+        assert np.isnan([band.low, band.high]).all()
+    for band in profiles.runtime_bands(np.empty((3, 0, 2)), [1.0]):
+        assert np.isnan([band.share, band.low, band.high]).all()
