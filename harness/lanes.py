@@ -56,15 +56,15 @@ class Lanes:
                     for name in mine[0]
                 }
             )
-        loss = workload.objective.loss
+        loss, evaluate = workload.objective.loss, workload.objective.evaluate
         shared = workload.batch_size is None
         if stacked:
             self._batch_loss = torch.func.vmap(loss, in_dims=(0, None if shared else 0))
             self._full_loss = torch.func.vmap(
-                loss, in_dims=(0, None), chunk_size=_lanes_evaluated_at_once(workload)
+                evaluate, in_dims=(0, None), chunk_size=_lanes_evaluated_at_once(workload)
             )
         else:
-            self._batch_loss = self._full_loss = loss
+            self._batch_loss, self._full_loss = loss, evaluate
 
     def __len__(self) -> int:
         return len(self.lanes)
@@ -83,7 +83,7 @@ class Lanes:
 
     @torch.no_grad()
     def full_losses(self) -> torch.Tensor:
-        """The loss of each lane over all data, shape ``(lanes,)``."""
+        """The loss of each lane over all data, as it is recorded: shape ``(lanes,)``."""
         return self._full_loss(self.params(), self.workload.data).reshape(len(self))
 
     @torch.no_grad()

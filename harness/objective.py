@@ -49,8 +49,23 @@ class Objective(ABC):
         Args:
             params: Shapes as :meth:`init` returns them.
             batch: One tensor of shape ``(batch size, ...)`` per tensor of ``data``; None
-                without data. The loss over all data is asked for with all rows.
+                without data.
 
         Returns:
             A scalar. Under ``torch.func.vmap``, so control flow must not depend on values.
         """
+
+    def evaluate(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        """The loss over all data as it is recorded; unless overridden, :meth:`loss`.
+
+        For what is trained one way and judged another: dropout, an augmentation, a noise that
+        cancels over all rows. Never differentiated.
+
+        Args:
+            params: As for :meth:`loss`.
+            batch: All rows of ``data``; None without data.
+
+        Returns:
+            A scalar. Under ``torch.func.vmap`` where :meth:`loss` is.
+        """
+        return self.loss(params, batch)

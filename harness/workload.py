@@ -231,7 +231,7 @@ def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Wor
 def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> Description:
     """Say what a report needs to know of an objective.
 
-    Never fails for a faulty ``init`` or ``loss``: what can't be found out is left out, and the
+    Never fails for a faulty ``init`` or ``evaluate``: what can't be found out is left out, and the
     trials say why. Neither is called unless ``run_it``.
     """
     objective = workload.objective
@@ -288,5 +288,6 @@ def _landscape(workload: Workload, start: Parameters, window: Window) -> tuple[f
         points[name] = grid[:, offset : offset + value.numel()].reshape(-1, *value.shape)
         offset += value.numel()
     with torch.no_grad():
-        losses = torch.func.vmap(workload.objective.loss, in_dims=(0, None))(points, workload.data)
+        evaluate = torch.func.vmap(workload.objective.evaluate, in_dims=(0, None))
+        losses = evaluate(points, workload.data)
     return tuple(losses.double().tolist())

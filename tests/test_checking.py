@@ -473,7 +473,7 @@ OBJECTIVE = [
         "'wrong' gives a int, expected a harness.objective",
     ),
     ("bowl: {class: «'math:pi', steps: 1}", "class", "'math:pi' is not a class"),
-    ("«rosenbrock: {steps: 1}", "", "no objective 'rosenbrock' in objectives/"),
+    ("«powell: {steps: 1}", "", "no objective 'powell' in objectives/"),
     (
         "bowl: {class: Fit, dataset: «tabel, steps: 1}",
         "dataset",

@@ -1,0 +1,85 @@
+"""A network of fully connected layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from harness.dataset import Dataset
+from harness.objective import Batch, Objective, Parameters
+
+
+class MultilayerPerceptron(Objective):
+    """Multilayer perceptron: fully connected layers, for regression or classification.
+
+    Real labels give half the mean squared error of one output, whole numbers (the classes 0, 1,
+    ...) the mean cross entropy of one output per class. Every layer starts as
+    ``torch.nn.Linear`` does: weights and biases uniform within ±1/sqrt(inputs). Source:
+    I. Goodfellow, Y. Bengio and A. Courville, *Deep Learning*, MIT Press, 2016, chapter 6.
+
+    Args:
+        dataset: Features of shape ``(rows, columns)``; labels of shape ``(rows,)``, of float64
+            for regression and int64 for classification.
+        hidden: Widths of the hidden layers, from the first, at least one.
+        activation: What follows each hidden layer.
+
+    Raises:
+        ValueError: If ``hidden`` is not a list of whole numbers above zero, ``activation`` is
+            neither, or classes are not numbered from 0.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        hidden: Sequence[int] = (16,),
+        activation: Literal["tanh", "relu"] = "tanh",
+    ) -> None:
+        if isinstance(hidden, str) or not isinstance(hidden, Sequence) or not hidden:
+            raise ValueError(f"hidden must be a list of widths, got {hidden!r}")
+        if not all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in hidden):
+            raise ValueError(f"hidden must be whole numbers above zero, got {hidden!r}")
+        if activation not in ("tanh", "relu"):
+            raise ValueError(f"activation must be 'tanh' or 'relu', got {activation!r}")
+        self._activation = torch.tanh if activation == "tanh" else torch.relu
+        self._classifies = np.issubdtype(dataset.labels.dtype, np.integer)
+        outputs = 1
+        if self._classifies:
+            labels = dataset.labels.astype(np.int64)
+            outputs = int(labels.max()) + 1
+            if labels.min() < 0 or outputs < 2:
+                raise ValueError("labels must be classes numbered from 0, two of them or more")
+        else:
+            labels = dataset.labels.astype(np.float64)
+        self.data = (torch.from_numpy(dataset.features), torch.from_numpy(labels))
+        self.widths = (dataset.features.shape[1], *hidden, outputs)
+        layers = "–".join(str(width) for width in self.widths)
+        loss = "mean cross entropy" if self._classifies else "mean((network(x) − y)²) / 2"
+        self.formula = f"f = {loss}, network {layers} with {activation}"
+
+    def init(self, generator: torch.Generator) -> Parameters:
+        """``weight1`` of shape ``(outputs, inputs)``, ``bias1``, ``weight2`` and so on."""
+        params: Parameters = {}
+        for i in range(1, len(self.widths)):
+            inputs, outputs = self.widths[i - 1 : i + 1]
+            bound = 1 / math.sqrt(inputs)
+            for name, shape in ((f"weight{i}", (outputs, inputs)), (f"bias{i}", (outputs,))):
+                params[name] = (2 * torch.rand(shape, generator=generator) - 1) * bound
+        return params
+
+    def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        """Half the mean squared error, or the mean cross entropy."""
+        values, labels = batch
+        last = len(self.widths) - 1
+        for i in range(1, last + 1):
+            values = functional.linear(values, params[f"weight{i}"], params[f"bias{i}"])
+            if i < last:
+                values = self._activation(values)
+        if self._classifies:
+            return functional.cross_entropy(values, labels)
+        residuals: torch.Tensor = values.squeeze(-1) - labels
+        return residuals.square().mean() / 2
