@@ -148,6 +148,7 @@ class CurvePanel:
         rule_label: What the dashed line is.
         marks: Where lines move to a new level.
         ticks: Places of x that have a name; empty where x has a scale of numbers.
+        x_log: Whether x is logarithmic.
     """
 
     title: str
@@ -160,6 +161,7 @@ class CurvePanel:
     rule_label: str = ""
     marks: tuple[Mark, ...] = ()
     ticks: tuple[tuple[float, str], ...] = ()
+    x_log: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ class DotRow:
         centre: Mean or median; NaN where there are no values.
         low: Lower end of its interval; NaN where there is none.
         high: Upper end.
+        published: A published value of the same; NaN where there is none.
     """
 
     label: str
@@ -198,6 +201,7 @@ class DotRow:
     centre: float
     low: float
     high: float
+    published: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,6 +310,52 @@ class PlaneFigure(FigureRecord):
     landscape: Array | None
     levels: tuple[float, ...]
     minimizers: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class HeatPanel:
+    """Settings in the plane of two hyperparameters, each with a value that is shown as a colour.
+
+    Attributes:
+        title: Above the panel.
+        x_label: The one hyperparameter.
+        y_label: The other.
+        x_log: Whether x is logarithmic.
+        y_log: Whether y is.
+        x: One per setting.
+        y: Likewise.
+        values: Likewise; NaN where some trial did not end ok.
+        best: Index of the best setting; None where none is.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    x_log: bool
+    y_log: bool
+    x: Array
+    y: Array
+    values: Array
+    best: int | None
+
+
+@dataclass(frozen=True)
+class HeatFigure(FigureRecord):
+    """Panels of settings under one scale of colours.
+
+    Attributes:
+        panels: Row by row.
+        columns: How many stand side by side.
+        value_label: What the colours are.
+        log: Whether their scale is logarithmic.
+        limits: Of the scale.
+    """
+
+    panels: tuple[HeatPanel, ...]
+    columns: int
+    value_label: str
+    log: bool
+    limits: tuple[float, float]
 
 
 def build(results: Results) -> list[FigureRecord]:
@@ -450,7 +500,7 @@ def loss(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     cases = [c for c in world.ran_on(info.name) if np.isfinite(c.losses).any()]
     if not cases:
         return None
-    devices = _devices(cases)
+    devices = devices_of(cases)
     panels: list[CurvePanel] = []
     groups = [[c for c in cases if c.device == device] for device in devices]
     excess = info.optimum is not None and all(_shows_excess(world, info, g) for g in groups)
@@ -546,7 +596,7 @@ def _loss_panel(
     kept = [line for line in lines if not line.lost and len(line.y)] or lines
     values = [line.y for line in kept]
     edges = [edge for line in kept for edge in (line.low, line.high)]
-    log, limits = _scale(values, edges)
+    log, limits = scale(values, edges)
     rule = None
     if optimum is not None and not log and (widened := _including(limits, optimum)):
         rule, limits = optimum, widened
@@ -625,10 +675,10 @@ def _loss_words(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -
 
 def _ranking(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> str:
     """Mean final losses, lowest first, then what did not end ok."""
-    several = len(_devices(cases)) > 1
+    several = len(devices_of(cases)) > 1
     means = sorted(
         (
-            (float(world.final[c.position].mean()), _named(c, several))
+            (float(world.final[c.position].mean()), named(c, several))
             for c in cases
             if len(world.final[c.position])
         ),
@@ -639,7 +689,7 @@ def _ranking(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> s
         if len(listed) > 10:
             listed = [*listed[:5], f"{len(means) - 6} more between", listed[-1]]
         order = ", lowest first" if len(means) > 1 else ""
-        text = f"Mean loss after {_duration(info)}{order}: {', '.join(listed)}."
+        text = f"Mean loss after {duration(info)}{order}: {', '.join(listed)}."
         if info.optimum is not None:
             text += f" The lowest possible loss is {significant(info.optimum, 4)}."
     return text + _trouble_words(world, cases, several=several)
@@ -650,7 +700,7 @@ def _trouble_words(world: _World, cases: Sequence[CaseData], *, several: bool) -
     if not troubled:
         return ""
     listed = [
-        f"{_named(c, several)} ({world.outcomes[c.position].troubles} "
+        f"{named(c, several)} ({world.outcomes[c.position].troubles} "
         f"of {world.outcomes[c.position].total})"
         for c in troubled[:8]
     ]
@@ -663,7 +713,7 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
     cases = world.ran_on(info.name)
     if not any(len(world.final[case.position]) for case in cases):
         return None
-    several = len(_devices(cases)) > 1
+    several = len(devices_of(cases)) > 1
     shown = world.best(cases, ROWS)
     rows = []
     for case in shown:
@@ -672,25 +722,25 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
         outcome = world.outcomes[case.position]
         rows.append(
             DotRow(
-                label=_named(case, several),
+                label=named(case, several),
                 note=f"{outcome.troubles} of {outcome.total}" if outcome.troubles else "",
                 style=world.styles[case.position],
-                values=_dots(values),
-                offsets=_offsets(len(_dots(values))),
+                values=dots(values),
+                offsets=offsets(len(dots(values))),
                 centre=mean.mean,
                 low=mean.low,
                 high=mean.high,
             )
         )
     ends = [np.array([row.low, row.high]) for row in rows]
-    log, limits = _scale([row.values for row in rows], ends)
+    log, limits = scale([row.values for row in rows], ends)
     rule = None
     if info.optimum is not None and not log and (widened := _including(limits, info.optimum)):
         rule, limits = info.optimum, widened
     name = "lowest possible loss"
     panel = DotPanel(
         title="",
-        x_label=f"loss after {_duration(info)}",
+        x_label=f"loss after {duration(info)}",
         log=log,
         limits=limits,
         rows=tuple(rows),
@@ -792,7 +842,7 @@ def _time_panel(world: _World, info: ObjectiveInfo) -> tuple[DotPanel, str] | No
     cases = [c for c in world.results.cases_on(info.name) if len(blocks.get(c.position, _NONE))]
     if not cases:
         return None
-    several = len(_devices(cases)) > 1
+    several = len(devices_of(cases)) > 1
     medians = {c.position: float(np.median(blocks[c.position])) for c in cases}
     unit, unit_name = next(((u, n) for u, n in _UNITS if max(medians.values()) >= u), _UNITS[-1])
     shown = world.best(cases, ROWS)
@@ -802,17 +852,17 @@ def _time_panel(world: _World, info: ObjectiveInfo) -> tuple[DotPanel, str] | No
         spread = stats.spread(values)
         rows.append(
             DotRow(
-                label=_named(case, several),
+                label=named(case, several),
                 note="",
                 style=world.styles[case.position],
-                values=_dots(values),
-                offsets=_offsets(len(_dots(values))),
+                values=dots(values),
+                offsets=offsets(len(dots(values))),
                 centre=spread.median,
                 low=spread.q1,
                 high=spread.q3,
             )
         )
-    log, limits = _scale([row.values for row in rows], [])
+    log, limits = scale([row.values for row in rows], [])
     if not log:
         limits = (0.0, limits[1])
     epoch = "epoch" if info.has_epochs else "epoch, which is one step"
@@ -824,7 +874,7 @@ def _time_panel(world: _World, info: ObjectiveInfo) -> tuple[DotPanel, str] | No
         rows=tuple(rows),
     )
     listed = [
-        f"{_named(c, several)} {significant(medians[c.position], 3)}"
+        f"{named(c, several)} {significant(medians[c.position], 3)}"
         for c in sorted(cases, key=lambda c: medians[c.position])
     ]
     if len(listed) > 10:
@@ -848,7 +898,7 @@ def _plane(world: _World, info: ObjectiveInfo, *, together: bool) -> PlaneFigure
     if not cases or (not together and len(cases) == 1):
         return None
     shown = world.best(cases, PLANES)
-    devices = _devices(cases)
+    devices = devices_of(cases)
     several = len(devices) > 1
     paths = {case.position: _path(world, case) for case in shown}
     if together:
@@ -860,7 +910,7 @@ def _plane(world: _World, info: ObjectiveInfo, *, together: bool) -> PlaneFigure
             for device in devices
         ]
     else:
-        panels = [PlanePanel(_named(c, several), (paths[c.position],)) for c in shown]
+        panels = [PlanePanel(named(c, several), (paths[c.position],)) for c in shown]
     where = "Trajectories" if together else "Trajectories one by one"
     return PlaneFigure(
         name=f"trajectories_{'' if together else 'each_'}{safe_name(info.name)}",
@@ -898,7 +948,7 @@ def coordinates(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     if not cases:
         return None
     shown = world.best(cases, CURVES)
-    devices = _devices(cases)
+    devices = devices_of(cases)
     panels = []
     for device in devices:
         group = [case for case in shown if case.device == device]
@@ -948,7 +998,7 @@ def _coordinate_panel(
     kept = [line.y for line in lines if not line.lost]
     if not kept:
         kept = [np.asarray(info.window[axis])] if info.window else [line.y for line in lines]
-    low, high = _scale(kept, [], linear=True)[1]
+    low, high = scale(kept, [], linear=True)[1]
     limits = (low, high)
     if minimum is not None:
         margin = 0.04 * (high - low)
@@ -971,15 +1021,15 @@ def step_sizes(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     if not cases:
         return None
     shown = world.best(cases, CURVES)
-    several = len(_devices(cases)) > 1
+    several = len(devices_of(cases)) > 1
     found = [(case, _step_size_lines(world.styles[case.position], case)) for case in shown]
     found = [(case, lines) for case, lines in found if lines]
     if not found:
         return None
-    log, limits = _scale([line.y for _, lines in found for line in lines], [])
+    log, limits = scale([line.y for _, lines in found for line in lines], [])
     panels = tuple(
         CurvePanel(
-            title=_named(case, several),
+            title=named(case, several),
             x_label="step",
             y_label="effective step size",
             log=log,
@@ -988,7 +1038,7 @@ def step_sizes(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
         )
         for case, lines in found
     )
-    words = [_step_size_words(_named(case, several), lines) for case, lines in found]
+    words = [_step_size_words(named(case, several), lines) for case, lines in found]
     return CurveFigure(
         name=f"step_sizes_{safe_name(info.name)}",
         objective=info.name,
@@ -1132,16 +1182,16 @@ def _end_words(
     left: list[str] = []
     for case in cases:
         points = _points(case.trajectories)
-        where = f"{_named(case, several)} at {_point(points[-1])}"
+        where = f"{named(case, several)} at {_point(points[-1])}"
         (lost if _is_lost(world, case) else ended).append(where)
         if info.window and any(
             (points[:, i] < info.window[i][0]).any() or (points[:, i] > info.window[i][1]).any()
             for i in (0, 1)
         ):
-            left.append(_named(case, several))
+            left.append(named(case, several))
     parts = []
     if ended:
-        parts.append(f"After {_duration(info)}: {', '.join(ended)}.")
+        parts.append(f"After {duration(info)}: {', '.join(ended)}.")
     if lost:
         parts.append(f"Lost on the way, last seen: {', '.join(lost)}.")
     if left:
@@ -1158,15 +1208,18 @@ def _epoch_seconds(timings: pd.DataFrame, position: int) -> Array:
     return np.asarray(own, dtype=np.float64)
 
 
-def _devices(cases: Sequence[CaseData]) -> list[str]:
+def devices_of(cases: Sequence[CaseData]) -> list[str]:
+    """The devices that cases ran on, in order."""
     return list(dict.fromkeys(case.device for case in cases))
 
 
-def _named(case: CaseData, several_devices: bool) -> str:
+def named(case: CaseData, several_devices: bool) -> str:
+    """A case, with its device where there are several."""
     return f"{case.label} on {case.device}" if several_devices else case.label
 
 
-def _duration(info: ObjectiveInfo) -> str:
+def duration(info: ObjectiveInfo) -> str:
+    """How long a trial is: ``20 steps``, ``2 epochs``."""
     if not info.has_epochs:
         return f"{info.steps} step{'s' if info.steps != 1 else ''}"
     epochs = info.steps / info.steps_per_epoch
@@ -1193,7 +1246,7 @@ def wants_log(values: Array) -> bool:
     return math.log10(float(positive.max())) - math.log10(float(positive.min())) > LOG_DECADES
 
 
-def _scale(
+def scale(
     values: Sequence[Array], edges: Sequence[Array], *, linear: bool = False
 ) -> tuple[bool, tuple[float, float]]:
     """Whether to take logarithms, and limits with a margin that hold all that can be shown."""
@@ -1226,11 +1279,12 @@ def _including(limits: tuple[float, float], value: float) -> tuple[float, float]
     return wide if wide[1] - wide[0] <= 5 * span else None
 
 
-def _dots(values: Array) -> Array:
+def dots(values: Array) -> Array:
+    """The values that are drawn of a row's, evenly spaced by rank."""
     return values[thinned(len(values), DOTS)]
 
 
-def _offsets(count: int) -> Array:
+def offsets(count: int) -> Array:
     """Places off a row's middle that keep neighbours in rank apart: a golden-ratio sequence."""
     ranks = np.arange(count, dtype=np.float64)
     return (ranks * 0.6180339887498949 + 0.5) % 1.0 - 0.5

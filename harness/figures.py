@@ -38,6 +38,8 @@ from harness.figure_records import (
     DotPanel,
     DotRow,
     FigureRecord,
+    HeatFigure,
+    HeatPanel,
     IntervalFigure,
     IntervalPanel,
     IntervalRow,
@@ -140,6 +142,8 @@ def draw(record: FigureRecord) -> Drawing:
             figure = _intervals(record)
         elif isinstance(record, PlaneFigure):
             figure = _planes(record)
+        elif isinstance(record, HeatFigure):
+            figure = _heat(record)
         else:
             raise TypeError(f"nobody draws a {type(record).__name__}")
         return Drawing(record.name, _svg(figure, record), _png(figure))
@@ -229,8 +233,14 @@ def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
     ends = [line.x[-1] for line in panel.lines if len(line.x)]
     starts = [line.x[0] for line in panel.lines if len(line.x)]
     low, high = (min(starts), max(ends)) if ends else (0.0, 1.0)
-    margin = 0.02 * (high - low) or 0.5
-    ax.set_xlim(low - margin, high + margin)
+    if panel.x_log and low > 0:
+        ax.set_xscale("log")
+        margin = (high / low) ** 0.02 if high > low else 1.5
+        ends_of_x = (low / margin, high * margin)
+    else:
+        margin = 0.02 * (high - low) or 0.5
+        ends_of_x = (low - margin, high + margin)
+    ax.set_xlim(*ends_of_x)
     if panel.log:
         ax.set_yscale("log")
     ax.set_ylim(*panel.limits)
@@ -244,6 +254,7 @@ def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
     _draw_marks(ax, panel.marks)
     _finish(ax, panel.x_label, panel.y_label)
     _ticks(ax, "y", panel.limits, log=panel.log)
+    _ticks(ax, "x", ends_of_x, log=panel.x_log and low > 0)
     if panel.x_label == "step":
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if panel.ticks:
@@ -319,6 +330,8 @@ def _dots(record: DotFigure) -> Figure:
     legend.add(record.centre_label, _centre_handle())
     for panel in record.panels:
         legend.add(panel.rule_label, _rule_handle())
+    if any(math.isfinite(row.published) for panel in record.panels for row in panel.rows):
+        legend.add("as published", _mark("*", 11, mec=BACKGROUND, mew=0.8))
     grid, names = _row_grid(record.panels, legend)
     for i, panel in enumerate(record.panels):
         ax = grid.axes(i)
@@ -375,6 +388,11 @@ def _draw_dots(ax: Axes, panel: DotPanel, names: Sequence[str]) -> None:
         )
     for i, row in enumerate(rows):
         _draw_centre(ax, i, row.centre, row.low, row.high)
+        if math.isfinite(row.published):
+            ax.plot(
+                [row.published], [i], marker="*", markersize=13, color=FOREGROUND, mec=BACKGROUND,
+                mew=0.9, linestyle="none", zorder=7,
+            )  # fmt: skip
         if not len(row.values):
             ax.text(
                 0.01, i, "no seed ended ok", transform=ax.get_yaxis_transform(), va="center",
@@ -576,6 +594,111 @@ def _draw_path(ax: Axes, record: PlaneFigure, path: Path, zorder: float) -> None
     ax.plot(*points[-1:].T, linestyle="none", **looks, **_marker(style, 8.5))
 
 
+# Heat
+
+HEAT_COLORS = "viridis"
+"""Its lightness rises evenly, so it reads in grey and by colour-blind eyes."""
+
+HEAT_CELLS = 90
+"""Cells each way of the plane that takes the colour of the nearest setting."""
+
+_FAILED = "#9a9a9a"
+_BAR_WIDTH, _BAR_ROOM = 0.16, 1.2
+
+
+def _heat(record: HeatFigure) -> Figure:
+    legend = _Legend()
+    legend.add("one setting", _mark("o", 5, color="#1f9e89", mec=FOREGROUND, mew=0.6))
+    if any(panel.best is not None for panel in record.panels):
+        legend.add("lowest", _mark("o", 9, color="none", mec=FOREGROUND, mew=1.6))
+    if any(np.isnan(panel.values).any() for panel in record.panels):
+        legend.add("some seed did not end ok", _cross())
+    columns = record.columns
+    rows = math.ceil(len(record.panels) / columns)
+    titles = [panel.title for panel in record.panels]
+    each = 2.4 if columns > 1 else 3.2
+    grid = _Grid(columns, [each] * rows, (0.78, 0.72), legend, titles, right=_BAR_ROOM)
+    norm_class = mpl.colors.LogNorm if record.log else mpl.colors.Normalize
+    scalar = mpl.cm.ScalarMappable(norm_class(*record.limits, clip=True), HEAT_COLORS)
+    for i, panel in enumerate(record.panels):
+        ax = grid.axes(i)
+        _draw_heat(ax, panel, scalar)
+        grid.entitle(ax, i)
+    bar = grid.figure.add_axes(
+        (
+            1 - (_BAR_ROOM - 0.16) / WIDTH,
+            _BOTTOM / grid.height,
+            _BAR_WIDTH / WIDTH,
+            each / grid.height,
+        )
+    )
+    grid.figure.colorbar(scalar, cax=bar, label=record.value_label)
+    bar.minorticks_off()
+    if record.log:
+        places, names = log_ticks(*record.limits)
+        bar.yaxis.set_major_locator(FixedLocator(places))
+        bar.yaxis.set_major_formatter(FixedFormatter(names))
+    return grid.figure
+
+
+def _draw_heat(ax: Axes, panel: HeatPanel, scalar: Any) -> None:
+    limits = [_limits(values, log=log) for values, log in _axes_of(panel)]
+    ax.set(xlim=limits[0], ylim=limits[1])
+    ax.set(
+        xscale="log" if panel.x_log else "linear",
+        yscale="log" if panel.y_log else "linear",
+    )
+    ax.imshow(
+        _nearest(panel, limits, scalar), extent=(0, 1, 0, 1), transform=ax.transAxes,
+        origin="lower", aspect="auto", interpolation="nearest", zorder=1, alpha=0.75,
+    )  # fmt: skip
+    ok = np.isfinite(panel.values)
+    ax.scatter(
+        panel.x[ok], panel.y[ok], c=scalar.to_rgba(panel.values[ok]), s=17,
+        edgecolors=FOREGROUND, linewidths=0.6, zorder=3,
+    )  # fmt: skip
+    ax.scatter(panel.x[~ok], panel.y[~ok], c=FOREGROUND, marker="x", s=15, linewidths=1.0, zorder=3)
+    if panel.best is not None:
+        ax.plot(
+            panel.x[panel.best], panel.y[panel.best], marker="o", markersize=11, color="none",
+            mec=FOREGROUND, mew=1.8, linestyle="none", zorder=4,
+        )  # fmt: skip
+    _finish(ax, panel.x_label, panel.y_label)
+    ax.grid(visible=False)
+    _ticks(ax, "x", limits[0], log=panel.x_log)
+    _ticks(ax, "y", limits[1], log=panel.y_log)
+
+
+def _axes_of(panel: HeatPanel) -> tuple[tuple[Any, bool], tuple[Any, bool]]:
+    return (panel.x, panel.x_log), (panel.y, panel.y_log)
+
+
+def _limits(values: Any, *, log: bool) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    if log:
+        margin = (high / low) ** 0.04 if high > low else 2.0
+        return low / margin, high * margin
+    margin = 0.04 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _nearest(panel: HeatPanel, limits: Sequence[tuple[float, float]], scalar: Any) -> Any:
+    """The colours of the nearest settings on a grid of cells, ``(y, x, rgba)``."""
+    places = []
+    for (values, log), (low, high) in zip(_axes_of(panel), limits, strict=True):
+        if log:
+            places.append(np.log(values / low) / math.log(high / low))
+        else:
+            places.append((values - low) / (high - low))
+    middles = (np.arange(HEAT_CELLS) + 0.5) / HEAT_CELLS
+    x, y = np.meshgrid(middles, middles)
+    distances = (x[..., None] - places[0]) ** 2 + (y[..., None] - places[1]) ** 2
+    values = panel.values[distances.argmin(axis=-1)]
+    colors = scalar.to_rgba(np.nan_to_num(values, nan=scalar.norm.vmin))
+    colors[np.isnan(values)] = mpl.colors.to_rgba(_FAILED)
+    return colors
+
+
 # Parts
 
 
@@ -591,8 +714,9 @@ class _Grid:
         titles: Sequence[str],
         *,
         left: float = _LEFT,
+        right: float = _RIGHT,
     ) -> None:
-        width = WIDTH - left - _RIGHT
+        width = WIDTH - left - right
         self.columns, self.heights, self.left = columns, heights, left
         self.width = (width - gap[0] * (columns - 1)) / columns
         self.titles = [_Measure().wrapped(title, self.width, TEXT) for title in titles]

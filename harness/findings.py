@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness import stats, tables
+import numpy as np
+
+from harness import claims, comparison, profiles, stats, tables, targets
+from harness.analysis import Analysis
+from harness.comparison import Compared
 from harness.frames import CaseData, Results
 from harness.verdicts import CellVerdict, GateReport, Judgement
 
 NAMED = 4
 """Cases that a sentence names one by one."""
 
+FEWEST_SEEDS = 10
+"""Seeds that a comparison of tuned optimizers should have at least."""
 
-def summarise(results: Results) -> list[str]:
-    """A sentence on each objective's final loss, one on speed, one on what went wrong.
 
-    Cases are compared with the lowest one on the seeds that both have, by the paired t interval
-    of the mean difference, at a confidence that holds for all pairs of an objective's cases
-    together (Bonferroni): the lowest one is known from these same seeds, so any pair may be the
-    one that is looked at. Where it includes 0, the sentence does not call one lower.
+def summarise(results: Results, analysis: Analysis) -> list[str]:
+    """A sentence on each objective's final loss, then on targets, tuning, claims, speed, failures.
+
+    Cases are compared on the seeds that all have, by Wilcoxon's signed-rank test, a trial that did
+    not end ok being the worst; Holm's correction is for all pairs of an objective's cases, for
+    which one is lowest is known from these same seeds. What it does not call higher than the
+    lowest, the sentence does not either. No winner is named over all objectives.
+
+    Args:
+        results: What was run.
+        analysis: What that comes to.
     """
     sentences = [
-        sentence
-        for objective in results.objectives
-        for device in dict.fromkeys(c.device for c in results.cases_on(objective))
-        if (sentence := _loss(results, objective, device))
+        *(_loss(results, one) for one in analysis.compared),
+        _over_all(results, analysis.contests),
+        *_tuning(results, analysis),
+        _claims(analysis.claims),
+        _speed(results),
+        _failures(results),
     ]
-    sentences += [text for text in (_speed(results), _failures(results)) if text]
-    return sentences
+    return [sentence for sentence in sentences if sentence]
 
 
 def against(report: GateReport) -> str:
@@ -112,61 +124,161 @@ def _is(cells: Sequence[_Told]) -> str:
     return "is" if len(cells) == 1 else "are"
 
 
-def _loss(results: Results, objective: str, device: str) -> str:
-    cases = [c for c in results.cases_on(objective) if c.device == device]
-    losses = {c.position: _final(results, c) for c in cases}
-    cases = [c for c in cases if losses[c.position]]
-    if not cases:
+def _loss(results: Results, one: Compared) -> str:
+    field = one.field
+    place = _place(results, field.objective, field.device)
+    order = [i for i in field.order() if np.isfinite(field.losses[i]).any()]
+    if not order:
         return ""
-    means = {c.position: stats.mean_interval(list(losses[c.position].values())) for c in cases}
-    cases.sort(key=lambda c: means[c.position].mean)
-    best = cases[0]
-    place = _place(results, objective, device)
-    if all(m.n < 2 or m.sd == 0 for m in means.values()):
-        return _alike(results, objective, place, cases, [means[c.position].mean for c in cases])
-    lead = means[best.position]
+    if not field.is_random:
+        means = [float(field.losses[i][np.isfinite(field.losses[i])].mean()) for i in order]
+        return _alike(results, field, place, [field.cases[i] for i in order], means)
+    best, others = order[0], order[1:]
+    own = field.losses[best]
+    lead = stats.mean_interval(own[np.isfinite(own)])
     digits = tables.decimals(lead)
     text = (
-        f"{place}, the lowest mean final loss is that of {best.label}, "
-        f"{tables.number(lead.mean, digits)}{_interval(lead, digits)}"
+        f"{place}, the lowest mean final loss is that of {field.cases[best].label}, "
+        f"{tables.number(lead.mean, digits)}{_interval(lead, digits)}{_failed(field, best)}"
     )
-    pairs = len(cases) * (len(cases) - 1) // 2
-    confidence = 1 - (1 - stats.CONFIDENCE) / max(1, pairs)
     together: list[str] = []
     higher: list[str] = []
-    for case in cases[1:]:
-        own, other = losses[case.position], losses[best.position]
-        shared = sorted(own.keys() & other.keys())
-        difference = stats.mean_interval([own[s] - other[s] for s in shared], confidence)
-        if not difference.low > 0:
-            together.append(case.label)
+    for i in others:
+        pair = one.between(i, best)
+        label = f"{field.cases[i].label}{_failed(field, i)}"
+        if pair is None or pair.called != "higher":
+            together.append(label)
+        elif math.isfinite(pair.low):
+            mean = stats.Mean(pair.difference, math.nan, pair.low, pair.high, pair.both)
+            places = tables.decimals(mean)
+            low, high = (tables.number(v, places) for v in (pair.low, pair.high))
+            higher.append(f"{label} by {tables.number(pair.difference, places)} ({low} to {high})")
         else:
-            places = tables.decimals(difference)
-            low, high = (tables.number(v, places) for v in (difference.low, difference.high))
-            amount = tables.number(difference.mean, places)
-            higher.append(f"{case.label} by {amount} ({low} to {high})")
+            higher.append(label)
     if together:
         text += f"; {_listed(together)} can't be told from it on these seeds"
+        if one.pairs and not higher and one.least_adjusted > comparison.LEVEL:
+            text += f" ({len(field.seeds)} seeds are too few for {len(field.cases)} cases)"
     if higher:
         text += f"; on the same seeds higher are {_listed(higher)}"
     return text + "."
 
 
+def _failed(field: comparison.Field, index: int) -> str:
+    """How many trials of a case did not end ok; empty if all did."""
+    failed = int(field.failures[index])
+    return f" ({failed} of {len(field.seeds)} did not end ok)" if failed else ""
+
+
 def _alike(
-    results: Results, objective: str, place: str, cases: list[CaseData], means: list[float]
+    results: Results,
+    field: comparison.Field,
+    place: str,
+    cases: list[CaseData],
+    means: list[float],
 ) -> str:
     """For an objective on which every seed ends alike: the lowest and the highest loss."""
-    steps = results.objectives[objective].steps
+    steps = results.objectives[field.objective].steps
     lowest = [c.label for c, m in zip(cases, means, strict=True) if _same(m, means[0])]
     highest = [c.label for c, m in zip(cases, means, strict=True) if _same(m, means[-1])]
-    one = all(len(c.seeds) < 2 for c in cases)
-    why = "one seed, so nothing is said of chance" if one else "every seed ends alike"
+    why = "every seed ends alike"
+    if len(field.seeds) < 2:
+        why = "one seed, so nothing is said of chance"
     text = f"{place} ({why}), {_listed(lowest)} "
     text += "end" if len(lowest) > 1 else "ends"
     text += f" lowest after {steps:,} steps, at {tables.significant(means[0], 3)}"
     if len(lowest) < len(cases):
         text += f"; highest: {_listed(highest)} at {tables.significant(means[-1], 3)}"
     return text + "."
+
+
+def _over_all(results: Results, contests: Sequence[targets.Contest]) -> str:
+    """What performance profiles over all objectives say; of no single winner."""
+    sentences = []
+    for contest in contests:
+        solved = np.isfinite(contest.steps).mean(axis=(0, 1))
+        best = (profiles.performance_ratios(contest.steps) == 1).mean(axis=(0, 1))
+        where = f" ({contest.device})" if len({c.device for c in results.cases}) > 1 else ""
+        most, often = int(solved.argmax()), int(best.argmax())
+        text = (
+            f"Over {len(contest.objectives)} objectives{where}, the largest share of targets is "
+            f"reached by {contest.solvers[most]} ({solved[most]:.0%}), and "
+        )
+        if often == most:
+            text += f"most often first is {contest.solvers[often]} as well ({best[often]:.0%})"
+        else:
+            text += f"most often first is {contest.solvers[often]} ({best[often]:.0%})"
+        sentences.append(f"{text}; which is better depends on the objective.")
+    return " ".join(sentences)
+
+
+def _tuning(results: Results, analysis: Analysis) -> list[str]:
+    """What tuning found that asks for care: edges, and optimizers that lose to a special case."""
+    edges = [
+        f"{found.case.optimizer} on {found.case.objective} ({'; '.join(found.edges)})"
+        for found in analysis.tuned
+        if found.edges
+    ]
+    sentences = []
+    if edges:
+        sentences.append(
+            f"Tuned to an edge of the search space, so that a wider one may hold better: "
+            f"{_listed(edges)}."
+        )
+    lost = list(_lost_to_special_cases(results, analysis.compared))
+    if lost:
+        sentences.append(
+            f"Tuned, and yet worse than its own special case, which it can't be if tuned well: "
+            f"{_listed(lost)}."
+        )
+    seeds = len(results.run.settings["seeds"])
+    if results.run.settings.get("tuning") and seeds < FEWEST_SEEDS:
+        sentences.append(
+            f"The tuned settings are compared on {seeds} seeds; {FEWEST_SEEDS} are the least that "
+            "a comparison should rest on."
+        )
+    return sentences
+
+
+def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> Iterator[str]:
+    told: Mapping[str, Sequence[str]] = results.run.settings.get("generalizes", {})
+    for one in compared:
+        cases = one.field.cases
+        for i, case in enumerate(cases):
+            if case.role != "tuned":
+                continue
+            for j, other in enumerate(cases):
+                special = other.optimizer in told.get(case.optimizer, ())
+                if not special or other.role not in ("tuned", "given"):
+                    continue
+                pair = one.between(i, j)
+                if pair is not None and pair.called == "higher":
+                    yield f"{case.optimizer} than {other.label} on {one.field.objective}"
+
+
+def _claims(checked: Sequence[claims.Checked]) -> str:
+    """How many published numbers hold, and which don't."""
+    if not checked:
+        return ""
+    by_verdict: dict[str, list[str]] = {}
+    for found in checked:
+        text = f"{found.claim.value} of {found.case.label} on {found.case.objective}"
+        if math.isfinite(found.p):
+            text += f" (p = {found.p:.2g})"
+        by_verdict.setdefault(found.verdict, []).append(text)
+    total, held = len(checked), len(by_verdict.get("reproduced", ()))
+    text = f"Of {total} published numbers, {'all' if held == total else held} are reproduced"
+    if total == 1:
+        text = f"The one published number is {'' if held else 'not '}reproduced"
+    parts = []
+    for verdict, word in (
+        ("not consistent", "not consistent with what we find"),
+        ("at the edge", "at the edge of it"),
+        ("can't be told", "not to be told with so few seeds"),
+    ):
+        if by_verdict.get(verdict):
+            parts.append(f"{word}: {_listed(by_verdict[verdict])}")
+    return "; ".join([text, *parts]) + "."
 
 
 def _speed(results: Results) -> str:
@@ -206,13 +318,6 @@ def _failures(results: Results) -> str:
     parts = [f"{n:,} {'ended in error' if s == 'error' else s}" for s, n in bad.items() if n]
     ran = int((results.trials["status"] != "unavailable").sum())
     return f"Of {ran:,} trials, {_listed(parts)}; no number above stands in for them."
-
-
-def _final(results: Results, case: CaseData) -> dict[int, float]:
-    """Final loss by seed, of the trials that ended ok."""
-    trials = results.trials
-    ok = trials[(trials["position"] == case.position) & (trials["status"] == "ok")]
-    return dict(zip(ok["seed"].tolist(), ok["final_loss"].tolist(), strict=True))
 
 
 def _place(results: Results, objective: str, device: str) -> str:

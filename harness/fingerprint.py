@@ -18,13 +18,15 @@ from harness.suite import Located, absolute, imports_of
 
 ENGINE_FILES = (
     *("engine.py", "lanes.py", "objective.py", "dataset.py"),
-    *("proof.py", "trials.py", "workload.py"),
+    *("proof.py", "trials.py", "workload.py", "objectives/module.py"),
 )
 """Files of the harness that decide what a trial's numbers are."""
 
 REPORT_FILES = (
-    *("frames.py", "stats.py", "tables.py", "findings.py", "verdicts.py", "history.py"),
-    *("figure_records.py", "check_figures.py", "figures.py", "page.py", "report.py"),
+    *("frames.py", "stats.py", "profiles.py", "comparison.py", "targets.py", "sensitivity.py"),
+    *("search_space.py", "claims.py", "analysis.py", "tables.py", "comparison_tables.py"),
+    *("findings.py", "verdicts.py", "history.py", "figure_records.py", "comparison_figures.py"),
+    *("check_figures.py", "figures.py", "page.py", "report.py"),
 )
 """Files of the harness that decide what a report says and looks like."""
 

@@ -105,7 +105,7 @@ class _Probe:
             together = list(self._points(lanes, stacked=True))
             moved = list(self._points(lanes, stacked=True, move=True))
         except Exception as error:
-            return f"side by side: {last_line(error)}"
+            return f"side by side: {_in_words(error)}"
         tolerance = TOLERANCE[self.workload.dtype]
         for step, (here, there) in enumerate(zip(together, moved, strict=True)):
             for lane in range(len(lanes)):
@@ -129,6 +129,7 @@ class _Probe:
                 for value in together.groups[0].values():
                     value[0].mul_(7).add_(3)
         stepper = Stepper(together, self.factory, self.settings, calls_closure=self.calls_closure)
+        together.full_losses()  # what is recorded must be evaluated side by side as well
         yield together.flat()
         count = range(min(PROOF_STEPS, self.workload.steps))
         for _, batch in zip(count, together.batches(), strict=False):
@@ -137,6 +138,13 @@ class _Probe:
                 self.on_step(self.steps)
             stepper.step(batch)
             yield together.flat()
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says, in words that need no knowledge of vmap's switches."""
+    if "randomness error mode" in str(error):
+        return "the loss draws random numbers, which would not be those of a run of its own"
+    return last_line(error).removeprefix("RuntimeError: ")
 
 
 def calls_closure(workload: Workload, factory: OptimizerFactory, setting: Hyperparameters) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from harness import (
     check_figures,
+    comparison_figures,
+    comparison_tables,
     figure_records,
     figures,
     findings,
@@ -17,6 +19,7 @@ from harness import (
     tables,
     verdicts,
 )
+from harness.analysis import analyse
 from harness.frames import Results
 from harness.problems import BadInput
 from harness.verdicts import GateReport
@@ -106,8 +109,10 @@ def read_checks(output: Path, suite: str) -> Checks | None:
 
 def _make(results: Results, checks: Checks | None) -> dict[str, bytes]:
     """Every file's content by its path below the report's folder; the page comes last."""
-    built = tables.build(results)
+    analysis = analyse(results)
+    built = [*tables.build(results), *comparison_tables.build(results, analysis)]
     records = figure_records.build(results)
+    records += comparison_figures.build(results, analysis, [record.name for record in records])
     check = None
     if checks is not None:
         check = page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
@@ -127,7 +132,7 @@ def _make(results: Results, checks: Checks | None) -> dict[str, bytes]:
     for drawing in drawings:
         made[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
         made[f"figures/{drawing.name}.png"] = drawing.png
-    sentences = findings.summarise(results)
+    sentences = findings.summarise(results, analysis)
     html = page.render(results, built, records, drawings, sentences, check)
     made[PAGE_NAME] = html.encode()
     return made

@@ -97,7 +97,7 @@ def final_loss(results: Results) -> Table:
         counts: dict[str, int] = {s: int(statuses.get(s, 0)) for s in STATUSES}
         rows.append(
             {
-                **_identity(case),
+                **identity(case),
                 "mean": mean.mean,
                 "sd": mean.sd,
                 "ci_low": mean.low,
@@ -114,7 +114,7 @@ def final_loss(results: Results) -> Table:
         equal = mean.sd == 0
         shown.append(
             {
-                **_shown_identity(case),
+                **shown_identity(case),
                 "mean": number(mean.mean, digits),
                 "sd": "0" if equal else number(mean.sd, digits),
                 "95% interval": DASH if equal else interval(mean.low, mean.high, digits),
@@ -161,7 +161,7 @@ def end_points(results: Results) -> Table | None:
         steps = results.objectives[case.objective].steps
         rows.append(
             {
-                **_identity(case),
+                **identity(case),
                 "steps": steps,
                 "x1": mean[0],
                 "x2": mean[1],
@@ -173,7 +173,7 @@ def end_points(results: Results) -> Table | None:
         )
         shown.append(
             {
-                **_shown_identity(case),
+                **shown_identity(case),
                 "steps": str(steps),
                 "x1": f"{mean[0]:.6f}",
                 "x2": f"{mean[1]:.6f}",
@@ -213,7 +213,7 @@ def epoch_seconds(results: Results) -> Table | None:
         noise = _noise(results, case, blocks)
         rows.append(
             {
-                **_identity(case),
+                **identity(case),
                 "median_seconds": own.median,
                 "q1_seconds": own.q1,
                 "q3_seconds": own.q3,
@@ -233,7 +233,7 @@ def epoch_seconds(results: Results) -> Table | None:
         )
         shown.append(
             {
-                **_shown_identity(case),
+                **shown_identity(case),
                 "median (s/epoch)": seconds(own.median),
                 "IQR (s/epoch)": seconds(own.iqr),
                 "n": str(own.n),
@@ -341,7 +341,7 @@ def failures(results: Results) -> Table | None:
         steps = group["step"]
         rows.append(
             {
-                **_identity(case),
+                **identity(case),
                 "status": status,
                 "trials": len(group),
                 "seeds": _ranges(sorted(group["seed"])),
@@ -541,7 +541,8 @@ def _paired_ratio(
     return float(np.median(ratios)), low, high
 
 
-def _identity(case: CaseData) -> dict[str, str]:
+def identity(case: CaseData) -> dict[str, str]:
+    """The columns that say which case a row is of."""
     return {
         "objective": case.objective,
         "optimizer": case.optimizer,
@@ -550,8 +551,9 @@ def _identity(case: CaseData) -> dict[str, str]:
     }
 
 
-def _shown_identity(case: CaseData) -> dict[str, str]:
-    return {**_identity(case), "setting": case.setting or DASH}
+def shown_identity(case: CaseData) -> dict[str, str]:
+    """The same as a person reads them."""
+    return {**identity(case), "setting": case.setting or DASH}
 
 
 def decimals(mean: stats.Mean) -> int:

@@ -14,7 +14,7 @@ import pytest
 from harness import progress
 from harness.plan import Case, Plan, make_plan
 from harness.pool import Done, Event, Lost, Pool, Sent, Task, WorkerFailed
-from harness.results import Chunk, TrialResult, Verdict
+from harness.results import Absent, Chunk, TrialResult, Verdict
 from harness.spec import load
 from harness.store import Store
 from harness.training import QualityPass, chunks, family_key
@@ -353,7 +353,7 @@ def run_script(plan: Plan, folder: Path, *answers: Callable[[Task], list[Event]]
             descriptions={case.objective.name: {"steps": 5}},
             defaults={},
         )
-        quality = QualityPass(cast(Pool, script), store, small, "m", {}, progress.Quiet())
+        quality = QualityPass(cast(Pool, script), store, small, "m", Absent(), progress.Quiet())
         assert quality.run({case.key: set()}) == 4
         assert sum(store.statuses().values()) == 4
         script.statuses = {  # type: ignore[attr-defined]

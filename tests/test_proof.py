@@ -203,7 +203,10 @@ def test_an_objective_that_vmap_cannot_take_runs_alone_with_the_reason() -> None
         def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
             return nn.functional.dropout(super().loss(params, batch), 0.1)
 
-    for objective, why in ((Branches(), "data-dependent control flow"), (Drops(), "randomness")):
+    for objective, why in (
+        (Branches(), "data-dependent control flow"),
+        (Drops(), "draws random numbers"),
+    ):
         verdict = prove(workload_of(objective), Suite, [{}], [0, 1])
         assert verdict.mode == "alone"
         assert why in verdict.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import scipy.stats
 
 from harness import findings, tables
+from harness.analysis import analyse
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.store import RunRecord
 
@@ -280,8 +282,12 @@ def test_significant_digits(value: float, digits: int, text: str) -> None:
     assert tables.significant(value, digits) == text
 
 
+def told(results: Results) -> list[str]:
+    return findings.summarise(results, analyse(results))
+
+
 def sentence(results: Results) -> str:
-    return findings.summarise(results)[0]
+    return told(results)[0]
 
 
 def test_a_difference_that_the_paired_interval_supports_is_given_with_the_interval() -> None:
@@ -291,10 +297,16 @@ def test_a_difference_that_the_paired_interval_supports_is_given_with_the_interv
     other = base + 0.01 + 0.001 * random.normal(size=20)
     text = sentence(results_of({"low": base.tolist(), "high": other.tolist()}))
     difference = other - base
-    interval = scipy.stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+    drawn = scipy.stats.bootstrap((difference,), np.mean, rng=np.random.default_rng(2))
+    expected = drawn.confidence_interval
     assert "the lowest mean final loss is that of low" in text
     assert f"high by {difference.mean():.5f}" in text
-    assert f"({interval.low:.5f} to {interval.high:.5f})" in text
+    found = re.search(r"\(([0-9.]+) to ([0-9.]+)\)\.$", text)
+    assert found is not None
+    # Both draw at random: their ends differ by some hundredths of the interval's width.
+    width = expected.high - expected.low
+    assert float(found[1]) == pytest.approx(expected.low, abs=0.05 * width)
+    assert float(found[2]) == pytest.approx(expected.high, abs=0.05 * width)
 
 
 def test_no_winner_is_named_where_the_interval_holds_zero() -> None:
@@ -325,19 +337,19 @@ def test_where_every_seed_ends_alike_the_sentence_says_so() -> None:
 
 
 def test_failures_are_said_and_a_failed_optimizer_is_not_ranked() -> None:
-    said = findings.summarise(results_of({"a": [0.5, 0.6], "b": ["diverged", "error"]}))
+    said = told(results_of({"a": [0.5, 0.6], "b": ["diverged", "error"]}))
     assert "b" not in said[0].replace("bowl", "").split()
     assert said[-1].startswith("Of 4 trials, 1 diverged and 1 ended in error")
 
 
 def test_nothing_is_said_of_nothing() -> None:
-    assert findings.summarise(results_of({"a": ["unavailable", "unavailable"]})) == []
+    assert told(results_of({"a": ["unavailable", "unavailable"]})) == []
 
 
 def test_the_sentence_on_speed_says_where_times_are_noisy() -> None:
     def said(**seconds: list[float]) -> str:
         results = results_of({name: ["error"] for name in seconds}, seconds=seconds)
-        return next(text for text in findings.summarise(results) if "an epoch takes" in text)
+        return next(text for text in told(results) if "an epoch takes" in text)
 
     assert "busy" not in said(a=STEADY, b=STEADY)
     assert said(a=STEADY, b=UNEVEN).endswith(

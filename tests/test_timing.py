@@ -20,7 +20,7 @@ from harness.footprint import footprint
 from harness.objective import Batch, Objective, Parameters
 from harness.plan import Case, make_plan
 from harness.progress import Quiet
-from harness.results import Footprint, Timing
+from harness.results import Absent, Footprint, Timing
 from harness.run import TimingPreview
 from harness.spec import TimingSpec, load
 from harness.workload import Workload
@@ -455,11 +455,11 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     assert plan.spec.timing.seconds == 20
     store: Any = FakeStore()
     pool: Any = None
-    missing = {"cuda": "none"}
-    times = [run._time(pool, store, plan, missing, "m", Quiet(), fresh=False) for _ in range(2)]
+    absent = Absent({"cuda": "none"})
+    times = [run._time(pool, store, plan, absent, "m", Quiet(), fresh=False) for _ in range(2)]
     assert times == [len(CASES), 0]  # the second time there is nothing to do
     assert shares == [10.0, 18.0]
-    assert run._time(pool, store, plan, missing, "m", Quiet(), fresh=True) == len(CASES)
+    assert run._time(pool, store, plan, absent, "m", Quiet(), fresh=True) == len(CASES)
     assert shares[2:] == [10.0, 0.0]  # the first used up all, and the second has its least
 
 

@@ -1,0 +1,44 @@
+"""Everything that is worked out from a run's results, once, for tables, figures and sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness import claims, comparison, sensitivity, targets
+from harness.frames import Results
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What a run's results come to.
+
+    Attributes:
+        compared: Cases of one objective on one device, compared by seed.
+        reached: When their trials reached targets, of those that have any.
+        contests: Optimizers over all objectives, one contest per device.
+        tuned: What tuning found.
+        curves: Loss against single hyperparameters.
+        claims: Published numbers beside ours.
+    """
+
+    compared: tuple[comparison.Compared, ...]
+    reached: tuple[targets.Reached, ...]
+    contests: tuple[targets.Contest, ...]
+    tuned: tuple[sensitivity.Tuned, ...]
+    curves: tuple[sensitivity.Curve, ...]
+    claims: tuple[claims.Checked, ...]
+
+
+def analyse(results: Results) -> Analysis:
+    """Work everything out."""
+    compared = comparison.compare(results)
+    found = (targets.reached(results, one.field) for one in compared)
+    reached = tuple(known for known in found if known is not None)
+    return Analysis(
+        compared=tuple(compared),
+        reached=reached,
+        contests=tuple(targets.contests(reached)),
+        tuned=tuple(sensitivity.tuned(results)),
+        curves=tuple(sensitivity.curves(results)),
+        claims=tuple(claims.check(results)),
+    )

@@ -1,0 +1,226 @@
+"""How soon trials reach their targets, in steps and in seconds. A miss is infinite.
+
+Targets are known before a run: the spec gives them, or they follow from the known optimum and a
+trial's own start. A trial that did not end ok has missed all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import profiles, stats
+from harness.comparison import Field
+from harness.frames import CaseData, ObjectiveInfo, Results
+
+TOLERANCES = (0.1, 0.01, 0.001)
+"""Shares of the way to the optimum that are left, where a spec gives no targets."""
+
+POINTS = 200
+"""Places at which a distribution is told."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be reached.
+
+    Attributes:
+        loss: A loss over all data; None where the tolerance says it.
+        tolerance: A share of the distance from a trial's start to the optimum (More and Wild,
+            "Benchmarking derivative-free optimization algorithms", SIAM J. Optim. 20, 2009).
+    """
+
+    loss: float | None = None
+    tolerance: float | None = None
+
+    @property
+    def label(self) -> str:
+        """In words: ``loss 0.25``, ``1% of the way left``."""
+        if self.loss is not None:
+            return f"loss {self.loss:.6g}"
+        return f"{100 * (self.tolerance or 0):g}% of the way left"
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """When the trials of a field reached its targets.
+
+    Attributes:
+        field: The cases and seeds.
+        targets: In the spec's order.
+        steps: ``(targets, cases, seeds)``: the first recorded step at or below the target;
+            infinite for a miss.
+        used: ``(cases, seeds)``: steps that a trial took in all, until it failed if it did.
+        step_seconds: Per case, seconds per step from the timing pass; NaN where not timed.
+    """
+
+    field: Field
+    targets: tuple[Target, ...]
+    steps: NDArray[np.float64]
+    used: NDArray[np.float64]
+    step_seconds: NDArray[np.float64]
+
+    @property
+    def seconds(self) -> NDArray[np.float64] | None:
+        """``steps`` in seconds; None where some case is not timed."""
+        if np.isnan(self.step_seconds).any():
+            return None
+        return self.steps * self.step_seconds[None, :, None]
+
+    def expected_steps(self) -> NDArray[np.float64]:
+        """Expected running time in steps, ``(targets, cases)``; see :mod:`harness.profiles`."""
+        hit = np.isfinite(self.steps)
+        costs = np.where(hit, self.steps, self.used[None])
+        return profiles.expected_running_time(costs, hit)
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """Optimizers that ran on the same objectives, and what they took to reach every target.
+
+    Attributes:
+        device: Where they ran.
+        solvers: Names, with the setting where it is not the spec's only one.
+        cases: By solver, its case on each objective.
+        objectives: Names.
+        left_out: Why others are not among them, a phrase each.
+        steps: ``(problems, seeds, solvers)``: a problem is a target of an objective.
+        seconds: The same in seconds; None where something is not timed.
+    """
+
+    device: str
+    solvers: tuple[str, ...]
+    cases: tuple[tuple[CaseData, ...], ...]
+    objectives: tuple[str, ...]
+    left_out: tuple[str, ...]
+    steps: NDArray[np.float64]
+    seconds: NDArray[np.float64] | None
+
+
+def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
+    """The targets of an objective; none where nothing is given and no optimum is known."""
+    given = results.run.settings.get("targets", {}).get(info.name, {})
+    losses = [Target(loss=loss) for loss in given.get("losses", ())]
+    tolerances = given.get("tolerances")
+    if info.optimum is None:
+        return tuple(losses)
+    if tolerances is None:
+        tolerances = () if losses else TOLERANCES
+    return (*losses, *(Target(tolerance=share) for share in tolerances))
+
+
+def reached(results: Results, field: Field) -> Reached | None:
+    """When a field's trials reached their targets; None where there are no targets."""
+    info = results.objectives[field.objective]
+    targets = targets_of(results, info)
+    if not targets:
+        return None
+    shape = (len(field.cases), len(field.seeds))
+    steps = np.full((len(targets), *shape), np.inf)
+    used = np.full(shape, np.nan)
+    by_position = dict(iter(results.trials.groupby("position", sort=False)))
+    for i, case in enumerate(field.cases):
+        trials = by_position[case.position].set_index("seed")
+        used[i] = trials.loc[field.seeds, "step"].to_numpy(dtype=float)
+        losses = _curves(case, field.seeds)
+        ok = np.isfinite(field.losses[i])
+        for j, target in enumerate(targets):
+            steps[j, i] = np.where(ok, _first_steps(losses, target, info), np.inf)
+    return Reached(field, targets, steps, used, _step_seconds(results, field.cases))
+
+
+def contests(known: Sequence[Reached]) -> list[Contest]:
+    """For each device, the optimizers that can be compared across all objectives with targets.
+
+    An optimizer takes part with the first of its settings on each objective, as the spec lists
+    them, so that no setting is picked for how it did; one that is tuned takes part tuned, and
+    once more at its defaults.
+    """
+    found: dict[str, list[Reached]] = {}
+    for one in known:
+        found.setdefault(one.field.device, []).append(one)
+    return [
+        contest
+        for device, several in found.items()
+        if len(several) > 1 and (contest := _contest(device, several)) is not None
+    ]
+
+
+def places(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Costs from the lowest to the highest, evenly spaced by ratio; none where all missed."""
+    finite = costs[np.isfinite(costs) & (costs > 0)]
+    if not len(finite):
+        return np.empty(0)
+    return np.geomspace(finite.min(), finite.max() * 1.05, POINTS)
+
+
+def _contest(device: str, known: Sequence[Reached]) -> Contest | None:
+    seeds = sorted(set.intersection(*(set(k.field.seeds.tolist()) for k in known)))
+    entrants: dict[str, list[tuple[Reached, int]]] = {}
+    for one in known:
+        seen: set[str] = set()
+        for i, case in enumerate(one.field.cases):
+            name = case.label if case.role != "given" else case.optimizer
+            if name not in seen:
+                seen.add(name)
+                entrants.setdefault(name, []).append((one, i))
+    whole = {name: places for name, places in entrants.items() if len(places) == len(known)}
+    left_out = [f"{name} did not run on every objective" for name in entrants if name not in whole]
+    if len(whole) < 2 or not seeds:
+        return None
+    steps, seconds = [], []
+    for j, one in enumerate(known):
+        at = np.searchsorted(one.field.seeds, seeds)
+        chosen = [places[j][1] for places in whole.values()]
+        steps.append(np.moveaxis(one.steps[:, chosen][:, :, at], 1, 2))
+        seconds.append(steps[-1] * one.step_seconds[chosen])
+    timed = not any(np.isnan(part).any() for part in seconds)
+    return Contest(
+        device=device,
+        solvers=tuple(whole),
+        cases=tuple(tuple(o.field.cases[i] for o, i in places) for places in whole.values()),
+        objectives=tuple(one.field.objective for one in known),
+        left_out=tuple(left_out),
+        steps=np.concatenate(steps),
+        seconds=np.concatenate(seconds) if timed else None,
+    )
+
+
+def _curves(case: CaseData, seeds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The recorded losses of some seeds; NaN where a trial recorded none."""
+    found = np.full((len(seeds), case.losses.shape[1]), np.nan)
+    known = np.isin(seeds, case.seeds)
+    found[known] = case.losses[np.searchsorted(case.seeds, seeds[known])]
+    return found
+
+
+def _first_steps(
+    losses: NDArray[np.float64], target: Target, info: ObjectiveInfo
+) -> NDArray[np.float64]:
+    """Per row, the first recorded step with a loss at or below the target; infinite if none."""
+    level: NDArray[np.float64] | float
+    if target.loss is not None:
+        level = target.loss
+    else:
+        assert info.optimum is not None
+        assert target.tolerance is not None
+        level = info.optimum + target.tolerance * (losses[:, :1] - info.optimum)
+    with np.errstate(invalid="ignore"):
+        below = losses <= level
+    first = info.record_steps[np.argmax(below, axis=1)].astype(float)
+    return np.where(below.any(axis=1), first, np.inf)
+
+
+def _step_seconds(results: Results, cases: Sequence[CaseData]) -> NDArray[np.float64]:
+    found = []
+    for case in cases:
+        blocks = results.timings[results.timings["position"] == case.position]
+        per_step = blocks["seconds"] / blocks["steps"]
+        found.append(
+            stats.spread(per_step.to_numpy(dtype=float)).median if len(blocks) else math.nan
+        )
+    return np.array(found)
