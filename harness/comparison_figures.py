@@ -312,9 +312,9 @@ def sensitive(
 
 
 def _base(info: ObjectiveInfo, values: Sequence[float]) -> float:
-    """What is taken off losses before they are drawn: the optimum, where that tells more."""
+    """What is taken off losses before they are drawn: the optimum, where all are above it."""
     array = np.array(values)
-    if info.optimum is None or not len(array) or wants_log(array):
+    if info.optimum is None or not len(array):
         return 0.0
     return info.optimum if (array > info.optimum).all() else 0.0
 

@@ -34,8 +34,8 @@ Row = Mapping[str, Any]
 def build(results: Results, analysis: Analysis) -> list[Table]:
     """Every table of a comparison that the results allow."""
     tables = (
-        differences(analysis.compared),
         ranks(analysis.compared),
+        differences(analysis.compared),
         reached(analysis.reached),
         profile(analysis.contests),
         tuning(analysis.tuned, len(results.run.settings.get("tuning_seeds", ()))),
@@ -111,7 +111,7 @@ def ranks(compared: Sequence[Compared]) -> Table | None:
     """How the cases of each objective rank, seed by seed."""
     rows: list[tuple[Row, Row]] = []
     for one in compared:
-        for i, rank in enumerate(one.ranks):
+        for i, rank in enumerate(one.ranks if one.field.is_random else ()):
             case, failed = one.field.cases[i], int(one.field.failures[i])
             n = len(one.field.seeds)
             row = {
@@ -139,8 +139,7 @@ def ranks(compared: Sequence[Compared]) -> Table | None:
         "Rank of the final loss among the objective's cases, seed by seed, 1 the lowest; ties "
         "share their mean, and trials that did not end ok (failed says how many) are tied for "
         "last. Interval: 95%, BCa bootstrap over the n seeds. Best or tied: share of seeds at "
-        "which no other case is lower. p: Friedman's test that all cases rank alike; none where "
-        "no seed changes anything."
+        "which no other case is lower. p: Friedman's test that all cases rank alike."
     )
     return _table("ranks", "Ranks", note, rows)
 

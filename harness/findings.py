@@ -128,6 +128,8 @@ def _loss(results: Results, one: Compared) -> str:
     field = one.field
     place = _place(results, field.objective, field.device)
     order = [i for i in field.order() if np.isfinite(field.losses[i]).any()]
+    # What is tuned is compared tuned; another sentence is on the defaults.
+    order = [i for i in order if field.cases[i].role != "defaults"] or order
     if not order:
         return ""
     if not field.is_random:
@@ -226,6 +228,7 @@ def _tuning(results: Results, analysis: Analysis) -> list[str]:
             f"{_listed(edges)}."
         )
     lost = list(_lost_to_special_cases(results, analysis.compared))
+    sentences += [text for one in analysis.compared if (text := _against_defaults(results, one))]
     if lost:
         sentences.append(
             f"Tuned, and yet worse than its own special case, which it can't be if tuned well: "
@@ -238,6 +241,37 @@ def _tuning(results: Results, analysis: Analysis) -> list[str]:
             "a comparison should rest on."
         )
     return sentences
+
+
+def _against_defaults(results: Results, one: Compared) -> str:
+    """What tuning did for each optimizer, against its constructor's defaults."""
+    field = one.field
+    by_role = {
+        (case.optimizer, case.role): i
+        for i, case in enumerate(field.cases)
+        if case.role in ("tuned", "defaults")
+    }
+    lower: list[str] = []
+    others: list[str] = []
+    for (optimizer, role), i in by_role.items():
+        other = by_role.get((optimizer, "defaults"))
+        if role != "tuned" or other is None:
+            continue
+        pair = one.between(i, other)
+        if pair is not None and pair.called == "lower":
+            amount = "" if math.isnan(pair.difference) else f" by {_rough(-pair.difference)}"
+            lower.append(f"{optimizer}{amount}")
+        else:
+            others.append(optimizer)
+    if not lower and not others:
+        return ""
+    text = f"{_place(results, field.objective, field.device)}, tuned settings do better than "
+    text += f"defaults for {_listed(lower)}" if lower else "defaults for no optimizer"
+    return f"{text}; not for {_listed(others)}." if lower and others else f"{text}."
+
+
+def _rough(value: float) -> str:
+    return tables.significant(value, 2)
 
 
 def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> Iterator[str]:
@@ -285,7 +319,9 @@ def _speed(results: Results) -> str:
     table = tables.epoch_seconds(results)
     if table is None:
         return ""
-    rows = table.frame.to_dict("records")
+    rows = [row for row in table.frame.to_dict("records") if row["setting"] != "defaults"]
+    if not rows:
+        return ""
     slowest = max(rows, key=lambda row: float(row["median_seconds"]))
     where = (slowest["objective"], slowest["device"])
     first, *others = [row for row in rows if (row["objective"], row["device"]) == where]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.figure_records import FigureRecord
     from harness.figures import Drawing
 
-TIMING, FAILURES, CHECK = "seconds_per_epoch", "failures", "check"
+TIMING, FAILURES, CHECK, CLAIMS = "seconds_per_epoch", "failures", "check", "claims"
 """Names of the tables that have a section of their own; figures of a time begin alike."""
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
@@ -151,7 +151,7 @@ def render(
     others = [record for record in records if not record.name.startswith(special)]
     by_name = {table.name: table for table in tables}
     timing, failures = by_name.pop(TIMING, None), by_name.pop(FAILURES, None)
-    checked = by_name.pop(CHECK, None)
+    checked, published = by_name.pop(CHECK, None), by_name.pop(CLAIMS, None)
     sections, timed = [], []
     for number, info in enumerate(results.objectives.values(), 1):
         anchor = f"{number}-{_slug(info.name)}"
@@ -208,6 +208,7 @@ def render(
         timing=settings.get("timing", {}),
         timing_scope=_timing_scope(results, timing),
         failures=_grid(failures, failures.frame.index, "all") if failures else None,
+        published=_grid(published, published.frame.index, "all") if published else None,
         check=check,
         checked=_grid(checked, checked.frame.index, "all") if checked else None,
         check_pictures=_beginning(pictures, check_figures.TIME),
@@ -380,13 +381,24 @@ def _scope(results: Results) -> str:
     """How much was run, in a sentence."""
     devices = list(dict.fromkeys(case.device for case in results.cases))
     seeds = results.run.settings["seeds"]
-    return (
+    text = (
         f"{_plural(len(results.optimizers), 'optimizer')} × "
         f"{_plural(len(results.objectives), 'objective')} × "
         f"{_plural(len(devices), 'device')} ({join(devices)}): "
         f"{_plural(len(results.cases), 'case')}, each with {_plural(len(seeds), 'seed')} "
         f"({_seeds(seeds)}), make {_plural(len(results.cases) * len(seeds), 'trial')}."
     )
+    tried = Counter(tried.role for tried in results.tried)
+    if tried["tuning"]:
+        tuning_seeds = _plural(len(results.run.settings["tuning_seeds"]), "other seed")
+        text += (
+            f" Before them, tuning tried {_plural(tried['tuning'], 'setting')} with {tuning_seeds}"
+        )
+        text += ", as many for every optimizer that is tuned, on every objective"
+        if tried["sweep"]:
+            text += f"; after them, sweeps tried {tried['sweep']:,} more with the same"
+        text += "."
+    return text
 
 
 def _timing_scope(results: Results, table: Table | None) -> str:

@@ -567,7 +567,7 @@ class TuningSpec(_Model):
         description="Settings drawn for each optimizer with a search, on each objective.",
     )
     seeds: TuningSeeds = Field(
-        default=(FIRST_TUNING_SEED, FIRST_TUNING_SEED + 1, FIRST_TUNING_SEED + 2),
+        default=tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + 5)),
         description="Seeds that each setting is run with: how many, or a list. None of them is "
         "among the spec's seeds, which only the chosen settings are run with.",
         validate_default=False,

@@ -47,7 +47,7 @@ class Table:
     @property
     def numeric(self) -> list[bool]:
         """For each column of ``shown``, whether it holds numbers."""
-        number = re.compile(r"^[-+]?[0-9.]+(e[-+]?[0-9]+)?( to .*)?$")
+        number = re.compile(r"^([-+]?[0-9.]+(e[-+]?[0-9]+)?%?( (to|of) [-+0-9.e%]+)?|∞)$")
         return [
             all(cell == DASH or number.match(cell) for cell in cells) and any(cells != DASH)
             for _, cells in self.shown.items()

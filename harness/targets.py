@@ -138,7 +138,8 @@ def contests(known: Sequence[Reached]) -> list[Contest]:
 
     An optimizer takes part with the first of its settings on each objective, as the spec lists
     them, so that no setting is picked for how it did; one that is tuned takes part tuned, and
-    once more at its defaults.
+    once more at its defaults. Objectives that fewer than two optimizers ran on are left out, and
+    then optimizers that did not run on all others.
     """
     found: dict[str, list[Reached]] = {}
     for one in known:
@@ -146,7 +147,7 @@ def contests(known: Sequence[Reached]) -> list[Contest]:
     return [
         contest
         for device, several in found.items()
-        if len(several) > 1 and (contest := _contest(device, several)) is not None
+        if (contest := _contest(device, several)) is not None
     ]
 
 
@@ -159,15 +160,15 @@ def places(costs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _contest(device: str, known: Sequence[Reached]) -> Contest | None:
+    # An objective that one optimizer alone ran on compares nothing.
+    known = [one for one in known if len(_entrants(one)) > 1]
+    if len(known) < 2:
+        return None
     seeds = sorted(set.intersection(*(set(k.field.seeds.tolist()) for k in known)))
     entrants: dict[str, list[tuple[Reached, int]]] = {}
     for one in known:
-        seen: set[str] = set()
-        for i, case in enumerate(one.field.cases):
-            name = case.label if case.role != "given" else case.optimizer
-            if name not in seen:
-                seen.add(name)
-                entrants.setdefault(name, []).append((one, i))
+        for name, i in _entrants(one).items():
+            entrants.setdefault(name, []).append((one, i))
     whole = {name: places for name, places in entrants.items() if len(places) == len(known)}
     left_out = [f"{name} did not run on every objective" for name in entrants if name not in whole]
     if len(whole) < 2 or not seeds:
@@ -188,6 +189,14 @@ def _contest(device: str, known: Sequence[Reached]) -> Contest | None:
         steps=np.concatenate(steps),
         seconds=np.concatenate(seconds) if timed else None,
     )
+
+
+def _entrants(one: Reached) -> dict[str, int]:
+    """By name, the index of the first setting of each optimizer; one that is tuned has two."""
+    found: dict[str, int] = {}
+    for i, case in enumerate(one.field.cases):
+        found.setdefault(case.optimizer if case.role == "given" else case.label, i)
+    return found
 
 
 def _curves(case: CaseData, seeds: NDArray[np.int64]) -> NDArray[np.float64]:
