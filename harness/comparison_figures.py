@@ -232,7 +232,8 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
         "problem at all. Band: 95%, from resampling seeds. Scale of x: logarithmic."
     )
     if contest.left_out:
-        text += f" Left out: {'; '.join(contest.left_out)}."
+        names = ", ".join(contest.left_out)
+        text += f" Left out, for they did not run on all of these objectives: {names}."
     return CurveFigure(
         name="profile",
         objective=None,

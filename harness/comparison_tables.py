@@ -214,7 +214,8 @@ def profile(contests: Sequence[targets.Contest]) -> Table | None:
         "with several settings, the first that the spec lists takes part."
     )
     if left_out:
-        note += f" Left out: {'; '.join(dict.fromkeys(left_out))}."
+        names = ", ".join(dict.fromkeys(left_out))
+        note += f" Left out, for they did not run on all of these objectives: {names}."
     return _table("profile", "Performance profile over all objectives", note, rows)
 
 

@@ -87,7 +87,7 @@ class Contest:
         solvers: Names, with the setting where it is not the spec's only one.
         cases: By solver, its case on each objective.
         objectives: Names.
-        left_out: Why others are not among them, a phrase each.
+        left_out: Names of others, that did not run on all of these objectives.
         steps: ``(problems, seeds, solvers)``: a problem is a target of an objective.
         seconds: The same in seconds; None where something is not timed.
     """
@@ -170,7 +170,7 @@ def _contest(device: str, known: Sequence[Reached]) -> Contest | None:
         for name, i in _entrants(one).items():
             entrants.setdefault(name, []).append((one, i))
     whole = {name: places for name, places in entrants.items() if len(places) == len(known)}
-    left_out = [f"{name} did not run on every objective" for name in entrants if name not in whole]
+    left_out = [name for name in entrants if name not in whole]
     if len(whole) < 2 or not seeds:
         return None
     steps, seconds = [], []
