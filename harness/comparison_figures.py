@@ -80,7 +80,8 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
             )
             records += (record for record in more if record is not None)
     for contest in analysis.contests:
-        records.append(profile(contest, looks, f" ({contest.device})" if several else ""))
+        where = f" ({contest.device})" if several else ""
+        records += (profile(contest, looks, where), runtimes_over_all(contest, looks, where))
     names = {name.lower() for name in taken}
     return [replace(record, name=unique_name(record.name, names)) for record in records]
 
@@ -242,6 +243,38 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
         alt=f"Share of problems solved in the end: {words}.",
         panels=tuple(panels),
         columns=len(panels),
+    )
+
+
+def runtimes_over_all(
+    contest: targets.Contest, looks: Mapping[int, Style], where: str
+) -> CurveFigure:
+    """Runtime distributions over the targets of all objectives together."""
+    named = [
+        (solver, looks[cases[0].position])
+        for solver, cases in zip(contest.solvers, contest.cases, strict=True)
+    ]
+    panels = [
+        _share_panel(label, "share of targets reached", named, profiles.runtime_bands(costs, x))
+        for label, costs in (("steps", contest.steps), ("seconds", contest.seconds))
+        if costs is not None and len(x := targets.places(costs))
+    ]
+    problems, seeds, _ = contest.steps.shape
+    solved = np.isfinite(contest.steps).mean(axis=(0, 1))
+    words = ", ".join(f"{name} {share:.0%}" for (name, _), share in zip(named, solved, strict=True))
+    return CurveFigure(
+        name="runtime",
+        objective=None,
+        title=f"How soon targets are reached, over all objectives{where}",
+        caption=(
+            f"Runtime distribution: the share of {problems * seeds:,} runs (each of {problems} "
+            f"targets of {len(contest.objectives)} objectives at each of {seeds} seeds) that have "
+            "reached their target by then. Band: 95%, from resampling seeds. A trial that did not "
+            "end ok reaches none. Scale of x: logarithmic."
+        ),
+        alt=f"Share of targets reached in the end: {words}.",
+        panels=tuple(panels),
+        columns=max(1, len(panels)),
     )
 
 

@@ -204,14 +204,14 @@ def profile(contests: Sequence[targets.Contest]) -> Table | None:
                 continue
             at = (*WITHIN, float(np.finfo(float).max))
             bands = profiles.profile_bands(costs, at)
-            for name, band in zip(contest.solvers, bands, strict=True):
-                rows.append(_profile_row(contest, name, unit, costs, band))
+            rows += (_profile_row(contest, i, unit, costs, band) for i, band in enumerate(bands))
     note = (
         "Share of problems that an optimizer solves within so many times the cost of the best at "
         "the same problem and seed (Dolan and Moré's performance profile), with a 95% bootstrap "
         "interval over seeds. A problem is a target of an objective. Solved: at any cost. "
-        "What missed a target, or did not end ok, has not solved it at any ratio. Of an optimizer "
-        "with several settings, the first that the spec lists takes part."
+        "What missed a target, or did not end ok (failed: so many trials), has not solved it at "
+        "any ratio. Of an optimizer with several settings, the first that the spec lists takes "
+        "part."
     )
     if left_out:
         names = ", ".join(dict.fromkeys(left_out))
@@ -221,13 +221,14 @@ def profile(contests: Sequence[targets.Contest]) -> Table | None:
 
 def _profile_row(
     contest: targets.Contest,
-    name: str,
+    solver: int,
     unit: str,
     costs: NDArray[np.float64],
     band: profiles.Band,
 ) -> tuple[Row, Row]:
     names = ["best", *(f"within_{ratio:g}" for ratio in WITHIN[1:]), "solved"]
     headings = ["best", *(f"within {ratio:g} times" for ratio in WITHIN[1:]), "solved"]
+    name, failed = contest.solvers[solver], contest.failed[solver]
     row: dict[str, Any] = {"optimizer": name, "device": contest.device, "cost": unit}
     shown: dict[str, Any] = dict(row)
     for i, (key, heading) in enumerate(zip(names, headings, strict=True)):
@@ -235,7 +236,7 @@ def _profile_row(
         shown[heading] = f"{band.share[i]:.0%}"
         if band.high[i] > band.low[i]:
             shown[heading] += f" ({band.low[i]:.0%} to {band.high[i]:.0%})"
-    sizes = {"problems": costs.shape[0], "seeds": costs.shape[1]}
+    sizes = {"problems": costs.shape[0], "seeds": costs.shape[1], "failed": failed}
     return {**row, **sizes}, {**shown, **{key: str(size) for key, size in sizes.items()}}
 
 

@@ -88,6 +88,7 @@ class Contest:
         cases: By solver, its case on each objective.
         objectives: Names.
         left_out: Names of others, that did not run on all of these objectives.
+        failed: Per solver, how many of its trials did not end ok.
         steps: ``(problems, seeds, solvers)``: a problem is a target of an objective.
         seconds: The same in seconds; None where something is not timed.
     """
@@ -97,6 +98,7 @@ class Contest:
     cases: tuple[tuple[CaseData, ...], ...]
     objectives: tuple[str, ...]
     left_out: tuple[str, ...]
+    failed: tuple[int, ...]
     steps: NDArray[np.float64]
     seconds: NDArray[np.float64] | None
 
@@ -174,11 +176,13 @@ def _contest(device: str, known: Sequence[Reached]) -> Contest | None:
     if len(whole) < 2 or not seeds:
         return None
     steps, seconds = [], []
+    failed = np.zeros(len(whole), dtype=np.int64)
     for j, one in enumerate(known):
         at = np.searchsorted(one.field.seeds, seeds)
         chosen = [places[j][1] for places in whole.values()]
         steps.append(np.moveaxis(one.steps[:, chosen][:, :, at], 1, 2))
         seconds.append(steps[-1] * one.step_seconds[chosen])
+        failed += (~np.isfinite(one.field.losses[chosen][:, at])).sum(axis=1)
     timed = not any(np.isnan(part).any() for part in seconds)
     return Contest(
         device=device,
@@ -186,6 +190,7 @@ def _contest(device: str, known: Sequence[Reached]) -> Contest | None:
         cases=tuple(tuple(o.field.cases[i] for o, i in places) for places in whole.values()),
         objectives=tuple(one.field.objective for one in known),
         left_out=tuple(left_out),
+        failed=tuple(int(count) for count in failed),
         steps=np.concatenate(steps),
         seconds=np.concatenate(seconds) if timed else None,
     )
