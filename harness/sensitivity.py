@@ -269,6 +269,7 @@ def _spaces(results: Results, case: CaseData) -> dict[str, SpaceSpec]:
 def _grouped(tried: Iterable[Tried], role: str) -> dict[tuple[str, str, str], list[Tried]]:
     groups: dict[tuple[str, str, str], list[Tried]] = {}
     for one in tried:
-        if one.role == role:
+        # What could not run on a device has found nothing there.
+        if one.role == role and set(one.statuses) != {"unavailable"}:
             groups.setdefault((one.objective, one.optimizer, one.device), []).append(one)
     return groups

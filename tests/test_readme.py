@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from harness import cli
 from harness.checking import check
 from harness.plan import make_plan
+from harness.proof import prove
 from harness.results import Chunk, Verdict
 from harness.spec import load
 from harness.trials import together
@@ -30,16 +31,16 @@ def suite(tmp_path: Path) -> Path:
     """A suite with the files that the README shows, beside those that ship."""
     for name in ("optimizers", "datasets"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    optimizer, objective = blocks("python")
+    optimizer, objective, module = blocks("python")
     (tmp_path / "optimizers" / "sign_descent.py").write_text(optimizer)
     (tmp_path / "objectives").mkdir()
     (tmp_path / "objectives" / "rosenbrock.py").write_text(objective)
+    (tmp_path / "objectives" / "small_net.py").write_text(module)
     return tmp_path
 
 
 def test_the_spec_it_explains_is_valid_and_constructs(suite: Path) -> None:
-    (text,) = blocks("yaml")
-    (suite / "spec.yaml").write_text(text)
+    (suite / "spec.yaml").write_text(blocks("yaml")[0])
     plan = make_plan(load(suite / "spec.yaml"))
     assert check(plan).findings == ()
     on_cpu = [case.id for case in plan.cases if case.device == "cpu"]
@@ -52,6 +53,47 @@ def test_the_spec_it_explains_is_valid_and_constructs(suite: Path) -> None:
         "airfoil_regression/adagrad[lr=0.1]/cpu",
     ]
     assert len(plan.cases) == 6 + 4
+
+
+def test_the_fair_comparison_it_shows_is_valid_and_has_equal_budgets(suite: Path) -> None:
+    _, text = blocks("yaml")
+    (suite / "fair.yaml").write_text(text)
+    plan = make_plan(load(suite / "fair.yaml"))
+    checked = check(plan)
+    assert checked.findings == ()
+    assert {len(search.settings) for search in plan.searches} == {100}
+    assert len(plan.searches) == 2 * 4
+    # From scratch, gradient descent and momentum have no learning rate of their own.
+    assert sorted(set(checked.absent.cases.values())) == [
+        "Momentum has no default for 'lr', 'momentum'",
+        "SGD has no default for 'lr'",
+    ]
+
+
+@pytest.mark.parametrize("spec", sorted(ROOT.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_spec_that_ships_is_valid_and_named(spec: Path) -> None:
+    plan = make_plan(load(spec))
+    assert check(plan).findings == ()
+    assert f"({spec.name})" in README
+
+
+def test_its_module_becomes_an_objective_that_shares_runs(suite: Path) -> None:
+    (suite / "net.yaml").write_text(
+        "suite: net\n"
+        "objectives: {SmallNet: {dataset: airfoil, batch_size: 50, steps: 30}}\n"
+        "optimizers: {adam: {class: Adam, hyperparameters: {lr: 0.01}}}\n"
+    )
+    plan = make_plan(load(suite / "net.yaml"))
+    assert check(plan).findings == ()
+    (case,) = plan.cases
+    workload = prepare(case.objective, load_objective(case.objective)[0], "cpu")
+    factory = case.located.load()
+    verdict = prove(workload, factory, [case.hyperparameters], [0, 1])
+    assert verdict.mode == "grouped"
+    results = together(Chunk(plan.cases, (0, 1)), workload, factory, verdict, lambda step: None)
+    for result in results:
+        assert result.status == "ok"
+        assert result.losses[-1] < result.losses[0]
 
 
 def test_its_ten_line_optimizer_and_its_objective_run(suite: Path) -> None:
