@@ -81,7 +81,8 @@ def check(
     refused: set[str] = set()
     tensors: dict[str, list[torch.Tensor]] = {}
     without_default: dict[str, str] = {}
-    corners = [case for search in plan.searches for case in search.corners()]
+    sweeps = plan.spec.tuning is not None and plan.spec.tuning.sweep > 0
+    corners = [case for search in plan.searches if sweeps for case in search.corners()]
     for case in (*plan.everything, *corners):
         if case.optimizer in refused:
             continue

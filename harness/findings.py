@@ -228,7 +228,7 @@ def _tuning(results: Results, analysis: Analysis) -> list[str]:
             f"{_listed(edges)}."
         )
     lost = list(_lost_to_special_cases(results, analysis.compared))
-    sentences += [text for one in analysis.compared if (text := _against_defaults(results, one))]
+    sentences += [text] if (text := _against_defaults(analysis.compared)) else []
     if lost:
         sentences.append(
             f"Tuned, and yet worse than its own special case, which it can't be if tuned well: "
@@ -243,35 +243,26 @@ def _tuning(results: Results, analysis: Analysis) -> list[str]:
     return sentences
 
 
-def _against_defaults(results: Results, one: Compared) -> str:
+def _against_defaults(compared: Sequence[Compared]) -> str:
     """What tuning did for each optimizer, against its constructor's defaults."""
-    field = one.field
-    by_role = {
-        (case.optimizer, case.role): i
-        for i, case in enumerate(field.cases)
-        if case.role in ("tuned", "defaults")
-    }
     lower: list[str] = []
     others: list[str] = []
-    for (optimizer, role), i in by_role.items():
-        other = by_role.get((optimizer, "defaults"))
-        if role != "tuned" or other is None:
-            continue
-        pair = one.between(i, other)
-        if pair is not None and pair.called == "lower":
-            amount = "" if math.isnan(pair.difference) else f" by {_rough(-pair.difference)}"
-            lower.append(f"{optimizer}{amount}")
-        else:
-            others.append(optimizer)
-    if not lower and not others:
+    for one in compared:
+        field = one.field
+        roles = {(case.optimizer, case.role): i for i, case in enumerate(field.cases)}
+        for (optimizer, role), i in roles.items():
+            other = roles.get((optimizer, "defaults"))
+            pair = None if role != "tuned" or other is None else one.between(i, other)
+            if pair is not None:
+                name = f"{optimizer} on {field.objective}"
+                (lower if pair.called == "lower" else others).append(name)
+    total = len(lower) + len(others)
+    if not total:
         return ""
-    text = f"{_place(results, field.objective, field.device)}, tuned settings do better than "
-    text += f"defaults for {_listed(lower)}" if lower else "defaults for no optimizer"
-    return f"{text}; not for {_listed(others)}." if lower and others else f"{text}."
-
-
-def _rough(value: float) -> str:
-    return tables.significant(value, 2)
+    text = "Tuned settings do better than the constructor's defaults "
+    if not others:
+        return text + ("in the one case." if total == 1 else f"in all {total} cases.")
+    return f"{text}in {len(lower)} of {total} cases; they don't for {_listed(others)}."
 
 
 def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> Iterator[str]:
