@@ -262,7 +262,7 @@ def _against_defaults(compared: Sequence[Compared]) -> str:
     text = "Tuned settings do better than the constructor's defaults "
     if not others:
         return text + ("in the one case." if total == 1 else f"in all {total} cases.")
-    return f"{text}in {len(lower)} of {total} cases; they don't for {_listed(others)}."
+    return f"{text}in {len(lower)} of {total} cases; that can't be said of {_listed(others)}."
 
 
 def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> Iterator[str]:
