@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness import environment, fingerprint
 from harness.problems import BadInput, Problem
 from harness.results import Footprint
-from harness.spec import INTEGER_LIMIT, CheckSpec
+from harness.spec import CheckSpec
+from harness.spec_values import INTEGER_LIMIT
 
 FORMAT = 1
 

@@ -17,7 +17,7 @@ from harness.objective import Objective
 from harness.plan import Case, Hyperparameters, Plan, PlannedObjective, shown
 from harness.problems import join, nearest
 from harness.results import Absent, Checked, Finding
-from harness.spec import UNUSABLE
+from harness.spec_values import UNUSABLE
 from harness.suite import Located, SuiteError, last_line, place_of
 from harness.workload import (
     RECORDS_PER_EPOCH,

@@ -12,18 +12,8 @@ from typing import Any, Literal
 
 from harness import fingerprint, search_space
 from harness.problems import BadInput, Problem, join, nearest
-from harness.spec import (
-    DEVICE_PATTERN,
-    ClaimSpec,
-    LoadedSpec,
-    Match,
-    ObjectiveSpec,
-    Scalar,
-    SpaceSpec,
-    Spec,
-    device_hint,
-    matches,
-)
+from harness.spec import ClaimSpec, LoadedSpec, Match, ObjectiveSpec, SpaceSpec, Spec, matches
+from harness.spec_values import DEVICE_PATTERN, Scalar, device_hint
 from harness.suite import Located, NotFound, Section, locate
 from harness.yaml_source import KeyPath
 

@@ -90,7 +90,8 @@ def test_its_module_becomes_an_objective_that_shares_runs(suite: Path) -> None:
     factory = case.located.load()
     verdict = prove(workload, factory, [case.hyperparameters], [0, 1])
     assert verdict.mode == "grouped"
-    results = together(Chunk(plan.cases, (0, 1)), workload, factory, verdict, lambda step: None)
+    steps: list[int] = []
+    results = together(Chunk(plan.cases, (0, 1)), workload, factory, verdict, steps.append)
     for result in results:
         assert result.status == "ok"
         assert result.losses[-1] < result.losses[0]
