@@ -335,11 +335,11 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("text", "message"), HOSTILE)
 def test_a_file_that_unfolds_without_bound_is_refused_soon(text: str, message: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()  # whatever else the machine is at
     (problem,) = mistakes(text)
     assert message in problem.message
     assert problem.line >= 1
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
 
 
 def test_nesting_up_to_the_limit_is_read() -> None:
