@@ -375,17 +375,19 @@ def claimed(checked: Sequence[claims.Checked]) -> Table | None:
         }
         places = claims.decimals(found.claim.value)
         span = f"{row['low']:.{places}f} to {row['high']:.{places}f}"
+        named = shown_identity(found.case)
         shown = {
-            **shown_identity(found.case),
+            **{key: named[key] for key in ("objective", "optimizer", "setting")},
             "quantity": found.claim.quantity.replace("_", " "),
             "published": found.claim.value,
+            "verdict": found.verdict,
             "ours": DASH if not own.n else f"{own.median:.{places}f}",
-            "from lowest to highest": DASH if found.kind == "fixed" or not own.n else span,
             "percentile": DASH if math.isnan(found.percentile) else f"{found.percentile:.3g}",
             "p": probability(found.p),
-            "verdict": found.verdict,
             "why": found.why,
             "source": found.claim.source,
+            "from lowest to highest": DASH if found.kind == "fixed" or not own.n else span,
+            "device": named["device"],
         }
         rows.append((row, shown))
     note = (

@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from harness import figures, frames, page, tables
+from harness import comparison_tables, figures, frames, page, tables
+from harness import run as running
+from harness.analysis import analyse
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
+from harness.progress import Quiet
 from harness.store import RunRecord
 from harness.verdicts import CellVerdict, GateReport, Judgement
 
@@ -526,6 +529,137 @@ def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:
     assert page.listed_files('<meta name="harness-files" content="nonsense">') == []
 
 
+def of_comparison(results: frames.Results) -> str:
+    """A page with the tables of a comparison and no figure."""
+    built = [*tables.build(results), *comparison_tables.build(results, analyse(results))]
+    return page.render(results, built, [], [], ["Sgd is a bit lower."])
+
+
+def claim(value: str = "1.5", objective: str = "bowl", **more: Any) -> dict[str, Any]:
+    told = {"value": value, "source": "a book, table 1", "optimizer": "sgd"}
+    return {**told, "objective": objective, **more}
+
+
+def tried(role: Literal["tuning", "sweep"], count: int) -> list[frames.Tried]:
+    statuses, losses = ("ok", "ok"), np.array([1.0, 2.0])
+    return [
+        frames.Tried(role, "bowl", "sgd", "cpu", {"lr": float(i)}, "", statuses, losses)
+        for i in range(count)
+    ]
+
+
+def test_published_numbers_stand_once_in_a_section_before_the_objectives() -> None:
+    source = of_comparison(made(claims=[claim(), claim("0.5", "line")]))
+    parsed = Parsed(source)
+    headings = [e.text for e in parsed.all("h2")]
+    assert headings[:4] == ["What came out", "What was run", "Published numbers", "bowl"]
+    links = [e for e in parsed.all("a") if e.attributes["href"].startswith("#")]
+    assert [e.text for e in links if e.text in headings] == headings
+    [anchor] = [e.attributes["id"] for e in parsed.all("table") if "claims" in e.attributes["id"]]
+    [table] = _grids(source, anchor)
+    assert list(table["objective"]) == ["bowl", "line"]
+    assert list(table["published"]) == ["1.5", "0.5"]
+    for section in parsed.all("section"):
+        inside = "a book, table 1" in section.text
+        assert inside == (section.attributes["id"] == "published")
+    assert source.count('download="claims.csv"') == 1
+    [section] = [e for e in parsed.all("section") if e.attributes["id"] == "published"]
+    assert "Welch's test" in section.text
+
+
+def test_without_published_numbers_there_is_no_section_and_no_link_to_one() -> None:
+    source = of_comparison(made())
+    assert 'id="published"' not in source
+    assert "#published" not in source
+    assert "Published numbers" not in Parsed(source).text
+
+
+@pytest.mark.parametrize("rows", [30, 31])
+def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: int) -> None:
+    frame = pd.DataFrame({"objective": ["bowl"] * rows, "value": range(rows)})
+    shown = frame.assign(value=[f"value {i}" for i in range(rows)])
+    source = page.render(
+        made(), [tables.Table("long", "Long", "A note.", frame, shown)], [], [], []
+    )
+    parsed = Parsed(source)
+    folded = [e for e in parsed.all("details") if f"value {rows - 1}" in e.text]
+    assert len(folded) == (rows > 30)
+    assert all(e.text.strip().startswith("All 31 rows") for e in folded)
+    assert all("open" not in e.attributes for e in folded)
+    [uri] = [e.attributes["href"] for e in parsed.all("a") if e.text == "long.csv"]
+    back = pd.read_csv(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    assert list(back["value"]) == list(range(rows))
+    [table] = _grids(source, "table-long-1-bowl")
+    assert len(table) == rows
+
+
+def test_the_scope_tells_what_tuning_and_sweeps_tried() -> None:
+    results = made(tuning_seeds=[1_000_000, 1_000_001])
+    own = "4 cases, each with 3 seeds (0 to 2), make 12 trials."
+    once = " Before them, tuning tried 1,200 settings with 2 other seeds, as many for every "
+    once += "optimizer that is tuned, on every objective"
+    plain = Parsed(rendered(results)).text
+    assert own in plain
+    assert "tuning" not in plain
+    both = replace(results, tried=(*tried("tuning", 1200), *tried("sweep", 1030)))
+    text = Parsed(rendered(both)).text
+    assert own + once + "; after them, sweeps tried 1,030 more with the same." in text
+    alone = Parsed(rendered(replace(results, tried=tuple(tried("tuning", 1200))))).text
+    assert own + once + "." in alone
+    assert "sweeps" not in alone
+
+
+def test_whatever_a_comparison_says_stays_text() -> None:
+    name, source_of, because = (f"{what}{HOSTILE}" for what in ("name", "source", "because"))
+    endings: dict[tuple[str, str, str, str], Sequence[Ending]] = {
+        ("bowl", name, HOSTILE, "cpu"): [ok(1.0), ok(2.0), ok(3.0)],
+        ("bowl", "lion", HOSTILE, "cpu"): [ok(1.5), ok(2.0), ok(2.5)],
+        ("line", name, HOSTILE, "cpu"): [ok(1.0), ok(2.0), ok(3.0)],
+        ("line", "lion", HOSTILE, "cpu"): [ok(1.5), ok(2.0), ok(2.5)],
+    }
+    results = made(
+        endings,
+        claims=[claim(optimizer=name, source=source_of)],
+        counterparts={name: {"optimizer": "lion", "because": because}},
+    )
+    parsed = Parsed(of_comparison(results))
+    assert len(parsed.all("script")) == 1
+    assert not parsed.all("img")
+    cells = [e.text for e in parsed.all("td", "th")]
+    assert cells.count(source_of) == 1
+    assert cells.count(because) == 2
+    assert sum(name in cell for cell in cells) >= 10
+    assert "{{ 7*7 }}" in parsed.text
+    assert ">49<" not in parsed.text
+
+
+TUNED = """\
+suite: small
+title: A small tuned run
+seeds: 4
+tuning: {trials: 6, seeds: 2, sweep: 4}
+timing: {enabled: false}
+objectives:
+  noisy: {class: noisy_quadratic, batch_size: 10, steps: 20}
+  still: {class: rosenbrock, arguments: {start_spread: 0.5}, steps: 20}
+optimizers:
+  sgd:
+    class: torch.optim:SGD
+    search:
+      lr: {log_uniform: [1e-4, 10]}
+      momentum: {one_minus_log_uniform: [0, 0.99]}
+  adam:
+    class: torch.optim:Adam
+    search: {lr: {log_uniform: [1e-4, 10]}}
+  fixed:
+    class: torch.optim:SGD
+    hyperparameters: {lr: 1e-3}
+claims:
+  - {value: "0.25", source: "<b>A book</b> & table 1", optimizer: fixed, objective: noisy}
+  - {value: "0.5", source: "A book", optimizer: adam, objective: noisy, setting: tuned}
+"""
+
+
 def _grids(source: str, anchor: str) -> list[pd.DataFrame]:
     """The tables with an identifier, as pandas would see them."""
     found = re.findall(rf'<table id="{re.escape(anchor)}".*?</table>', source, flags=re.S)
@@ -774,3 +908,60 @@ def test_light_and_dark_differ_and_all_text_stands_out_in_both(
         assert ink == opened.evaluate("getComputedStyle(document.body).color")
         context.close()
     assert papers == {"light": "rgb(254, 254, 253)", "dark": "rgb(23, 24, 26)"}
+
+
+@pytest.fixture(scope="module")
+def tuned_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run with everything in it that a comparison has."""
+    folder = tmp_path_factory.mktemp("tuned")
+    (folder / "spec.yaml").write_text(TUNED)
+    options = running.Options(output=folder / "report")
+    return running.run(folder / "spec.yaml", options, Quiet()).page
+
+
+def test_the_page_of_a_real_run_is_well_formed_and_has_everything(tuned_page: Path) -> None:
+    parsed = Parsed(tuned_page.read_text(encoding="utf-8"))
+    ids = [e.attributes["id"] for e in parsed.elements if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+    shown = [e.attributes["id"] for e in parsed.all("figure")]
+    for kind in ("differences", "runtime", "sensitivity", "heat"):
+        assert {f"figure-{kind}_noisy", f"figure-{kind}_still"} <= set(shown)
+    assert {"figure-published_noisy", "figure-profile", "figure-runtime"} <= set(shown)
+    assert "<b>A book</b> & table 1" in parsed.text
+
+
+@browsing
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_a_real_run_and_has_nothing_to_say(
+    browser: Browser, tuned_page: Path, scheme: Literal["light", "dark"]
+) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 390, "height": 800})
+    said: list[str] = []
+    asked: list[str] = []
+    opened = context.new_page()
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(tuned_page.as_uri())
+    for summary in opened.locator("summary").all():
+        summary.click()
+    for image in opened.locator("svg image").all():
+        image.scroll_into_view_if_needed()
+    assert opened.locator("#figure-heat_noisy svg image").count() >= 2
+    assert opened.evaluate("document.documentElement.scrollWidth") == 390
+    assert opened.evaluate(LOW_CONTRAST) == []
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [tuned_page.as_uri()]
+    context.close()
+
+
+FONTS = """() => [...new Set([...document.querySelectorAll("figure svg text")].map(
+  (text) => getComputedStyle(text).fontFamily.split(",")[0]))]"""
+
+
+@browsing
+def test_texts_of_drawings_have_the_font_that_they_were_measured_with(
+    context: BrowserContext, tuned_page: Path
+) -> None:
+    opened = _opened(context, tuned_page.as_uri())
+    assert opened.evaluate(FONTS) == [f'"{figures.FONT}"']
