@@ -352,9 +352,10 @@ def _failing(curve: sensitivity.Curve) -> str:
 
 
 def claimed(checked: Sequence[claims.Checked]) -> Table | None:
-    """Published numbers beside ours."""
+    """Published numbers beside ours, those that don't hold first."""
     rows: list[tuple[Row, Row]] = []
-    for found in checked:
+    severity = ("not consistent", "at the edge", "can't be told", "reproduced")
+    for found in sorted(checked, key=lambda one: severity.index(one.verdict)):
         own = stats.spread(found.values)
         row = {
             **identity(found.case),

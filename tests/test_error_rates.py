@@ -1,16 +1,34 @@
-"""How often the statistics err, on simulated data whose truth is known."""
+"""How often the statistics err, on data whose truth is known: simulated, and of real trials."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from numpy.typing import NDArray
 
-from harness.stats import bootstrap_intervals, holm, mean_interval, signed_rank
+from harness.checking import load_optimizer
+from harness.engine import train
+from harness.lanes import Lane
+from harness.plan import make_plan
+from harness.spec import load
+from harness.stats import (
+    bootstrap_intervals,
+    holm,
+    mean_interval,
+    proportion_interval,
+    signed_rank,
+)
+from harness.suite import locate
+from harness.workload import load_objective, prepare
+
+ROOT = Path(__file__).resolve().parent.parent
 
 ALPHA = 0.05
 SEEDS = 20
@@ -72,3 +90,156 @@ def test_the_interval_of_a_mean_covers_it_as_often_as_it_says() -> None:
     # 95.4%.
     low, high = bootstrap_intervals(draws).T
     assert 0.92 <= np.mean((low <= truth) & (truth <= high)) <= 0.97
+
+
+POPULATION = 10_000
+
+
+@pytest.fixture(scope="module")
+def trained() -> NDArray[np.float64]:
+    """Final losses of ten thousand seeds of SGD on the regression of airfoil noise."""
+    plan = make_plan(load(ROOT / "benchmarks.yaml"))
+    planned = next(one for one in plan.objectives if one.name == "ch7_linreg")
+    workload = prepare(planned, load_objective(planned)[0], "cpu")
+    workload = dataclasses.replace(workload, record_steps=(0, workload.steps))
+    optimizer = load_optimizer(locate("SGD", ROOT, "optimizers"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        parts = [
+            train(
+                workload,
+                optimizer,
+                [{"lr": 0.05}],
+                [Lane(0, seed) for seed in range(first, first + 2000)],
+                stacked=True,
+                calls_closure=False,
+            )
+            for first in range(0, POPULATION, 2000)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+    assert all((part.diverged_at < 0).all() for part in parts)
+    losses = np.concatenate([part.losses[:, -1] for part in parts])
+    assert np.isfinite(losses).all()
+    skewness, kurtosis = scipy.stats.skew(losses), scipy.stats.kurtosis(losses)
+    print(
+        f"\n{len(losses):,} seeds: mean {losses.mean():.6f}, sd {losses.std(ddof=1):.6f}, "
+        f"skewness {skewness:.2f}, excess kurtosis {kurtosis:.2f}"
+    )
+    return losses
+
+
+def rate_of(what: str, hits: int, of: int) -> float:
+    low, high = proportion_interval(hits, of)
+    print(f"\n{what}: {hits / of:.1%} of {of} (95% interval {low:.1%} to {high:.1%})")
+    return hits / of
+
+
+def drawn(
+    losses: NDArray[np.float64], generator: np.random.Generator, rows: int, seeds: int = SEEDS
+) -> NDArray[np.float64]:
+    """Losses of disjoint seeds, ``(rows, seeds)``: paired at random."""
+    return losses[generator.choice(len(losses), rows * seeds, replace=False)].reshape(rows, seeds)
+
+
+def test_an_optimizer_is_seldom_told_apart_from_itself(trained: NDArray[np.float64]) -> None:
+    generator = np.random.default_rng(31)
+    runs, wrong = 500, 0
+    for _ in range(runs):
+        a, b = drawn(trained, generator, 2)
+        wrong += signed_rank(a - b).p <= ALPHA
+    rate_of("one optimizer by two names, called different", wrong, runs)
+    # Were the rate just 5%, it would be outside these with a probability of 0.1%.
+    assert scipy.stats.binom.ppf(0.0005, runs, ALPHA) <= wrong
+    assert wrong <= scipy.stats.binom.ppf(0.9995, runs, ALPHA)
+
+
+def test_one_optimizer_by_six_names_is_seldom_called_different_from_itself(
+    trained: NDArray[np.float64],
+) -> None:
+    generator = np.random.default_rng(32)
+    families, wrong = 400, 0
+    for _ in range(families):
+        six = drawn(trained, generator, 6)
+        p = [signed_rank(a - b).p for a, b in itertools.combinations(six, 2)]
+        wrong += bool((holm(p) <= ALPHA).any())
+    rate_of("one optimizer by six names, any of 15 pairs called different", wrong, families)
+    assert 0 < wrong <= scipy.stats.binom.ppf(0.999, families, ALPHA)
+
+
+def test_intervals_of_a_skewed_mean_cover_it_a_little_less_often_than_they_say(
+    trained: NDArray[np.float64],
+) -> None:
+    """Of twenty seeds of so skewed losses; of a hundred, as often as they say.
+
+    The losses' skewness is near 2. Means of twenty that are too low come with deviations that are
+    too small, so the t interval ends too soon above. BCa corrects for skewness by that of twenty
+    values, which mostly lack the tail.
+    """
+    generator = np.random.default_rng(33)
+    truth = trained.mean()
+    runs = 500
+
+    def covered(draws: NDArray[np.float64], what: str) -> tuple[float, float]:
+        means = [mean_interval(draw) for draw in draws]
+        by_t = sum(mean.low <= truth <= mean.high for mean in means)
+        low, high = bootstrap_intervals(draws).T
+        by_bca = int(((low <= truth) & (truth <= high)).sum())
+        return (
+            rate_of(f"t interval of {what} covers the mean", by_t, len(draws)),
+            rate_of(f"BCa interval of {what} covers the mean", by_bca, len(draws)),
+        )
+
+    t, bca = covered(np.stack([drawn(trained, generator, 1)[0] for _ in range(runs)]), "20 seeds")
+    # 92.5% and 90.7% with many more draws, not 95%; four standard errors of 500 are 4.7% and 5.2%.
+    assert 0.878 <= t <= 0.972
+    assert 0.855 <= bca <= 0.959
+    many = trained[generator.integers(0, len(trained), size=(40_000, SEEDS))]
+    half = scipy.stats.t.ppf(0.975, SEEDS - 1) * many.std(axis=1, ddof=1) / np.sqrt(SEEDS)
+    exact = float((np.abs(many.mean(axis=1) - truth) <= half).mean())
+    print(f"\nt interval of 20 seeds covers the mean: {exact:.2%} of 40,000, by numpy")
+    assert exact == pytest.approx(0.925, abs=0.007)
+
+    hundreds = np.stack([drawn(trained, generator, 1, 100)[0] for _ in range(runs)])
+    t, bca = covered(hundreds, "100 seeds")
+    assert 0.91 <= t <= 0.98
+    assert 0.90 <= bca <= 0.98
+
+
+def test_intervals_of_paired_differences_cover_them_about_as_often_as_they_say(
+    trained: NDArray[np.float64],
+) -> None:
+    """What tables and sentences give of two optimizers; differences have no skewness."""
+    generator = np.random.default_rng(34)
+    runs = 500
+    pairs = [drawn(trained, generator, 2) for _ in range(runs)]
+    low, high = bootstrap_intervals([a - b for a, b in pairs]).T
+    hits = int(((low <= 0) & (high >= 0)).sum())
+    rate = rate_of("BCa interval of 20 paired differences covers theirs", hits, runs)
+    # 92.6% with many more draws: bootstrap intervals of twenty values are a little narrow.
+    assert 0.89 <= rate <= 0.97
+
+
+def test_half_a_standard_deviation_is_found_in_real_losses_at_least_as_often_as_in_normal_ones(
+    trained: NDArray[np.float64],
+) -> None:
+    generator = np.random.default_rng(35)
+    runs, found, wrong = 600, 0, 0
+    shift = 0.5 * np.sqrt(2) * trained.std()
+    for _ in range(runs):
+        a, b = drawn(trained, generator, 2)
+        test = signed_rank(a - b - shift)
+        found += test.p <= ALPHA
+        wrong += test.p <= ALPHA and test.effect > 0
+    power = rate_of("half a standard deviation of paired differences is found", found, runs)
+    # By scipy, on draws of its own.
+    rows = trained[generator.integers(0, len(trained), size=(2, 4000, SEEDS))]
+    simulated = np.mean(
+        scipy.stats.wilcoxon(rows[0] - rows[1] - shift, axis=1, method="exact").pvalue <= ALPHA
+    )
+    print(f"\nthe same by scipy: {simulated:.1%} of 4,000")
+    assert power == pytest.approx(simulated, abs=0.08)
+    # Of normal differences it would be 54%; ranks gain by the long tails.
+    assert simulated > 0.58
+    assert wrong == 0
