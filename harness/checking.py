@@ -83,6 +83,7 @@ def check(
     without_default: dict[str, str] = {}
     sweeps = plan.spec.tuning is not None and plan.spec.tuning.sweep > 0
     corners = [case for search in plan.searches if sweeps for case in search.corners()]
+    said: set[tuple[str | int, ...]] = set()
     for case in (*plan.everything, *corners):
         if case.optimizer in refused:
             continue
@@ -101,6 +102,9 @@ def check(
             if name not in tensors:
                 tensors[name] = _tensors(workloads.get(name))
             found = list(_construction(plan, case, factory, tensors[name], defaults))
+        if case.role == "tuning":  # of one range, many values may be refused
+            found = [finding for finding in found if finding.path not in said]
+            said |= {finding.path for finding in found}
         findings += found
     missing = {device: why for device in _devices(plan) if (why := unavailable(device))}
     absent = Absent(missing, without_default)
@@ -142,7 +146,7 @@ def unavailable(device: str) -> str:
 
 
 def _devices(plan: Plan) -> Iterable[str]:
-    return dict.fromkeys(case.device for case in plan.cases)
+    return dict.fromkeys(case.device for case in plan.everything)
 
 
 def _objective_finding(plan: Plan, planned: PlannedObjective, key: str, message: str) -> Finding:
@@ -296,7 +300,8 @@ def _construction(
     known = getattr(optimizer, "defaults", None)
     plain = {k: _plain(v) for k, v in known.items()} if isinstance(known, dict) else {}
     plain = {k: v for k, v in plain.items() if v is not NotImplemented}
-    defaults[case.key] = {**plain, **case.hyperparameters}
+    if case.key:
+        defaults[case.key] = {**plain, **case.hyperparameters}
 
 
 def _try(

@@ -140,16 +140,23 @@ class Search:
         ]
 
     def corners(self) -> list[Case]:
-        """Cases at the lower and at the upper ends of all ranges, to see that they are allowed."""
+        """Cases at both ends of all ranges, and at every choice, to see that they are allowed."""
+        values = [
+            list(s.choice) if s.choice is not None else [search_space.value(s, u) for u in (0, 1)]
+            for s in self.spaces.values()
+        ]
+        settings = (
+            {name: own[i % len(own)] for name, own in zip(self.spaces, values, strict=True)}
+            for i in range(max(map(len, values)))
+        )
         return [
             replace(
-                self.settings[0],
-                hyperparameters={
-                    **self.base.hyperparameters,
-                    **{name: search_space.value(s, end) for name, s in self.spaces.items()},
-                },
+                self.base,
+                hyperparameters={**self.base.hyperparameters, **setting},
+                varied=tuple(self.spaces),
+                role="tuning",
             )
-            for end in (0.0, 1.0)
+            for setting in settings
         ]
 
     def _at(self, values: Hyperparameters) -> Hyperparameters:
@@ -226,8 +233,15 @@ class Plan:
 
     @property
     def objectives(self) -> tuple[PlannedObjective, ...]:
-        """The objectives that some case minimises, in order."""
-        return tuple({case.objective.name: case.objective for case in self.cases}.values())
+        """The objectives that some case minimises, in the spec's order."""
+        cases = (*self.cases, *(search.base for search in self.searches))
+        found = {case.objective.name: case.objective for case in cases}
+        return tuple(found[name] for name in self.spec.objectives if name in found)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to run."""
+        return not (self.cases or self.searches)
 
     def families(self) -> list[tuple[Case, ...]]:
         """Cases that differ by hyperparameters alone, and so may share a vectorised run."""
@@ -293,7 +307,7 @@ def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[
         problems = (loaded.source.problem(("tuning", "seeds"), text),)
     if not problems:
         problems = tuple(_ambiguous_claims(loaded, plan, overrides))
-    if not problems and not cases:
+    if not problems and plan.is_empty:
         what = (
             "--only, include and exclude leave" if overrides.only else "include and exclude leave"
         )
@@ -363,8 +377,10 @@ class _Builder:
             objectives.values(), optimizers.items()
         ):
             if self._spaces(name, objective.name):
+                choices = self._choices(name, objective.name)
+                fixed = {k: values[0] for k, values in choices.items()}
                 for device in devices:
-                    if self._kept(name, objective.name, device, {}, only):
+                    if self._kept(name, objective.name, device, fixed, only):
                         self._search(name, located, objective, device, found)
                 continue
             settings = self._settings(name, objective.name)
@@ -572,8 +588,10 @@ def _keyed(case: Case) -> Case:
 
 
 def _sweep_size(spec: Spec, search: Search) -> int:
-    """How many settings a search's sweep has, at most."""
-    return len(search.spaces) * spec.tuning.sweep if spec.tuning else 0
+    """How many settings a search's sweep has."""
+    if spec.tuning is None or not spec.tuning.sweep:
+        return 0
+    return sum(len(search_space.grid(s, spec.tuning.sweep)) for s in search.spaces.values())
 
 
 def _objective_key(planned: PlannedObjective) -> str:

@@ -114,7 +114,7 @@ def validate(spec: Path, overrides: Overrides | None = None) -> tuple[Plan, Chec
     """
     loaded = load(spec)
     plan, problems = draft(loaded, overrides or Overrides())
-    if plan is None or not plan.cases:
+    if plan is None or plan.is_empty:
         raise BadInput(problems)
     with Pool(1) as pool:
         checked = inspect(pool, loaded, plan, problems)
@@ -170,7 +170,7 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
     """
     loaded = load(spec)
     plan, problems = draft(loaded, options.overrides)
-    if plan is None or not plan.cases:
+    if plan is None or plan.is_empty:
         raise BadInput(problems)
     output = output_folder(spec, plan.suite, options.output)
     path = output / FILE_NAME

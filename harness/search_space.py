@@ -47,14 +47,16 @@ def value(space: SpaceSpec, unit: float) -> Any:
         return space.choice[min(int(unit * len(space.choice)), len(space.choice) - 1)]
     low, high = ends(space)
     if space.integer is not None:
-        return min(int(low + unit * (high - low + 1)), int(high))
+        return min(math.floor(low + unit * (high - low + 1)), int(high))
     if space.uniform is not None:
-        return _rounded(low + unit * (high - low))
-    if space.log_uniform is not None:
-        return _rounded(math.exp(math.log(low) + unit * (math.log(high) - math.log(low))))
-    left, right = math.log(1 - low), math.log(1 - high)
-    # 1 less a rounded number, so that 0.999 has as many digits of its distance from 1.
-    return round(1 - _rounded(math.exp(left + unit * (right - left))), 15)
+        found = _rounded(low + unit * (high - low))
+    elif space.log_uniform is not None:
+        found = _rounded(math.exp(math.log(low) + unit * (math.log(high) - math.log(low))))
+    else:
+        left, right = math.log(1 - low), math.log(1 - high)
+        # 1 less a rounded number, so that 0.999 has as many digits of its distance from 1.
+        found = round(1 - _rounded(math.exp(left + unit * (right - left))), 15)
+    return min(max(found, low), high)
 
 
 def place(space: SpaceSpec, number: float) -> float:
@@ -80,7 +82,11 @@ def grid(space: SpaceSpec, points: int) -> list[Any]:
     """
     if space.choice is not None:
         return list(space.choice)
-    return list(dict.fromkeys(value(space, float(unit)) for unit in np.linspace(0, 1, points)))
+    units = np.linspace(0, 1, points)
+    if space.integer is not None:
+        low, high = ends(space)
+        return list(dict.fromkeys(round(low + float(unit) * (high - low)) for unit in units))
+    return list(dict.fromkeys(value(space, float(unit)) for unit in units))
 
 
 def draw(spaces: Mapping[str, SpaceSpec], count: int, seed: int) -> list[dict[str, Any]]:

@@ -652,6 +652,8 @@ def _message(path: KeyPath, detail: ErrorDetails) -> str:
             return f"expected at least {context['ge']}, got {shown(value)}"
         case "greater_than":
             return f"expected more than {context['gt']:g}, got {shown(value)}"
+        case "less_than":
+            return f"expected less than {context['lt']:,}, got {shown(value)}"
         case "less_than_equal":
             return f"expected at most {context['le']:,}, got {shown(value)}"
         case "too_short":

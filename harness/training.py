@@ -101,7 +101,8 @@ class QualityPass:
         planned: set[str] = set()
         for names in self.plan.families():
             # Under two names, the same case is still one.
-            family = tuple(case for case in names if case.key not in planned)
+            unique = {case.key: case for case in names if case.key not in planned}
+            family = tuple(unique.values())
             planned |= {case.key for case in family}
             if not any(self._due[case.key] for case in family):
                 continue
