@@ -42,6 +42,9 @@ from harness.tables import significant
 Array = NDArray[np.float64]
 _NONE: Array = np.empty(0)
 
+CLOSE = 1e-4
+"""Spread of losses, relative to them, below which they are drawn less the lowest."""
+
 
 def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> list[FigureRecord]:
     """Every figure of a comparison that the results allow.
@@ -81,7 +84,8 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
             records += (record for record in more if record is not None)
     for contest in analysis.contests:
         where = f" ({contest.device})" if several else ""
-        records += (profile(contest, looks, where), runtimes_over_all(contest, looks, where))
+        over_all = (profile(contest, looks, where), runtimes_over_all(contest, looks, where))
+        records += (record for record in over_all if record is not None)
     names = {name.lower() for name in taken}
     return [replace(record, name=unique_name(record.name, names)) for record in records]
 
@@ -98,7 +102,7 @@ def differences(
     rows: dict[bool, list[DotRow]] = {False: [], True: []}
     for i in order[1 : ROWS + 1]:
         pair = one.between(i, best)
-        if pair is not None:
+        if pair is not None:  # the best ones alone are paired where there are many
             # Defaults may be far off: on one scale they would hide how the others differ.
             rows[field.cases[i].role == "defaults"].append(_difference(one, i, pair, looks))
     panels = [_difference_panel(group, info, name) for group in rows.values() if group]
@@ -120,7 +124,7 @@ def differences(
             "diamond and bar: mean with its 95% BCa bootstrap interval. Right of the dashed line "
             f"the loss is higher than that of {name}, which has the fewest trials that failed and "
             "the lowest mean of those. The table says which differences hold for all pairs "
-            "together."
+            "together." + _shown_of(1 + sum(map(len, rows.values())), len(field.cases))
         ),
         alt=f"Differences of the final loss on {info.name} from {name}, mean: {'; '.join(words)}.",
         panels=tuple(panels),
@@ -144,7 +148,13 @@ def _difference(one: Compared, index: int, pair: Pair, looks: Mapping[int, Style
         centre=pair.difference,
         low=pair.low,
         high=pair.high,
+        empty="no seed at which both ended ok",
     )
+
+
+def _shown_of(shown: int, total: int, what: str = "cases") -> str:
+    """How many are shown, where not all are."""
+    return f" Shown are the best {shown} of {total} {what}." if shown < total else ""
 
 
 def _difference_panel(rows: Sequence[DotRow], info: ObjectiveInfo, name: str) -> DotPanel:
@@ -152,7 +162,7 @@ def _difference_panel(rows: Sequence[DotRow], info: ObjectiveInfo, name: str) ->
     _, limits = scale([row.values for row in rows], [*ends, np.zeros(1)], linear=True)
     return DotPanel(
         title="",
-        x_label=f"loss after {duration(info)}, less that of {name}",
+        x_label=f"difference of the loss after {duration(info)}",
         log=False,
         limits=limits,
         rows=tuple(rows),
@@ -189,8 +199,7 @@ def runtimes(
         f"seed) that have reached their target by then; targets: {listed}. Band: 95%, from "
         "resampling seeds. A trial that did not end ok reaches none. Scale of x: logarithmic."
     )
-    if len(shown) < len(field.cases):
-        text += f" Shown are the {len(shown)} cases of {len(field.cases)} that do best."
+    text += _shown_of(len(shown), len(field.cases))
     if len(panels) > 1:
         text += " Seconds: the same steps at the timing pass's median time per step."
     return CurveFigure(
@@ -204,8 +213,10 @@ def runtimes(
     )
 
 
-def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) -> CurveFigure:
-    """Performance profiles over all objectives."""
+def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) -> CurveFigure | None:
+    """Performance profiles over all objectives; None where nobody solves anything."""
+    if not np.isfinite(contest.steps).any():
+        return None
     named = [
         (solver, looks[cases[0].position])
         for solver, cases in zip(contest.solvers, contest.cases, strict=True)
@@ -248,8 +259,10 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
 
 def runtimes_over_all(
     contest: targets.Contest, looks: Mapping[int, Style], where: str
-) -> CurveFigure:
-    """Runtime distributions over the targets of all objectives together."""
+) -> CurveFigure | None:
+    """Runtime distributions over the targets of all objectives together; None likewise."""
+    if not np.isfinite(contest.steps).any():
+        return None
     named = [
         (solver, looks[cases[0].position])
         for solver, cases in zip(contest.solvers, contest.cases, strict=True)
@@ -274,7 +287,7 @@ def runtimes_over_all(
         ),
         alt=f"Share of targets reached in the end: {words}.",
         panels=tuple(panels),
-        columns=max(1, len(panels)),
+        columns=len(panels),
     )
 
 
@@ -313,10 +326,17 @@ def sensitive(
     groups: dict[tuple[str, str], list[sensitivity.Curve]] = {}
     for curve in curves:
         groups.setdefault((curve.parameter, search_space.kind(curve.space)), []).append(curve)
-    base = _base(info, [p.mean for c in curves for p in c.points if p.ok])
+    total = len(curves)
+    curves = sorted(curves, key=lambda c: c.lowest.mean if c.lowest else math.inf)
+    kept = {id(curve) for curve in curves[:CURVES]}
+    groups = {key: [c for c in own if id(c) in kept] for key, own in groups.items()}
+    groups = {key: own for key, own in groups.items() if own}
+    curves = curves[:CURVES]
+    base, y_label = _base(info, [p.mean for c in curves for p in c.points if p.ok])
     by_optimizer = {case.optimizer: case for case in reversed(results.cases_on(info.name))}
     panels = tuple(
-        _sensitivity_panel(group, base, by_optimizer, looks) for group in groups.values()
+        replace(_sensitivity_panel(group, base, by_optimizer, looks), y_label=y_label)
+        for group in groups.values()
     )
     words = []
     for curve in curves:
@@ -338,6 +358,7 @@ def sensitive(
             "setting, where it was tuned); band: the middle 95% of the seeds. Cross on the "
             "upper edge: a value at which some seed did not end ok; the line stops there. The "
             "table has the share of each range in which the loss is near its lowest."
+            + _shown_of(len(curves), total, "curves")
         ),
         alt=f"Sensitivity on {info.name}: {'; '.join(words)}.",
         panels=panels,
@@ -345,12 +366,21 @@ def sensitive(
     )
 
 
-def _base(info: ObjectiveInfo, values: Sequence[float]) -> float:
-    """What is taken off losses before they are drawn: the optimum, where all are above it."""
+def _base(info: ObjectiveInfo, values: Sequence[float]) -> tuple[float, str]:
+    """What is taken off losses before they are drawn, and what they are called then.
+
+    The optimum, where all are above it; the lowest, where they are too close together for numbers
+    on an axis; else nothing.
+    """
     array = np.array(values)
-    if info.optimum is None or not len(array):
-        return 0.0
-    return info.optimum if (array > info.optimum).all() else 0.0
+    if not len(array):
+        return 0.0, "final loss"
+    low = float(array.min())
+    if info.optimum is not None and low > info.optimum:
+        return info.optimum, "loss − lowest possible loss"
+    if 0 < np.ptp(array) < CLOSE * abs(low):
+        return low, f"final loss − {low:.8g}"
+    return 0.0, "final loss"
 
 
 def _sensitivity_panel(
@@ -375,7 +405,7 @@ def _sensitivity_panel(
     return CurvePanel(
         title="",
         x_label=f"1 − {parameter}" if one_minus else parameter,
-        y_label="loss − lowest possible loss" if base else "final loss",
+        y_label="",
         log=log,
         limits=limits,
         lines=tuple(lines),
@@ -427,7 +457,7 @@ def heat(
         return None
     shown = found[:PLANES]
     values = np.concatenate([panel.values for panel in shown])
-    base = _base(info, values[np.isfinite(values)].tolist())
+    base, value_label = _base(info, values[np.isfinite(values)].tolist())
     panels = tuple(replace(panel, values=panel.values - base) for panel in shown)
     values = values[np.isfinite(values)] - base
     if not len(values):
@@ -436,6 +466,11 @@ def heat(
     limits = (float(values.min()), float(values.max()))
     if log:
         limits = (max(float(values[values > 0].min()), limits[1] * 1e-12), limits[1])
+    elif limits[0] == limits[1]:
+        limits = (
+            limits[0] - (abs(limits[0]) / 10 or 1.0),
+            limits[1] + (abs(limits[1]) / 10 or 1.0),
+        )
     words = [
         f"{panel.title} is lowest at {panel.x_label} {significant(float(panel.x[panel.best]), 3)}, "
         f"{panel.y_label} {significant(float(panel.y[panel.best]), 3)}"
@@ -450,12 +485,12 @@ def heat(
             "Dot: one setting, in the colour of its mean final loss over the seeds; the plane has "
             "the colour of the setting that is nearest. Ring: the lowest. Cross, and grey: some "
             "seed did not end ok. Where more than two hyperparameters were searched, the others "
-            "vary from dot to dot."
+            "vary from dot to dot." + _shown_of(len(shown), len(found), "optimizers")
         ),
         alt=f"Loss by two hyperparameters on {info.name}: {'; '.join(words)}.",
         panels=panels,
         columns=min(2, len(panels)),
-        value_label="loss − lowest possible loss" if base else "final loss",
+        value_label=value_label,
         log=log,
         limits=limits,
     )
@@ -542,7 +577,8 @@ def published(
 ) -> DotFigure | None:
     """Published losses among those of our seeds."""
     drawn = [c for c in checked if c.claim.quantity == "final_loss" and c.kind != "fixed"]
-    drawn = [c for c in drawn if len(c.values)][:ROWS]
+    drawn = [c for c in drawn if len(c.values)]
+    total, drawn = len(drawn), drawn[:ROWS]
     if not drawn:
         return None
     rows = []
@@ -561,8 +597,10 @@ def published(
                 published=found.value,
             )
         )
-    inner = [np.array([row.published, row.low, row.high]) for row in rows]
-    log, limits = scale([row.values for row in rows], inner)
+    stars = np.array([row.published for row in rows])
+    edges = [np.array([row.low, row.high]) for row in rows]
+    inner = [*(row.values for row in rows), stars]
+    log, limits = scale(inner, edges, linear=bool((stars <= 0).any()))
     panel = DotPanel(
         title="",
         x_label=f"loss after {duration(info)}",
@@ -581,6 +619,7 @@ def published(
             "Star: as published. Dot: one seed of ours, at most 120 of them, evenly spaced by "
             "rank; diamond and bar: their median and the middle 95% of them. Dots are spread up "
             "and down only to be told apart. What a star outside the dots means, the table says."
+            + (f" Shown are {len(drawn)} of {total} numbers." if len(drawn) < total else "")
         ),
         alt=f"Published losses on {info.name}. {'; '.join(words)}.",
         panels=(panel,),

@@ -191,6 +191,7 @@ class DotRow:
         low: Lower end of its interval; NaN where there is none.
         high: Upper end.
         published: A published value of the same; NaN where there is none.
+        empty: What is said where there are no values.
     """
 
     label: str
@@ -202,6 +203,7 @@ class DotRow:
     low: float
     high: float
     published: float = math.nan
+    empty: str = "no seed ended ok"
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from harness.figure_records import (
     COLORS,
@@ -395,7 +395,7 @@ def _draw_dots(ax: Axes, panel: DotPanel, names: Sequence[str]) -> None:
             )  # fmt: skip
         if not len(row.values):
             ax.text(
-                0.01, i, "no seed ended ok", transform=ax.get_yaxis_transform(), va="center",
+                0.01, i, row.empty, transform=ax.get_yaxis_transform(), va="center",
                 fontsize=SMALL, bbox={"color": BACKGROUND, "pad": 1.5},
             )  # fmt: skip
     _finish(ax, panel.x_label, "")
@@ -629,7 +629,7 @@ def _heat(record: HeatFigure) -> Figure:
             1 - (_BAR_ROOM - 0.16) / WIDTH,
             _BOTTOM / grid.height,
             _BAR_WIDTH / WIDTH,
-            each / grid.height,
+            (grid.height - grid.head - _BOTTOM) / grid.height,
         )
     )
     grid.figure.colorbar(scalar, cax=bar, label=record.value_label)
@@ -650,19 +650,20 @@ def _draw_heat(ax: Axes, panel: HeatPanel, scalar: Any) -> None:
     )
     ax.imshow(
         _nearest(panel, limits, scalar), extent=(0, 1, 0, 1), transform=ax.transAxes,
-        origin="lower", aspect="auto", interpolation="nearest", zorder=1, alpha=0.75,
+        origin="lower", aspect="auto", interpolation="nearest", zorder=1,
     )  # fmt: skip
     ok = np.isfinite(panel.values)
     ax.scatter(
         panel.x[ok], panel.y[ok], c=scalar.to_rgba(panel.values[ok]), s=17,
-        edgecolors=FOREGROUND, linewidths=0.6, zorder=3,
+        edgecolors=BACKGROUND, linewidths=0.8, zorder=3,
     )  # fmt: skip
     ax.scatter(panel.x[~ok], panel.y[~ok], c=FOREGROUND, marker="x", s=15, linewidths=1.0, zorder=3)
     if panel.best is not None:
-        ax.plot(
-            panel.x[panel.best], panel.y[panel.best], marker="o", markersize=11, color="none",
-            mec=FOREGROUND, mew=1.8, linestyle="none", zorder=4,
-        )  # fmt: skip
+        for ink, width in ((BACKGROUND, 4.5), (FOREGROUND, 1.8)):  # it stands out from any colour
+            ax.plot(
+                panel.x[panel.best], panel.y[panel.best], marker="o", markersize=11, color="none",
+                mec=ink, mew=width, linestyle="none", zorder=4,
+            )  # fmt: skip
     _finish(ax, panel.x_label, panel.y_label)
     ax.grid(visible=False)
     _ticks(ax, "x", limits[0], log=panel.x_log)
@@ -895,9 +896,14 @@ def _finish(ax: Axes, x_label: str, y_label: str) -> None:
 
 
 def _ticks(ax: Axes, which: str, limits: tuple[float, float], *, log: bool) -> None:
-    if not log:
-        return
     axis = ax.xaxis if which == "x" else ax.yaxis
+    if not log:
+        largest = max(abs(limit) for limit in limits)
+        if (
+            not 1e-4 <= largest < 1e6
+        ):  # a factor that stands apart would be read with something else
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        return
     places, names = log_ticks(*limits)
     axis.set_major_locator(FixedLocator(places))
     axis.set_major_formatter(FixedFormatter(names))
@@ -912,6 +918,10 @@ def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
         steps = (1, 2, 5) if decades < 2.2 else (1, 3)
         places = [float(f"{m}e{k}") for k in range(first, last + 1) for m in steps]
         inside = [place for place in places if low <= place <= high]
+        if len(inside) < 2:
+            found = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+            inside = [float(place) for place in found if low <= place <= high]
+            return inside, [f"{place:.6g}" for place in inside]
         return inside, [_plain(place) for place in inside]
     every = math.ceil((last - first) / 8)
     powers = [k for k in range(first, last + 1) if k % every == 0]

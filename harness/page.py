@@ -247,8 +247,12 @@ def inline(svg: str, label: str) -> Markup:
     opening = svg[: svg.index(">") + 1]
     body = svg[len(opening) :]
     width = re.search(r'\swidth="([0-9.]+)pt"', opening)
-    style = f' style="max-width: {float(width[1]) * 4 / 3:.0f}px"' if width else ""
-    kept = re.sub(r'\s(width|height|role|aria-label)="[^"]*"', "", opening).removeprefix("<svg")
+    own = re.search(r'\sstyle="([^"]*)"', opening)
+    rules = [own[1].rstrip("; ")] if own else []
+    rules += [f"max-width: {float(width[1]) * 4 / 3:.0f}px"] if width else []
+    style = f' style="{"; ".join(rules)}"' if rules else ""
+    kept = re.sub(r'\s(width|height|role|aria-label|style)="[^"]*"', "", opening)
+    kept = kept.removeprefix("<svg")
     for colour, variable in ((INK, "ink"), (GRID, "grid"), (PAPER, "paper")):
         body = body.replace(colour, f"var(--{variable})")
     return Markup(f'<svg role="img" aria-label="{escape(label)}"{style}{kept}{body}')

@@ -234,7 +234,7 @@ def _points(found: Iterable[tuple[float, NDArray[np.float64]]]) -> tuple[Point, 
     for value, losses in found:
         ok = losses[np.isfinite(losses)]
         low, high = np.quantile(ok, [0.025, 0.975]) if len(ok) else (math.nan, math.nan)
-        mean = stats.mean_interval(ok).mean
+        mean = float(ok.mean()) if len(ok) else math.nan
         if len(losses):
             failed = len(losses) - len(ok)
             points.append(Point(float(value), mean, float(low), float(high), failed))

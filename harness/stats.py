@@ -328,8 +328,9 @@ def standardized_difference(differences: ArrayLike) -> float:
         ValueError: If a difference is NaN.
     """
     array = _numbers(differences)
-    if array.size < 2 or np.isinf(array).any() or np.ptp(array) == 0:
+    if array.size < 2 or np.isinf(array).any() or (array == array[0]).all():
         return math.nan
+    array = array / np.abs(array).max()  # the squares of very large ones would overflow
     return float(array.mean() / array.std(ddof=1))
 
 

@@ -640,7 +640,7 @@ seeds: 4
 tuning: {trials: 6, seeds: 2, sweep: 4}
 timing: {enabled: false}
 objectives:
-  noisy: {class: noisy_quadratic, batch_size: 10, steps: 20}
+  noisy: {class: noisy_quadratic, batch_size: 10, steps: 20, targets: [1.5, 0.5]}
   still: {class: rosenbrock, arguments: {start_spread: 0.5}, steps: 20}
 optimizers:
   sgd:
