@@ -899,10 +899,12 @@ def _ticks(ax: Axes, which: str, limits: tuple[float, float], *, log: bool) -> N
     axis = ax.xaxis if which == "x" else ax.yaxis
     if not log:
         largest = max(abs(limit) for limit in limits)
-        if (
-            not 1e-4 <= largest < 1e6
-        ):  # a factor that stands apart would be read with something else
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        # A factor that stands by itself would be read with something else.
+        if not 1e-4 <= largest < 1e6:
+            power = math.floor(math.log10(largest))
+            unit = float(f"1e{power}")
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:.3g}"))
+            axis.set_label_text(f"{axis.get_label_text()} (× {_power(power)})")
         return
     places, names = log_ticks(*limits)
     axis.set_major_locator(FixedLocator(places))

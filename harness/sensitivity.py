@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import search_space, stats
+from harness import search_space
 from harness.frames import CaseData, Results, Tried
 from harness.plan import Hyperparameters
 from harness.spec import SpaceSpec

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness import profiles, stats
+from harness import comparison_tables, frames, profiles, stats
+from harness.analysis import Analysis, analyse
+from harness.plan import make_plan
+from harness.results import TrialResult
+from harness.spec import load
+from harness.store import Store
+from harness.tables import Table
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden.json").read_text())
 EXPECTED = GOLDEN["expected"]
@@ -124,3 +130,160 @@ def test_performance_profiles_and_runtime_distributions() -> None:
     assert found == close(shares)
     for band, row in zip(profiles.runtime_bands(costs(), expected["budgets"]), shares, strict=True):
         assert band.share == close(row)
+
+
+SPEC = """
+suite: golden
+seeds: 6
+objectives:
+  bowl: {class: quadratic_2d, steps: 80, targets: [1.0, 0.25]}
+  valley: {class: quadratic_2d, steps: 80, arguments: {start: [1, 1]}, targets: [2.0, 0.5]}
+optimizers:
+  sgd: {class: torch.optim:SGD, hyperparameters: {lr: 0.1}}
+  adagrad: {class: torch.optim:Adagrad}
+  adam: {class: torch.optim:Adam}
+"""
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> frames.Results:
+    """The golden trials, through a store."""
+    folder = tmp_path_factory.mktemp("golden")
+    (folder / "golden.yaml").write_text(SPEC)
+    plan = make_plan(load(folder / "golden.yaml"))
+    description = {
+        "formula": "",
+        "dimension": 2,
+        "rows": 0,
+        "steps": 80,
+        "steps_per_epoch": 1,
+        "record_steps": [0, 10, 20, 40, 80],
+        "optimum": None,
+        "minimizers": [],
+        "window": None,
+        "landscape": [],
+        "data_source": "",
+    }
+    results = [
+        TrialResult(
+            case_key=case.key,
+            seed=seed,
+            status=trial["status"],
+            step=trial["step"],
+            reason="" if trial["status"] == "ok" else "made up",
+            seconds=0.1,
+            mode="vmap",
+            losses=np.array(trial["losses"], dtype=np.float64),
+        )
+        for case in plan.cases
+        for seed in SEEDS
+        for trial in [TRIALS[case.objective.name, case.optimizer, seed]]
+    ]
+    targets = {
+        name: {"losses": losses, "tolerances": None} for name, losses in GOLDEN["targets"].items()
+    }
+    path = folder / "results.sqlite"
+    with Store(path, create=True) as store:
+        store.begin_run(
+            plan,
+            command="test",
+            spec_file="golden.yaml",
+            spec_text=SPEC,
+            settings={"seeds": list(SEEDS), "missing": {}, "machine": "m", "targets": targets},
+            environment={},
+            descriptions=dict.fromkeys(OBJECTIVES, description),
+            defaults={},
+        )
+        store.save_trials(results, "m")
+        store.finish_run()
+    return frames.read(path)
+
+
+@pytest.fixture(scope="module")
+def analysis(stored: frames.Results) -> Analysis:
+    return analyse(stored)
+
+
+def rows_of(table: Table | None) -> list[dict[str, Any]]:
+    assert table is not None
+    return [{str(key): cell for key, cell in row.items()} for row in table.frame.to_dict("records")]
+
+
+def test_stored_trials_come_to_the_golden_ranks(analysis: Analysis) -> None:
+    rows = iter(rows_of(comparison_tables.ranks(analysis.compared)))
+    for objective in OBJECTIVES:
+        ranks = np.array([EXPECTED["ranks"][objective][name] for name in OPTIMIZERS])
+        for name, own in zip(OPTIMIZERS, ranks, strict=True):
+            row = next(rows)
+            assert (row["objective"], row["optimizer"]) == (objective, name)
+            assert row["mean_rank"] == close(own.mean())
+            # Tied for the lowest rank of the seed is best or tied.
+            assert row["first_share"] == close((own == ranks.min(axis=0)).mean())
+            assert row["failed"] == (1 if name == "adam" else 0)
+            assert row["friedman_p"] == close(EXPECTED["friedman"][objective]["p"])
+    assert next(rows, None) is None
+
+
+def test_stored_trials_come_to_the_golden_tests_of_pairs(analysis: Analysis) -> None:
+    rows = rows_of(comparison_tables.differences(analysis.compared))
+    for row, pair in zip(rows, EXPECTED["pairs"], strict=True):
+        names = (row["objective"], row["case"], row["against"])
+        assert names == (pair["objective"], pair["first"], pair["second"])
+        assert row["p"] == close(pair["p"])
+        assert row["p_holm"] == close(pair["holm"])
+        assert row["rank_biserial"] == close(pair["effect"])
+        assert row["called"] == "not told apart"
+        first, second = (
+            np.array([final_loss(TRIALS[pair["objective"], pair[key], s]) for s in SEEDS])
+            for key in ("first", "second")
+        )
+        both = np.isfinite(first) & np.isfinite(second)
+        assert row["mean_difference"] == close((first[both] - second[both]).mean())
+        counts = (row["n"], row["both_ok"], row["case_failed"], row["against_failed"])
+        assert counts == (6, both.sum(), (~np.isfinite(first)).sum(), (~np.isfinite(second)).sum())
+
+
+def test_stored_trials_come_to_the_golden_running_times(analysis: Analysis) -> None:
+    rows = iter(rows_of(comparison_tables.reached(analysis.reached)))
+    for objective in OBJECTIVES:
+        for j, target in enumerate(GOLDEN["targets"][objective]):
+            for name in OPTIMIZERS:
+                row = next(rows)
+                steps, hits = EXPECTED["expected_running_time"][objective][name][j]
+                found = (row["objective"], row["optimizer"], row["target_loss"])
+                assert found == (objective, name, target)
+                assert row["ert_steps"] == close(steps / hits)
+                assert math.isnan(row["ert_seconds"])
+                # Of a trial that reached its target and then did not end ok, none is here.
+                reached = EXPECTED["steps_to_target"][objective][name][j]
+                assert row["reached"] == hits == sum(step is not None for step in reached)
+    assert next(rows, None) is None
+
+
+def test_stored_trials_come_to_the_golden_profile(analysis: Analysis) -> None:
+    (contest,) = analysis.contests
+    assert contest.solvers == OPTIMIZERS
+    assert contest.objectives == OBJECTIVES
+    assert contest.failed == (0, 0, 2)
+    assert contest.seconds is None
+    assert contest.steps.tolist() == costs().tolist()
+    expected = EXPECTED["performance_profile"]
+    shares = {name: np.array(expected["solved"][name]) / 24 for name in OPTIMIZERS}
+    for band, name in zip(
+        profiles.profile_bands(contest.steps, expected["taus"]), OPTIMIZERS, strict=True
+    ):
+        assert band.share == close(shares[name])
+    for row, name in zip(
+        rows_of(comparison_tables.profile(analysis.contests)), OPTIMIZERS, strict=True
+    ):
+        by_ratio = dict(zip(expected["taus"], shares[name], strict=True))
+        assert (row["optimizer"], row["cost"]) == (name, "steps")
+        assert (row["best"], row["within_2"]) == close((by_ratio[1], by_ratio[2]))
+        solved = [
+            step is not None
+            for objective in OBJECTIVES
+            for steps in EXPECTED["steps_to_target"][objective][name]
+            for step in steps
+        ]
+        assert row["solved"] == close(np.mean(solved))
+        assert (row["problems"], row["seeds"]) == (4, 6)

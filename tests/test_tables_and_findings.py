@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import scipy.stats
 
 from harness import findings, tables
 from harness.analysis import analyse
-from harness.frames import CaseData, ObjectiveInfo, Results
+from harness.frames import CaseData, ObjectiveInfo, Results, Tried
+from harness.plan import Role
 from harness.store import RunRecord
 
 
@@ -358,3 +360,282 @@ def test_the_sentence_on_speed_says_where_times_are_noisy() -> None:
     )
     assert "2 of these 2 times are noisy" in said(a=UNEVEN, b=UNEVEN)
     assert said(a=UNEVEN).endswith("this is noisy (up to 30%), so take it as rough.")
+
+
+def with_settings(results: Results, **settings: Any) -> Results:
+    run = replace(results.run, settings={**results.run.settings, **settings})
+    return replace(results, run=run)
+
+
+def with_roles(
+    results: Results, roles: Mapping[str, tuple[str, Role]], *, seeds: int = 20, **settings: Any
+) -> Results:
+    """The same, with cases as tuning has them: by the name given, optimizer and role."""
+    cases = []
+    for case in results.cases:
+        optimizer, role = roles.get(case.optimizer, (case.optimizer, "given"))
+        setting = role if role != "given" else ""
+        given = {"lr": 0.1} if role == "tuned" else {}
+        cases.append(
+            replace(case, optimizer=optimizer, role=role, setting=setting, hyperparameters=given)
+        )
+    told = {"seeds": list(range(seeds)), "tuning": {"trials": 3}, **settings}
+    return with_settings(replace(results, cases=tuple(cases)), **told)
+
+
+def both(bowl: Results, line: Results) -> Results:
+    """Two results as one, the second on an objective called line."""
+    shift = len(bowl.cases)
+    moved = tuple(
+        replace(case, position=case.position + shift, objective="line") for case in line.cases
+    )
+    trials = line.trials.assign(objective="line", position=line.trials["position"] + shift)
+    return replace(
+        bowl,
+        objectives={**bowl.objectives, "line": replace(line.objectives["bowl"], name="line")},
+        cases=bowl.cases + moved,
+        trials=pd.concat([bowl.trials, trials], ignore_index=True),
+    )
+
+
+UNEQUAL = np.random.default_rng(3).normal(size=20) / 10
+"""How twenty seeds differ; less than 1 by far."""
+
+
+def losses_at(level: float, **failed: str) -> list[float | str]:
+    """Twenty losses about a level; by seed as ``s3``, the status of those that failed."""
+    values: list[float | str] = [float(v) for v in level + UNEQUAL]
+    for seed, status in failed.items():
+        values[int(seed[1:])] = status
+    return values
+
+
+def test_failed_trials_stand_beside_the_case_that_they_are_of() -> None:
+    text = sentence(
+        results_of(
+            {
+                "a": losses_at(1, s3="diverged"),
+                "b": losses_at(2, s3="error", s4="error"),
+                "c": losses_at(5, s0="timeout", s1="error", s2="error"),
+            }
+        )
+    )
+    assert "the lowest mean final loss is that of a, 0.9" in text
+    assert "19 seeds) (1 of 20 did not end ok)" in text
+    assert "b (2 of 20 did not end ok) by " in text
+    assert "c (3 of 20 did not end ok) by " in text
+
+
+def test_a_case_that_fails_more_often_does_not_lead_whatever_its_mean() -> None:
+    results = results_of({"low": losses_at(1, s3="diverged"), "high": losses_at(2)})
+    text = sentence(results)
+    assert "the lowest mean final loss is that of high" in text
+    # In nineteen seeds of twenty it is lower, so it is not called higher either.
+    assert text.endswith("; low (1 of 20 did not end ok) can't be told from it on these seeds.")
+
+
+def test_a_case_that_failed_at_every_seed_of_the_others_is_higher_without_a_difference() -> None:
+    halves = losses_at(1, **{f"s{seed}": "error" for seed in range(10)})
+    other = losses_at(1, **{f"s{seed}": "error" for seed in range(10, 20)})
+    worse = ["error" if seed else 1.0 for seed in range(20)]
+    text = sentence(results_of({"best": losses_at(1), "a": halves, "b": other, "c": worse}))
+    assert re.search(r"c \(19 of 20 did not end ok\)($|\.| and| by|,)", text)
+    assert "nan" not in text.lower()
+
+
+def test_too_few_seeds_for_so_many_cases_are_said() -> None:
+    few = {name: [level + 0.1 * seed for seed in range(5)] for level, name in enumerate("abc", 1)}
+    text = sentence(results_of(few))
+    # Two to the minus fourth, by three pairs, is above 5%, however the losses fall.
+    assert "b and c can't be told from it on these seeds (5 seeds are too few for 3 cases)" in text
+    enough = {name: losses_at(level) for level, name in enumerate("abc", 1)}
+    assert "too few" not in sentence(results_of(enough))
+    alike = {"a": losses_at(1), "b": losses_at(1)}
+    assert "can't be told" in sentence(results_of(alike))
+    assert "too few" not in sentence(results_of(alike))
+
+
+def test_defaults_are_not_in_the_sentence_on_what_was_tuned() -> None:
+    results = with_roles(
+        results_of({"x": losses_at(2), "y": losses_at(1), "b": losses_at(3)}),
+        {"x": ("a", "tuned"), "y": ("a", "defaults")},
+    )
+    text = sentence(results)
+    assert "is that of a (tuned), " in text
+    assert "defaults" not in text
+
+
+def tuned_and_defaults(tuned: Mapping[str, float], defaults: Mapping[str, float]) -> str:
+    """The sentence that compares each optimizer's tuned setting with its defaults."""
+    finals = {f"{name} tuned": losses_at(level) for name, level in tuned.items()}
+    finals |= {f"{name} defaults": losses_at(level) for name, level in defaults.items()}
+    roles: dict[str, tuple[str, Role]] = {f"{name} tuned": (name, "tuned") for name in tuned}
+    roles |= {f"{name} defaults": (name, "defaults") for name in defaults}
+    said = [t for t in told(with_roles(results_of(finals), roles)) if "constructor's" in t]
+    assert len(said) <= 1
+    return said[0] if said else ""
+
+
+def test_tuned_settings_are_compared_with_defaults() -> None:
+    better = "Tuned settings do better than the constructor's defaults"
+    assert tuned_and_defaults({"a": 1, "b": 1}, {"a": 2.5, "b": 2}) == f"{better} in all 2 cases."
+    assert tuned_and_defaults({"a": 1, "b": 1}, {"a": 2.5}) == f"{better} in the one case."
+    assert tuned_and_defaults({"a": 1, "b": 3}, {"a": 2.5, "b": 2}) == (
+        f"{better} in 1 of 2 cases; that can't be said of b on bowl."
+    )
+    # The same losses are no better; without defaults nothing is said.
+    assert tuned_and_defaults({"a": 2}, {"a": 2}) == (
+        f"{better} in 0 of 1 cases; that can't be said of a on bowl."
+    )
+    assert tuned_and_defaults({"a": 1, "b": 2}, {}) == ""
+
+
+def test_a_tuned_optimizer_that_loses_to_its_special_case_is_named() -> None:
+    def said(general: float, special: float, role: Role = "tuned", **more: Any) -> list[str]:
+        results = with_roles(
+            results_of({"m": losses_at(general), "s": losses_at(special), "x": losses_at(0)}),
+            {"m": ("momentum", "tuned"), "s": ("sgd", role)},
+            **{"generalizes": {"momentum": ["sgd"]}, **more},
+        )
+        return [text for text in told(results) if "special case" in text]
+
+    assert said(2, 1) == [
+        "Tuned, and yet worse than its own special case, which it can't be if tuned well: "
+        "momentum than sgd (tuned) on bowl."
+    ]
+    assert "momentum than sgd on bowl." in said(2, 1, "given")[0]
+    # A little worse on these seeds, by chance.
+    unsure = (1.01 + UNEQUAL[::-1]).tolist()
+    results = with_roles(
+        results_of({"m": unsure, "s": losses_at(1)}),
+        {"m": ("momentum", "tuned"), "s": ("sgd", "tuned")},
+        generalizes={"momentum": ["sgd"]},
+    )
+    pair = analyse(results).compared[0].between(0, 1)
+    assert pair is not None
+    assert pair.effect > 0
+    assert not any("special case" in text for text in told(results))
+    # It may be better, or as good, or worse than defaults or than what it does not generalize.
+    assert said(1, 2) == []
+    assert said(1, 1) == []
+    assert said(2, 1, "defaults") == []
+    assert said(2, 1, generalizes={}) == []
+    assert said(2, 1, generalizes={"sgd": ["momentum"]}) == []
+
+
+def test_a_best_setting_at_an_edge_is_said_with_the_range() -> None:
+    def said(*rates: float) -> list[str]:
+        results = with_roles(
+            results_of({"m": losses_at(1), "b": losses_at(2)}),
+            {"m": ("a", "tuned")},
+            searches={"a": {"lr": {"log_uniform": [0.001, 1.0]}}},
+        )
+        tried = [
+            Tried("tuning", "bowl", "a", "cpu", {"lr": lr}, "", ("ok",), np.array([1.0]))
+            for lr in rates
+        ]
+        found = told(replace(results, tried=tuple(tried)))
+        return [text for text in found if "edge" in text]
+
+    assert said(0.01, 0.1, 0.5) == []
+    assert said(0.01, 0.1) == [
+        "Tuned to an edge of the search space, so that a wider one may hold better: "
+        "a on bowl (lr 0.1 is at the upper edge of its range (0.001 to 1))."
+    ]
+
+
+def test_fewer_than_ten_seeds_of_what_was_tuned_are_said() -> None:
+    def said(seeds: int, **settings: Any) -> list[str]:
+        results = results_of({"m": losses_at(1), "b": losses_at(2)})
+        results = with_roles(results, {"m": ("a", "tuned")}, seeds=seeds, **settings)
+        return [text for text in told(results) if "10 are the least" in text]
+
+    assert said(9) == [
+        "The tuned settings are compared on 9 seeds; 10 are the least that a comparison should "
+        "rest on."
+    ]
+    assert said(10) == []
+    assert said(9, tuning=None) == []
+
+
+def on_claims(*values: str, seeds: int = 20) -> str:
+    claims = [
+        {"value": value, "source": "p. 1", "optimizer": "a", "objective": "bowl"}
+        for value in values
+    ]
+    results = results_of({"a": losses_at(1)[:seeds]})
+    said = [text for text in told(with_settings(results, claims=claims)) if "published" in text]
+    assert len(said) <= 1
+    return said[0] if said else ""
+
+
+def test_the_sentence_on_published_numbers_says_how_many_hold_and_which_do_not() -> None:
+    assert on_claims() == ""
+    assert on_claims("1.0", "1.00") == "Of 2 published numbers, all are reproduced."
+    assert on_claims("1.0") == "The one published number is reproduced."
+    some = on_claims("1.0", "9.0", "1.00")
+    assert some.startswith("Of 3 published numbers, 2 are reproduced; ")
+    # Twenty-one places: the outermost on either side has a probability of 2/21.
+    assert "at the edge" in some
+    assert some.endswith(": 9.0 of a on bowl (p = 0.095).")
+    many = results_of({"a": (1 + np.arange(500) / 1000).tolist()})
+    claims = [{"value": "9.0", "source": "p. 1", "optimizer": "a", "objective": "bowl"}]
+    text = next(t for t in told(with_settings(many, claims=claims)) if "published" in t)
+    assert text == (
+        "The one published number is not reproduced; not consistent with what we find: "
+        "9.0 of a on bowl (p = 0.004)."
+    )
+
+
+def test_what_so_few_seeds_cannot_tell_is_not_called_anything_else() -> None:
+    text = on_claims("9.0", seeds=5)
+    assert "not to be told with so few seeds: 9.0 of a on bowl" in text
+    assert "not reproduced" not in text
+
+
+TARGET = {name: {"losses": [0.5], "tolerances": None} for name in ("bowl", "line")}
+
+
+def over_all(bowl: Mapping[str, list[float]], line: Mapping[str, list[float]]) -> str:
+    results = both(results_of(bowl), results_of(line))
+    said = [text for text in told(with_settings(results, targets=TARGET)) if "Over " in text]
+    assert len(said) <= 1
+    return said[0] if said else ""
+
+
+def test_over_all_objectives_shares_are_told_and_which_is_better_depends() -> None:
+    # Of two targets and four seeds, a reaches five and b seven; all at the same step.
+    text = over_all(
+        {"a": [0.1, 0.2, 0.3, 0.9], "b": [0.1, 0.4, 0.4, 0.4]},
+        {"a": [0.1, 0.1, 0.8, 0.9], "b": [0.2, 0.1, 0.3, 0.7]},
+    )
+    assert text == (
+        "Over 2 objectives, the largest share of targets is reached by b (88%), and most often "
+        "first is b as well (88%); which is better depends on the objective."
+    )
+    # With one objective there is nothing over all.
+    assert over_all({"a": [0.1, 0.2], "b": [0.1, 0.3]}, {"a": [0.1, 0.2]}) == ""
+
+
+def test_one_may_be_first_more_often_and_another_reach_more() -> None:
+    results = both(
+        results_of({"a": [0.1, 0.9, 0.9], "b": [0.4, 0.4, 0.9]}),
+        results_of({"a": [0.1, 0.9, 0.9], "b": [0.4, 0.9, 0.4]}),
+    )
+    # c starts at the targets of two seeds, and misses all others.
+    quick = results.cases[0]
+    quick = replace(quick, losses=np.array([[1.0, 0.1], [0.4, 9.0], [0.4, 9.0]]))
+    results = replace(results, cases=(quick, *results.cases[1:]))
+    text = next(
+        text for text in told(with_settings(results, targets=TARGET)) if text.startswith("Over ")
+    )
+    assert "is reached by " in text
+    assert text.endswith("; which is better depends on the objective.")
+
+
+def test_where_several_reach_as_many_targets_none_is_named_alone() -> None:
+    losses = {"a": [0.1, 0.2, 0.3], "b": [0.2, 0.1, 0.4]}
+    text = over_all(losses, losses)
+    assert text.endswith("depends on the objective.")
+    assert "reached by a (100%)" not in text
+    assert "most often first is a as well" not in text

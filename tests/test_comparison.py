@@ -1,0 +1,463 @@
+"""Comparisons by seed against scipy and against counts of all sign patterns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from numpy.typing import ArrayLike, NDArray
+
+from harness import comparison
+from harness.comparison import ALIKE, LEVEL, MOST, Compared, Field, Pair, compare, fields, pairs
+from harness.frames import CaseData, ObjectiveInfo, Results
+from harness.store import RunRecord
+
+Key = tuple[str, str, str]
+"""Objective, optimizer, device."""
+
+INF = math.inf
+
+
+def case_of(position: int, key: Key) -> CaseData:
+    objective, optimizer, device = key
+    return CaseData(
+        position=position,
+        objective=objective,
+        optimizer=optimizer,
+        setting="",
+        device=device,
+        optimizer_class="X",
+        hyperparameters={},
+        defaults={},
+        dtype="float64",
+        seeds=np.empty(0, dtype=np.int64),
+        losses=np.empty((0, 2)),
+        trajectories={},
+        step_sizes={},
+    )
+
+
+def info_of(name: str) -> ObjectiveInfo:
+    return ObjectiveInfo(name, "", 5, 0, 4, 2, np.array([0, 4]), 0.0, (), None, None, "")
+
+
+def results_of(finals: Mapping[Key, Mapping[int, float | str]]) -> Results:
+    """Results by hand: by case, and by seed a final loss or the status it ended with."""
+    trials = []
+    for position, (key, endings) in enumerate(finals.items()):
+        objective, optimizer, device = key
+        for seed, ending in endings.items():
+            failed = isinstance(ending, str)
+            trials.append(
+                {
+                    "position": position,
+                    "objective": objective,
+                    "optimizer": optimizer,
+                    "device": device,
+                    "seed": seed,
+                    "status": ending if failed else "ok",
+                    "final_loss": math.nan if failed else ending,
+                }
+            )
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": []}, {})
+    return Results(
+        run,
+        {objective: info_of(objective) for objective, _, _ in finals},
+        tuple(case_of(position, key) for position, key in enumerate(finals)),
+        pd.DataFrame(trials),
+        pd.DataFrame(),
+    )
+
+
+def on_bowl(*rows: Sequence[float | str]) -> Results:
+    """One objective on one device; optimizers a, b, ..., seeds from 0."""
+    names = "abcdefgh"
+    return results_of(
+        {("bowl", names[i], "cpu"): dict(enumerate(row)) for i, row in enumerate(rows)}
+    )
+
+
+def field_of(losses: ArrayLike) -> Field:
+    """A field of ``(cases, seeds)``."""
+    table = np.asarray(losses, dtype=np.float64)
+    cases = tuple(case_of(i, ("bowl", f"o{i}", "cpu")) for i in range(len(table)))
+    return Field("bowl", "cpu", cases, np.arange(table.shape[1]), table)
+
+
+def signed_rank_by_patterns(differences: NDArray[np.float64]) -> float:
+    """Every pattern of signs is as likely: the share of those as lopsided or more."""
+    ranks = scipy.stats.rankdata(np.abs(differences))[differences != 0]
+    signs = np.sign(differences[differences != 0])
+    patterns = np.array(list(itertools.product([-1, 1], repeat=len(signs))))
+    return float(np.mean(np.abs(patterns @ ranks) >= abs(signs @ ranks) - 1e-9))
+
+
+def holm_by_definition(p_values: Sequence[float], family: int) -> list[float]:
+    """Step down: the smallest by the size of the family, the next by one less, never smaller."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for done, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, p_values[i] * (family - done)))
+        adjusted[i] = largest
+    return adjusted
+
+
+# ---- fields
+
+
+def test_a_field_has_the_losses_by_case_and_seed_in_the_specs_order() -> None:
+    (field,) = fields(on_bowl([3.0, 1.0, 2.0], [0.5, 0.25, 0.125]))
+    assert (field.objective, field.device) == ("bowl", "cpu")
+    assert [case.optimizer for case in field.cases] == ["a", "b"]
+    assert field.seeds.tolist() == [0, 1, 2]
+    assert field.losses.tolist() == [[3.0, 1.0, 2.0], [0.5, 0.25, 0.125]]
+
+
+def test_a_case_of_which_no_trial_could_run_is_not_in_the_field() -> None:
+    (field,) = fields(on_bowl([1.0, 2.0], ["unavailable", "unavailable"], [3.0, 4.0]))
+    assert [case.optimizer for case in field.cases] == ["a", "c"]
+    assert field.losses.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert fields(on_bowl(["unavailable", "unavailable"])) == []
+
+
+def test_where_a_run_was_cut_short_the_seeds_are_those_that_all_cases_have() -> None:
+    (field,) = fields(
+        results_of(
+            {
+                ("bowl", "a", "cpu"): {1: 0.1, 4: 0.4, 3: 0.3, 7: 0.7},
+                ("bowl", "b", "cpu"): {7: 7.0, 4: 4.0, 2: 2.0, 3: "error"},
+            }
+        )
+    )
+    assert field.seeds.tolist() == [3, 4, 7]
+    assert field.losses.tolist() == [[0.3, 0.4, 0.7], [INF, 4.0, 7.0]]
+
+
+def test_without_a_seed_in_common_there_is_no_field() -> None:
+    finals: dict[Key, dict[int, float | str]] = {
+        ("bowl", "a", "cpu"): {0: 0.1},
+        ("bowl", "b", "cpu"): {1: 0.1},
+    }
+    assert fields(results_of(finals)) == []
+
+
+@pytest.mark.parametrize("status", ["diverged", "error", "timeout"])
+def test_a_trial_that_did_not_end_ok_has_an_infinite_loss(status: str) -> None:
+    (field,) = fields(on_bowl([1.0, status], [2.0, 3.0]))
+    assert field.losses.tolist() == [[1.0, INF], [2.0, 3.0]]
+    assert field.failures.tolist() == [1, 0]
+
+
+def test_each_objective_and_each_device_is_a_field_of_its_own() -> None:
+    found = fields(
+        results_of(
+            {
+                ("bowl", "a", "cpu"): {0: 1.0},
+                ("bowl", "a", "cuda"): {0: 2.0},
+                ("line", "a", "cuda"): {0: 3.0},
+                ("bowl", "b", "cpu"): {0: 4.0},
+                ("line", "b", "cuda"): {0: "unavailable"},
+            }
+        )
+    )
+    assert [(f.objective, f.device, f.losses.ravel().tolist()) for f in found] == [
+        ("bowl", "cpu", [1.0, 4.0]),
+        ("bowl", "cuda", [2.0]),
+        ("line", "cuda", [3.0]),
+    ]
+
+
+# ---- randomness and order
+
+
+@pytest.mark.parametrize(
+    ("losses", "random"),
+    [
+        ([[0.5, 0.5, 0.5], [0.25, 0.25, 0.25]], False),
+        ([[0.5, 0.5, 0.5], [0.25, 0.25, 0.26]], True),
+        # Within a float32's rounding of each other, and just beyond.
+        ([[0.5, 0.5 * (1 + 0.9 * ALIKE), 0.5]], False),
+        ([[0.5, 0.5 * (1 + 1.1 * ALIKE), 0.5]], True),
+        ([[-0.5, -0.5 * (1 + 0.9 * ALIKE), -0.5]], False),
+        ([[0.0, 0.0, 0.0]], False),
+        ([[0.0, 0.0, 1e-300]], True),
+        # One seed that fails is chance; all that fail are not.
+        ([[0.5, 0.5, INF]], True),
+        ([[0.5, 0.5, 0.5], [INF, INF, INF]], False),
+        ([[INF, INF, INF]], False),
+        ([[0.5], [0.25]], False),
+    ],
+)
+def test_seeds_matter_if_they_differ_by_more_than_rounding(
+    losses: list[list[float]], random: bool
+) -> None:
+    assert field_of(losses).is_random is random
+
+
+def test_order_is_by_failures_then_by_the_mean_of_what_ended_ok_then_as_in_the_spec() -> None:
+    field = field_of(
+        [
+            [1.0, 1.0, INF],
+            [9.0, 9.0, 9.0],
+            [2.0, 4.0, 3.0],
+            [0.5, 0.5, INF],
+            [3.0, 3.0, 3.0],
+            [INF, INF, INF],
+        ]
+    )
+    assert field.order() == [2, 4, 1, 3, 0, 5]
+
+
+# ---- pairs
+
+
+def test_pairs_are_wilcoxons_test_and_the_bootstrap_of_paired_differences() -> None:
+    random = np.random.default_rng(5)
+    losses = random.lognormal(size=(4, 15)) + np.arange(4)[:, None] * 0.4
+    found = pairs(field_of(losses))
+    assert [(p.first, p.second) for p in found] == list(itertools.combinations(range(4), 2))
+    for pair in found:
+        d = losses[pair.first] - losses[pair.second]
+        test = scipy.stats.wilcoxon(d)
+        positive = scipy.stats.rankdata(np.abs(d))[d > 0].sum()
+        interval = scipy.stats.bootstrap(
+            (d,), np.mean, rng=np.random.default_rng(1)
+        ).confidence_interval
+        assert pair.difference == pytest.approx(d.mean(), rel=1e-12)
+        assert pair.p == pytest.approx(float(test.pvalue), rel=1e-12)
+        assert pair.effect == pytest.approx(2 * positive / (15 * 16 / 2) - 1, rel=1e-12)
+        assert pair.standardized == pytest.approx(d.mean() / d.std(ddof=1), rel=1e-12)
+        assert (pair.n, pair.both, pair.failed) == (15, 15, (0, 0))
+        # Resamples of another generator: the ends differ by some hundredths of the width.
+        near = 0.05 * (interval.high - interval.low)
+        assert pair.low == pytest.approx(interval.low, abs=near)
+        assert pair.high == pytest.approx(interval.high, abs=near)
+    expected = holm_by_definition([pair.p for pair in found], 6)
+    assert [pair.adjusted for pair in found] == pytest.approx(expected, rel=1e-12)
+    assert len({pair.adjusted for pair in found}) > 2
+
+
+def test_a_failed_trial_is_the_worst_in_the_test_and_in_no_mean() -> None:
+    first = np.array([1.0, 2.0, INF, 4.0, INF, 1.5, 2.5, 0.5])
+    second = np.array([1.25, 2.75, 3.0, 3.5, INF, INF, 2.0, 1.5])
+    (pair,) = pairs(field_of([first, second]))
+    assert (pair.n, pair.both, pair.failed) == (8, 5, (2, 2))
+    both = np.array([-0.25, -0.75, 0.5, 0.5, -1.0])
+    assert pair.difference == pytest.approx(both.mean())
+    assert pair.standardized == pytest.approx(both.mean() / both.std(ddof=1))
+    assert pair.low < both.mean() < pair.high
+    # Where both failed neither is better; where one did, that is worse than any number.
+    ranked = np.array([-0.25, -0.75, 1e9, 0.5, 0.0, -1e9, 0.5, -1.0])
+    assert pair.p == pytest.approx(signed_rank_by_patterns(ranked), abs=1e-12)
+    ranks = scipy.stats.rankdata(np.abs(ranked))
+    plus, minus = ranks[ranked > 0].sum(), ranks[ranked < 0].sum()
+    assert pair.effect == pytest.approx((plus - minus) / (plus + minus))
+
+
+def test_failures_alone_can_tell_cases_apart_without_any_difference_of_means() -> None:
+    losses = np.stack([np.full(10, INF), np.linspace(1, 2, 10)])
+    (pair,) = pairs(field_of(losses))
+    assert pair.called == "higher"
+    assert pair.effect == 1
+    assert pair.p == pytest.approx(2 / 2**10)
+    assert pair.both == 0
+    assert all(math.isnan(v) for v in (pair.difference, pair.low, pair.high, pair.standardized))
+
+
+def test_where_both_failed_at_every_seed_they_tie() -> None:
+    field = field_of([[INF] * 5, [INF] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]])
+    tie = next(pair for pair in pairs(field) if (pair.first, pair.second) == (0, 1))
+    assert (tie.p, tie.adjusted, tie.effect, tie.called) == (1, 1, 0, "not told apart")
+    assert math.isnan(tie.difference)
+    found, _ = comparison.ranks(field)
+    assert [rank.mean for rank in found] == [2.5, 2.5, 1.0]
+
+
+def test_equal_losses_are_a_difference_of_nothing() -> None:
+    row = [1.0, 2.0, 3.0, 4.0]
+    (pair,) = pairs(field_of([row, row]))
+    assert (pair.difference, pair.low, pair.high) == (0, 0, 0)
+    assert (pair.p, pair.adjusted, pair.effect, pair.called) == (1, 1, 0, "not told apart")
+    assert math.isnan(pair.standardized)
+
+
+def test_no_pairs_of_one_case_or_of_one_seed() -> None:
+    assert pairs(field_of([[1.0, 2.0, 3.0]])) == []
+    assert pairs(field_of([[1.0], [2.0]])) == []
+
+
+def test_one_seed_at_which_both_ended_ok_has_a_difference_without_an_interval() -> None:
+    (pair,) = pairs(field_of([[1.0, INF, INF], [3.0, 2.0, 1.0]]))
+    assert (pair.difference, pair.both) == (-2.0, 1)
+    assert math.isnan(pair.low)
+    assert math.isnan(pair.high)
+
+
+def test_of_more_cases_than_most_the_best_are_paired_and_all_pairs_are_corrected_for() -> None:
+    count, seeds = MOST + 3, 12
+    losses = 10 + np.random.default_rng(6).normal(size=(count, seeds))
+    # Those that do worst: one on average, two that failed once or twice, whatever their mean.
+    losses[4] += 100
+    losses[0] -= 50
+    losses[0, 3] = INF
+    losses[MOST] -= 50
+    losses[MOST, :2] = INF
+    # One that is always far lower.
+    losses[9] -= 20
+    found = pairs(field_of(losses))
+    kept = [i for i in range(count) if i not in (0, 4, MOST)]
+    assert [(p.first, p.second) for p in found] == list(itertools.combinations(kept, 2))
+    everything = count * (count - 1) // 2
+    expected = holm_by_definition([pair.p for pair in found], everything)
+    assert [pair.adjusted for pair in found] == pytest.approx(expected, rel=1e-12)
+    least = [pair for pair in found if 9 in (pair.first, pair.second)]
+    assert min(pair.adjusted for pair in least) == pytest.approx(2 / 2**seeds * everything)
+
+
+def test_leaving_pairs_out_never_makes_a_difference_more_certain() -> None:
+    random = np.random.default_rng(7)
+    losses = random.normal(size=(MOST + 2, 14)) + np.linspace(0, 1.5, MOST + 2)[:, None]
+    p = {
+        (a, b): signed
+        for a, b in itertools.combinations(range(MOST + 2), 2)
+        if (signed := float(scipy.stats.wilcoxon(losses[a] - losses[b]).pvalue)) >= 0
+    }
+    every = dict(zip(p, holm_by_definition(list(p.values()), len(p)), strict=True))
+    found = pairs(field_of(losses))
+    assert len(found) == MOST * (MOST - 1) // 2
+    for pair in found:
+        assert pair.p == pytest.approx(p[pair.first, pair.second], rel=1e-9)
+        assert pair.adjusted >= every[pair.first, pair.second] - 1e-12
+
+
+def test_a_pair_seen_from_the_other_case_has_every_sign_turned() -> None:
+    losses = [[1.0, 2.0, INF, 4.0, 5.5], [3.0, 1.0, 3.0, 8.0, 6.0], [9.0, 9.5, 9.25, 10.0, INF]]
+    for pair in pairs(field_of(losses)):
+        turned = pair.seen_from(pair.second)
+        a, b = pair.first, pair.second
+        (other,) = pairs(field_of([losses[b], losses[a]]))
+        assert (turned.first, turned.second) == (b, a)
+        assert turned.failed == other.failed
+        assert turned.difference == other.difference == -pair.difference
+        assert turned.effect == other.effect == -pair.effect
+        assert turned.standardized == pytest.approx(other.standardized)
+        assert (turned.low, turned.high) == (-pair.high, -pair.low)
+        assert (turned.p, turned.adjusted) == (pair.p, pair.adjusted)
+        # An interval of the same resamples, mirrored; their quantiles differ by a resample.
+        near = 0.05 * (pair.high - pair.low)
+        assert turned.low == pytest.approx(other.low, abs=near)
+        assert turned.seen_from(a) == pair
+        assert pair.seen_from(a) is pair
+        opposite = {"lower": "higher", "higher": "lower", "not told apart": "not told apart"}
+        assert turned.called == opposite[pair.called]
+
+
+@pytest.mark.parametrize(
+    ("adjusted", "effect", "called"),
+    [
+        (LEVEL, -0.5, "lower"),
+        (LEVEL, 0.5, "higher"),
+        (np.nextafter(LEVEL, 1), -0.5, "not told apart"),
+        (0.0, 0.0, "not told apart"),
+        (math.nan, -1.0, "not told apart"),
+    ],
+)
+def test_a_difference_is_called_at_the_adjusted_level_alone(
+    adjusted: float, effect: float, called: str
+) -> None:
+    pair = Pair(0, 1, 9, (0, 0), 9, 1.0, 0.5, 1.5, effect, 1.0, 1e-9, adjusted)
+    assert pair.called == called
+    assert replace(pair, p=1.0).called == called
+
+
+def test_what_one_pair_would_be_called_is_not_among_many() -> None:
+    base = np.linspace(1, 2, 7)
+    lower = base - np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    (alone,) = pairs(field_of([lower, base]))
+    assert (alone.called, alone.p) == ("lower", 2 / 2**7)
+    among = pairs(field_of([lower, base, base, base]))
+    assert among[0].p == alone.p
+    assert among[0].adjusted == pytest.approx(6 * 2 / 2**7)
+    assert {pair.called for pair in among} == {"not told apart"}
+
+
+# ---- ranks
+
+
+def test_ranks_are_scipys_with_failures_tied_for_last() -> None:
+    random = np.random.default_rng(8)
+    losses = np.round(random.normal(size=(5, 12)), 1)
+    losses[1, :4] = INF
+    losses[3, 2:6] = INF
+    found, p = comparison.ranks(field_of(losses))
+    worst = np.where(np.isinf(losses), 1e6, losses)
+    table = scipy.stats.rankdata(worst, axis=0)
+    best = worst == worst.min(axis=0)
+    for rank, row, first in zip(found, table, best, strict=True):
+        assert rank.mean == pytest.approx(row.mean())
+        assert rank.first == pytest.approx(first.mean())
+        interval = scipy.stats.bootstrap(
+            (row,), np.mean, rng=np.random.default_rng(1)
+        ).confidence_interval
+        near = 0.1 * (interval.high - interval.low)
+        assert rank.low == pytest.approx(interval.low, abs=near)
+        assert rank.high == pytest.approx(interval.high, abs=near)
+    assert sum(rank.mean for rank in found) == pytest.approx(5 * 6 / 2)
+    assert p == pytest.approx(float(scipy.stats.friedmanchisquare(*worst).pvalue))
+
+
+def test_two_cases_have_ranks_but_no_test_that_all_do_alike() -> None:
+    found, p = comparison.ranks(field_of([[1.0, 2.0, 5.0], [2.0, 3.0, 4.0]]))
+    assert [rank.mean for rank in found] == pytest.approx([4 / 3, 5 / 3])
+    assert math.isnan(p)
+
+
+def test_where_all_failed_all_are_tied_for_best_as_for_worst() -> None:
+    found, _ = comparison.ranks(field_of([[1.0, INF], [2.0, INF]]))
+    assert [(rank.mean, rank.first) for rank in found] == [(1.25, 1.0), (1.75, 0.5)]
+
+
+# ---- all of it
+
+
+def test_where_no_seed_changes_anything_no_pair_is_tested() -> None:
+    (alike,) = compare(on_bowl([0.5] * 4, [0.25] * 4, [0.125] * 4))
+    assert alike.pairs == ()
+    assert math.isnan(alike.friedman)
+    assert [rank.mean for rank in alike.ranks] == [3.0, 2.0, 1.0]
+
+
+def test_a_case_alone_is_compared_with_nothing() -> None:
+    (one,) = compare(on_bowl([0.5, 0.75]))
+    assert (one.pairs, one.ranks) == ((), ())
+    assert math.isnan(one.friedman)
+
+
+def test_between_gives_the_pair_as_seen_from_the_first_and_none_where_there_is_none() -> None:
+    (one,) = compare(on_bowl([1.0, 2.0, 3.0], [2.0, 3.0, 5.0], [4.0, 4.5, 9.0]))
+    ahead, behind = one.between(0, 2), one.between(2, 0)
+    assert ahead is not None
+    assert behind is not None
+    assert ahead.difference == -behind.difference == pytest.approx(-(3.0 + 2.5 + 6.0) / 3)
+    assert one.between(1, 1) is None
+    assert replace(one, pairs=()).between(0, 2) is None
+
+
+@pytest.mark.parametrize(("cases", "seeds"), [(2, 5), (2, 6), (3, 8), (5, 3)])
+def test_the_least_adjusted_p_value_is_the_one_of_a_case_that_is_always_lower(
+    cases: int, seeds: int
+) -> None:
+    random = np.random.default_rng(9)
+    losses = random.normal(size=(cases, seeds))
+    losses[0] -= 100
+    field = field_of(losses)
+    one = Compared(field, tuple(pairs(field)), (), math.nan)
+    assert min(pair.adjusted for pair in one.pairs) == pytest.approx(one.least_adjusted)
+    by_hand = min(1.0, 2 / 2**seeds * (cases * (cases - 1) // 2))
+    assert one.least_adjusted == pytest.approx(by_hand)

@@ -1,0 +1,467 @@
+"""Steps and seconds to targets, read off by hand from small curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import comparison_tables
+from harness.comparison import fields
+from harness.frames import CaseData, ObjectiveInfo, Results
+from harness.plan import Role
+from harness.store import RunRecord
+from harness.targets import (
+    TOLERANCES,
+    Contest,
+    Reached,
+    Target,
+    contests,
+    places,
+    reached,
+    targets_of,
+)
+
+INF, NAN = math.inf, math.nan
+RECORDS = [0, 10, 20, 40]
+
+
+@dataclass
+class Made:
+    """A case: by seed, the losses at the recorded steps; and how it ended unless ok."""
+
+    optimizer: str
+    curves: Mapping[int, Sequence[float]]
+    objective: str = "bowl"
+    setting: str = ""
+    device: str = "cpu"
+    role: Role = "given"
+    endings: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    step_seconds: Sequence[float] = ()
+
+
+def results_of(
+    *cases: Made,
+    optimum: float | None = 0.0,
+    targets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Results:
+    known, trials, timings = [], [], []
+    for position, made in enumerate(cases):
+        curves = {seed: [*curve, *[NAN] * (4 - len(curve))] for seed, curve in made.curves.items()}
+        case = CaseData(
+            position=position,
+            objective=made.objective,
+            optimizer=made.optimizer,
+            setting=made.setting or (made.role if made.role != "given" else ""),
+            device=made.device,
+            optimizer_class="X",
+            hyperparameters={},
+            defaults={},
+            dtype="float64",
+            seeds=np.array(sorted(curves), dtype=np.int64),
+            losses=np.array([curves[seed] for seed in sorted(curves)]).reshape(-1, 4),
+            trajectories={},
+            step_sizes={},
+            role=made.role,
+        )
+        known.append(case)
+        for seed in {**made.curves, **made.endings}:
+            status, step = made.endings.get(seed, ("ok", 40))
+            trials.append(
+                {
+                    "position": position,
+                    "objective": made.objective,
+                    "optimizer": made.optimizer,
+                    "device": made.device,
+                    "seed": seed,
+                    "status": status,
+                    "step": step,
+                    "final_loss": curves[seed][-1] if status == "ok" else NAN,
+                }
+            )
+        timings += [
+            {"position": position, "steps": 50, "seconds": 50 * seconds}
+            for seconds in made.step_seconds
+        ]
+    objectives = {
+        made.objective: ObjectiveInfo(
+            made.objective, "", 2, 0, 40, 1, np.array(RECORDS), optimum, (), None, None, ""
+        )
+        for made in cases
+    }
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": [], "targets": targets or {}}, {})
+    return Results(
+        run,
+        objectives,
+        tuple(known),
+        pd.DataFrame(trials),
+        pd.DataFrame(timings, columns=["position", "steps", "seconds"]),
+    )
+
+
+def losses(*values: float) -> dict[str, dict[str, Any]]:
+    """What a spec has told: these losses are the targets on the bowl."""
+    return {"bowl": {"losses": list(values), "tolerances": None}}
+
+
+def all_reached(results: Results) -> list[Reached]:
+    found = [reached(results, one) for one in fields(results)]
+    return [one for one in found if one is not None]
+
+
+def only(results: Results) -> Reached:
+    (found,) = all_reached(results)
+    return found
+
+
+# ---- which targets
+
+
+@pytest.mark.parametrize(
+    ("given", "optimum", "expected"),
+    [
+        (None, 0.0, [("tolerance", share) for share in TOLERANCES]),
+        (None, None, []),
+        ({"losses": [], "tolerances": None}, 0.0, [("tolerance", share) for share in TOLERANCES]),
+        ({"losses": [0.5, 0.1], "tolerances": None}, 0.0, [("loss", 0.5), ("loss", 0.1)]),
+        ({"losses": [0.5], "tolerances": None}, None, [("loss", 0.5)]),
+        ({"losses": [0.5], "tolerances": [0.2]}, 0.0, [("loss", 0.5), ("tolerance", 0.2)]),
+        ({"losses": [], "tolerances": [0.2]}, 0.0, [("tolerance", 0.2)]),
+        ({"losses": [0.5], "tolerances": [0.2]}, None, [("loss", 0.5)]),
+    ],
+)
+def test_targets_are_those_given_and_shares_of_the_way_where_the_optimum_is_known(
+    given: dict[str, Any] | None, optimum: float | None, expected: list[tuple[str, float]]
+) -> None:
+    told = {} if given is None else {"bowl": given}
+    results = results_of(Made("a", {0: [4, 3, 2, 1]}), optimum=optimum, targets=told)
+    found = targets_of(results, results.objectives["bowl"])
+    assert list(found) == [Target(**{kind: value}) for kind, value in expected]
+    if not expected:
+        assert all_reached(results) == []
+
+
+def test_a_target_is_said_in_words() -> None:
+    assert Target(loss=0.25).label == "loss 0.25"
+    assert Target(tolerance=0.001).label == "0.1% of the way left"
+
+
+# ---- the steps to them
+
+
+def test_a_target_is_reached_at_the_first_recorded_step_at_or_below_it() -> None:
+    found = only(
+        results_of(
+            Made("a", {0: [4, 2, 1, 0.5], 1: [4, 0.5, 3, 3], 2: [4, 3.9, 3.9, 3.9]}),
+            Made("b", {0: [0.5, 9, 9, 9], 1: [4, NAN, 1, 1], 2: [2, 2, 2, 2]}),
+            targets=losses(2.0, 0.5),
+        )
+    )
+    assert found.steps.tolist() == [
+        [[10, 10, INF], [0, 20, 0]],
+        [[40, 10, INF], [0, INF, INF]],
+    ]
+
+
+def test_a_share_of_the_way_counts_from_each_trials_own_start() -> None:
+    # The optimum is -1: ten percent left of 11 - -1 is 0.2, of 1 - -1 it is -0.8.
+    found = only(
+        results_of(
+            Made("a", {0: [11, 0.3, 0.2, -1], 1: [1, 0.2, -0.7, -0.8]}),
+            optimum=-1.0,
+            targets={"bowl": {"losses": [], "tolerances": [0.1]}},
+        )
+    )
+    assert found.steps.tolist() == [[[20, 40]]]
+
+
+def test_a_trial_that_reached_its_target_and_did_not_end_ok_has_missed_it() -> None:
+    found = only(
+        results_of(
+            Made(
+                "a",
+                {0: [4, 0.1, 1e6], 1: [4, 0.1, 0.1, 0.1], 2: [4, 0.1]},
+                endings={0: ("diverged", 20), 2: ("error", 13)},
+            ),
+            targets=losses(0.5),
+        )
+    )
+    assert found.steps.tolist() == [[[INF, 10, INF]]]
+    assert found.used.tolist() == [[20, 40, 13]]
+
+
+def test_only_the_seeds_that_all_cases_have_count() -> None:
+    found = only(
+        results_of(
+            Made("a", {0: [4, 1, 1, 1], 3: [4, 3, 1, 1], 5: [4, 4, 4, 1]}),
+            Made("b", {5: [4, 1, 1, 1], 3: [4, 4, 4, 4]}),
+            targets=losses(1.0),
+        )
+    )
+    assert found.field.seeds.tolist() == [3, 5]
+    assert found.steps.tolist() == [[[20, 40], [INF, 10]]]
+
+
+def test_a_trial_whose_curve_was_not_kept_has_missed() -> None:
+    made = results_of(Made("a", {0: [4, 1, 1, 1], 1: [4, 1, 1, 1]}), targets=losses(1.0))
+    (case,) = made.cases
+    made = replace(made, cases=(replace(case, seeds=case.seeds[1:], losses=case.losses[1:]),))
+    assert only(made).steps.tolist() == [[[INF, 10]]]
+
+
+def test_expected_running_time_lets_a_miss_cost_all_it_took() -> None:
+    found = only(
+        results_of(
+            Made(
+                "a",
+                {0: [4, 1, 1, 1], 1: [4, 4, 4, 4], 2: [4, 1, 1e9], 3: [4, 4, 1, 1]},
+                endings={2: ("diverged", 15)},
+            ),
+            Made("b", {seed: [4, 4, 4, 4] for seed in range(4)}),
+            targets=losses(4.0, 1.0),
+        )
+    )
+    # At once where the start is at the target, but for the trial that diverged.
+    assert found.expected_steps().tolist() == [
+        [(0 + 0 + 15 + 0) / 3, 0],
+        [(10 + 40 + 15 + 20) / 2, INF],
+    ]
+
+
+def test_seconds_are_the_steps_at_the_median_time_per_step() -> None:
+    curves = {0: [4.0, 1, 1, 1], 1: [4.0, 4, 4, 4]}
+    found = only(
+        results_of(
+            Made("a", curves, step_seconds=[0.1, 0.9, 0.2]),
+            Made("b", curves, step_seconds=[0.5]),
+            targets=losses(1.0),
+        )
+    )
+    assert found.step_seconds.tolist() == pytest.approx([0.2, 0.5])
+    assert found.seconds is not None
+    assert found.seconds.tolist() == [[pytest.approx([2.0, INF]), pytest.approx([5.0, INF])]]
+
+
+def test_there_are_no_seconds_where_some_case_was_not_timed() -> None:
+    curves = {0: [4.0, 1, 1, 1]}
+    found = only(
+        results_of(Made("a", curves, step_seconds=[0.1]), Made("b", curves), targets=losses(1.0))
+    )
+    assert found.seconds is None
+    assert found.step_seconds[0] == pytest.approx(0.1)
+    assert math.isnan(found.step_seconds[1])
+    table = comparison_tables.reached([found])
+    assert table is not None
+    assert table.frame["ert_seconds"].tolist() == [
+        pytest.approx(1.0),
+        pytest.approx(NAN, nan_ok=True),
+    ]
+
+
+# ---- over all objectives
+
+SOON, LATE, NEVER = [4.0, 1, 1, 1], [4.0, 4, 4, 1], [4.0, 4, 4, 4]
+
+
+def contest_of(*cases: Made) -> list[Contest]:
+    names = {made.objective for made in cases}
+    told = {name: {"losses": [1.0], "tolerances": None} for name in names}
+    return contests(all_reached(results_of(*cases, targets=told)))
+
+
+def test_an_optimizer_takes_part_with_the_first_of_its_settings_on_each_objective() -> None:
+    (found,) = contest_of(
+        Made("a", {0: LATE}, setting="lr=1"),
+        Made("a", {0: SOON}, setting="lr=2"),
+        Made("b", {0: SOON}),
+        Made("a", {0: SOON}, "line", setting="lr=3"),
+        Made("a", {0: LATE}, "line", setting="lr=1"),
+        Made("b", {0: NEVER}, "line"),
+    )
+    assert found.solvers == ("a", "b")
+    assert found.objectives == ("bowl", "line")
+    assert [[case.setting for case in several] for several in found.cases] == [
+        ["lr=1", "lr=3"],
+        ["", ""],
+    ]
+    assert found.steps.tolist() == [[[40, 10]], [[10, INF]]]
+    assert found.seconds is None
+    assert found.left_out == ()
+
+
+def test_a_tuned_optimizer_takes_part_tuned_and_once_more_at_its_defaults() -> None:
+    (found,) = contest_of(
+        *(
+            made
+            for objective in ("bowl", "line")
+            for made in (
+                Made("a", {0: SOON}, objective, role="tuned"),
+                Made("a", {0: LATE}, objective, role="defaults"),
+                Made("b", {0: NEVER}, objective),
+            )
+        )
+    )
+    assert found.solvers == ("a (tuned)", "a (defaults)", "b")
+    assert found.steps.tolist() == [[[10, 40, INF]]] * 2
+
+
+def test_an_objective_with_one_entrant_compares_nothing_and_leaves_nobody_out() -> None:
+    (found,) = contest_of(
+        Made("a", {0: SOON}),
+        Made("b", {0: LATE}),
+        Made("a", {0: SOON}, "alone"),
+        Made("a", {0: NEVER}, "line"),
+        Made("b", {0: LATE}, "line"),
+    )
+    assert found.objectives == ("bowl", "line")
+    assert found.left_out == ()
+    assert found.steps.tolist() == [[[10, 40]], [[INF, 40]]]
+
+
+def test_an_optimizer_that_lacks_an_objective_is_left_out_by_name() -> None:
+    (found,) = contest_of(
+        Made("c", {0: SOON}),
+        Made("a", {0: SOON}),
+        Made("b", {0: LATE}),
+        Made("a", {0: LATE}, "line"),
+        Made("b", {0: SOON}, "line"),
+        Made("d", {0: SOON}, "line"),
+    )
+    assert found.solvers == ("a", "b")
+    assert found.left_out == ("c", "d")
+    assert found.steps.tolist() == [[[10, 40]], [[40, 10]]]
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [
+        # One objective; and two, but one optimizer alone ran on both.
+        [Made("a", {0: SOON}), Made("b", {0: SOON})],
+        [
+            Made("a", {0: SOON}),
+            Made("b", {0: SOON}),
+            Made("a", {0: SOON}, "line"),
+            Made("c", {0: SOON}, "line"),
+        ],
+        # No seed that both objectives have.
+        [
+            Made("a", {0: SOON}),
+            Made("b", {0: SOON}),
+            Made("a", {1: SOON}, "line"),
+            Made("b", {1: SOON}, "line"),
+        ],
+    ],
+)
+def test_there_is_no_contest_without_two_of_each_and_a_seed(cases: list[Made]) -> None:
+    assert contest_of(*cases) == []
+    assert comparison_tables.profile(contest_of(*cases)) is None
+
+
+def test_a_contest_is_over_the_seeds_that_all_objectives_share() -> None:
+    (found,) = contest_of(
+        Made("a", {0: NEVER, 2: SOON, 5: LATE}),
+        Made("b", {0: NEVER, 2: LATE, 5: SOON}),
+        Made("a", {2: LATE, 5: NEVER, 9: NEVER}, "line"),
+        Made("b", {2: NEVER, 5: SOON, 9: NEVER}, "line"),
+    )
+    # Problems, seeds 2 and 5, solvers.
+    assert found.steps.tolist() == [[[10, 40], [40, 10]], [[40, INF], [INF, 10]]]
+
+
+def test_each_device_has_a_contest_of_its_own() -> None:
+    found = contest_of(
+        *(
+            Made(name, {0: curve}, objective, device=device)
+            for objective in ("bowl", "line")
+            for device, curve in (("cpu", SOON), ("cuda", LATE))
+            for name in ("a", "b")
+        )
+    )
+    assert [(one.device, np.unique(one.steps).tolist()) for one in found] == [
+        ("cpu", [10]),
+        ("cuda", [40]),
+    ]
+
+
+def test_a_contest_in_seconds_weighs_each_optimizers_steps() -> None:
+    (found,) = contest_of(
+        Made("a", {0: LATE}, step_seconds=[0.1]),
+        Made("b", {0: SOON}, step_seconds=[1.0]),
+        Made("a", {0: NEVER}, "line", step_seconds=[0.2]),
+        Made("b", {0: SOON}, "line", step_seconds=[2.0]),
+    )
+    assert found.seconds is not None
+    assert found.seconds.ravel().tolist() == pytest.approx([4.0, 10.0, INF, 20.0])
+
+
+def test_the_profile_tells_shares_of_problems_by_hand() -> None:
+    contest = Contest(
+        device="cpu",
+        solvers=("a", "b"),
+        cases=((), ()),
+        objectives=("bowl", "line"),
+        left_out=("c",),
+        failed=(0, 3),
+        # Two problems, two seeds: a is best at 10, at 20 and ties at 5; nobody solves the last.
+        steps=np.array([[[10, 20], [20, 400]], [[5, 5], [INF, INF]]], dtype=float),
+        seconds=None,
+    )
+    table = comparison_tables.profile([contest])
+    assert table is not None
+    rows = {str(row["optimizer"]): row for row in table.frame.to_dict("records")}
+    shares = ["best", "within_2", "within_10", "solved"]
+    assert [rows["a"][share] for share in shares] == [0.75, 0.75, 0.75, 0.75]
+    assert [rows["b"][share] for share in shares] == [0.25, 0.5, 0.5, 0.75]
+    assert set(table.frame["cost"]) == {"steps"}
+    assert table.frame[["problems", "seeds", "failed"]].to_numpy().tolist() == [
+        [2, 2, 0],
+        [2, 2, 3],
+    ]
+    # Resampled seeds: both of the second, or both of the first, at worst and best.
+    assert [rows["a"][end] for end in ("best_ci_low", "best_ci_high")] == [0.5, 1.0]
+    assert [rows["b"][end] for end in ("best_ci_low", "best_ci_high")] == [0.0, 0.5]
+    assert "did not run on all of these objectives: c." in table.note
+
+
+def test_what_misses_is_not_solved_at_any_ratio_and_no_cost_at_all_is_best() -> None:
+    contest = Contest(
+        device="cpu",
+        solvers=("a", "b"),
+        cases=((), ()),
+        objectives=("bowl", "line"),
+        left_out=(),
+        failed=(0, 0),
+        # One problem's start is its target already.
+        steps=np.array([[[0, 0]], [[INF, 40]]], dtype=float),
+        seconds=np.array([[[0, 0]], [[INF, 4]]], dtype=float),
+    )
+    table = comparison_tables.profile([contest])
+    assert table is not None
+    assert table.frame["cost"].tolist() == ["steps", "steps", "seconds", "seconds"]
+    assert table.frame["best"].tolist() == [0.5, 1.0, 0.5, 1.0]
+    assert table.frame["solved"].tolist() == [0.5, 1.0, 0.5, 1.0]
+    assert "Left out" not in table.note
+
+
+def test_failed_trials_are_counted_by_optimizer_over_the_shared_seeds() -> None:
+    (found,) = contest_of(
+        Made("a", {0: SOON, 1: SOON}, endings={1: ("diverged", 40), 2: ("error", 0)}),
+        Made("b", {0: SOON, 1: SOON, 2: SOON}),
+        Made("a", {0: SOON, 1: SOON}, "line", endings={0: ("timeout", 40), 1: ("error", 20)}),
+        Made("b", {0: SOON, 1: SOON}, "line", endings={0: ("error", 40)}),
+    )
+    # Seed 2, that one objective lacks, is in no count.
+    assert found.failed == (3, 1)
+    assert found.steps.tolist() == [[[10, 10], [INF, 10]], [[INF, INF], [INF, 10]]]
+
+
+def test_places_run_from_the_lowest_cost_to_a_little_beyond_the_highest() -> None:
+    found = places(np.array([[4.0, INF], [0.0, 64.0]]))
+    assert (found[0], found[-1]) == (pytest.approx(4.0), pytest.approx(64 * 1.05))
+    assert np.ptp(np.diff(np.log(found))) < 1e-12
+    assert places(np.array([INF, 0.0])).size == 0
