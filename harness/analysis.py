@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness import claims, comparison, sensitivity, targets
+from harness import claims, comparison, sensitivity, stats, targets
 from harness.frames import Results
 
 
@@ -13,6 +13,7 @@ class Analysis:
     """What a run's results come to.
 
     Attributes:
+        means: By a case's position, its mean final loss.
         compared: Cases of one objective on one device, compared by seed.
         reached: When their trials reached targets, of those that have any.
         contests: Optimizers over all objectives, one contest per device.
@@ -21,6 +22,7 @@ class Analysis:
         claims: Published numbers beside ours.
     """
 
+    means: dict[int, stats.Mean]
     compared: tuple[comparison.Compared, ...]
     reached: tuple[targets.Reached, ...]
     contests: tuple[targets.Contest, ...]
@@ -35,6 +37,7 @@ def analyse(results: Results) -> Analysis:
     found = (targets.reached(results, one.field) for one in compared)
     reached = tuple(known for known in found if known is not None)
     return Analysis(
+        means=comparison.mean_losses(results),
         compared=tuple(compared),
         reached=reached,
         contests=tuple(targets.contests(reached)),

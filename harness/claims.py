@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -133,12 +133,13 @@ def _of_fixed(printed: str, own: float, seeds: int, rounding: float) -> tuple[Ve
     """A number that no seed changes, against the decimals that were printed."""
     places = decimals(printed)
     unit = max(2 * half_unit(printed), rounding)
-    text = f"{own:.{places}f}"
+    rounded = Decimal(own).quantize(Decimal(printed), context=Context(prec=400))
+    text = f"{own:.{places}f}" if places else f"{rounded:f}"
     same = f"all {seeds:,} seeds give {own:.{min(places + 2, 17)}g}"
     if 2 * half_unit(printed) > rounding:
         same = f"all {seeds:,} seeds give {own:.{places + 2}f}"
     # A number that rounds to 0 may be printed with a sign or without.
-    if Decimal(text) == Decimal(printed):
+    if rounded == Decimal(printed):
         return "reproduced", f"{same}, which prints as {text}"
     if abs(own - float(printed)) <= rounding:
         return "reproduced", f"{same}, the same but for the rounding of its last bits"

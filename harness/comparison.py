@@ -84,7 +84,7 @@ class Pair:
         failed: How many trials of each did not end ok.
         both: Seeds at which both ended ok.
         difference: Mean of the first's loss less the second's, over those; NaN without any.
-        low: Lower end of its bootstrap interval; NaN of fewer than two.
+        low: Lower end of its bootstrap-t interval; NaN of fewer than two.
         high: Upper end.
         effect: Matched-pairs rank-biserial correlation over all seeds: -1 where the first is
             always lower, 1 where it is always higher.
@@ -129,7 +129,7 @@ class Rank:
 
     Attributes:
         mean: Mean rank, 1 the best; ties share theirs, failed trials are tied for the last.
-        low: Lower end of its bootstrap interval over seeds; NaN of fewer than two seeds.
+        low: Lower end of its BCa bootstrap interval over seeds; NaN of fewer than two seeds.
         high: Upper end.
         first: Share of seeds at which no other is better.
     """
@@ -138,6 +138,19 @@ class Rank:
     low: float
     high: float
     first: float
+
+
+def mean_losses(results: Results) -> dict[int, stats.Mean]:
+    """By a case's position, its mean final loss over the seeds that ended ok, with its interval."""
+    trials = results.trials
+    ok = trials[(trials["status"] == "ok") & np.isfinite(trials["final_loss"])]
+    losses = {
+        position: own.to_numpy(dtype=float)
+        for position, own in ok.groupby("position")["final_loss"]
+    }
+    rows = [losses.get(case.position, np.empty(0)) for case in results.cases]
+    found = stats.means(rows)
+    return {case.position: mean for case, mean in zip(results.cases, found, strict=True)}
 
 
 def fields(results: Results) -> list[Field]:
@@ -164,7 +177,7 @@ def pairs(field: Field) -> list[Pair]:
         return []
     differences = [_differences(field.losses[a], field.losses[b]) for a, b in found]
     finite = [row[np.isfinite(row) & ok] for (row, ok) in differences]
-    intervals = stats.bootstrap_intervals(finite)
+    intervals = stats.bootstrap_t_intervals(finite)
     tests = [stats.signed_rank(row) for row, _ in differences]
     everything = len(field.cases) * (len(field.cases) - 1) // 2
     adjusted = stats.holm([test.p for test in tests], everything)

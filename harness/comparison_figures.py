@@ -121,7 +121,7 @@ def differences(
         title=f"Difference from the best, on the same seeds: {info.name}{where}",
         caption=(
             f"Dot: one seed, the case's loss less that of {name} with the same start and batches; "
-            "diamond and bar: mean with its 95% BCa bootstrap interval. Right of the dashed line "
+            "diamond and bar: mean with its 95% bootstrap-t interval. Right of the dashed line "
             f"the loss is higher than that of {name}, which has the fewest trials that failed and "
             "the lowest mean of those. The table says which differences hold for all pairs "
             "together." + _shown_of(1 + sum(map(len, rows.values())), len(field.cases))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def differences(compared: Sequence[Compared]) -> Table | None:
         rows += (_difference(one, pair) for pair in one.pairs)
     note = (
         "The case less the other, seed by seed: below 0, the case has the lower loss. Mean "
-        "difference and its 95% BCa bootstrap interval are of the seeds at which both ended ok. "
+        "difference and its 95% bootstrap-t interval are of the seeds at which both ended ok. "
         "Effect: matched-pairs rank-biserial correlation, from -1 (always lower) to 1. d: mean "
         "over standard deviation of the differences (Cohen). p: Wilcoxon's signed-rank test, "
         "two-sided, over all n seeds; a trial that did not end ok counts as the worst, and failed "
@@ -406,6 +407,8 @@ def claimed(checked: Sequence[claims.Checked]) -> Table | None:
 def parity(results: Results) -> Table | None:
     """How far optimizers part that should do the same."""
     rows: list[tuple[Row, Row]] = []
+    ran = results.trials[~results.trials["status"].isin(["ok", "unavailable"])]
+    failed = Counter(ran["position"].tolist())
     for name, told in results.run.settings.get("counterparts", {}).items():
         for case, other in _counterparts(results, name, told["optimizer"]):
             apart, step = _apart(case, other)
@@ -418,6 +421,8 @@ def parity(results: Results) -> Table | None:
                 "losses_apart": loss,
                 "losses_apart_relative": loss / scale if scale else math.nan,
                 "because": told["because"],
+                "failed": failed[case.position],
+                "counterpart_failed": failed[other.position],
             }
             shown = {
                 **shown_identity(case),
@@ -427,13 +432,15 @@ def parity(results: Results) -> Table | None:
                 "losses apart": significant(loss, 2),
                 "relative": significant(row["losses_apart_relative"], 2),
                 "because": told["because"] or DASH,
+                "failed": f"{failed[case.position]}, {failed[other.position]}",
             }
             rows.append((row, shown))
     note = (
         "The same optimizer by two codes, on the same seeds. Parameters apart: the largest "
         "distance between the two trajectories at any step and seed (two-dimensional objectives "
         "alone keep them). Losses apart: the largest difference of recorded losses, and the same "
-        "as a share of the loss there. Because: the convention that parts them, as the spec has it."
+        "as a share of the loss there. Because: the convention that parts them, as the spec has "
+        "it. Failed: trials of each that did not end ok, compared as far as both got."
     )
     return _table("parity", "Parity of implementations", note, rows)
 
@@ -460,13 +467,16 @@ def _counterparts(results: Results, name: str, other: str) -> Iterator[tuple[Cas
 
 
 def _apart(case: CaseData, other: CaseData) -> tuple[float, float]:
-    """The largest distance between trajectories, and its step; NaN where none are kept."""
+    """The largest distance between trajectories, and its step; NaN where none are kept.
+
+    Infinite where one of the two has left for infinity and the other has not yet.
+    """
     best, at = math.nan, math.nan
     for seed in sorted(case.trajectories.keys() & other.trajectories.keys()):
         one, two = case.trajectories[seed], other.trajectories[seed]
         length = min(len(one), len(two))
-        distances = np.linalg.norm(one[:length] - two[:length], axis=1)
-        if length and not distances.max() <= best:
+        distances = np.linalg.norm(_difference_of(one[:length], two[:length]), axis=1)
+        if length and not float(distances.max()) <= best:
             best, at = float(distances.max()), float(distances.argmax())
     return best, at
 
@@ -475,11 +485,19 @@ def _loss_apart(case: CaseData, other: CaseData) -> tuple[float, float]:
     """The largest difference of recorded losses, and the loss there; NaN where none are shared."""
     seeds = np.intersect1d(case.seeds, other.seeds)
     one, two = (c.losses[np.searchsorted(c.seeds, seeds)] for c in (case, other))
-    apart = np.abs(one - two)
-    if not np.isfinite(apart).any():
+    known = ~(np.isnan(one) | np.isnan(two))
+    if not known.any():
         return math.nan, math.nan
-    at = np.unravel_index(np.nanargmax(apart), apart.shape)
+    apart = np.where(known, np.abs(_difference_of(one, two)), -1.0)
+    at = np.unravel_index(apart.argmax(), apart.shape)
     return float(apart[at]), float(abs(two[at]))
+
+
+def _difference_of(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One less the other, 0 where both are the same infinity or both are not a number."""
+    same = (one == two) | (np.isnan(one) & np.isnan(two))
+    found = np.subtract(one, two, out=np.zeros_like(one), where=~same)
+    return np.where(np.isnan(found), np.inf, found)
 
 
 def probability(p: float) -> str:

@@ -360,9 +360,14 @@ class HeatFigure(FigureRecord):
     limits: tuple[float, float]
 
 
-def build(results: Results) -> list[FigureRecord]:
-    """Every figure that the results allow; names are unique, whatever the case of letters."""
-    world = _World.of(results)
+def build(results: Results, means: Mapping[int, stats.Mean]) -> list[FigureRecord]:
+    """Every figure of trials and times; names are unique, whatever the case of letters.
+
+    Args:
+        results: What was run.
+        means: By a case's position, its mean final loss; see ``comparison.mean_losses``.
+    """
+    world = _World.of(results, means)
     records: list[FigureRecord] = []
     for info in results.objectives.values():
         found = (
@@ -451,9 +456,10 @@ class _World:
     styles: Mapping[int, Style]
     outcomes: Mapping[int, _Outcome]
     final: Mapping[int, Array]
+    means: Mapping[int, stats.Mean]
 
     @classmethod
-    def of(cls, results: Results) -> _World:
+    def of(cls, results: Results, means: Mapping[int, stats.Mean]) -> _World:
         outcomes, final = {}, {}
         groups = dict(iter(results.trials.groupby("position", sort=False)))
         for case in results.cases:
@@ -468,7 +474,7 @@ class _World:
             counts = {str(s): int(n) for s, n in trials["status"].value_counts().items()}
             outcomes[case.position] = _Outcome(frozenset(ok["seed"].tolist()), counts)
             final[case.position] = np.sort(ok["final_loss"].to_numpy(dtype=float))
-        return cls(results, styles(results), outcomes, final)
+        return cls(results, styles(results), outcomes, final, means)
 
     def ran_on(self, objective: str) -> list[CaseData]:
         """The cases of an objective of which some trial ran."""
@@ -720,7 +726,7 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
     rows = []
     for case in shown:
         values = world.final[case.position]
-        mean = stats.mean_interval(values)
+        mean = world.means[case.position]
         outcome = world.outcomes[case.position]
         rows.append(
             DotRow(
@@ -785,7 +791,7 @@ def _final_caption(
 
 def _interval_words(rows: Sequence[DotRow]) -> str:
     if any(row.high > row.low for row in rows):
-        return "diamond and bar: mean with its 95% Student t interval."
+        return "diamond and bar: mean with its 95% bootstrap-t interval."
     if all(len(row.values) < 2 for row in rows):
         return "diamond: the same, for there is no mean of one."
     return "diamond: mean, without an interval, for all seeds of a row end at the same loss."

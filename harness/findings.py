@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import claims, comparison, profiles, stats, tables, targets
 from harness.analysis import Analysis
@@ -34,7 +35,7 @@ def summarise(results: Results, analysis: Analysis) -> list[str]:
         analysis: What that comes to.
     """
     sentences = [
-        *(_loss(results, one) for one in analysis.compared),
+        *(_loss(results, one, analysis.means) for one in analysis.compared),
         _over_all(results, analysis.contests),
         *_tuning(results, analysis),
         _claims(analysis.claims),
@@ -124,7 +125,7 @@ def _is(cells: Sequence[_Told]) -> str:
     return "is" if len(cells) == 1 else "are"
 
 
-def _loss(results: Results, one: Compared) -> str:
+def _loss(results: Results, one: Compared, means: Mapping[int, stats.Mean]) -> str:
     field = one.field
     place = _place(results, field.objective, field.device)
     order = [i for i in field.order() if np.isfinite(field.losses[i]).any()]
@@ -133,11 +134,10 @@ def _loss(results: Results, one: Compared) -> str:
     if not order:
         return ""
     if not field.is_random:
-        means = [float(field.losses[i][np.isfinite(field.losses[i])].mean()) for i in order]
-        return _alike(results, field, place, [field.cases[i] for i in order], means)
+        alike = [means[field.cases[i].position].mean for i in order]
+        return _alike(results, field, place, [field.cases[i] for i in order], alike)
     best, others = order[0], order[1:]
-    own = field.losses[best]
-    lead = stats.mean_interval(own[np.isfinite(own)])
+    lead = means[field.cases[best].position]
     digits = tables.decimals(lead)
     text = (
         f"{place}, the lowest mean final loss is that of {field.cases[best].label}, "
@@ -201,17 +201,19 @@ def _over_all(results: Results, contests: Sequence[targets.Contest]) -> str:
         solved = np.isfinite(contest.steps).mean(axis=(0, 1))
         best = (profiles.performance_ratios(contest.steps) == 1).mean(axis=(0, 1))
         where = f" ({contest.device})" if len({c.device for c in results.cases}) > 1 else ""
-        most, often = int(solved.argmax()), int(best.argmax())
-        text = (
+        sentences.append(
             f"Over {len(contest.objectives)} objectives{where}, the largest share of targets is "
-            f"reached by {contest.solvers[most]} ({solved[most]:.0%}), and "
+            f"reached by {_first(contest, solved)}, and most often first is "
+            f"{_first(contest, best)}; which is better depends on the objective."
         )
-        if often == most:
-            text += f"most often first is {contest.solvers[often]} as well ({best[often]:.0%})"
-        else:
-            text += f"most often first is {contest.solvers[often]} ({best[often]:.0%})"
-        sentences.append(f"{text}; which is better depends on the objective.")
     return " ".join(sentences)
+
+
+def _first(contest: targets.Contest, shares: NDArray[np.float64]) -> str:
+    """The solvers with the largest share, and that share."""
+    top = float(shares.max())
+    names = [name for name, own in zip(contest.solvers, shares, strict=True) if own == top]
+    return f"{_listed(names)} ({top:.0%})"
 
 
 def _tuning(results: Results, analysis: Analysis) -> list[str]:
@@ -292,13 +294,16 @@ def _claims(checked: Sequence[claims.Checked]) -> str:
             text += f" (p = {found.p:.2g})"
         by_verdict.setdefault(found.verdict, []).append(text)
     total, held = len(checked), len(by_verdict.get("reproduced", ()))
-    text = f"Of {total} published numbers, {'all' if held == total else held} are reproduced"
+    known = total - len(by_verdict.get("can't be told", ()))
+    text = f"Of {total:,} published numbers, {'all' if held == total else f'{held:,}'} "
+    text += f"{'is' if held == 1 else 'are'} reproduced"
     if total == 1:
         text = f"The one published number is {'' if held else 'not '}reproduced"
+        text = text if known else "Of the one published number, nothing can be said"
     parts = []
     for verdict, word in (
         ("not consistent", "not consistent with what we find"),
-        ("at the edge", "at the edge of it"),
+        ("at the edge", "at the edge of what we find"),
         ("can't be told", "not to be told with so few seeds"),
     ):
         if by_verdict.get(verdict):

@@ -110,8 +110,8 @@ def read_checks(output: Path, suite: str) -> Checks | None:
 def _make(results: Results, checks: Checks | None) -> dict[str, bytes]:
     """Every file's content by its path below the report's folder; the page comes last."""
     analysis = analyse(results)
-    built = [*tables.build(results), *comparison_tables.build(results, analysis)]
-    records = figure_records.build(results)
+    built = [*tables.build(results, analysis.means), *comparison_tables.build(results, analysis)]
+    records = figure_records.build(results, analysis.means)
     records += comparison_figures.build(results, analysis, [record.name for record in records])
     check = None
     if checks is not None:

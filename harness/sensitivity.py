@@ -93,10 +93,11 @@ class Curve:
         """The share of the range in which the loss is within ``FACTOR`` of the lowest.
 
         Each point stands for the part of the range that is nearest to it, on the range's scale.
-        A point at which a seed did not end ok is not near. NaN where no point has a loss.
+        A point at which a seed did not end ok is not near. NaN where no point has a loss, and
+        where losses are 0 or below with no optimum known: a multiple of that says nothing.
         """
         lowest = self.lowest
-        if lowest is None:
+        if lowest is None or (self.optimum is None and lowest.mean <= 0):
             return math.nan
         base = self.optimum or 0.0
         limit = base + FACTOR * max(lowest.mean - base, 0.0)
@@ -171,9 +172,10 @@ def curves(results: Results) -> list[Curve]:
         sweep = groups.get((case.objective, case.optimizer, case.device), [])
         if case.role != "tuned" or not sweep:
             continue
-        for name, space in _spaces(results, case).items():
+        ranges = _spaces(results, case).items()
+        for name, space in ((n, s) for n, s in ranges if search_space.is_range(s)):
             points = _points((t.hyperparameters[name], t.losses) for t in sweep if t.varied == name)
-            if search_space.is_range(space) and len(points) > 1:
+            if len(points) > 1:
                 others = {k: v for k, v in case.hyperparameters.items() if k != name}
                 best = float(case.hyperparameters[name])
                 found.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,19 +76,29 @@ class Table:
         return f"## {self.title}\n\n" + "\n".join(lines) + f"\n\n{self.note}\n"
 
 
-def build(results: Results) -> list[Table]:
-    """Every table that the results allow."""
-    tables = [final_loss(results), end_points(results), epoch_seconds(results), failures(results)]
+def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
+    """Every table of trials and times that the results allow.
+
+    Args:
+        results: What was run.
+        means: By a case's position, its mean final loss; see ``comparison.mean_losses``.
+    """
+    tables = [
+        final_loss(results, means),
+        end_points(results),
+        epoch_seconds(results),
+        failures(results),
+    ]
     return [table for table in tables if table is not None and len(table.frame)]
 
 
-def final_loss(results: Results) -> Table:
+def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
     """Final loss of every case, with everything that did not end well counted beside it."""
     rows, shown = [], []
     for case in results.cases:
         trials = results.trials[results.trials["position"] == case.position]
         losses = trials.loc[trials["status"] == "ok", "final_loss"].to_numpy()
-        mean, median = stats.mean_interval(losses), stats.spread(losses).median
+        mean, median = means[case.position], stats.spread(losses).median
         optimum = results.objectives[case.objective].optimum
         gap = mean.mean - optimum if optimum is not None else math.nan
         best = float(losses.min()) if len(losses) else math.nan
@@ -134,11 +144,11 @@ def final_loss(results: Results) -> Table:
     return Table(
         "final_loss",
         "Final loss",
-        "Loss over all data after the last step. Mean, standard deviation (n − 1), Student's t "
-        "interval of the mean, median, best and worst are of the n seeds that ended ok; every "
-        "other seed is counted under statuses and in no other number; there is no interval where "
-        "all seeds end alike. The gap is the mean less "
-        "the lowest loss there is, where that is known.",
+        "Loss over all data after the last step. Mean, standard deviation (n − 1), 95% bootstrap-t "
+        "interval of the mean (Student's t for fewer than eight seeds), median, best and worst are "
+        "of the n seeds that ended ok; every other seed is counted under statuses and in no other "
+        "number; there is no interval where all seeds end alike. The gap is the mean less the "
+        "lowest loss there is, where that is known.",
         frame,
         text,
     )

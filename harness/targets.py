@@ -140,8 +140,8 @@ def contests(known: Sequence[Reached]) -> list[Contest]:
 
     An optimizer takes part with the first of its settings on each objective, as the spec lists
     them, so that no setting is picked for how it did; one that is tuned takes part tuned, and
-    once more at its defaults. Objectives that fewer than two optimizers ran on are left out, and
-    then optimizers that did not run on all others.
+    once more at its defaults. Objectives that fewer than two such entrants ran on are left out, and
+    then entrants that did not run on all others.
     """
     found: dict[str, list[Reached]] = {}
     for one in known:

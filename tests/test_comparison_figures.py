@@ -903,7 +903,7 @@ def test_every_kind_of_figure_is_there_with_numbers_in_its_words_and_its_statist
     found = {record.name: record for record in records_of(everything())}
     assert sorted(found) == sorted(f"{kind}_lines" for kind in KINDS)
     statistics = {
-        "differences": "mean with its 95% BCa bootstrap interval",
+        "differences": "mean with its 95% bootstrap-t interval",
         "runtime": "Band: 95%, from resampling seeds",
         "sensitivity": "mean final loss against one hyperparameter",
         "heat": "mean final loss over the seeds",

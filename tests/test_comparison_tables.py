@@ -189,7 +189,7 @@ COLUMNS = {
     "parity": [
         *CASE,
         *("counterpart", "parameters_apart", "at_step", "losses_apart"),
-        *("losses_apart_relative", "because"),
+        *("losses_apart_relative", "because", "failed", "counterpart_failed"),
     ],
 }
 ROWS = {

@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from harness import comparison_tables, figures, frames, page, tables
 from harness import run as running
 from harness.analysis import analyse
+from harness.comparison import mean_losses
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
 from harness.progress import Quiet
@@ -161,7 +162,9 @@ def rendered(results: frames.Results, sentences: Sequence[str] = ("Sgd is a bit 
         FigureRecord("seconds_per_epoch", None, "Time", "Dots.", "How long an epoch takes."),
     ]
     drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
-    return page.render(results, tables.build(results), records, drawings, sentences)
+    return page.render(
+        results, tables.build(results, mean_losses(results)), records, drawings, sentences
+    )
 
 
 @dataclass
@@ -305,7 +308,7 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
 def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
     results = made()
     source = rendered(results)
-    shown = tables.final_loss(results).shown
+    shown = tables.final_loss(results, mean_losses(results)).shown
     for objective, anchor in (("bowl", "1-bowl"), ("line", "2-line")):
         [table] = _grids(source, f"table-final_loss-{anchor}")
         rows = shown[shown["objective"] == objective]
@@ -332,7 +335,7 @@ def test_a_download_is_the_rows_of_the_table_with_all_digits() -> None:
         for e in parsed.all("a")
         if "download" in e.attributes
     }
-    whole = tables.final_loss(results).frame
+    whole = tables.final_loss(results, mean_losses(results)).frame
     for objective in ("bowl", "line"):
         uri = links[f"final_loss-{objective}.csv"]
         head, _, body = uri.partition(",")
@@ -392,7 +395,7 @@ def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
 
 def test_a_run_that_timed_nothing_says_so() -> None:
     results = made(timed=False)
-    source = page.render(results, tables.build(results), [], [], [])
+    source = page.render(results, tables.build(results, mean_losses(results)), [], [], [])
     assert "Nothing was timed: the spec turns the timing pass off." in Parsed(source).text
 
 
@@ -472,7 +475,7 @@ def checked_page(text: str = "All is well.", *cells: CellVerdict) -> str:
     drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
     check = page.Check(text, ((text, text),), (text,), (text, "Then faster."), text)
     results = made()
-    built = [*tables.build(results), tables.check(report)]
+    built = [*tables.build(results, mean_losses(results)), tables.check(report)]
     return page.render(results, built, records, drawings, [], check)
 
 
@@ -531,7 +534,10 @@ def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:
 
 def of_comparison(results: frames.Results) -> str:
     """A page with the tables of a comparison and no figure."""
-    built = [*tables.build(results), *comparison_tables.build(results, analyse(results))]
+    built = [
+        *tables.build(results, mean_losses(results)),
+        *comparison_tables.build(results, analyse(results)),
+    ]
     return page.render(results, built, [], [], ["Sgd is a bit lower."])
 
 

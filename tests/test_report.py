@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from harness import frames, history, page, report, tables, verdicts
+from harness.comparison import mean_losses
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
 from harness.problems import BadInput
@@ -96,6 +97,11 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
     )
 
 
+def built_tables() -> list[tables.Table]:
+    results = made(broken=True)
+    return tables.build(results, mean_losses(results))
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report."""
@@ -124,7 +130,7 @@ def test_a_report_is_a_page_with_its_tables_and_figures_beside_it(written: Path)
     names = set(contents(written))
     listed = set(page.listed_files((written / "index.html").read_text(encoding="utf-8")))
     assert names == {"index.html", *listed}
-    for table in tables.build(made(broken=True)):
+    for table in built_tables():
         assert {f"tables/{table.name}.csv", f"tables/{table.name}.md"} <= names
     figures = {name for name in names if name.startswith("figures/")}
     assert {
@@ -136,7 +142,7 @@ def test_a_report_is_a_page_with_its_tables_and_figures_beside_it(written: Path)
 
 
 def test_a_csv_reads_back_to_the_very_numbers(written: Path) -> None:
-    for table in tables.build(made(broken=True)):
+    for table in built_tables():
         path = written / "tables" / f"{table.name}.csv"
         back = pd.read_csv(path, dtype=str, keep_default_na=False)
         assert list(back.columns) == list(table.frame.columns)
@@ -150,7 +156,7 @@ def test_a_csv_reads_back_to_the_very_numbers(written: Path) -> None:
 
 
 def test_a_markdown_table_has_the_cells_a_reader_is_shown(written: Path) -> None:
-    for table in tables.build(made(broken=True)):
+    for table in built_tables():
         text = (written / "tables" / f"{table.name}.md").read_text(encoding="utf-8")
         rows = [
             [cell.strip() for cell in line.strip("|").split(" | ")]
