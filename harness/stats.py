@@ -64,7 +64,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
         return Mean(float(array[0]), 0.0, float(array[0]), float(array[0]), n)
     with np.errstate(over="ignore"):
         sd = float(array.std(ddof=1))
-    if math.isinf(sd):  # a square was too large, not the deviation itself
+    if not 1e-140 < sd < math.inf:  # squares were too large or too small, not the deviations
         scale = float(np.abs(array - mean).max())
         sd = scale * float((array / scale).std(ddof=1))
     half = t_quantile(n - 1, (1 + confidence) / 2) * sd / math.sqrt(n)

@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from harness import comparison
+from harness import comparison, stats
 from harness.comparison import ALIKE, LEVEL, MOST, Compared, Field, Pair, compare, fields, pairs
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.store import RunRecord
@@ -96,6 +96,18 @@ def signed_rank_by_patterns(differences: NDArray[np.float64]) -> float:
     signs = np.sign(differences[differences != 0])
     patterns = np.array(list(itertools.product([-1, 1], repeat=len(signs))))
     return float(np.mean(np.abs(patterns @ ranks) >= abs(signs @ ranks) - 1e-9))
+
+
+def bootstrap_t(
+    values: NDArray[np.float64], generator: np.random.Generator, resamples: int = 20_000
+) -> tuple[float, float]:
+    """Student's interval, but with the quantiles that the ratio has over resamples."""
+    n = len(values)
+    drawn = values[generator.integers(0, n, size=(resamples, n))]
+    ratios = (drawn.mean(axis=1) - values.mean()) / (drawn.std(axis=1, ddof=1) / math.sqrt(n))
+    least, most = np.quantile(ratios, [0.025, 0.975])
+    error = values.std(ddof=1) / math.sqrt(n)
+    return float(values.mean() - most * error), float(values.mean() - least * error)
 
 
 def holm_by_definition(p_values: Sequence[float], family: int) -> list[float]:
@@ -226,18 +238,16 @@ def test_pairs_are_wilcoxons_test_and_the_bootstrap_of_paired_differences() -> N
         d = losses[pair.first] - losses[pair.second]
         test = scipy.stats.wilcoxon(d)
         positive = scipy.stats.rankdata(np.abs(d))[d > 0].sum()
-        interval = scipy.stats.bootstrap(
-            (d,), np.mean, rng=np.random.default_rng(1)
-        ).confidence_interval
+        low, high = bootstrap_t(d, np.random.default_rng(1))
         assert pair.difference == pytest.approx(d.mean(), rel=1e-12)
         assert pair.p == pytest.approx(float(test.pvalue), rel=1e-12)
         assert pair.effect == pytest.approx(2 * positive / (15 * 16 / 2) - 1, rel=1e-12)
         assert pair.standardized == pytest.approx(d.mean() / d.std(ddof=1), rel=1e-12)
         assert (pair.n, pair.both, pair.failed) == (15, 15, (0, 0))
         # Resamples of another generator: the ends differ by some hundredths of the width.
-        near = 0.05 * (interval.high - interval.low)
-        assert pair.low == pytest.approx(interval.low, abs=near)
-        assert pair.high == pytest.approx(interval.high, abs=near)
+        near = 0.05 * (high - low)
+        assert pair.low == pytest.approx(low, abs=near)
+        assert pair.high == pytest.approx(high, abs=near)
     expected = holm_by_definition([pair.p for pair in found], 6)
     assert [pair.adjusted for pair in found] == pytest.approx(expected, rel=1e-12)
     assert len({pair.adjusted for pair in found}) > 2
@@ -336,8 +346,15 @@ def test_leaving_pairs_out_never_makes_a_difference_more_certain() -> None:
         assert pair.adjusted >= every[pair.first, pair.second] - 1e-12
 
 
-def test_a_pair_seen_from_the_other_case_has_every_sign_turned() -> None:
-    losses = [[1.0, 2.0, INF, 4.0, 5.5], [3.0, 1.0, 3.0, 8.0, 6.0], [9.0, 9.5, 9.25, 10.0, INF]]
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [[1.0, 2.0, INF, 4.0, 5.5], [3.0, 1.0, 3.0, 8.0, 6.0], [9.0, 9.5, 9.25, 10.0, INF]],
+        # Enough seeds for bootstrap-t, of skewed differences.
+        (np.random.default_rng(10).lognormal(size=(3, 14)) * [[1], [2], [4]]).tolist(),
+    ],
+)
+def test_a_pair_seen_from_the_other_case_has_every_sign_turned(losses: list[list[float]]) -> None:
     for pair in pairs(field_of(losses)):
         turned = pair.seen_from(pair.second)
         a, b = pair.first, pair.second
@@ -349,9 +366,8 @@ def test_a_pair_seen_from_the_other_case_has_every_sign_turned() -> None:
         assert turned.standardized == pytest.approx(other.standardized)
         assert (turned.low, turned.high) == (-pair.high, -pair.low)
         assert (turned.p, turned.adjusted) == (pair.p, pair.adjusted)
-        # An interval of the same resamples, mirrored; their quantiles differ by a resample.
-        near = 0.05 * (pair.high - pair.low)
-        assert turned.low == pytest.approx(other.low, abs=near)
+        # An interval of the same resamples, mirrored.
+        assert (turned.low, turned.high) == pytest.approx((other.low, other.high), rel=1e-9)
         assert turned.seen_from(a) == pair
         assert pair.seen_from(a) is pair
         opposite = {"lower": "higher", "higher": "lower", "not told apart": "not told apart"}
@@ -385,6 +401,28 @@ def test_what_one_pair_would_be_called_is_not_among_many() -> None:
     assert among[0].p == alone.p
     assert among[0].adjusted == pytest.approx(6 * 2 / 2**7)
     assert {pair.called for pair in among} == {"not told apart"}
+
+
+# ---- means
+
+
+def test_mean_losses_are_of_the_trials_that_ended_ok_with_a_bootstrap_t_interval() -> None:
+    random = np.random.default_rng(12)
+    many, few = random.lognormal(size=20), random.lognormal(size=5)
+    found = comparison.mean_losses(
+        on_bowl([*many, "diverged", INF], [*few, "error"], ["timeout"], [2.5])
+    )
+    assert list(found) == [0, 1, 2, 3]
+    assert [mean.n for mean in found.values()] == [20, 5, 0, 1]
+    assert found[0].mean == pytest.approx(many.mean())
+    assert found[0].sd == pytest.approx(many.std(ddof=1))
+    low, high = bootstrap_t(many, np.random.default_rng(1))
+    assert found[0].low == pytest.approx(low, abs=0.05 * (high - low))
+    assert found[0].high == pytest.approx(high, abs=0.05 * (high - low))
+    # Five values are too few to resample.
+    assert found[1] == stats.mean_interval(few)
+    assert found[3].mean == 2.5
+    assert all(math.isnan(v) for v in (found[2].mean, found[2].low, found[3].low, found[3].high))
 
 
 # ---- ranks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -14,15 +14,18 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike, NDArray
 
 from harness import profiles
 from harness.stats import (
     bootstrap_interval,
     bootstrap_intervals,
+    bootstrap_t_intervals,
     friedman,
     holm,
     mean_interval,
     mean_ranks,
+    means,
     median_interval,
     proportion_interval,
     resampling_counts,
@@ -68,6 +71,10 @@ def test_a_value_that_is_not_finite_is_refused_and_not_averaged(value: float) ->
     for statistic in (mean_interval, spread, median_interval):
         with pytest.raises(ValueError, match="not finite"):
             statistic([1.0, value])
+    for of_rows in (bootstrap_intervals, bootstrap_t_intervals, means):
+        for row in ([value], [1.0, value], [*range(20), value]):
+            with pytest.raises(ValueError, match="not finite"):
+                of_rows([[1.0, 2.0], row])
 
 
 @given(numbers)
@@ -190,6 +197,228 @@ def test_a_bootstrap_interval_lies_within_the_values(values: list[float]) -> Non
     low, high = bootstrap_interval(values, resamples=200)
     slack = 1e-9 * max(map(abs, values))
     assert min(values) - slack <= low <= high <= max(values) + slack
+
+
+def bootstrap_t_by_hand(
+    values: NDArray[np.float64], resamples: Iterable[NDArray[np.int64]], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Efron & Tibshirani, equation (12.22); resamples are indices of values."""
+    n, mean = len(values), values.mean()
+    ratios = []
+    for drawn in resamples:
+        resample = values[drawn]
+        ratios.append((resample.mean() - mean) / (resample.std(ddof=1) / math.sqrt(n)))
+    tail = (1 - confidence) / 2
+    error = values.std(ddof=1) / math.sqrt(n)
+    return (
+        float(mean - np.quantile(ratios, 1 - tail) * error),
+        float(mean - np.quantile(ratios, tail) * error),
+    )
+
+
+def resampled_indices(n: int, resamples: int) -> list[NDArray[np.int64]]:
+    counts = np.concatenate(list(resampling_counts(n, resamples))).astype(int)
+    return [np.repeat(np.arange(n), count) for count in counts]
+
+
+def bootstrap_t(values: ArrayLike, **options: Any) -> tuple[float, float]:
+    ((low, high),) = bootstrap_t_intervals([values], **options)
+    return float(low), float(high)
+
+
+def rows_of(n: int) -> NDArray[np.float64]:
+    """Rows with a tail above, with one below, far from 0, and with none."""
+    random = np.random.default_rng(n)
+    gammas = random.gamma(2, size=(3, n)) * [[20], [-1e6], [1e-3]] + [[0], [0], [7]]
+    return np.concatenate([gammas, random.normal(size=(1, n))])
+
+
+@pytest.mark.parametrize("n", [8, 20, 100])
+def test_the_bootstrap_t_interval_is_the_one_by_hand_of_the_same_resamples(n: int) -> None:
+    rows = rows_of(n)
+    drawn = resampled_indices(n, 9999)
+    for row, found in zip(rows, bootstrap_t_intervals(rows), strict=True):
+        expected = bootstrap_t_by_hand(row, drawn)
+        assert found - row.mean() == pytest.approx(np.array(expected) - row.mean(), rel=1e-9)
+    drawn = resampled_indices(n, 500)
+    for row, found in zip(rows, bootstrap_t_intervals(rows, 0.8, 500), strict=True):
+        assert found == pytest.approx(np.array(bootstrap_t_by_hand(row, drawn, 0.8)), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_the_bootstrap_t_interval_is_the_one_by_hand_of_other_resamples(n: int) -> None:
+    random = np.random.default_rng(100 + n)
+    for row, (low, high) in zip(rows_of(n), bootstrap_t_intervals(rows_of(n)), strict=True):
+        expected = bootstrap_t_by_hand(row, random.integers(0, n, size=(9999, n)))
+        # Each end's Monte-Carlo error is 1 to 2% of the width.
+        assert (low, high) == pytest.approx(expected, abs=0.06 * (high - low))
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+def test_below_eight_values_the_bootstrap_t_interval_is_students(n: int) -> None:
+    values = np.random.default_rng(n).gamma(2, size=n)
+    for confidence in (0.8, 0.95):
+        error = values.std(ddof=1) / math.sqrt(n)
+        students = scipy.stats.t.interval(confidence, n - 1, values.mean(), error)
+        found = bootstrap_t(values, confidence=confidence)
+        assert (found == pytest.approx(students, rel=1e-9)) is (n < 8)
+
+
+def test_where_a_bootstrap_t_end_is_over_three_times_as_far_the_interval_is_students() -> None:
+    random = np.random.default_rng(3)
+    n, resamples = 16, 400
+    drawn = resampled_indices(n, resamples)
+    # From hardly to wildly skewed, every other the mirror image.
+    rows = [
+        sign * random.lognormal(sigma=sigma, size=n)
+        for sigma in np.linspace(0.1, 2, 30)
+        for sign in (1, -1)
+    ]
+    kept = []
+    for row, found in zip(rows, bootstrap_t_intervals(rows, resamples=resamples), strict=True):
+        by_hand, students = bootstrap_t_by_hand(row, drawn), mean_interval(row)
+        half = students.high - students.mean
+        kept.append(max(abs(end - students.mean) for end in by_hand) <= 3 * half)
+        expected = by_hand if kept[-1] else (students.low, students.high)
+        assert tuple(found) == pytest.approx(expected, rel=1e-9)
+    assert 10 < sum(kept) < 50
+    # Those that reach further than Student's, but not three times as far, are kept.
+    assert not all(kept[: kept.index(False) + 10])
+
+
+@pytest.mark.parametrize("n", [8, 10, 20])
+@pytest.mark.parametrize("noise", [0.0, 1e-9, 1e-3])
+def test_of_values_in_two_heaps_the_bootstrap_t_interval_is_students(n: int, noise: float) -> None:
+    values = noise * np.random.default_rng(n).normal(size=n)
+    values[: n // 8] += 1
+    expected = mean_interval(values)
+    assert bootstrap_t(values) == (expected.low, expected.high)
+    assert bootstrap_t(-values) == pytest.approx((-expected.high, -expected.low), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        3.0,
+        1e-100,
+        1e-200,
+        1e200,
+        1e300,
+    ],
+)
+@pytest.mark.parametrize("n", [5, 30])
+def test_the_bootstrap_t_interval_scales_with_the_values(factor: float, n: int) -> None:
+    values = np.random.default_rng(2).gamma(1.5, size=n)
+    low, high = bootstrap_t(values)
+    (found,) = means([values * factor])
+    assert found.low / factor == pytest.approx(low, rel=1e-9)
+    assert found.high / factor == pytest.approx(high, rel=1e-9)
+    assert found.mean / factor == pytest.approx(values.mean(), rel=1e-9)
+    assert found.sd / factor == pytest.approx(values.std(ddof=1), rel=1e-9)
+
+
+@pytest.mark.parametrize("shift", [-1e6, 100.0, 1e6])
+def test_the_bootstrap_t_interval_moves_with_the_values(shift: float) -> None:
+    values = np.random.default_rng(2).gamma(1.5, size=30)
+    moved = bootstrap_t(values + shift)
+    assert np.subtract(moved, shift) == pytest.approx(np.array(bootstrap_t(values)), abs=1e-8)
+
+
+@pytest.mark.parametrize("n", [5, 8, 20, 61])
+def test_the_bootstrap_t_interval_of_mirrored_values_is_mirrored(n: int) -> None:
+    for row in rows_of(n):
+        low, high = bootstrap_t(row)
+        assert bootstrap_t(-row) == pytest.approx((-high, -low), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [10, 20, 50])
+def test_of_skewed_values_the_bootstrap_t_interval_reaches_further_to_the_long_tail(n: int) -> None:
+    # Quantiles of an exponential distribution, so that no chance is in it.
+    values = -np.log1p(-(np.arange(n) + 0.5) / n)
+    students = mean_interval(values)
+    low, high = bootstrap_t(values)
+    assert high - values.mean() > 1.2 * (values.mean() - low)
+    assert high > students.high
+    assert low > students.low
+    mirrored = bootstrap_t(-values)
+    assert -values.mean() - mirrored[0] > 1.2 * (mirrored[1] + values.mean())
+    # BCa goes the same way, but not as far: which is why it covers less often.
+    assert high > bootstrap_interval(values)[1]
+    # Of as many quantiles of a normal distribution neither end is further, but for chance.
+    even = scipy.stats.norm.ppf((np.arange(n) + 0.5) / n)
+    low, high = bootstrap_t(even)
+    assert high == pytest.approx(-low, rel=0.06)
+
+
+def test_of_many_values_the_bootstrap_t_interval_is_students() -> None:
+    values = np.random.default_rng(1).normal(size=20_000)
+    students = mean_interval(values)
+    width = students.high - students.low
+    # Of 999 resamples, as for BCa.
+    assert bootstrap_t(values) == pytest.approx((students.low, students.high), abs=0.1 * width)
+    assert bootstrap_t(values) == bootstrap_t(values, resamples=999)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.0, -1e300, 1e-300])
+@pytest.mark.parametrize("n", [2, 7, 8, 30])
+def test_of_equal_values_the_bootstrap_t_interval_is_the_value_twice(n: int, value: float) -> None:
+    assert bootstrap_t([value] * n) == (value, value)
+    (found,) = means([[value] * n])
+    assert (found.mean, found.sd, found.low, found.high, found.n) == (value, 0, value, value, n)
+
+
+def test_rows_of_different_length_have_the_bootstrap_t_intervals_they_have_alone() -> None:
+    random = np.random.default_rng(4)
+    lengths = [20, 1, 9, 0, 3, 20, 8, 9, 7, 50, 20]
+    rows = [random.gamma(1.5, size=n) for n in lengths]
+    rows[5] = np.full(20, 0.3)
+    rows[7] = np.array([1.0, *[0.0] * 8])
+    found = bootstrap_t_intervals(rows)
+    assert found.shape == (len(rows), 2)
+    for row, interval in zip(rows, found, strict=True):
+        assert tuple(interval) == pytest.approx(bootstrap_t(row), rel=1e-9, nan_ok=True)
+    assert np.isnan(found[[1, 3]]).all()
+    assert np.isfinite(np.delete(found, [1, 3], axis=0)).all()
+    assert found[5].tolist() == [0.3, 0.3]
+    assert bootstrap_t_intervals([]).shape == (0, 2)
+    # In another order, and again: the same.
+    assert bootstrap_t_intervals(rows[::-1])[::-1] == pytest.approx(found, rel=1e-9, nan_ok=True)
+    assert np.array_equal(bootstrap_t_intervals(rows), found, equal_nan=True)
+
+
+def test_resamples_of_many_rows_do_not_fit_at_once_and_give_the_same() -> None:
+    # Of 500 values resamples come in chunks of 4,000.
+    values = np.random.default_rng(6).gamma(1.5, size=500)
+    expected = bootstrap_t_by_hand(values, resampled_indices(500, 9999))
+    assert bootstrap_t(values) == pytest.approx(expected, rel=1e-9)
+
+
+def test_means_have_students_mean_and_deviation_and_bootstrap_t_ends() -> None:
+    rows = [[4.0, 1.0, 2.0], [7.0], [], *rows_of(12)]
+    found = means(rows)
+    assert len(found) == len(rows)
+    intervals = bootstrap_t_intervals(rows)
+    for row, mean, (low, high) in zip(rows, found, intervals, strict=True):
+        students = mean_interval(row)
+        assert (mean.mean, mean.sd) == pytest.approx((students.mean, students.sd), nan_ok=True)
+        assert (mean.low, mean.high) == pytest.approx((float(low), float(high)), nan_ok=True)
+        assert mean.n == len(row)
+    assert found[0] == mean_interval(rows[0])
+    assert found[3] != mean_interval(rows[3])
+    assert means([]) == []
+
+
+@given(numbers)
+def test_a_bootstrap_t_interval_has_the_mean_in_it_and_is_at_most_thrice_as_wide_as_students(
+    values: list[float],
+) -> None:
+    students = mean_interval(values)
+    low, high = bootstrap_t(values, resamples=200)
+    slack = 1e-9 * max(map(abs, values))
+    assert low - slack <= students.mean <= high + slack
+    farthest = 3 * (students.high - students.mean) + slack
+    assert students.mean - low <= farthest
+    assert high - students.mean <= farthest
 
 
 def test_the_signed_rank_test_of_hollander_and_wolfes_example() -> None:
