@@ -145,10 +145,13 @@ def _loss(results: Results, one: Compared, means: Mapping[int, stats.Mean]) -> s
     )
     together: list[str] = []
     higher: list[str] = []
+    unpaired = 0
     for i in others:
         pair = one.between(i, best)
         label = f"{field.cases[i].label}{_failed(field, i)}"
-        if pair is None or pair.called != "higher":
+        if pair is None:
+            unpaired += 1
+        elif pair.called != "higher":
             together.append(label)
         elif math.isfinite(pair.low):
             mean = stats.Mean(pair.difference, math.nan, pair.low, pair.high, pair.both)
@@ -163,6 +166,8 @@ def _loss(results: Results, one: Compared, means: Mapping[int, stats.Mean]) -> s
             text += f" ({len(field.seeds)} seeds are too few for {len(field.cases)} cases)"
     if higher:
         text += f"; on the same seeds higher are {_listed(higher)}"
+    if unpaired:
+        text += f"; {unpaired:,} more, which did worse on average, were not compared"
     return text + "."
 
 

@@ -207,7 +207,7 @@ class Plan:
     def tuning(self) -> Plan:
         """The part that comes first: every setting to try, with the tuning seeds."""
         cases = tuple(case for search in self.searches for case in search.settings)
-        return replace(self, cases=cases, seeds=self.tuning_seeds, searches=())
+        return replace(self, cases=cases, seeds=self.tuning_seeds, searches=(), sweeps=())
 
     @property
     def sweeping(self) -> Plan:
