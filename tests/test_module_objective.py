@@ -217,7 +217,7 @@ def test_dropout_runs_alone_and_the_reason_names_it() -> None:
     verdict = prove(workload_of(WithDropout(spirals())), torch.optim.SGD, SGD, [0, 1, 2])
     assert verdict.mode == "alone"
     assert verdict.reason == (
-        "seeds can't share a run: side by side: RuntimeError: Sequential's Dropout ('1') draws "
+        "seeds can't share a run: side by side: Sequential's Dropout ('1') draws "
         "random numbers in training, and side by side a trial would draw others than in a run of "
         "its own"
     )
