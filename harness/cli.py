@@ -213,7 +213,15 @@ def _tell_ci(report: GateReport) -> None:
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path), default=Path("benchmarks.yaml"))
-def report(results: Path) -> None:
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["csv", "md", "tex", "svg", "png", "html"]),
+    help="Write only this: csv, md and tex are tables, svg and png figures, html the page. May be "
+    "repeated.",
+)
+def report(results: Path, formats: tuple[str, ...]) -> None:
     """Write tables, figures and page again from stored results.
 
     RESULTS is a spec, a folder under reports/, or a results.sqlite; benchmarks.yaml if left out.
@@ -223,8 +231,11 @@ def report(results: Path) -> None:
         from harness import report as writer
 
         path = _store_path(results)
-        page = writer.write(frames.read(path), path.parent)
-        click.echo(f"Page: {_relative(page)}")
+        page = writer.write(frames.read(path), path.parent, formats or writer.FORMATS)
+        if not formats or "html" in formats:
+            click.echo(f"Page: {_relative(page)}")
+        else:
+            click.echo(f"Written to {_relative(path.parent)}: {', '.join(dict.fromkeys(formats))}.")
 
 
 @main.command()

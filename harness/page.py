@@ -19,7 +19,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from harness import check_figures
+from harness import check_figures, citation, latex
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.problems import join
 from harness.results import STATUSES
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 TIMING, FAILURES, CHECK, CLAIMS = "seconds_per_epoch", "failures", "check", "claims"
 """Names of the tables that have a section of their own; figures of a time begin alike."""
+
+TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "png")
+"""What tables and figures beside a page are written as; each is a file's ending."""
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Colours of a drawing that follow the page into the dark."""
@@ -49,11 +52,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One column's heading and how its cells are set."""
+    """One column's heading and how its cells are set.
+
+    Attributes:
+        heading: Its heading.
+        numeric: Whether it holds numbers, which are set to the right.
+        long: Whether its texts may break into lines.
+        aside: Heading of what stands small behind its texts; empty where nothing does.
+    """
 
     heading: str
     numeric: bool = False
     long: bool = False
+    aside: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ class Grid:
         faint: For each row, whether it holds no result.
         csv: The numbers as a ``data:`` URI; empty if there is nothing to download.
         csv_name: What the download is called.
+        note_id: Anchor of the note that goes with the table when it is copied.
     """
 
     id: str
@@ -79,6 +91,7 @@ class Grid:
     faint: tuple[bool, ...]
     csv: str = ""
     csv_name: str = ""
+    note_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ def render(
                 grids=_grids([timing] if timing else [], info.name, anchor, named=False),
             )
         )
-    script = _read("page.js")
+    script = _script()
     settings = results.run.settings
     return _template().render(
         policy=_policy(script),
@@ -214,6 +227,9 @@ def render(
         check_pictures=_beginning(pictures, check_figures.TIME),
         history_pictures=_beginning(pictures, check_figures.HISTORY),
         again=_again(results),
+        bibtex=citation.bibtex(results.run),
+        citing=citation.sentence(results.run),
+        sources=citation.sources(results),
         environment=_environment(results),
     )
 
@@ -221,8 +237,8 @@ def render(
 def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
     """What lies beside a page, relative to it; the page lists it."""
     return [
-        *(f"tables/{name}.{ending}" for name in tables for ending in ("csv", "md")),
-        *(f"figures/{name}.{ending}" for name in figures for ending in ("svg", "png")),
+        *(f"tables/{name}.{ending}" for name in tables for ending in TABLE_FORMATS),
+        *(f"figures/{name}.{ending}" for name in figures for ending in FIGURE_FORMATS),
     ]
 
 
@@ -233,7 +249,8 @@ def listed_files(html: str) -> list[str]:
         listed = json.loads(Markup(found[1]).unescape()) if found else []
     except json.JSONDecodeError:
         return []
-    pattern = r"(tables/[^/\\]+\.(csv|md)|figures/[^/\\]+\.(svg|png))"
+    endings = "|".join(TABLE_FORMATS), "|".join(FIGURE_FORMATS)
+    pattern = r"(tables/[^/\\]+\.({})|figures/[^/\\]+\.({}))".format(*endings)
     return [name for name in listed if isinstance(name, str) and re.fullmatch(pattern, name)]
 
 
@@ -308,14 +325,16 @@ def _grid(
             continue
         texts = [str(text) for text in shown[heading]]
         long = any(len(text) > LONG for text in texts)
-        columns.append(Column(str(heading), numeric, long))
+        aside = "setting" if merged and heading == "optimizer" else ""
+        columns.append(Column(str(heading), numeric, long, aside))
         asides = [""] * len(texts)
-        if merged and heading == "optimizer":
+        if aside:
             asides = ["" if text == DASH else str(text) for text in shown["setting"]]
         cells.append([Cell(*pair) for pair in zip(texts, asides, strict=True)])
     whole = len(frame) == len(table.frame)
+    grid_id = f"table-{table.name}-{anchor}"
     return Grid(
-        id=f"table-{table.name}-{anchor}",
+        id=grid_id,
         title=table.title if named else "",
         note=table.note if named else "",
         columns=tuple(columns),
@@ -323,6 +342,7 @@ def _grid(
         faint=tuple(str(n) == "0" for n in shown["n"]) if "n" in shown else (False,) * len(rows),
         csv=_data_uri(frame.to_csv(index=False, lineterminator="\n")),
         csv_name=f"{table.name}.csv" if whole else f"{table.name}-{_slug(str(objective))}.csv",
+        note_id=f"{grid_id}-note" if named else f"note-{table.name}",
     )
 
 
@@ -588,6 +608,13 @@ def _slug(name: str) -> str:
 
 def _data_uri(csv: str) -> str:
     return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}"
+
+
+def _script() -> str:
+    """The page's script, which escapes for LaTeX what the tables' files do."""
+    signs = json.dumps(latex.SIGNS, ensure_ascii=False).replace("<", "\\u003c")
+    text = _read("page.js").replace("LATEX_SIGNS", signs)
+    return text.replace("LATEX_LONG", str(latex.LONG))
 
 
 def _policy(script: str) -> str:

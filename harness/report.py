@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from harness import (
     comparison_figures,
     comparison_tables,
     figure_records,
-    figures,
     findings,
     history,
     page,
@@ -25,6 +25,9 @@ from harness.problems import BadInput
 from harness.verdicts import GateReport
 
 PAGE_NAME, CHECK_NAME = "index.html", "check/check.json"
+
+FORMATS = (*page.TABLE_FORMATS, *page.FIGURE_FORMATS, "html")
+"""What a report is made of; each is a file's ending."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +47,31 @@ class Checks:
     remarks: tuple[str, ...] = ()
 
 
-def write(results: Results, output: Path) -> Path:
+def write(results: Results, output: Path, formats: Collection[str] = FORMATS) -> Path:
     """Write the report of a run, with the latest check of its suite if the folder has one.
 
     Everything is made before anything is written, and everything is written beside its place
     before anything is put there, the page last. So a full disk leaves the report that was there.
+    What an earlier page lists and this run has no more is removed, but only files in the formats
+    that are written; with the page, all of them, for the new one doesn't list them.
 
     Args:
         results: The run.
         output: Folder of the report; made where there is none.
+        formats: Which of ``FORMATS`` to write; what is of another is left as it is.
 
     Returns:
-        The page: ``output/index.html``. Beside it are ``tables/<name>.csv`` and ``.md``, and
-        ``figures/<name>.svg`` and ``.png``.
+        The page: ``output/index.html``. Beside it are ``tables/<name>.csv``, ``.md`` and ``.tex``,
+        and ``figures/<name>.svg`` and ``.png``. It is not there if ``formats`` lacks it.
 
     Raises:
         BadInput: If something can't be written.
     """
-    made = _make(results, read_checks(output, results.run.suite))
+    made = _make(results, read_checks(output, results.run.suite), frozenset(formats))
     old = _listed(output / PAGE_NAME)
+    current = {*made, *page.listed_files(made.get(PAGE_NAME, b"").decode())}
+    if PAGE_NAME not in made:
+        old = [name for name in old if name.rpartition(".")[2] in formats]
     staged: dict[Path, Path] = {}
     path = output
     try:
@@ -74,10 +83,11 @@ def write(results: Results, output: Path) -> Path:
         page_path = output / PAGE_NAME
         for path in [path for path in staged if path != page_path]:
             staged[path].replace(path)
-        for path in [output / name for name in old if name not in made]:
+        for path in [output / name for name in old if name not in current]:
             path.unlink(missing_ok=True)
-        path = page_path
-        staged[path].replace(path)
+        if page_path in staged:
+            path = page_path
+            staged[path].replace(path)
     except OSError as error:
         why = error.strerror or str(error)
         raise BadInput.of_file(str(path), f"can't be written: {why}") from None
@@ -107,13 +117,12 @@ def read_checks(output: Path, suite: str) -> Checks | None:
     return Checks(latest, "", known.entries, tuple(known.remarks))
 
 
-def _make(results: Results, checks: Checks | None) -> dict[str, bytes]:
+def _make(results: Results, checks: Checks | None, formats: frozenset[str]) -> dict[str, bytes]:
     """Every file's content by its path below the report's folder; the page comes last."""
     analysis = analyse(results)
     built = [*tables.build(results, analysis.means), *comparison_tables.build(results, analysis)]
-    records = figure_records.build(results, analysis.means)
-    records += comparison_figures.build(results, analysis, [record.name for record in records])
     check = None
+    latest, known, changes = None, list[history.Series](), list[history.Change]()
     if checks is not None:
         check = page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
     if checks is not None and checks.latest is not None:
@@ -122,19 +131,31 @@ def _make(results: Results, checks: Checks | None) -> dict[str, bytes]:
         changes = history.changes(known) if history.can_find_changes() else []
         if latest.cells:
             built.append(tables.check(latest))
-        records += check_figures.build(latest, known, changes, results.optimizers)
         check = _check(latest, checks, known, changes)
-    drawings = figures.draw_all(records)
     made: dict[str, bytes] = {}
     for table in built:
-        made[f"tables/{table.name}.csv"] = table.to_csv().encode()
-        made[f"tables/{table.name}.md"] = table.to_markdown().encode()
+        texts = {"csv": table.to_csv, "md": table.to_markdown, "tex": table.to_latex}
+        for ending in page.TABLE_FORMATS:
+            if ending in formats:
+                made[f"tables/{table.name}.{ending}"] = texts[ending]().encode()
+    if formats.isdisjoint((*page.FIGURE_FORMATS, "html")):
+        return made
+    from harness import figures  # loads matplotlib, which takes a second
+
+    records = figure_records.build(results, analysis.means)
+    records += comparison_figures.build(results, analysis, [record.name for record in records])
+    if latest is not None:
+        records += check_figures.build(latest, known, changes, results.optimizers)
+    drawings = figures.draw_all(records)
     for drawing in drawings:
-        made[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
-        made[f"figures/{drawing.name}.png"] = drawing.png
-    sentences = findings.summarise(results, analysis)
-    html = page.render(results, built, records, drawings, sentences, check)
-    made[PAGE_NAME] = html.encode()
+        if "svg" in formats:
+            made[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
+        if "png" in formats:
+            made[f"figures/{drawing.name}.png"] = drawing.png
+    if "html" in formats:
+        sentences = findings.summarise(results, analysis)
+        html = page.render(results, built, records, drawings, sentences, check)
+        made[PAGE_NAME] = html.encode()
     return made
 
 

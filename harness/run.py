@@ -538,7 +538,8 @@ def _import_in_background() -> threading.Thread:
     """Load what the report needs while the worker loads torch."""
 
     def load_report() -> None:
-        import harness.report  # noqa: F401 - for its imports
+        import harness.figures
+        import harness.report  # noqa: F401 - for their imports
 
     thread = threading.Thread(target=load_report, daemon=True)
     thread.start()

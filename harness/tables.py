@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness import stats
+from harness import latex, stats
 from harness.frames import CaseData, Results
 from harness.results import STATUSES
 from harness.verdicts import METRICS, CellVerdict, GateReport, Judgement, Metric
@@ -74,6 +74,12 @@ class Table:
             for row in [cells[0], rule, *cells[1:]]
         ]
         return f"## {self.title}\n\n" + "\n".join(lines) + f"\n\n{self.note}\n"
+
+    def to_latex(self) -> str:
+        """The table with title and note as its caption, for a paper; see ``latex.table``."""
+        rows = [[str(cell) for cell in row] for row in self.shown.to_numpy().tolist()]
+        headings = [str(heading) for heading in self.shown.columns]
+        return latex.table(self.name, self.title, self.note, headings, rows, self.numeric)
 
 
 def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:

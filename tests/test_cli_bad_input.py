@@ -62,7 +62,9 @@ class InProcess:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "optimizers").mkdir()
     (tmp_path / "optimizers" / "sgd.py").write_text(SGD)
-    import harness.report  # noqa: F401 - else run imports it in a thread that outlives the test
+    # Else run imports them in a thread that outlives the test.
+    import harness.figures
+    import harness.report  # noqa: F401
 
     monkeypatch.setattr("harness.run.Pool", InProcess)
     monkeypatch.chdir(tmp_path)

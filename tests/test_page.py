@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from harness import comparison_tables, figures, frames, page, tables
+from harness import __version__, citation, comparison_tables, figures, frames, page, tables
 from harness import run as running
 from harness.analysis import analyse
 from harness.comparison import mean_losses
@@ -443,6 +443,67 @@ def test_how_it_was_made_names_versions_times_and_digests() -> None:
     assert facts["Git commit"].startswith("none")
 
 
+def test_what_to_cite_names_version_year_run_and_digest() -> None:
+    results = made()
+    [entry] = [e.text for e in Parsed(rendered(results)).all("pre") if "data-copy" in e.attributes]
+    fields = dict(re.findall(r"^  (\w+) +?= \{(.*)\},$", entry, re.M))
+    assert entry.startswith("@misc{harness,\n")
+    assert entry.endswith("\n}")
+    assert entry.count("{") == entry.count("}")
+    assert fields["author"] == "{The harness authors}"
+    assert fields["year"] == "2026"
+    assert fields["note"] == "Computer software, version 0.1.0"
+    assert "url" not in fields
+    digest = hashlib.sha256(b"suite: sample\n").hexdigest()[:12]
+    told = (
+        "Suite “sample”, run on 2026-01-02 with Optimizer harness 0.1.0 "
+        f"(SHA-256 of the spec: {digest})."
+    )
+    [quoted] = Parsed(rendered(results)).all("blockquote")
+    assert quoted.text == told
+    known = replace(results.run, environment={"harness": "0.2}{", "git": "abc123"}, started="?")
+    [quoted] = Parsed(rendered(replace(results, run=known))).all("blockquote")
+    assert quoted.text == (
+        "Suite “sample” with Optimizer harness 0.2 "
+        f"(SHA-256 of the spec: {digest}; git commit: abc123)."
+    )
+    entry = citation.bibtex(known)
+    assert "version 0.2}" in entry
+    assert "year" not in entry
+    assert entry.count("{") == entry.count("}")
+
+
+def test_a_run_from_before_versions_were_kept_is_cited_with_this_one() -> None:
+    assert f"version {__version__}}}" in citation.bibtex(replace(made().run, environment={}))
+
+
+def test_every_source_of_data_is_named_once_with_its_objectives() -> None:
+    results = made()
+    assert "sources of their own" not in rendered(results)
+    infos = results.objectives.values()
+    named = {info.name: replace(info, data_source="A <table>, 1989") for info in infos}
+    named["line"] = replace(named["line"], data_source="Another")
+    named["slope"] = replace(named["bowl"], name="slope")
+    results = replace(results, objectives=named)
+    assert citation.sources(results) == [("bowl, slope", "A <table>, 1989"), ("line", "Another")]
+    [section] = [
+        e for e in Parsed(rendered(results)).all("section") if e.attributes["id"] == "made"
+    ]
+    assert section.text.count("A <table>, 1989") == 1
+    assert "bowl, slope" in section.text
+
+
+def test_every_table_with_a_download_names_the_note_that_is_copied_with_it() -> None:
+    for source in (rendered(unlucky()), checked_page(), of_comparison(made(claims=[claim()]))):
+        parsed = Parsed(source)
+        notes = {e.attributes["id"]: e.text for e in parsed.all("p") if "id" in e.attributes}
+        named = [
+            e.attributes["data-note"] for e in parsed.all("table") if "data-note" in e.attributes
+        ]
+        assert len(named) == sum("download" in e.attributes for e in parsed.all("a"))
+        assert all(notes[name] for name in named)
+
+
 def test_trials_that_ran_one_at_a_time_are_told_with_the_reason() -> None:
     results = made()
     cases = [replace(c, why_alone="a lane sees its neighbour") for c in results.cases[:1]]
@@ -524,6 +585,7 @@ def test_a_check_that_cannot_be_read_is_a_remark() -> None:
 def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:
     listed = page.listed_files(rendered(made()))
     assert "tables/final_loss.csv" in listed
+    assert "tables/final_loss.tex" in listed
     assert "figures/loss_0.png" in listed
     bad = ["../x.csv", "tables/../../x.csv", "tables/..\\x.csv", "/tables/x.csv", "x.csv", 7]
     content = html.escape(json.dumps([*bad, "tables/x.csv"]))
@@ -815,7 +877,10 @@ def test_a_page_without_scripts_shows_everything(browser: Browser, address: str)
     context = browser.new_context(java_script_enabled=False)
     opened = _opened(context, address)
     assert opened.locator("table.sortable").first.is_visible()
-    assert opened.locator("th button").count() == 0
+    assert opened.locator("button").count() == 0
+    assert opened.locator("[role=status]").count() == 0
+    assert opened.locator(".download a").first.is_visible()
+    assert opened.locator("#made blockquote").is_visible()
     assert opened.locator("svg[role=img]").first.is_visible()
     context.close()
 
@@ -828,6 +893,171 @@ def test_a_download_has_a_name_and_a_table_in_it(context: BrowserContext, addres
     assert waiting.value.suggested_filename == "final_loss.csv"
     frame = pd.read_csv(waiting.value.path())
     assert list(frame["optimizer"]) == ["sgd", "sgd", "lion"]
+
+
+COPIED = [
+    *("3", "-1.2e-05", "–", "∞", "0.5 to 0.7", "a|b_c"),
+    """</td>\\ [-1] {$&%#} ~^<>"`'' -- ,, … − × µ ± ≤ é 😀""",
+]
+
+
+def copied_table(rows: int = 1) -> tables.Table:
+    """A table of one objective with hostile cells and settings, as often as asked for."""
+    frame = pd.DataFrame(
+        {
+            "objective": ["bowl"] * len(COPIED) * rows,
+            "optimizer": [f"row{i}" for i in range(len(COPIED) * rows)],
+            "setting": ["", "lr=1e-05", *[""] * (len(COPIED) - 2)] * rows,
+            "told": COPIED * rows,
+            "n": [f"{i - 3}" for i in range(len(COPIED))] * rows,
+        }
+    )
+    shown = frame.assign(setting=[text or "–" for text in frame["setting"]])
+    return tables.Table("final_loss", "Final & loss", "A 5% note − of 2 µs.", frame, shown)
+
+
+def as_on_page(table: tables.Table, objective: str = "bowl") -> tables.Table:
+    """What is copied of a table from an objective's section: its rows, without its name."""
+    rows = table.frame["objective"] == objective
+    return replace(
+        table,
+        name=table.name if rows.all() else f"{table.name}-{objective}",
+        title=f"{objective}: {table.title}",
+        frame=table.frame[rows].drop(columns="objective"),
+        shown=table.shown[rows].drop(columns="objective"),
+    )
+
+
+@pytest.fixture
+def reading(context: BrowserContext) -> BrowserContext:
+    """A browser whose clipboard the test may read."""
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return context
+
+
+def _clipboard(opened: Page) -> str:
+    return str(opened.evaluate("navigator.clipboard.readText()"))
+
+
+@browsing
+@pytest.mark.parametrize("rows", [1, 6])
+def test_a_copy_is_what_the_files_have_of_the_rows_that_are_shown(
+    reading: BrowserContext, tmp_path: Path, rows: int
+) -> None:
+    table = copied_table(rows)
+    opened = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], [])))
+    for summary in opened.locator("summary").all():
+        summary.click()
+    line = opened.locator(".download", has_text="final_loss.csv")
+    shown = as_on_page(table)
+    line.get_by_role("button", name="Copy as Markdown: bowl: Final & loss").click()
+    line.get_by_text("Copied", exact=True).wait_for()
+    assert _clipboard(opened) == shown.to_markdown()
+    line.get_by_role("button", name="Copy as LaTeX").click()
+    opened.wait_for_function("async () => (await navigator.clipboard.readText())[0] === '%'")
+    assert _clipboard(opened) == shown.to_latex()
+    assert ("longtable" in shown.to_latex()) == (rows == 6)
+
+
+@browsing
+def test_copies_of_a_real_report_are_the_rows_of_its_files(
+    reading: BrowserContext, tmp_path: Path
+) -> None:
+    results = made(claims=[claim(), claim("0.5", "line")])
+    analysis = analyse(results)
+    built = [*tables.build(results, analysis.means), *comparison_tables.build(results, analysis)]
+    opened = _opened(reading, _saved(tmp_path, of_comparison(results)))
+    reads = "navigator.clipboard.readText()"
+    seen = 0
+    for table in built:
+        for objective in ("bowl", "line"):
+            files = (f"{table.name}-{objective}.csv", f"{table.name}.csv")
+            line = opened.locator(".download").filter(
+                has=opened.locator(", ".join(f"a[download='{file}']" for file in files))
+            )
+            if "objective" not in table.frame or not line.count():
+                continue
+            whole = table if table.name == "claims" else as_on_page(table, objective)
+            if table.name == "seconds_per_epoch":
+                whole = replace(whole, title=f"{objective}: seconds per epoch")
+            for name, text in (("Markdown", whole.to_markdown()), ("LaTeX", whole.to_latex())):
+                opened.evaluate("navigator.clipboard.writeText('')")
+                line.get_by_role("button", name=name).click()
+                opened.wait_for_function(f"async () => (await {reads}) !== ''")
+                assert _clipboard(opened) == text
+                seen += 1
+    assert seen >= 12
+
+
+@browsing
+def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
+    reading: BrowserContext, tmp_path: Path
+) -> None:
+    table = copied_table()
+    opened = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], [])))
+    heading = opened.locator("#table-final_loss-1-bowl").get_by_role("button", name="n")
+    heading.last.click()
+    heading.last.click()
+    opened.locator(".download a").focus()
+    opened.keyboard.press("Tab")
+    opened.keyboard.press("Enter")
+    opened.get_by_role("status").filter(has_text="Copied").wait_for()
+    assert opened.evaluate("document.activeElement.textContent") == "Copy as Markdown"
+    backwards = replace(table, frame=table.frame[::-1], shown=table.shown[::-1])
+    assert _clipboard(opened) == as_on_page(backwards).to_markdown()
+
+
+@browsing
+@pytest.mark.parametrize(
+    "clipboard", ["undefined", "{ writeText: () => Promise.reject(new Error('not here')) }"]
+)
+def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
+    reading: BrowserContext, tmp_path: Path, clipboard: str
+) -> None:
+    table = copied_table()
+    other = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], [])))
+    opened = reading.new_page()
+    opened.add_init_script(
+        f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})"
+    )
+    opened.goto(other.url)
+    button = opened.get_by_role("button", name="Copy as LaTeX")
+    button.click()
+    opened.get_by_role("status").filter(has_text="Copied").wait_for()
+    assert button.evaluate("button => button === document.activeElement")
+    assert opened.locator("textarea").count() == 0
+    other.bring_to_front()
+    assert _clipboard(other) == as_on_page(table).to_latex()
+
+
+@browsing
+def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Path) -> None:
+    opened = context.new_page()
+    opened.add_init_script(
+        "Object.defineProperty(navigator, 'clipboard', { value: undefined });"
+        "document.execCommand = () => false;"
+    )
+    opened.goto(_saved(tmp_path, page.render(made(), [copied_table()], [], [], [])))
+    opened.get_by_role("button", name="Copy as LaTeX").click()
+    said = opened.get_by_role("status").filter(has_text="did not let it be copied")
+    said.wait_for()
+    assert said.count() == 1
+
+
+@browsing
+def test_the_entry_and_the_sentence_to_cite_are_copied_as_they_stand(
+    reading: BrowserContext, tmp_path: Path
+) -> None:
+    results = made()
+    opened = _opened(reading, _saved(tmp_path, rendered(results)))
+    for name, text in (
+        ("Copy BibTeX", citation.bibtex(results.run)),
+        ("Copy sentence", citation.sentence(results.run)),
+    ):
+        opened.evaluate("navigator.clipboard.writeText('')")
+        opened.get_by_role("button", name=name).click()
+        opened.wait_for_function("async () => (await navigator.clipboard.readText()) !== ''")
+        assert _clipboard(opened) == text
 
 
 @browsing

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import errno
+import html
+import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -9,15 +12,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
-from harness import frames, history, page, report, tables, verdicts
+from harness import cli, frames, history, page, report, tables, verdicts
+from harness import run as running
 from harness.comparison import mean_losses
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
 from harness.problems import BadInput
+from harness.progress import Quiet
 from harness.store import RunRecord
 from harness.verdicts import CellVerdict, GateReport, Judgement
 
@@ -131,7 +138,7 @@ def test_a_report_is_a_page_with_its_tables_and_figures_beside_it(written: Path)
     listed = set(page.listed_files((written / "index.html").read_text(encoding="utf-8")))
     assert names == {"index.html", *listed}
     for table in built_tables():
-        assert {f"tables/{table.name}.csv", f"tables/{table.name}.md"} <= names
+        assert {f"tables/{table.name}.{ending}" for ending in ("csv", "md", "tex")} <= names
     figures = {name for name in names if name.startswith("figures/")}
     assert {
         name.rpartition(".")[0] + ending for name in figures for ending in (".svg", ".png")
@@ -167,6 +174,56 @@ def test_a_markdown_table_has_the_cells_a_reader_is_shown(written: Path) -> None
         assert len(rows) == len(table.shown) + 2
         for row, shown in zip(rows[2:], table.shown.to_numpy().tolist(), strict=True):
             assert [cell.strip("| ") for cell in row] == [str(cell) for cell in shown]
+
+
+def test_a_latex_table_is_the_table_as_latex(written: Path) -> None:
+    for table in built_tables():
+        text = (written / "tables" / f"{table.name}.tex").read_text(encoding="utf-8")
+        assert text == table.to_latex()
+        assert text.count(r" \\" + "\n") == len(table.shown) + 1
+
+
+@pytest.mark.usefixtures("sketched")
+def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
+    report.write(made(("bowl",)), tmp_path / "whole")
+    whole = set(contents(tmp_path / "whole"))
+    assert {name.rpartition(".")[2] for name in whole} == set(report.FORMATS)
+    for formats in (("csv",), ("md", "tex"), ("svg",), ("png", "csv"), ("html",)):
+        folder = tmp_path / "-".join(formats)
+        report.write(made(("bowl",)), folder, formats)
+        asked = {name for name in whole if name.endswith(tuple(f".{f}" for f in formats))}
+        assert set(contents(folder)) == asked
+
+
+@pytest.mark.usefixtures("sketched")
+def test_what_is_not_asked_for_stays_until_no_page_lists_it(tmp_path: Path) -> None:
+    report.write(made(broken=True), tmp_path)
+    before = contents(tmp_path)
+    report.write(made(("bowl",)), tmp_path, ["csv"])
+    after = contents(tmp_path)
+    assert set(before) - set(after) == {"tables/failures.csv", "tables/profile.csv"}
+    assert {name for name in after if before[name] != after[name]} <= {
+        name for name in after if name.endswith(".csv")
+    }
+    report.write(made(("bowl",)), tmp_path, ["html"])
+    left = set(contents(tmp_path))
+    assert not any("failures" in name or "profile" in name for name in left)
+    assert left == {"index.html", *page.listed_files((tmp_path / "index.html").read_text())}
+
+
+@pytest.mark.usefixtures("sketched")
+def test_a_page_from_before_there_was_latex_still_lists_what_is_removed(tmp_path: Path) -> None:
+    report.write(made(broken=True), tmp_path)
+    old = tmp_path / "index.html"
+    listed = page.listed_files(old.read_text())
+    text = json.dumps([name for name in listed if not name.endswith(".tex")])
+    old.write_text(f'<meta name="harness-files" content="{html.escape(text)}">')
+    for path in (tmp_path / "tables").glob("*.tex"):
+        path.unlink()
+    report.write(made(("bowl",)), tmp_path)
+    names = set(contents(tmp_path))
+    assert "tables/final_loss.tex" in names
+    assert not any("failures" in name for name in names)
 
 
 @pytest.mark.usefixtures("sketched")
@@ -380,7 +437,7 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
-def test_importing_a_report_loads_what_it_draws_with_and_no_torch() -> None:
+def test_importing_a_report_loads_neither_torch_nor_what_figures_are_drawn_with() -> None:
     code = (
         "import sys, harness.report\n"
         "print([name in sys.modules for name in "
@@ -389,4 +446,73 @@ def test_importing_a_report_loads_what_it_draws_with_and_no_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == "[False, True, True, True, True]"
+    assert done.stdout.strip() == "[False, True, False, False, True]"
+
+
+SPEC = """\
+suite: small
+seeds: 3
+timing: {rounds: 3, warmup_rounds: 1, block_steps: 3, seconds: 1}
+objectives:
+  rosenbrock_2d: {steps: 5}
+optimizers:
+  sgd: {class: "torch.optim:SGD", hyperparameters: {lr: 1e-4}}
+  adam: {class: "torch.optim:Adam", hyperparameters: {lr: 0.01}}
+"""
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was made, with nothing in it but the store."""
+    folder = tmp_path_factory.mktemp("stored")
+    (folder / "spec.yaml").write_text(SPEC)
+    page_path = running.run(folder / "spec.yaml", running.Options(output=folder / "o"), Quiet())
+    only = folder / "only"
+    only.mkdir()
+    shutil.copy(page_path.page.with_name("results.sqlite"), only)
+    return only
+
+
+@pytest.fixture
+def store(stored: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stored, tmp_path / "copy"))
+
+
+def test_tables_alone_are_reported_without_what_draws_figures(store: Path) -> None:
+    code = (
+        "import sys\n"
+        "from harness import cli\n"
+        "cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "print([name in sys.modules for name in ('torch', 'matplotlib', 'seaborn')])"
+    )
+    formats = [word for name in ("csv", "md", "tex") for word in ("--format", name)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "report", str(store), *formats],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    told, loaded = done.stdout.strip().splitlines()
+    assert told == f"Written to {store}: csv, md, tex."
+    assert loaded == "[False, False, False]"
+    names = set(contents(store)) - {"results.sqlite"}
+    assert {name.rpartition(".")[2] for name in names} == {"csv", "md", "tex"}
+
+
+def test_the_command_line_says_what_it_wrote_and_refuses_what_it_cannot_write(store: Path) -> None:
+    runner = CliRunner()
+    done = runner.invoke(cli.main, ["report", str(store), "--format", "tex", "--format", "tex"])
+    assert (done.exit_code, done.output) == (0, f"Written to {store}: tex.\n")
+    bad = runner.invoke(cli.main, ["report", str(store), "--format", "pdf"])
+    assert bad.exit_code == 2
+    assert "'pdf' is not one of 'csv', 'md', 'tex', 'svg', 'png', 'html'." in bad.output
+    whole = runner.invoke(cli.main, ["report", str(store)])
+    assert (whole.exit_code, whole.output) == (0, f"Page: {store / 'index.html'}\n")
+    assert {name.rpartition(".")[2] for name in contents(store)} == {*report.FORMATS, "sqlite"}
+
+
+def test_the_formats_that_the_command_line_offers_are_those_there_are() -> None:
+    [option] = [o for o in cli.main.commands["report"].params if o.name == "formats"]
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == report.FORMATS

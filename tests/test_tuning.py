@@ -685,7 +685,9 @@ class InProcess:
 @pytest.fixture
 def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A suite's folder, to stand in; commands run in this process and train nothing."""
-    import harness.report  # noqa: F401 - else run imports it in a thread that outlives the test
+    # Else run imports them in a thread that outlives the test.
+    import harness.figures
+    import harness.report  # noqa: F401
 
     monkeypatch.setattr("harness.run.Pool", InProcess)
     monkeypatch.chdir(folder)

@@ -1,7 +1,7 @@
 
 "use strict";
-// Headings become buttons that sort: ascending, descending, and back to the order of the spec.
 (() => {
+  // Headings become buttons that sort: ascending, descending, and back to the order of the spec.
   const collator = new Intl.Collator("en", { numeric: true });
 
   // A cell's first number; NaN for a dash, which goes last whatever the direction.
@@ -56,5 +56,132 @@
         body.append(...[...body.rows].sort(order(numeric, column, state === "ascending" ? 1 : -1)));
       });
     });
+  }
+
+  // Copies are made of the cells, in the order that they stand in: Markdown and LaTeX as in the
+  // files beside the page (Table.to_markdown, latex.py), so that no table is in the page twice.
+  const textOf = (cell, aside) => {
+    const small = cell.querySelector("small");
+    if (!aside) return [cell.textContent];
+    const own = [...cell.childNodes].filter((node) => node !== small);
+    const text = own.map((node) => node.textContent).join("");
+    return small ? [text.slice(0, -1), small.textContent] : [text, "\u2013"];
+  };
+  const read = (table, file) => {
+    const heads = [...table.tHead.rows[0].cells];
+    const row = ({ cells }) => [...cells].flatMap((c, i) => textOf(c, heads[i].dataset.aside));
+    return {
+      name: file.replace(/\.csv$/, ""),
+      title: table.parentElement.getAttribute("aria-label"),
+      note: document.getElementById(table.dataset.note)?.textContent ?? "",
+      right: heads.flatMap((head) => {
+        const number = head.classList.contains("number");
+        return head.dataset.aside ? [number, false] : [number];
+      }),
+      heads: heads.flatMap(({ textContent, dataset }) =>
+        dataset.aside ? [textContent, dataset.aside] : [textContent]),
+      rows: [...table.tBodies[0].rows].map(row),
+    };
+  };
+
+  const markdown = ({ title, note, right, heads, rows }) => {
+    const cells = [heads, ...rows].map((row) => row.map((text) => text.replaceAll("|", "\\|")));
+    const length = (text) => [...text].length;
+    const widths = right.map((_, i) => Math.max(3, ...cells.map((row) => length(row[i]))));
+    const rule = widths.map((w, i) => (right[i] ? "-".repeat(w - 1) + ":" : "-".repeat(w)));
+    const pad = (text, i) => {
+      const space = " ".repeat(widths[i] - length(text));
+      return right[i] ? space + text : text + space;
+    };
+    const lines = [cells[0], rule, ...cells.slice(1)].map((row) => `| ${row.map(pad).join(" | ")} |`);
+    return `## ${title}\n\n${lines.join("\n")}\n\n${note}\n`;
+  };
+
+  const signs = LATEX_SIGNS;
+  const numbered = (run) => {
+    const found = /^([-+]?)([0-9]+\.?[0-9]*|\.[0-9]+|\u221e)(?:e([-+][0-9]{1,3}))?$/.exec(run);
+    if (!found) return "";
+    const [, sign, number, power] = found;
+    const infinite = number === "\u221e";
+    if (sign !== "-" && !infinite && !power) return "";
+    const digits = infinite ? "\\infty" : number;
+    if (power) return `$${sign}${digits} \\times 10^{${Number(power)}}$`;
+    return infinite ? `$${sign}${digits}$` : `$-$${digits}`;
+  };
+  const worded = (run) => [...run].map((sign, i, all) =>
+    (sign === all[i - 1] && "-',".includes(sign) ? "{}" : "") + (signs[sign] ?? sign)).join("");
+  const escape = (text) => text
+    .replace(/[ \t\n\v\f\r]+/g, " ")
+    .replace(/[\0-\x1f\x7f-\x9f]/g, "")
+    .replace(/^ +| +$/g, "")
+    .replace(/[A-Za-z0-9_.+\u221e-]+|[^A-Za-z0-9_.+\u221e-]+/g, (run) => numbered(run) || worded(run));
+  const latex = ({ name, title, note, right, heads, rows }) => {
+    const short = escape(title);
+    const caption = `\\caption[${short}]{${[short, escape(note)].filter(Boolean).join(". ")}}`;
+    const slug = name.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "") || "unnamed";
+    const label = `\\label{tab:${slug}}`;
+    const columns = `{${right.map((number) => (number ? "r" : "l")).join("")}}`;
+    const [head, ...body] = [heads, ...rows].map((row) => `${row.map(escape).join(" & ")} \\\\`);
+    const top = ["\\toprule", head, "\\midrule"];
+    const lines = rows.length > LATEX_LONG
+      ? ["% Needs \\usepackage{booktabs, longtable}.", `\\begin{longtable}${columns}`,
+        `${caption} ${label} \\\\`, ...top, "\\endfirsthead", ...top, "\\endhead",
+        "\\bottomrule", "\\endfoot", ...body, "\\end{longtable}"]
+      : ["% Needs \\usepackage{booktabs}.", "\\begin{table}[t]", "\\centering", caption, label,
+        `\\begin{tabular}${columns}`, ...top, ...body, "\\bottomrule", "\\end{tabular}",
+        "\\end{table}"];
+    return `${lines.join("\n")}\n`;
+  };
+
+  // Where the clipboard is kept from a page, as from some that are opened as files, a selection
+  // can be copied all the same.
+  const copy = async (text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      const area = document.createElement("textarea");
+      const focused = document.activeElement;
+      area.value = text;
+      area.readOnly = true;
+      area.style.cssText = "position: fixed; top: 0; opacity: 0";
+      document.body.append(area);
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      focused?.focus({ preventScroll: true });
+      return done;
+    }
+  };
+  const offer = (line, buttons) => {
+    const said = document.createElement("span");
+    said.setAttribute("role", "status");
+    for (const [label, about, text] of buttons) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = label;
+      if (about) button.setAttribute("aria-label", `${label}: ${about}`);
+      button.addEventListener("click", async () => {
+        said.textContent = "";
+        said.textContent = (await copy(text())) ? "Copied" : "The browser did not let it be copied";
+      });
+      line.append(button);
+    }
+    line.append(said);
+  };
+  for (const line of document.querySelectorAll(".download")) {
+    const table = line.previousElementSibling.querySelector("table");
+    const known = () => read(table, line.querySelector("a").download);
+    const about = table.parentElement.getAttribute("aria-label");
+    offer(line, [
+      ["Copy as Markdown", about, () => markdown(known())],
+      ["Copy as LaTeX", about, () => latex(known())],
+    ]);
+  }
+  for (const quoted of document.querySelectorAll("[data-copy]")) {
+    const line = document.createElement("p");
+    line.className = "download";
+    quoted.after(line);
+    offer(line, [[quoted.dataset.copy, "", () => quoted.textContent]]);
   }
 })();
