@@ -83,9 +83,9 @@ def _checked(results: Results, claim: ClaimSpec) -> Iterator[Checked]:
     for case in results.cases_on(claim.objective):
         if not claimed(claim, case.optimizer, case.objective, case.setting, case.hyperparameters):
             continue
-        trials = results.trials[results.trials["position"] == case.position]
-        ran = trials[trials["status"] != "unavailable"]
-        if ran.empty:
+        trials = results.trials_by_position.get(case.position)
+        ran = None if trials is None else trials[trials["status"] != "unavailable"]
+        if ran is None or ran.empty:
             continue
         ok = ran[ran["status"] == "ok"]
         values = np.sort(_values(case, claim, ok))

@@ -36,6 +36,7 @@ from harness.figure_records import (
     wants_log,
 )
 from harness.frames import CaseData, ObjectiveInfo, Results
+from harness.plan import varied
 from harness.spec import SpaceSpec
 from harness.tables import significant
 
@@ -55,14 +56,14 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
         taken: Names that figures have already.
     """
     looks = styles(results)
-    reached = {id(known.field): known for known in analysis.reached}
+    reached = {(known.field.objective, known.field.device): known for known in analysis.reached}
     several = len({case.device for case in results.cases}) > 1
     records: list[FigureRecord] = []
     for info in results.objectives.values():
         for one in analysis.compared:
             if one.field.objective == info.name:
                 where = f" ({one.field.device})" if several else ""
-                known = reached.get(id(one.field))
+                known = reached.get((info.name, one.field.device))
                 found = (
                     differences(one, info, looks, where),
                     runtimes(known, info, looks, where) if known else None,
@@ -112,9 +113,8 @@ def differences(
     for i in order[1:10]:
         pair = one.between(i, best)
         if pair is not None:
-            called = "" if pair.called == "not told apart" else f", {pair.called}"
             mean = significant(pair.difference, 3)
-            words.append(f"{field.cases[i].label} {mean}{called or ', not told apart'}")
+            words.append(f"{field.cases[i].label} {mean}, {pair.called}")
     return DotFigure(
         name=f"differences_{safe_name(info.name)}",
         objective=info.name,
@@ -217,10 +217,7 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
     """Performance profiles over all objectives; None where nobody solves anything."""
     if not np.isfinite(contest.steps).any():
         return None
-    named = [
-        (solver, looks[cases[0].position])
-        for solver, cases in zip(contest.solvers, contest.cases, strict=True)
-    ]
+    named = _solvers(contest, looks)
     panels = []
     for label, costs in (("steps", contest.steps), ("seconds", contest.seconds)):
         if costs is None:
@@ -234,8 +231,6 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
         )
         panels.append(replace(panel, x_label=f"{label}, as a multiple of the best's"))
     problems, seeds, _ = contest.steps.shape
-    solved = np.isfinite(contest.steps).mean(axis=(0, 1))
-    words = ", ".join(f"{name} {share:.0%}" for (name, _), share in zip(named, solved, strict=True))
     text = (
         f"Performance profile (Dolan and Moré) over {problems} problems, each a target of one of "
         f"{len(contest.objectives)} objectives, at {seeds} seeds: the share that an optimizer "
@@ -251,7 +246,7 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
         objective=None,
         title=f"Performance profile{where}",
         caption=text,
-        alt=f"Share of problems solved in the end: {words}.",
+        alt=f"Share of problems solved in the end: {_solved(contest)}.",
         panels=tuple(panels),
         columns=len(panels),
     )
@@ -263,18 +258,13 @@ def runtimes_over_all(
     """Runtime distributions over the targets of all objectives together; None likewise."""
     if not np.isfinite(contest.steps).any():
         return None
-    named = [
-        (solver, looks[cases[0].position])
-        for solver, cases in zip(contest.solvers, contest.cases, strict=True)
-    ]
+    named = _solvers(contest, looks)
     panels = [
         _share_panel(label, "share of targets reached", named, profiles.runtime_bands(costs, x))
         for label, costs in (("steps", contest.steps), ("seconds", contest.seconds))
         if costs is not None and len(x := targets.places(costs))
     ]
     problems, seeds, _ = contest.steps.shape
-    solved = np.isfinite(contest.steps).mean(axis=(0, 1))
-    words = ", ".join(f"{name} {share:.0%}" for (name, _), share in zip(named, solved, strict=True))
     return CurveFigure(
         name="runtime",
         objective=None,
@@ -285,10 +275,25 @@ def runtimes_over_all(
             "reached their target by then. Band: 95%, from resampling seeds. A trial that did not "
             "end ok reaches none. Scale of x: logarithmic."
         ),
-        alt=f"Share of targets reached in the end: {words}.",
+        alt=f"Share of targets reached in the end: {_solved(contest)}.",
         panels=tuple(panels),
         columns=len(panels),
     )
+
+
+def _solvers(contest: targets.Contest, looks: Mapping[int, Style]) -> list[tuple[str, Style]]:
+    """Every solver with its looks, which are those of its case on the first objective."""
+    return [
+        (solver, looks[cases[0].position])
+        for solver, cases in zip(contest.solvers, contest.cases, strict=True)
+    ]
+
+
+def _solved(contest: targets.Contest) -> str:
+    """The share of all problems that each solver solves, in words."""
+    shares = np.isfinite(contest.steps).mean(axis=(0, 1))
+    pairs = zip(contest.solvers, shares, strict=True)
+    return ", ".join(f"{solver} {share:.0%}" for solver, share in pairs)
 
 
 def _share_panel(
@@ -510,7 +515,7 @@ def _searched_planes(
 
 
 def _grid_planes(results: Results, objective: str, device: str) -> Iterator[HeatPanel]:
-    trials = dict(iter(results.trials.groupby("position", sort=False)))
+    trials = results.trials_by_position
     for optimizer in results.optimizers:
         cases = [
             case
@@ -518,7 +523,7 @@ def _grid_planes(results: Results, objective: str, device: str) -> Iterator[Heat
             if (case.optimizer, case.device, case.role) == (optimizer, device, "given")
             and case.position in trials
         ]
-        names = sensitivity.varied(case.hyperparameters for case in cases)
+        names = varied(case.hyperparameters for case in cases)
         values = [case.hyperparameters.get(name) for case in cases for name in names]
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         if len(names) != 2 or not numbers or len(cases) < 4:

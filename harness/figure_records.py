@@ -461,7 +461,7 @@ class _World:
     @classmethod
     def of(cls, results: Results, means: Mapping[int, stats.Mean]) -> _World:
         outcomes, final = {}, {}
-        groups = dict(iter(results.trials.groupby("position", sort=False)))
+        groups = results.trials_by_position
         for case in results.cases:
             if case.position not in groups:
                 outcomes[case.position], final[case.position] = (

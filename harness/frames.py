@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterator
@@ -136,6 +137,12 @@ class Results:
     timings: pd.DataFrame
     footprints: pd.DataFrame = field(default_factory=lambda: _footprint_frame([]))
     tried: tuple[Tried, ...] = ()
+
+    @functools.cached_property
+    def trials_by_position(self) -> dict[int, pd.DataFrame]:
+        """The rows of ``trials`` of each case that has any, by its position."""
+        groups = self.trials.groupby("position", sort=False)
+        return {int(str(position)): rows for position, rows in groups}
 
     def cases_on(self, objective: str) -> list[CaseData]:
         """The cases of one objective, in order."""

@@ -390,9 +390,9 @@ class _Builder:
                     for setting in settings
                     if self._kept(name, objective.name, device, setting, only)
                 ]
-                varied = _varied(kept)
+                differing = varied(kept)
                 found += (
-                    _keyed(Case(name, located, setting, varied, objective, device))
+                    _keyed(Case(name, located, setting, differing, objective, device))
                     for setting in kept
                 )
         return tuple(found)
@@ -575,7 +575,8 @@ def _ambiguous_claims(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> I
             yield loaded.source.problem(("claims", i), text)
 
 
-def _varied(settings: Iterable[Hyperparameters]) -> tuple[str, ...]:
+def varied(settings: Iterable[Hyperparameters]) -> tuple[str, ...]:
+    """The hyperparameters that differ between some settings, in the order they come in."""
     settings = list(settings)
     names = dict.fromkeys(itertools.chain.from_iterable(settings))
     return tuple(

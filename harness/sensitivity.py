@@ -6,7 +6,6 @@ with the tuning seeds. Where a spec has a grid in place of a search, they come f
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness import search_space
 from harness.frames import CaseData, Results, Tried
-from harness.plan import Hyperparameters
+from harness.plan import Hyperparameters, varied
 from harness.spec import SpaceSpec
 
 FACTOR = 2.0
@@ -201,7 +200,7 @@ def _grid_curves(results: Results) -> Iterator[Curve]:
         if case.role == "given":
             key = (case.objective, case.optimizer, case.device)
             groups.setdefault(key, []).append(case)
-    trials = dict(iter(results.trials.groupby("position", sort=False)))
+    trials = results.trials_by_position
     for (objective, optimizer, device), cases in groups.items():
         names = varied(case.hyperparameters for case in cases)
         values = [case.hyperparameters.get(names[0]) for case in cases] if len(names) == 1 else []
@@ -222,13 +221,6 @@ def _grid_curves(results: Results) -> Iterator[Curve]:
             {k: v for k, v in cases[0].hyperparameters.items() if k != names[0]},
             results.objectives[objective].optimum,
         )  # fmt: skip
-
-
-def varied(settings: Iterable[Hyperparameters]) -> list[str]:
-    """The hyperparameters that differ between some settings."""
-    settings = list(settings)
-    names = dict.fromkeys(itertools.chain.from_iterable(settings))
-    return [n for n in names if any(s.get(n) != settings[0].get(n) for s in settings)]
 
 
 def _points(found: Iterable[tuple[float, NDArray[np.float64]]]) -> tuple[Point, ...]:

@@ -124,9 +124,8 @@ def reached(results: Results, field: Field) -> Reached | None:
     shape = (len(field.cases), len(field.seeds))
     steps = np.full((len(targets), *shape), np.inf)
     used = np.full(shape, np.nan)
-    by_position = dict(iter(results.trials.groupby("position", sort=False)))
     for i, case in enumerate(field.cases):
-        trials = by_position[case.position].set_index("seed")
+        trials = results.trials_by_position[case.position].set_index("seed")
         used[i] = trials.loc[field.seeds, "step"].to_numpy(dtype=float)
         losses = _curves(case, field.seeds)
         ok = np.isfinite(field.losses[i])
