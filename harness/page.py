@@ -1,26 +1,32 @@
-"""The page: one HTML file that needs nothing else. Nothing here writes files or draws."""
+"""The page of a run: what it says, and in which order. Nothing here writes files or draws."""
 
 from __future__ import annotations
 
-import base64
-import datetime
-import hashlib
 import itertools
 import json
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-import pandas as pd
-from markupsafe import Markup, escape
-
-from harness import check_figures, citation, latex
+from harness import check_figures, citation
 from harness.frames import CaseData, ObjectiveInfo, Results
+from harness.page_parts import (
+    Cell,
+    Grid,
+    Picture,
+    counted,
+    counts,
+    document,
+    environment,
+    files,
+    grid,
+    picture,
+    plain_grid,
+    plural,
+    slug,
+)
 from harness.problems import join
 from harness.results import STATUSES
 from harness.tables import DASH, Table
@@ -31,77 +37,6 @@ if TYPE_CHECKING:
 
 TIMING, FAILURES, CHECK, CLAIMS = "seconds_per_epoch", "failures", "check", "claims"
 """Names of the tables that have a section of their own; figures of a time begin alike."""
-
-TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "png")
-"""What tables and figures beside a page are written as; each is a file's ending."""
-
-INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
-"""Colours of a drawing that follow the page into the dark."""
-
-LONG = 36
-"""Characters beyond which a cell's text may break into lines."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell: its text, and what stands small behind it."""
-
-    text: str
-    aside: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column's heading and how its cells are set.
-
-    Attributes:
-        heading: Its heading.
-        numeric: Whether it holds numbers, which are set to the right.
-        long: Whether its texts may break into lines.
-        aside: Heading of what stands small behind its texts; empty where nothing does.
-    """
-
-    heading: str
-    numeric: bool = False
-    long: bool = False
-    aside: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as the page shows it.
-
-    Attributes:
-        id: Its anchor.
-        title: Its heading; may be empty.
-        note: What the columns are; may be empty.
-        columns: Headings.
-        rows: Cells, row by row.
-        faint: For each row, whether it holds no result.
-        csv: The numbers as a ``data:`` URI; empty if there is nothing to download.
-        csv_name: What the download is called.
-        note_id: Anchor of the note that goes with the table when it is copied.
-    """
-
-    id: str
-    title: str
-    note: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    faint: tuple[bool, ...]
-    csv: str = ""
-    csv_name: str = ""
-    note_id: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as the page shows it."""
-
-    id: str
-    title: str
-    caption: str
-    svg: Markup
 
 
 @dataclass(frozen=True)
@@ -155,9 +90,7 @@ def render(
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     pictures = {
-        record.name: _picture(record, svgs[record.name])
-        for record in records
-        if record.name in svgs
+        record.name: picture(record, svgs[record.name]) for record in records if record.name in svgs
     }
     special = (TIMING, check_figures.TIME, check_figures.HISTORY)
     timing_pictures = [record for record in records if record.name.startswith(TIMING)]
@@ -167,7 +100,7 @@ def render(
     checked, published = by_name.pop(CHECK, None), by_name.pop(CLAIMS, None)
     sections, timed = [], []
     for number, info in enumerate(results.objectives.values(), 1):
-        anchor = f"{number}-{_slug(info.name)}"
+        anchor = f"{number}-{slug(info.name)}"
         sections.append(
             Section(
                 id=f"objective-{anchor}",
@@ -188,19 +121,16 @@ def render(
                 grids=_grids([timing] if timing else [], info.name, anchor, named=False),
             )
         )
-    script = _script()
     settings = results.run.settings
-    return _template().render(
-        policy=_policy(script),
-        style=Markup(_read("page.css")),
-        script=Markup(script),
+    return document(
+        "page.html.j2",
+        files([table.name for table in tables], list(svgs)),
         title=settings.get("title") or results.run.suite,
         description=settings.get("description", ""),
-        files=json.dumps(files([table.name for table in tables], list(svgs))),
         run=results.run,
         sentences=sentences,
         scope=_scope(results),
-        counts=_counts(results.trials["status"]),
+        counts=counts(results.trials["status"]),
         missing=settings.get("missing", {}),
         troubles=_troubles(results),
         lacking=len(results.cases) * len(settings["seeds"]) - len(results.trials),
@@ -220,65 +150,18 @@ def render(
         timing_note=timing.note if timing else "",
         timing=settings.get("timing", {}),
         timing_scope=_timing_scope(results, timing),
-        failures=_grid(failures, failures.frame.index, "all") if failures else None,
-        published=_grid(published, published.frame.index, "all") if published else None,
+        failures=grid(failures, failures.frame.index, "all") if failures else None,
+        published=grid(published, published.frame.index, "all") if published else None,
         check=check,
-        checked=_grid(checked, checked.frame.index, "all") if checked else None,
+        checked=grid(checked, checked.frame.index, "all") if checked else None,
         check_pictures=_beginning(pictures, check_figures.TIME),
         history_pictures=_beginning(pictures, check_figures.HISTORY),
         again=_again(results),
         bibtex=citation.bibtex(results.run),
         citing=citation.sentence(results.run),
         sources=citation.sources(results),
-        environment=_environment(results),
+        made=environment(results.run),
     )
-
-
-def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
-    """What lies beside a page, relative to it; the page lists it."""
-    return [
-        *(f"tables/{name}.{ending}" for name in tables for ending in TABLE_FORMATS),
-        *(f"figures/{name}.{ending}" for name in figures for ending in FIGURE_FORMATS),
-    ]
-
-
-def listed_files(html: str) -> list[str]:
-    """What a page that was rendered earlier says lies beside it; empty if it isn't ours."""
-    found = re.search(r'<meta name="harness-files" content="([^"]*)">', html)
-    try:
-        listed = json.loads(Markup(found[1]).unescape()) if found else []
-    except json.JSONDecodeError:
-        return []
-    endings = "|".join(TABLE_FORMATS), "|".join(FIGURE_FORMATS)
-    pattern = r"(tables/[^/\\]+\.({})|figures/[^/\\]+\.({}))".format(*endings)
-    return [name for name in listed if isinstance(name, str) and re.fullmatch(pattern, name)]
-
-
-def inline(svg: str, label: str) -> Markup:
-    """A drawing as a part of the page, whose ink, grid and paper it takes.
-
-    Args:
-        svg: From ``<svg`` on; its ids are its own on the whole page.
-        label: What those hear who don't see it.
-    """
-    opening = svg[: svg.index(">") + 1]
-    body = svg[len(opening) :]
-    width = re.search(r'\swidth="([0-9.]+)pt"', opening)
-    own = re.search(r'\sstyle="([^"]*)"', opening)
-    rules = [own[1].rstrip("; ")] if own else []
-    rules += [f"max-width: {float(width[1]) * 4 / 3:.0f}px"] if width else []
-    style = f' style="{"; ".join(rules)}"' if rules else ""
-    kept = re.sub(r'\s(width|height|role|aria-label|style)="[^"]*"', "", opening)
-    kept = kept.removeprefix("<svg")
-    for colour, variable in ((INK, "ink"), (GRID, "grid"), (PAPER, "paper")):
-        body = body.replace(colour, f"var(--{variable})")
-    return Markup(f'<svg role="img" aria-label="{escape(label)}"{style}{kept}{body}')
-
-
-def _picture(record: FigureRecord, svg: str) -> Picture:
-    anchor = f"figure-{_slug(record.name)}"
-    label = record.alt or record.title
-    return Picture(anchor, record.title, record.caption, inline(svg, label))
 
 
 def _chosen(
@@ -306,51 +189,15 @@ def _grids(
         else:
             rows = table.frame.index if objective is None else table.frame.index[:0]
         if len(rows):
-            grids.append(_grid(table, rows, anchor, objective=objective, named=named))
+            grids.append(grid(table, rows, anchor, objective=objective, named=named))
     return tuple(grids)
-
-
-def _grid(
-    table: Table, rows: pd.Index, anchor: str, *, objective: str | None = None, named: bool = True
-) -> Grid:
-    """Some rows of a table; without the objective where it is one, setting beside optimizer."""
-    shown, frame = table.shown.loc[rows], table.frame.loc[rows]
-    merged = {"optimizer", "setting"} <= set(shown.columns)
-    left_out = {"setting"} if merged else set()
-    if objective is not None:
-        left_out.add("objective")
-    columns, cells = [], []
-    for heading, numeric in zip(shown.columns, table.numeric, strict=True):
-        if heading in left_out:
-            continue
-        texts = [str(text) for text in shown[heading]]
-        long = any(len(text) > LONG for text in texts)
-        aside = "setting" if merged and heading == "optimizer" else ""
-        columns.append(Column(str(heading), numeric, long, aside))
-        asides = [""] * len(texts)
-        if aside:
-            asides = ["" if text == DASH else str(text) for text in shown["setting"]]
-        cells.append([Cell(*pair) for pair in zip(texts, asides, strict=True)])
-    whole = len(frame) == len(table.frame)
-    grid_id = f"table-{table.name}-{anchor}"
-    return Grid(
-        id=grid_id,
-        title=table.title if named else "",
-        note=table.note if named else "",
-        columns=tuple(columns),
-        rows=tuple(zip(*cells, strict=True)),
-        faint=tuple(str(n) == "0" for n in shown["n"]) if "n" in shown else (False,) * len(rows),
-        csv=_data_uri(frame.to_csv(index=False, lineterminator="\n")),
-        csv_name=f"{table.name}.csv" if whole else f"{table.name}-{_slug(str(objective))}.csv",
-        note_id=f"{grid_id}-note" if named else f"note-{table.name}",
-    )
 
 
 def _case_grid(results: Results) -> Grid:
     """Every case with how its trials ended, one column per device."""
     devices = list(dict.fromkeys(case.device for case in results.cases))
     ended = {
-        position: _counts(statuses)
+        position: counts(statuses)
         for position, statuses in results.trials.groupby("position")["status"]
     }
     rows = []
@@ -363,11 +210,11 @@ def _case_grid(results: Results) -> Grid:
                 Cell(case.objective),
                 Cell(case.optimizer_class),
                 Cell(_assignments(case.hyperparameters)),
-                *(Cell(_counted(where.get(device, []))) for device in devices),
+                *(Cell(counted(where.get(device, []))) for device in devices),
             )
         )
     headings = ("optimizer", "objective", "class", "hyperparameters")
-    return _plain_grid("cases", (*headings, *devices), rows)
+    return plain_grid("cases", (*headings, *devices), rows)
 
 
 def _hyperparameter_grid(results: Results) -> Grid:
@@ -380,15 +227,7 @@ def _hyperparameter_grid(results: Results) -> Grid:
         )
         for _, cases in _across_devices(results.cases)
     ]
-    return _plain_grid("hyperparameters", ("optimizer", "objective", "hyperparameters"), rows)
-
-
-def _plain_grid(anchor: str, headings: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Grid:
-    columns = tuple(
-        Column(heading, long=any(len(row[i].text) > LONG for row in rows))
-        for i, heading in enumerate(headings)
-    )
-    return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows))
+    return plain_grid("hyperparameters", ("optimizer", "objective", "hyperparameters"), rows)
 
 
 def _across_devices(
@@ -406,17 +245,17 @@ def _scope(results: Results) -> str:
     devices = list(dict.fromkeys(case.device for case in results.cases))
     seeds = results.run.settings["seeds"]
     text = (
-        f"{_plural(len(results.optimizers), 'optimizer')} × "
-        f"{_plural(len(results.objectives), 'objective')} × "
-        f"{_plural(len(devices), 'device')} ({join(devices)}): "
-        f"{_plural(len(results.cases), 'case')}, each with {_plural(len(seeds), 'seed')} "
-        f"({_seeds(seeds)}), make {_plural(len(results.cases) * len(seeds), 'trial')}."
+        f"{plural(len(results.optimizers), 'optimizer')} × "
+        f"{plural(len(results.objectives), 'objective')} × "
+        f"{plural(len(devices), 'device')} ({join(devices)}): "
+        f"{plural(len(results.cases), 'case')}, each with {plural(len(seeds), 'seed')} "
+        f"({_seeds(seeds)}), make {plural(len(results.cases) * len(seeds), 'trial')}."
     )
     tried = Counter(tried.role for tried in results.tried)
     if tried["tuning"]:
-        tuning_seeds = _plural(len(results.run.settings["tuning_seeds"]), "other seed")
+        tuning_seeds = plural(len(results.run.settings["tuning_seeds"]), "other seed")
         text += (
-            f" Before them, tuning tried {_plural(tried['tuning'], 'setting')} with {tuning_seeds}"
+            f" Before them, tuning tried {plural(tried['tuning'], 'setting')} with {tuning_seeds}"
         )
         text += ", as many for every optimizer that is tuned, on every objective"
         if tried["sweep"]:
@@ -432,9 +271,9 @@ def _timing_scope(results: Results, table: Table | None) -> str:
         return ""
     threads = results.run.environment.get("threads", "")
     text = (
-        f"Up to {_plural(timing['rounds'], 'round')} after {timing['warmup_rounds']} to warm up; "
+        f"Up to {plural(timing['rounds'], 'round')} after {timing['warmup_rounds']} to warm up; "
         "in each round every case runs a block of at most "
-        f"{_plural(timing['block_steps'], 'step')}"
+        f"{plural(timing['block_steps'], 'step')}"
     )
     if threads:
         text += f", with {threads} {'thread' if threads == '1' else 'threads'}"
@@ -444,7 +283,7 @@ def _timing_scope(results: Results, table: Table | None) -> str:
     noisy = 0 if table is None else int((table.frame["noisy"] == "yes").sum())
     if table is not None and noisy:
         text += (
-            f" The machine was busy: the times of {noisy} of {_plural(len(table.frame), 'case')} "
+            f" The machine was busy: the times of {noisy} of {plural(len(table.frame), 'case')} "
             "are noisy, so trust the ratios more than the seconds."
         )
     return text
@@ -464,7 +303,7 @@ def _troubles(results: Results) -> list[str]:
             ).items()
         ]
         verb = {"diverged": "diverged", "timeout": "timed out"}.get(status, "ended in an error")
-        lines.append(f"{_plural(len(trials), 'trial')} {verb}: {join(names, 4)}.")
+        lines.append(f"{plural(len(trials), 'trial')} {verb}: {join(names, 4)}.")
     return lines
 
 
@@ -478,7 +317,7 @@ def _facts(results: Results, info: ObjectiveInfo) -> tuple[tuple[str, str], ...]
     if info.has_epochs:
         steps += f", {info.steps_per_epoch:,} to an epoch"
     facts.append(("Steps", steps))
-    facts.append(("Recorded", _plural(len(info.record_steps), "loss", "losses") + " per trial"))
+    facts.append(("Recorded", plural(len(info.record_steps), "loss", "losses") + " per trial"))
     facts.append(("Precision", join(list(dict.fromkeys(case.dtype for case in cases)))))
     if info.optimum is not None:
         facts.append(("Lowest loss", f"{info.optimum:.6g}"))
@@ -534,55 +373,6 @@ def _again(results: Results) -> dict[str, str]:
     }
 
 
-def _environment(results: Results) -> list[tuple[str, str]]:
-    """How the run was made, term by term."""
-    run = results.run
-    words = {
-        "harness": "Harness",
-        "engine": "Engine digest",
-        "python": "Python",
-        "system": "System",
-        "cpu": "Processor",
-        "cores": "Cores",
-        "threads": "Threads used",
-        "git": "Git commit",
-    }
-    rows = [
-        ("Started", _moment(run.started)),
-        ("Finished", _moment(run.finished) if run.finished else "cut short"),
-        ("Command", run.command),
-        ("Spec", run.spec_file),
-    ]
-    known = {key: value for key, value in run.environment.items() if value}
-    rows += [(word, known[key]) for key, word in words.items() if key in known]
-    if "git" not in known:
-        rows.append(("Git commit", "none: the suite is not under version control"))
-    if "machine" in run.settings:
-        rows.append(("Machine digest", str(run.settings["machine"])[:12]))
-    packages = [f"{key} {value}" for key, value in known.items() if key not in words]
-    if packages:
-        rows.append(("Packages", ", ".join(packages)))
-    return rows
-
-
-def _moment(text: str) -> str:
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _counts(statuses: Iterable[Any]) -> list[tuple[str, int]]:
-    """How often each status occurs, in the order of the statuses."""
-    counter = Counter(statuses)
-    return [(status, counter[status]) for status in STATUSES if counter[status]]
-
-
-def _counted(counts: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{count:,} {status}" for status, count in counts) or DASH
-
-
 def _seeds(seeds: Sequence[int]) -> str:
     if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
         return f"{seeds[0]} to {seeds[-1]}"
@@ -595,48 +385,3 @@ def _assignments(values: Mapping[str, Any]) -> str:
         for key, value in values.items()
     )
     return ", ".join(texts) or DASH
-
-
-def _plural(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def _slug(name: str) -> str:
-    """A name as a part of an anchor or a file's name."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
-
-
-def _data_uri(csv: str) -> str:
-    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}"
-
-
-def _script() -> str:
-    """The page's script, which escapes for LaTeX what the tables' files do."""
-    signs = json.dumps(latex.SIGNS, ensure_ascii=False).replace("<", "\\u003c")
-    text = _read("page.js").replace("LATEX_SIGNS", signs)
-    return text.replace("LATEX_LONG", str(latex.LONG))
-
-
-def _policy(script: str) -> str:
-    """What the page may load: nothing, but its own style and the one script with this digest."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _read(name: str) -> str:
-    return resources.files("harness").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("harness"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html.j2")

@@ -16,6 +16,7 @@ from harness import (
     findings,
     history,
     page,
+    page_parts,
     tables,
     verdicts,
 )
@@ -26,7 +27,7 @@ from harness.verdicts import GateReport
 
 PAGE_NAME, CHECK_NAME = "index.html", "check/check.json"
 
-FORMATS = (*page.TABLE_FORMATS, *page.FIGURE_FORMATS, "html")
+FORMATS = (*page_parts.TABLE_FORMATS, *page_parts.FIGURE_FORMATS, "html")
 """What a report is made of; each is a file's ending."""
 
 
@@ -69,7 +70,7 @@ def write(results: Results, output: Path, formats: Collection[str] = FORMATS) ->
     """
     made = _make(results, read_checks(output, results.run.suite), frozenset(formats))
     old = _listed(output / PAGE_NAME)
-    current = {*made, *page.listed_files(made.get(PAGE_NAME, b"").decode())}
+    current = {*made, *page_parts.listed_files(made.get(PAGE_NAME, b"").decode())}
     if PAGE_NAME not in made:
         old = [name for name in old if name.rpartition(".")[2] in formats]
     staged: dict[Path, Path] = {}
@@ -135,10 +136,10 @@ def _make(results: Results, checks: Checks | None, formats: frozenset[str]) -> d
     made: dict[str, bytes] = {}
     for table in built:
         texts = {"csv": table.to_csv, "md": table.to_markdown, "tex": table.to_latex}
-        for ending in page.TABLE_FORMATS:
+        for ending in page_parts.TABLE_FORMATS:
             if ending in formats:
                 made[f"tables/{table.name}.{ending}"] = texts[ending]().encode()
-    if formats.isdisjoint((*page.FIGURE_FORMATS, "html")):
+    if formats.isdisjoint((*page_parts.FIGURE_FORMATS, "html")):
         return made
     from harness import figures  # loads matplotlib, which takes a second
 
@@ -198,6 +199,6 @@ def _changes_note(known: list[history.Series], changes: list[history.Change]) ->
 def _listed(old_page: Path) -> list[str]:
     """Files of an earlier report; only what it lists as its own is ever removed."""
     try:
-        return page.listed_files(old_page.read_text(encoding="utf-8", errors="replace"))
+        return page_parts.listed_files(old_page.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return []

@@ -20,7 +20,15 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
 
-from harness import comparison, comparison_figures, figure_records, figures, page, tables
+from harness import (
+    comparison,
+    comparison_figures,
+    figure_records,
+    figures,
+    page,
+    page_parts,
+    tables,
+)
 from harness.analysis import analyse
 from harness.figure_records import (
     CurveFigure,
@@ -1088,7 +1096,7 @@ def test_the_images_of_heat_are_in_the_drawing_itself(drawn: Drawn) -> None:
 
 def test_a_page_keeps_the_images_of_heat_and_its_policy_allows_them(drawn: Drawn) -> None:
     svg = drawn["heat_lines"][1].svg
-    inline = str(page.inline(svg, "Heat."))
+    inline = str(page_parts.inline(svg, "Heat."))
     assert images_of(inline) == images_of(svg)
     known = results(*race())
     html = page.render(known, [], [drawn["heat_lines"][0]], [drawn["heat_lines"][1]], [])

@@ -19,7 +19,16 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from harness import __version__, citation, comparison_tables, figures, frames, page, tables
+from harness import (
+    __version__,
+    citation,
+    comparison_tables,
+    figures,
+    frames,
+    page,
+    page_parts,
+    tables,
+)
 from harness import run as running
 from harness.analysis import analyse
 from harness.comparison import mean_losses
@@ -365,7 +374,7 @@ def test_a_figure_is_inline_named_and_follows_the_colours_of_the_page() -> None:
 
 def test_the_colours_that_the_page_replaces_are_those_of_the_drawings() -> None:
     colours = [figures.FOREGROUND, figures.GRID, figures.BACKGROUND]
-    assert colours == [page.INK, page.GRID, page.PAPER]
+    assert colours == [page_parts.INK, page_parts.GRID, page_parts.PAPER]
 
 
 def test_what_went_wrong_is_said_twice_in_short_and_in_full() -> None:
@@ -583,15 +592,17 @@ def test_a_check_that_cannot_be_read_is_a_remark() -> None:
 
 
 def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:
-    listed = page.listed_files(rendered(made()))
+    listed = page_parts.listed_files(rendered(made()))
     assert "tables/final_loss.csv" in listed
     assert "tables/final_loss.tex" in listed
     assert "figures/loss_0.png" in listed
     bad = ["../x.csv", "tables/../../x.csv", "tables/..\\x.csv", "/tables/x.csv", "x.csv", 7]
     content = html.escape(json.dumps([*bad, "tables/x.csv"]))
-    assert page.listed_files(f'<meta name="harness-files" content="{content}">') == ["tables/x.csv"]
-    assert page.listed_files("<p>somebody else's page</p>") == []
-    assert page.listed_files('<meta name="harness-files" content="nonsense">') == []
+    assert page_parts.listed_files(f'<meta name="harness-files" content="{content}">') == [
+        "tables/x.csv"
+    ]
+    assert page_parts.listed_files("<p>somebody else's page</p>") == []
+    assert page_parts.listed_files('<meta name="harness-files" content="nonsense">') == []
 
 
 def of_comparison(results: frames.Results) -> str:

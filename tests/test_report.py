@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from harness import cli, frames, history, page, report, tables, verdicts
+from harness import cli, frames, history, page_parts, report, tables, verdicts
 from harness import run as running
 from harness.comparison import mean_losses
 from harness.figure_records import FigureRecord
@@ -135,7 +135,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_report_is_a_page_with_its_tables_and_figures_beside_it(written: Path) -> None:
     names = set(contents(written))
-    listed = set(page.listed_files((written / "index.html").read_text(encoding="utf-8")))
+    listed = set(page_parts.listed_files((written / "index.html").read_text(encoding="utf-8")))
     assert names == {"index.html", *listed}
     for table in built_tables():
         assert {f"tables/{table.name}.{ending}" for ending in ("csv", "md", "tex")} <= names
@@ -208,14 +208,14 @@ def test_what_is_not_asked_for_stays_until_no_page_lists_it(tmp_path: Path) -> N
     report.write(made(("bowl",)), tmp_path, ["html"])
     left = set(contents(tmp_path))
     assert not any("failures" in name or "profile" in name for name in left)
-    assert left == {"index.html", *page.listed_files((tmp_path / "index.html").read_text())}
+    assert left == {"index.html", *page_parts.listed_files((tmp_path / "index.html").read_text())}
 
 
 @pytest.mark.usefixtures("sketched")
 def test_a_page_from_before_there_was_latex_still_lists_what_is_removed(tmp_path: Path) -> None:
     report.write(made(broken=True), tmp_path)
     old = tmp_path / "index.html"
-    listed = page.listed_files(old.read_text())
+    listed = page_parts.listed_files(old.read_text())
     text = json.dumps([name for name in listed if not name.endswith(".tex")])
     old.write_text(f'<meta name="harness-files" content="{html.escape(text)}">')
     for path in (tmp_path / "tables").glob("*.tex"):
@@ -247,7 +247,7 @@ def test_files_of_an_earlier_report_go_and_files_of_others_stay(tmp_path: Path) 
     assert "tables/failures.csv" in old - new
     assert any(name.startswith("figures/") and "line" in name for name in old - new)
     assert new - old == {"figures/mine.png", "results.sqlite"}
-    listed = set(page.listed_files((tmp_path / "index.html").read_text(encoding="utf-8")))
+    listed = set(page_parts.listed_files((tmp_path / "index.html").read_text(encoding="utf-8")))
     assert new == listed | {"index.html", "figures/mine.png", "results.sqlite"}
 
 

@@ -1,0 +1,307 @@
+"""What pages are put together from: tables, pictures, lists of facts, and the document around them.
+
+What a page says is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+
+from harness import latex
+from harness.results import STATUSES
+from harness.store import RunRecord
+from harness.tables import DASH, Table
+
+if TYPE_CHECKING:
+    from harness.figure_records import FigureRecord
+
+TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "png")
+"""What tables and figures beside a page are written as; each is a file's ending."""
+
+INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
+"""Colours of a drawing that follow the page into the dark."""
+
+LONG = 36
+"""Characters beyond which a cell's text may break into lines."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, and what stands small behind it."""
+
+    text: str
+    aside: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column's heading and how its cells are set.
+
+    Attributes:
+        heading: Its heading.
+        numeric: Whether it holds numbers, which are set to the right.
+        long: Whether its texts may break into lines.
+        aside: Heading of what stands small behind its texts; empty where nothing does.
+    """
+
+    heading: str
+    numeric: bool = False
+    long: bool = False
+    aside: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as the page shows it.
+
+    Attributes:
+        id: Its anchor.
+        title: Its heading; may be empty.
+        note: What the columns are; may be empty.
+        columns: Headings.
+        rows: Cells, row by row.
+        faint: For each row, whether it holds no result.
+        csv: The numbers as a ``data:`` URI; empty if there is nothing to download.
+        csv_name: What the download is called.
+        note_id: Anchor of the note that goes with the table when it is copied.
+    """
+
+    id: str
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    faint: tuple[bool, ...]
+    csv: str = ""
+    csv_name: str = ""
+    note_id: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it."""
+
+    id: str
+    title: str
+    caption: str
+    svg: Markup
+
+
+def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
+    """What lies beside a page, relative to it; the page lists it."""
+    return [
+        *(f"tables/{name}.{ending}" for name in tables for ending in TABLE_FORMATS),
+        *(f"figures/{name}.{ending}" for name in figures for ending in FIGURE_FORMATS),
+    ]
+
+
+def listed_files(html: str) -> list[str]:
+    """What a page that was rendered earlier says lies beside it; empty if it isn't ours."""
+    found = re.search(r'<meta name="harness-files" content="([^"]*)">', html)
+    try:
+        listed = json.loads(Markup(found[1]).unescape()) if found else []
+    except json.JSONDecodeError:
+        return []
+    endings = "|".join(TABLE_FORMATS), "|".join(FIGURE_FORMATS)
+    pattern = r"(tables/[^/\\]+\.({})|figures/[^/\\]+\.({}))".format(*endings)
+    return [name for name in listed if isinstance(name, str) and re.fullmatch(pattern, name)]
+
+
+def inline(svg: str, label: str) -> Markup:
+    """A drawing as a part of the page, whose ink, grid and paper it takes.
+
+    Args:
+        svg: From ``<svg`` on; its ids are its own on the whole page.
+        label: What those hear who don't see it.
+    """
+    opening = svg[: svg.index(">") + 1]
+    body = svg[len(opening) :]
+    width = re.search(r'\swidth="([0-9.]+)pt"', opening)
+    own = re.search(r'\sstyle="([^"]*)"', opening)
+    rules = [own[1].rstrip("; ")] if own else []
+    rules += [f"max-width: {float(width[1]) * 4 / 3:.0f}px"] if width else []
+    style = f' style="{"; ".join(rules)}"' if rules else ""
+    kept = re.sub(r'\s(width|height|role|aria-label|style)="[^"]*"', "", opening)
+    kept = kept.removeprefix("<svg")
+    for colour, variable in ((INK, "ink"), (GRID, "grid"), (PAPER, "paper")):
+        body = body.replace(colour, f"var(--{variable})")
+    return Markup(f'<svg role="img" aria-label="{escape(label)}"{style}{kept}{body}')
+
+
+def picture(record: FigureRecord, svg: str) -> Picture:
+    """A figure with its drawing as a part of the page."""
+    anchor = f"figure-{slug(record.name)}"
+    label = record.alt or record.title
+    return Picture(anchor, record.title, record.caption, inline(svg, label))
+
+
+def grid(
+    table: Table, rows: pd.Index, anchor: str, *, objective: str | None = None, named: bool = True
+) -> Grid:
+    """Some rows of a table; without the objective where it is one, setting beside optimizer."""
+    shown, frame = table.shown.loc[rows], table.frame.loc[rows]
+    merged = {"optimizer", "setting"} <= set(shown.columns)
+    left_out = {"setting"} if merged else set()
+    if objective is not None:
+        left_out.add("objective")
+    columns, cells = [], []
+    for heading, numeric in zip(shown.columns, table.numeric, strict=True):
+        if heading in left_out:
+            continue
+        texts = [str(text) for text in shown[heading]]
+        long = any(len(text) > LONG for text in texts)
+        aside = "setting" if merged and heading == "optimizer" else ""
+        columns.append(Column(str(heading), numeric, long, aside))
+        asides = [""] * len(texts)
+        if aside:
+            asides = ["" if text == DASH else str(text) for text in shown["setting"]]
+        cells.append([Cell(*pair) for pair in zip(texts, asides, strict=True)])
+    whole = len(frame) == len(table.frame)
+    grid_id = f"table-{table.name}-{anchor}"
+    return Grid(
+        id=grid_id,
+        title=table.title if named else "",
+        note=table.note if named else "",
+        columns=tuple(columns),
+        rows=tuple(zip(*cells, strict=True)),
+        faint=tuple(str(n) == "0" for n in shown["n"]) if "n" in shown else (False,) * len(rows),
+        csv=_data_uri(frame.to_csv(index=False, lineterminator="\n")),
+        csv_name=f"{table.name}.csv" if whole else f"{table.name}-{slug(str(objective))}.csv",
+        note_id=f"{grid_id}-note" if named else f"note-{table.name}",
+    )
+
+
+def plain_grid(anchor: str, headings: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Grid:
+    """A table that is on the page alone, with no numbers to download."""
+    columns = tuple(
+        Column(heading, long=any(len(row[i].text) > LONG for row in rows))
+        for i, heading in enumerate(headings)
+    )
+    return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows))
+
+
+def environment(run: RunRecord) -> list[tuple[str, str]]:
+    """How a run was made, term by term."""
+    words = {
+        "harness": "Harness",
+        "engine": "Engine digest",
+        "python": "Python",
+        "system": "System",
+        "cpu": "Processor",
+        "cores": "Cores",
+        "threads": "Threads used",
+        "git": "Git commit",
+    }
+    rows = [
+        ("Started", moment(run.started)),
+        ("Finished", moment(run.finished) if run.finished else "cut short"),
+        ("Command", run.command),
+        ("Spec", run.spec_file),
+    ]
+    known = {key: value for key, value in run.environment.items() if value}
+    rows += [(word, known[key]) for key, word in words.items() if key in known]
+    if "git" not in known:
+        rows.append(("Git commit", "none: the suite is not under version control"))
+    if "machine" in run.settings:
+        rows.append(("Machine digest", str(run.settings["machine"])[:12]))
+    packages = [f"{key} {value}" for key, value in known.items() if key not in words]
+    if packages:
+        rows.append(("Packages", ", ".join(packages)))
+    return rows
+
+
+def moment(text: str) -> str:
+    """A time in ISO format as a person reads it; anything else as it is."""
+    try:
+        when = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def counts(statuses: Iterable[Any]) -> list[tuple[str, int]]:
+    """How often each status occurs, in the order of the statuses."""
+    counter = Counter(statuses)
+    return [(status, counter[status]) for status in STATUSES if counter[status]]
+
+
+def counted(counts: Iterable[tuple[str, int]]) -> str:
+    """``9 ok, 1 diverged``; a dash for nothing."""
+    return ", ".join(f"{count:,} {status}" for status, count in counts) or DASH
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count and what is counted: ``1 seed``, ``1,000 seeds``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def slug(name: str) -> str:
+    """A name as a part of an anchor or a file's name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
+
+
+def _data_uri(csv: str) -> str:
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}"
+
+
+def document(template: str, listed: Sequence[str], **context: Any) -> str:
+    """A whole page as HTML: self-contained, under a policy that lets it load nothing.
+
+    Args:
+        template: File name of the template, which extends ``base.html.j2``.
+        listed: What lies beside the page, relative to it; see :func:`files`.
+        context: What the template asks for.
+    """
+    script = _script()
+    return _template(template).render(
+        policy=_policy(script),
+        style=Markup(_read("page.css")),
+        script=Markup(script),
+        files=json.dumps(list(listed)),
+        **context,
+    )
+
+
+def _script() -> str:
+    """The page's script, which escapes for LaTeX what the tables' files do."""
+    signs = json.dumps(latex.SIGNS, ensure_ascii=False).replace("<", "\\u003c")
+    text = _read("page.js").replace("LATEX_SIGNS", signs)
+    return text.replace("LATEX_LONG", str(latex.LONG))
+
+
+def _policy(script: str) -> str:
+    """What the page may load: nothing, but its own style and the one script with this digest."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read(name: str) -> str:
+    return resources.files("harness").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _template(name: str) -> jinja2.Template:
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("harness"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return templates.get_template(name)
