@@ -288,7 +288,7 @@ def _looks(history: Sequence[Series], optimizers: Sequence[str]) -> dict[tuple[s
         if one.cell.setting not in own:
             own.append(one.cell.setting)
     return {
-        (name, setting): style_of(order.index(name), own.index(setting), len(own))
+        (name, setting): style_of(order.index(name), own.index(setting), len(own), name)
         for name, own in settings.items()
         for setting in own
     }

@@ -137,7 +137,9 @@ def _difference(one: Compared, index: int, pair: Pair, looks: Mapping[int, Style
     """A row of a case's differences from another, ``pair`` as seen from the case."""
     field = one.field
     both = np.isfinite(field.losses[[pair.first, pair.second]]).all(axis=0)
-    values = dots(np.sort(field.losses[pair.first, both] - field.losses[pair.second, both]))
+    less = field.losses[pair.first, both] - field.losses[pair.second, both]
+    ranks = np.argsort(less, kind="stable")
+    values = dots(less[ranks])
     failed = field.failures[index]
     return DotRow(
         label=field.cases[index].label,
@@ -149,6 +151,7 @@ def _difference(one: Compared, index: int, pair: Pair, looks: Mapping[int, Style
         low=pair.low,
         high=pair.high,
         empty="no seed at which both ended ok",
+        numbers=dots(field.seeds[both][ranks]),
     )
 
 
@@ -571,6 +574,7 @@ def _plane(
         y=axes[1],
         values=means,
         best=int(np.nanargmin(means)) if np.isfinite(means).any() else None,
+        optimizer=optimizer,
     )
 
 

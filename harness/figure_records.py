@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from harness.tables import significant
 from harness.verdicts import Outcome
 
 Array = NDArray[np.float64]
+Seeds = NDArray[np.int64]
+_Number = TypeVar("_Number", np.float64, np.int64)
 _NONE: Array = np.empty(0)
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#c0659b", "#b98600", "#3f97d0", "#8a7a6d")
@@ -49,8 +52,16 @@ POINTS, FAINT_POINTS = 301, 61
 DOTS = 120
 """Most dots of a row."""
 
+FEW_OBJECTIVES = 6
+"""Objectives beyond which the overview puts two of them side by side."""
+
 LOST_CURVES = 10
 """Most curves drawn of one case's seeds that did not end ok."""
+
+STRANDS, STRAND_POINTS = 12, 61
+"""Most single seeds of a case whose curves a reader can ask for, and points of each."""
+
+NO_SEEDS: Seeds = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Style:
         dashes: Lengths on and off, in line widths; empty for a solid line.
         filled: Whether the marker is; settings alternate.
         width: Line width in points; later optimizers are thinner, so that coinciding lines show.
+        optimizer: Whose looks these are: what a reader selects by.
     """
 
     color: str
@@ -70,6 +82,7 @@ class Style:
     dashes: tuple[float, ...]
     filled: bool
     width: float
+    optimizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,8 @@ class Line:
         high: Upper edge.
         lost: Whether it is a trial that did not end ok: it ends in a cross.
         faint: Whether it stands back.
+        seed: Whose course it is, where it is one trial's.
+        seconds_per_x: What a unit of x takes; NaN where that was not timed.
     """
 
     label: str
@@ -114,6 +129,8 @@ class Line:
     high: Array
     lost: bool = False
     faint: bool = False
+    seed: int | None = None
+    seconds_per_x: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,9 @@ class CurvePanel:
         marks: Where lines move to a new level.
         ticks: Places of x that have a name; empty where x has a scale of numbers.
         x_log: Whether x is logarithmic.
+        steps_per_x: Steps in a unit of x; None where x is no part of a training.
+        steps_per_epoch: Steps in an epoch; 1 where there are no data.
+        strands: Single seeds behind the lines, for who asks for them; not drawn on paper.
     """
 
     title: str
@@ -162,6 +182,9 @@ class CurvePanel:
     marks: tuple[Mark, ...] = ()
     ticks: tuple[tuple[float, str], ...] = ()
     x_log: bool = False
+    steps_per_x: int | None = None
+    steps_per_epoch: int = 1
+    strands: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,7 +214,8 @@ class DotRow:
         low: Lower end of its interval; NaN where there is none.
         high: Upper end.
         published: A published value of the same; NaN where there is none.
-        empty: What is said where there are no values.
+        empty: What is said where there are neither values nor an estimate.
+        numbers: What each dot is the seed or the block of; empty where that is not known.
     """
 
     label: str
@@ -204,6 +228,7 @@ class DotRow:
     high: float
     published: float = math.nan
     empty: str = "no seed ended ok"
+    numbers: Seeds = field(default_factory=lambda: NO_SEEDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,17 +246,21 @@ class DotPanel:
 
 @dataclass(frozen=True)
 class DotFigure(FigureRecord):
-    """Panels of rows, one below the other.
+    """Panels of rows.
 
     Attributes:
-        panels: From the top.
-        dot_label: What a dot is.
+        panels: Row by row; those side by side have the same rows.
+        dot_label: What a dot is; empty where there are none.
         centre_label: What the estimate is.
+        columns: How many stand side by side.
+        number_label: What a dot's number is.
     """
 
     panels: tuple[DotPanel, ...]
     dot_label: str
     centre_label: str
+    columns: int = 1
+    number_label: str = "seed"
 
 
 @dataclass(frozen=True)
@@ -277,12 +306,23 @@ class IntervalFigure(FigureRecord):
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """One trajectory, ``(points, 2)``; ``lost`` where the trial did not end ok."""
+    """One trajectory.
+
+    Attributes:
+        label: Its place in the legend.
+        style: Its looks.
+        points: ``(points, 2)``.
+        lost: Whether the trial did not end ok.
+        steps: The step of each point; empty where that is not known.
+        seed: Whose it is.
+    """
 
     label: str
     style: Style
     points: Array
     lost: bool
+    steps: Seeds = field(default_factory=lambda: NO_SEEDS)
+    seed: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,6 +368,7 @@ class HeatPanel:
         y: Likewise.
         values: Likewise; NaN where some trial did not end ok.
         best: Index of the best setting; None where none is.
+        optimizer: Whose settings they are.
     """
 
     title: str
@@ -339,6 +380,7 @@ class HeatPanel:
     y: Array
     values: Array
     best: int | None
+    optimizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -368,7 +410,7 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[FigureRecor
         means: By a case's position, its mean final loss; see ``comparison.mean_losses``.
     """
     world = _World.of(results, means)
-    records: list[FigureRecord] = []
+    records: list[FigureRecord] = [record] if (record := overview(world)) else []
     for info in results.objectives.values():
         found = (
             loss(world, info),
@@ -397,12 +439,13 @@ def styles(results: Results) -> dict[int, Style]:
             order[case.optimizer],
             (own := settings[case.optimizer, case.objective]).index(case.setting),
             len(own),
+            case.optimizer,
         )
         for case in results.cases
     }
 
 
-def style_of(optimizer: int, setting: int, settings: int) -> Style:
+def style_of(optimizer: int, setting: int, settings: int, name: str = "") -> Style:
     """Looks of an optimizer by its place among all, and of one of so many settings of it."""
     shade = 0.0 if settings == 1 else setting / (settings - 1)
     color = COLORS[optimizer % len(COLORS)]
@@ -412,6 +455,7 @@ def style_of(optimizer: int, setting: int, settings: int) -> Style:
         dashes=DASHES[optimizer % len(DASHES)],
         filled=setting % 2 == 0,
         width=max(1.3, 2.3 - 0.25 * optimizer),
+        optimizer=name,
     )
 
 
@@ -456,25 +500,34 @@ class _World:
     styles: Mapping[int, Style]
     outcomes: Mapping[int, _Outcome]
     final: Mapping[int, Array]
+    final_seeds: Mapping[int, Seeds]
     means: Mapping[int, stats.Mean]
+    step_seconds: Mapping[int, float]
 
     @classmethod
     def of(cls, results: Results, means: Mapping[int, stats.Mean]) -> _World:
-        outcomes, final = {}, {}
+        outcomes, final, seeds = {}, {}, {}
         groups = results.trials_by_position
         for case in results.cases:
             if case.position not in groups:
-                outcomes[case.position], final[case.position] = (
-                    _Outcome(frozenset(), {}),
-                    np.empty(0),
-                )
+                outcomes[case.position] = _Outcome(frozenset(), {})
+                final[case.position], seeds[case.position] = np.empty(0), NO_SEEDS
                 continue
             trials = groups[case.position]
             ok = trials[(trials["status"] == "ok") & np.isfinite(trials["final_loss"])]
             counts = {str(s): int(n) for s, n in trials["status"].value_counts().items()}
             outcomes[case.position] = _Outcome(frozenset(ok["seed"].tolist()), counts)
-            final[case.position] = np.sort(ok["final_loss"].to_numpy(dtype=float))
-        return cls(results, styles(results), outcomes, final, means)
+            losses = ok["final_loss"].to_numpy(dtype=float)
+            order = np.argsort(losses, kind="stable")
+            final[case.position] = losses[order]
+            seeds[case.position] = ok["seed"].to_numpy(dtype=np.int64)[order]
+        return cls(
+            *(results, styles(results), outcomes, final, seeds, means, _step_seconds(results))
+        )
+
+    def seconds_per_step(self, case: CaseData) -> float:
+        """The median time of a step; NaN where the case was not timed."""
+        return self.step_seconds.get(case.position, math.nan)
 
     def ran_on(self, objective: str) -> list[CaseData]:
         """The cases of an objective of which some trial ran."""
@@ -503,6 +556,123 @@ class _World:
         return f"{case.label}, {note}" if note else case.label
 
 
+def overview(world: _World) -> DotFigure | None:
+    """Final loss and speed of every optimizer on every objective: of each its best setting."""
+    results = world.results
+    ran = [case for case in results.cases if world.outcomes[case.position].ran]
+    several = len(devices_of(ran)) > 1
+    rows = list(dict.fromkeys((case.optimizer, case.device) for case in ran))
+    panels: list[DotPanel] = []
+    words: list[str] = []
+    picked = False
+    for info in results.objectives.values():
+        cases = world.best(world.ran_on(info.name), 0)
+        if not any(len(world.final[case.position]) for case in cases):
+            continue
+        found = {(case.optimizer, case.device): case for case in cases}
+        picked = picked or len(cases) < len(world.ran_on(info.name))
+        panels += _overview_panels(world, info, rows, found, several=several)
+        words.append(f"On {info.name}: {_ranking(world, info, cases)}")
+    if not panels:
+        return None
+    timed = any(math.isfinite(row.centre) for panel in panels[1::2] for row in panel.rows)
+    if not timed:
+        panels = panels[0::2]
+    caption = "Left: mean final loss with its 95% bootstrap-t interval."
+    if timed:
+        caption += " Right: median time per epoch with the interquartile range of timed blocks."
+    caption += " No interval is drawn where it is narrower than the mark, or all seeds end alike."
+    if picked:
+        caption += (
+            " Of each optimizer the setting with the lowest mean is shown, picked on these same "
+            "seeds."
+        )
+    if any(panel.log for panel in panels):
+        caption += " Some scales are logarithmic, each as its ticks say."
+    each = 2 if timed else 1
+    return DotFigure(
+        name="overview",
+        objective=None,
+        title="Final loss and speed, at a glance" if timed else "Final loss, at a glance",
+        caption=caption.replace("Left: mean", "Mean") if not timed else caption,
+        alt=" ".join(words),
+        panels=tuple(panels),
+        dot_label="",
+        centre_label="estimate with its interval",
+        columns=each if len(panels) <= FEW_OBJECTIVES * each else 4,
+    )
+
+
+def _overview_panels(
+    world: _World,
+    info: ObjectiveInfo,
+    rows: Sequence[tuple[str, str]],
+    found: Mapping[tuple[str, str], CaseData],
+    *,
+    several: bool,
+) -> tuple[DotPanel, DotPanel]:
+    """Final losses and times per epoch on an objective, with the same rows."""
+    blocks = {
+        case.position: _epoch_seconds(world.results.timings, case.position)
+        for case in found.values()
+    }
+    times = {position: stats.spread(own) for position, own in blocks.items() if len(own)}
+    unit, unit_name = _unit([spread.median for spread in times.values()])
+    losses: list[DotRow] = []
+    seconds: list[DotRow] = []
+    first = {(case.optimizer, case.device): case for case in reversed(world.results.cases)}
+    for key in rows:
+        case = found.get(key)
+        label = f"{key[0]} on {key[1]}" if several else key[0]
+        style = world.styles[(case or first[key]).position]
+        mean = world.means[case.position] if case else stats.mean_interval([])
+        spread = times.get(case.position) if case else None
+        outcome = world.outcomes[case.position] if case else None
+        estimates = (
+            (mean.mean, mean.low, mean.high),
+            (spread.median / unit, spread.q1 / unit, spread.q3 / unit) if spread else _UNKNOWN,
+        )
+        for own, (centre, low, high), empty in zip(
+            (losses, seconds),
+            estimates,
+            ("no seed ended ok" if outcome else "not run", "not timed"),
+            strict=True,
+        ):
+            own.append(DotRow(label, "", style, _NONE, _NONE, centre, low, high, empty=empty))
+    epoch = "epoch" if info.has_epochs else "step"
+    return (
+        _overview_panel(info.name, f"loss after {duration(info)}", losses),
+        _overview_panel("", f"{unit_name} per {epoch}", seconds, from_zero=True),
+    )
+
+
+_UNKNOWN = (math.nan, math.nan, math.nan)
+
+
+def _overview_panel(
+    title: str, x_label: str, rows: Sequence[DotRow], *, from_zero: bool = False
+) -> DotPanel:
+    centres = [np.array([row.centre for row in rows])]
+    log, limits = scale(centres, [np.array([row.low, row.high]) for row in rows])
+    if from_zero and not log:
+        limits = (0.0, limits[1])
+    return DotPanel(title, x_label, log, limits, tuple(rows))
+
+
+def _unit(seconds: Sequence[float]) -> tuple[float, str]:
+    """The unit in which the largest of some times is at least 1."""
+    largest = max(seconds, default=0.0)
+    return next(((unit, name) for unit, name in _UNITS if largest >= unit), _UNITS[-1])
+
+
+def _step_seconds(results: Results) -> dict[int, float]:
+    """By a case's position, the median time of a step, where the case was timed."""
+    timings = results.timings
+    seconds = (timings["seconds"] / timings["steps"]).astype(float)
+    medians = seconds.groupby(timings["position"]).median()
+    return {int(str(position)): float(median) for position, median in medians.items()}
+
+
 def loss(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     """Loss against epochs, mean and interval over seeds; beside it how far above the optimum."""
     cases = [c for c in world.ran_on(info.name) if np.isfinite(c.losses).any()]
@@ -513,13 +683,15 @@ def loss(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     groups = [[c for c in cases if c.device == device] for device in devices]
     excess = info.optimum is not None and all(_shows_excess(world, info, g) for g in groups)
     for device, group in zip(devices, groups, strict=True):
-        lines = _loss_lines(world, info, group)
+        lines, strands = _loss_lines(world, info, group), _strands(world, info, group)
         title = device if len(devices) > 1 else ""
-        panels.append(_loss_panel(info, lines, title, info.optimum))
+        panels.append(replace(_loss_panel(info, lines, title, info.optimum), strands=strands))
         if excess and info.optimum is not None:
-            lower = tuple(_lowered(line, info.optimum) for line in lines)
+            lower, lowered = (
+                tuple(_lowered(line, info.optimum) for line in own) for own in (lines, strands)
+            )
             panel = _loss_panel(info, lower, title, None)
-            panels.append(replace(panel, y_label="loss − lowest possible loss"))
+            panels.append(replace(panel, y_label="loss − lowest possible loss", strands=lowered))
     shown = world.best(groups[0], CURVES)
     caption = _loss_caption(world, cases, panels, full=len(shown) == len(groups[0]))
     x_name = "epoch" if info.has_epochs else "step"
@@ -536,7 +708,8 @@ def loss(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
 
 def _loss_lines(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> tuple[Line, ...]:
     """Faint lines first, then those of lost trials, then the means."""
-    x = info.record_steps / (info.steps_per_epoch if info.has_epochs else 1)
+    unit = _steps_per_x(info)
+    x = info.record_steps / unit
     full = {case.position for case in world.best(cases, CURVES)}
     faint: list[Line] = []
     lost: list[Line] = []
@@ -547,26 +720,72 @@ def _loss_lines(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -
         whole = is_ok & np.isfinite(case.losses).all(axis=1)
         shown = case.position in full
         if shown:
-            lost += _lost_lines(style, x, case.losses[~is_ok])
+            lost += _lost_lines(world, case, x, ~is_ok)
         if whole.any():
             mean, low, high = mean_band(case.losses[whole])
             at = thinned(len(x), POINTS if shown else FAINT_POINTS)
             band = (low[at], high[at]) if shown and (high > low).any() else (_NONE, _NONE)
             label = world.label(case) if shown else ""
-            line = Line(label, style, x[at], mean[at], *band, faint=not shown)
+            takes = world.seconds_per_step(case) * unit
+            line = Line(
+                *(label, style, x[at], mean[at], *band), faint=not shown, seconds_per_x=takes
+            )
             (means if shown else faint).append(line)
         elif shown:
             means.append(Line(world.label(case), style, _NONE, _NONE, _NONE, _NONE))
     return (*faint, *lost, *means)
 
 
-def _lost_lines(style: Style, x: Array, losses: Array) -> Iterator[Line]:
+def _steps_per_x(info: ObjectiveInfo) -> int:
+    """Steps in what a loss is drawn against: an epoch, or a step."""
+    return info.steps_per_epoch if info.has_epochs else 1
+
+
+def _lost_lines(world: _World, case: CaseData, x: Array, lost: NDArray[np.bool_]) -> Iterator[Line]:
     """Curves of trials that did not end ok, as far as they are finite."""
-    for row in losses[thinned(len(losses), LOST_CURVES)]:
-        reached = _finite_length(row)
+    rows = np.flatnonzero(lost)
+    for i in rows[thinned(len(rows), LOST_CURVES)]:
+        reached = _finite_length(case.losses[i])
         if reached:
             at = thinned(reached, POINTS)
-            yield Line("", style, x[at], row[at], _NONE, _NONE, lost=True)
+            yield _of_seed(world, case, i, x, at, lost=True)
+
+
+def _strands(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> tuple[Line, ...]:
+    """Curves of single seeds: of each case the lowest and the highest final loss, and between."""
+    x = info.record_steps / _steps_per_x(info)
+    lines: list[Line] = []
+    for case in world.best(cases, CURVES):
+        seeds = world.final_seeds[case.position]
+        at = thinned(len(x), STRAND_POINTS)
+        for seed in seeds[thinned(len(seeds), STRANDS)]:
+            whole = (case.seeds == seed) & np.isfinite(case.losses).all(axis=1)
+            lines += (_of_seed(world, case, i, x, at) for i in np.flatnonzero(whole))
+    return tuple(lines)
+
+
+def _of_seed(
+    world: _World,
+    case: CaseData,
+    index: np.integer,
+    x: Array,
+    at: NDArray[np.int64],
+    *,
+    lost: bool = False,
+) -> Line:
+    """The curve of one trial of a case, by its index among the case's curves."""
+    steps = world.results.objectives[case.objective]
+    return Line(
+        case.label if not lost else "",
+        world.styles[case.position],
+        x[at],
+        case.losses[index][at],
+        _NONE,
+        _NONE,
+        lost=lost,
+        seed=int(case.seeds[index]),
+        seconds_per_x=world.seconds_per_step(case) * _steps_per_x(steps),
+    )
 
 
 def mean_band(losses: Array) -> tuple[Array, Array, Array]:
@@ -617,6 +836,8 @@ def _loss_panel(
         lines=lines,
         rule=rule,
         rule_label="lowest possible loss" if rule is not None else "",
+        steps_per_x=_steps_per_x(info),
+        steps_per_epoch=info.steps_per_epoch,
     )
 
 
@@ -738,6 +959,7 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
                 centre=mean.mean,
                 low=mean.low,
                 high=mean.high,
+                numbers=dots(world.final_seeds[case.position]),
             )
         )
     ends = [np.array([row.low, row.high]) for row in rows]
@@ -821,6 +1043,7 @@ def seconds_per_epoch(world: _World) -> list[DotFigure]:
         tuple(panels.values()),
         "one timed block",
         "median, interquartile range",
+        number_label="block",
     )
     if sum(len(panel.rows) for panel in panels.values()) <= ROWS:
         return [together]
@@ -843,7 +1066,7 @@ _UNITS = ((1.0, "seconds"), (1e-3, "milliseconds"), (1e-6, "microseconds"), (1e-
 def _time_panel(world: _World, info: ObjectiveInfo) -> tuple[DotPanel, str] | None:
     timings = world.results.timings
     blocks = {
-        case.position: np.sort(times[np.isfinite(times)])
+        case.position: times
         for case in world.results.cases_on(info.name)
         if len(times := _epoch_seconds(timings, case.position))
     }
@@ -852,11 +1075,12 @@ def _time_panel(world: _World, info: ObjectiveInfo) -> tuple[DotPanel, str] | No
         return None
     several = len(devices_of(cases)) > 1
     medians = {c.position: float(np.median(blocks[c.position])) for c in cases}
-    unit, unit_name = next(((u, n) for u, n in _UNITS if max(medians.values()) >= u), _UNITS[-1])
+    unit, unit_name = _unit(list(medians.values()))
     shown = world.best(cases, ROWS)
     rows = []
     for case in shown:
-        values = blocks[case.position] / unit
+        ranks = np.argsort(blocks[case.position], kind="stable")
+        values = blocks[case.position][ranks] / unit
         spread = stats.spread(values)
         rows.append(
             DotRow(
@@ -868,6 +1092,7 @@ def _time_panel(world: _World, info: ObjectiveInfo) -> tuple[DotPanel, str] | No
                 centre=spread.median,
                 low=spread.q1,
                 high=spread.q3,
+                numbers=dots(ranks.astype(np.int64)),
             )
         )
     log, limits = scale([row.values for row in rows], [])
@@ -881,10 +1106,8 @@ def _time_panel(world: _World, info: ObjectiveInfo) -> tuple[DotPanel, str] | No
         limits=limits,
         rows=tuple(rows),
     )
-    listed = [
-        f"{named(c, several)} {significant(medians[c.position], 3)}"
-        for c in sorted(cases, key=lambda c: medians[c.position])
-    ]
+    by_time = sorted(cases, key=lambda case: medians[case.position])
+    listed = [f"{named(c, several)} {significant(medians[c.position], 3)}" for c in by_time]
     if len(listed) > 10:
         listed = [*listed[:5], f"{len(listed) - 6} more between", listed[-1]]
     order = ", fastest first" if len(listed) > 1 else ""
@@ -1001,6 +1224,8 @@ def _coordinate_panel(
             _NONE,
             _NONE,
             lost=_is_lost(world, case),
+            seed=min(case.trajectories),
+            seconds_per_x=world.seconds_per_step(case),
         )
         lines.append(line)
     kept = [line.y for line in lines if not line.lost]
@@ -1020,6 +1245,8 @@ def _coordinate_panel(
         lines=tuple(lines),
         rule=minimum,
         rule_label="minimum" if minimum is not None else "",
+        steps_per_x=1,
+        steps_per_epoch=info.steps_per_epoch,
     )
 
 
@@ -1043,6 +1270,8 @@ def step_sizes(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
             log=log,
             limits=limits,
             lines=lines,
+            steps_per_x=1,
+            steps_per_epoch=info.steps_per_epoch,
         )
         for case, lines in found
     )
@@ -1110,11 +1339,14 @@ def _is_lost(world: _World, case: CaseData) -> bool:
 
 def _path(world: _World, case: CaseData) -> Path:
     points = _points(case.trajectories)
+    at = thinned(len(points), POINTS)
     return Path(
         label=world.label(case),
         style=world.styles[case.position],
-        points=points[thinned(len(points), POINTS)],
+        points=points[at],
         lost=_is_lost(world, case),
+        steps=at,
+        seed=min(case.trajectories),
     )
 
 
@@ -1213,7 +1445,8 @@ def _point(point: Iterable[float]) -> str:
 
 def _epoch_seconds(timings: pd.DataFrame, position: int) -> Array:
     own = timings.loc[timings["position"] == position, "epoch_seconds"]
-    return np.asarray(own, dtype=np.float64)
+    seconds: Array = np.asarray(own, dtype=np.float64)
+    return seconds[np.isfinite(seconds)]
 
 
 def devices_of(cases: Sequence[CaseData]) -> list[str]:
@@ -1287,8 +1520,8 @@ def _including(limits: tuple[float, float], value: float) -> tuple[float, float]
     return wide if wide[1] - wide[0] <= 5 * span else None
 
 
-def dots(values: Array) -> Array:
-    """The values that are drawn of a row's, evenly spaced by rank."""
+def dots(values: NDArray[_Number]) -> NDArray[_Number]:
+    """What is drawn of a row's values in ascending order, evenly spaced by rank."""
     return values[thinned(len(values), DOTS)]
 
 

@@ -67,8 +67,9 @@ TEXT, SMALL = 9.5, 9.0
 _LEFT, _RIGHT, _BOTTOM, _TOP = 0.78, 0.14, 0.52, 0.1
 _LINE_HEIGHT = 0.185
 _LABEL_WIDTH = 2.3
-_ROW_HEIGHT = 0.3
+_ROW_HEIGHT, _NARROW_ROW_HEIGHT = 0.3, 0.22
 _LINE, _LINE_MARGIN = 0.155, 0.085
+_TICKS, _FEW_TICKS = 12, 4
 
 
 @dataclass(frozen=True)
@@ -326,42 +327,46 @@ def _draw_back(ax: Axes, line: Line, limits: tuple[float, float]) -> None:
 
 def _dots(record: DotFigure) -> Figure:
     legend = _Legend()
-    legend.add(record.dot_label, _point_handle())
-    legend.add(record.centre_label, _centre_handle())
+    if any(len(row.values) for panel in record.panels for row in panel.rows):
+        legend.add(record.dot_label, _point_handle())
+        legend.add(record.centre_label, _centre_handle())
     for panel in record.panels:
         legend.add(panel.rule_label, _rule_handle())
     if any(math.isfinite(row.published) for panel in record.panels for row in panel.rows):
         legend.add("as published", _mark("*", 11, mec=BACKGROUND, mew=0.8))
-    grid, names = _row_grid(record.panels, legend)
+    grid, names = _row_grid(record.panels, legend, record.columns)
     for i, panel in enumerate(record.panels):
         ax = grid.axes(i)
-        _draw_dots(ax, panel, names[i])
+        _draw_dots(ax, panel, names[i], _TICKS if record.columns < 3 else _FEW_TICKS)
         grid.entitle(ax, i)
+        if i % record.columns:
+            ax.tick_params(labelleft=False)
     return grid.figure
 
 
 def _row_grid(
-    panels: Sequence[DotPanel] | Sequence[IntervalPanel], legend: _Legend
+    panels: Sequence[DotPanel] | Sequence[IntervalPanel], legend: _Legend, columns: int = 1
 ) -> tuple[_Grid, list[list[str]]]:
-    """Room for panels of rows, one below the other, and the names of each panel's rows."""
+    """Room for panels of rows, line by line, and the names of each panel's rows."""
     measure = _Measure()
     labels = [row.label for panel in panels for row in panel.rows]
     left = min(_LABEL_WIDTH, 0.15 + max(measure.width(label) for label in labels))
     names = [[_row_name(row, left - 0.15, measure) for row in panel.rows] for panel in panels]
     left = 0.15 + max(measure.width(name) for own in names for name in own)
     heights = []
-    for own in names:
+    least = _ROW_HEIGHT if columns == 1 else _NARROW_ROW_HEIGHT
+    for own in names[::columns]:
         lines = max(name.count("\n") + 1 for name in own)
-        heights.append(0.2 + len(own) * max(_ROW_HEIGHT, _LINE_MARGIN + _LINE * lines))
+        heights.append(0.2 + len(own) * max(least, _LINE_MARGIN + _LINE * lines))
     titles = [panel.title for panel in panels]
-    return _Grid(1, heights, (0.0, 0.62), legend, titles, left=left), names
+    return _Grid(columns, heights, (0.22, 0.62), legend, titles, left=left), names
 
 
 def _row_name(row: DotRow | IntervalRow, width: float, measure: _Measure) -> str:
     return "\n".join([*measure.wrapped(row.label, width), *([row.note] if row.note else [])])
 
 
-def _draw_dots(ax: Axes, panel: DotPanel, names: Sequence[str]) -> None:
+def _draw_dots(ax: Axes, panel: DotPanel, names: Sequence[str], most_ticks: int) -> None:
     rows = panel.rows
     if panel.log:
         ax.set_xscale("log")
@@ -387,20 +392,29 @@ def _draw_dots(ax: Axes, panel: DotPanel, names: Sequence[str]) -> None:
             zorder=3,
         )
     for i, row in enumerate(rows):
-        _draw_centre(ax, i, row.centre, row.low, row.high)
+        _draw_centre(ax, i, row)
         if math.isfinite(row.published):
             ax.plot(
                 [row.published], [i], marker="*", markersize=13, color=FOREGROUND, mec=BACKGROUND,
                 mew=0.9, linestyle="none", zorder=7,
             )  # fmt: skip
-        if not len(row.values):
+        if words := _instead(row, panel):
             ax.text(
-                0.01, i, row.empty, transform=ax.get_yaxis_transform(), va="center",
+                0.01, i, words, transform=ax.get_yaxis_transform(), va="center",
                 fontsize=SMALL, bbox={"color": BACKGROUND, "pad": 1.5},
             )  # fmt: skip
     _finish(ax, panel.x_label, "")
-    _ticks(ax, "x", panel.limits, log=panel.log)
+    _ticks(ax, "x", panel.limits, log=panel.log, most=most_ticks)
     _name_rows(ax, names)
+
+
+def _instead(row: DotRow, panel: DotPanel) -> str:
+    """What is said where there is nothing to be drawn; empty where there is."""
+    if len(row.values):
+        return ""
+    if not math.isfinite(row.centre):
+        return row.empty
+    return f"{row.centre:.3g}: off the scale" if panel.log and row.centre <= 0 else ""
 
 
 def _name_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -410,21 +424,29 @@ def _name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def _draw_bar(ax: Axes, row: int, low: float, high: float) -> None:
+def _draw_bar(
+    ax: Axes, row: int, low: float, high: float, color: str = FOREGROUND, width: float = 1.4
+) -> None:
     """An interval with its ends, where there is one."""
     if math.isfinite(low) and high > low:
         for edge in (low, high):
-            ax.plot([edge, edge], [row - 0.13, row + 0.13], color=FOREGROUND, lw=1.4, zorder=5)
-        ax.plot([low, high], [row, row], color=FOREGROUND, linewidth=1.4, zorder=5)
+            ax.plot([edge, edge], [row - 0.13, row + 0.13], color=color, lw=width, zorder=5)
+        ax.plot([low, high], [row, row], color=color, linewidth=width, zorder=5)
 
 
-def _draw_centre(ax: Axes, row: int, centre: float, low: float, high: float) -> None:
-    if not math.isfinite(centre):
+def _draw_centre(ax: Axes, index: int, row: DotRow) -> None:
+    """The estimate: in ink where it stands before dots, else in the looks of its case."""
+    if not math.isfinite(row.centre):
         return
-    _draw_bar(ax, row, low, high)
+    if not len(row.values):
+        _draw_bar(ax, index, row.low, row.high, row.style.color, 2.0)
+        looks = _marker(row.style, 6.5)
+        ax.plot([row.centre], [index], color=row.style.color, linestyle="none", zorder=6, **looks)
+        return
+    _draw_bar(ax, index, row.low, row.high)
     ax.plot(
-        [centre], [row], marker="D", markersize=5, color=FOREGROUND, mec=BACKGROUND, mew=0.8,
-        linestyle="none", zorder=6,
+        [row.centre], [index], marker="D", markersize=5, color=FOREGROUND, mec=BACKGROUND,
+        mew=0.8, linestyle="none", zorder=6,
     )  # fmt: skip
 
 
@@ -895,9 +917,13 @@ def _finish(ax: Axes, x_label: str, y_label: str) -> None:
     sns.despine(ax=ax)
 
 
-def _ticks(ax: Axes, which: str, limits: tuple[float, float], *, log: bool) -> None:
+def _ticks(
+    ax: Axes, which: str, limits: tuple[float, float], *, log: bool, most: int = _TICKS
+) -> None:
     axis = ax.xaxis if which == "x" else ax.yaxis
     if not log:
+        if most < _TICKS:
+            axis.set_major_locator(MaxNLocator(most - 1, steps=[1, 2, 5, 10]))
         largest = max(abs(limit) for limit in limits)
         # A factor that stands by itself would be read with something else.
         if not 1e-4 <= largest < 1e6:
@@ -907,8 +933,9 @@ def _ticks(ax: Axes, which: str, limits: tuple[float, float], *, log: bool) -> N
             axis.set_label_text(f"{axis.get_label_text()} (× {_power(power)})")
         return
     places, names = log_ticks(*limits)
-    axis.set_major_locator(FixedLocator(places))
-    axis.set_major_formatter(FixedFormatter(names))
+    every = math.ceil(len(places) / most)
+    axis.set_major_locator(FixedLocator(places[::every]))
+    axis.set_major_formatter(FixedFormatter(names[::every]))
     axis.set_minor_locator(NullLocator())
 
 

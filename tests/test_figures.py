@@ -402,13 +402,17 @@ def test_every_optimizer_has_looks_of_its_own_in_every_objective() -> None:
     styles = figure_records.styles(results(*cases))
     assert len({(s.color, s.marker) for s in styles.values()}) == 30
     assert [styles[i] for i in range(30)] == [styles[i + 30] for i in range(30)]
+    assert [styles[i].optimizer for i in range(30)] == names
     assert len({s.dashes for s in list(styles.values())[:6]}) == 6
 
 
 def test_looks_depend_on_the_order_of_optimizers_and_on_nothing_else() -> None:
     one = figure_records.styles(results(Case("a", curves(2)), Case("b", curves(2))))
     other = figure_records.styles(results(Case("x", curves(9)), Case("y", curves(1))))
-    assert one == other
+    assert [style.optimizer for style in one.values()] == ["a", "b"]
+    assert [style.optimizer for style in other.values()] == ["x", "y"]
+    named = [dataclasses.replace(style, optimizer="") for style in one.values()]
+    assert named == [dataclasses.replace(style, optimizer="") for style in other.values()]
 
 
 def test_settings_share_marker_and_dashes_and_differ_in_lightness() -> None:
@@ -455,8 +459,60 @@ def test_of_a_large_grid_the_best_settings_of_every_optimizer_are_drawn_in_full(
 def test_names_are_safe_and_no_two_are_one_file() -> None:
     infos = [dataclasses.replace(REGRESSION, name=name) for name in ("a.b", "A_B", "a_b")]
     names = list(records(*(Case("sgd", curves(2), info) for info in infos)))
-    assert len({name.lower() for name in names}) == len(names) == 6
+    assert len({name.lower() for name in names}) == len(names) == 7
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)
+
+
+# The overview
+
+
+def overview(*cases: Case) -> DotFigure:
+    return dot_figure(records(*cases), "overview")
+
+
+def test_the_overview_has_loss_and_speed_of_every_optimizer_on_every_objective() -> None:
+    found = overview(
+        Case("sgd", curves(5), times=[0.1, 0.2, 0.3]),
+        Case("ada", curves(6), times=[0.3, 0.4, 0.5]),
+        Case("ada", curves(7), QUADRATIC),
+    )
+    loss, speed, other, none = found.panels
+    assert found.columns == 2
+    assert [[row.label for row in panel.rows] for panel in found.panels] == [["sgd", "ada"]] * 4
+    for row, case in zip(loss.rows, (curves(5), curves(6)), strict=True):
+        final = case[:, -1]
+        assert row.centre == pytest.approx(final.mean())
+        assert row.low < final.mean() < row.high
+    quartiles = [(row.low, row.centre, row.high) for row in speed.rows]
+    np.testing.assert_allclose(quartiles, [(150, 200, 250), (350, 400, 450)])
+    assert speed.x_label == "milliseconds per epoch"
+    assert speed.limits[0] == 0
+    assert [math.isnan(row.centre) for row in other.rows] == [True, False]
+    assert [row.empty for row in other.rows] == ["not run", "no seed ended ok"]
+    assert [row.empty for row in none.rows] == ["not timed", "not timed"]
+
+
+def test_the_overview_takes_the_setting_with_the_lowest_mean_and_says_so() -> None:
+    low, high = curves(4), curves(4) + 1.0
+    found = overview(Case("a", high, setting="lr=1"), Case("a", low, setting="lr=2"))
+    (row,) = found.panels[0].rows
+    assert row.centre == pytest.approx(low[:, -1].mean())
+    assert "lowest mean" in found.caption
+    assert "lowest mean" not in overview(Case("a", low)).caption
+
+
+def test_an_overview_of_what_nobody_timed_has_no_speed() -> None:
+    found = overview(Case("a", curves(4)), Case("a", curves(4), QUADRATIC))
+    assert len(found.panels) == 2
+    assert found.columns == 1
+    assert "time" not in found.caption
+
+
+def test_the_overview_of_many_objectives_puts_two_of_them_side_by_side() -> None:
+    infos = [dataclasses.replace(REGRESSION, name=f"o{i}") for i in range(7)]
+    found = overview(*(Case("a", curves(3), info, times=[0.1, 0.2]) for info in infos))
+    assert found.columns == 4
+    assert [panel.title for panel in found.panels[::2]] == [info.name for info in infos]
 
 
 # Drawings
@@ -473,6 +529,7 @@ Drawn = tuple[list[FigureRecord], list[figures.Drawing]]
 
 def test_every_kind_of_figure_is_there(drawn: Drawn) -> None:
     assert [record.name for record in drawn[0]] == [
+        "overview",
         "loss_bowl",
         "final_loss_bowl",
         "trajectories_bowl",
@@ -532,7 +589,8 @@ def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
     found = built(results(Case(name, curves(3), setting=setting, times=[0.1, 0.2])))
     for drawing in figures.draw_all(found):
         texts = [e.text for e in ET.fromstring(drawing.svg).iter() if e.tag.endswith("text")]
-        assert f"{name} ({setting})" in texts
+        of_optimizers = drawing.name == "overview"
+        assert (name if of_optimizers else f"{name} ({setting})") in texts
 
 
 def test_drawing_leaves_matplotlibs_settings_alone(drawn: Drawn) -> None:
