@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,30 @@ FEWEST_SEEDS = 10
 """Seeds that a comparison of tuned optimizers should have at least."""
 
 
-def summarise(results: Results, analysis: Analysis) -> list[str]:
-    """A sentence on each objective's final loss, then on targets, tuning, claims, speed, failures.
+@dataclass(frozen=True)
+class Findings:
+    """What there is to say of a run, in sentences.
+
+    Attributes:
+        outcome: On each objective's final loss, on targets over all, on published numbers.
+        certainty: How sure that is, and what in the tuning asks for care.
+        speed: How long an epoch takes.
+        trouble: Which trials did not end ok.
+    """
+
+    outcome: tuple[str, ...] = ()
+    certainty: tuple[str, ...] = ()
+    speed: tuple[str, ...] = ()
+    trouble: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> list[str]:
+        """All of them, in order."""
+        return [*self.outcome, *self.certainty, *self.speed, *self.trouble]
+
+
+def summarise(results: Results, analysis: Analysis) -> Findings:
+    """A sentence on each objective's final loss, then on targets, claims, tuning, speed, failures.
 
     Cases are compared on the seeds that all have, by Wilcoxon's signed-rank test, a trial that did
     not end ok being the worst; Holm's correction is for all pairs of an objective's cases, for
@@ -34,15 +57,38 @@ def summarise(results: Results, analysis: Analysis) -> list[str]:
         results: What was run.
         analysis: What that comes to.
     """
-    sentences = [
+    outcome = [
         *(_loss(results, one, analysis.means) for one in analysis.compared),
         _over_all(results, analysis.contests),
-        *_tuning(results, analysis),
         _claims(analysis.claims),
-        _speed(results),
-        _failures(results),
     ]
-    return [sentence for sentence in sentences if sentence]
+    certainty = [_sure(results, analysis.compared), *_tuning(results, analysis)]
+    told = (outcome, certainty, [_speed(results)], [_failures(results)])
+    return Findings(*(tuple(text for text in texts if text) for texts in told))
+
+
+def _sure(results: Results, compared: Sequence[Compared]) -> str:
+    """What the sentences on losses rest on."""
+    random = [one for one in compared if one.field.is_random]
+    seeds = len(results.run.settings["seeds"])
+    if not random:
+        return ""
+    text = (
+        f"Means are over {seeds:,} {'seed' if seeds == 1 else 'seeds'}, with 95% bootstrap-t "
+        "intervals"
+    )
+    paired = [one for one in random if one.pairs]
+    if not paired:
+        return f"{text}."
+    text += (
+        "; all optimizers have the same starts and batches at a seed, and a loss is called higher "
+        "where a signed-rank test on these pairs, corrected for all pairs of an objective (Holm), "
+        f"has p ≤ {comparison.LEVEL:g}"
+    )
+    blind = [one.field.objective for one in paired if one.least_adjusted > comparison.LEVEL]
+    if blind:
+        text += f"; {seeds:,} seeds are too few for that on {_listed(blind)}"
+    return f"{text}."
 
 
 def against(report: GateReport) -> str:

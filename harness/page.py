@@ -10,12 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness import check_figures, citation
+from markupsafe import Markup
+
+from harness import check_figures, citation, figure_records, live
+from harness.findings import Findings
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.page_parts import (
     Cell,
     Grid,
     Picture,
+    as_json,
     counted,
     counts,
     document,
@@ -75,7 +79,7 @@ def render(
     tables: Sequence[Table],
     records: Sequence[FigureRecord],
     drawings: Sequence[Drawing],
-    sentences: Sequence[str],
+    said: Findings,
     check: Check | None = None,
 ) -> str:
     """The page as HTML.
@@ -85,16 +89,21 @@ def render(
         tables: Its tables.
         records: What its figures show.
         drawings: The same figures, drawn; matched to the records by name.
-        sentences: What came out, as plain text.
+        said: What came out, as plain text.
         check: What a check against a baseline found; None where there was none.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
+    labels = {case.label: case.optimizer for case in results.cases}
     pictures = {
         record.name: picture(record, svgs[record.name]) for record in records if record.name in svgs
     }
     special = (TIMING, check_figures.TIME, check_figures.HISTORY)
     timing_pictures = [record for record in records if record.name.startswith(TIMING)]
-    others = [record for record in records if not record.name.startswith(special)]
+    others = [
+        record
+        for record in records
+        if not record.name.startswith(special) and record.name != "overview"
+    ]
     by_name = {table.name: table for table in tables}
     timing, failures = by_name.pop(TIMING, None), by_name.pop(FAILURES, None)
     checked, published = by_name.pop(CHECK, None), by_name.pop(CLAIMS, None)
@@ -108,7 +117,7 @@ def render(
                 formula=info.formula,
                 facts=_facts(results, info),
                 pictures=_chosen(pictures, others, info.name),
-                grids=_grids(by_name.values(), info.name, anchor),
+                grids=_grids(by_name.values(), labels, info.name, anchor),
             )
         )
         timed.append(
@@ -118,7 +127,7 @@ def render(
                 formula="",
                 facts=(),
                 pictures=_chosen(pictures, timing_pictures, info.name),
-                grids=_grids([timing] if timing else [], info.name, anchor, named=False),
+                grids=_grids([timing] if timing else [], labels, info.name, anchor, named=False),
             )
         )
     settings = results.run.settings
@@ -128,7 +137,10 @@ def render(
         title=settings.get("title") or results.run.suite,
         description=settings.get("description", ""),
         run=results.run,
-        sentences=sentences,
+        said=said,
+        overview=pictures.get("overview"),
+        choices=_choices(results),
+        library=live.library() if any(picture.data for picture in pictures.values()) else None,
         scope=_scope(results),
         counts=counts(results.trials["status"]),
         missing=settings.get("missing", {}),
@@ -143,17 +155,17 @@ def render(
             formula="",
             facts=(),
             pictures=_chosen(pictures, others, None),
-            grids=_grids(by_name.values(), None, "all"),
+            grids=_grids(by_name.values(), labels, None, "all"),
         ),
         timed=[section for section in timed if section.pictures or section.grids],
         timing_pictures=_chosen(pictures, timing_pictures, None),
         timing_note=timing.note if timing else "",
         timing=settings.get("timing", {}),
         timing_scope=_timing_scope(results, timing),
-        failures=grid(failures, failures.frame.index, "all") if failures else None,
-        published=grid(published, published.frame.index, "all") if published else None,
+        failures=_whole(failures, labels),
+        published=_whole(published, labels),
         check=check,
-        checked=grid(checked, checked.frame.index, "all") if checked else None,
+        checked=_whole(checked, labels),
         check_pictures=_beginning(pictures, check_figures.TIME),
         history_pictures=_beginning(pictures, check_figures.HISTORY),
         again=_again(results),
@@ -161,6 +173,36 @@ def render(
         citing=citation.sentence(results.run),
         sources=citation.sources(results),
         made=environment(results.run),
+    )
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a reader may choose for the whole page.
+
+    Attributes:
+        optimizers: Their names.
+        looks: For the page's script: each name with how it looks, as JSON.
+        epochs: Whether some objective has epochs.
+        seconds: Whether some case was timed.
+        seeds: Whether any case has more than one seed.
+    """
+
+    optimizers: tuple[str, ...]
+    looks: Markup
+    epochs: bool
+    seconds: bool
+    seeds: bool
+
+
+def _choices(results: Results) -> Choices:
+    looks = live.styles_by_optimizer(figure_records.styles(results))
+    return Choices(
+        optimizers=tuple(results.optimizers),
+        looks=as_json([[name, live.swatch(style)] for name, style in looks.items()]),
+        epochs=any(info.has_epochs for info in results.objectives.values()),
+        seconds=bool(len(results.timings)),
+        seeds=len(results.run.settings["seeds"]) > 1,
     )
 
 
@@ -179,7 +221,12 @@ def _beginning(pictures: Mapping[str, Picture], start: str) -> tuple[Picture, ..
 
 
 def _grids(
-    tables: Iterable[Table], objective: str | None, anchor: str, *, named: bool = True
+    tables: Iterable[Table],
+    labels: Mapping[str, str],
+    objective: str | None,
+    anchor: str,
+    *,
+    named: bool = True,
 ) -> tuple[Grid, ...]:
     """The rows of an objective; where that is None, the tables that know no objectives."""
     grids = []
@@ -189,8 +236,13 @@ def _grids(
         else:
             rows = table.frame.index if objective is None else table.frame.index[:0]
         if len(rows):
-            grids.append(grid(table, rows, anchor, objective=objective, named=named))
+            grids.append(grid(table, rows, anchor, objective=objective, named=named, labels=labels))
     return tuple(grids)
+
+
+def _whole(table: Table | None, labels: Mapping[str, str]) -> Grid | None:
+    """A table with all of its rows, where there is one."""
+    return grid(table, table.frame.index, "all", labels=labels) if table else None
 
 
 def _case_grid(results: Results) -> Grid:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from harness import latex
+from harness import latex, live
 from harness.results import STATUSES
 from harness.store import RunRecord
 from harness.tables import DASH, Table
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "png")
 """What tables and figures beside a page are written as; each is a file's ending."""
+
+CHART_SCRIPTS = ("looks.js", "plots.js", "planes.js", "charts.js", "keeping.js", "start.js")
+"""What live charts and the reader's choices are made of; they share one scope, in this order."""
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Colours of a drawing that follow the page into the dark."""
@@ -74,6 +77,7 @@ class Grid:
         columns: Headings.
         rows: Cells, row by row.
         faint: For each row, whether it holds no result.
+        optimizers: For each row, the optimizers that it is of, as JSON; empty where of none.
         csv: The numbers as a ``data:`` URI; empty if there is nothing to download.
         csv_name: What the download is called.
         note_id: Anchor of the note that goes with the table when it is copied.
@@ -85,6 +89,7 @@ class Grid:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     faint: tuple[bool, ...]
+    optimizers: tuple[str, ...] = ()
     csv: str = ""
     csv_name: str = ""
     note_id: str = ""
@@ -92,12 +97,23 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page shows it."""
+    """A figure as the page shows it.
+
+    Attributes:
+        id: Its anchor.
+        name: What it is called as a file, without ending.
+        title: Heading.
+        caption: What is drawn, and which statistic.
+        svg: The drawing.
+        data: What its live chart is made from, as JSON; None where it has none.
+    """
 
     id: str
+    name: str
     title: str
     caption: str
     svg: Markup
+    data: Markup | None = None
 
 
 def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
@@ -145,13 +161,42 @@ def picture(record: FigureRecord, svg: str) -> Picture:
     """A figure with its drawing as a part of the page."""
     anchor = f"figure-{slug(record.name)}"
     label = record.alt or record.title
-    return Picture(anchor, record.title, record.caption, inline(svg, label))
+    data = live.plain(record)
+    return Picture(
+        id=anchor,
+        name=record.name,
+        title=record.title,
+        caption=record.caption,
+        svg=inline(svg, label),
+        data=as_json(data) if data else None,
+    )
+
+
+def as_json(value: Any) -> Markup:
+    """Data for a script, fit to stand inside of an element of a page."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
 
 
 def grid(
-    table: Table, rows: pd.Index, anchor: str, *, objective: str | None = None, named: bool = True
+    table: Table,
+    rows: pd.Index,
+    anchor: str,
+    *,
+    labels: Mapping[str, str],
+    objective: str | None = None,
+    named: bool = True,
 ) -> Grid:
-    """Some rows of a table; without the objective where it is one, setting beside optimizer."""
+    """Some rows of a table; without the objective where it is one, setting beside optimizer.
+
+    Args:
+        table: The table.
+        rows: Which rows, by their index.
+        anchor: What sets the table's anchor apart from that of its other rows.
+        labels: By the label of a case, its optimizer.
+        objective: The objective that the rows are of.
+        named: Whether the table has its own heading and note.
+    """
     shown, frame = table.shown.loc[rows], table.frame.loc[rows]
     merged = {"optimizer", "setting"} <= set(shown.columns)
     left_out = {"setting"} if merged else set()
@@ -178,9 +223,26 @@ def grid(
         columns=tuple(columns),
         rows=tuple(zip(*cells, strict=True)),
         faint=tuple(str(n) == "0" for n in shown["n"]) if "n" in shown else (False,) * len(rows),
+        optimizers=_optimizers(frame, labels),
         csv=_data_uri(frame.to_csv(index=False, lineterminator="\n")),
         csv_name=f"{table.name}.csv" if whole else f"{table.name}-{slug(str(objective))}.csv",
         note_id=f"{grid_id}-note" if named else f"note-{table.name}",
+    )
+
+
+def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """The optimizers that each row names, as JSON."""
+    known = set(labels.values())
+    columns = [
+        [labels.get(str(value), str(value)) for value in frame[column]]
+        for column in ("optimizer", "case", "against", "other")
+        if column in frame.columns
+    ]
+    if not columns:
+        return ()
+    return tuple(
+        json.dumps([name for name in dict.fromkeys(names) if name in known], ensure_ascii=False)
+        for names in zip(*columns, strict=True)
     )
 
 
@@ -266,8 +328,9 @@ def document(template: str, listed: Sequence[str], **context: Any) -> str:
         context: What the template asks for.
     """
     script = _script()
+    library: live.Library | None = context.get("library")
     return _template(template).render(
-        policy=_policy(script),
+        policy=_policy(script, library.digest if library else ""),
         style=Markup(_read("page.css")),
         script=Markup(script),
         files=json.dumps(list(listed)),
@@ -278,16 +341,19 @@ def document(template: str, listed: Sequence[str], **context: Any) -> str:
 def _script() -> str:
     """The page's script, which escapes for LaTeX what the tables' files do."""
     signs = json.dumps(latex.SIGNS, ensure_ascii=False).replace("<", "\\u003c")
-    text = _read("page.js").replace("LATEX_SIGNS", signs)
-    return text.replace("LATEX_LONG", str(latex.LONG))
+    copying = _read("copying.js").replace("LATEX_SIGNS", signs)
+    parts = "".join(_read(name) for name in CHART_SCRIPTS)
+    copying = copying.replace("LATEX_LONG", str(latex.LONG))
+    return f'{copying}(() => {{\n"use strict";\n{parts}}})();\n'
 
 
-def _policy(script: str) -> str:
-    """What the page may load: nothing, but its own style and the one script with this digest."""
+def _policy(script: str, also: str) -> str:
+    """What the page may load: nothing, but its own style and scripts with these digests."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = f"'sha256-{digest}'" + (f" '{also}'" if also else "")
     return (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"script-src {scripts}; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -154,8 +154,8 @@ def _make(results: Results, checks: Checks | None, formats: frozenset[str]) -> d
         if "png" in formats:
             made[f"figures/{drawing.name}.png"] = drawing.png
     if "html" in formats:
-        sentences = findings.summarise(results, analysis)
-        html = page.render(results, built, records, drawings, sentences, check)
+        said = findings.summarise(results, analysis)
+        html = page.render(results, built, records, drawings, said, check)
         made[PAGE_NAME] = html.encode()
     return made
 

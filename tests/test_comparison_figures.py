@@ -38,6 +38,7 @@ from harness.figure_records import (
     Line,
 )
 from harness.figures import Drawing
+from harness.findings import Findings
 from harness.frames import CaseData, ObjectiveInfo, Results, Tried
 from harness.plan import Role
 from harness.store import RunRecord
@@ -1099,7 +1100,7 @@ def test_a_page_keeps_the_images_of_heat_and_its_policy_allows_them(drawn: Drawn
     inline = str(page_parts.inline(svg, "Heat."))
     assert images_of(inline) == images_of(svg)
     known = results(*race())
-    html = page.render(known, [], [drawn["heat_lines"][0]], [drawn["heat_lines"][1]], [])
+    html = page.render(known, [], [drawn["heat_lines"][0]], [drawn["heat_lines"][1]], Findings())
     assert images_of(html) == images_of(svg)
     policy = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)[0]
     assert "img-src data:" in policy

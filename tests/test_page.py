@@ -34,6 +34,7 @@ from harness.analysis import analyse
 from harness.comparison import mean_losses
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
+from harness.findings import Findings
 from harness.progress import Quiet
 from harness.store import RunRecord
 from harness.verdicts import CellVerdict, GateReport, Judgement
@@ -172,7 +173,11 @@ def rendered(results: frames.Results, sentences: Sequence[str] = ("Sgd is a bit 
     ]
     drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
     return page.render(
-        results, tables.build(results, mean_losses(results)), records, drawings, sentences
+        results,
+        tables.build(results, mean_losses(results)),
+        records,
+        drawings,
+        Findings(tuple(sentences)),
     )
 
 
@@ -223,6 +228,11 @@ class Parsed(HTMLParser):
         return self.all("html")[0].text
 
 
+def programs(parsed: Parsed) -> list[Element]:
+    """The scripts that run; others only hold data."""
+    return [script for script in parsed.all("script") if "type" not in script.attributes]
+
+
 @pytest.mark.parametrize("results", [made(), unlucky(), made(timed=False)])
 def test_every_tag_is_closed_and_every_identifier_is_unique(results: frames.Results) -> None:
     parsed = Parsed(rendered(results))
@@ -241,7 +251,7 @@ def test_the_policy_allows_one_script_by_its_digest_and_nothing_from_elsewhere()
     source = rendered(made())
     parsed = Parsed(source)
     [policy] = [e for e in parsed.all("meta") if "http-equiv" in e.attributes]
-    [script] = parsed.all("script")
+    [script] = programs(parsed)
     digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
     rules = dict(rule.strip().split(" ", 1) for rule in policy.attributes["content"].split(";"))
     assert rules["default-src"] == "'none'"
@@ -277,7 +287,7 @@ def test_whatever_the_spec_or_an_error_says_stays_text() -> None:
         for name, info in results.objectives.items()
     }
     parsed = Parsed(rendered(replace(results, run=run, objectives=infos), [HOSTILE]))
-    assert len(parsed.all("script")) == 1
+    assert len(programs(parsed)) == 1
     assert not parsed.all("img")
     assert parsed.all("title")[0].text == HOSTILE
     assert parsed.all("h1")[0].text == HOSTILE
@@ -293,7 +303,7 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
     parsed = Parsed(rendered(made()))
     headings = [e.text for e in parsed.all("h2")]
     assert headings == [
-        "What came out",
+        "In short",
         "What was run",
         "bowl",
         "line",
@@ -404,7 +414,7 @@ def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
 
 def test_a_run_that_timed_nothing_says_so() -> None:
     results = made(timed=False)
-    source = page.render(results, tables.build(results, mean_losses(results)), [], [], [])
+    source = page.render(results, tables.build(results, mean_losses(results)), [], [], Findings())
     assert "Nothing was timed: the spec turns the timing pass off." in Parsed(source).text
 
 
@@ -546,7 +556,7 @@ def checked_page(text: str = "All is well.", *cells: CellVerdict) -> str:
     check = page.Check(text, ((text, text),), (text,), (text, "Then faster."), text)
     results = made()
     built = [*tables.build(results, mean_losses(results)), tables.check(report)]
-    return page.render(results, built, records, drawings, [], check)
+    return page.render(results, built, records, drawings, Findings(), check)
 
 
 def test_a_page_without_a_check_says_nothing_of_a_baseline() -> None:
@@ -576,7 +586,7 @@ def test_a_check_has_its_section_after_the_times() -> None:
 
 def test_whatever_a_check_says_stays_text() -> None:
     parsed = Parsed(checked_page(HOSTILE, judged(HOSTILE, HOSTILE)))
-    assert len(parsed.all("script")) == 1
+    assert len(programs(parsed)) == 1
     assert not parsed.all("img")
     assert "{{ 7*7 }}" in parsed.text
     assert sum(HOSTILE in e.text for e in parsed.all("td")) >= 2
@@ -585,7 +595,7 @@ def test_whatever_a_check_says_stays_text() -> None:
 
 def test_a_check_that_cannot_be_read_is_a_remark() -> None:
     check = page.Check("", remarks=("check/check.json is left out: it is torn.",))
-    source = page.render(made(), [], [], [], [], check)
+    source = page.render(made(), [], [], [], Findings(), check)
     [section] = [e for e in Parsed(source).all("section") if e.attributes["id"] == "check"]
     lines = [line for line in section.text.split("\n") if line]
     assert lines == ["Against the baseline", "check/check.json is left out: it is torn."]
@@ -611,7 +621,7 @@ def of_comparison(results: frames.Results) -> str:
         *tables.build(results, mean_losses(results)),
         *comparison_tables.build(results, analyse(results)),
     ]
-    return page.render(results, built, [], [], ["Sgd is a bit lower."])
+    return page.render(results, built, [], [], Findings(("Sgd is a bit lower.",)))
 
 
 def claim(value: str = "1.5", objective: str = "bowl", **more: Any) -> dict[str, Any]:
@@ -631,7 +641,7 @@ def test_published_numbers_stand_once_in_a_section_before_the_objectives() -> No
     source = of_comparison(made(claims=[claim(), claim("0.5", "line")]))
     parsed = Parsed(source)
     headings = [e.text for e in parsed.all("h2")]
-    assert headings[:4] == ["What came out", "What was run", "Published numbers", "bowl"]
+    assert headings[:4] == ["In short", "What was run", "Published numbers", "bowl"]
     links = [e for e in parsed.all("a") if e.attributes["href"].startswith("#")]
     assert [e.text for e in links if e.text in headings] == headings
     [anchor] = [e.attributes["id"] for e in parsed.all("table") if "claims" in e.attributes["id"]]
@@ -658,7 +668,7 @@ def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: 
     frame = pd.DataFrame({"objective": ["bowl"] * rows, "value": range(rows)})
     shown = frame.assign(value=[f"value {i}" for i in range(rows)])
     source = page.render(
-        made(), [tables.Table("long", "Long", "A note.", frame, shown)], [], [], []
+        made(), [tables.Table("long", "Long", "A note.", frame, shown)], [], [], Findings()
     )
     parsed = Parsed(source)
     folded = [e for e in parsed.all("details") if f"value {rows - 1}" in e.text]
@@ -702,7 +712,7 @@ def test_whatever_a_comparison_says_stays_text() -> None:
         counterparts={name: {"optimizer": "lion", "because": because}},
     )
     parsed = Parsed(of_comparison(results))
-    assert len(parsed.all("script")) == 1
+    assert len(programs(parsed)) == 1
     assert not parsed.all("img")
     cells = [e.text for e in parsed.all("td", "th")]
     assert cells.count(source_of) == 1
@@ -843,7 +853,7 @@ def sortable(context: BrowserContext, tmp_path: Path) -> Page:
     )
     shown = frame.assign(value=list(SORTING))
     table = tables.Table("sorted", "Sorted", "A note.", frame, shown)
-    source = page.render(made(), [table], [], [], [])
+    source = page.render(made(), [table], [], [], Findings())
     return _opened(context, _saved(tmp_path, source))
 
 
@@ -888,8 +898,8 @@ def test_a_page_without_scripts_shows_everything(browser: Browser, address: str)
     context = browser.new_context(java_script_enabled=False)
     opened = _opened(context, address)
     assert opened.locator("table.sortable").first.is_visible()
-    assert opened.locator("button").count() == 0
-    assert opened.locator("[role=status]").count() == 0
+    assert opened.locator("button:visible").count() == 0
+    assert opened.locator("[role=status]:visible").count() == 0
     assert opened.locator(".download a").first.is_visible()
     assert opened.locator("#made blockquote").is_visible()
     assert opened.locator("svg[role=img]").first.is_visible()
@@ -956,7 +966,7 @@ def test_a_copy_is_what_the_files_have_of_the_rows_that_are_shown(
     reading: BrowserContext, tmp_path: Path, rows: int
 ) -> None:
     table = copied_table(rows)
-    opened = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], [])))
+    opened = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], Findings())))
     for summary in opened.locator("summary").all():
         summary.click()
     line = opened.locator(".download", has_text="final_loss.csv")
@@ -1005,7 +1015,7 @@ def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
     reading: BrowserContext, tmp_path: Path
 ) -> None:
     table = copied_table()
-    opened = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], [])))
+    opened = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], Findings())))
     heading = opened.locator("#table-final_loss-1-bowl").get_by_role("button", name="n")
     heading.last.click()
     heading.last.click()
@@ -1026,7 +1036,7 @@ def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
     reading: BrowserContext, tmp_path: Path, clipboard: str
 ) -> None:
     table = copied_table()
-    other = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], [])))
+    other = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], Findings())))
     opened = reading.new_page()
     opened.add_init_script(
         f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})"
@@ -1048,7 +1058,7 @@ def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Pat
         "Object.defineProperty(navigator, 'clipboard', { value: undefined });"
         "document.execCommand = () => false;"
     )
-    opened.goto(_saved(tmp_path, page.render(made(), [copied_table()], [], [], [])))
+    opened.goto(_saved(tmp_path, page.render(made(), [copied_table()], [], [], Findings())))
     opened.get_by_role("button", name="Copy as LaTeX").click()
     said = opened.get_by_role("status").filter(has_text="did not let it be copied")
     said.wait_for()

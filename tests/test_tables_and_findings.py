@@ -290,7 +290,7 @@ def test_significant_digits(value: float, digits: int, text: str) -> None:
 
 
 def told(results: Results) -> list[str]:
-    return findings.summarise(results, analyse(results))
+    return findings.summarise(results, analyse(results)).sentences
 
 
 def sentence(results: Results) -> str:

@@ -1,0 +1,209 @@
+// Live charts in place of the pictures. The data of a chart stand beside its picture (live.py); a
+// chart is drawn when it is first scrolled to.
+
+// A chart: legend, player, plots.
+
+const KINDS = {
+  curves: { draw: curvePlot, table: curveTable },
+  dots: { draw: dotPlot, table: dotTable },
+  planes: { draw: planePlot, table: planeTable },
+  heat: { draw: heatPlot, table: heatTable },
+};
+
+const charts = [];
+const least = { curves: 260, dots: 230, planes: 240, heat: 280 };
+// The place is that of the picture on paper, before a chart has taken it.
+const widthOf = (chart) =>
+  chart.host.clientWidth || chart.figure.querySelector(".drawing").clientWidth;
+const columnsOf = (chart) => {
+  const { kind, columns, panels } = chart.data;
+  return Math.min(columns, panels.length, Math.max(1, Math.floor(widthOf(chart) / least[kind])));
+};
+const heightOf = (chart, panel, width) => {
+  const { kind, window: ranges } = chart.data;
+  if (kind === "dots")
+    return (
+      74 +
+      (chart.data.panels.some((one) => one.title) ? 22 : 0) +
+      Math.max(1, rowsShown(chart, panel).length) * (chart.data.columns > 1 ? 24 : 34)
+    );
+  if (kind === "planes") {
+    const natural = width * ((ranges[1][1] - ranges[1][0]) / (ranges[0][1] - ranges[0][0]));
+    return Math.round(Math.min(Math.max(natural, 0.5 * width), 0.85 * width, 560)) + 60;
+  }
+  return chart.data.columns === 1 ? 360 : 300;
+};
+const legend = (chart) => {
+  const entries = new Map();
+  const { kind, panels, styles } = chart.data;
+  const items =
+    kind === "curves"
+      ? panels.flatMap((panel) => panel.lines)
+      : kind === "planes"
+        ? panels.flatMap((panel) => panel.paths)
+        : [];
+  for (const item of items) {
+    const style = styles[item.style];
+    if (item.label && shows(style.optimizer) && !entries.has(item.label))
+      entries.set(item.label, style);
+  }
+  const list = make("ul", { className: "legend" });
+  const alone =
+    kind === "planes" && panels.length > 1 && panels.every((panel) => panel.paths.length === 1);
+  if (alone) entries.clear();
+  for (const [label, style] of entries)
+    list.append(make("li", {}, swatch(style), make("span", { textContent: label })));
+  for (const words of new Set(panels.map((panel) => panel.ruleLabel).filter(Boolean))) {
+    list.append(
+      make(
+        "li",
+        {},
+        make("span", { className: "rule", ariaHidden: "true" }),
+        make("span", { textContent: words }),
+      ),
+    );
+  }
+  return list;
+};
+const player = (chart) => {
+  const last = Math.max(
+    ...chart.data.panels.flatMap((panel) => panel.paths.map((path) => path.steps.at(-1) ?? 0)),
+  );
+  chart.step = Math.min(chart.step ?? last, last);
+  const slider = make("input", {
+    type: "range",
+    min: 0,
+    max: last,
+    step: 1,
+    value: chart.step,
+    ariaLabel: "Step",
+  });
+  const told = make("output", {});
+  const play = make("button", { type: "button", className: "play" });
+  const show = (step) => {
+    chart.step = step;
+    slider.value = step;
+    slider.setAttribute("aria-valuetext", `step ${step} of ${last}`);
+    told.textContent = `step ${step} of ${last}`;
+    for (const update of chart.players) update(step);
+  };
+  const stop = () => {
+    clearInterval(chart.timer);
+    chart.timer = undefined;
+    play.textContent = "Play";
+  };
+  const start = () => {
+    if (chart.step >= last) show(0);
+    const by = Math.max(1, Math.round(last / 60));
+    play.textContent = "Pause";
+    chart.timer = setInterval(
+      () => {
+        show(Math.min(last, chart.step + by));
+        if (chart.step >= last) stop();
+      },
+      Math.max(40, Math.min(250, 5000 / last)),
+    );
+  };
+  const move = (by) => {
+    stop();
+    show(Math.min(last, Math.max(0, chart.step + by)));
+  };
+  play.addEventListener("click", () => (chart.timer ? stop() : start()));
+  slider.addEventListener("input", () => {
+    stop();
+    show(Number(slider.value));
+  });
+  const back = make("button", {
+    type: "button",
+    textContent: "\u2190",
+    ariaLabel: "One step back",
+  });
+  const on = make("button", { type: "button", textContent: "\u2192", ariaLabel: "One step on" });
+  back.addEventListener("click", () => move(-1));
+  on.addEventListener("click", () => move(1));
+  const box = make("div", { className: "player" }, play, back, slider, on, told);
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", "Player: arrow keys step, space plays");
+  box.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -last, End: last };
+    if (event.key in steps) move(steps[event.key]);
+    else if (event.key === " " && event.target === slider) play.click();
+    else return;
+    event.preventDefault();
+  });
+  stop();
+  return { box, show };
+};
+
+// No tab stop leads into a drawing: what it holds is in the table below it.
+const untabbed = (root) => {
+  for (const element of root.querySelectorAll("*")) {
+    if (element.tabIndex >= 0) element.tabIndex = -1;
+    if (element.shadowRoot) untabbed(element.shadowRoot);
+  }
+};
+const clear = (chart) => {
+  clearInterval(chart.timer);
+  chart.timer = undefined;
+  for (const manager of chart.managers) manager.clear?.();
+  chart.managers = [];
+  chart.players = [];
+};
+const draw = async (chart) => {
+  const turn = (chart.turn = (chart.turn ?? 0) + 1);
+  const m = await library();
+  if (turn !== chart.turn) return;
+  clear(chart);
+  chart.columns = columnsOf(chart);
+  const width = widthOf(chart) / chart.columns;
+  const { kind, panels } = chart.data;
+  const grid = make("div", { className: "panels" });
+  grid.style.gridTemplateColumns = `repeat(${chart.columns}, minmax(0, 1fr))`;
+  const parts = [];
+  const titled = panels.some((panel) => panel.title);
+  panels.forEach((panel, i) => {
+    const named = i % chart.columns === 0 || chart.columns < chart.data.columns;
+    const title = panel.title || (titled && chart.columns > 1 ? " " : "");
+    const height = heightOf(chart, panel, width);
+    const plot = KINDS[kind].draw(m, chart, panel, { height, width, title, named });
+    if (plot) parts.push([plot, make("div", {})]);
+  });
+  const pieces = [legend(chart)];
+  let shown;
+  if (kind === "planes" && parts.length) {
+    const { box, show } = player(chart);
+    pieces.push(box);
+    shown = show;
+  }
+  const drawing = make(
+    "div",
+    {
+      role: "img",
+      ariaLabel: chart.figure.querySelector("svg[role=img]").getAttribute("aria-label"),
+    },
+    grid,
+  );
+  pieces.push(
+    parts.length
+      ? drawing
+      : make("p", { textContent: "Nothing of what is selected is in this picture." }),
+  );
+  grid.append(...parts.map(([, box]) => box));
+  chart.host.replaceChildren(...pieces);
+  shown?.(chart.step);
+  for (const [plot, box] of parts) {
+    const page = new m.Document();
+    page.add_root(plot);
+    chart.managers.push(await m.embed.add_document_standalone(page, box));
+  }
+  untabbed(grid);
+  chart.figure.classList.add("is-live");
+  chart.stale = false;
+};
+const redraw = () => {
+  for (const chart of charts) {
+    chart.stale = true;
+    if (chart.seen) draw(chart);
+    chart.table?.();
+  }
+};

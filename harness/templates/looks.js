@@ -1,0 +1,108 @@
+// What the reader chose for the whole page, the library that draws, colours and marks.
+
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+const choices = document.getElementById("choices");
+const packed = document.getElementById("plotting");
+
+// What the reader chose. An optimizer that is not in the choices is always shown.
+
+const chosen = { left: new Set(), along: "", scale: "", seeds: false };
+const shows = (optimizer) => !chosen.left.has(optimizer);
+
+const paper = (name) => getComputedStyle(document.body).getPropertyValue(`--${name}`).trim();
+const color = (style) => style?.color ?? paper("ink");
+
+// Numbers as a person reads them.
+
+const digits = (value, count = 5) => {
+  if (value === null || value === undefined || Number.isNaN(value)) return "\u2013";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size < 1e-4 || size >= 1e6) return value.toExponential(count - 1).replace("-", "\u2212");
+  return String(Number(value.toPrecision(count))).replace("-", "\u2212");
+};
+
+// The library is unpacked and run once, when the first chart is looked at.
+
+let loading;
+const library = () => {
+  loading ??= (async () => {
+    const bytes = Uint8Array.from(atob(packed.textContent.trim()), (c) => c.charCodeAt(0));
+    const unzipped = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = make("script", { textContent: await new Response(unzipped).text() });
+    document.head.append(script);
+    const { Bokeh } = window;
+    Bokeh.logger.set_level("off");
+    const { Document } = Bokeh.require("document");
+    return { ...Bokeh.require("models/index"), Document, embed: Bokeh.embed };
+  })();
+  return loading;
+};
+
+// Looks
+
+const MARKERS = {
+  o: "circle",
+  s: "square",
+  "^": "triangle",
+  D: "diamond",
+  v: "inverted_triangle",
+  P: "plus",
+  "<": "square_pin",
+  p: "hex",
+  ">": "triangle_pin",
+  h: "hex_dot",
+  "*": "star",
+};
+const dashes = (style) => style.dashes.map((length) => Math.round(length * style.width));
+const marker = (style, size) => ({
+  marker: MARKERS[style.marker] ?? "circle",
+  size,
+  fill_color: style.filled ? style.color : paper("paper"),
+  line_color: style.filled ? paper("paper") : style.color,
+  line_width: style.filled ? 0.7 : 1.6,
+});
+
+const SVG = "http://www.w3.org/2000/svg";
+const SHAPES = {
+  o: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
+  s: "M-3.5-3.5h7v7h-7z",
+  "^": "M0-4.5L4.3 3.5H-4.3z",
+  D: "M0-5L4 0L0 5L-4 0z",
+  v: "M0 4.5L4.3-3.5H-4.3z",
+  P: "M-1.3-4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",
+  "<": "M-4.5 0L3.5-4.3V4.3z",
+  p: "M0-4.5L4.3-1.4L2.6 3.6H-2.6L-4.3-1.4z",
+  ">": "M4.5 0L-3.5-4.3V4.3z",
+  h: "M-4 0L-2-3.6H2L4 0L2 3.6H-2z",
+  "*": "M0-5L1.5-1.6L5-1.5L2.3.8L3.2 4.3L0 2.3L-3.2 4.3L-2.3.8L-5-1.5L-1.5-1.6z",
+};
+const swatch = (style) => {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 36 12");
+  svg.setAttribute("aria-hidden", "true");
+  svg.setAttribute("class", "swatch");
+  const part = (d, attributes) => {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("d", d);
+    for (const [name, value] of Object.entries(attributes)) path.setAttribute(name, value);
+    svg.append(path);
+  };
+  part("M1 6h34", {
+    stroke: style.color,
+    "stroke-width": style.width,
+    "stroke-dasharray": dashes(style).join(" "),
+  });
+  part(SHAPES[style.marker] ?? SHAPES.o, {
+    transform: "translate(18 6)",
+    fill: style.filled ? style.color : "var(--paper)",
+    stroke: style.filled ? "var(--paper)" : style.color,
+    "stroke-width": style.filled ? 0.7 : 1.5,
+  });
+  return svg;
+};

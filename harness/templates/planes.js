@@ -1,0 +1,263 @@
+// Plots of a plane: trajectories, and settings of two hyperparameters.
+
+// Trajectories in a plane, as far as the player has come
+
+const pathsShown = (chart, panel) =>
+  panel.paths
+    .map((path) => ({ ...path, style: chart.data.styles[path.style] }))
+    .filter((path) => shows(path.style.optimizer));
+const reached = (path, step) => {
+  let count = path.steps.length;
+  while (count > 1 && path.steps[count - 1] > step) count -= 1;
+  return count;
+};
+const planePlot = (m, chart, panel, { height, width, title }) => {
+  const paths = pathsShown(chart, panel);
+  if (!paths.length) return null;
+  const [[left, right], [low, high]] = chart.data.window;
+  const plot = frame(m, {
+    title,
+    height,
+    width,
+    grid: false,
+    x: { low: left, high: right, label: "x1" },
+    y: { low, high, label: "x2" },
+  });
+  for (const { level, named, lines } of chart.data.contours) {
+    plot.add_glyph(
+      new m.MultiLine({
+        xs: field("xs"),
+        ys: field("ys"),
+        line_color: paper("ink"),
+        line_alpha: 0.3,
+        line_width: 1,
+      }),
+      source(m, {
+        xs: lines.map(([x]) => x),
+        ys: lines.map(([, y]) => y),
+      }),
+    );
+    if (!named || !lines.length) continue;
+    const [x, y] = lines.reduce((longest, line) =>
+      line[0].length > longest[0].length ? line : longest,
+    );
+    const middle = Math.floor(x.length / 4);
+    plot.add_glyph(
+      new m.Text({
+        x: x[middle],
+        y: y[middle],
+        text: { value: digits(level, 3) },
+        text_color: paper("ink"),
+        text_alpha: 0.75,
+        text_font: FONT,
+        text_font_size: "11px",
+        text_align: "center",
+        text_baseline: "middle",
+      }),
+      source(m, { one: [0] }),
+    );
+  }
+  for (const [x, y] of chart.data.minimizers) {
+    plot.add_glyph(
+      new m.Scatter({
+        x,
+        y,
+        marker: "star",
+        size: 14,
+        fill_color: paper("ink"),
+        line_color: paper("paper"),
+      }),
+      source(m, { one: [0] }),
+    );
+  }
+  const drawn = [];
+  for (const path of paths) {
+    const data = source(m, {});
+    const end = source(m, {});
+    const glyph = plot.add_glyph(
+      new m.Line({
+        x: field("x"),
+        y: field("y"),
+        line_color: color(path.style),
+        line_width: path.style.width,
+        line_dash: dashes(path.style),
+      }),
+      data,
+    );
+    if (path.x.length <= 60) {
+      plot.add_glyph(
+        new m.Scatter({ x: field("x"), y: field("y"), ...marker(path.style, 5) }),
+        data,
+      );
+    }
+    const look = path.lost
+      ? { marker: "x", size: 11, line_color: color(path.style), line_width: 2 }
+      : marker(path.style, 13);
+    plot.add_glyph(new m.Scatter({ x: field("x"), y: field("y"), ...look }), end);
+    drawn.push(glyph);
+    chart.players.push((step) => {
+      const count = reached(path, step);
+      const [x, y] = [path.x.slice(0, count), path.y.slice(0, count)];
+      data.data = {
+        x,
+        y,
+        what: repeated(path.label, count),
+        step: path.steps.slice(0, count),
+        place: x.map((one, i) => `(${digits(one, 4)}, ${digits(y[i], 4)})`),
+        seed: repeated(path.seed ?? "\u2013", count),
+      };
+      end.data = { x: x.slice(-1), y: y.slice(-1) };
+    });
+  }
+  plot.add_glyph(
+    new m.Scatter({
+      x: field("x"),
+      y: field("y"),
+      marker: "circle",
+      size: 14,
+      fill_color: null,
+      line_color: paper("ink"),
+      line_width: 1.6,
+    }),
+    source(m, { x: paths.map((path) => path.x[0]), y: paths.map((path) => path.y[0]) }),
+  );
+  hover(
+    m,
+    plot,
+    drawn,
+    [
+      ["", "@what"],
+      ["seed", "@seed"],
+      ["step", "@step"],
+      ["at", "@place"],
+    ],
+    { line_policy: "nearest" },
+  );
+  return plot;
+};
+const planeTable = (chart) => ({
+  heads: ["panel", "line", "seed", "step", "x1", "x2"],
+  rows: chart.data.panels.flatMap((panel) =>
+    pathsShown(chart, panel).flatMap((path) =>
+      path.steps.map((step, i) => [
+        panel.title,
+        path.label,
+        path.seed ?? "",
+        step,
+        path.x[i],
+        path.y[i],
+      ]),
+    ),
+  ),
+});
+
+// Settings in the plane of two hyperparameters
+
+const heatPlot = (m, chart, panel, { height, width, title }) => {
+  if (!shows(panel.optimizer)) return null;
+  const { data } = chart;
+  const [left, right] = ends(panel.x, panel.xLog);
+  const [low, high] = ends(panel.y, panel.yLog);
+  const plot = frame(m, {
+    title,
+    height,
+    width,
+    x: { low: left, high: right, log: panel.xLog, label: panel.xLabel },
+    y: { low, high, log: panel.yLog, label: panel.yLabel },
+  });
+  const mapper = new (data.log ? m.LogColorMapper : m.LinearColorMapper)({
+    palette: data.colors,
+    low: data.limits[0],
+    high: data.limits[1],
+  });
+  const columns = (at) =>
+    source(m, {
+      x: at.map((i) => panel.x[i]),
+      y: at.map((i) => panel.y[i]),
+      v: at.map((i) => panel.values[i]),
+      one: at.map((i) => digits(panel.x[i], 4)),
+      other: at.map((i) => digits(panel.y[i], 4)),
+      value: at.map((i) =>
+        panel.values[i] === null ? "some seed did not end ok" : digits(panel.values[i]),
+      ),
+    });
+  const places = [...panel.x.keys()];
+  const good = places.filter((i) => panel.values[i] !== null);
+  const bad = places.filter((i) => panel.values[i] === null);
+  const dots = plot.add_glyph(
+    new m.Scatter({
+      x: field("x"),
+      y: field("y"),
+      size: 11,
+      fill_color: { field: "v", transform: mapper },
+      line_color: paper("ink"),
+      line_width: 0.5,
+    }),
+    columns(good),
+  );
+  const crosses = plot.add_glyph(
+    new m.Scatter({
+      x: field("x"),
+      y: field("y"),
+      marker: "x",
+      size: 9,
+      line_color: paper("ink"),
+      line_width: 1.5,
+    }),
+    columns(bad),
+  );
+  if (panel.best !== null) {
+    plot.add_glyph(
+      new m.Scatter({
+        x: field("x"),
+        y: field("y"),
+        size: 18,
+        fill_color: null,
+        line_color: paper("ink"),
+        line_width: 2,
+      }),
+      columns([panel.best]),
+    );
+  }
+  plot.add_layout(
+    new m.ColorBar({
+      color_mapper: mapper,
+      width: 12,
+      title: data.valueLabel,
+      background_fill_color: null,
+      major_label_text_color: paper("ink"),
+      title_text_color: paper("ink"),
+      title_text_font: FONT,
+      major_label_text_font: FONT,
+      title_text_font_style: "normal",
+      ticker: data.log
+        ? new m.LogTicker({ desired_num_ticks: 5 })
+        : new m.BasicTicker({ desired_num_ticks: 5 }),
+    }),
+    "right",
+  );
+  hover(
+    m,
+    plot,
+    [dots, crosses],
+    [
+      [panel.xLabel, "@one"],
+      [panel.yLabel, "@other"],
+      [data.valueLabel, "@value"],
+    ],
+  );
+  return plot;
+};
+const heatTable = (chart) => ({
+  heads: ["optimizer", "x", "y", chart.data.valueLabel],
+  rows: chart.data.panels
+    .filter((panel) => shows(panel.optimizer))
+    .flatMap((panel) =>
+      panel.x.map((x, i) => [
+        panel.title,
+        `${panel.xLabel} = ${x}`,
+        `${panel.yLabel} = ${panel.y[i]}`,
+        panel.values[i] ?? "",
+      ]),
+    ),
+});

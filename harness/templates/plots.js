@@ -1,0 +1,500 @@
+// What every plot has, then curves and rows, and the numbers behind each. `m` is the library.
+
+// One plot with its axes. `x` and `y`: { low, high, log, label, ticks, names }.
+
+const FONT = "system-ui, -apple-system, Segoe UI, Roboto, Noto Sans, Liberation Sans, sans-serif";
+const frame = (m, { title, x, y, height, width, grid = true }) => {
+  const ranges = [x, y].map(({ low, high }) => new m.Range1d({ start: low, end: high }));
+  const plot = new m.Plot({
+    x_range: ranges[0],
+    y_range: ranges[1],
+    x_scale: x.log ? new m.LogScale() : new m.LinearScale(),
+    y_scale: y.log ? new m.LogScale() : new m.LinearScale(),
+    height,
+    sizing_mode: "stretch_width",
+    toolbar_location: null,
+    background_fill_color: null,
+    border_fill_color: null,
+    outline_line_color: null,
+    min_border_right: 14,
+    title: title
+      ? new m.Title({
+          text: title,
+          text_color: paper("ink"),
+          text_font: FONT,
+          text_font_size: "14px",
+          text_font_style: "normal",
+        })
+      : null,
+  });
+  for (const [way, place] of [
+    [x, "below"],
+    [y, "left"],
+  ]) {
+    const axis = new (way.log ? m.LogAxis : m.LinearAxis)({
+      axis_label: way.label || null,
+      axis_label_text_color: paper("ink"),
+      axis_label_text_font: FONT,
+      axis_label_text_font_size: "13px",
+      axis_label_text_font_style: "normal",
+      major_label_text_color: paper("ink"),
+      major_label_text_font: FONT,
+      major_label_text_font_size: "12px",
+      axis_line_color: paper("ink"),
+      major_tick_line_color: way.names ? null : paper("ink"),
+      minor_tick_line_color: null,
+    });
+    const room = place === "below" ? width / 90 : height / 45;
+    axis.ticker = new (way.log ? m.LogTicker : m.BasicTicker)({
+      desired_num_ticks: Math.max(2, Math.min(8, Math.floor(room))),
+    });
+    if (!way.log)
+      axis.formatter = new m.BasicTickFormatter({ power_limit_low: -5, power_limit_high: 6 });
+    if (way.ticks) {
+      axis.ticker = new m.FixedTicker({ ticks: way.ticks });
+      axis.major_label_overrides = new Map(way.ticks.map((tick, i) => [tick, way.names[i]]));
+    }
+    plot.add_layout(axis, place);
+    if (grid && (!way.names || place === "below")) {
+      const lines = new m.Grid({
+        axis,
+        dimension: place === "below" ? 0 : 1,
+        grid_line_color: paper("grid"),
+      });
+      plot.add_layout(lines, "center");
+    }
+  }
+  if (window.matchMedia("(pointer: fine)").matches) plot.add_tools(new m.BoxZoomTool());
+  return plot;
+};
+const source = (m, data) => new m.ColumnDataSource({ data });
+const field = (name) => ({ field: name });
+const hover = (m, plot, renderers, tooltips, more = {}) => {
+  if (renderers.length)
+    plot.add_tools(new m.HoverTool({ renderers, tooltips, point_policy: "snap_to_data", ...more }));
+};
+const rule = (m, plot, place, dimension) => {
+  if (place === null) return;
+  plot.add_layout(
+    new m.Span({
+      location: place,
+      dimension,
+      line_color: paper("ink"),
+      line_dash: [5, 4],
+      line_width: 1,
+    }),
+    "center",
+  );
+};
+const repeated = (text, count) => Array.from({ length: count }, () => text);
+
+// Ends of an axis: those of the record while all is shown as it was drawn, else what is shown.
+
+const ends = (values, log, { from = null } = {}) => {
+  const usable = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
+  if (!usable.length) return log ? [0.1, 1] : [0, 1];
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of usable) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  if (log) {
+    low = Math.max(low, high * 1e-16);
+    const margin = (high / low) ** 0.05 || 1.2;
+    return low === high ? [low / 1.5, high * 1.5] : [low / margin, high * margin];
+  }
+  const margin = 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
+  return [from ?? low - margin, high + margin];
+};
+const scaled = (drawnLog, values) => {
+  const log = chosen.scale ? chosen.scale === "log" : drawnLog;
+  return log && values.some((value) => value > 0) && !values.some((value) => value < 0);
+};
+
+// Curves
+
+const ways = (panel) => {
+  if (!panel.stepsPerX) return { label: panel.xLabel, factor: () => 1 };
+  if (chosen.along === "steps") return { label: "step", factor: () => panel.stepsPerX };
+  if (chosen.along === "epochs" && panel.stepsPerEpoch > 1) {
+    return { label: "epoch", factor: () => panel.stepsPerX / panel.stepsPerEpoch };
+  }
+  if (chosen.along === "seconds") {
+    return {
+      label: "seconds, at the median time per step",
+      factor: (line) => line.secondsPerX ?? NaN,
+    };
+  }
+  return { label: panel.xLabel, factor: () => 1 };
+};
+const curvesShown = (chart, panel) => {
+  const { styles } = chart.data;
+  const way = ways(panel);
+  const placed = (line) => {
+    const style = styles[line.style];
+    const factor = way.factor(line);
+    return { ...line, style, x: panel.xs[line.x].map((x) => x * factor), factor };
+  };
+  const kept = (lines) =>
+    lines.map(placed).filter((line) => shows(line.style.optimizer) && Number.isFinite(line.factor));
+  return { way, lines: kept(panel.lines), strands: chosen.seeds ? kept(panel.strands) : [] };
+};
+const curvePlot = (m, chart, panel, { height, width, title }) => {
+  const { way, lines, strands } = curvesShown(chart, panel);
+  const drawn = lines.filter((line) => line.y.length);
+  if (!drawn.length) return null;
+  const whole = drawn.filter((line) => !line.lost);
+  const values = (whole.length ? whole : drawn).flatMap((line) => [
+    ...line.y,
+    ...(line.low ?? []),
+    ...(line.high ?? []),
+  ]);
+  const log = scaled(panel.log, values);
+  const asDrawn = log === panel.log && lines.length === panel.lines.length;
+  const [low, high] = asDrawn
+    ? panel.limits
+    : ends(
+        [
+          ...values,
+          ...strands.flatMap((line) => line.y),
+          ...(panel.rule === null ? [] : [panel.rule]),
+        ],
+        log,
+      );
+  const xs = drawn.flatMap((line) => line.x);
+  const xLog = panel.xLog && Math.min(...xs) > 0;
+  const [left, right] = xLog ? ends(xs, true) : [Math.min(...xs), Math.max(...xs)];
+  const slack = xLog ? 0 : 0.02 * (right - left) || 0.5;
+  const plot = frame(m, {
+    title,
+    height,
+    width,
+    x: {
+      low: left - slack,
+      high: right + slack,
+      log: xLog,
+      label: way.label,
+      ...(panel.ticks.length && {
+        ticks: panel.ticks.map(([place]) => place),
+        names: panel.ticks.map(([, name]) => name),
+      }),
+    },
+    y: { low, high, log, label: panel.yLabel },
+  });
+  rule(m, plot, panel.rule, "width");
+  for (const mark of panel.marks) rule(m, plot, mark.x - 0.5, "height");
+  const told = (line, extra) =>
+    source(m, {
+      x: line.x,
+      y: line.y,
+      what: repeated(line.label || line.style.optimizer, line.y.length),
+      at: line.x.map((x) => digits(x, 4)),
+      value: line.y.map((y) => digits(y)),
+      ...extra,
+    });
+  const base = [
+    ["", "@what"],
+    [way.label.split(",")[0].split(" (")[0], "@at"],
+    [panel.yLabel || "value", "@value"],
+  ];
+  const singles = [];
+  for (const line of [...strands, ...drawn.filter((one) => one.lost || one.faint)]) {
+    const seed = line.seed === undefined ? "" : `, seed ${line.seed}`;
+    const data = told(line, {
+      what: repeated(
+        `${line.label || line.style.optimizer}${seed}${line.lost ? ", did not end ok" : ""}`,
+        line.y.length,
+      ),
+    });
+    singles.push(
+      plot.add_glyph(
+        new m.Line({
+          x: field("x"),
+          y: field("y"),
+          line_color: color(line.style),
+          line_width: 1,
+          line_alpha: line.lost ? 0.8 : 0.45,
+        }),
+        data,
+      ),
+    );
+    if (line.lost) {
+      const end = source(m, {
+        x: line.x.slice(-1),
+        y: [Math.min(Math.max(line.y.at(-1), low), high)],
+      });
+      plot.add_glyph(
+        new m.Scatter({
+          x: field("x"),
+          y: field("y"),
+          marker: "x",
+          size: 9,
+          line_color: color(line.style),
+          line_width: 2,
+        }),
+        end,
+      );
+    }
+  }
+  hover(m, plot, singles, base, { line_policy: "nearest" });
+  const front = drawn.filter((line) => !line.lost && !line.faint);
+  const [plain, banded] = [[], []];
+  front.forEach((line, order) => {
+    const data = told(
+      line,
+      line.low && {
+        low: line.low,
+        high: line.high,
+        band: line.low.map((from, i) => `${digits(from)} to ${digits(line.high[i])}`),
+      },
+    );
+    if (line.low) {
+      plot.add_glyph(
+        new m.VArea({
+          x: field("x"),
+          y1: field("low"),
+          y2: field("high"),
+          fill_color: color(line.style),
+          fill_alpha: 0.18,
+        }),
+        data,
+      );
+    }
+    const glyph = plot.add_glyph(
+      new m.Line({
+        x: field("x"),
+        y: field("y"),
+        line_color: color(line.style),
+        line_width: line.style.width,
+        line_dash: dashes(line.style),
+      }),
+      data,
+    );
+    (line.low ? banded : plain).push(glyph);
+    const every = Math.max(1, Math.ceil(line.y.length / 8));
+    const spots = [...line.y.keys()].filter(
+      (i) => i % every === Math.floor((order * every) / front.length),
+    );
+    const marked = source(m, { x: spots.map((i) => line.x[i]), y: spots.map((i) => line.y[i]) });
+    plot.add_glyph(
+      new m.Scatter({ x: field("x"), y: field("y"), ...marker(line.style, 8) }),
+      marked,
+    );
+  });
+  hover(m, plot, banded, [...base, ["interval", "@band"]], { line_policy: "nearest" });
+  hover(m, plot, plain, base, { line_policy: "nearest" });
+  return plot;
+};
+const curveTable = (chart) => ({
+  heads: ["panel", "line", "seed", "x", "y", "low", "high"],
+  rows: chart.data.panels.flatMap((panel) =>
+    [...panel.lines, ...panel.strands]
+      .filter((line) => shows(chart.data.styles[line.style].optimizer))
+      .flatMap((line) =>
+        panel.xs[line.x].map((x, i) => [
+          panel.title || panel.yLabel,
+          line.label || chart.data.styles[line.style].optimizer,
+          line.seed ?? "",
+          x,
+          line.y[i],
+          line.low?.[i] ?? "",
+          line.high?.[i] ?? "",
+        ]),
+      ),
+  ),
+});
+
+// Rows of dots with an estimate
+
+const rowsShown = (chart, panel) =>
+  panel.rows
+    .map((row) => ({ ...row, style: chart.data.styles[row.style] }))
+    .filter((row) => shows(row.style.optimizer));
+const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}\u2026` : text);
+const dotPlot = (m, chart, panel, { height, width, title, named }) => {
+  const rows = rowsShown(chart, panel);
+  if (!rows.length) return null;
+  const finite = (value) => value !== null && Number.isFinite(value);
+  const values = rows
+    .flatMap((row) => [...row.values, row.centre, row.low, row.high, row.published])
+    .filter(finite);
+  const log = scaled(panel.log, rows.flatMap((row) => [...row.values, row.centre]).filter(finite));
+  const asDrawn = log === panel.log && rows.length === panel.rows.length;
+  const inner = panel.rule === null ? values : [...values, panel.rule];
+  const [low, high] = asDrawn
+    ? panel.limits
+    : ends(inner, log, { from: !log && panel.limits[0] === 0 ? 0 : null });
+  const most = Math.max(8, Math.floor(width / 22));
+  const label = (row) => shortened(row.note ? `${row.label}, ${row.note}` : row.label, most);
+  const plot = frame(m, {
+    title,
+    height,
+    width,
+    x: { low, high, log, label: panel.xLabel },
+    y: {
+      low: rows.length - 0.4,
+      high: -0.6,
+      log: false,
+      label: "",
+      ticks: [...rows.keys()],
+      names: rows.map((row) => (named ? label(row) : "")),
+    },
+  });
+  rule(m, plot, panel.rule, "height");
+  const dots = rows.flatMap((row, at) =>
+    row.values.map((value, i) => ({
+      x: value,
+      y: at + 0.5 * row.offsets[i],
+      row,
+      number: row.numbers[i],
+    })),
+  );
+  if (dots.length) {
+    const cloud = plot.add_glyph(
+      new m.Scatter({
+        x: field("x"),
+        y: field("y"),
+        marker: "circle",
+        size: 6,
+        fill_color: field("color"),
+        line_color: null,
+        fill_alpha: 0.75,
+      }),
+      source(m, {
+        x: dots.map((dot) => dot.x),
+        y: dots.map((dot) => dot.y),
+        color: dots.map((dot) => color(dot.row.style)),
+        what: dots.map((dot) => dot.row.label),
+        number: dots.map((dot) => dot.number ?? "\u2013"),
+        value: dots.map((dot) => digits(dot.x)),
+      }),
+    );
+    hover(
+      m,
+      plot,
+      [cloud],
+      [
+        ["", "@what"],
+        [chart.data.numberLabel, "@number"],
+        ["value", "@value"],
+      ],
+    );
+  }
+  const estimates = rows.map((row, at) => ({ row, at })).filter(({ row }) => finite(row.centre));
+  const spans = estimates.filter(({ row }) => finite(row.low) && row.high > row.low);
+  const ink = ({ row }) => (row.values.length ? paper("ink") : color(row.style));
+  plot.add_glyph(
+    new m.Segment({
+      x0: field("low"),
+      x1: field("high"),
+      y0: field("y"),
+      y1: field("y"),
+      line_color: field("color"),
+      line_width: 2,
+    }),
+    source(m, {
+      low: spans.map(({ row }) => row.low),
+      high: spans.map(({ row }) => row.high),
+      y: spans.map(({ at }) => at),
+      color: spans.map(ink),
+    }),
+  );
+  const centres = estimates.map((one) => {
+    const { row, at } = one;
+    const look = row.values.length
+      ? { marker: "diamond", size: 10, fill_color: paper("ink"), line_color: paper("paper") }
+      : marker(row.style, 10);
+    return plot.add_glyph(
+      new m.Scatter({ x: field("x"), y: field("y"), ...look }),
+      source(m, {
+        x: [row.centre],
+        y: [at],
+        what: [row.label],
+        value: [digits(row.centre)],
+        span: [finite(row.low) ? `${digits(row.low)} to ${digits(row.high)}` : "none"],
+      }),
+    );
+  });
+  hover(m, plot, centres, [
+    ["", "@what"],
+    ["estimate", "@value"],
+    ["interval", "@span"],
+  ]);
+  const stars = rows.map((row, at) => ({ row, at })).filter(({ row }) => finite(row.published));
+  if (stars.length) {
+    const glyph = plot.add_glyph(
+      new m.Scatter({
+        x: field("x"),
+        y: field("y"),
+        marker: "star",
+        size: 16,
+        fill_color: paper("ink"),
+        line_color: paper("paper"),
+      }),
+      source(m, {
+        x: stars.map(({ row }) => row.published),
+        y: stars.map(({ at }) => at),
+        what: stars.map(({ row }) => row.label),
+        value: stars.map(({ row }) => digits(row.published, 7)),
+      }),
+    );
+    hover(
+      m,
+      plot,
+      [glyph],
+      [
+        ["", "@what"],
+        ["as published", "@value"],
+      ],
+    );
+  }
+  const silent = rows
+    .map((row, at) => ({ row, at }))
+    .filter(({ row }) => !row.values.length && (!finite(row.centre) || (log && row.centre <= 0)));
+  plot.add_glyph(
+    new m.Text({
+      x: field("x"),
+      y: field("y"),
+      text: field("text"),
+      text_baseline: "middle",
+      x_offset: 4,
+      text_color: paper("ink"),
+      text_font: FONT,
+      text_font_size: "12px",
+    }),
+    source(m, {
+      x: silent.map(() => low),
+      y: silent.map(({ at }) => at),
+      text: silent.map(({ row }) =>
+        finite(row.centre) ? `${digits(row.centre, 3)}: off the scale` : row.empty,
+      ),
+    }),
+  );
+  return plot;
+};
+const dotTable = (chart) => ({
+  heads: ["panel", "row", "what", "value", "low", "high"],
+  rows: chart.data.panels.flatMap((panel) =>
+    rowsShown(chart, panel).flatMap((row) => [
+      [
+        panel.title || panel.xLabel,
+        row.label,
+        "estimate",
+        row.centre ?? "",
+        row.low ?? "",
+        row.high ?? "",
+      ],
+      ...(row.published === null
+        ? []
+        : [[panel.title || panel.xLabel, row.label, "as published", row.published, "", ""]]),
+      ...row.values.map((value, i) => [
+        panel.title || panel.xLabel,
+        row.label,
+        `${chart.data.numberLabel} ${row.numbers[i] ?? ""}`.trim(),
+        value,
+        "",
+        "",
+      ]),
+    ]),
+  ),
+});
