@@ -80,7 +80,7 @@
       }),
       heads: heads.flatMap(({ textContent, dataset }) =>
         dataset.aside ? [textContent, dataset.aside] : [textContent]),
-      rows: [...table.tBodies[0].rows].map(row),
+      rows: [...table.tBodies[0].rows].filter(({ hidden }) => !hidden).map(row),
     };
   };
 
