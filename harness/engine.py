@@ -159,12 +159,12 @@ class Recorder:
 
     def all_diverged(self) -> bool:
         """Whether no lane is worth going on with. Waits for the device."""
-        self._look()
+        self.look()
         return bool((self._diverged_at >= 0).all())
 
     def outcome(self, seconds: float) -> Outcome:
         """Fetch what was kept."""
-        self._look()
+        self.look()
         records = len(self.lanes.workload.record_steps)
         losses = np.full((len(self.lanes), records), np.nan)
         if self._losses:
@@ -199,8 +199,11 @@ class Recorder:
         groups = [{name: size(v) for name, v in group.items()} for group in self.lanes.groups]
         return self.lanes.flat(groups)
 
-    def _look(self) -> None:
-        """Find the first step after which each lane's loss was not finite or too large."""
+    def look(self) -> None:
+        """Find the first step after which each lane's loss was not finite or too large.
+
+        Waits for the device.
+        """
         count = len(self.lanes)
         if self._watched:
             watched = torch.stack(self._watched).reshape(-1, count).double().cpu().numpy()
@@ -274,4 +277,5 @@ def train(
                 break
     except Exception as error:
         raise TrialError(step, error, recorder, time.perf_counter() - began) from error
+    recorder.look()  # so that the seconds are those of the device, which may be far behind
     return recorder.outcome(time.perf_counter() - began)

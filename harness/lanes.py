@@ -43,7 +43,7 @@ class Lanes:
         self.lanes = tuple(lanes)
         self.stacked = stacked
         self.groups: list[Parameters] = []
-        starts = {lane.seed: workload.start(lane.seed) for lane in lanes}
+        starts = {lane.seed: workload.drawn_start(lane.seed) for lane in lanes}
         for setting in dict.fromkeys(lane.setting for lane in lanes):
             mine = [starts[lane.seed] for lane in lanes if lane.setting == setting]
             self.groups.append(
@@ -52,7 +52,9 @@ class Lanes:
                         torch.stack([start[name] for start in mine])
                         if stacked
                         else mine[0][name].clone()
-                    ).requires_grad_()
+                    )
+                    .to(workload.device)
+                    .requires_grad_()
                     for name in mine[0]
                 }
             )
@@ -103,24 +105,31 @@ class Lanes:
             while True:
                 yield workload.data
         size = workload.batch_size
-        sources = {seed: generator(seed, BATCH_STREAM) for seed in self._seeds()}
-        # Written over epoch after epoch: fresh memory costs as much as drawing what goes into it.
-        order = torch.empty(
-            (len(sources), workload.rows), dtype=torch.int64, device=workload.device
-        )
-        drawn = dict(zip(sources, order, strict=True))
+        place = {seed: i for i, seed in enumerate(dict.fromkeys(lane.seed for lane in self.lanes))}
+        sources = [generator(seed, BATCH_STREAM) for seed in place]
+        places: torch.Tensor | None = None
+        if len(sources) < len(self):
+            of_lanes = [place[lane.seed] for lane in self.lanes]
+            places = torch.tensor(of_lanes, device=workload.device)
+        pinned = workload.device.type == "cuda"
+        drawn: torch.Tensor | None = None
         while True:
-            for seed, source in sources.items():
-                drawn[seed].copy_(workload.order(source))
-            if len(sources) < len(self):
-                order = torch.stack([drawn[lane.seed] for lane in self.lanes])
+            # Written over epoch after epoch: fresh memory costs as much as drawing what goes into
+            # it. But not what is on its way to a GPU, for which nobody waits: torch keeps such
+            # (pinned) memory until it has been copied, and then gives it out again.
+            if drawn is None or pinned:
+                drawn = torch.empty(
+                    (len(sources), workload.rows), dtype=torch.int64, pin_memory=pinned
+                )
+            for row, source in zip(drawn, sources, strict=True):
+                row.copy_(workload.order(source))
+            order = drawn.to(workload.device, non_blocking=pinned)
+            if places is not None:
+                order = order.index_select(0, places)
             for first in range(0, workload.rows, size):
                 rows = order[:, first : first + size]
                 rows = rows if self.stacked else rows[0]
                 yield tuple(_gather(tensor, rows) for tensor in workload.data)
-
-    def _seeds(self) -> dict[int, None]:
-        return dict.fromkeys(lane.seed for lane in self.lanes)
 
 
 def _joined(groups: Sequence[Parameters]) -> Parameters:
