@@ -273,14 +273,14 @@ def test_more_seeds_run_only_the_new_ones_and_end_as_if_run_at_once(
     """A shared run is computed as a whole, so that its numbers are those of the whole plan."""
     before = suite.numbers()
     suite.edit("spec.yaml", "seeds: 3", "seeds: 5")
-    assert suite.train() == 2 * 12
+    assert suite.train(workers=1) == 2 * 12
     after = suite.numbers()
     for name, row in before.items():
         if name[0] != "line" or name[1] == "lbfgs":
             assert after[name] == row
         assert after[name][1] == pytest.approx(row[1], rel=1e-6)
     at_once = Suite(tmp_path / "at_once", SPEC.replace("seeds: 3", "seeds: 5"))
-    at_once.train()
+    at_once.train(workers=1)
     assert after == at_once.numbers()
 
 
