@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import frames
+from harness import frames, progress, run
 
 OPTIMIZERS = {
     "descent.py": '''
@@ -143,6 +143,15 @@ class Suite:
         assert done.returncode == status, done.stderr
         return done
 
+    def train(self, *, workers: int | None = None, fresh: bool = False) -> int:
+        """Run it from here, all but the report, which takes the longest; how many trials ran."""
+        options = run.Options(workers=workers, fresh=fresh)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run, "write_report", lambda *_: self.output / "index.html")
+            summary = run.run(self.folder / "spec.yaml", options, progress.Quiet())
+        assert not summary.failed
+        return summary.trained
+
     def trials(self) -> dict[tuple[str, str, str, int], tuple[Any, ...]]:
         """By objective, optimizer, setting and seed: the stored row with its curve.
 
@@ -236,9 +245,9 @@ def test_a_change_runs_what_depends_on_it_and_nothing_else(
     before = suite.trials()
     for change in changes:
         suite.edit(*change)
-    done = suite.run()
+    trained = suite.train(workers=1)
     after = suite.trials()
-    assert run_now(done) == 3 * sum(SETTINGS[optimizer] for _, optimizer in runs)
+    assert trained == 3 * sum(SETTINGS[optimizer] for _, optimizer in runs)
     assert len(after) == PLANNED
     kept = {name[:2] for name, row in after.items() if before.get(name) == row}
     assert kept == EVERYTHING - runs
@@ -264,14 +273,14 @@ def test_more_seeds_run_only_the_new_ones_and_end_as_if_run_at_once(
     """A shared run is computed as a whole, so that its numbers are those of the whole plan."""
     before = suite.numbers()
     suite.edit("spec.yaml", "seeds: 3", "seeds: 5")
-    assert run_now(suite.run()) == 2 * 12
+    assert suite.train(workers=1) == 2 * 12
     after = suite.numbers()
     for name, row in before.items():
         if name[0] != "line" or name[1] == "lbfgs":
             assert after[name] == row
         assert after[name][1] == pytest.approx(row[1], rel=1e-6)
     at_once = Suite(tmp_path / "at_once", SPEC.replace("seeds: 3", "seeds: 5"))
-    at_once.run()
+    at_once.train(workers=1)
     assert after == at_once.numbers()
 
 
@@ -284,7 +293,7 @@ def test_fewer_seeds_are_all_known(suite: Suite) -> None:
 
 def test_fresh_runs_everything_again_and_finds_the_same(suite: Suite) -> None:
     before, numbers = suite.trials(), suite.numbers()
-    assert run_now(suite.run("--fresh")) == PLANNED
+    assert suite.train(fresh=True) == PLANNED
     after = suite.trials()
     assert suite.numbers() == numbers
     assert all(after[name] != before[name] for name in before)
@@ -297,7 +306,7 @@ def test_results_depend_neither_on_workers_nor_on_order_nor_on_namesakes(
     *head, descent, signs, lbfgs = SPEC.strip().splitlines()
     twin = "  twin: {class: Descent, hyperparameters: {lr: 0.1}}"
     turned = Suite(tmp_path / "turned", "\n".join([*head, lbfgs, signs, descent, twin, ""]))
-    assert run_now(turned.run("--workers", "1")) == PLANNED
+    assert turned.train(workers=1) == PLANNED
     numbers = turned.numbers()
     assert list(dict.fromkeys(name[1] for name in numbers)) == ["lbfgs", "signs", "descent", "twin"]
     assert {name: row for name, row in numbers.items() if name[1] != "twin"} == first.numbers()

@@ -47,6 +47,8 @@ from harness.spec import load
 from harness.verdicts import Blocks, CellVerdict, GateReport
 from harness.workload import Workload, load_objective, prepare
 
+pytestmark = pytest.mark.serial
+
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = make_plan(load(ROOT / "benchmarks.yaml"))
 SEED = PLAN.seeds[0]

@@ -1182,6 +1182,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     return Suite(place, written, fine, fine_report, faulty, faulty.report(place.output))
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_code_that_has_not_changed_is_fine(real: Suite) -> None:
@@ -1200,6 +1201,7 @@ def test_code_that_has_not_changed_is_fine(real: Suite) -> None:
         assert why(report, "loss", cell.optimizer) == "equal to the bit"
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_what_a_check_writes_can_be_read_by_those_it_is_for(real: Suite) -> None:
@@ -1243,6 +1245,7 @@ FOUND: dict[str, dict[Metric, Outcome]] = {
 }
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("optimizer", FOUND)
@@ -1270,6 +1273,7 @@ def test_every_fault_is_found_and_no_other_cell_pays_for_it(real: Suite, optimiz
     assert alone == (1 if "regressed" in values else 4 if values else 0)
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_an_exact_count_alone_is_a_regression(real: Suite) -> None:
@@ -1287,6 +1291,7 @@ def test_an_exact_count_alone_is_a_regression(real: Suite) -> None:
     assert "training" not in done.err
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_where_every_cell_fails_that_is_what_is_said(real: Suite) -> None:
@@ -1295,6 +1300,7 @@ def test_where_every_cell_fails_that_is_what_is_said(real: Suite) -> None:
     assert outcomes(done.report(real.place.output), "raises") == all_of("failed")
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(sys.platform != "linux", reason="workers end with their parent on Linux only")

@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import pytest
 
+pytestmark = pytest.mark.serial
+
 MARK = "HARNESS_TEST_RUN"
 
 OBJECTIVES = """

@@ -236,9 +236,9 @@ def grid(**lists: list[Any]) -> str:
 def test_a_grid_of_more_settings_than_trials_are_allowed_is_refused_unbuilt(folder: Path) -> None:
     text = grid(**{f"h{i}": [0, 1] for i in range(50)})
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     (said,) = refusal(text, folder)
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert said == (

@@ -364,9 +364,9 @@ def test_a_valid_spec_says_what_the_file_says() -> None:
 )
 def test_long_lists_are_checked_in_seconds(text: str) -> None:
     source = parse(text.encode(), "spec.yaml")
-    began = time.monotonic()
+    began = time.process_time()
     check(source)
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
 
 
 values = st.one_of(

@@ -41,6 +41,8 @@ from harness.spec import load
 from harness.suite import locate
 from harness.workload import BATCH_STREAM, Workload, generator, load_objective, prepare
 
+pytestmark = pytest.mark.serial
+
 ROOT = Path(__file__).resolve().parent.parent
 LR, EPS, BATCH, EPOCHS, EVERY = 0.1, 1e-6, 10, 2, 10
 SETTING = {"lr": LR, "eps": EPS}

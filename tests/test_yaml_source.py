@@ -270,9 +270,9 @@ def test_all_mistakes_of_a_file_are_reported_at_once() -> None:
 
 def test_a_file_of_nothing_but_mistakes_is_given_up_on() -> None:
     text = "a: 1\n" * 20_000
-    began = time.monotonic()
+    began = time.process_time()
     assert len(mistakes(text)) == MISTAKE_LIMIT
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only\n# comments\n", "\ufeff", "   \n"])
