@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -21,6 +22,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from harness import latex
+from harness.environment import WORDS
 from harness.results import STATUSES
 from harness.store import RunRecord
 from harness.tables import DASH, Table
@@ -33,6 +35,9 @@ TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "png")
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Colours of a drawing that follow the page into the dark."""
+
+HEAD_BYTES = 65_536
+"""What of a page is read to find what its head says."""
 
 LONG = 36
 """Characters beyond which a cell's text may break into lines."""
@@ -120,6 +125,17 @@ def listed_files(html: str) -> list[str]:
     return [name for name in listed if isinstance(name, str) and re.fullmatch(pattern, name)]
 
 
+def told(page: Path, name: str) -> str:
+    """What the head of a page that is there says under a name; empty if it says nothing."""
+    try:
+        with page.open("rb") as file:
+            head = file.read(HEAD_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(rf'<meta name="{re.escape(name)}" content="([^"]*)">', head)
+    return Markup(found[1]).unescape() if found else ""
+
+
 def inline(svg: str, label: str) -> Markup:
     """A drawing as a part of the page, whose ink, grid and paper it takes.
 
@@ -195,16 +211,6 @@ def plain_grid(anchor: str, headings: Sequence[str], rows: Sequence[tuple[Cell, 
 
 def environment(run: RunRecord) -> list[tuple[str, str]]:
     """How a run was made, term by term."""
-    words = {
-        "harness": "Harness",
-        "engine": "Engine digest",
-        "python": "Python",
-        "system": "System",
-        "cpu": "Processor",
-        "cores": "Cores",
-        "threads": "Threads used",
-        "git": "Git commit",
-    }
     rows = [
         ("Started", moment(run.started)),
         ("Finished", moment(run.finished) if run.finished else "cut short"),
@@ -212,12 +218,12 @@ def environment(run: RunRecord) -> list[tuple[str, str]]:
         ("Spec", run.spec_file),
     ]
     known = {key: value for key, value in run.environment.items() if value}
-    rows += [(word, known[key]) for key, word in words.items() if key in known]
+    rows += [(word, known[key]) for key, word in WORDS.items() if key in known]
     if "git" not in known:
         rows.append(("Git commit", "none: the suite is not under version control"))
     if "machine" in run.settings:
         rows.append(("Machine digest", str(run.settings["machine"])[:12]))
-    packages = [f"{key} {value}" for key, value in known.items() if key not in words]
+    packages = [f"{key} {value}" for key, value in known.items() if key not in WORDS]
     if packages:
         rows.append(("Packages", ", ".join(packages)))
     return rows
