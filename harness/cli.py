@@ -229,6 +229,7 @@ def report(results: Path, formats: tuple[str, ...]) -> None:
     with _errors():
         from harness import frames
         from harness import report as writer
+        from harness import shelf
 
         path = _store_path(results)
         page = writer.write(frames.read(path), path.parent, formats or writer.FORMATS)
@@ -236,6 +237,8 @@ def report(results: Path, formats: tuple[str, ...]) -> None:
             click.echo(f"Page: {_relative(page)}")
         else:
             click.echo(f"Written to {_relative(path.parent)}: {', '.join(dict.fromkeys(formats))}.")
+        if note := shelf.update(path.parent):
+            click.echo(f"note: {note}", err=True)
 
 
 @main.command()
