@@ -407,7 +407,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("sketched")
-def test_a_run_and_a_report_write_the_list_anew(tmp_path: Path) -> None:
+def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
     page_path = running.run(tmp_path / "spec.yaml", running.Options(), Quiet()).page
     reports = tmp_path / "reports"
@@ -420,6 +420,14 @@ def test_a_run_and_a_report_write_the_list_anew(tmp_path: Path) -> None:
     done = runner.invoke(cli.main, ["report", str(reports / "small"), "--format", "csv"])
     assert (done.exit_code, done.stderr) == (0, "")
     assert len(rows(reports)) == 1
+    shutil.copytree(reports / "small", reports / "again")
+    done = runner.invoke(cli.main, ["report", str(reports / "small"), str(reports / "again")])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert len(rows(reports)) == 2
+    [row] = rows(reports, "several")
+    assert row[0] == "small, again side-by-side/"
+    assert row[2] == "4 of 4 cases in several"
+    assert "of 4 comparisons, all are of the same computation" in row[3]
 
 
 @pytest.mark.usefixtures("sketched")
