@@ -514,7 +514,10 @@ def _to_test(found: Difference) -> tuple[NDArray[np.float64], NDArray[np.float64
     return (losses[0], losses[1]) if paired.is_random else None
 
 
-ALWAYS_OTHER = ("Started", "Finished", "Command", "Spec")
+TIMES = ("Started", "Finished")
+"""Things that are moments, or words where there is none."""
+
+ALWAYS_OTHER = (*TIMES, "Command", "Spec")
 """What differs between any two runs, and so says little."""
 
 

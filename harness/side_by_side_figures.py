@@ -39,12 +39,13 @@ UNITS = ((1.0, "seconds"), (1e-3, "milliseconds"), (1e-6, "microseconds"), (1e-9
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of figure: its words."""
+    """One kind of figure: its words; ``bare`` is the estimate where no row has an interval."""
 
     name: str
     title: str
     dot: str
     centre: str
+    bare: str
     caption: str
     missing: str
 
@@ -54,8 +55,9 @@ _LOSSES = _Kind(
     "Final loss",
     "one seed",
     "mean, 95% interval",
+    "mean",
     "Dot: one seed that ended ok, of those in common (of all, where none is); diamond and bar: "
-    "mean with its 95% bootstrap-t interval.",
+    "mean with its 95% bootstrap-t interval, where not all seeds end alike.",
     "no seed ended ok",
 )
 _TIMES = _Kind(
@@ -63,6 +65,7 @@ _TIMES = _Kind(
     "Seconds per epoch",
     "one timed block",
     "median, interquartile range",
+    "median",
     "Dot: one timed block of steps, scaled to an epoch; diamond and bar: median and interquartile "
     "range. Each source was timed on its own machine, as it was then: compare the order of the "
     "cases, not their seconds, unless the machine is the same.",
@@ -136,7 +139,7 @@ def _figure(
         alt=_alt(objective, kind, rows, unit_name),
         panels=(panel,),
         dot_label=kind.dot,
-        centre_label=kind.centre,
+        centre_label=kind.centre if any(row.high > row.low for row in rows) else kind.bare,
     )
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 
 from harness import stats, tables
 from harness.comparison import ALIKE, Pair
+from harness.page_parts import moment
 from harness.side_by_side import (
+    TIMES,
     Difference,
     Item,
     Match,
@@ -404,7 +406,8 @@ def how_made(beside: SideBySide) -> Table:
 
 
 def _item(item: Item, names: Sequence[str], prefix: str, empty: str) -> dict[str, str]:
-    values = (value or empty for value in item.values)
+    is_time = not prefix and item.name in TIMES
+    values = (moment(value) if is_time else value or empty for value in item.values)
     of_sources = {f"{prefix}{name}": v for name, v in zip(names, values, strict=True)}
     head = {"item" if prefix else "what": item.name}
     if prefix:
