@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,7 +212,7 @@ def _tell_ci(report: GateReport) -> None:
 
 
 @main.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("benchmarks.yaml"))
+@click.argument("results", type=click.Path(path_type=Path), nargs=-1)
 @click.option(
     "--format",
     "formats",
@@ -221,21 +221,88 @@ def _tell_ci(report: GateReport) -> None:
     help="Write only this: csv, md and tex are tables, svg and png figures, html the page. May be "
     "repeated.",
 )
-def report(results: Path, formats: tuple[str, ...]) -> None:
-    """Write tables, figures and page again from stored results.
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where several results go side by side; by default reports/side-by-side, beside the "
+    "first if that lies in a folder under reports/. The report of one is written beside it.",
+)
+def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | None) -> None:
+    """Write tables, figures and page again from stored results, or lay several side by side.
 
-    RESULTS is a spec, a folder under reports/, or a results.sqlite; benchmarks.yaml if left out.
+    Each of RESULTS is a spec, a folder under reports/, or a results.sqlite; benchmarks.yaml if left
+    out. Of several, whose files stay as they are, one page of its own says which cases and seeds
+    are the same, what came out of them in each, and what differs in how they were made.
     """
+    if len(results) < 2 and output is not None:
+        raise click.UsageError("--output is for several RESULTS; the report of one lies beside it")
     with _errors():
-        from harness import frames
         from harness import report as writer
+        from harness import shelf
 
-        path = _store_path(results)
-        page = writer.write(frames.read(path), path.parent, formats or writer.FORMATS)
-        if not formats or "html" in formats:
+        wanted = formats or writer.FORMATS
+        if len(results) > 1:
+            from harness import side_by_side
+
+            sources = side_by_side.read(_places(results))
+            folder = output or _side_by_side_folder(results[0])
+            page = writer.write_side_by_side(sources, folder, wanted)
+        else:
+            from harness import frames
+
+            path = _store_path(*results or (Path("benchmarks.yaml"),))
+            folder = path.parent
+            page = writer.write(frames.read(path), folder, wanted)
+        if "html" in wanted:
             click.echo(f"Page: {_relative(page)}")
         else:
-            click.echo(f"Written to {_relative(path.parent)}: {', '.join(dict.fromkeys(formats))}.")
+            click.echo(f"Written to {_relative(folder)}: {', '.join(dict.fromkeys(formats))}.")
+        if note := shelf.update(folder):
+            click.echo(f"note: {note}", err=True)
+
+
+def _places(results: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Each of several results as it was named, with its store.
+
+    Raises:
+        BadInput: With every one that isn't there.
+    """
+    from harness.problems import BadInput, Problem, nearest
+    from harness.store import FILE_NAME
+
+    problems: list[Problem] = []
+    found = []
+    for given in results:
+        if not given.exists():
+            siblings = [path.name for path in _siblings(given) if (path / FILE_NAME).is_file()]
+            message = f"no such spec, folder or results file{nearest(given.name, siblings)}"
+            problems.append(Problem(str(given), 0, 0, "", message))
+            continue
+        try:
+            found.append((str(given), _store_path(given)))
+        except BadInput as error:
+            problems += error.problems
+    if problems:
+        raise BadInput(problems)
+    return found
+
+
+def _siblings(path: Path) -> list[Path]:
+    try:
+        return sorted(path.absolute().parent.iterdir())
+    except OSError:
+        return []
+
+
+def _side_by_side_folder(first: Path) -> Path:
+    """Where results side by side go, if nobody says: beside the first, if that is on our shelf."""
+    from harness import shelf
+
+    folder = (first if first.is_dir() else _store_path(first).parent).absolute()
+    reports = folder.parent if folder.parent.name == shelf.FOLDER else Path(shelf.FOLDER)
+    return reports / "side-by-side"
 
 
 @main.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -175,19 +176,34 @@ def pairs(field: Field) -> list[Pair]:
     found = list(itertools.combinations(kept, 2))
     if not found or len(field.seeds) < 2:
         return []
-    differences = [_differences(field.losses[a], field.losses[b]) for a, b in found]
+    everything = len(field.cases) * (len(field.cases) - 1) // 2
+    return paired([(field.losses[a], field.losses[b]) for a, b in found], found, everything)
+
+
+def paired(
+    losses: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    indices: Sequence[tuple[int, int]],
+    family: int | None = None,
+) -> list[Pair]:
+    """Pairs of what was run with the same seeds, all tested together.
+
+    Args:
+        losses: Of each pair the final losses of the one and of the other, by seed; infinite where
+            a trial did not end ok.
+        indices: What the two of each pair are called.
+        family: Number of hypotheses, if these pairs are only those that may be told apart.
+    """
+    differences = [_differences(one, other) for one, other in losses]
     finite = [row[np.isfinite(row) & ok] for (row, ok) in differences]
     intervals = stats.bootstrap_t_intervals(finite)
     tests = [stats.signed_rank(row) for row, _ in differences]
-    everything = len(field.cases) * (len(field.cases) - 1) // 2
-    adjusted = stats.holm([test.p for test in tests], everything)
-    failed = field.failures
+    adjusted = stats.holm([test.p for test in tests], family)
     return [
         Pair(
-            first=a,
-            second=b,
-            n=len(field.seeds),
-            failed=(int(failed[a]), int(failed[b])),
+            first=indices[i][0],
+            second=indices[i][1],
+            n=len(differences[i][0]),
+            failed=(_failed(losses[i][0]), _failed(losses[i][1])),
             both=len(values),
             difference=float(values.mean()) if len(values) else math.nan,
             low=float(low),
@@ -197,8 +213,8 @@ def pairs(field: Field) -> list[Pair]:
             p=test.p,
             adjusted=float(p),
         )
-        for (a, b), values, (low, high), test, p in zip(
-            found, finite, intervals, tests, adjusted, strict=True
+        for i, (values, (low, high), test, p) in enumerate(
+            zip(finite, intervals, tests, adjusted, strict=True)
         )
     ]
 
@@ -247,6 +263,10 @@ def _differences(
     with np.errstate(invalid="ignore"):
         rows = np.where(np.isinf(first) & np.isinf(second), 0.0, first - second)
     return rows, ok
+
+
+def _failed(losses: NDArray[np.float64]) -> int:
+    return int((~np.isfinite(losses)).sum())
 
 
 def _mean_of_finite(row: NDArray[np.float64]) -> float:

@@ -13,6 +13,18 @@ from harness import __version__, fingerprint
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "pydantic")
 
+WORDS = {
+    "harness": "Harness",
+    "engine": "Engine digest",
+    "python": "Python",
+    "system": "System",
+    "cpu": "Processor",
+    "cores": "Cores",
+    "threads": "Threads used",
+    "git": "Git commit",
+}
+"""What is known of an environment beside packages, and how a reader is told it."""
+
 
 def describe(folder: Path, threads: int) -> dict[str, str]:
     """The environment of a run, as text by name.

@@ -28,6 +28,7 @@ REPORT_FILES = (
     *("latex.py", "citation.py"),
     *("findings.py", "verdicts.py", "history.py", "figure_records.py", "comparison_figures.py"),
     *("check_figures.py", "figures.py", "live.py", "page.py", "page_parts.py", "report.py"),
+    "shelf.py",
 )
 """Files of the harness that decide what a report says and looks like."""
 

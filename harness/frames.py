@@ -64,6 +64,8 @@ class CaseData:
         step_sizes: By seed, as ``trajectories``; empty where the optimizer doesn't tell.
         why_alone: Why its trials could not all share a run; empty if they could.
         role: Where its setting comes from: ``given``, ``tuned`` or ``defaults``.
+        key: Digest of all that decides its trials but the seed; empty where that is not known.
+        objective_key: Digest of all that decides its objective.
     """
 
     position: int
@@ -81,6 +83,8 @@ class CaseData:
     step_sizes: dict[int, NDArray[np.float64]]
     why_alone: str = ""
     role: Role = "given"
+    key: str = ""
+    objective_key: str = ""
 
     @property
     def label(self) -> str:
@@ -154,19 +158,23 @@ class Results:
         return list(dict.fromkeys(case.optimizer for case in self.cases))
 
 
-def read(path: Path) -> Results:
+def read(path: Path, *, untouched: bool = False) -> Results:
     """Read the latest run of a store.
+
+    Args:
+        path: The store.
+        untouched: Whether the file is to stay as it is, even where it has an older schema.
 
     Raises:
         BadInput: If the file can't be read, isn't a store, or holds no run.
     """
-    with Store(path, create=False) as store:
+    with Store.copy_of(path) if untouched else Store(path, create=False) as store:
         run = store.last_run()
         db = store.db
         seeds = run.seeds_of("given")
         rows = db.execute(
             "SELECT position, case_id, objective, optimizer, setting, device, objective_key, "
-            "optimizer_class, hyperparameters, defaults, dtype, COALESCE(reason, ''), role "
+            "key, optimizer_class, hyperparameters, defaults, dtype, COALESCE(reason, ''), role "
             "FROM run_cases JOIN cases ON cases.id = case_id LEFT JOIN verdicts USING (family) "
             "WHERE run_id = ? ORDER BY position",
             (run.id,),
@@ -181,9 +189,9 @@ def read(path: Path) -> Results:
             if row[-1] in ("tuning", "sweep"):
                 tried.append(_tried(store, row, run.seeds_of(row[-1])))
                 continue
-            position, case_id, objective, optimizer, setting, device, key, *described = row
+            position, case_id, objective, optimizer, setting, device, of, _, *described = row
             if objective not in objectives:
-                objectives[objective] = _objective(store, objective, key)
+                objectives[objective] = _objective(store, objective, of)
             info = objectives[objective]
             case = _case(store, row, case_id, described, seeds, len(info.record_steps))
             cases.append(case)
@@ -271,6 +279,8 @@ def _case(
         dtype=dtype,
         why_alone=why_alone,
         role=role,
+        key=row[7],
+        objective_key=row[6],
         seeds=np.asarray([seed for seed, _ in curves], dtype=np.int64),
         losses=losses,
         trajectories=trajectories,
@@ -292,7 +302,7 @@ def _tried(store: Store, row: tuple[Any, ...], seeds: frozenset[int]) -> Tried:
         objective=row[2],
         optimizer=row[3],
         device=row[5],
-        hyperparameters=json.loads(row[8]),
+        hyperparameters=json.loads(row[9]),
         varied=row[4].partition("=")[0] if role == "sweep" else "",
         statuses=tuple(status for status, _ in trials),
         losses=np.array([math.nan if loss is None else loss for _, loss in trials], dtype=float),

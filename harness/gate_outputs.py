@@ -20,9 +20,7 @@ from rich.cells import cell_len
 
 from harness.verdicts import (
     EXIT_FINE,
-    EXIT_MISSING,
-    EXIT_REGRESSED,
-    EXIT_UNSURE,
+    WORDS,
     Blocks,
     CellVerdict,
     GateReport,
@@ -69,12 +67,6 @@ _LEVELS: dict[_Kind, str] = {
 }
 """What GitHub calls how grave something is."""
 
-_VERDICTS = {
-    EXIT_FINE: ("passed", "nothing is worse than it was"),
-    EXIT_REGRESSED: ("regressed", "something regressed"),
-    EXIT_UNSURE: ("undecided", "something could not be judged"),
-    EXIT_MISSING: ("incomplete", "something is missing or failed"),
-}
 _UNITS: dict[Metric, str] = {
     "time": " times the reference loop",
     "loss": "",
@@ -119,7 +111,7 @@ def summary(report: GateReport) -> list[str]:
             else f"{text} the baseline: write a new one with --update."
         )
     status = report.exit_status
-    return [*found, f"Exit status {status}: {_VERDICTS[status][1]}{_with_warnings(report)}."]
+    return [*found, f"Exit status {status}: {WORDS[status][1]}{_with_warnings(report)}."]
 
 
 def sentences(report: GateReport) -> list[str]:
@@ -149,7 +141,7 @@ def sentences(report: GateReport) -> list[str]:
 
 def markdown(report: GateReport) -> str:
     """A CI job's summary in GitHub's Markdown: the verdict, a table, and details to unfold."""
-    verdict = _VERDICTS[report.exit_status][0] + _with_warnings(report)
+    verdict = WORDS[report.exit_status][0] + _with_warnings(report)
     wrong = sentences(report)
     blocks = [
         f"## Check of {_markdown(report.suite)}: {verdict}",

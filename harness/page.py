@@ -266,7 +266,8 @@ def _case_grid(results: Results) -> Grid:
             )
         )
     headings = ("optimizer", "objective", "class", "hyperparameters")
-    return plain_grid("cases", (*headings, *devices), rows)
+    named = [cases[0].optimizer for _, cases in _across_devices(results.cases)]
+    return plain_grid("cases", (*headings, *devices), rows, named)
 
 
 def _hyperparameter_grid(results: Results) -> Grid:
@@ -279,7 +280,9 @@ def _hyperparameter_grid(results: Results) -> Grid:
         )
         for _, cases in _across_devices(results.cases)
     ]
-    return plain_grid("hyperparameters", ("optimizer", "objective", "hyperparameters"), rows)
+    named = [cases[0].optimizer for _, cases in _across_devices(results.cases)]
+    headings = ("optimizer", "objective", "hyperparameters")
+    return plain_grid("hyperparameters", headings, rows, named)
 
 
 def _across_devices(

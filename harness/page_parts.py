@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -21,6 +22,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from harness import latex, live
+from harness.environment import WORDS
 from harness.results import STATUSES
 from harness.store import RunRecord
 from harness.tables import DASH, Table
@@ -36,6 +38,9 @@ CHART_SCRIPTS = ("looks.js", "plots.js", "planes.js", "charts.js", "keeping.js",
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Colours of a drawing that follow the page into the dark."""
+
+HEAD_BYTES = 65_536
+"""What of a page is read to find what its head says."""
 
 LONG = 36
 """Characters beyond which a cell's text may break into lines."""
@@ -136,6 +141,17 @@ def listed_files(html: str) -> list[str]:
     return [name for name in listed if isinstance(name, str) and re.fullmatch(pattern, name)]
 
 
+def told(page: Path, name: str) -> str:
+    """What the head of a page that is there says under a name; empty if it says nothing."""
+    try:
+        with page.open("rb") as file:
+            head = file.read(HEAD_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(rf'<meta name="{re.escape(name)}" content="([^"]*)">', head)
+    return Markup(found[1]).unescape() if found else ""
+
+
 def inline(svg: str, label: str) -> Markup:
     """A drawing as a part of the page, whose ink, grid and paper it takes.
 
@@ -183,7 +199,7 @@ def grid(
     rows: pd.Index,
     anchor: str,
     *,
-    labels: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
     objective: str | None = None,
     named: bool = True,
 ) -> Grid:
@@ -193,7 +209,7 @@ def grid(
         table: The table.
         rows: Which rows, by their index.
         anchor: What sets the table's anchor apart from that of its other rows.
-        labels: By the label of a case, its optimizer.
+        labels: By the label of a case, its optimizer; None where rows follow no selection.
         objective: The objective that the rows are of.
         named: Whether the table has its own heading and note.
     """
@@ -223,7 +239,7 @@ def grid(
         columns=tuple(columns),
         rows=tuple(zip(*cells, strict=True)),
         faint=tuple(str(n) == "0" for n in shown["n"]) if "n" in shown else (False,) * len(rows),
-        optimizers=_optimizers(frame, labels),
+        optimizers=_optimizers(frame, labels or {}),
         csv=_data_uri(frame.to_csv(index=False, lineterminator="\n")),
         csv_name=f"{table.name}.csv" if whole else f"{table.name}-{slug(str(objective))}.csv",
         note_id=f"{grid_id}-note" if named else f"note-{table.name}",
@@ -233,6 +249,8 @@ def grid(
 def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ...]:
     """The optimizers that each row names, as JSON."""
     known = set(labels.values())
+    if not known:
+        return ()
     columns = [
         [labels.get(str(value), str(value)) for value in frame[column]]
         for column in ("optimizer", "case", "against", "other")
@@ -246,27 +264,30 @@ def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ..
     )
 
 
-def plain_grid(anchor: str, headings: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Grid:
-    """A table that is on the page alone, with no numbers to download."""
+def plain_grid(
+    anchor: str,
+    headings: Sequence[str],
+    rows: Sequence[tuple[Cell, ...]],
+    optimizers: Sequence[str] = (),
+) -> Grid:
+    """A table that is on the page alone, with no numbers to download.
+
+    Args:
+        anchor: Its anchor.
+        headings: Of its columns.
+        rows: Cells, row by row.
+        optimizers: What each row is of, where rows follow a selection.
+    """
     columns = tuple(
         Column(heading, long=any(len(row[i].text) > LONG for row in rows))
         for i, heading in enumerate(headings)
     )
-    return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows))
+    named = tuple(json.dumps([name], ensure_ascii=False) for name in optimizers)
+    return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows), named)
 
 
 def environment(run: RunRecord) -> list[tuple[str, str]]:
     """How a run was made, term by term."""
-    words = {
-        "harness": "Harness",
-        "engine": "Engine digest",
-        "python": "Python",
-        "system": "System",
-        "cpu": "Processor",
-        "cores": "Cores",
-        "threads": "Threads used",
-        "git": "Git commit",
-    }
     rows = [
         ("Started", moment(run.started)),
         ("Finished", moment(run.finished) if run.finished else "cut short"),
@@ -274,12 +295,12 @@ def environment(run: RunRecord) -> list[tuple[str, str]]:
         ("Spec", run.spec_file),
     ]
     known = {key: value for key, value in run.environment.items() if value}
-    rows += [(word, known[key]) for key, word in words.items() if key in known]
+    rows += [(word, known[key]) for key, word in WORDS.items() if key in known]
     if "git" not in known:
         rows.append(("Git commit", "none: the suite is not under version control"))
     if "machine" in run.settings:
         rows.append(("Machine digest", str(run.settings["machine"])[:12]))
-    packages = [f"{key} {value}" for key, value in known.items() if key not in words]
+    packages = [f"{key} {value}" for key, value in known.items() if key not in WORDS]
     if packages:
         rows.append(("Packages", ", ".join(packages)))
     return rows
@@ -319,18 +340,21 @@ def _data_uri(csv: str) -> str:
     return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}"
 
 
-def document(template: str, listed: Sequence[str], **context: Any) -> str:
+def document(
+    template: str, listed: Sequence[str], library: live.Library | None = None, **context: Any
+) -> str:
     """A whole page as HTML: self-contained, under a policy that lets it load nothing.
 
     Args:
         template: File name of the template, which extends ``base.html.j2``.
         listed: What lies beside the page, relative to it; see :func:`files`.
+        library: What draws its live charts; None where it has none.
         context: What the template asks for.
     """
     script = _script()
-    library: live.Library | None = context.get("library")
     return _template(template).render(
         policy=_policy(script, library.digest if library else ""),
+        library=library,
         style=Markup(_read("page.css")),
         script=Markup(script),
         files=json.dumps(list(listed)),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import (
     check_figures,
@@ -17,13 +18,22 @@ from harness import (
     history,
     page,
     page_parts,
+    side_by_side,
+    side_by_side_figures,
+    side_by_side_page,
+    side_by_side_tables,
     tables,
     verdicts,
 )
 from harness.analysis import analyse
 from harness.frames import Results
 from harness.problems import BadInput
+from harness.side_by_side import Source
+from harness.store import FILE_NAME
 from harness.verdicts import GateReport
+
+if TYPE_CHECKING:
+    from harness.figures import Drawing
 
 PAGE_NAME, CHECK_NAME = "index.html", "check/check.json"
 
@@ -69,6 +79,46 @@ def write(results: Results, output: Path, formats: Collection[str] = FORMATS) ->
         BadInput: If something can't be written.
     """
     made = _make(results, read_checks(output, results.run.suite), frozenset(formats))
+    return _put(made, output, formats)
+
+
+def write_side_by_side(
+    sources: Sequence[Source], output: Path, formats: Collection[str] = FORMATS
+) -> Path:
+    """Write the report of several results laid side by side, as :func:`write` does that of one.
+
+    Args:
+        sources: The results.
+        output: Folder of the report; made where there is none.
+        formats: Which of ``FORMATS`` to write.
+
+    Raises:
+        BadInput: If something can't be written, or something else is there already.
+    """
+    if (output / FILE_NAME).exists():
+        message = "has results of its own, whose page it is; give another --output"
+        raise BadInput.of_file(str(output), message)
+    page_path = output / PAGE_NAME
+    if page_path.exists() and not page_parts.told(page_path, "harness-side-by-side"):
+        message = "is not a page of results side by side; give another --output"
+        raise BadInput.of_file(str(page_path), message)
+    beside = side_by_side.lay(sources)
+    built = side_by_side_tables.build(beside)
+    made = _table_files(built, formats)
+    if not frozenset((*page_parts.FIGURE_FORMATS, "html")).isdisjoint(formats):
+        from harness import figures  # loads matplotlib, which takes a second
+
+        records = side_by_side_figures.build(beside)
+        drawings = figures.draw_all(records)
+        made |= _figure_files(drawings, formats)
+        if "html" in formats:
+            html = side_by_side_page.render(beside, built, records, drawings)
+            made[PAGE_NAME] = html.encode()
+    return _put(made, output, formats)
+
+
+def _put(made: Mapping[str, bytes], output: Path, formats: Collection[str]) -> Path:
+    """Put files in their places, as :func:`write` says; returns the page."""
     old = _listed(output / PAGE_NAME)
     current = {*made, *page_parts.listed_files(made.get(PAGE_NAME, b"").decode())}
     if PAGE_NAME not in made:
@@ -133,12 +183,7 @@ def _make(results: Results, checks: Checks | None, formats: frozenset[str]) -> d
         if latest.cells:
             built.append(tables.check(latest))
         check = _check(latest, checks, known, changes)
-    made: dict[str, bytes] = {}
-    for table in built:
-        texts = {"csv": table.to_csv, "md": table.to_markdown, "tex": table.to_latex}
-        for ending in page_parts.TABLE_FORMATS:
-            if ending in formats:
-                made[f"tables/{table.name}.{ending}"] = texts[ending]().encode()
+    made = _table_files(built, formats)
     if formats.isdisjoint((*page_parts.FIGURE_FORMATS, "html")):
         return made
     from harness import figures  # loads matplotlib, which takes a second
@@ -148,15 +193,31 @@ def _make(results: Results, checks: Checks | None, formats: frozenset[str]) -> d
     if latest is not None:
         records += check_figures.build(latest, known, changes, results.optimizers)
     drawings = figures.draw_all(records)
+    made |= _figure_files(drawings, formats)
+    if "html" in formats:
+        said = findings.summarise(results, analysis)
+        html = page.render(results, built, records, drawings, said, check)
+        made[PAGE_NAME] = html.encode()
+    return made
+
+
+def _table_files(built: Iterable[tables.Table], formats: Collection[str]) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
+    for table in built:
+        texts = {"csv": table.to_csv, "md": table.to_markdown, "tex": table.to_latex}
+        for ending in page_parts.TABLE_FORMATS:
+            if ending in formats:
+                made[f"tables/{table.name}.{ending}"] = texts[ending]().encode()
+    return made
+
+
+def _figure_files(drawings: Iterable[Drawing], formats: Collection[str]) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
     for drawing in drawings:
         if "svg" in formats:
             made[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
         if "png" in formats:
             made[f"figures/{drawing.name}.png"] = drawing.png
-    if "html" in formats:
-        said = findings.summarise(results, analysis)
-        html = page.render(results, built, records, drawings, said, check)
-        made[PAGE_NAME] = html.encode()
     return made
 
 

@@ -549,11 +549,13 @@ def _import_in_background() -> threading.Thread:
 def write_report(store: Store, progress: Quiet) -> Path:
     """Write the report of a store's latest run beside it; returns the page."""
     with progress.stage("reporting", 1, "page"):
-        from harness import frames, report
+        from harness import frames, report, shelf
 
         page = report.write(frames.read(store.path), store.path.parent)
         progress.advance(1)
     store.note_report(fingerprint.report())
+    if note := shelf.update(store.path.parent):
+        progress.note(note)
     return page
 
 

@@ -154,6 +154,35 @@ class RunRecord:
         return frozenset(self.settings.get("tuning_seeds", ()) if tried else self.settings["seeds"])
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What can be said of a store's latest run without reading its losses.
+
+    Attributes:
+        suite: The suite's name.
+        title: Its title; may be empty.
+        started: UTC, ISO 8601.
+        finished: The same; None while it runs, or where it was cut short.
+        optimizers: How many optimizers it compares.
+        objectives: On how many objectives.
+        devices: On how many devices.
+        seeds: With how many seeds.
+        cases: How many cases that makes.
+        statuses: How many of their trials ended how.
+    """
+
+    suite: str
+    title: str
+    started: str
+    finished: str | None
+    optimizers: int
+    objectives: int
+    devices: int
+    seeds: int
+    cases: int
+    statuses: dict[str, int]
+
+
 class NoResults(BadInput):
     """There is no store yet, or an empty file that a killed run left as it began."""
 
@@ -185,6 +214,31 @@ class Store:
                 self.db.execute("PRAGMA synchronous = NORMAL")
         except (sqlite3.DatabaseError, OSError) as error:
             raise BadInput.of_file(str(path), _why(error)) from None
+
+    @classmethod
+    def copy_of(cls, path: Path) -> Store:
+        """A store as it is now, in memory: what is done to it, no file ever sees.
+
+        So other people's results are read, older schemas too, and stay as they are.
+
+        Raises:
+            NoResults: If there is none.
+            BadInput: As by opening it.
+        """
+        if not path.is_file():
+            raise NoResults.of_file(str(path), _NO_RESULTS)
+        copy = cls.__new__(cls)
+        copy.path = path
+        try:
+            copy.db = sqlite3.connect(":memory:", isolation_level=None)
+            with contextlib.closing(_read_only(path)) as db:
+                db.backup(copy.db)
+            copy._identify(create=False)
+        except sqlite3.DatabaseError as error:
+            raise BadInput.of_file(str(path), _why(error)) from None
+        except OSError as error:
+            raise BadInput.of_file(str(path), f"can't be read: {error.strerror}") from None
+        return copy
 
     def close(self) -> None:
         """Close the file, and leave one file."""
@@ -586,11 +640,7 @@ class Store:
             return
         if version != SCHEMA_VERSION:
             self.db.close()
-            raise BadInput.of_file(
-                str(self.path),
-                f"has schema version {version}, this harness reads version {SCHEMA_VERSION}; "
-                "move it away or give another --output",
-            )
+            raise _of_another_version(self.path, version)
 
     def _upgrade(self) -> None:
         """Make an older version the current one.
@@ -608,6 +658,93 @@ class Store:
                     "ALTER TABLE run_cases ADD COLUMN role TEXT NOT NULL DEFAULT 'given'"
                 )
                 self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def glance(path: Path) -> Glance | None:
+    """Look at a store's latest run, of any schema there was, and change nothing.
+
+    Returns:
+        What it came to; None where the store holds no run.
+
+    Raises:
+        NoResults: If there is no store.
+        BadInput: If it can't be read, or isn't one of ours.
+    """
+    if not path.is_file():
+        raise NoResults.of_file(str(path), _NO_RESULTS)
+    try:
+        with contextlib.closing(_read_only(path)) as db:
+            application = db.execute("PRAGMA application_id").fetchone()[0]
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if not application and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                raise NoResults.of_file(str(path), _NO_RESULTS)
+            if application != APPLICATION_ID:
+                raise BadInput.of_file(str(path), "is an SQLite file of something else")
+            if version not in range(1, SCHEMA_VERSION + 1):
+                raise _of_another_version(path, version)
+            return _glance(db, version)
+    except sqlite3.DatabaseError as error:
+        raise BadInput.of_file(str(path), _why(error)) from None
+    except OSError as error:
+        raise BadInput.of_file(str(path), f"can't be read: {error.strerror}") from None
+
+
+def _glance(db: sqlite3.Connection, version: int) -> Glance | None:
+    run = db.execute(
+        "SELECT id, suite, started, finished, settings FROM runs ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    if run is None:
+        return None
+    settings: dict[str, Any] = json.loads(run[4])
+    seeds = set(settings["seeds"])
+    # Before version 3 nothing was tuned: all there is was compared.
+    compared = "run_id = ?" + (" AND role NOT IN ('tuning', 'sweep')" if version >= 3 else "")
+    counts = db.execute(
+        "SELECT count(*), count(DISTINCT optimizer), count(DISTINCT objective), "
+        f"count(DISTINCT device) FROM run_cases WHERE {compared}",
+        (run[0],),
+    ).fetchone()
+    statuses: Counter[str] = Counter()
+    for seed, status, count in db.execute(
+        "SELECT seed, status, count(*) FROM run_cases JOIN trials USING (case_id) "
+        f"WHERE {compared} GROUP BY seed, status",
+        (run[0],),
+    ):
+        if seed in seeds:
+            statuses[status] += count
+    return Glance(
+        suite=run[1],
+        title=str(settings.get("title") or ""),
+        started=run[2],
+        finished=run[3],
+        optimizers=counts[1],
+        objectives=counts[2],
+        devices=counts[3],
+        seeds=len(seeds),
+        cases=counts[0],
+        statuses=dict(statuses),
+    )
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """A connection that leaves the file, and the folder it is in, as they are.
+
+    A file that a killed process left in WAL mode makes even a reader put files beside it, unless
+    it is told that nobody writes. Nobody does where there is no log to write to.
+    """
+    with path.open("rb") as file:
+        in_wal_mode = file.read(20)[18:] == b"\x02\x02"
+    alone = in_wal_mode and not path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
+
+
+def _of_another_version(path: Path, version: int) -> BadInput:
+    return BadInput.of_file(
+        str(path),
+        f"has schema version {version}, this harness reads version {SCHEMA_VERSION}; "
+        "move it away or give another --output",
+    )
 
 
 def _as_compared(case: Case) -> tuple[str, str, str, str, str]:

@@ -23,6 +23,14 @@ OUTCOMES: tuple[Outcome, ...] = (
 
 EXIT_FINE, EXIT_REGRESSED, EXIT_UNUSABLE, EXIT_UNSURE, EXIT_MISSING = 0, 1, 2, 3, 4
 
+WORDS = {
+    EXIT_FINE: ("passed", "nothing is worse than it was"),
+    EXIT_REGRESSED: ("regressed", "something regressed"),
+    EXIT_UNSURE: ("undecided", "something could not be judged"),
+    EXIT_MISSING: ("incomplete", "something is missing or failed"),
+}
+"""What a check with an exit status came to: in a word, and in a sentence's part."""
+
 _EXITS: dict[Outcome, int] = {
     "fine": EXIT_FINE,
     "better": EXIT_FINE,
