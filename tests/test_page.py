@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from harness import (
     __version__,
@@ -1202,8 +1202,9 @@ def test_a_browser_shows_a_real_run_and_has_nothing_to_say(
     opened.goto(tuned_page.as_uri())
     for summary in opened.locator("summary").all():
         summary.click()
-    for image in opened.locator("svg image").all():
-        image.scroll_into_view_if_needed()
+    for figure in opened.locator("figure").all():
+        figure.scroll_into_view_if_needed()
+    expect(opened.locator("figure.is-live").last).to_be_visible(timeout=30_000)
     assert opened.locator("#figure-heat_noisy svg image").count() >= 2
     assert opened.evaluate("document.documentElement.scrollWidth") == 390
     assert opened.evaluate(LOW_CONTRAST) == []
