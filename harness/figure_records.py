@@ -58,7 +58,7 @@ FEW_OBJECTIVES = 6
 LOST_CURVES = 10
 """Most curves drawn of one case's seeds that did not end ok."""
 
-STRANDS, STRAND_POINTS = 12, 61
+STRANDS, STRAND_POINTS = 10, 41
 """Most single seeds of a case whose curves a reader can ask for, and points of each."""
 
 NO_SEEDS: Seeds = np.empty(0, dtype=np.int64)

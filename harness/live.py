@@ -35,8 +35,9 @@ from harness.figure_records import (
 Plain = dict[str, Any]
 """What JSON can say: no NaN, no arrays."""
 
-DIGITS = 7
-"""Significant digits of a number: those that float32 has. The tables' files have all."""
+DIGITS, SHORT, PLACE = 6, 5, 4
+"""Significant digits of numbers; of edges of bands, single seeds and points of a path; of contours.
+The tables' files have all."""
 
 NAMED_LEVELS = 4
 """How many contours say their loss: the outermost ones."""
@@ -133,7 +134,7 @@ class _Shared:
     """Arrays that several lines have, each once."""
 
     def __init__(self) -> None:
-        self.arrays: list[list[float | None]] = []
+        self.arrays: list[list[float | int | None]] = []
         self._known: dict[bytes, int] = {}
 
     def number(self, values: NDArray[np.float64]) -> int:
@@ -152,10 +153,10 @@ def _curve_panel(panel: CurvePanel, looks: _Looks) -> Plain:
             "label": own.label,
             "style": looks.number(own.style),
             "x": shared.number(own.x),
-            "y": numbers(own.y),
+            "y": numbers(own.y, DIGITS if own.seed is None else SHORT),
         }
         if len(own.low):
-            known |= {"low": numbers(own.low), "high": numbers(own.high)}
+            known |= {"low": numbers(own.low, SHORT), "high": numbers(own.high, SHORT)}
         if own.seed is not None:
             known["seed"] = own.seed
         if math.isfinite(own.seconds_per_x):
@@ -224,8 +225,8 @@ def _planes(record: PlaneFigure, looks: _Looks) -> Plain:
                 {
                     "label": path.label,
                     "style": looks.number(path.style),
-                    "x": numbers(path.points[:, 0]),
-                    "y": numbers(path.points[:, 1]),
+                    "x": numbers(path.points[:, 0], SHORT),
+                    "y": numbers(path.points[:, 1], SHORT),
                     "steps": [int(step) for step in path.steps],
                     "seed": path.seed,
                     "lost": path.lost,
@@ -263,7 +264,7 @@ def _contours(record: PlaneFigure) -> Iterable[Plain]:
         yield {
             "level": number(level),
             "named": level in named,
-            "lines": [[_short(line[:, 0]), _short(line[:, 1])] for line in lines],
+            "lines": [[numbers(line[:, i], PLACE) for i in (0, 1)] for line in lines],
         }
 
 
@@ -298,19 +299,20 @@ def _heat(record: HeatFigure) -> Plain:
     }
 
 
-def number(value: float) -> float | None:
+def number(value: float, digits: int = DIGITS) -> float | int | None:
     """A number with the digits that count; None of what JSON has no word for."""
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.{digits}g}")
+    # JSON would write a whole number with a needless ".0".
+    return int(short) if short == int(short) and abs(short) < 1e15 else short
 
 
-def numbers(values: Sequence[float] | NDArray[np.float64]) -> list[float | None]:
+def numbers(
+    values: Sequence[float] | NDArray[np.float64], digits: int = DIGITS
+) -> list[float | int | None]:
     """Numbers likewise."""
-    return [number(float(value)) for value in values]
-
-
-def _short(values: NDArray[np.float64]) -> list[float]:
-    """Places that are looked at, not read."""
-    return [float(f"{value:.4g}") for value in values]
+    return [number(float(value), digits) for value in values]
 
 
 def styles_by_optimizer(styles: Mapping[int, Style]) -> dict[str, Style]:
