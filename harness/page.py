@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import itertools
 import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from harness import check_figures, citation, latex
+from harness import check_figures, citation, commands, latex
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.problems import join
 from harness.results import STATUSES
@@ -226,7 +224,7 @@ def render(
         checked=_grid(checked, checked.frame.index, "all") if checked else None,
         check_pictures=_beginning(pictures, check_figures.TIME),
         history_pictures=_beginning(pictures, check_figures.HISTORY),
-        again=_again(results),
+        again=commands.again(results),
         bibtex=citation.bibtex(results.run),
         citing=citation.sentence(results.run),
         sources=citation.sources(results),
@@ -508,30 +506,6 @@ def _modes(results: Results, cases: Sequence[CaseData]) -> str:
     if not alone:
         return "side by side, vectorised" if together else ""
     return ("side by side; one at a time: " if together else "one at a time: ") + "; ".join(alone)
-
-
-def _again(results: Results) -> dict[str, str]:
-    """Commands to run and to report again."""
-    spec = results.run.spec_file
-    try:
-        words = shlex.split(results.run.command)
-    except ValueError:
-        words = []
-    place = spec
-    for word, following in itertools.pairwise([*words, ""]):
-        if word in ("-o", "--output"):
-            place = following
-        elif word.startswith("--output="):
-            place = word.removeprefix("--output=")
-    program = "python -m harness"
-    return {
-        "run": results.run.command if spec in words else f"{program} run {shlex.quote(spec)}",
-        "report": f"{program} report {shlex.quote(place)}",
-        "seeds": f"{program} run {shlex.quote(spec)} --seeds 100",
-        "only": f"{program} run {shlex.quote(spec)} "
-        f"--only optimizer={shlex.quote(results.optimizers[0] if results.cases else '*')}",
-        "dry": f"{program} run {shlex.quote(spec)} --dry-run",
-    }
 
 
 def _environment(results: Results) -> list[tuple[str, str]]:

@@ -95,7 +95,7 @@ class Preview:
         absent: What can't be run here.
         known: How many of the plan's trials need not run again.
         output: Where results would go.
-        timing: What would be timed; None where the spec turns that off.
+        timing: What would be timed; None where that is turned off.
     """
 
     plan: Plan
