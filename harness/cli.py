@@ -103,6 +103,11 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
     help="Give a hyperparameter this value, in JSON, in place of those that the spec lists or "
     "searches. May be repeated.",
 )
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Keep the page current while trials run; it then reloads by itself.",
+)
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
 @_WORKERS
 def run(
@@ -113,6 +118,7 @@ def run(
     chosen: tuple[int, ...],
     values: tuple[str, ...],
     no_timing: bool,
+    watch: bool,
     output: Path | None,
     dry_run: bool,
     quiet: bool,
@@ -135,7 +141,7 @@ def run(
         from harness.run import Options, preview
         from harness.run import run as run_spec
 
-        options = Options(overrides, output, _command_line(), workers, fresh)
+        options = Options(overrides, output, _command_line(), workers, fresh, watch)
         if dry_run:
             _print_preview(preview(spec, options))
             return
@@ -249,16 +255,15 @@ def _tell_ci(report: GateReport) -> None:
     "repeated.",
 )
 def report(results: Path, formats: tuple[str, ...]) -> None:
-    """Write tables, figures and page again from stored results.
+    """Write tables, figures and page again from stored results, also while a run adds to them.
 
     RESULTS is a spec, a folder under reports/, or a results.sqlite; benchmarks.yaml if left out.
     """
     with _errors():
-        from harness import frames
-        from harness import report as writer
+        from harness import run as runs
 
         path = _store_path(results)
-        page = writer.write(frames.read(path), path.parent, formats or writer.FORMATS)
+        page = runs.report_again(path, formats)
         if not formats or "html" in formats:
             click.echo(f"Page: {relative(page)}")
         else:

@@ -160,7 +160,7 @@ def read(path: Path) -> Results:
     Raises:
         BadInput: If the file can't be read, isn't a store, or holds no run.
     """
-    with Store(path, create=False) as store:
+    with Store(path, create=False) as store, store.snapshot():
         run = store.last_run()
         db = store.db
         seeds = run.seeds_of("given")

@@ -133,6 +133,29 @@ class Check:
     changes_note: str = ""
 
 
+@dataclass(frozen=True)
+class Live:
+    """How far a run is that is under way.
+
+    Attributes:
+        done: How many of its trials are done.
+        total: How many there will be; 0 where that is not known.
+        written: When this was so: UTC, ISO 8601.
+        seconds: After how many the page loads itself anew.
+    """
+
+    done: int
+    total: int
+    written: str
+    seconds: int
+
+    @property
+    def progress(self) -> str:
+        """In words."""
+        of = f" of {self.total:,}" if self.total else ""
+        return f"{self.done:,}{of} trials are done"
+
+
 def render(
     results: Results,
     tables: Sequence[Table],
@@ -140,6 +163,7 @@ def render(
     drawings: Sequence[Drawing],
     sentences: Sequence[str],
     check: Check | None = None,
+    live: Live | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -150,6 +174,7 @@ def render(
         drawings: The same figures, drawn; matched to the records by name.
         sentences: What came out, as plain text.
         check: What a check against a baseline found; None where there was none.
+        live: How far the run is; None where it is not under way.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     pictures = {
@@ -196,6 +221,8 @@ def render(
         description=settings.get("description", ""),
         files=json.dumps(files([table.name for table in tables], list(svgs))),
         run=results.run,
+        live=live,
+        moment=_moment(live.written) if live else "",
         sentences=sentences,
         scope=_scope(results),
         counts=_counts(results.trials["status"]),
@@ -228,7 +255,7 @@ def render(
         bibtex=citation.bibtex(results.run),
         citing=citation.sentence(results.run),
         sources=citation.sources(results),
-        environment=_environment(results),
+        environment=_environment(results, live),
     )
 
 
@@ -410,6 +437,8 @@ def _scope(results: Results) -> str:
         f"{_plural(len(results.cases), 'case')}, each with {_plural(len(seeds), 'seed')} "
         f"({_seeds(seeds)}), make {_plural(len(results.cases) * len(seeds), 'trial')}."
     )
+    if not results.cases:
+        text = "What is compared is known once tuning has come to its end."
     tried = Counter(tried.role for tried in results.tried)
     if tried["tuning"]:
         tuning_seeds = _plural(len(results.run.settings["tuning_seeds"]), "other seed")
@@ -508,7 +537,7 @@ def _modes(results: Results, cases: Sequence[CaseData]) -> str:
     return ("side by side; one at a time: " if together else "one at a time: ") + "; ".join(alone)
 
 
-def _environment(results: Results) -> list[tuple[str, str]]:
+def _environment(results: Results, live: Live | None) -> list[tuple[str, str]]:
     """How the run was made, term by term."""
     run = results.run
     words = {
@@ -523,7 +552,7 @@ def _environment(results: Results) -> list[tuple[str, str]]:
     }
     rows = [
         ("Started", _moment(run.started)),
-        ("Finished", _moment(run.finished) if run.finished else "cut short"),
+        ("Finished", _moment(run.finished) if run.finished else "not yet" if live else "cut short"),
         ("Command", run.command),
         ("Spec", run.spec_file),
     ]

@@ -90,7 +90,7 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
         means: By a case's position, its mean final loss; see ``comparison.mean_losses``.
     """
     tables = [
-        final_loss(results, means),
+        final_loss(results, means) if results.cases else None,  # none are known while all tune
         end_points(results),
         epoch_seconds(results),
         failures(results),
