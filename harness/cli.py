@@ -11,12 +11,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness import __version__
+from harness.progress import relative
 
 if TYPE_CHECKING:
     from harness.history import History
@@ -63,8 +65,9 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
             "--only",
             multiple=True,
             metavar="KEY=PATTERN",
-            help="Run only what matches: optimizer=ada*, objective=..., device=... May be "
-            "repeated: of one key any, of several keys all must match.",
+            help="Run only what matches: optimizer=ada*, objective=..., device=..., or setting=... "
+            "as tables show it ('lr=0.1', 'tuned'). May be repeated: of one key any, of several "
+            "keys all must match.",
         ),
         click.option(
             "--devices",
@@ -84,12 +87,38 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress; only where the page is.")
 @click.option("--fresh", is_flag=True, help="Run again what is known already.")
+@click.option(
+    "--seed",
+    "chosen",
+    type=click.IntRange(0, 2**31 - 1),
+    multiple=True,
+    metavar="N",
+    help="Use just this seed, in place of --seeds. May be repeated.",
+)
+@click.option(
+    "--set",
+    "values",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Give a hyperparameter this value, in JSON, in place of those that the spec lists or "
+    "searches. May be repeated.",
+)
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Keep the page current while trials run; it then reloads by itself.",
+)
+@click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
 @_WORKERS
 def run(
     spec: Path,
     only: tuple[str, ...],
     devices: str | None,
     seeds: int | None,
+    chosen: tuple[int, ...],
+    values: tuple[str, ...],
+    no_timing: bool,
+    watch: bool,
     output: Path | None,
     dry_run: bool,
     quiet: bool,
@@ -102,13 +131,17 @@ def run(
     """
     began = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # is told to end as by Ctrl-C
+    if seeds is not None and chosen:
+        raise click.UsageError("expected either --seeds or --seed")
     with _errors():
-        overrides = _overrides(only, devices, seeds)
+        overrides = replace(
+            _overrides(only, devices, seeds), chosen=chosen, values=values, untimed=no_timing
+        )
         from harness import progress
         from harness.run import Options, preview
         from harness.run import run as run_spec
 
-        options = Options(overrides, output, _command_line(), workers, fresh)
+        options = Options(overrides, output, _command_line(), workers, fresh, watch)
         if dry_run:
             _print_preview(preview(spec, options))
             return
@@ -191,7 +224,7 @@ def check(
         report, folder = gate.check(spec, options, told)
         width = min(160, shutil.get_terminal_size().columns)
         click.echo(gate_outputs.terminal(report, width, colour=sys.stdout.isatty()), nl=False)
-        click.echo(f"Written to {_relative(folder / gate.FOLDER)}.")
+        click.echo(f"Written to {relative(folder / gate.FOLDER)}.")
         _tell_ci(report)
         sys.exit(report.exit_status)
 
@@ -232,6 +265,8 @@ def _tell_ci(report: GateReport) -> None:
 def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | None) -> None:
     """Write tables, figures and page again from stored results, or lay several side by side.
 
+    Results can be read while a run adds to them.
+
     Each of RESULTS is a spec, a folder under reports/, or a results.sqlite; benchmarks.yaml if left
     out. Of several, whose files stay as they are, one page of its own says which cases and seeds
     are the same, what came out of them in each, and what differs in how they were made.
@@ -250,15 +285,15 @@ def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | N
             folder = output or _side_by_side_folder(results[0])
             page = writer.write_side_by_side(sources, folder, wanted)
         else:
-            from harness import frames
+            from harness import run as runs
 
             path = _store_path(*results or (Path("benchmarks.yaml"),))
             folder = path.parent
-            page = writer.write(frames.read(path), folder, wanted)
+            page = runs.report_again(path, wanted)
         if "html" in wanted:
-            click.echo(f"Page: {_relative(page)}")
+            click.echo(f"Page: {relative(page)}")
         else:
-            click.echo(f"Written to {_relative(folder)}: {', '.join(dict.fromkeys(formats))}.")
+            click.echo(f"Written to {relative(folder)}: {', '.join(dict.fromkeys(formats))}.")
         if note := shelf.update(folder):
             click.echo(f"note: {note}", err=True)
 
@@ -345,7 +380,7 @@ def history(results: Path, output: Path | None) -> None:
         path = _history_path(results)
         known = histories.read(path)
         if not known.entries:
-            raise BadInput.of_file(_relative(path), "holds no check that can be read")
+            raise BadInput.of_file(relative(path), "holds no check that can be read")
         if output is not None:
             _draw_history(path, known, output)
         click.echo(histories.text(known))
@@ -430,7 +465,7 @@ def _history_path(results: Path) -> Path:
     path = _store_path(results).with_name(FILE_NAME) if of_folder else results
     if not path.exists():
         message = "no history here; `python -m harness check` begins one"
-        raise BadInput.of_file(_relative(path), message)
+        raise BadInput.of_file(relative(path), message)
     return path
 
 
@@ -449,7 +484,7 @@ def _draw_history(path: Path, known: History, output: Path) -> None:
     records = check_figures.histories(list(own.values()), changes, in_one=True)
     if not records:
         message = "nothing to draw: it takes two checks with times on the same machine"
-        raise BadInput.of_file(_relative(path), message)
+        raise BadInput.of_file(relative(path), message)
     drawing = figures.draw(records[0])
     try:
         output.write_bytes(drawing.png if ending == ".png" else drawing.svg.encode())
@@ -498,13 +533,13 @@ def _print_preview(preview: Preview) -> None:
         click.echo(f"note: {why}; its trials will be 'unavailable'")
     for why in dict.fromkeys(preview.absent.cases.values()):
         click.echo(f"note: {why}: its trials at the defaults will be 'unavailable'")
-    click.echo(f"Results would go to {_relative(preview.output)}.")
+    click.echo(f"Results would go to {relative(preview.output)}.")
 
 
 def _timing_line(timing: TimingPreview | None) -> str:
     """What the timing pass would do, in a sentence."""
     if timing is None:
-        return "Timing pass: none, the spec turns it off."
+        return "Timing pass: none, it is turned off."
     if not timing.cases:
         return f"Timing pass: nothing to do; {timing.known:,} cases are timed already."
     spec = timing.spec
@@ -526,14 +561,7 @@ def _print_summary(summary: Summary, seconds: float, *, quiet: bool) -> None:
         click.echo(f"{total:,} trials: {counts} ({what}); {seconds:.1f} s")
     if summary.failed:
         click.echo("Some trials failed; the page says which and why.", err=True)
-    click.echo(f"Page: {_relative(summary.page)}")
-
-
-def _relative(path: Path) -> str:
-    """A path as seen from here, where it is below."""
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(Path.cwd()))
-    return str(path)
+    click.echo(f"Page: {relative(summary.page)}")
 
 
 def _command_line() -> str:

@@ -25,7 +25,7 @@ ENGINE_FILES = (
 REPORT_FILES = (
     *("frames.py", "stats.py", "profiles.py", "comparison.py", "targets.py", "sensitivity.py"),
     *("search_space.py", "claims.py", "analysis.py", "tables.py", "comparison_tables.py"),
-    *("latex.py", "citation.py"),
+    *("latex.py", "citation.py", "commands.py"),
     *("findings.py", "verdicts.py", "history.py", "figure_records.py", "comparison_figures.py"),
     *("check_figures.py", "figures.py", "live.py", "page.py", "page_parts.py", "report.py"),
     "shelf.py",

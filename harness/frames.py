@@ -168,7 +168,7 @@ def read(path: Path, *, untouched: bool = False) -> Results:
     Raises:
         BadInput: If the file can't be read, isn't a store, or holds no run.
     """
-    with Store.copy_of(path) if untouched else Store(path, create=False) as store:
+    with Store.copy_of(path) if untouched else Store(path, create=False) as store, store.snapshot():
         run = store.last_run()
         db = store.db
         seeds = run.seeds_of("given")

@@ -377,8 +377,13 @@ def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:
 
 def _is_asked_for(name: str, overrides: Overrides) -> bool:
     """Whether the command line leaves a cell in."""
-    objective, optimizer, _, device = _parts(name)
-    names = {"objective": objective, "optimizer": optimizer, "device": device}
+    objective, optimizer, setting, device = _parts(name)
+    names = {
+        "objective": objective,
+        "optimizer": optimizer,
+        "setting": setting,
+        "device": device,
+    }
     if overrides.devices and device not in overrides.devices:
         return False
     wanted: dict[str, list[str]] = {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from harness import check_figures, citation, figure_records, live
+from harness import check_figures, citation, commands, figure_records, live
 from harness.findings import Findings
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.page_parts import (
@@ -26,6 +24,7 @@ from harness.page_parts import (
     environment,
     files,
     grid,
+    moment,
     picture,
     plain_grid,
     plural,
@@ -74,6 +73,29 @@ class Check:
     changes_note: str = ""
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """How far a run is that is under way.
+
+    Attributes:
+        done: How many of its trials are done.
+        total: How many there will be; 0 where that is not known.
+        written: When this was so: UTC, ISO 8601.
+        seconds: After how many the page loads itself anew.
+    """
+
+    done: int
+    total: int
+    written: str
+    seconds: int
+
+    @property
+    def progress(self) -> str:
+        """In words."""
+        of = f" of {self.total:,}" if self.total else ""
+        return f"{self.done:,}{of} trials are done"
+
+
 def render(
     results: Results,
     tables: Sequence[Table],
@@ -81,6 +103,7 @@ def render(
     drawings: Sequence[Drawing],
     said: Findings,
     check: Check | None = None,
+    under_way: UnderWay | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -91,6 +114,7 @@ def render(
         drawings: The same figures, drawn; matched to the records by name.
         said: What came out, as plain text.
         check: What a check against a baseline found; None where there was none.
+        under_way: How far the run is; None where it is not under way.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     labels = {case.label: case.optimizer for case in results.cases}
@@ -141,6 +165,8 @@ def render(
         overview=pictures.get("overview"),
         choices=_choices(results),
         library=live.library() if any(picture.data for picture in pictures.values()) else None,
+        under_way=under_way,
+        moment=moment(under_way.written) if under_way else "",
         scope=_scope(results),
         counts=counts(results.trials["status"]),
         missing=settings.get("missing", {}),
@@ -168,11 +194,11 @@ def render(
         checked=_whole(checked, labels),
         check_pictures=_beginning(pictures, check_figures.TIME),
         history_pictures=_beginning(pictures, check_figures.HISTORY),
-        again=_again(results),
+        again=commands.again(results),
         bibtex=citation.bibtex(results.run),
         citing=citation.sentence(results.run),
         sources=citation.sources(results),
-        made=environment(results.run),
+        made=environment(results.run, under_way=under_way is not None),
     )
 
 
@@ -306,6 +332,8 @@ def _scope(results: Results) -> str:
         f"{plural(len(results.cases), 'case')}, each with {plural(len(seeds), 'seed')} "
         f"({_seeds(seeds)}), make {plural(len(results.cases) * len(seeds), 'trial')}."
     )
+    if not results.cases:
+        text = "What is compared is known once tuning has come to its end."
     tried = Counter(tried.role for tried in results.tried)
     if tried["tuning"]:
         tuning_seeds = plural(len(results.run.settings["tuning_seeds"]), "other seed")
@@ -402,30 +430,6 @@ def _modes(results: Results, cases: Sequence[CaseData]) -> str:
     if not alone:
         return "side by side, vectorised" if together else ""
     return ("side by side; one at a time: " if together else "one at a time: ") + "; ".join(alone)
-
-
-def _again(results: Results) -> dict[str, str]:
-    """Commands to run and to report again."""
-    spec = results.run.spec_file
-    try:
-        words = shlex.split(results.run.command)
-    except ValueError:
-        words = []
-    place = spec
-    for word, following in itertools.pairwise([*words, ""]):
-        if word in ("-o", "--output"):
-            place = following
-        elif word.startswith("--output="):
-            place = word.removeprefix("--output=")
-    program = "python -m harness"
-    return {
-        "run": results.run.command if spec in words else f"{program} run {shlex.quote(spec)}",
-        "report": f"{program} report {shlex.quote(place)}",
-        "seeds": f"{program} run {shlex.quote(spec)} --seeds 100",
-        "only": f"{program} run {shlex.quote(spec)} "
-        f"--only optimizer={shlex.quote(results.optimizers[0] if results.cases else '*')}",
-        "dry": f"{program} run {shlex.quote(spec)} --dry-run",
-    }
 
 
 def _seeds(seeds: Sequence[int]) -> str:

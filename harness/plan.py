@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -260,11 +261,18 @@ class Overrides:
         seeds: How many seeds, or None.
         devices: Devices in place of the spec's, or empty.
         only: ``key=pattern`` filters: of one key any, of several keys all must match.
+        chosen: These very seeds, in place of a number of them; or empty.
+        values: ``name=value`` hyperparameters in place of what the spec gives or searches, each
+            value in JSON.
+        untimed: Whether to leave out the timing pass.
     """
 
     seeds: int | None = None
     devices: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    chosen: tuple[int, ...] = ()
+    values: tuple[str, ...] = ()
+    untimed: bool = False
 
 
 def make_plan(loaded: LoadedSpec, overrides: Overrides | None = None) -> Plan:
@@ -292,18 +300,23 @@ def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[
     if loaded.spec is None:
         return None, loaded.problems
     spec = loaded.spec
+    if overrides.untimed:
+        timing = spec.timing.model_copy(update={"enabled": False})
+        spec = spec.model_copy(update={"timing": timing})
     builder = _Builder(loaded, overrides)
     cases = builder.cases()
     problems = (*loaded.problems, *builder.problems)
-    count = overrides.seeds or len(spec.seeds)
+    chosen = tuple(sorted(set(overrides.chosen)))
+    count = overrides.seeds or len(chosen or spec.seeds)
     within = overrides.seeds and count <= TRIAL_LIMIT
-    seeds = tuple(range(count)) if within else spec.seeds
+    seeds = tuple(range(count)) if within else chosen or spec.seeds
     plan = Plan(spec.suite, spec, cases, seeds, tuple(builder.searches))
     trials = plan.trials + (count - len(seeds)) * len(cases)
     if not problems and trials > TRIAL_LIMIT:
         problems = (builder.too_many(plan, count, trials),)
     if not problems and set(seeds) & set(plan.tuning_seeds):
-        text = "some of these are among the seeds of --seeds, which must see no tuning"
+        option = "--seed" if chosen else "--seeds"
+        text = f"some of these are among the seeds of {option}, which must see no tuning"
         problems = (loaded.source.problem(("tuning", "seeds"), text),)
     if not problems:
         problems = tuple(_ambiguous_claims(loaded, plan, overrides))
@@ -352,6 +365,8 @@ class _Builder:
         self.overrides = overrides
         self.problems: list[Problem] = []
         self.searches: list[Search] = []
+        self.values = self._values()
+        self.seen: dict[str, None] = {}
 
     def too_many(self, plan: Plan, seeds: int, trials: int) -> Problem:
         text = f"{len(plan.cases) + len(plan.searches):,} cases with {seeds:,} seeds"
@@ -369,6 +384,7 @@ class _Builder:
             if (located := self._locate(optimizer.class_, "optimizers", (name, "class")))
         }
         only = self._only()
+        wanted = only.pop("setting", ["*"])
         devices = self.overrides.devices or self.spec.devices
         if not self._fits(list(objectives), list(optimizers), len(devices)):
             return ()
@@ -381,7 +397,7 @@ class _Builder:
                 fixed = {k: values[0] for k, values in choices.items()}
                 for device in devices:
                     if self._kept(name, objective.name, device, fixed, only):
-                        self._search(name, located, objective, device, found)
+                        self._search(name, located, objective, device, found, wanted)
                 continue
             settings = self._settings(name, objective.name)
             for device in devices:
@@ -391,16 +407,58 @@ class _Builder:
                     if self._kept(name, objective.name, device, setting, only)
                 ]
                 differing = varied(kept)
-                found += (
-                    _keyed(Case(name, located, setting, differing, objective, device))
-                    for setting in kept
+                cases = (
+                    Case(name, located, setting, differing, objective, device) for setting in kept
                 )
+                found += (_keyed(case) for case in cases if self._chosen(case.setting, wanted))
+        self._check_settings(wanted)
         return tuple(found)
+
+    def _chosen(self, setting: str, wanted: list[str]) -> bool:
+        """Whether the command line leaves a setting in, by the name that it has among others."""
+        self.seen[setting] = None
+        return any(matches(setting, pattern) for pattern in wanted)
+
+    def _check_settings(self, wanted: list[str]) -> None:
+        """Say which patterns match no setting of what is left."""
+        for pattern in wanted:
+            if self.seen and not any(matches(setting, pattern) for setting in self.seen):
+                text = f"{pattern!r} matches no setting"
+                text += nearest(pattern, [setting for setting in self.seen if setting])
+                self.problems.append(Problem(f"--only setting={pattern}", 0, 0, "", text))
+
+    def _values(self) -> Hyperparameters:
+        """The hyperparameters that the command line gives."""
+        known = {
+            name: None
+            for optimizer in self.spec.optimizers.values()
+            for given in (
+                optimizer.hyperparameters,
+                optimizer.search,
+                *optimizer.per_objective.values(),
+            )
+            for name in given
+        }
+        found: Hyperparameters = {}
+        for text in self.overrides.values:
+            name, equals, value = text.partition("=")
+            problem = ""
+            if not equals or name not in known:
+                problem = "expected a hyperparameter that the spec names, '=' and its value"
+                problem += nearest(name, known) if equals else ""
+            else:
+                try:
+                    found[name] = json.loads(value, parse_constant=_refuse)
+                except ValueError:
+                    problem = f'{value!r} is not JSON: a number, true, null, or text in "quotes"'
+            if problem:
+                self.problems.append(Problem(f"--set {text}", 0, 0, "", problem))
+        return found
 
     def _spaces(self, name: str, objective: str) -> dict[str, SpaceSpec]:
         """What of an optimizer is searched on an objective."""
         optimizer = self.spec.optimizers[name]
-        fixed = optimizer.per_objective.get(objective, {})
+        fixed = {*optimizer.per_objective.get(objective, {}), *self.values}
         return {k: v for k, v in optimizer.search.items() if k not in fixed}
 
     def _search(
@@ -410,6 +468,7 @@ class _Builder:
         objective: PlannedObjective,
         device: str,
         found: list[Case],
+        wanted: list[str],
     ) -> None:
         """Plan the tuning of an optimizer on an objective and a device."""
         tuning, spaces = self.spec.tuning, self._spaces(name, objective.name)
@@ -418,17 +477,27 @@ class _Builder:
             return  # which is reported already
         fixed = {k: values[0] for k, values in choices.items()}
         base = Case(name, located, fixed, (), objective, device)
+        if self._chosen("tuned", wanted):
+            self.searches.append(self._planned_search(base, spaces, len(found)))
+        if tuning.defaults and self._chosen("defaults", wanted):
+            found.append(_keyed(replace(base, role="defaults")))
+
+    def _planned_search(self, base: Case, spaces: dict[str, SpaceSpec], position: int) -> Search:
+        """A search with the settings that it will try."""
+        tuning = self.spec.tuning
+        assert tuning is not None
         settings = tuple(
             _keyed(
                 replace(
-                    base, hyperparameters={**fixed, **drawn}, varied=tuple(spaces), role="tuning"
+                    base,
+                    hyperparameters={**base.hyperparameters, **drawn},
+                    varied=tuple(spaces),
+                    role="tuning",
                 )
             )
             for drawn in search_space.draw(spaces, tuning.trials, tuning.draw)
         )
-        self.searches.append(Search(base, spaces, settings, len(found)))
-        if tuning.defaults:
-            found.append(_keyed(replace(base, role="defaults")))
+        return Search(base, spaces, settings, position)
 
     def _objective(self, name: str, spec: ObjectiveSpec) -> PlannedObjective | None:
         reference = spec.class_ or name
@@ -466,7 +535,9 @@ class _Builder:
         """The values of each of an optimizer's hyperparameters on an objective."""
         optimizer = self.spec.optimizers[name]
         values = {**optimizer.hyperparameters, **optimizer.per_objective.get(objective, {})}
-        return {k: v if isinstance(v, list) else [v] for k, v in values.items()}
+        choices = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
+        given = (name for name in self.values if name in values or name in optimizer.search)
+        return choices | {name: [self.values[name]] for name in given}
 
     def _fits(self, objectives: list[str], optimizers: list[str], devices: int) -> bool:
         """Whether the grids are small enough to be built; says so where they aren't."""
@@ -513,16 +584,18 @@ class _Builder:
         known: dict[str, Sequence[str]] = {
             "optimizer": list(self.spec.optimizers),
             "objective": list(self.spec.objectives),
+            "setting": (),  # known once all cases are
             "device": self.overrides.devices or self.spec.devices,
         }
         only: dict[str, list[str]] = {}
         for text in self.overrides.only:
             key, equals, pattern = text.partition("=")
             if not equals or key not in known:
-                expected = "expected optimizer=, objective= or device= with a name or pattern"
+                expected = "expected optimizer=, objective=, setting= or device= with a name or "
+                expected += "pattern"
                 hint = nearest(key, known) if equals else ""
                 self.problems.append(Problem(f"--only {text}", 0, 0, "", expected + hint))
-            elif not any(matches(name, pattern) for name in known[key]):
+            elif key != "setting" and not any(matches(name, pattern) for name in known[key]):
                 hint = nearest(pattern, known[key])
                 self.problems.append(
                     Problem(f"--only {text}", 0, 0, "", f"{pattern!r} matches no {key}{hint}")
@@ -530,6 +603,11 @@ class _Builder:
             else:
                 only.setdefault(key, []).append(pattern)
         return only
+
+
+def _refuse(constant: str) -> Any:
+    """JSON knows no infinity, and neither does a case's key."""
+    raise ValueError(constant)
 
 
 def applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bool:

@@ -58,7 +58,12 @@ class Checks:
     remarks: tuple[str, ...] = ()
 
 
-def write(results: Results, output: Path, formats: Collection[str] = FORMATS) -> Path:
+def write(
+    results: Results,
+    output: Path,
+    formats: Collection[str] = FORMATS,
+    under_way: page.UnderWay | None = None,
+) -> Path:
     """Write the report of a run, with the latest check of its suite if the folder has one.
 
     Everything is made before anything is written, and everything is written beside its place
@@ -70,6 +75,7 @@ def write(results: Results, output: Path, formats: Collection[str] = FORMATS) ->
         results: The run.
         output: Folder of the report; made where there is none.
         formats: Which of ``FORMATS`` to write; what is of another is left as it is.
+        under_way: How far the run is; None where it is not under way.
 
     Returns:
         The page: ``output/index.html``. Beside it are ``tables/<name>.csv``, ``.md`` and ``.tex``,
@@ -78,7 +84,7 @@ def write(results: Results, output: Path, formats: Collection[str] = FORMATS) ->
     Raises:
         BadInput: If something can't be written.
     """
-    made = _make(results, read_checks(output, results.run.suite), frozenset(formats))
+    made = _make(results, read_checks(output, results.run.suite), frozenset(formats), under_way)
     return _put(made, output, formats)
 
 
@@ -168,7 +174,12 @@ def read_checks(output: Path, suite: str) -> Checks | None:
     return Checks(latest, "", known.entries, tuple(known.remarks))
 
 
-def _make(results: Results, checks: Checks | None, formats: frozenset[str]) -> dict[str, bytes]:
+def _make(
+    results: Results,
+    checks: Checks | None,
+    formats: frozenset[str],
+    under_way: page.UnderWay | None = None,
+) -> dict[str, bytes]:
     """Every file's content by its path below the report's folder; the page comes last."""
     analysis = analyse(results)
     built = [*tables.build(results, analysis.means), *comparison_tables.build(results, analysis)]
@@ -196,7 +207,7 @@ def _make(results: Results, checks: Checks | None, formats: frozenset[str]) -> d
     made |= _figure_files(drawings, formats)
     if "html" in formats:
         said = findings.summarise(results, analysis)
-        html = page.render(results, built, records, drawings, said, check)
+        html = page.render(results, built, records, drawings, said, check, under_way)
         made[PAGE_NAME] = html.encode()
     return made
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import threading
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import environment, fingerprint, tuning
+from harness import environment, fingerprint, tuning, watch
 from harness.plan import Case, Overrides, Plan, draft
 from harness.pool import Pool, Task, WorkerFailed
 from harness.problems import BadInput, Problem
@@ -37,6 +38,7 @@ class Options:
         command: The command line, for the report.
         workers: Worker processes at most; None for one per core.
         fresh: Whether to run again what is known.
+        watch: Whether to keep the page current while trials run.
     """
 
     overrides: Overrides = field(default_factory=Overrides)
@@ -44,6 +46,7 @@ class Options:
     command: str = "python -m harness run"
     workers: int | None = None
     fresh: bool = False
+    watch: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Preview:
         absent: What can't be run here.
         known: How many of the plan's trials need not run again.
         output: Where results would go.
-        timing: What would be timed; None where the spec turns that off.
+        timing: What would be timed; None where that is turned off.
     """
 
     plan: Plan
@@ -193,19 +196,32 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
             progress.advance(len(plan.cases))
         with locked(output), Store(path, create=True) as store:
             _begin(store, loaded, plan, options, machine, checked.absent, checked)
-            trainer = _Trainer(pool, store, machine, checked.absent, progress, options.fresh)
-            trained = 0
-            if plan.searches:
-                trained += trainer.run(plan.tuning, "tuning")
-                plan = tuning.completed(plan, store)
-                store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
-            trained += trainer.run(plan, "training")
-            trained += trainer.run(plan.sweeping, "sweeping")
+            with _watching(output, progress, options) as told:
+                trainer = _Trainer(pool, store, machine, checked.absent, told, options.fresh)
+                trained = 0
+                if plan.searches:
+                    trained += trainer.run(plan.tuning, "tuning")
+                    plan = tuning.completed(plan, store)
+                    store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
+                trained += trainer.run(plan, "training")
+                trained += trainer.run(plan.sweeping, "sweeping")
             reporting.join()
             timed = _time(pool, store, plan, checked.absent, machine, progress, fresh=options.fresh)
             store.finish_run()
             pool.close()
             return _report(store, progress, trained=trained, timed=timed)
+
+
+def _watching(
+    output: Path, progress: Quiet, options: Options
+) -> contextlib.AbstractContextManager[Quiet]:
+    """Keep the page current while trials run, where that is asked for.
+
+    Timing has the machine to itself, and the report at the end is written by this process.
+    """
+    if options.watch:
+        return watch.watching(output, progress, fresh=options.fresh)
+    return contextlib.nullcontext(progress)
 
 
 @contextlib.contextmanager
@@ -227,6 +243,18 @@ def locked(output: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise BadInput.of_file(str(output), f"can't be written: {error.strerror}") from None
+
+
+def is_locked(output: Path) -> bool:
+    """Whether somebody writes to a folder; nothing is made to find that out."""
+    try:
+        with (output / LOCK_NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def output_folder(spec: Path, suite: str, output: Path | None) -> Path:
@@ -349,6 +377,7 @@ def _begin(
             "title": spec.title,
             "description": spec.description,
             "seeds": list(plan.seeds),
+            "trials": plan.trials,
             "tuning_seeds": list(plan.tuning_seeds),
             "missing": absent.devices,
             "without_default": absent.cases,
@@ -557,6 +586,32 @@ def write_report(store: Store, progress: Quiet) -> Path:
     if note := shelf.update(store.path.parent):
         progress.note(note)
     return page
+
+
+def report_again(path: Path, formats: Collection[str]) -> Path:
+    """Write the report of a store's latest run, even while it is under way; returns the page.
+
+    Args:
+        path: The store.
+        formats: Which of ``report.FORMATS`` to write; all if empty.
+
+    Raises:
+        BadInput: If there is no run in it, or something can't be written.
+    """
+    from harness import frames, report
+
+    while True:
+        results = frames.read(path)
+        live = None
+        if results.run.finished is None and is_locked(path.parent):
+            live = watch.live(results, watch.RELOAD_SECONDS[1])
+        page = report.write(results, path.parent, formats or report.FORMATS, live)
+        if live is None:
+            return page
+        with Store(path, create=False) as store:
+            # The run's own report may have been there before, and be the newer one.
+            if not store.last_run().finished:
+                return page
 
 
 def _report(store: Store, progress: Quiet, *, trained: int, timed: int) -> Summary:

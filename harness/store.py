@@ -274,6 +274,15 @@ class Store:
                 self.db.execute("ROLLBACK")
             raise BadInput.of_file(str(self.path), _why(error)) from None
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read in the block is of one moment, whatever is written meanwhile."""
+        self.db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.db.execute("ROLLBACK")
+
     def finished_seeds(
         self, keys: Iterable[str], machine: str, *, only_here: bool = False
     ) -> dict[str, set[int]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness import latex, stats
+from harness import commands, latex, stats
 from harness.frames import CaseData, Results
 from harness.results import STATUSES
 from harness.verdicts import METRICS, CellVerdict, GateReport, Judgement, Metric
@@ -90,7 +90,7 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
         means: By a case's position, its mean final loss; see ``comparison.mean_losses``.
     """
     tables = [
-        final_loss(results, means),
+        final_loss(results, means) if results.cases else None,  # none are known while all tune
         end_points(results),
         epoch_seconds(results),
         failures(results),
@@ -335,6 +335,7 @@ def failures(results: Results) -> Table | None:
         return None
     rows = []
     keys = ["position", "status", "reason"]
+    by_position = {case.position: case for case in results.cases}
     absent = trials["status"] == "unavailable"
     for (device, reason), group in trials[absent].groupby(["device", "reason"], sort=False):
         cases = group["position"].nunique()
@@ -350,10 +351,11 @@ def failures(results: Results) -> Table | None:
                 "first_step": 0,
                 "last_step": 0,
                 "reason": reason,
+                "repeat": _repeat(results, by_position[group["position"].iloc[0]], group[:1]),
             }
         )
     for (position, status, reason), group in trials[~absent].groupby(keys, sort=False):
-        case = next(c for c in results.cases if c.position == position)
+        case = by_position[int(str(position))]
         steps = group["step"]
         rows.append(
             {
@@ -364,6 +366,7 @@ def failures(results: Results) -> Table | None:
                 "first_step": int(steps.min()),
                 "last_step": int(steps.max()),
                 "reason": reason,
+                "repeat": _repeat(results, case, group),
             }
         )
     frame = pd.DataFrame(rows)
@@ -383,6 +386,7 @@ def failures(results: Results) -> Table | None:
                     else f"{row['first_step']} to {row['last_step']}"
                 ),
                 "reason": row["reason"],
+                "repeat with": row["repeat"],
             }
             for row in rows
         ]
@@ -391,10 +395,17 @@ def failures(results: Results) -> Table | None:
         "failures",
         "What did not end well",
         "Trials that diverged, failed or could not run, with the step and the reason. Alike "
-        "ones share a row. None of them is replaced by a number anywhere.",
+        "ones share a row. None of them is replaced by a number anywhere. Repeat with: the "
+        "command that runs just the row's trial with the lowest seed once more, with results of "
+        "its own; run it where the run's own command was.",
         frame,
         shown,
     )
+
+
+def _repeat(results: Results, case: CaseData, trials: pd.DataFrame) -> str:
+    """The command for the trial with the lowest seed."""
+    return commands.repeat(results.run, case, int(trials["seed"].min()))
 
 
 def check(report: GateReport) -> Table:

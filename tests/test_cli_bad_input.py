@@ -219,7 +219,7 @@ def test_a_grid_without_bound_is_refused_soon(folder: Path) -> None:
         (["--devices", ""], "--devices: '' is not a device"),
         (["--devices", "gpu"], "--devices: 'gpu' is not a device"),
         (["--devices", "cpu,\x1b[2J"], r"--devices: '\x1b[2J' is not a device"),
-        (["--only", "o"], "--only o: expected optimizer=, objective= or device="),
+        (["--only", "o"], "--only o: expected optimizer=, objective=, setting= or device="),
         (["--only", "optimizer=x"], "--only optimizer=x: 'x' matches no optimizer (known: o)"),
         (["--only", "optimzer=o"], "did you mean 'optimizer'?"),
         (["--nonsense"], "No such option"),

@@ -415,7 +415,7 @@ def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
 def test_a_run_that_timed_nothing_says_so() -> None:
     results = made(timed=False)
     source = page.render(results, tables.build(results, mean_losses(results)), [], [], Findings())
-    assert "Nothing was timed: the spec turns the timing pass off." in Parsed(source).text
+    assert "Nothing was timed: the timing pass was turned off." in Parsed(source).text
 
 
 def test_the_page_says_how_it_timed_and_what_of_it_is_noisy() -> None:

@@ -168,8 +168,14 @@ def test_the_command_lines_seeds_and_devices_replace_the_specs(folder: Path) -> 
 @pytest.mark.parametrize(
     ("only", "message"),
     [
-        ("a", "--only a: expected optimizer=, objective= or device= with a name or pattern"),
-        ("", "--only : expected optimizer=, objective= or device= with a name or pattern"),
+        (
+            "a",
+            "--only a: expected optimizer=, objective=, setting= or device= with a name or pattern",
+        ),
+        (
+            "",
+            "--only : expected optimizer=, objective=, setting= or device= with a name or pattern",
+        ),
         ("optimiser=a", "or pattern; did you mean 'optimizer'?"),
         ("optimizer=", "--only optimizer=: '' matches no optimizer"),
         ("optimizer=c", "--only optimizer=c: 'c' matches no optimizer (known: a, b)"),
@@ -182,6 +188,48 @@ def test_a_filter_that_means_nothing_is_refused(folder: Path, only: str, message
     (said,) = refusal(BASE, folder, only=(only,))
     assert message in said
     assert said.isprintable()
+
+
+def test_a_setting_is_picked_by_the_name_that_it_has_among_all_and_keeps_it(folder: Path) -> None:
+    assert kept(folder, "", only=("setting=lr=0.1, *", "device=cpu", "objective=fit")) == {
+        "fit/a[lr=0.1, wd=0]/cpu",
+        "fit/a[lr=0.1, wd=1]/cpu",
+    }
+    assert kept(folder, "", only=("setting=", "device=cpu")) == {"fit/b/cpu"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"only": ("setting=lr=3",)}, "--only setting=lr=3: 'lr=3' matches no setting"),
+        ({"values": ("lr",)}, "--set lr: expected a hyperparameter that the spec names, '=' and"),
+        ({"values": ("wt=1",)}, "'=' and its value (known: lr, wd)"),
+        ({"values": ("lr=fast",)}, "--set lr=fast: 'fast' is not JSON: a number, true, null, or"),
+        ({"values": ("lr=NaN",)}, "--set lr=NaN: 'NaN' is not JSON"),
+    ],
+)
+def test_a_setting_or_a_value_that_means_nothing_is_refused(
+    folder: Path, overrides: dict[str, Any], message: str
+) -> None:
+    (said,) = refusal(BASE, folder, **overrides)
+    assert message in said
+
+
+def test_a_value_stands_in_place_of_all_that_the_spec_lists_for_it(folder: Path) -> None:
+    plan = plan_of(BASE, folder, values=("lr=0.25", "wd=1"), only=("device=cpu",))
+    assert {case.id: case.hyperparameters for case in plan.cases} == {
+        "bowl/a/cpu": {"lr": 0.25, "wd": 1},
+        "bowl/b/cpu": {"lr": 0.25},
+        "fit/a/cpu": {"lr": 0.25, "wd": 1},
+        "fit/b/cpu": {"lr": 0.25},
+    }
+
+
+def test_chosen_seeds_are_run_and_no_others_and_timing_can_be_left_out(folder: Path) -> None:
+    plan = plan_of(BASE, folder, chosen=(9, 4, 9), untimed=True)
+    assert plan.seeds == (4, 9)
+    assert not plan.spec.timing.enabled
+    assert plan_of(BASE, folder).spec.timing.enabled
 
 
 def test_a_plan_of_nothing_is_refused(folder: Path) -> None:

@@ -466,7 +466,7 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
 @pytest.mark.parametrize(
     ("preview", "line"),
     [
-        (None, "Timing pass: none, the spec turns it off."),
+        (None, "Timing pass: none, it is turned off."),
         (
             TimingPreview(10, 0, TimingSpec.model_validate({}), None),
             "Timing pass: 10 cases, 40 rounds of up to 20 steps each, at most about 20 s.",

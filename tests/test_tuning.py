@@ -339,6 +339,29 @@ def _values(search: Search, case: Case) -> dict[str, Any]:
     return {name: case.hyperparameters[name] for name in search.spaces}
 
 
+def test_what_tuning_found_is_the_same_case_when_its_values_are_given(folder: Path) -> None:
+    tuned = completed(plan_of(TWO, folder))
+    for case in (case for case in tuned.cases if case.role == "tuned"):
+        search = next(s for s in tuned.searches if s.tuned().id == case.id)
+        given = plan_of(
+            TWO,
+            folder,
+            only=(f"optimizer={case.optimizer}", f"objective={case.objective.name}"),
+            values=tuple(f"{name}={case.hyperparameters[name]!r}" for name in search.spaces),
+        )
+        assert [(c.key, c.role) for c in given.cases] == [(case.key, "given")]
+        assert not given.searches
+
+
+def test_a_filter_of_settings_leaves_out_the_search_or_the_defaults(folder: Path) -> None:
+    only = ("optimizer=one", "objective=bowl")
+    defaults = plan_of(TWO, folder, only=(*only, "setting=defaults"))
+    assert [case.role for case in defaults.cases] == ["defaults"]
+    assert not defaults.searches
+    tuned = completed(plan_of(TWO, folder, only=(*only, "setting=tuned")))
+    assert [case.role for case in tuned.cases] == ["tuned"]
+
+
 CLAIM = "claims:\n  - «{{value: 1, source: x, optimizer: {}, objective: bowl{}}}\n"
 TUNED_OR_DEFAULTS = "is of the tuned setting or of the defaults; say which, as 'setting: tuned'"
 
@@ -934,7 +957,12 @@ class Suite:
             return 0
 
     def tables(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.output / "tables").iterdir()}
+        """Every table's bytes, without where the suite lies."""
+        here = str(self.folder).encode()
+        return {
+            path.name: path.read_bytes().replace(here, b"")
+            for path in (self.output / "tables").glob("*.csv")
+        }
 
     def table(self, name: str) -> list[dict[str, str]]:
         with (self.output / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
