@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import io
-import itertools
 import math
 import multiprocessing
 import os
@@ -62,6 +62,10 @@ WIDTH = 7.9
 """Inches, of every figure."""
 
 PNG_DPI = 150
+_PROCESSES = 4
+_PIPE = 10_000
+"""Numbers that a pipe takes without anybody reading them."""
+
 FONT = "DejaVu Sans"
 FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 TEXT, SMALL = 9.5, 9.0
@@ -92,45 +96,76 @@ class Drawing:
 
 
 def draw_all(records: Iterable[FigureRecord]) -> list[Drawing]:
-    """Draw every record, in order; every other one in a second process where that is safe."""
+    """Draw every record, in order; in several processes where that is safe."""
     records = list(records)
     # Figures are full of cycles: collecting them while they grow takes a sixth of the time.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        if len(records) < 2 or not _may_fork():
+        helpers = min(_cores(), _PROCESSES, len(records)) - 1
+        if helpers < 1 or not _may_fork():
             return [draw(record) for record in records]
-        return _draw_with_help(records)
+        return _draw_with_help(records, helpers)
     finally:
         if collecting:
             gc.enable()
 
 
-def _draw_with_help(records: Sequence[FigureRecord]) -> list[Drawing]:
-    """Draw every other record in a process that starts as a copy of this one."""
-    mine, others = records[0::2], records[1::2]
+def _draw_with_help(records: Sequence[FigureRecord], helpers: int) -> list[Drawing]:
+    """Draw with processes that start as copies of this one; each takes the next record there is."""
+    # Reading from a pipe takes a number once and for all, whoever is killed meanwhile.
+    numbers, end = os.pipe()
+    os.write(end, b"".join(i.to_bytes(4, "big") for i in range(min(len(records), _PIPE))))
+    os.close(end)
+    drawn: dict[int, Drawing] = {}
     with warnings.catch_warnings():
         # Python 3.12 sees the threads of numpy's linear algebra, which drawing doesn't use.
         warnings.simplefilter("ignore", DeprecationWarning)
         forking = multiprocessing.get_context("fork")
-        helper = ProcessPoolExecutor(1, forking, initializer=die_with, initargs=(os.getpid(),))
-        promised = helper.submit(_draw_each, others)
+        start = (os.getpid(), records, numbers)
+        helper = ProcessPoolExecutor(helpers, forking, initializer=_start_helper, initargs=start)
+        promised = [helper.submit(_help) for _ in range(helpers)]
     with helper:
-        drawn = _draw_each(mine)
-        try:
-            helped = promised.result()
-        except BrokenProcessPool:
-            helped = _draw_each(others)
-    return [d for pair in itertools.zip_longest(drawn, helped) for d in pair if d is not None]
+        drawn |= _draw_next(records, numbers)
+        for promise in promised:
+            with contextlib.suppress(BrokenProcessPool):
+                drawn |= promise.result()
+    os.close(numbers)
+    # What a process had taken that was killed is drawn here.
+    return [drawn[i] if i in drawn else draw(record) for i, record in enumerate(records)]
+
+
+def _draw_next(records: Sequence[FigureRecord], numbers: int) -> dict[int, Drawing]:
+    """Draw the records whose numbers a pipe gives, until it is empty."""
+    drawn: dict[int, Drawing] = {}
+    while number := os.read(numbers, 4):
+        i = int.from_bytes(number, "big")
+        drawn[i] = draw(records[i])
+    return drawn
+
+
+_given: list[Any] = []
+"""In a process that helps: the records, and the pipe with the numbers of those to draw."""
+
+
+def _start_helper(parent: int, records: Sequence[FigureRecord], numbers: int) -> None:
+    die_with(parent)
+    _given[:] = records, numbers
+
+
+def _help() -> dict[int, Drawing]:
+    records, numbers = _given
+    return _draw_next(records, numbers)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 
 def _may_fork() -> bool:
-    """Whether a second process can take over what is loaded, and has a core to run on."""
-    return sys.platform == "linux" and threading.active_count() == 1 and (os.cpu_count() or 1) > 1
-
-
-def _draw_each(records: Sequence[FigureRecord]) -> list[Drawing]:
-    return [draw(record) for record in records]
+    """Whether another process can take over what is loaded."""
+    return sys.platform == "linux" and threading.active_count() == 1
 
 
 def draw(record: FigureRecord) -> Drawing:
@@ -151,7 +186,8 @@ def draw(record: FigureRecord) -> Drawing:
             figure = _heat(record)
         else:
             raise TypeError(f"nobody draws a {type(record).__name__}")
-        renderer = Renderer(record.name, *(72 * figure.get_size_inches()), PNG_DPI)
+        width, height = 72 * figure.get_size_inches()
+        renderer = Renderer(record.name, width, height, PNG_DPI)
         figure.draw(renderer)
         style = f"font-family: {FONTS}; stroke-linejoin: round"
         svg = renderer.svg(f'role="img" aria-label="{escaped(record.alt)}" style="{style}"')
@@ -957,7 +993,7 @@ def _axis(
     low, high = sorted(axis.get_view_interval())
     slack = 1e-9 * (high - low)
     inside = (places >= low - slack) & (places <= high + slack)
-    texts = axis.get_major_formatter().format_ticks(places)
+    texts = axis.get_major_formatter().format_ticks(list(places))
     texts = [text for text, kept in zip(texts, inside, strict=True) if kept]
     places = places[inside]
     across = ax.get_yaxis_transform() if upright else ax.get_xaxis_transform()
@@ -989,8 +1025,8 @@ def _axis(
         looks |= {"ha": "left" if side > 0 else "right", "va": "center_baseline"}
     for place, name in zip(places, texts, strict=True):
         if name:
-            at = (edge, place) if upright else (place, edge)
-            drawn = text(*at, name, off, across, **looks)
+            x, y = (edge, place) if upright else (place, edge)
+            drawn = text(x, y, name, off, across, **looks)
     if last_ends and len(texts) > 1:
         drawn.set_horizontalalignment("right")
     if not label:

@@ -27,7 +27,7 @@ REPORT_FILES = (
     *("search_space.py", "claims.py", "analysis.py", "tables.py", "comparison_tables.py"),
     *("latex.py", "citation.py"),
     *("findings.py", "verdicts.py", "history.py", "figure_records.py", "comparison_figures.py"),
-    *("check_figures.py", "figures.py", "page.py", "page_parts.py", "report.py"),
+    *("check_figures.py", "figures.py", "svg.py", "page.py", "page_parts.py", "report.py"),
 )
 """Files of the harness that decide what a report says and looks like."""
 

@@ -8,6 +8,7 @@ share a group or a path, and coordinates are as exact as a screen can show.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import io
 import itertools
@@ -90,7 +91,10 @@ class Renderer(RendererBase):
         return self.width, self.height
 
     def get_text_width_height_descent(
-        self, s: str, prop: FontProperties, ismath: Any
+        self,
+        s: str,
+        prop: FontProperties,
+        ismath: Any,  # noqa: ARG002
     ) -> tuple[float, float, float]:
         """Points, without the rounding of glyphs to pixels."""
         return measured(s, prop.get_size_in_points(), tuple(prop.get_family()))
@@ -106,7 +110,11 @@ class Renderer(RendererBase):
     # What matplotlib draws
 
     def draw_path(
-        self, gc: GraphicsContextBase, path: Path, transform: Any, rgbFace: Any = None
+        self,
+        gc: GraphicsContextBase,
+        path: Path,
+        transform: Any,
+        rgbFace: Any = None,  # noqa: N803
     ) -> None:
         """Draw a path."""
         with self._zoomed(gc):
@@ -121,7 +129,7 @@ class Renderer(RendererBase):
         marker_trans: Any,
         path: Path,
         trans: Any,
-        rgbFace: Any = None,
+        rgbFace: Any = None,  # noqa: N803
     ) -> None:
         """Draw one shape at many places."""
         with self._zoomed(gc):
@@ -156,9 +164,10 @@ class Renderer(RendererBase):
                 gc, (master_transform + self._scale).frozen(), paths, all_transforms, offsets,
                 (offset_trans + self._scale).frozen(), *looks, offset_position, **more,
             )  # fmt: skip
-        shapes = list(self._iter_collection_raw_paths(master_transform, paths, all_transforms))
+        base: Any = self
+        shapes = list(base._iter_collection_raw_paths(master_transform, paths, all_transforms))
         more.setdefault("hatchcolors", [])
-        each = self._iter_collection(
+        each = base._iter_collection(
             gc, range(len(shapes)), offsets, offset_trans, *looks, offset_position, **more
         )
         # The graphics context is one that changes, so it is read before the next shape is asked.
@@ -168,7 +177,8 @@ class Renderer(RendererBase):
         )
         for (i, own_looks, edge), run in itertools.groupby(found, key=lambda item: item[0]):
             places = np.array([place for _, place in run])
-            self._write(gc, *shapes[i], places, own_looks, edge)
+            shape, transform = shapes[i]
+            self._write(gc, shape, transform, places, own_looks, edge)
 
     def draw_image(
         self, gc: GraphicsContextBase, x: float, y: float, im: Any, transform: Any = None
@@ -178,7 +188,7 @@ class Renderer(RendererBase):
         ends = np.array([(0.0, 0.0), (columns, rows)])
         if transform is not None:
             ends = transform.transform([(0, 0), (1, 1)])
-        (left, low), (right, high) = ends + (x, y)
+        (left, low), (right, high) = ends + np.array([x, y])
         pixels = np.array([(left, right), (low, high)]) * self._zoom
         (first, last), (bottom, top) = np.round(pixels).astype(int)
         across = ((np.arange(last - first) + 0.5) * columns / (last - first)).astype(int)
@@ -207,7 +217,7 @@ class Renderer(RendererBase):
         s: str,
         prop: FontProperties,
         angle: float,
-        ismath: Any = False,
+        ismath: Any = False,  # noqa: ARG002
         mtext: Any = None,
     ) -> None:
         """Draw a line of text, which stays text; ``y`` is counted from the top."""
@@ -249,8 +259,16 @@ class Renderer(RendererBase):
 
     # Parts of it
 
-    def _zoomed(self, gc: GraphicsContextBase) -> _Zoomed:
-        return _Zoomed(gc, self._zoom)
+    @contextlib.contextmanager
+    def _zoomed(self, gc: GraphicsContextBase) -> Iterator[None]:
+        """What a graphics context cuts to is in pixels for as long as this is open."""
+        box = gc.get_clip_rectangle()
+        if box is not None:
+            gc.set_clip_rectangle(Bbox(box.get_points() * self._zoom))
+        try:
+            yield
+        finally:
+            gc.set_clip_rectangle(box)
 
     def _looks(self, gc: GraphicsContextBase, face: Any) -> str:
         """Attributes of a shape; empty where there is nothing to see."""
@@ -261,7 +279,8 @@ class Renderer(RendererBase):
             looks += _ink("stroke", gc)
             if width != 1:
                 looks += f' stroke-width="{_number(width)}"'
-            offset, dashes = gc.get_dashes()
+            pattern: Any = gc.get_dashes()
+            offset, dashes = pattern
             if dashes is not None:
                 looks += f' stroke-dasharray="{" ".join(_number(length) for length in dashes)}"'
                 if offset:
@@ -347,7 +366,8 @@ class Renderer(RendererBase):
         data: str,
     ) -> None:
         """Write a circle, or what the path data of a shape say, at every place."""
-        left, top, right, bottom = cut = self._cut(gc) or (0.0, 0.0, self.width, self.height)
+        cut = self._cut(gc)
+        left, top, right, bottom = cut or (0.0, 0.0, self.width, self.height)
         x, y = places.T
         seen = (x + room[2] >= left) & (x - room[0] <= right)
         seen &= (y + room[3] >= top) & (y - room[1] <= bottom)
@@ -356,7 +376,7 @@ class Renderer(RendererBase):
             return
         (low_x, low_y), (high_x, high_y) = places.min(axis=0), places.max(axis=0)
         box = low_x - room[0], low_y - room[1], high_x + room[2], high_y + room[3]
-        clip = self._clip(cut if self._cut(gc) else None, box, 0.0)
+        clip = self._clip(cut, box, 0.0)
         joins = not any(word in looks for word in (" fill=", "opacity"))
         each = 24 if radius is not None else len(data) + 10 + 14 * (not joins)
         if each * len(places) > _INLINE + len(looks) + 10 * len(places):
@@ -414,30 +434,15 @@ class Renderer(RendererBase):
         return f' clip-path="url(#{own})"'
 
     def _id(self, content: str) -> str:
-        """The id of a definition, which is written once; ``\0`` stands for it."""
+        """The id of a definition, which is written once; a zero byte stands for it."""
         return self._ids.setdefault(content, f"{self.name}-{len(self._ids)}")
-
-
-class _Zoomed:
-    """A graphics context whose clip rectangle is in pixels for as long as this is open."""
-
-    def __init__(self, gc: GraphicsContextBase, zoom: float) -> None:
-        self.gc, self.zoom = gc, zoom
-        self.box = gc.get_clip_rectangle()
-
-    def __enter__(self) -> None:
-        if self.box is not None:
-            self.gc.set_clip_rectangle(Bbox(self.box.get_points() * self.zoom))
-
-    def __exit__(self, *_: object) -> None:
-        self.gc.set_clip_rectangle(self.box)
 
 
 _FAR = 1e6
 """Points: nothing further away is seen, or changes how steep a line is that leaves."""
 
 _UPRIGHT = Affine2D().scale(1, -1)
-_CIRCLE = Path.unit_circle()
+_CIRCLE: Any = np.asarray(Path.unit_circle().vertices)
 
 
 @functools.lru_cache(maxsize=20_000)
@@ -469,17 +474,16 @@ def _png_of(colors: Any) -> bytes:
 
 def _radius(shape: Path, transform: Any) -> float | None:
     """The radius of a circle around its place; None for what is none."""
-    if len(shape.vertices) != len(_CIRCLE.vertices) or shape.codes is None:
+    if shape.codes is None or len(np.asarray(shape.vertices)) != len(_CIRCLE):
         return None
     points = transform.transform(shape.vertices)
     radius = float(points[:, 0].max())
-    near = np.abs(points - radius * _CIRCLE.vertices).max() < 1e-6 * radius
-    return radius if near else None
+    return radius if np.abs(points - radius * _CIRCLE).max() < 1e-6 * radius else None
 
 
 @functools.lru_cache(maxsize=4096)
 def _hex(color: tuple[float, ...]) -> str:
-    return to_hex(color[:3])
+    return to_hex((color[0], color[1], color[2]))
 
 
 def _paint(name: str, color: Any) -> str:
@@ -541,9 +545,8 @@ def _packed(numbers: list[str]) -> str:
 
 def _points(path: Path) -> Any:
     """The vertices of a cleaned path that are on it, or steer its curves."""
-    codes = path.codes
-    assert codes is not None
-    return path.vertices[(codes != Path.STOP) & (codes != Path.CLOSEPOLY)]
+    codes = np.asarray(path.codes)
+    return np.asarray(path.vertices)[(codes != Path.STOP) & (codes != Path.CLOSEPOLY)]
 
 
 _LETTERS: dict[int, tuple[str, int]] = {
@@ -558,9 +561,9 @@ def _data(path: Path, places: int, *, origin: bool = False) -> str:
 
     With ``origin``, they move on from the origin, so they may stand behind any move there.
     """
-    assert path.codes is not None
-    whole = np.rint(np.clip(path.vertices, -_FAR, _FAR) * 10**places).astype(np.int64).tolist()
-    kinds = path.codes.tolist()
+    near = np.clip(np.asarray(path.vertices), -_FAR, _FAR)
+    whole = np.rint(near * 10**places).astype(np.int64).tolist()
+    kinds = np.asarray(path.codes).tolist()
     runs: list[tuple[str, list[int]]] = []
     x = y = start_x = start_y = i = 0
     while i < len(kinds) and kinds[i] != Path.STOP:
