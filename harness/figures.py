@@ -23,6 +23,7 @@ import numpy as np
 import seaborn as sns
 from contourpy import contour_generator
 from matplotlib.axes import Axes
+from matplotlib.axis import Tick, XAxis, YAxis
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -676,7 +677,8 @@ def _heat(record: HeatFigure) -> Figure:
             _BOTTOM / grid.height,
             _BAR_WIDTH / WIDTH,
             (grid.height - grid.head - _BOTTOM) / grid.height,
-        )
+        ),
+        axes_class=_Axes,
     )
     _draw_bar_of_colors(bar, record, scalar)
     return grid.figure
@@ -758,6 +760,39 @@ def _nearest(panel: HeatPanel, limits: Sequence[tuple[float, float]], scalar: An
 # Parts
 
 
+class _XAxis(XAxis):
+    """An axis that makes no ticks, which ``_axis`` draws."""
+
+    majorTicks: list[Tick] = []  # noqa: N815, RUF012
+    minorTicks: list[Tick] = []  # noqa: N815, RUF012
+
+
+class _YAxis(YAxis):
+    """The same, upright."""
+
+    majorTicks: list[Tick] = []  # noqa: N815, RUF012
+    minorTicks: list[Tick] = []  # noqa: N815, RUF012
+
+
+class _Axes(Axes):
+    """Axes whose ticks aren't made; making them takes half of the time that axes take."""
+
+    def _init_axis(self) -> None:
+        self.xaxis, self.yaxis = _XAxis(self, clear=False), _YAxis(self, clear=False)
+        for name, axis in zip(
+            ("bottom", "top", "left", "right"),
+            (self.xaxis, self.xaxis, self.yaxis, self.yaxis),
+            strict=True,
+        ):
+            self.spines[name].register_axis(axis)
+
+    def clear(self) -> None:
+        """Empty them; ticks would have put the spines where they are."""
+        super().clear()
+        for name in ("bottom", "top", "left", "right"):
+            self.spines[name].set_position(("outward", 0))
+
+
 class _Grid:
     """Axes in rows and columns below a legend, laid out in inches so that nothing is searched."""
 
@@ -796,7 +831,7 @@ class _Grid:
             self.width / WIDTH,
             self.heights[row] / self.height,
         )
-        return self.figure.add_axes(box)
+        return self.figure.add_axes(box, axes_class=_Axes)
 
     def entitle(self, ax: Axes, index: int) -> None:
         """Put a panel's title above it."""
