@@ -221,9 +221,15 @@ class Renderer(RendererBase):
         mtext: Any = None,
     ) -> None:
         """Draw a line of text, which stays text; ``y`` is counted from the top."""
+        right, down = x * self._zoom, y * self._zoom + self._agg_top
+        if mtext is not None and angle == 0 and mtext.get_ha() != "left":
+            # In pixels a text is a little wider or narrower, and should end where it should.
+            size, family = prop.get_size_in_points(), tuple(prop.get_family())
+            more = measured(s, size, family)[0] * self._zoom
+            more -= _pixels(s, size, family, self._agg.dpi)
+            right += more if mtext.get_ha() == "right" else more / 2
         with self._zoomed(gc):
-            down = y * self._zoom + self._agg_top
-            self._agg.draw_text(gc, x * self._zoom, down, s, prop, angle, False, mtext)
+            self._agg.draw_text(gc, right, down, s, prop, angle, False, mtext)
         anchor = ""
         if mtext is not None and (angle == 0 or mtext.get_rotation_mode() == "anchor"):
             # Where another font is wider, a text still ends, or has its middle, where it should.
@@ -235,8 +241,8 @@ class Renderer(RendererBase):
         place = f'x="{_number(x)}" y="{_number(y)}"'
         if angle:
             place += f' transform="rotate({_number(-angle)} {_number(x)} {_number(y)})"'
-        size = _number(prop.get_size_in_points())
-        looks = f'{_ink("fill", gc)} style="font-size: {size}px{anchor}"'
+        height = _number(prop.get_size_in_points())
+        looks = f'{_ink("fill", gc)} style="font-size: {height}px{anchor}"'
         self._parts.append(_Part("", looks, f"text {place}", escaped(s)))
 
     # Files
@@ -451,6 +457,14 @@ def measured(text: str, size: float, family: tuple[str, ...]) -> tuple[float, fl
     font = FontProperties(family=list(family), size=size)
     width, height, descent = text_to_path.get_text_width_height_descent(text, font, False)
     return float(width), float(height), float(descent)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _pixels(text: str, size: float, family: tuple[str, ...], dpi: float) -> float:
+    """Width of a line of text in pixels."""
+    agg: Any = RendererAgg
+    font = FontProperties(family=list(family), size=size)
+    return float(agg(8, 8, dpi).get_text_width_height_descent(text, font, False)[0])
 
 
 def escaped(text: str) -> str:
