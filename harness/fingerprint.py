@@ -27,8 +27,8 @@ REPORT_FILES = (
     *("search_space.py", "claims.py", "analysis.py", "tables.py", "comparison_tables.py"),
     *("latex.py", "citation.py", "commands.py"),
     *("findings.py", "verdicts.py", "history.py", "figure_records.py", "comparison_figures.py"),
-    *("check_figures.py", "figures.py", "live.py", "page.py", "page_parts.py", "report.py"),
-    "shelf.py",
+    *("check_figures.py", "figures.py", "svg.py", "live.py", "page.py", "page_parts.py"),
+    *("report.py", "shelf.py"),
 )
 """Files of the harness that decide what a report says and looks like."""
 

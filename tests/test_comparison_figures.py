@@ -979,8 +979,12 @@ _MEASURE = _MEASURE(72, 72, 72)
 def words_of(svg: str) -> list[Words]:
     """Every text of a drawing, as wide as its font makes it."""
     found = []
-    for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):
-        style, text = element.get("style", ""), "".join(element.itertext())
+    root = ET.fromstring(svg)
+    groups = {child: group for group in root.iter() for child in group}
+    for element in root.iter("{http://www.w3.org/2000/svg}text"):
+        text = "".join(element.itertext())
+        # Texts in a row that look the same stand in a group that says how.
+        style = element.get("style", "") or groups[element].get("style", "")
         size = float(re.findall(r"font(?:-size)?: ([0-9.]+)px", style)[0])
         font = FontProperties(family=[figures.FONT], size=size)
         width = float(_MEASURE.get_text_width_height_descent(text, font, False)[0])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import os
 import re
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -591,6 +594,107 @@ def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
         texts = [e.text for e in ET.fromstring(drawing.svg).iter() if e.tag.endswith("text")]
         of_optimizers = drawing.name == "overview"
         assert (name if of_optimizers else f"{name} ({setting})") in texts
+
+
+LARGEST = {
+    "overview": (8000, 100),
+    "loss_bowl": (5000, 70),
+    "final_loss_bowl": (4000, 65),
+    "trajectories_bowl": (10000, 110),
+    "trajectories_each_bowl": (15000, 140),
+    "coordinates_bowl": (9500, 130),
+    "step_sizes_bowl": (6500, 85),
+    "loss_lines": (9500, 130),
+    "final_loss_lines": (4200, 60),
+    "seconds_per_epoch": (6500, 95),
+}
+"""Most characters, but for the alternative text, and most elements of an SVG."""
+
+
+def test_an_svg_is_short(drawn: Drawn) -> None:
+    for record, drawing in zip(*drawn, strict=True):
+        characters, elements = LARGEST[record.name]
+        assert len(drawing.svg) - len(record.alt) < characters, record.name
+        assert len(list(ET.fromstring(drawing.svg).iter())) < elements, record.name
+
+
+def test_looks_are_said_once_for_elements_in_a_row(drawn: Drawn) -> None:
+    place = {"d", "x", "y", "cx", "cy", "r", "transform"}
+
+    def looks(element: ET.Element) -> tuple[str, dict[str, str]]:
+        return element.tag, {k: v for k, v in element.attrib.items() if k not in place}
+
+    for drawing in drawn[1]:
+        for group in ET.fromstring(drawing.svg).iter():
+            for one, other in itertools.pairwise(map(looks, group)):
+                assert one != other or not one[1], drawing.name
+
+
+def test_lines_that_look_the_same_are_one_path() -> None:
+    found = records(Case("sgd", curves(3)), Case("ada", curves(3)))
+    svg = figures.draw(found["final_loss_lines"]).svg
+    assert svg.count(f'stroke="{figures.GRID}"') == 1
+    # Ticks, both spines, intervals, and the interval of the legend.
+    assert svg.count("<path") - svg.count("</marker>") < 14
+
+
+@pytest.mark.parametrize("count", [20, 100])
+def test_a_dot_takes_few_bytes(count: int) -> None:
+    losses = curves(count, noise=0.01)
+    svg = figures.draw(records(Case("sgd", losses))["final_loss_lines"]).svg
+    (marks,) = re.findall(r'<path d="m([^"]*)" style="marker: url', svg)
+    numbers = re.findall(r"-?(?:\d+\.?\d*|\.\d+)", marks)
+    assert len(numbers) == 2 * count
+    assert len(marks) < 14 * count
+
+
+def test_marks_stand_where_the_values_are() -> None:
+    losses = curves(30, noise=0.01)
+    found = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
+    svg = figures.draw(found).svg
+    (marks,) = re.findall(r'<path d="m([^"]*)" style="marker: url', svg)
+    numbers = [float(n) for n in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", marks)]
+    places = np.cumsum(np.reshape(numbers, (-1, 2)), axis=0)[:, 0]
+    (row,) = found.panels[0].rows
+    of_value = np.log10(row.values) if found.panels[0].log else row.values
+    assert np.corrcoef(places, of_value)[0, 1] > 0.999999
+
+
+def test_what_leaves_its_frame_is_cut_and_nothing_else_is(drawn: Drawn) -> None:
+    cut = {d.name: d.svg.count('clip-path="') for d in drawn[1]}
+    assert cut["loss_bowl"] == cut["final_loss_bowl"] == 0
+    far = records(Case("sgd", BOWL, QUADRATIC, paths=[PATH * 3]))["trajectories_bowl"]
+    svg = figures.draw(far).svg
+    assert svg.count('clip-path="') >= 1
+    assert svg.count("<clipPath") == 1
+
+
+def test_processes_that_help_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = built(results(*everything()))[:5]
+    monkeypatch.setattr(figures, "_may_fork", lambda: False)
+    alone = figures.draw_all(found)
+    monkeypatch.setattr(figures, "_may_fork", lambda: sys.platform == "linux")
+    monkeypatch.setattr(figures, "_cores", lambda: 3)
+    assert figures.draw_all(found) == alone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it takes processes that fork")
+def test_what_a_killed_process_had_taken_is_drawn_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = built(results(*everything()))[:4]
+    draw, mine = figures.draw, os.getpid()
+    expected = [draw(record) for record in found]
+
+    def dying(record: FigureRecord) -> figures.Drawing:
+        if os.getpid() != mine:
+            os._exit(1)
+        return draw(record)
+
+    monkeypatch.setattr(figures, "_may_fork", lambda: True)
+    monkeypatch.setattr(figures, "_cores", lambda: 2)
+    monkeypatch.setattr(figures, "draw", dying)
+    assert figures.draw_all(found) == expected
 
 
 def test_drawing_leaves_matplotlibs_settings_alone(drawn: Drawn) -> None:
