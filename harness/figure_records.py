@@ -1257,7 +1257,7 @@ def step_sizes(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
         return None
     shown = world.best(cases, CURVES)
     several = len(devices_of(cases)) > 1
-    found = [(case, _step_size_lines(world.styles[case.position], case)) for case in shown]
+    found = [(case, _step_size_lines(world, case)) for case in shown]
     found = [(case, lines) for case, lines in found if lines]
     if not found:
         return None
@@ -1292,8 +1292,8 @@ def step_sizes(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     )
 
 
-def _step_size_lines(style: Style, case: CaseData) -> tuple[Line, ...]:
-    sizes = _points(case.step_sizes)
+def _step_size_lines(world: _World, case: CaseData) -> tuple[Line, ...]:
+    sizes, style = _points(case.step_sizes), world.styles[case.position]
     # Before the first gradient s is 0, and the quotient is lr / sqrt(eps): nothing steps by it.
     at = thinned(len(sizes) - 1, POINTS) + 1
     return tuple(
@@ -1304,6 +1304,7 @@ def _step_size_lines(style: Style, case: CaseData) -> tuple[Line, ...]:
             sizes[at, axis],
             _NONE,
             _NONE,
+            seconds_per_x=world.seconds_per_step(case),
         )
         for axis in (0, 1)
         if len(at)

@@ -292,8 +292,7 @@ def _case_grid(results: Results) -> Grid:
             )
         )
     headings = ("optimizer", "objective", "class", "hyperparameters")
-    named = [cases[0].optimizer for _, cases in _across_devices(results.cases)]
-    return plain_grid("cases", (*headings, *devices), rows, named)
+    return plain_grid("cases", (*headings, *devices), rows, [row[0].text for row in rows])
 
 
 def _hyperparameter_grid(results: Results) -> Grid:
@@ -306,9 +305,8 @@ def _hyperparameter_grid(results: Results) -> Grid:
         )
         for _, cases in _across_devices(results.cases)
     ]
-    named = [cases[0].optimizer for _, cases in _across_devices(results.cases)]
     headings = ("optimizer", "objective", "hyperparameters")
-    return plain_grid("hyperparameters", headings, rows, named)
+    return plain_grid("hyperparameters", headings, rows, [row[0].text for row in rows])
 
 
 def _across_devices(

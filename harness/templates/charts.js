@@ -194,7 +194,14 @@ const draw = async (chart) => {
   for (const [plot, box] of parts) {
     const page = new m.Document();
     page.add_root(plot);
-    chart.managers.push(await m.embed.add_document_standalone(page, box));
+    const manager = await m.embed.add_document_standalone(page, box);
+    // Bokeh would remember every chart there ever was.
+    m.documents.splice(m.documents.indexOf(page), 1);
+    if (turn !== chart.turn) {
+      manager.clear();
+      return;
+    }
+    chart.managers.push(manager);
   }
   untabbed(grid);
   chart.figure.classList.add("is-live");

@@ -39,7 +39,8 @@ const library = () => {
     const { Bokeh } = window;
     Bokeh.logger.set_level("off");
     const { Document } = Bokeh.require("document");
-    return { ...Bokeh.require("models/index"), Document, embed: Bokeh.embed };
+    const { embed, documents } = Bokeh;
+    return { ...Bokeh.require("models/index"), Document, documents, embed };
   })();
   return loading;
 };

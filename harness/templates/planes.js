@@ -126,10 +126,10 @@ const planePlot = (m, chart, panel, { height, width, title }) => {
     plot,
     drawn,
     [
-      ["", "@what"],
-      ["seed", "@seed"],
-      ["step", "@step"],
-      ["at", "@place"],
+      ["", "what"],
+      ["seed", "seed"],
+      ["step", "step"],
+      ["at", "place"],
     ],
     { line_policy: "nearest" },
   );
@@ -241,9 +241,9 @@ const heatPlot = (m, chart, panel, { height, width, title }) => {
     plot,
     [dots, crosses],
     [
-      [panel.xLabel, "@one"],
-      [panel.yLabel, "@other"],
-      [data.valueLabel, "@value"],
+      [panel.xLabel, "one"],
+      [panel.yLabel, "other"],
+      [data.valueLabel, "value"],
     ],
   );
   return plot;

@@ -3,6 +3,14 @@
 // One plot with its axes. `x` and `y`: { low, high, log, label, ticks, names }.
 
 const FONT = "system-ui, -apple-system, Segoe UI, Roboto, Noto Sans, Liberation Sans, sans-serif";
+// A long name loses its middle: what sets the settings of one optimizer apart is at its end.
+const shortened = (text, most) => {
+  if (text.length <= most) return text;
+  const end = Math.floor((most - 1) / 2);
+  return `${text.slice(0, most - 1 - end)}\u2026${text.slice(-end)}`;
+};
+// Bokeh would read some signs in a name as mathematics.
+const asIs = (m, text) => (text ? new m.PlainText({ text }) : null);
 const frame = (m, { title, x, y, height, width, grid = true }) => {
   const ranges = [x, y].map(({ low, high }) => new m.Range1d({ start: low, end: high }));
   const plot = new m.Plot({
@@ -19,7 +27,7 @@ const frame = (m, { title, x, y, height, width, grid = true }) => {
     min_border_right: 14,
     title: title
       ? new m.Title({
-          text: title,
+          text: asIs(m, shortened(title, Math.max(8, Math.floor((width - 75) / 8)))),
           text_color: paper("ink"),
           text_font: FONT,
           text_font_size: "14px",
@@ -32,7 +40,7 @@ const frame = (m, { title, x, y, height, width, grid = true }) => {
     [y, "left"],
   ]) {
     const axis = new (way.log ? m.LogAxis : m.LinearAxis)({
-      axis_label: way.label || null,
+      axis_label: asIs(m, way.label),
       axis_label_text_color: paper("ink"),
       axis_label_text_font: FONT,
       axis_label_text_font_size: "13px",
@@ -52,7 +60,9 @@ const frame = (m, { title, x, y, height, width, grid = true }) => {
       axis.formatter = new m.BasicTickFormatter({ power_limit_low: -5, power_limit_high: 6 });
     if (way.ticks) {
       axis.ticker = new m.FixedTicker({ ticks: way.ticks });
-      axis.major_label_overrides = new Map(way.ticks.map((tick, i) => [tick, way.names[i]]));
+      axis.major_label_overrides = new Map(
+        way.ticks.map((tick, i) => [tick, asIs(m, way.names[i]) ?? ""]),
+      );
     }
     plot.add_layout(axis, place);
     if (grid && (!way.names || place === "below")) {
@@ -69,7 +79,22 @@ const frame = (m, { title, x, y, height, width, grid = true }) => {
 };
 const source = (m, data) => new m.ColumnDataSource({ data });
 const field = (name) => ({ field: name });
-const hover = (m, plot, renderers, tooltips, more = {}) => {
+// Made here, as text: in the library's own the names of values are too pale to be read. What is
+// said stands on white, in the dark as well.
+const said = (rows) => (data, { index }) => {
+  const box = make("div", {});
+  box.style.cssText = "display: grid; grid-template-columns: auto auto; gap: 0 .5em";
+  for (const [name, column] of rows) {
+    const [label, value] = [name && `${name}: `, String(data.data[column][index])].map((text) =>
+      make("span", { textContent: text }),
+    );
+    label.style.cssText = "color: #595c60; text-align: right";
+    box.append(label, value);
+  }
+  return box;
+};
+const hover = (m, plot, renderers, rows, more = {}) => {
+  const tooltips = said(rows);
   if (renderers.length)
     plot.add_tools(new m.HoverTool({ renderers, tooltips, point_policy: "snap_to_data", ...more }));
 };
@@ -149,7 +174,11 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     ...(line.low ?? []),
     ...(line.high ?? []),
   ]);
-  const log = scaled(panel.log, values);
+  // A band may reach below zero: like on paper, that forbids no logarithms, and it is cut there.
+  const log = scaled(
+    panel.log,
+    (whole.length ? whole : drawn).flatMap((line) => line.y),
+  );
   const asDrawn = log === panel.log && lines.length === panel.lines.length;
   const [low, high] = asDrawn
     ? panel.limits
@@ -193,9 +222,9 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
       ...extra,
     });
   const base = [
-    ["", "@what"],
-    [way.label.split(",")[0].split(" (")[0], "@at"],
-    [panel.yLabel || "value", "@value"],
+    ["", "what"],
+    [way.label.split(",")[0].split(" (")[0], "at"],
+    [panel.yLabel || "value", "value"],
   ];
   const singles = [];
   for (const line of [...strands, ...drawn.filter((one) => one.lost || one.faint)]) {
@@ -243,7 +272,7 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     const data = told(
       line,
       line.low && {
-        low: line.low,
+        low: log ? line.low.map((value) => Math.max(value, low)) : line.low,
         high: line.high,
         band: line.low.map((from, i) => `${digits(from)} to ${digits(line.high[i])}`),
       },
@@ -281,7 +310,7 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
       marked,
     );
   });
-  hover(m, plot, banded, [...base, ["interval", "@band"]], { line_policy: "nearest" });
+  hover(m, plot, banded, [...base, ["interval", "band"]], { line_policy: "nearest" });
   hover(m, plot, plain, base, { line_policy: "nearest" });
   return plot;
 };
@@ -310,7 +339,6 @@ const rowsShown = (chart, panel) =>
   panel.rows
     .map((row) => ({ ...row, style: chart.data.styles[row.style] }))
     .filter((row) => shows(row.style.optimizer));
-const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}\u2026` : text);
 const dotPlot = (m, chart, panel, { height, width, title, named }) => {
   const rows = rowsShown(chart, panel);
   if (!rows.length) return null;
@@ -374,9 +402,9 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
       plot,
       [cloud],
       [
-        ["", "@what"],
-        [chart.data.numberLabel, "@number"],
-        ["value", "@value"],
+        ["", "what"],
+        [chart.data.numberLabel, "number"],
+        ["value", "value"],
       ],
     );
   }
@@ -416,9 +444,9 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
     );
   });
   hover(m, plot, centres, [
-    ["", "@what"],
-    ["estimate", "@value"],
-    ["interval", "@span"],
+    ["", "what"],
+    ["estimate", "value"],
+    ["interval", "span"],
   ]);
   const stars = rows.map((row, at) => ({ row, at })).filter(({ row }) => finite(row.published));
   if (stars.length) {
@@ -443,8 +471,8 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
       plot,
       [glyph],
       [
-        ["", "@what"],
-        ["as published", "@value"],
+        ["", "what"],
+        ["as published", "value"],
       ],
     );
   }

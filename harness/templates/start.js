@@ -85,5 +85,11 @@ if (choices) {
   });
   if (!canDraw) for (const set of all("[data-live]", choices)) set.hidden = true;
   choices.hidden = false;
+  // What is jumped to, or has the focus, stands below the choices where these stay in sight.
+  new ResizeObserver(() => {
+    const stays = getComputedStyle(choices).position === "sticky";
+    const padding = stays ? `${choices.offsetHeight + 8}px` : "";
+    document.documentElement.style.scrollPaddingTop = padding;
+  }).observe(choices);
   document.documentElement.classList.add("can-choose");
 }
