@@ -13,7 +13,6 @@ from harness import (
     check_figures,
     comparison_figures,
     comparison_tables,
-    figure_records,
     findings,
     history,
     page,
@@ -23,6 +22,7 @@ from harness import (
     side_by_side_page,
     side_by_side_tables,
     tables,
+    trial_figures,
     verdicts,
 )
 from harness.analysis import analyse
@@ -199,7 +199,7 @@ def _make(
         return made
     from harness import figures  # loads matplotlib, which takes a second
 
-    records = figure_records.build(results, analysis.means)
+    records = trial_figures.build(results, analysis.means)
     records += comparison_figures.build(results, analysis, [record.name for record in records])
     if latest is not None:
         records += check_figures.build(latest, known, changes, results.optimizers)

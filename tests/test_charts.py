@@ -25,12 +25,12 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_pla
 from harness import (
     comparison_figures,
     comparison_tables,
-    figure_records,
     figures,
     findings,
     live,
     page,
     tables,
+    trial_figures,
 )
 from harness.analysis import analyse
 from harness.figure_records import FigureRecord, safe_name
@@ -188,7 +188,7 @@ class Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     analysis = analyse(RESULTS)
-    records: list[FigureRecord] = figure_records.build(RESULTS, analysis.means)
+    records: list[FigureRecord] = trial_figures.build(RESULTS, analysis.means)
     records += comparison_figures.build(RESULTS, analysis, [record.name for record in records])
     drawings = [
         figures.draw(record) if record.name in DRAWN_REALLY else Drawing(record.name, FRAME, b"")

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from harness import figure_records, figures, stats
+from harness import figure_records, figures, stats, trial_figures
 from harness.comparison import mean_losses
 from harness.figure_records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
 from harness.frames import CaseData, ObjectiveInfo, Results
@@ -120,7 +120,7 @@ def results(*cases: Case) -> Results:
 
 
 def built(known: Results) -> list[FigureRecord]:
-    return figure_records.build(known, mean_losses(known))
+    return trial_figures.build(known, mean_losses(known))
 
 
 def records(*cases: Case) -> dict[str, FigureRecord]:
@@ -362,12 +362,12 @@ def test_a_trajectory_ends_before_its_first_value_that_is_not_finite() -> None:
 
 def test_contours_are_powers_of_ten_and_their_threes_above_the_lowest() -> None:
     landscape = np.array([[0.5, 1.0], [10.0, 105.5]])
-    assert figure_records.levels(landscape, 0.5) == pytest.approx(
+    assert trial_figures.levels(landscape, 0.5) == pytest.approx(
         (0.6, 0.8, 1.5, 3.5, 10.5, 30.5, 100.5)
     )
-    assert figure_records.levels(np.full((3, 3), 2.0), None) == ()
-    assert figure_records.levels(np.full((3, 3), np.nan), None) == ()
-    assert figure_records.levels(None, 0.0) == ()
+    assert trial_figures.levels(np.full((3, 3), 2.0), None) == ()
+    assert trial_figures.levels(np.full((3, 3), np.nan), None) == ()
+    assert trial_figures.levels(None, 0.0) == ()
 
 
 def test_both_coordinates_are_drawn_against_the_step() -> None:

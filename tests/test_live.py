@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.interpolate import RegularGridInterpolator
 
-from harness import comparison_figures, figure_records, live, page, page_parts
+from harness import comparison_figures, figure_records, live, page, page_parts, trial_figures
 from harness.analysis import analyse
 from harness.figure_records import (
     CurveFigure,
@@ -166,7 +166,7 @@ def results() -> Results:
 @pytest.fixture(scope="module")
 def records(results: Results) -> list[FigureRecord]:
     analysis = analyse(results)
-    found = figure_records.build(results, analysis.means)
+    found = trial_figures.build(results, analysis.means)
     return found + comparison_figures.build(results, analysis, [one.name for one in found])
 
 
