@@ -304,6 +304,8 @@ def number(value: float, digits: int = DIGITS) -> float | int | None:
     if not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
+    if not math.isfinite(short):  # rounded up, the largest number there is would be none
+        return value
     # JSON would write a whole number with a needless ".0".
     return int(short) if short == int(short) and abs(short) < 1e15 else short
 

