@@ -115,6 +115,7 @@ class Line:
         faint: Whether it stands back.
         seed: Whose course it is, where it is one trial's.
         seconds_per_x: What a unit of x takes; NaN where that was not timed.
+        called: What it is called where it is pointed at; empty where that is its label.
     """
 
     label: str
@@ -127,6 +128,7 @@ class Line:
     faint: bool = False
     seed: int | None = None
     seconds_per_x: float = math.nan
+    called: str = ""
 
 
 @dataclass(frozen=True)

@@ -343,7 +343,10 @@ def _loss_lines(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -
             label = world.label(case) if shown else ""
             takes = world.seconds_per_step(case) * unit
             line = Line(
-                *(label, style, x[at], mean[at], *band), faint=not shown, seconds_per_x=takes
+                *(label, style, x[at], mean[at], *band),
+                faint=not shown,
+                seconds_per_x=takes,
+                called=case.label,
             )
             (means if shown else faint).append(line)
         elif shown:
@@ -400,6 +403,7 @@ def _of_seed(
         lost=lost,
         seed=int(case.seeds[index]),
         seconds_per_x=world.seconds_per_step(case) * _steps_per_x(steps),
+        called=case.label,
     )
 
 

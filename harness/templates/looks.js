@@ -39,8 +39,9 @@ const library = () => {
     const { Bokeh } = window;
     Bokeh.logger.set_level("off");
     const { Document } = Bokeh.require("document");
+    const { ndarray } = Bokeh.require("core/util/ndarray");
     const { embed, documents } = Bokeh;
-    return { ...Bokeh.require("models/index"), Document, documents, embed };
+    return { ...Bokeh.require("models/index"), Document, documents, embed, ndarray };
   })();
   return loading;
 };

@@ -153,6 +153,23 @@ const planeTable = (chart) => ({
 
 // Settings in the plane of two hyperparameters
 
+// The value of the nearest setting for every cell of the plane, as on paper; row by row from below.
+const CELLS = 60;
+const nearest = (panel, [left, right], [low, high]) => {
+  const share = (value, from, to, log) =>
+    log ? Math.log(value / from) / Math.log(to / from) : (value - from) / (to - from);
+  const at = panel.x.map((x, i) => [
+    share(x, left, right, panel.xLog),
+    share(panel.y[i], low, high, panel.yLog),
+  ]);
+  const middle = (i) => (i + 0.5) / CELLS;
+  return Array.from({ length: CELLS }, (_, row) =>
+    Array.from({ length: CELLS }, (__, column) => {
+      const off = at.map(([x, y]) => (x - middle(column)) ** 2 + (y - middle(row)) ** 2);
+      return panel.values[off.indexOf(Math.min(...off))] ?? NaN;
+    }),
+  );
+};
 const heatPlot = (m, chart, panel, { height, width, title }) => {
   if (!shows(panel.optimizer)) return null;
   const { data } = chart;
@@ -169,6 +186,7 @@ const heatPlot = (m, chart, panel, { height, width, title }) => {
     palette: data.colors,
     low: data.limits[0],
     high: data.limits[1],
+    nan_color: "#9a9a9a",
   });
   const columns = (at) =>
     source(m, {
@@ -181,6 +199,20 @@ const heatPlot = (m, chart, panel, { height, width, title }) => {
         panel.values[i] === null ? "some seed did not end ok" : digits(panel.values[i]),
       ),
     });
+  const cells = nearest(panel, [left, right], [low, high]);
+  plot.add_glyph(
+    new m.Image({
+      image: field("image"),
+      x: left,
+      y: low,
+      dw: right - left,
+      dh: high - low,
+      color_mapper: mapper,
+      global_alpha: 0.55,
+    }),
+    source(m, { image: [m.ndarray(cells.flat(), { dtype: "float64", shape: [CELLS, CELLS] })] }),
+    { level: "underlay" },
+  );
   const places = [...panel.x.keys()];
   const good = places.filter((i) => panel.values[i] !== null);
   const bad = places.filter((i) => panel.values[i] === null);

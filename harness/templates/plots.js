@@ -81,18 +81,20 @@ const source = (m, data) => new m.ColumnDataSource({ data });
 const field = (name) => ({ field: name });
 // Made here, as text: in the library's own the names of values are too pale to be read. What is
 // said stands on white, in the dark as well.
-const said = (rows) => (data, { index }) => {
-  const box = make("div", {});
-  box.style.cssText = "display: grid; grid-template-columns: auto auto; gap: 0 .5em";
-  for (const [name, column] of rows) {
-    const [label, value] = [name && `${name}: `, String(data.data[column][index])].map((text) =>
-      make("span", { textContent: text }),
-    );
-    label.style.cssText = "color: #595c60; text-align: right";
-    box.append(label, value);
-  }
-  return box;
-};
+const said =
+  (rows) =>
+  (data, { index }) => {
+    const box = make("div", {});
+    box.style.cssText = "display: grid; grid-template-columns: auto auto; gap: 0 .5em";
+    for (const [name, column] of rows) {
+      const [label, value] = [name && `${name}: `, String(data.data[column][index])].map((text) =>
+        make("span", { textContent: text }),
+      );
+      label.style.cssText = "color: #595c60; text-align: right";
+      box.append(label, value);
+    }
+    return box;
+  };
 const hover = (m, plot, renderers, rows, more = {}) => {
   const tooltips = said(rows);
   if (renderers.length)
@@ -138,6 +140,41 @@ const scaled = (drawnLog, values) => {
 
 // Curves
 
+// Where lines move to a new level: dashed across, numbered at the top, from level to level.
+const changes = (m, plot, marks, top) => {
+  for (const mark of marks) rule(m, plot, mark.x - 0.5, "height");
+  if (!marks.length) return;
+  const at = marks.map((mark) => mark.x - 0.5);
+  plot.add_glyph(
+    new m.Segment({
+      x0: field("x"),
+      x1: field("x"),
+      y0: field("before"),
+      y1: field("after"),
+      line_color: paper("ink"),
+      line_width: 3,
+    }),
+    source(m, {
+      x: at,
+      before: marks.map((mark) => mark.before),
+      after: marks.map((mark) => mark.after),
+    }),
+  );
+  plot.add_glyph(
+    new m.Text({
+      x: field("x"),
+      y: top,
+      text: field("text"),
+      text_align: "center",
+      text_baseline: "top",
+      text_color: paper("ink"),
+      text_font: FONT,
+      text_font_size: "12px",
+      background_fill_color: paper("paper"),
+    }),
+    source(m, { x: at, text: marks.map((mark) => mark.text) }),
+  );
+};
 const ways = (panel) => {
   if (!panel.stepsPerX) return { label: panel.xLabel, factor: () => 1 };
   if (chosen.along === "steps") return { label: "step", factor: () => panel.stepsPerX };
@@ -164,21 +201,24 @@ const curvesShown = (chart, panel) => {
     lines.map(placed).filter((line) => shows(line.style.optimizer) && Number.isFinite(line.factor));
   return { way, lines: kept(panel.lines), strands: chosen.seeds ? kept(panel.strands) : [] };
 };
+const called = (line) => line.called || line.label || line.style.optimizer;
+// Where no trial's course is known, a cross only says that some seed did not end ok.
+const placeless = (line) => line.lost && line.seed === undefined;
 const curvePlot = (m, chart, panel, { height, width, title }) => {
   const { way, lines, strands } = curvesShown(chart, panel);
   const drawn = lines.filter((line) => line.y.length);
   if (!drawn.length) return null;
   const whole = drawn.filter((line) => !line.lost);
-  const values = (whole.length ? whole : drawn).flatMap((line) => [
-    ...line.y,
+  const means = (whole.length ? whole : drawn).flatMap((line) => line.y);
+  const edges = (whole.length ? whole : drawn).flatMap((line) => [
     ...(line.low ?? []),
     ...(line.high ?? []),
   ]);
-  // A band may reach below zero: like on paper, that forbids no logarithms, and it is cut there.
-  const log = scaled(
-    panel.log,
-    (whole.length ? whole : drawn).flatMap((line) => line.y),
-  );
+  // A band may reach below zero: like on paper, that forbids no logarithms, and it is cut there,
+  // and where it would hide the rest.
+  const log = scaled(panel.log, means);
+  const least = log ? Math.min(...means.filter((value) => value > 0)) / 3 : -Infinity;
+  const values = [...means, ...edges.filter((edge) => edge >= least)];
   const asDrawn = log === panel.log && lines.length === panel.lines.length;
   const [low, high] = asDrawn
     ? panel.limits
@@ -211,12 +251,12 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     y: { low, high, log, label: panel.yLabel },
   });
   rule(m, plot, panel.rule, "width");
-  for (const mark of panel.marks) rule(m, plot, mark.x - 0.5, "height");
+  changes(m, plot, panel.marks, high);
   const told = (line, extra) =>
     source(m, {
       x: line.x,
       y: line.y,
-      what: repeated(line.label || line.style.optimizer, line.y.length),
+      what: repeated(called(line), line.y.length),
       at: line.x.map((x) => digits(x, 4)),
       value: line.y.map((y) => digits(y)),
       ...extra,
@@ -231,9 +271,12 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     const seed = line.seed === undefined ? "" : `, seed ${line.seed}`;
     const data = told(line, {
       what: repeated(
-        `${line.label || line.style.optimizer}${seed}${line.lost ? ", did not end ok" : ""}`,
+        placeless(line)
+          ? `${called(line)}: some seed did not end ok`
+          : `${called(line)}${seed}${line.lost ? ", did not end ok" : ""}`,
         line.y.length,
       ),
+      ...(placeless(line) && { value: repeated("none", line.y.length) }),
     });
     singles.push(
       plot.add_glyph(
@@ -248,20 +291,23 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
       ),
     );
     if (line.lost) {
+      const last = Object.entries(data.data).map(([name, column]) => [name, column.slice(-1)]);
       const end = source(m, {
-        x: line.x.slice(-1),
+        ...Object.fromEntries(last),
         y: [Math.min(Math.max(line.y.at(-1), low), high)],
       });
-      plot.add_glyph(
-        new m.Scatter({
-          x: field("x"),
-          y: field("y"),
-          marker: "x",
-          size: 9,
-          line_color: color(line.style),
-          line_width: 2,
-        }),
-        end,
+      singles.push(
+        plot.add_glyph(
+          new m.Scatter({
+            x: field("x"),
+            y: field("y"),
+            marker: "x",
+            size: 9,
+            line_color: color(line.style),
+            line_width: 2,
+          }),
+          end,
+        ),
       );
     }
   }
@@ -315,19 +361,21 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
   return plot;
 };
 const curveTable = (chart) => ({
-  heads: ["panel", "line", "seed", "x", "y", "low", "high"],
+  heads: ["panel", "line", "seed", "x", "y", "low", "high", "ended"],
   rows: chart.data.panels.flatMap((panel) =>
     [...panel.lines, ...panel.strands]
-      .filter((line) => shows(chart.data.styles[line.style].optimizer))
+      .map((line) => ({ ...line, style: chart.data.styles[line.style] }))
+      .filter((line) => shows(line.style.optimizer))
       .flatMap((line) =>
         panel.xs[line.x].map((x, i) => [
           panel.title || panel.yLabel,
-          line.label || chart.data.styles[line.style].optimizer,
+          called(line),
           line.seed ?? "",
           x,
-          line.y[i],
+          placeless(line) ? "" : line.y[i],
           line.low?.[i] ?? "",
           line.high?.[i] ?? "",
+          line.lost ? "not ok" : "ok",
         ]),
       ),
   ),
