@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_pla
 from harness import (
     comparison_figures,
     comparison_tables,
+    figure_records,
     figures,
     findings,
     live,
@@ -33,7 +34,17 @@ from harness import (
     trial_figures,
 )
 from harness.analysis import analyse
-from harness.figure_records import FigureRecord, safe_name
+from harness.figure_records import (
+    CurveFigure,
+    CurvePanel,
+    FigureRecord,
+    HeatFigure,
+    HeatPanel,
+    Line,
+    Mark,
+    Style,
+    safe_name,
+)
 from harness.figures import Drawing
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.store import RunRecord
@@ -1198,4 +1209,92 @@ def test_the_library_does_not_run_before_a_chart_comes_near(browser: Browser, ma
     opened.locator("#figure-overview.is-live").wait_for()
     assert opened.evaluate("typeof window.Bokeh") == "object"
     assert opened.locator("figure.is-live").count() < len(made.data) / 2
+    context.close()
+
+
+# What only some records have
+
+ADA = figure_records.style_of(0, 0, 1, SCRIPTED)
+
+
+def by_hand(browser: Browser, folder: Path, record: FigureRecord) -> tuple[BrowserContext, Shown]:
+    """A page with one figure, whose record was made by hand."""
+    drawing = figures.draw(record)
+    path = folder / "index.html"
+    said = findings.Findings()
+    path.write_text(page.render(RESULTS, [], [record], [drawing], said), encoding="utf-8")
+    context = new_context(browser)
+    return context, Shown(context.new_page(), Made(path.as_uri(), {}))
+
+
+def line(label: str, style: Style, x: list[float], y: list[float], **more: Any) -> Line:
+    nothing = np.empty(0)
+    return Line(label, style, np.array(x), np.array(y), nothing, nothing, **more)
+
+
+def curves(panel: CurvePanel) -> CurveFigure:
+    return CurveFigure("by_hand", LINES.name, "By hand", "Caption.", "Words.", (panel,), 1)
+
+
+def test_a_cross_without_a_place_has_no_value_in_words_or_numbers(
+    browser: Browser, tmp_path: Path
+) -> None:
+    kept = line(SCRIPTED, ADA, [0.1, 0.2, 0.3], [3.0, 2.0, 4.0])
+    lost = line("", ADA, [0.4], [40.0], lost=True)
+    panel = CurvePanel("", "lr", "final loss", False, (1.0, 5.0), (kept, lost))
+    context, shown = by_hand(browser, tmp_path, curves(panel))
+    shown.see("by_hand")
+    [plot] = shown.plots("by_hand")
+    crosses = [g for g in plot["glyphs"] if g["data"].get("what", [""])[0].endswith("end ok")]
+    assert [one["data"]["value"] for one in crosses] == [["none"]] * len(crosses) != []
+    rows = csv.DictReader(io.StringIO(_kept(shown, "by_hand", "Numbers as CSV", "csv").decode()))
+    assert [(row["x"], row["y"], row["ended"]) for row in rows] == [
+        *(("0.1", "3", "ok"), ("0.2", "2", "ok"), ("0.3", "4", "ok")),
+        ("0.4", "", "not ok"),
+    ]
+    assert shown.said == []
+    context.close()
+
+
+def test_changes_of_level_are_numbered_and_drawn_from_level_to_level(
+    browser: Browser, tmp_path: Path
+) -> None:
+    level = line(SCRIPTED, ADA, [1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 2.0, 2.0])
+    panel = CurvePanel(
+        *("", "check", "ratio", False, (0.5, 2.5), (level,)), marks=(Mark(3, "7", 1.0, 2.0),)
+    )
+    context, shown = by_hand(browser, tmp_path, curves(panel))
+    shown.see("by_hand")
+    [plot] = shown.plots("by_hand")
+    [step] = [g["data"] for g in plot["glyphs"] if g["type"] == "Segment"]
+    assert (step["x"], step["before"], step["after"]) == ([2.5], [1], [2])
+    [text] = [g["data"] for g in plot["glyphs"] if g["type"] == "Text"]
+    assert text["text"] == ["7"]
+    assert shown.said == []
+    context.close()
+
+
+def test_the_plane_has_the_value_of_the_nearest_setting(browser: Browser, tmp_path: Path) -> None:
+    x, y = np.array([1e-3, 1e-1]), np.array([0.5, 0.5])
+    panel = HeatPanel(
+        SCRIPTED, "lr", "momentum", True, False, x, y, np.array([2.0, np.nan]), 0, SCRIPTED
+    )
+    record = HeatFigure(
+        *("by_hand", LINES.name, "By hand", "Caption.", "Words."),
+        *((panel,), 1, "final loss", False, (1.0, 3.0)),
+    )
+    context, shown = by_hand(browser, tmp_path, record)
+    shown.see("by_hand")
+    cells = shown.page.evaluate(
+        """() => [...probe.views("by_hand")[0].model.renderers]
+          .filter((one) => one.glyph?.type === "Image")
+          .map((one) => [...one.data_source.data.image[0]].map((v) => (isNaN(v) ? null : v)))"""
+    )
+    [image] = cells
+    side = round(len(image) ** 0.5)
+    rows = [image[i * side : (i + 1) * side] for i in range(side)]
+    assert side**2 == len(image)
+    # Halfway on a logarithmic scale the one setting gives way to the other.
+    assert all(row == [2] * (side // 2) + [None] * (side // 2) for row in rows)
+    assert shown.said == []
     context.close()
