@@ -115,7 +115,7 @@ class Line:
         faint: Whether it stands back.
         seed: Whose course it is, where it is one trial's.
         seconds_per_x: What a unit of x takes; NaN where that was not timed.
-        called: What it is called where it is pointed at; empty where that is its label.
+        called: What it is called where it is pointed at and has no label.
     """
 
     label: str

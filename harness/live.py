@@ -159,7 +159,7 @@ def _curve_panel(panel: CurvePanel, looks: _Looks) -> Plain:
             known |= {"low": numbers(own.low, SHORT), "high": numbers(own.high, SHORT)}
         if own.seed is not None:
             known["seed"] = own.seed
-        if own.called not in ("", own.label):
+        if own.called and not own.label:
             known["called"] = own.called
         if math.isfinite(own.seconds_per_x):
             known["secondsPerX"] = number(own.seconds_per_x)

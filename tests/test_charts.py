@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from harness import (
     comparison_figures,
@@ -784,9 +784,8 @@ def test_a_copy_of_a_table_leaves_out_what_is_left_out(shown: Shown) -> None:
     shown.choose(SCRIPTED).click()
     line = shown.page.locator(".download", has_text="final_loss-bowl.csv")
     for button in ("Copy as Markdown", "Copy as LaTeX"):
-        shown.page.evaluate("navigator.clipboard.writeText('')")
         line.get_by_role("button", name=button).click()
-        shown.page.wait_for_function("async () => (await navigator.clipboard.readText()) !== ''")
+        expect(line.get_by_role("status")).to_have_text("Copied")
         text = shown.page.evaluate("navigator.clipboard.readText()")
         assert "sgd" in text
         assert text.count("grid") == 4

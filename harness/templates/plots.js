@@ -201,7 +201,7 @@ const curvesShown = (chart, panel) => {
     lines.map(placed).filter((line) => shows(line.style.optimizer) && Number.isFinite(line.factor));
   return { way, lines: kept(panel.lines), strands: chosen.seeds ? kept(panel.strands) : [] };
 };
-const called = (line) => line.called || line.label || line.style.optimizer;
+const called = (line) => line.label || line.called || line.style.optimizer;
 // Where no trial's course is known, a cross only says that some seed did not end ok.
 const placeless = (line) => line.lost && line.seed === undefined;
 const curvePlot = (m, chart, panel, { height, width, title }) => {
