@@ -57,6 +57,9 @@ LOST_CURVES = 10
 STRANDS, STRAND_POINTS = 10, 41
 """Most single seeds of a case whose curves a reader can ask for, and points of each."""
 
+NAMED_LEVELS = 4
+"""How many contours say their loss, the outermost: the innermost are too small for it."""
+
 NO_SEEDS: Seeds = np.empty(0, dtype=np.int64)
 
 
@@ -350,6 +353,21 @@ class PlaneFigure(FigureRecord):
     landscape: Array | None
     levels: tuple[float, ...]
     minimizers: tuple[tuple[float, ...], ...]
+
+    @property
+    def contoured(self) -> tuple[Array, Array, np.ma.MaskedArray, list[float]] | None:
+        """x1, x2 and the landscape over them, with the levels that it has; None without any."""
+        if self.landscape is None:
+            return None
+        values = np.ma.masked_invalid(self.landscape)
+        inside = [level for level in self.levels if values.min() < level < values.max()]
+        if not inside:
+            return None
+        x1, x2 = (
+            np.linspace(*ends, count)
+            for ends, count in zip(self.window, values.shape[::-1], strict=True)
+        )
+        return x1, x2, values, inside
 
 
 @dataclass(frozen=True, eq=False)

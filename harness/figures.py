@@ -34,6 +34,7 @@ from matplotlib.transforms import Affine2D, ScaledTranslation
 
 from harness.figure_records import (
     COLORS,
+    NAMED_LEVELS,
     CurveFigure,
     CurvePanel,
     DotFigure,
@@ -583,21 +584,15 @@ def _planes(record: PlaneFigure) -> Figure:
 
 
 def _draw_landscape(ax: Axes, record: PlaneFigure, *, labels: bool) -> None:
-    if record.landscape is None:
+    known = record.contoured
+    if known is None:
         return
-    values = np.ma.masked_invalid(record.landscape)
-    inside = [level for level in record.levels if values.min() < level < values.max()]
-    if not inside:
-        return
-    x1, x2 = (
-        np.linspace(*ends, count)
-        for ends, count in zip(record.window, values.shape[::-1], strict=True)
-    )
+    x1, x2, values, inside = known
     looks: dict[str, Any] = {"alpha": 0.32, "zorder": 1}
     if labels:
         lines = ax.contour(x1, x2, values, inside, colors=[FOREGROUND], linewidths=0.7, **looks)
-        # The innermost are too small to be named.
-        ax.clabel(lines, inside[-4:], fmt=lambda v: f"{v:.3g}", fontsize=SMALL, inline_spacing=3)
+        named = inside[-NAMED_LEVELS:]
+        ax.clabel(lines, named, fmt=lambda v: f"{v:.3g}", fontsize=SMALL, inline_spacing=3)
         for text in lines.labelTexts:
             text.set_clip_on(False)
         return

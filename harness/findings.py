@@ -39,11 +39,6 @@ class Findings:
     speed: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
-    @property
-    def sentences(self) -> list[str]:
-        """All of them, in order."""
-        return [*self.outcome, *self.certainty, *self.speed, *self.trouble]
-
 
 def summarise(results: Results, analysis: Analysis) -> Findings:
     """A sentence on each objective's final loss, then on targets, claims, tuning, speed, failures.

@@ -21,6 +21,7 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from harness.figure_records import (
+    NAMED_LEVELS,
     CurveFigure,
     CurvePanel,
     DotFigure,
@@ -38,9 +39,6 @@ Plain = dict[str, Any]
 DIGITS, SHORT, PLACE = 6, 5, 4
 """Significant digits of numbers; of edges of bands, single seeds and points of a path; of contours.
 The tables' files have all."""
-
-NAMED_LEVELS = 4
-"""How many contours say their loss: the outermost ones."""
 
 HEAT_STEPS = 64
 """Colours of a scale."""
@@ -251,14 +249,10 @@ def _planes(record: PlaneFigure, looks: _Looks) -> Plain:
 
 def _contours(record: PlaneFigure) -> Iterable[Plain]:
     """The lines at each level, and whether the level is said."""
-    if record.landscape is None:
+    known = record.contoured
+    if known is None:
         return
-    values = np.ma.masked_invalid(record.landscape)
-    inside = [level for level in record.levels if values.min() < level < values.max()]
-    x1, x2 = (
-        np.linspace(*ends, count)
-        for ends, count in zip(record.window, values.shape[::-1], strict=True)
-    )
+    x1, x2, values, inside = known
     generator = contour_generator(x1, x2, values, corner_mask=True)
     named = set(inside[-NAMED_LEVELS:])
     for level in inside:

@@ -29,6 +29,7 @@ from harness.page_parts import (
     plain_grid,
     plural,
     slug,
+    whole,
 )
 from harness.problems import join
 from harness.results import STATUSES
@@ -188,10 +189,10 @@ def render(
         timing_note=timing.note if timing else "",
         timing=settings.get("timing", {}),
         timing_scope=_timing_scope(results, timing),
-        failures=_whole(failures, labels),
-        published=_whole(published, labels),
+        failures=whole(failures, labels),
+        published=whole(published, labels),
         check=check,
-        checked=_whole(checked, labels),
+        checked=whole(checked, labels),
         check_pictures=_beginning(pictures, check_figures.TIME),
         history_pictures=_beginning(pictures, check_figures.HISTORY),
         again=commands.again(results),
@@ -264,11 +265,6 @@ def _grids(
         if len(rows):
             grids.append(grid(table, rows, anchor, objective=objective, named=named, labels=labels))
     return tuple(grids)
-
-
-def _whole(table: Table | None, labels: Mapping[str, str]) -> Grid | None:
-    """A table with all of its rows, where there is one."""
-    return grid(table, table.frame.index, "all", labels=labels) if table else None
 
 
 def _case_grid(results: Results) -> Grid:

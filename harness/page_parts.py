@@ -246,6 +246,11 @@ def grid(
     )
 
 
+def whole(table: Table | None, labels: Mapping[str, str] | None = None) -> Grid | None:
+    """A table with all of its rows, where there is one; see :func:`grid`."""
+    return grid(table, table.frame.index, "all", labels=labels) if table is not None else None
+
+
 def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ...]:
     """The optimizers that each row names, as JSON."""
     known = set(labels.values())

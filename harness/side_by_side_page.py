@@ -26,6 +26,7 @@ from harness.page_parts import (
     plain_grid,
     plural,
     slug,
+    whole,
 )
 from harness.side_by_side import SideBySide, seeds_text
 from harness.tables import DASH, Table
@@ -99,8 +100,8 @@ def render(
         ],
         speed=_sections(beside, by_name, records, svgs, of_figures.SPEED),
         speed_note=by_name[of_tables.SPEED].note if of_tables.SPEED in by_name else "",
-        endings=_whole(by_name.get(of_tables.ENDINGS)),
-        not_everywhere=_whole(by_name.get(of_tables.NOT_EVERYWHERE)),
+        endings=whole(by_name.get(of_tables.ENDINGS)),
+        not_everywhere=whole(by_name.get(of_tables.NOT_EVERYWHERE)),
     )
 
 
@@ -167,10 +168,6 @@ def _sections(
         if pictures or grids:
             sections.append(Section(f"{slug(kind)}-{anchor}", objective, pictures, tuple(grids)))
     return tuple(sections)
-
-
-def _whole(table: Table | None) -> Grid | None:
-    return grid(table, table.frame.index, "all") if table is not None else None
 
 
 def spec_differences(beside: SideBySide) -> list[SpecDifference]:

@@ -629,8 +629,10 @@ def test_contours_lie_on_their_levels(records: list[FigureRecord]) -> None:
     levels = [contour["level"] for contour in said["contours"]]
     assert levels == sorted(levels)
     assert len(levels) > 5
-    assert [contour["named"] for contour in said["contours"]][-live.NAMED_LEVELS :] == [True] * 4
-    assert sum(contour["named"] for contour in said["contours"]) == live.NAMED_LEVELS
+    assert [contour["named"] for contour in said["contours"]][-figure_records.NAMED_LEVELS :] == [
+        True
+    ] * 4
+    assert sum(contour["named"] for contour in said["contours"]) == figure_records.NAMED_LEVELS
     for level, points in contour_points(said):
         on_its_level(record, level, points)
 

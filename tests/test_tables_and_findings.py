@@ -290,7 +290,8 @@ def test_significant_digits(value: float, digits: int, text: str) -> None:
 
 
 def told(results: Results) -> list[str]:
-    return findings.summarise(results, analyse(results)).sentences
+    said = findings.summarise(results, analyse(results))
+    return [*said.outcome, *said.certainty, *said.speed, *said.trouble]
 
 
 def sentence(results: Results) -> str:
