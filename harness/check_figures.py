@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.check_history import Change, Series, moment
 from harness.figure_records import (
     CURVES,
     ROWS,
@@ -26,7 +27,6 @@ from harness.figure_records import (
     thinned,
     unique_name,
 )
-from harness.history import Change, Series, moment
 from harness.problems import join
 from harness.tables import significant
 from harness.verdicts import CellVerdict, GateReport, Judgement, Outcome

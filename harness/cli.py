@@ -21,9 +21,9 @@ from harness import __version__
 from harness.progress import relative
 
 if TYPE_CHECKING:
-    from harness.history import History
+    from harness.check_history import History
     from harness.plan import Overrides
-    from harness.run import Preview, Summary, TimingPreview
+    from harness.runner import Preview, Summary, TimingPreview
     from harness.verdicts import GateReport
 
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
@@ -138,8 +138,8 @@ def run(
             _overrides(only, devices, seeds), chosen=chosen, values=values, untimed=no_timing
         )
         from harness import progress
-        from harness.run import Options, preview
-        from harness.run import run as run_spec
+        from harness.runner import Options, preview
+        from harness.runner import run as run_spec
 
         options = Options(overrides, output, _command_line(), workers, fresh, watch)
         if dry_run:
@@ -274,7 +274,7 @@ def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | N
     if len(results) < 2 and output is not None:
         raise click.UsageError("--output is for several RESULTS; the report of one lies beside it")
     with _errors():
-        from harness import report as writer
+        from harness import reporting as writer
         from harness import shelf
 
         wanted = formats or writer.FORMATS
@@ -285,7 +285,7 @@ def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | N
             folder = output or _side_by_side_folder(results[0])
             page = writer.write_side_by_side(sources, folder, wanted)
         else:
-            from harness import run as runs
+            from harness import runner as runs
 
             path = _store_path(*results or (Path("benchmarks.yaml"),))
             folder = path.parent
@@ -347,7 +347,7 @@ def validate(spec: Path, only: tuple[str, ...], devices: str | None, seeds: int 
     """Check SPEC: its keys, the names in it, and every hyperparameter."""
     with _errors():
         overrides = _overrides(only, devices, seeds)
-        from harness import run as runs
+        from harness import runner as runs
 
         plan, checked = runs.validate(spec, overrides)
         click.echo(
@@ -374,7 +374,7 @@ def history(results: Path, output: Path | None) -> None:
     RESULTS is a spec, a folder under reports/, or a history.jsonl; benchmarks.yaml if left out.
     """
     with _errors():
-        from harness import history as histories
+        from harness import check_history as histories
         from harness.problems import BadInput
 
         path = _history_path(results)
@@ -443,7 +443,7 @@ def _overrides(only: tuple[str, ...], devices: str | None, seeds: int | None) ->
 
 def _store_path(results: Path) -> Path:
     """The store that a spec, a folder or a file means."""
-    from harness.run import output_folder
+    from harness.runner import output_folder
     from harness.spec import load
     from harness.store import FILE_NAME
     from harness.yaml_source import SUFFIXES
@@ -457,7 +457,7 @@ def _store_path(results: Path) -> Path:
 
 def _history_path(results: Path) -> Path:
     """The history that a spec, a folder or a file means."""
-    from harness.history import FILE_NAME
+    from harness.check_history import FILE_NAME
     from harness.problems import BadInput
     from harness.yaml_source import SUFFIXES
 
@@ -477,7 +477,7 @@ def _draw_history(path: Path, known: History, output: Path) -> None:
     if ending not in (".svg", ".png"):
         raise BadInput.of_file(str(output), "expected a name that ends in .svg or .png")
     from harness import check_figures, figures
-    from harness import history as histories
+    from harness import check_history as histories
 
     own = histories.series(known.entries, known.entries[-1].machine_key)
     changes = histories.changes(own.values()) if histories.can_find_changes() else []

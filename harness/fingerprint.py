@@ -26,10 +26,10 @@ REPORT_FILES = (
     *("frames.py", "stats.py", "profiles.py", "comparison.py", "targets.py", "sensitivity.py"),
     *("search_space.py", "claims.py", "analysis.py", "tables.py", "comparison_tables.py"),
     *("latex.py", "citation.py", "commands.py"),
-    *("findings.py", "verdicts.py", "history.py", "figure_records.py", "trial_figures.py"),
+    *("findings.py", "verdicts.py", "check_history.py", "figure_records.py", "trial_figures.py"),
     "comparison_figures.py",
     *("check_figures.py", "figures.py", "svg.py", "live.py", "page.py", "page_parts.py"),
-    *("report.py", "shelf.py"),
+    *("reporting.py", "shelf.py"),
 )
 """Files of the harness that decide what a report says and looks like."""
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from harness import baseline as baselines
 from harness import (
+    check_history,
     environment,
     fingerprint,
     gate_outputs,
-    history,
     judge,
     revision,
     sides,
@@ -31,7 +31,7 @@ from harness.judge import Comparison, Limits
 from harness.plan import Case, Overrides, Plan, applies, draft
 from harness.problems import BadInput, Problem
 from harness.progress import Quiet
-from harness.run import locked, output_folder, write_report
+from harness.runner import locked, output_folder, write_report
 from harness.sides import Side
 from harness.spec import LoadedSpec, Spec, load, matches
 from harness.store import FILE_NAME, Store
@@ -419,7 +419,7 @@ def _keep(report: GateReport, output: Path, progress: Quiet) -> None:
                 temporary.replace(path)
         except OSError as error:
             raise BadInput.of_file(str(path), f"can't be written: {error.strerror}") from None
-        history.append(output / history.FILE_NAME, report)
+        check_history.append(output / check_history.FILE_NAME, report)
         with Store(output / FILE_NAME, create=True) as store:
             if store.has_run():
                 write_report(store, progress)

@@ -20,7 +20,7 @@ from harness.plan import Case, Plan
 from harness.pool import Pool, Task, WorkerFailed
 from harness.progress import Quiet
 from harness.results import Checked, Footprint, Gauged
-from harness.run import inspect, locked
+from harness.runner import inspect, locked
 from harness.spec import LoadedSpec
 from harness.store import Store
 from harness.training import QualityPass

@@ -215,13 +215,13 @@ def main() -> None:
 
 def _write(output: Path, wait: float, done: int, *, fresh: bool) -> Path | None:
     """Write the page of what is stored; None where nothing is."""
-    from harness import frames, report
+    from harness import frames, reporting
 
     results = frames.read(output / FILE_NAME)
     if results.trials.empty and not any(tried.statuses for tried in results.tried):
         return None
     now = live(results, wait, done if fresh else None)
-    return report.write(results, output, ("html",), now)
+    return reporting.write(results, output, ("html",), now)
 
 
 def _spent() -> float:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import frames, progress, run
+from harness import frames, progress
+from harness import runner as run
 
 OPTIMIZERS = {
     "descent.py": '''

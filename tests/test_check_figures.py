@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from harness import check_figures, figures, findings, tables
+from harness.check_history import CellEntry, Change, Series, change_points
 from harness.figure_records import ROWS, CurveFigure, IntervalFigure
-from harness.history import CellEntry, Change, Series, change_points
 from harness.verdicts import METRICS, OUTCOMES, CellVerdict, GateReport, Judgement, Outcome
 
 

@@ -64,9 +64,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "optimizers" / "sgd.py").write_text(SGD)
     # Else run imports them in a thread that outlives the test.
     import harness.figures
-    import harness.report  # noqa: F401
+    import harness.reporting  # noqa: F401
 
-    monkeypatch.setattr("harness.run.Pool", InProcess)
+    monkeypatch.setattr("harness.runner.Pool", InProcess)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

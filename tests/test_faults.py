@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import frames, progress, run
+from harness import frames, progress
+from harness import runner as run
 from harness.problems import BadInput
 from harness.store import SCHEMA_VERSION, NoResults, Store
 

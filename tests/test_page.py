@@ -29,7 +29,7 @@ from harness import (
     page_parts,
     tables,
 )
-from harness import run as running
+from harness import runner as running
 from harness.analysis import analyse
 from harness.comparison import mean_losses
 from harness.figure_records import FigureRecord

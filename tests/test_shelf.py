@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from playwright.sync_api import Browser, sync_playwright
 
 from harness import cli, page_parts, shelf, store, verdicts
-from harness import run as running
+from harness import runner as running
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
 from harness.plan import Plan, make_plan

@@ -31,7 +31,7 @@ from harness import (
     side_by_side_tables,
     stats,
 )
-from harness import run as running
+from harness import runner as running
 from harness.figure_records import DotFigure, FigureRecord
 from harness.figures import Drawing
 from harness.problems import BadInput

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness import cli, run, timing
+from harness import cli, timing
+from harness import runner as run
 from harness.footprint import footprint
 from harness.objective import Batch, Objective, Parameters
 from harness.plan import Case, make_plan
 from harness.progress import Quiet
 from harness.results import Absent, Footprint, Timing
-from harness.run import TimingPreview
+from harness.runner import TimingPreview
 from harness.spec import TimingSpec, load
 from harness.workload import Workload
 

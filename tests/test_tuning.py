@@ -710,9 +710,9 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A suite's folder, to stand in; commands run in this process and train nothing."""
     # Else run imports them in a thread that outlives the test.
     import harness.figures
-    import harness.report  # noqa: F401
+    import harness.reporting  # noqa: F401
 
-    monkeypatch.setattr("harness.run.Pool", InProcess)
+    monkeypatch.setattr("harness.runner.Pool", InProcess)
     monkeypatch.chdir(folder)
     fingerprint.of.cache_clear()
     return folder
@@ -1155,7 +1155,7 @@ def test_a_second_run_trains_nothing_and_writes_the_same_tables(suite: Suite) ->
 def test_a_look_at_what_is_known_tells_the_tuned_settings(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.run.Pool", InProcess)
+    monkeypatch.setattr("harness.runner.Pool", InProcess)
     fingerprint.of.cache_clear()
     result = call(suite.folder, "run", "--dry-run", str(suite.folder / "spec.yaml"))
     assert result.exit_code == 0
@@ -1194,7 +1194,7 @@ def test_what_is_known_is_known_under_other_options(
     known: int,
     trials: int,
 ) -> None:
-    monkeypatch.setattr("harness.run.Pool", InProcess)
+    monkeypatch.setattr("harness.runner.Pool", InProcess)
     fingerprint.of.cache_clear()
     if old:
         suite.edit("spec.yaml", old, new)

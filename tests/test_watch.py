@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import frames, report, watch
-from harness import run as running
+from harness import frames, watch
+from harness import reporting as report
+from harness import runner as running
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
 from harness.store import Store

@@ -13,7 +13,8 @@ import click
 import pytest
 import yaml
 
-from harness import cli, gate, history
+from harness import check_history as history
+from harness import cli, gate
 from harness.spec import load
 
 ROOT = Path(__file__).resolve().parent.parent

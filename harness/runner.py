@@ -190,7 +190,7 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
             return _report(store, progress, trained=0, timed=0)
     memory = round(plan.spec.limits.memory_gib * 2**30)
     with Pool(options.workers or os.cpu_count() or 1, memory) as pool:
-        reporting = _import_in_background()
+        loading = _import_in_background()
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, problems)
             progress.advance(len(plan.cases))
@@ -205,7 +205,7 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
                     store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
                 trained += trainer.run(plan, "training")
                 trained += trainer.run(plan.sweeping, "sweeping")
-            reporting.join()
+            loading.join()
             timed = _time(pool, store, plan, checked.absent, machine, progress, fresh=options.fresh)
             store.finish_run()
             pool.close()
@@ -568,7 +568,7 @@ def _import_in_background() -> threading.Thread:
 
     def load_report() -> None:
         import harness.figures
-        import harness.report  # noqa: F401 - for their imports
+        import harness.reporting  # noqa: F401 - for their imports
 
     thread = threading.Thread(target=load_report, daemon=True)
     thread.start()
@@ -578,9 +578,9 @@ def _import_in_background() -> threading.Thread:
 def write_report(store: Store, progress: Quiet) -> Path:
     """Write the report of a store's latest run beside it; returns the page."""
     with progress.stage("reporting", 1, "page"):
-        from harness import frames, report, shelf
+        from harness import frames, reporting, shelf
 
-        page = report.write(frames.read(store.path), store.path.parent)
+        page = reporting.write(frames.read(store.path), store.path.parent)
         progress.advance(1)
     store.note_report(fingerprint.report())
     if note := shelf.update(store.path.parent):
@@ -593,19 +593,19 @@ def report_again(path: Path, formats: Collection[str]) -> Path:
 
     Args:
         path: The store.
-        formats: Which of ``report.FORMATS`` to write; all if empty.
+        formats: Which of ``reporting.FORMATS`` to write; all if empty.
 
     Raises:
         BadInput: If there is no run in it, or something can't be written.
     """
-    from harness import frames, report
+    from harness import frames, reporting
 
     while True:
         results = frames.read(path)
         live = None
         if results.run.finished is None and is_locked(path.parent):
             live = watch.live(results, watch.RELOAD_SECONDS[1])
-        page = report.write(results, path.parent, formats or report.FORMATS, live)
+        page = reporting.write(results, path.parent, formats or reporting.FORMATS, live)
         if live is None:
             return page
         with Store(path, create=False) as store:

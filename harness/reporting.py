@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from harness import (
     check_figures,
+    check_history,
     comparison_figures,
     comparison_tables,
     findings,
-    history,
     page,
     page_parts,
     side_by_side,
@@ -54,7 +54,7 @@ class Checks:
 
     latest: GateReport | None
     why: str = ""
-    history: tuple[history.Entry, ...] = ()
+    history: tuple[check_history.Entry, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -168,7 +168,7 @@ def read_checks(output: Path, suite: str) -> Checks | None:
     if latest.suite != suite:
         return None
     try:
-        known = history.read(output / history.FILE_NAME)
+        known = check_history.read(output / check_history.FILE_NAME)
     except BadInput as error:
         return Checks(latest, remarks=(f"The history is left out: {error.problems[0].message}.",))
     return Checks(latest, "", known.entries, tuple(known.remarks))
@@ -184,13 +184,13 @@ def _make(
     analysis = analyse(results)
     built = [*tables.build(results, analysis.means), *comparison_tables.build(results, analysis)]
     check = None
-    latest, known, changes = None, list[history.Series](), list[history.Change]()
+    latest, known, changes = None, list[check_history.Series](), list[check_history.Change]()
     if checks is not None:
         check = page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
     if checks is not None and checks.latest is not None:
         latest = checks.latest
-        known = list(history.series(checks.history, latest.machine_key).values())
-        changes = history.changes(known) if history.can_find_changes() else []
+        known = list(check_history.series(checks.history, latest.machine_key).values())
+        changes = check_history.changes(known) if check_history.can_find_changes() else []
         if latest.cells:
             built.append(tables.check(latest))
         check = _check(latest, checks, known, changes)
@@ -235,11 +235,11 @@ def _figure_files(drawings: Iterable[Drawing], formats: Collection[str]) -> dict
 def _check(
     latest: GateReport,
     checks: Checks,
-    known: list[history.Series],
-    changes: list[history.Change],
+    known: list[check_history.Series],
+    changes: list[check_history.Change],
 ) -> page.Check:
     """What the page says of a check."""
-    facts = [("Checked", history.moment(latest.taken)), ("Against", latest.against)]
+    facts = [("Checked", check_history.moment(latest.taken)), ("Against", latest.against)]
     if latest.git:
         facts.append(("Git commit", latest.git))
     facts.append(("Took", f"{latest.seconds:.1f} s"))
@@ -256,15 +256,15 @@ def _check(
     )
 
 
-def _changes_note(known: list[history.Series], changes: list[history.Change]) -> str:
+def _changes_note(known: list[check_history.Series], changes: list[check_history.Change]) -> str:
     """Why there are no change points; empty where there are, or nothing to say."""
     most = max((len(one.ratios) for one in known), default=0)
     if most < 2 or changes:
         return ""
-    if most < 2 * history.SHORTEST:
-        return f"Change points are looked for from {2 * history.SHORTEST} checks on."
-    if not history.can_find_changes():
-        return history.NEEDS
+    if most < 2 * check_history.SHORTEST:
+        return f"Change points are looked for from {2 * check_history.SHORTEST} checks on."
+    if not check_history.can_find_changes():
+        return check_history.NEEDS
     return f"No change point in {most:,} checks on this machine."
 
 

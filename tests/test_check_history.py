@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness import history
+from harness import check_history as history
+from harness.check_history import CellEntry, Change, Series, append, change_points, read, series
 from harness.cli import main
-from harness.history import CellEntry, Change, Series, append, change_points, read, series
 from harness.problems import BadInput
 from harness.verdicts import Blocks, CellVerdict, GateReport, Judgement
 
@@ -432,7 +432,7 @@ def test_without_the_library_all_but_change_points_is_told(
 
 def test_the_command_loads_no_torch_and_the_module_no_library_of_change_points() -> None:
     code = (
-        "import sys, harness.history, harness.check_figures, harness.cli\n"
+        "import sys, harness.check_history, harness.check_figures, harness.cli\n"
         "print([name in sys.modules for name in ('torch', 'ruptures', 'matplotlib')])"
     )
     done = subprocess.run(

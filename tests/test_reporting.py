@@ -18,8 +18,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from harness import cli, frames, history, page_parts, report, tables, verdicts
-from harness import run as running
+from harness import check_history as history
+from harness import cli, frames, page_parts, tables, verdicts
+from harness import reporting as report
+from harness import runner as running
 from harness.comparison import mean_losses
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
@@ -439,7 +441,7 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
 
 def test_importing_a_report_loads_neither_torch_nor_what_figures_are_drawn_with() -> None:
     code = (
-        "import sys, harness.report\n"
+        "import sys, harness.reporting\n"
         "print([name in sys.modules for name in "
         "('torch', 'pandas', 'matplotlib', 'seaborn', 'jinja2')])"
     )
