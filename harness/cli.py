@@ -343,7 +343,8 @@ def history(results: Path, output: Path | None) -> None:
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
-    click.echo(json.dumps(api.schema(), indent=2, ensure_ascii=False))
+    with _errors():
+        click.echo(json.dumps(api.schema(), indent=2, ensure_ascii=False))
 
 
 @main.command("list")

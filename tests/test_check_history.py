@@ -88,6 +88,16 @@ def test_a_check_is_one_line_without_its_blocks_and_reads_back(tmp_path: Path) -
     assert (second.id, second.setting, second.ratio) == ("bowl/ada[lr=0.1]/cpu", "lr=0.1", None)
 
 
+def test_a_history_is_a_frame_of_a_row_per_check_and_cell(tmp_path: Path) -> None:
+    append(tmp_path / "h.jsonl", checked(3, cell(1.25), cell(None, "ada", "lr=0.1")))
+    append(tmp_path / "h.jsonl", checked(4, cell(1.5)))
+    frame = read(tmp_path / "h.jsonl").frame()
+    assert frame["git"].tolist() == ["commit3", "commit3", "commit4"]
+    assert frame["optimizer"].tolist() == ["sgd", "ada", "sgd"]
+    assert frame["ratio"].fillna(-1).tolist() == [1.25, -1, 1.5]
+    assert list(history.History().frame().columns) == list(frame.columns)
+
+
 def test_lines_are_added_and_none_is_touched(tmp_path: Path) -> None:
     path = tmp_path / "h.jsonl"
     append(path, checked(1))

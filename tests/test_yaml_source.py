@@ -23,6 +23,7 @@ from harness.yaml_source import (
     SIZE_LIMIT,
     KeyPath,
     YamlSource,
+    of_mapping,
     parse,
     read,
 )
@@ -211,6 +212,23 @@ def test_what_is_written_is_read_back_with_its_places(data: dict[str, Any], spac
     assert [type(v) for _, v in walk(source.data)] == [type(v) for _, v in walk(data)]
     assert {path: (p.line, p.column) for path, p in source.keys.items()} == writer.keys
     assert {path: (p.line, p.column) for path, p in source.values.items()} == writer.values
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.dictionaries(plain_text, plain_data, max_size=5))
+def test_a_mapping_is_told_as_a_file_that_says_the_same(data: dict[str, Any]) -> None:
+    source = of_mapping(data, Path("here"))
+    assert parse(source.text.encode(), "f").data == source.data == data
+    assert [type(v) for _, v in walk(source.data)] == [type(v) for _, v in walk(data)]
+    problem = source.problem(("a", 0), "is wrong")
+    assert str(problem) == "spec: a.0: is wrong"
+
+
+@pytest.mark.parametrize(
+    "text", ["1e-3", "no", "0o17", "0x1f", "<<", "=", "2001-01-01", "1:30", "~", "", "- a", "&a"]
+)
+def test_a_word_of_a_mapping_that_looks_like_something_else_stays_one(text: str) -> None:
+    assert of_mapping({text: [text]}, Path()).data == {text: [text]}
 
 
 REFUSED = [
