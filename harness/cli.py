@@ -109,6 +109,17 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
     help="Keep the page current while trials run; it then reloads by itself.",
 )
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
+@click.option(
+    "--executor",
+    type=click.Choice(["processes", "dask"]),
+    help="Who runs trials: processes of this machine (the default), or Dask.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="With Dask: the scheduler's address (tcp://host:8786), or the JSON file in which it "
+    "stands; a cluster on this machine if left out.",
+)
 @_WORKERS
 def run(
     spec: Path,
@@ -124,6 +135,8 @@ def run(
     quiet: bool,
     fresh: bool,
     workers: int | None,
+    executor: str | None,
+    scheduler: str | None,
 ) -> None:
     """Run every combination of SPEC that is not known yet, and write the report.
 
@@ -133,6 +146,10 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # is told to end as by Ctrl-C
     if seeds is not None and chosen:
         raise click.UsageError("expected either --seeds or --seed")
+    if scheduler is not None and executor == "processes":
+        raise click.UsageError("--scheduler is for --executor dask")
+    if scheduler is not None and workers is not None:
+        raise click.UsageError("--workers is for this machine; a scheduler has workers of its own")
     with _errors():
         overrides = replace(
             _overrides(only, devices, seeds), chosen=chosen, values=values, untimed=no_timing
@@ -141,7 +158,16 @@ def run(
         from harness.runner import Options, preview
         from harness.runner import run as run_spec
 
-        options = Options(overrides, output, _command_line(), workers, fresh, watch)
+        options = Options(
+            overrides,
+            output,
+            _command_line(),
+            workers,
+            fresh,
+            watch,
+            "dask" if scheduler is not None or executor == "dask" else "processes",
+            scheduler,
+        )
         if dry_run:
             _print_preview(preview(spec, options))
             return

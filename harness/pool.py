@@ -21,7 +21,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+from harness import environment
+from harness.environment import Machine
 
 POLL_SECONDS = 0.2
 """How often time limits are looked at."""
@@ -56,10 +59,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Sent:
-    """A task sent something on its way."""
+    """A task sent something on its way.
+
+    Attributes:
+        task: Which.
+        answers: What it sent, in order; at least one.
+        machine: Digest of the machine it was done on; empty for this one. So in all events.
+    """
 
     task: Task
-    answer: Any
+    answers: tuple[Any, ...]
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class Done:
 
     task: Task
     answer: Any
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,7 @@ class Lost:
     reason: str
     step: int
     seconds: float
+    machine: str = ""
 
 
 Event = Sent | Done | Lost
@@ -102,6 +114,47 @@ class WorkerFailed(Exception):
         super().__init__(lost.reason)
 
 
+class Moved(Exception):
+    """The machine on which tasks are done at one place is another from now on."""
+
+
+class Disturbed(Exception):
+    """A machine did not stay quiet while it should do one thing only; says so."""
+
+
+class Executor(Protocol):
+    """Who does tasks: processes on this machine (:class:`Pool`), or a cluster."""
+
+    @property
+    def size(self) -> int:
+        """Tasks that can be done at a time."""
+        ...
+
+    def machine(self, threads: int, like: str = "") -> Machine:
+        """Where :meth:`call` does its tasks; one ``like`` that, if there is a choice."""
+        ...
+
+    def submit(self, task: Task, *, first: bool = False) -> None:
+        """Add a task; ``first`` puts it before those that wait."""
+        ...
+
+    def grow(self) -> None:
+        """Let all workers start that there may be."""
+        ...
+
+    def call(self, task: Task, *, quiet: bool = False) -> Any:
+        """Do one task at one place; ``quiet``: where nothing else is done meanwhile."""
+        ...
+
+    def events(self) -> Iterator[Event]:
+        """What happens until there is no task left."""
+        ...
+
+    def close(self) -> None:
+        """Let the workers end."""
+        ...
+
+
 class Pool:
     """Some worker processes and the tasks they share.
 
@@ -113,13 +166,23 @@ class Pool:
     """
 
     def __init__(self, size: int, memory: int | None = None, search: Sequence[Path] = ()) -> None:
-        self.size = max(1, size)
+        self._size = max(1, size)
         self._memory = memory
         self._search = [str(folder) for folder in search]
         self._inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
         self._tasks: deque[Task] = deque()
         self._wanted = 1
         self._workers = [self._start()]
+
+    @property
+    def size(self) -> int:
+        """Workers at most."""
+        return self._size
+
+    def machine(self, threads: int, like: str = "") -> Machine:
+        """This machine."""
+        del like
+        return environment.machine(threads)
 
     def submit(self, task: Task, *, first: bool = False) -> None:
         """Add a task; ``first`` puts it before those that wait."""
@@ -130,14 +193,15 @@ class Pool:
 
     def grow(self) -> None:
         """Let all workers start that there may be."""
-        self._wanted = self.size
+        self._wanted = self._size
 
-    def call(self, task: Task) -> Any:
+    def call(self, task: Task, *, quiet: bool = False) -> Any:
         """Do one task, with nothing beside it.
 
         Raises:
             WorkerFailed: If it comes to nothing.
         """
+        del quiet  # it always is
         self.submit(task)
         for event in self.events():
             if isinstance(event, Lost):
@@ -211,7 +275,7 @@ class Pool:
             case "sent" if task is not None:
                 if task.restarts == "result":
                     worker.restart_clock()
-                return Sent(task, answer)
+                return Sent(task, (answer,))
             case "done" | "raised" if task is not None:
                 lost = worker.lose("raised", answer) if kind == "raised" else None
                 worker.task = None

@@ -143,7 +143,7 @@ def test_a_clock_starts_when_all_is_loaded(plan: Plan) -> None:
     with Pool(1) as pool:
         sent, done = finish(pool, alone(case_of(plan, "slow"), [0], 1.0))
     assert isinstance(sent, Sent)
-    assert sent.answer.status == "ok"
+    assert sent.answers[0].status == "ok"
     assert isinstance(done, Done)
 
 
@@ -185,7 +185,7 @@ def test_a_task_without_end_is_lost_within_a_second_of_its_limit_and_the_next_go
     assert (lost.kind, lost.step) == ("timeout", 1)
     assert 0.5 <= lost.seconds < 1.5
     assert isinstance(sent, Sent)
-    assert sent.answer.status == "ok"
+    assert sent.answers[0].status == "ok"
     assert isinstance(done, Done)
 
 
@@ -242,7 +242,7 @@ def test_tasks_wait_in_line_and_the_first_goes_before_them(plan: Plan) -> None:
         for seed in (1, 2):
             pool.submit(alone(fine, [seed], 60))
         pool.submit(alone(fine, [0], 60), first=True)
-        order = [event.answer.seed for event in pool.events() if isinstance(event, Sent)]
+        order = [event.answers[0].seed for event in pool.events() if isinstance(event, Sent)]
     assert order == [0, 1, 2]
 
 
@@ -324,7 +324,7 @@ def sends(*seeds: int, then: Callable[[Task], Event]) -> Callable[[Task], list[E
 
     def answer(task: Task) -> list[Event]:
         todo = {seed: case for case, seed in task.arguments[0]}
-        return [*(Sent(task, ok(todo[seed], seed)) for seed in seeds), then(task)]
+        return [*(Sent(task, (ok(todo[seed], seed),)) for seed in seeds), then(task)]
 
     return answer
 
