@@ -221,7 +221,7 @@ class Cluster:
             for flown, answer in self._arrived():
                 if flown is flight:
                     if isinstance(answer, Performed):
-                        return answer, disturbed
+                        return answer, disturbed or not answer.alone
                     self._move()
             if self._look():
                 if self._home not in self._fit():

@@ -37,11 +37,13 @@ class Performed:
         events: What happened, in order; the last one ends the task.
         machine: Digest of the machine.
         seconds: From when the worker began with it.
+        alone: Whether the worker began with nothing else meanwhile.
     """
 
     events: tuple[Event, ...]
     machine: str
     seconds: float
+    alone: bool
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class SuitePlugin(WorkerPlugin):
         self._timer: threading.Timer | None = None
         self._machine, self._address = "", worker.address
         self._closed = False
+        self._begun = 0
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="harness-", dir=worker.local_directory))
             parcel.unpack(self._files, self._folder)
@@ -154,19 +157,25 @@ class SuitePlugin(WorkerPlugin):
         with contextlib.suppress(AttributeError):
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
+        """Count the tasks that this worker begins with, whoever they are of."""
+        del key, start
+        self._begun += finish == "executing"
+
     def perform(self, message: bytes) -> Performed | Unfit:
         """Do a task to its end, whatever that is."""
         if self._unfit:
             return Unfit(self._unfit, self._address)
         task: Task = parcel.loads(message, self._folder)
         pool = self._take()
-        began = time.monotonic()
+        began, begun = time.monotonic(), self._begun
         try:
             pool.submit(task)
             events = tuple(_joined(self._plain(event) for event in pool.events()))
         finally:
             self._give_back(pool)
-        return Performed(events, self._machine, time.monotonic() - began)
+        alone = self._begun == begun
+        return Performed(events, self._machine, time.monotonic() - began, alone)
 
     def machine(self) -> Machine | Unfit:
         """What machine this is."""
