@@ -189,7 +189,8 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
     memory = round(plan.spec.limits.memory_gib * 2**30)
-    with Pool(options.workers or os.cpu_count() or 1, memory) as pool:
+    timed_too = plan.spec.timing.enabled
+    with Pool(options.workers or os.cpu_count() or 1, memory, fresh=timed_too) as pool:
         loading = _import_in_background()
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, problems)
@@ -549,7 +550,7 @@ def _time_cell(
     cases = [(case, closures.get(case.key)) for case in cell]
     while cases:
         arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
-        task = Task("time", arguments, plan.spec.limits.seconds, "step")
+        task = Task("time", arguments, plan.spec.limits.seconds, "step", fresh=True)
         try:
             timings, failures = pool.call(task)
         except WorkerFailed as error:
