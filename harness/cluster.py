@@ -193,23 +193,19 @@ class Cluster:
     def grow(self) -> None:
         """Do nothing: there are as many workers as there are."""
 
-    def call(self, task: Task, *, quiet: bool = False) -> Any:
-        """Do one task at one worker.
-
-        Args:
-            task: The task.
-            quiet: Whether its machine may do nothing else meanwhile.
+    def call(self, task: Task) -> Any:
+        """Do one task at one worker; if it measures seconds, with nothing beside it there.
 
         Raises:
             WorkerFailed: If it comes to nothing.
             Moved: If the worker was lost; another one has been settled on.
             Disturbed: If its machine did something else again and again.
         """
-        for _ in range(DISTURBED_TRIES if quiet else 1):
-            if quiet:
+        for _ in range(DISTURBED_TRIES if task.fresh else 1):
+            if task.fresh:
                 self._wait_until_quiet()
             answer, disturbed = self._at_one_place(task)
-            if not (quiet and disturbed):
+            if not (task.fresh and disturbed):
                 return _outcome(task, answer.events)
         raise Disturbed(DISTURBED)
 

@@ -230,7 +230,7 @@ def _executor(
     memory = round(plan.spec.limits.memory_gib * 2**30)
     size = options.workers or os.cpu_count() or 1
     if options.executor == "processes":
-        with Pool(size, memory) as pool:
+        with Pool(size, memory, fresh=plan.spec.timing.enabled) as pool:
             yield pool
         return
     try:
@@ -618,9 +618,9 @@ def _time_cell(
     cases = [(case, closures.get(case.key)) for case in cell]
     while cases:
         arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
-        task = Task("time", arguments, plan.spec.limits.seconds, "step")
+        task = Task("time", arguments, plan.spec.limits.seconds, "step", fresh=True)
         try:
-            timings, failures = pool.call(task, quiet=True)
+            timings, failures = pool.call(task)
         except Disturbed as error:
             names = ", ".join(case.id for case, _ in cases)
             progress.note(f"{names} could not be timed: {error}")

@@ -20,7 +20,7 @@ CHUNK_LANES = 2048
 """Lanes of one chunk at most; beyond this, more lanes are no faster."""
 
 GROW_SECONDS = 4.0
-"""Work worth starting more workers for: each takes two seconds to import torch."""
+"""Work worth starting more workers for: loading torch for them takes about as long."""
 
 Family = tuple[Case, ...]
 Trial = tuple[Case, int]

@@ -401,7 +401,7 @@ def small(tmp_path: Path, machines: Machines) -> Iterator[cluster.Cluster]:
 def timing_task(small_spec: Path) -> Task:
     plan = make_plan(load(small_spec))
     spec = plan.spec.timing.model_copy(update={"enabled": True, "rounds": 400, "seconds": 2.0})
-    return Task("time", ([(plan.cases[0], True)], spec, 0, 1), 20.0, "step")
+    return Task("time", ([(plan.cases[0], True)], spec, 0, 1), 20.0, "step", fresh=True)
 
 
 def test_what_is_timed_has_its_machine_to_itself(
@@ -412,7 +412,7 @@ def test_what_is_timed_has_its_machine_to_itself(
         # It waits until somebody else's work there is done.
         other = somebody.submit(time.sleep, 3.0, key="sleep-before", pure=False)
         wait_for(lambda: any(somebody.processing().values()))
-        timings, failures = small.call(task, quiet=True)
+        timings, failures = small.call(task)
         assert other.done()
         assert (len(timings), failures) == (1, {})
         # It takes no time that was measured beside somebody else's work.
@@ -428,7 +428,7 @@ def test_what_is_timed_has_its_machine_to_itself(
         disturber.start()
         try:
             with pytest.raises(Disturbed):
-                small.call(task, quiet=True)
+                small.call(task)
         finally:
             stop.set()
             disturber.join()

@@ -215,9 +215,10 @@ def test_a_pool_starts_with_one_worker_and_grows_when_it_is_told(plan: Plan) -> 
     assert [type(event) for event in events].count(Done) == 2
 
 
-def test_a_lost_task_says_how_and_costs_no_other(plan: Plan) -> None:
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_lost_task_says_how_and_costs_no_other(plan: Plan, fresh: bool) -> None:
     exits, fine = case_of(plan, "exits"), case_of(plan, "steady", 0.0)
-    with Pool(1) as pool:
+    with Pool(1, fresh=fresh) as pool:
         died, sent, done, raised, *rest = finish(
             pool,
             alone(exits, [0], 60),
@@ -246,11 +247,12 @@ def test_tasks_wait_in_line_and_the_first_goes_before_them(plan: Plan) -> None:
     assert order == [0, 1, 2]
 
 
+@pytest.mark.parametrize("fresh", [True, False])
 @pytest.mark.parametrize("how", ["deaf", "parent"])
 def test_an_ended_worker_takes_with_it_what_it_started_and_what_it_hides(
-    plan: Plan, how: str
+    plan: Plan, how: str, fresh: bool
 ) -> None:
-    with Pool(1) as pool:
+    with Pool(1, fresh=fresh) as pool:
         (process,) = (worker._process.pid for worker in pool._workers)
         (lost,) = finish(pool, alone(case_of(plan, how), [0], 1.0))
     assert isinstance(lost, Lost)
