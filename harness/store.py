@@ -601,9 +601,18 @@ class Store:
         Raises:
             BadInput: If there is none.
         """
+        return self.run(None)
+
+    def run(self, number: int | None) -> RunRecord:
+        """A run by its number; None for the latest.
+
+        Raises:
+            BadInput: If there is none.
+        """
         row = self.db.execute(
             "SELECT id, started, finished, command, suite, spec_file, spec_text, settings, "
-            "environment FROM runs ORDER BY id DESC LIMIT 1"
+            "environment FROM runs WHERE id = COALESCE(?, (SELECT max(id) FROM runs))",
+            (number,),
         ).fetchone()
         if row is None:
             raise BadInput.of_file(str(self.path), "holds no run")

@@ -21,11 +21,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness import cli, cluster, runner
+from harness.contents import Run
 from harness.plan import Overrides, make_plan
 from harness.pool import Disturbed, Lost, Task, WorkerFailed
 from harness.problems import BadInput
 from harness.progress import Quiet
-from harness.runner import Options, Summary
+from harness.runner import Options
 from harness.spec import load
 
 distributed = pytest.importorskip("distributed")
@@ -234,7 +235,7 @@ def wait_for(found: Callable[[], Any], seconds: float = 60.0) -> Any:
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run found out is what counts here; drawing it would take longer."""
-    monkeypatch.setattr(runner, "write_report", lambda store, _: store.path)
+    monkeypatch.setattr(runner, "write_report", lambda *_: None)
 
 
 @pytest.fixture
@@ -250,7 +251,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 def run(
     spec: Path, output: Path, scheduler: str | None = None, told: Quiet | None = None, **given: Any
-) -> Summary:
+) -> Run:
     executor = given.pop("executor", "dask" if scheduler else "processes")
     options = Options(output=output, executor=executor, scheduler=scheduler, **given)
     return runner.run(spec, options, told or Quiet())
