@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from harness.problems import BadInput, Problem, nearest
 
@@ -34,6 +34,9 @@ Place = str | os.PathLike[str]
 SpecLike = Place | Mapping[str, Any]
 """A spec: the path of a YAML file, or a mapping that says what the file would."""
 
+Executor = Literal["processes", "dask"]
+"""Who runs trials."""
+
 Texts = str | Sequence[str]
 """One text, or several."""
 
@@ -52,6 +55,8 @@ def run(
     fresh: bool = False,
     watch: bool = False,
     workers: int | None = None,
+    executor: Executor | None = None,
+    scheduler: Place | None = None,
     output: Place | None = None,
     folder: Place | None = None,
     progress: bool = True,
@@ -74,6 +79,9 @@ def run(
         fresh: Whether to run again what is known already.
         watch: Whether to keep the page current while trials run.
         workers: Worker processes at most that run trials; one per core if left out.
+        executor: Who runs trials: ``"processes"`` of this machine, or ``"dask"``.
+        scheduler: Address of a Dask scheduler (``"tcp://host:8786"``), or the JSON file in which
+            it stands; with ``executor="dask"`` alone there is a cluster on this machine.
         output: Where results go; by default ``reports/<suite>`` beside the spec.
         folder: Where the suite of a mapping is, with its ``optimizers/`` and ``reports/``; the
             current folder if left out. A file is in its suite's folder.
@@ -92,7 +100,12 @@ def run(
 
     loaded = _loaded(spec, folder)
     overrides = _overrides(only, devices, seeds, seed, set, timing=timing)
-    options = _options(loaded, overrides, output, workers, fresh=fresh, watch=watch)
+    options = _options(
+        *(loaded, overrides, output, workers),
+        *(executor, None if scheduler is None else os.fspath(scheduler)),
+        fresh=fresh,
+        watch=watch,
+    )
     return runner.run(loaded, options, progresses.choose(quiet=not progress))
 
 
@@ -397,18 +410,30 @@ def _options(
     overrides: Overrides,
     output: Place | None,
     workers: int | None,
+    executor: Executor | None = None,
+    scheduler: str | None = None,
     *,
     fresh: bool,
     watch: bool,
 ) -> Options:
     from harness import commands
-    from harness.runner import Options
+    from harness.runner import EXECUTORS, Options
 
     if workers is not None:
         _whole("workers", workers, 1, 1024)
+    if executor is not None:
+        _among("executor", executor, EXECUTORS)
+    if scheduler is not None and executor == "processes":
+        raise BadInput.of_file("scheduler", "is for the executor 'dask'")
+    if scheduler is not None and workers is not None:
+        message = "are of this machine; a scheduler has workers of its own"
+        raise BadInput.of_file("workers", message)
     where = None if output is None else Path(output)
-    command = commands.of_run(loaded.source, overrides, where, workers, fresh=fresh, watch=watch)
-    return Options(overrides, where, command, workers, fresh, watch)
+    command = commands.of_run(
+        *(loaded.source, overrides, where, workers, executor, scheduler), fresh=fresh, watch=watch
+    )
+    who = executor or ("processes" if scheduler is None else "dask")
+    return Options(overrides, where, command, workers, fresh, watch, who, scheduler)
 
 
 def _gate_options(

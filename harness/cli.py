@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -109,6 +109,17 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
     help="Keep the page current while trials run; it then reloads by itself.",
 )
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
+@click.option(
+    "--executor",
+    type=click.Choice(["processes", "dask"]),
+    help="Who runs trials: processes of this machine (the default), or Dask.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="With Dask: the scheduler's address (tcp://host:8786), or the JSON file in which it "
+    "stands; a cluster on this machine if left out.",
+)
 @_WORKERS
 def run(
     spec: Path,
@@ -124,6 +135,8 @@ def run(
     quiet: bool,
     fresh: bool,
     workers: int | None,
+    executor: Literal["processes", "dask"] | None,
+    scheduler: str | None,
 ) -> None:
     """Run every combination of SPEC that is not known yet, and write the report.
 
@@ -133,6 +146,10 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # is told to end as by Ctrl-C
     if seeds is not None and chosen:
         raise click.UsageError("expected either --seeds or --seed")
+    if scheduler is not None and executor == "processes":
+        raise click.UsageError("--scheduler is for --executor dask")
+    if scheduler is not None and workers is not None:
+        raise click.UsageError("--workers is for this machine; a scheduler has workers of its own")
     with _errors():
         if dry_run:
             would = api.preview(
@@ -159,6 +176,8 @@ def run(
             fresh=fresh,
             watch=watch,
             workers=workers,
+            executor=executor,
+            scheduler=scheduler,
             output=output,
             progress=not quiet,
         )

@@ -63,6 +63,8 @@ def of_run(
     overrides: Overrides,
     output: PurePath | None,
     workers: int | None,
+    executor: str | None = None,
+    scheduler: str | None = None,
     *,
     fresh: bool,
     watch: bool,
@@ -78,6 +80,8 @@ def of_run(
         "watch": watch,
         "fresh": fresh,
         "workers": workers,
+        "executor": executor,
+        "scheduler": scheduler,
         "output": None if output is None else str(output),
     }
     if source.folder is None:

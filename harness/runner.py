@@ -10,12 +10,13 @@ import time
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness import environment, fingerprint, tuning, watch
 from harness.contents import PAGE_NAME, Report, Run
+from harness.environment import Machine
 from harness.plan import Case, Overrides, Plan, draft
-from harness.pool import Pool, Task, WorkerFailed
+from harness.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
 from harness.previewing import Preview, TimingPreview
 from harness.problems import BadInput, Problem
 from harness.progress import Quiet
@@ -23,6 +24,8 @@ from harness.results import Absent, Checked, Finding, Timing
 from harness.spec import LoadedSpec, Spec, TimingSpec, load
 from harness.store import FILE_NAME, NoResults, Store
 from harness.training import QualityPass
+
+EXECUTORS = ("processes", "dask")
 
 LOCK_NAME = ".lock"
 
@@ -41,6 +44,9 @@ class Options:
         workers: Worker processes at most; None for one per core.
         fresh: Whether to run again what is known.
         watch: Whether to keep the page current while trials run.
+        executor: Who runs trials: processes of this machine, or Dask.
+        scheduler: Address of a Dask scheduler, or the JSON file in which it stands; None for a
+            cluster of Dask workers on this machine.
     """
 
     overrides: Overrides = field(default_factory=Overrides)
@@ -49,6 +55,8 @@ class Options:
     workers: int | None = None
     fresh: bool = False
     watch: bool = False
+    executor: Literal["processes", "dask"] = "processes"
+    scheduler: str | None = None
 
 
 def validate(spec: Path | LoadedSpec, overrides: Overrides | None = None) -> tuple[Plan, Checked]:
@@ -124,26 +132,26 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
         raise BadInput(problems)
     output = output_folder(loaded.folder, plan.suite, options.output)
     path = output / FILE_NAME
-    machine = environment.machine_key(plan.spec.threads)
-    whole = None if problems or options.fresh else _all_known(path, plan, machine)
+    here = _expected_machine(path, plan, options)
+    whole = None if problems or options.fresh else _all_known(path, plan, here.key)
     if whole is not None:
         with locked(output), Store(path, create=True) as store:
             current = store.is_current(whole, loaded.source.text, fingerprint.report())
             if current and (output / PAGE_NAME).is_file():
                 return Run(path, store.last_run().id, store.statuses(), trained=0, timed=0)
-            _begin(store, loaded, whole, options, machine, store.absent(), None)
+            _begin(store, loaded, whole, options, here, store.absent(), None)
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
-    memory = round(plan.spec.limits.memory_gib * 2**30)
-    with Pool(options.workers or os.cpu_count() or 1, memory) as pool:
+    with _executor(loaded, plan, options, progress) as pool:
         loading = _import_in_background()
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, problems)
             progress.advance(len(plan.cases))
+        here = pool.machine(plan.spec.threads, here.key)
         with locked(output), Store(path, create=True) as store:
-            _begin(store, loaded, plan, options, machine, checked.absent, checked)
+            _begin(store, loaded, plan, options, here, checked.absent, checked)
             with _watching(output, progress, options) as told:
-                trainer = _Trainer(pool, store, machine, checked.absent, told, options.fresh)
+                trainer = _Trainer(pool, store, here.key, checked.absent, told, options.fresh)
                 trained = 0
                 if plan.searches:
                     trained += trainer.run(plan.tuning, "tuning")
@@ -152,10 +160,54 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
                 trained += trainer.run(plan, "training")
                 trained += trainer.run(plan.sweeping, "sweeping")
             loading.join()
-            timed = _time(pool, store, plan, checked.absent, machine, progress, fresh=options.fresh)
+            timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
             store.finish_run()
             pool.close()
             return _report(store, progress, trained=trained, timed=timed)
+
+
+@contextlib.contextmanager
+def _executor(
+    loaded: LoadedSpec, plan: Plan, options: Options, progress: Quiet
+) -> Iterator[Executor]:
+    """Who runs a plan's trials.
+
+    Raises:
+        BadInput: If Dask is asked for and isn't there, or no scheduler answers.
+    """
+    memory = round(plan.spec.limits.memory_gib * 2**30)
+    size = options.workers or os.cpu_count() or 1
+    if options.executor == "processes":
+        with Pool(size, memory, fresh=plan.spec.timing.enabled) as pool:
+            yield pool
+        return
+    try:
+        from harness.cluster import Cluster
+    except ImportError as error:
+        message = f"is not installed ({error}); pip install 'harness[dask]' brings it"
+        raise BadInput.of_file("dask", message) from None
+    with Cluster(
+        *(loaded.folder, plan),
+        scheduler=options.scheduler,
+        size=size,
+        memory=memory,
+        progress=progress,
+    ) as cluster:
+        yield cluster
+
+
+def _expected_machine(path: Path, plan: Plan, options: Options) -> Machine:
+    """Where a run would do its timing, before anybody is asked: this machine.
+
+    With Dask, where the last run did; a store without a run has no such place.
+    """
+    if options.executor == "processes":
+        return environment.machine(plan.spec.threads)
+    with contextlib.suppress(NoResults), Store(path, create=False) as store:
+        run = store.last_run()
+        if "workers" in run.environment:
+            return Machine(run.settings["machine"], run.environment)
+    return Machine("", {})
 
 
 def _watching(
@@ -212,7 +264,7 @@ def output_folder(folder: Path, suite: str, output: Path | None) -> Path:
 class _Trainer:
     """Runs parts of a plan one after the other."""
 
-    pool: Pool
+    pool: Executor
     store: Store
     machine: str
     absent: Absent
@@ -275,7 +327,7 @@ def _done(store: Store, plan: Plan, machine: str) -> dict[str, set[int]]:
     return store.finished_seeds((case.key for case in plan.cases), machine)
 
 
-def inspect(pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
+def inspect(pool: Executor, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
     """Have a worker load what the plan names; raise with everything that is wrong.
 
     An objective that ends or holds up the worker is not run in the next try: it is its trials
@@ -287,6 +339,8 @@ def inspect(pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Probl
         try:
             task = Task("check", (plan, frozenset(deadly)), CHECK_SECONDS, "step")
             checked = pool.call(task)
+        except Moved:
+            continue
         except WorkerFailed as error:
             number = error.lost.step
             name = plan.objectives[number - 1].name if number else ""
@@ -309,7 +363,7 @@ def _begin(
     loaded: LoadedSpec,
     plan: Plan,
     options: Options,
-    machine: str,
+    here: Machine,
     absent: Absent,
     checked: Checked | None,
 ) -> None:
@@ -327,11 +381,11 @@ def _begin(
             "tuning_seeds": list(plan.tuning_seeds),
             "missing": absent.devices,
             "without_default": absent.cases,
-            "machine": machine,
+            "machine": here.key,
             "timing": spec.timing.model_dump(),
             **_told(spec),
         },
-        environment=environment.describe(loaded.folder, spec.threads),
+        environment={**here.description, "git": environment.git_state(loaded.folder)},
         descriptions=checked.descriptions if checked else {},
         defaults=checked.defaults if checked else {},
     )
@@ -389,8 +443,25 @@ def _timing_settings(plan: Plan, cell: Sequence[Case]) -> str:
     )
 
 
+def _time_at_one_place(
+    pool: Executor, store: Store, plan: Plan, absent: Absent, progress: Quiet, options: Options
+) -> int:
+    """Time what is not timed, all of it on one machine; returns how many cases.
+
+    If that machine is lost, another one takes over: one of its kind goes on, else all begins again.
+    """
+    while True:
+        like = str(store.last_run().settings["machine"])
+        here = pool.machine(plan.spec.threads, like)
+        store.note_machine(here)
+        try:
+            return _time(pool, store, plan, absent, here.key, progress, fresh=options.fresh)
+        except Moved:
+            progress.note("the machine for timing was lost; another one takes over")
+
+
 def _time(
-    pool: Pool,
+    pool: Executor,
     store: Store,
     plan: Plan,
     absent: Absent,
@@ -483,7 +554,7 @@ def _weights(expected: Sequence[float]) -> list[float]:
 
 
 def _time_cell(
-    pool: Pool,
+    pool: Executor,
     store: Store,
     plan: Plan,
     cell: Sequence[Case],
@@ -495,9 +566,13 @@ def _time_cell(
     cases = [(case, closures.get(case.key)) for case in cell]
     while cases:
         arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
-        task = Task("time", arguments, plan.spec.limits.seconds, "step")
+        task = Task("time", arguments, plan.spec.limits.seconds, "step", fresh=True)
         try:
             timings, failures = pool.call(task)
+        except Disturbed as error:
+            names = ", ".join(case.id for case, _ in cases)
+            progress.note(f"{names} could not be timed: {error}")
+            return []
         except WorkerFailed as error:
             culprit, _ = cases.pop((error.lost.step - 1) % len(cases))
             progress.note(f"{culprit.id} could not be timed: {error}")
