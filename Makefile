@@ -5,7 +5,7 @@ VENV ?= .venv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report test check gate baseline clean
+.PHONY: help setup report test check docs gate baseline clean
 
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
@@ -49,6 +49,10 @@ check: $(TEST_STAMP) ## Set up, lint and check types; no tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+docs: $(TEST_STAMP) ## Set up and build the site from docs/ to build/docs
+	$(PY) -m sphinx -q -W --keep-going docs build/docs
+	@echo "Site: build/docs/index.html"
 
 # Seconds depend on the machine and on who else uses it, so they only warn. Counts and losses fail.
 gate: $(TEST_STAMP) ## Set up and compare what benchmarks.yaml does with tests/baseline.json

@@ -72,6 +72,7 @@ report(results: Place = 'benchmarks.yaml', *, formats: Texts = ()) -> Report
 run(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = None, \
 seed: int | Sequence[int] = (), set: Mapping[str, Any] | Sequence[str] = (), timing: bool = True, \
 fresh: bool = False, watch: bool = False, workers: int | None = None, \
+executor: Executor | None = None, scheduler: Place | None = None, \
 output: Place | None = None, folder: Place | None = None, progress: bool = True) -> Run
 schema() -> dict[str, Any]
 validate(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, \
@@ -206,7 +207,7 @@ OWN = ("_typing", "collections", "functools", "re", "contextlib", "operator", "k
 CALLS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "run s.yaml --only optimizer=a* --only device=cpu --devices cpu --seeds 7 --set lr=0.5 "
-        "--no-timing --fresh --watch --quiet --workers 3 --output o",
+        "--no-timing --fresh --watch --quiet --workers 3 --executor dask --output o",
         "run",
         {
             "spec": Path("s.yaml"),
@@ -219,8 +220,30 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
             "fresh": True,
             "watch": True,
             "workers": 3,
+            "executor": "dask",
+            "scheduler": None,
             "output": Path("o"),
             "progress": False,
+        },
+    ),
+    (
+        "run s.yaml --scheduler tcp://host:1",
+        "run",
+        {
+            "spec": Path("s.yaml"),
+            "only": (),
+            "devices": None,
+            "seeds": None,
+            "seed": (),
+            "set": (),
+            "timing": True,
+            "fresh": False,
+            "watch": False,
+            "workers": None,
+            "executor": None,
+            "scheduler": "tcp://host:1",
+            "output": None,
+            "progress": True,
         },
     ),
     (
