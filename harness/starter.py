@@ -63,7 +63,7 @@ def init(folder: Path) -> tuple[Path, ...]:
             suite is left then.
     """
     targets = [folder / file.target for file in FILES]
-    problems = [p for target in targets for p in _in_the_way(target, folder)]
+    problems = [p for target in targets for p in _in_the_way(target)]
     if problems:
         raise BadInput(problems)
     made: list[Path] = []
@@ -98,18 +98,16 @@ def told(folder: Path, written: tuple[Path, ...]) -> str:
     return "\n".join([heading, *lines, "", "Next:", *commands])
 
 
-def _in_the_way(target: Path, folder: Path) -> list[Problem]:
+def _in_the_way(target: Path) -> list[Problem]:
     """What keeps a file from being written: itself, or a file where its folder would be."""
     if os.path.lexists(target):
         return [Problem(str(target), 0, 0, "", "is there already; nothing is written over it")]
-    parents = [target.parent]
-    while parents[-1] != folder:
-        parents.append(parents[-1].parent)
-    return [
-        Problem(str(parent), 0, 0, "", "is no folder, and one of that name is needed")
-        for parent in parents
-        if os.path.lexists(parent) and not parent.is_dir()
-    ]
+    nearest = target.parent
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if nearest.is_dir():
+        return []
+    return [Problem(str(nearest), 0, 0, "", "is no folder, and one of that name is needed")]
 
 
 def _make_folder(folder: Path, made: list[Path]) -> None:

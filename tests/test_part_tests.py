@@ -781,7 +781,7 @@ def test_a_part_that_hangs_or_dies_costs_its_own_findings_only(tmp_path: Path) -
     folder = written(tmp_path, spec)
     report = part_tests.test(folder / "spec.yaml", seconds=6, workers=1)
     optimizers, objectives = folder / "optimizers" / "all.py", folder / "objectives" / "all.py"
-    found = {(f.section, f.part): f for f in report.wrong}
+    found: dict[tuple[str, str], PartFinding] = {(f.section, f.part): f for f in report.wrong}
     assert len(found) == len(report.wrong) == 3
 
     dies = found["optimizers", "Dies"]
@@ -926,8 +926,8 @@ def test_the_command_says_all_and_its_status_whether_something_is_wrong(
         "  fine   loads, steps",
         "",
         "objective bowl",
-        f"  note   seeded: {'word ' * 12}word",
-        f"         {'word ' * 6}word",
+        f"  note   seeded: {'word ' * 11}word",
+        f"         {'word ' * 7}word",
         f"         {place}",
         r"  wrong  minimum: it is \x1b[2J none",
         f"         {place}",
