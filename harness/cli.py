@@ -447,7 +447,11 @@ def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) ->
         from harness import part_tests, progress
 
         told = progress.choose(quiet=quiet)
-        report = part_tests.test(suite, seconds=seconds, workers=workers, progress=told)
+        try:
+            report = part_tests.test(suite, seconds=seconds, workers=workers, progress=told)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(EXIT_INTERRUPTED)
         width = min(100, shutil.get_terminal_size().columns)
         click.echo(part_tests.terminal(report, width, colour=sys.stdout.isatty()), nl=False)
         sys.exit(report.exit_status)

@@ -16,7 +16,7 @@ from harness.progress import relative
 
 SOURCE = Path(__file__).with_name("starter_suite")
 
-SPEC = "comparison.yaml"
+SPEC, GATE = "comparison.yaml", "gate.yaml"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ FILES = (
     StarterFile("objectives/ridge.py", "objectives/ridge.py", "an objective"),
     StarterFile("datasets/harvest.py", "datasets/harvest.py", "a dataset"),
     StarterFile("datasets/harvest.csv", "datasets/harvest.csv", "its rows (invented)"),
+    StarterFile(GATE, GATE, "a spec for CI: what every change is held against"),
     StarterFile("tests/test_parts.py", "tests/test_parts.py", "a test, for pytest"),
     StarterFile(
         ".github/workflows/optimizers.yml", "optimizers.yml", "a workflow for GitHub Actions"

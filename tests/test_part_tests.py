@@ -865,7 +865,7 @@ def test_a_folder_means_all_its_specs_and_each_part_once(tmp_path: Path) -> None
         "suite: two\nobjectives: {again: {class: Sound, steps: 3}}\noptimizers:\n"
         "  needs: {class: Needs}\n  again: {class: Sound, hyperparameters: {lr: 2}}\n"
     )
-    (folder / "compose.yaml").write_text("services: {web: {image: x}}\n")
+    (folder / "compose.yaml").write_text("services: {web: {image: !reset x}}\n")
     (folder / ".hidden.yaml").write_text("suite: [")
     (folder / "optimizers" / "spare.py").write_text("class Spare: ...\n")
     report = part_tests.test(folder, workers=1)
@@ -887,6 +887,13 @@ def test_a_folder_means_all_its_specs_and_each_part_once(tmp_path: Path) -> None
 def test_bad_input_is_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no spec \(\*.yaml\) in this folder"):
         part_tests.test(tmp_path)
+    (tmp_path / "compose.yaml").write_text("services: {web: !reset x}\n")
+    with pytest.raises(BadInput, match=r"no spec \(\*.yaml\) in this folder"):
+        part_tests.test(tmp_path)
+    (tmp_path / "broken.yaml").write_text("suite: s\nobjectives: [\n")
+    with pytest.raises(BadInput, match=r"broken.yaml:\d+"):
+        part_tests.test(tmp_path)
+    (tmp_path / "broken.yaml").unlink()
     with pytest.raises(BadInput, match="no such file"):
         part_tests.test(tmp_path / "spec.yaml")
     spec = "suite: s\nobjectives: {Sound: {step: 3}}\noptimizers: {Sond: {}}\n"

@@ -114,13 +114,24 @@ def test_it_says_what_there_is_and_what_to_do_next(tmp_path: Path) -> None:
     assert run == "  python -m harness run comparison.yaml"
 
 
-def test_its_spec_has_no_mistakes_and_tens_of_seeds(tmp_path: Path) -> None:
+def test_its_specs_have_no_mistakes_and_tens_of_seeds(tmp_path: Path) -> None:
     starter.init(tmp_path)
-    loaded = load(tmp_path / starter.SPEC)
-    assert loaded.problems == ()
-    assert loaded.spec is not None
-    assert len(loaded.spec.seeds) >= 10
-    assert loaded.spec.optimizers["signum"].class_ == "Signum"
+    for name in (starter.SPEC, starter.GATE):
+        loaded = load(tmp_path / name)
+        assert loaded.problems == ()
+        assert loaded.spec is not None
+        assert len(loaded.spec.seeds) >= 10
+        assert loaded.spec.optimizers["signum"].class_ == "Signum"
+
+
+def test_what_ci_holds_against_each_change_can_be_checked(tmp_path: Path) -> None:
+    """A check takes no search; all of it runs in seconds elsewhere."""
+    starter.init(tmp_path)
+    spec = load(tmp_path / starter.GATE).spec
+    assert spec is not None
+    assert spec.tuning is None
+    assert not any(optimizer.search for optimizer in spec.optimizers.values())
+    assert "loss_tolerance" in (tmp_path / starter.GATE).read_text()
 
 
 def workflow() -> dict[Any, Any]:
@@ -147,9 +158,10 @@ def test_every_command_of_its_workflow_is_one() -> None:
 
 def test_its_workflow_names_the_spec_and_the_results_of_the_suite() -> None:
     env = workflow()["env"]
-    suite = load(SOURCES[starter.SPEC]).source.data["suite"]
-    assert env["SPEC"] == starter.SPEC
-    assert env["RESULTS"] == f"reports/{suite}"
+    for spec, results in (("SPEC", "RESULTS"), ("GATE", "CHECKED")):
+        suite = load(starter.SOURCE / env[spec]).source.data["suite"]
+        assert env[results] == f"reports/{suite}"
+    assert (env["SPEC"], env["GATE"]) == (starter.SPEC, starter.GATE)
     assert workflow()["permissions"] == {"contents": "read"}
     assert step("Publish")["if"] == "always()"
 
@@ -189,16 +201,16 @@ def test_its_workflow_compares_with_a_base_that_has_the_suite(
     (tmp_path / "other").write_text("")
     for words in (["init", "-q"], ["add", "other"], ["commit", "-qm", "before"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
-    variables = {"SPEC": starter.SPEC, "BASE": "HEAD", "STATUS": str(status)}
+    variables = {"GATE": starter.GATE, "BASE": "HEAD", "STATUS": str(status)}
     ran = in_bash(script, tmp_path, **variables)
     assert (ran.returncode, ran.stdout) == (0, "Nothing to compare with.\n")
 
     starter.init(tmp_path)
-    for words in (["add", starter.SPEC], ["commit", "-qm", "a suite"]):
+    for words in (["add", starter.GATE], ["commit", "-qm", "a suite"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
     ran = in_bash(script, tmp_path, **variables)
     assert ran.returncode == ends_with
-    assert ran.stdout.startswith("-m harness check comparison.yaml --base HEAD --allow-new\n")
+    assert ran.stdout.startswith("-m harness check gate.yaml --base HEAD --allow-new\n")
     assert ("::warning::" in ran.stdout) == (status == 3)
 
 
