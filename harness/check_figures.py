@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness import check_history
 from harness.check_history import Change, Series, moment
 from harness.figure_records import (
     CURVES,
@@ -219,6 +220,14 @@ def _words(cell: CellVerdict, row: IntervalRow, *, several: bool) -> str:
     where = f" ({cell.device})" if several else ""
     ratio = significant(row.centre, 4)
     return f"{cell.label} on {cell.objective}{where} {ratio}{ends}, {row.outcome}"
+
+
+def latest_history(known: check_history.History) -> FigureRecord | None:
+    """The times of the machine that checked last, in one figure; None if there is nothing in it."""
+    own = check_history.series(known.entries, known.entries[-1].machine_key)
+    changes = check_history.changes(own.values()) if check_history.can_find_changes() else []
+    records = histories(list(own.values()), changes, in_one=True)
+    return records[0] if records else None
 
 
 def histories(

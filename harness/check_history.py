@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.util
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from pydantic_core import from_json
 
 from harness.problems import BadInput
 from harness.verdicts import CellVerdict, GateReport, Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 1
 """Raised when a line changes its meaning; lines of a later format are skipped."""
@@ -38,6 +43,8 @@ LEAST_NOISE = 0.002
 
 FAR = 3.0
 """A check this many times the noise away from its neighbours counts as no farther."""
+
+_OF_ENTRY = ("taken", "git", "against", "machine_key", "machine")
 
 NEEDS = "Change points need ruptures: pip install 'harness[history]'."
 
@@ -133,7 +140,7 @@ class Entry:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """What a file holds.
 
@@ -146,6 +153,25 @@ class History:
     entries: tuple[Entry, ...] = ()
     torn: int = 0
     newer: int = 0
+
+    def __repr__(self) -> str:
+        return text(self)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per check and cell: when, on which machine, and what was found.
+
+        Columns: taken, git, against, machine_key, machine, then those of :class:`CellEntry`.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {name: getattr(entry, name) for name in _OF_ENTRY} | dataclasses.asdict(cell)
+                for entry in self.entries
+                for cell in entry.cells
+            ],
+            columns=[*_OF_ENTRY, *(field.name for field in dataclasses.fields(CellEntry))],
+        )
 
     @property
     def remarks(self) -> list[str]:

@@ -1,29 +1,29 @@
-"""The command line. Every command is a thin wrapper; what is heavy loads where it is used."""
+"""The command line: parse, call the function of that name, print what it returns.
+
+What a command does is in :mod:`harness.api`; what is heavy loads where it is used.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from harness import __version__
+from harness import __version__, api
 from harness.progress import relative
 
 if TYPE_CHECKING:
-    from harness.check_history import History
-    from harness.plan import Overrides
-    from harness.runner import Preview, Summary, TimingPreview
+    from harness.contents import Run
+    from harness.gate import Written
     from harness.verdicts import GateReport
 
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
@@ -109,6 +109,17 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
     help="Keep the page current while trials run; it then reloads by itself.",
 )
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
+@click.option(
+    "--executor",
+    type=click.Choice(["processes", "dask"]),
+    help="Who runs trials: processes of this machine (the default), or Dask.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="With Dask: the scheduler's address (tcp://host:8786), or the JSON file in which it "
+    "stands; a cluster on this machine if left out.",
+)
 @_WORKERS
 def run(
     spec: Path,
@@ -124,6 +135,8 @@ def run(
     quiet: bool,
     fresh: bool,
     workers: int | None,
+    executor: Literal["processes", "dask"] | None,
+    scheduler: str | None,
 ) -> None:
     """Run every combination of SPEC that is not known yet, and write the report.
 
@@ -133,21 +146,43 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # is told to end as by Ctrl-C
     if seeds is not None and chosen:
         raise click.UsageError("expected either --seeds or --seed")
+    if scheduler is not None and executor == "processes":
+        raise click.UsageError("--scheduler is for --executor dask")
+    if scheduler is not None and workers is not None:
+        raise click.UsageError("--workers is for this machine; a scheduler has workers of its own")
     with _errors():
-        overrides = replace(
-            _overrides(only, devices, seeds), chosen=chosen, values=values, untimed=no_timing
-        )
-        from harness import progress
-        from harness.runner import Options, preview
-        from harness.runner import run as run_spec
-
-        options = Options(overrides, output, _command_line(), workers, fresh, watch)
         if dry_run:
-            _print_preview(preview(spec, options))
+            would = api.preview(
+                spec,
+                only=only,
+                devices=devices,
+                seeds=seeds,
+                seed=chosen,
+                set=values,
+                timing=not no_timing,
+                fresh=fresh,
+                output=output,
+            )
+            click.echo(would)
             return
-        summary = run_spec(spec, options, progress.choose(quiet=quiet))
-        _print_summary(summary, time.monotonic() - began, quiet=quiet)
-        sys.exit(EXIT_FAILED if summary.failed else EXIT_OK)
+        done = api.run(
+            spec,
+            only=only,
+            devices=devices,
+            seeds=seeds,
+            seed=chosen,
+            set=values,
+            timing=not no_timing,
+            fresh=fresh,
+            watch=watch,
+            workers=workers,
+            executor=executor,
+            scheduler=scheduler,
+            output=output,
+            progress=not quiet,
+        )
+        _print_run(done, time.monotonic() - began, quiet=quiet)
+        sys.exit(EXIT_FAILED if done.failed else EXIT_OK)
 
 
 @main.command()
@@ -205,43 +240,52 @@ def check(
     if update and baseline is None:
         raise click.UsageError("--update writes a baseline: expected --baseline FILE")
     with _errors(EXIT_CHECK_FAILED):
-        overrides = _overrides(only, devices, seeds)
-        from harness import gate, gate_outputs, progress
-
-        options = gate.GateOptions(
-            *(overrides, output, baseline, base, frozenset(warn), allow_new, workers, processes)
-        )
-        told = progress.choose(quiet=quiet)
-        if update:
-            written = gate.update(spec, options, told)
-            click.echo(f"{len(written.baseline.cells):,} cells written to {baseline}.")
-            for why in written.missing.values():
-                click.echo(f"note: {why}; its cells are not written")
-            for name, cell in written.baseline.cells.items():
-                if cell.loss.diverged:
-                    click.echo(f"note: {name}: a diverged trial, so its loss will never pass")
+        if update and baseline is not None:
+            written = api.write_baseline(
+                spec,
+                baseline,
+                only=only,
+                devices=devices,
+                seeds=seeds,
+                processes=processes,
+                workers=workers,
+                output=output,
+                progress=not quiet,
+            )
+            _print_written(written, baseline)
             return
-        report, folder = gate.check(spec, options, told)
+        done = api.check(
+            spec,
+            baseline=baseline,
+            base=base,
+            only=only,
+            devices=devices,
+            seeds=seeds,
+            warn=warn,
+            allow_new=allow_new,
+            workers=workers,
+            output=output,
+            progress=not quiet,
+        )
+        from harness import gate_outputs
+
         width = min(160, shutil.get_terminal_size().columns)
-        click.echo(gate_outputs.terminal(report, width, colour=sys.stdout.isatty()), nl=False)
-        click.echo(f"Written to {relative(folder / gate.FOLDER)}.")
-        _tell_ci(report)
-        sys.exit(report.exit_status)
+        colour = sys.stdout.isatty()
+        click.echo(gate_outputs.terminal(done.report, width, colour=colour), nl=False)
+        click.echo(f"Written to {relative(done.folder)}.")
+        _tell_ci(done.report)
+        sys.exit(done.exit_status)
 
 
 def _tell_ci(report: GateReport) -> None:
     """Annotations and a job summary, where GitHub's or a like runner asks for them."""
-    from harness import gate_outputs
+    from harness import gate, gate_outputs
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
         click.echo(gate_outputs.annotations(report), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        try:
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(gate_outputs.markdown(report))
-        except OSError as error:
-            click.echo(f"note: {summary} can't be written: {error.strerror}", err=True)
+    if summary and (why := gate.add_summary(report, Path(summary))):
+        click.echo(f"note: {why}", err=True)
 
 
 @main.command()
@@ -274,70 +318,18 @@ def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | N
     if len(results) < 2 and output is not None:
         raise click.UsageError("--output is for several RESULTS; the report of one lies beside it")
     with _errors():
-        from harness import reporting as writer
-        from harness import shelf
-
-        wanted = formats or writer.FORMATS
-        if len(results) > 1:
-            from harness import side_by_side
-
-            sources = side_by_side.read(_places(results))
-            folder = output or _side_by_side_folder(results[0])
-            page = writer.write_side_by_side(sources, folder, wanted)
+        written = (
+            api.compare(*results, formats=formats, output=output)
+            if len(results) > 1
+            else api.report(*results, formats=formats)
+        )
+        if not formats or "html" in formats:
+            click.echo(f"Page: {relative(written.page)}")
         else:
-            from harness import runner as runs
-
-            path = _store_path(*results or (Path("benchmarks.yaml"),))
-            folder = path.parent
-            page = runs.report_again(path, wanted)
-        if "html" in wanted:
-            click.echo(f"Page: {relative(page)}")
-        else:
-            click.echo(f"Written to {relative(folder)}: {', '.join(dict.fromkeys(formats))}.")
-        if note := shelf.update(folder):
+            folder = relative(written.page.parent)
+            click.echo(f"Written to {folder}: {', '.join(dict.fromkeys(formats))}.")
+        for note in written.notes:
             click.echo(f"note: {note}", err=True)
-
-
-def _places(results: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Each of several results as it was named, with its store.
-
-    Raises:
-        BadInput: With every one that isn't there.
-    """
-    from harness.problems import BadInput, Problem, nearest
-    from harness.store import FILE_NAME
-
-    problems: list[Problem] = []
-    found = []
-    for given in results:
-        if not given.exists():
-            siblings = [path.name for path in _siblings(given) if (path / FILE_NAME).is_file()]
-            message = f"no such spec, folder or results file{nearest(given.name, siblings)}"
-            problems.append(Problem(str(given), 0, 0, "", message))
-            continue
-        try:
-            found.append((str(given), _store_path(given)))
-        except BadInput as error:
-            problems += error.problems
-    if problems:
-        raise BadInput(problems)
-    return found
-
-
-def _siblings(path: Path) -> list[Path]:
-    try:
-        return sorted(path.absolute().parent.iterdir())
-    except OSError:
-        return []
-
-
-def _side_by_side_folder(first: Path) -> Path:
-    """Where results side by side go, if nobody says: beside the first, if that is on our shelf."""
-    from harness import shelf
-
-    folder = (first if first.is_dir() else _store_path(first).parent).absolute()
-    reports = folder.parent if folder.parent.name == shelf.FOLDER else Path(shelf.FOLDER)
-    return reports / "side-by-side"
 
 
 @main.command()
@@ -346,17 +338,7 @@ def _side_by_side_folder(first: Path) -> Path:
 def validate(spec: Path, only: tuple[str, ...], devices: str | None, seeds: int | None) -> None:
     """Check SPEC: its keys, the names in it, and every hyperparameter."""
     with _errors():
-        overrides = _overrides(only, devices, seeds)
-        from harness import runner as runs
-
-        plan, checked = runs.validate(spec, overrides)
-        click.echo(
-            f"{spec}: fine. {len(plan.cases) + len(plan.open_searches):,} cases with "
-            f"{len(plan.seeds):,} seeds: {plan.trials:,} trials"
-            f"{', tuning and sweeps included' if plan.searches else ''}."
-        )
-        for why in checked.absent.devices.values():
-            click.echo(f"note: {why}")
+        click.echo(api.validate(spec, only=only, devices=devices, seeds=seeds))
 
 
 @main.command()
@@ -374,24 +356,13 @@ def history(results: Path, output: Path | None) -> None:
     RESULTS is a spec, a folder under reports/, or a history.jsonl; benchmarks.yaml if left out.
     """
     with _errors():
-        from harness import check_history as histories
-        from harness.problems import BadInput
-
-        path = _history_path(results)
-        known = histories.read(path)
-        if not known.entries:
-            raise BadInput.of_file(relative(path), "holds no check that can be read")
-        if output is not None:
-            _draw_history(path, known, output)
-        click.echo(histories.text(known))
+        click.echo(api.history(results, output=output))
 
 
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
-    from harness.spec import json_schema
-
-    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(api.schema(), indent=2, ensure_ascii=False))
 
 
 @main.command("list")
@@ -402,9 +373,7 @@ def list_names(suite: Path) -> None:
     SUITE is a folder or a spec; this folder if left out.
     """
     with _errors():
-        from harness import listing
-
-        click.echo(listing.render(suite))
+        click.echo(api.names(suite))
 
 
 @main.command("init")
@@ -416,9 +385,10 @@ def init_suite(folder: Path) -> None:
     files; where one of ours is there already, nothing is written.
     """
     with _errors():
+        written = api.init(folder)
         from harness import starter
 
-        click.echo(starter.told(folder, starter.init(folder)))
+        click.echo(starter.told(folder, written))
 
 
 @main.command("test")
@@ -444,17 +414,16 @@ def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) ->
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _errors():
-        from harness import part_tests, progress
-
-        told = progress.choose(quiet=quiet)
         try:
-            report = part_tests.test(suite, seconds=seconds, workers=workers, progress=told)
+            found = api.test(suite, seconds=seconds, workers=workers, progress=not quiet)
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)
             sys.exit(EXIT_INTERRUPTED)
+        from harness import part_tests
+
         width = min(100, shutil.get_terminal_size().columns)
-        click.echo(part_tests.terminal(report, width, colour=sys.stdout.isatty()), nl=False)
-        sys.exit(report.exit_status)
+        click.echo(part_tests.terminal(found, width, colour=sys.stdout.isatty()), nl=False)
+        sys.exit(found.exit_status)
 
 
 @contextlib.contextmanager
@@ -485,134 +454,21 @@ def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
         sys.exit(failed)  # nobody read how it ended, so it can't be called fine
 
 
-def _overrides(only: tuple[str, ...], devices: str | None, seeds: int | None) -> Overrides:
-    from harness.plan import Overrides, parse_devices
-
-    return Overrides(seeds, parse_devices(devices) if devices is not None else (), only)
-
-
-def _store_path(results: Path) -> Path:
-    """The store that a spec, a folder or a file means."""
-    from harness.runner import output_folder
-    from harness.spec import load
-    from harness.store import FILE_NAME
-    from harness.yaml_source import SUFFIXES
-
-    if results.suffix in SUFFIXES:
-        loaded = load(results)
-        suite = loaded.source.data.get("suite") if isinstance(loaded.source.data, dict) else None
-        return output_folder(results, str(suite), None) / FILE_NAME
-    return results / FILE_NAME if results.is_dir() else results
-
-
-def _history_path(results: Path) -> Path:
-    """The history that a spec, a folder or a file means."""
-    from harness.check_history import FILE_NAME
-    from harness.problems import BadInput
-    from harness.yaml_source import SUFFIXES
-
-    of_folder = results.suffix in SUFFIXES or results.is_dir()
-    path = _store_path(results).with_name(FILE_NAME) if of_folder else results
-    if not path.exists():
-        message = "no history here; `python -m harness check` begins one"
-        raise BadInput.of_file(relative(path), message)
-    return path
-
-
-def _draw_history(path: Path, known: History, output: Path) -> None:
-    """Draw the times of the machine that checked last."""
-    from harness.problems import BadInput
-
-    ending = output.suffix.lower()
-    if ending not in (".svg", ".png"):
-        raise BadInput.of_file(str(output), "expected a name that ends in .svg or .png")
-    from harness import check_figures, figures
-    from harness import check_history as histories
-
-    own = histories.series(known.entries, known.entries[-1].machine_key)
-    changes = histories.changes(own.values()) if histories.can_find_changes() else []
-    records = check_figures.histories(list(own.values()), changes, in_one=True)
-    if not records:
-        message = "nothing to draw: it takes two checks with times on the same machine"
-        raise BadInput.of_file(relative(path), message)
-    drawing = figures.draw(records[0])
-    try:
-        output.write_bytes(drawing.png if ending == ".png" else drawing.svg.encode())
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise BadInput.of_file(str(output), f"can't be written: {why}") from None
-
-
-def _print_preview(preview: Preview) -> None:
-    plan = preview.plan
-    rows = [("objective", "optimizer", "setting", "device", "seeds", "steps each", "")]
-    for case in plan.cases:
-        steps = preview.steps[case.objective.name]
-        missing = "unavailable" if preview.absent.why(case) else ""
-        names = (case.objective.name, case.optimizer, case.setting or "-", case.device)
-        rows.append((*names, f"{len(plan.seeds):,}", f"{steps:,}", missing))
-    for search in plan.searches:
-        base = search.base
-        steps = preview.steps[base.objective.name]
-        missing = "unavailable" if preview.absent.why(base) else ""
-        names = (
-            base.objective.name,
-            base.optimizer,
-            f"{len(search.settings):,} tried",
-            base.device,
-        )
-        rows.append((*names, f"{len(plan.tuning_seeds):,}", f"{steps:,}", missing))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-    cases = len(plan.cases) + len(plan.open_searches)
-    steps = sum(
-        preview.steps[case.objective.name] * len(part.seeds)
-        for part in (plan, plan.tuning, plan.sweeping)
-        for case in part.cases
-        if not preview.absent.why(case)
-    )
-    tuning = ", tuning and sweeps included" if plan.searches else ""
-    click.echo(
-        f"\n{cases:,} cases with {len(plan.seeds):,} seeds: {plan.trials:,} trials{tuning}, "
-        f"{preview.known:,} of them known; about {steps:,} optimizer steps for all"
-        f"{' but what tuning decides' if plan.open_searches else ''}."
-    )
-    click.echo(_timing_line(preview.timing))
-    for why in preview.absent.devices.values():
-        click.echo(f"note: {why}; its trials will be 'unavailable'")
-    for why in dict.fromkeys(preview.absent.cases.values()):
-        click.echo(f"note: {why}: its trials at the defaults will be 'unavailable'")
-    click.echo(f"Results would go to {relative(preview.output)}.")
-
-
-def _timing_line(timing: TimingPreview | None) -> str:
-    """What the timing pass would do, in a sentence."""
-    if timing is None:
-        return "Timing pass: none, it is turned off."
-    if not timing.cases:
-        return f"Timing pass: nothing to do; {timing.known:,} cases are timed already."
-    spec = timing.spec
-    about = ""
-    if timing.seconds is not None and timing.seconds < spec.seconds:
-        about = f"about {timing.seconds:.2g} s, "
-    known = f" ({timing.known:,} others are timed already)" if timing.known else ""
-    return (
-        f"Timing pass: {timing.cases:,} cases{known}, {spec.rounds:,} rounds of up to "
-        f"{spec.block_steps:,} steps each, {about}at most about {spec.seconds:g} s."
-    )
-
-
-def _print_summary(summary: Summary, seconds: float, *, quiet: bool) -> None:
+def _print_run(done: Run, seconds: float, *, quiet: bool) -> None:
     if not quiet:
-        counts = ", ".join(f"{n:,} {status}" for status, n in summary.statuses.items())
-        total = sum(summary.statuses.values())
-        what = f"{summary.trained:,} run now" if summary.trained else "all known already"
+        counts = ", ".join(f"{n:,} {status}" for status, n in done.statuses.items())
+        total = sum(done.statuses.values())
+        what = f"{done.trained:,} run now" if done.trained else "all known already"
         click.echo(f"{total:,} trials: {counts} ({what}); {seconds:.1f} s")
-    if summary.failed:
+    if done.failed:
         click.echo("Some trials failed; the page says which and why.", err=True)
-    click.echo(f"Page: {relative(summary.page)}")
+    click.echo(f"Page: {relative(done.page)}")
 
 
-def _command_line() -> str:
-    return shlex.join(["python", "-m", "harness", *sys.argv[1:]])
+def _print_written(written: Written, baseline: Path) -> None:
+    click.echo(f"{len(written.baseline.cells):,} cells written to {baseline}.")
+    for why in written.missing.values():
+        click.echo(f"note: {why}; its cells are not written")
+    for name, cell in written.baseline.cells.items():
+        if cell.loss.diverged:
+            click.echo(f"note: {name}: a diverged trial, so its loss will never pass")

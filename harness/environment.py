@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness import __version__, fingerprint
@@ -22,15 +23,37 @@ WORDS = {
     "cores": "Cores",
     "threads": "Threads used",
     "git": "Git commit",
+    "workers": "Trials run by",
 }
 """What is known of an environment beside packages, and how a reader is told it."""
 
 
-def describe(folder: Path, threads: int) -> dict[str, str]:
-    """The environment of a run, as text by name.
+@dataclass(frozen=True)
+class Machine:
+    """Where something ran.
+
+    Attributes:
+        key: Digest of all that a time depends on beside the code.
+        description: What it is and what it has, as text by name.
+    """
+
+    key: str
+    description: dict[str, str]
+
+
+def machine(threads: int) -> Machine:
+    """This machine.
 
     Args:
-        folder: The suite's folder, whose git state is told.
+        threads: Threads that torch may use.
+    """
+    return Machine(machine_key(threads), describe(threads))
+
+
+def describe(threads: int) -> dict[str, str]:
+    """What this machine is and has, as text by name.
+
+    Args:
         threads: Threads that torch may use.
     """
     return {
@@ -42,7 +65,6 @@ def describe(folder: Path, threads: int) -> dict[str, str]:
         "cpu": cpu_model(),
         "cores": str(cores() or "unknown"),
         "threads": str(threads),
-        "git": git_state(folder),
     }
 
 

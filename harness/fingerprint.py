@@ -29,7 +29,7 @@ REPORT_FILES = (
     *("findings.py", "verdicts.py", "check_history.py", "figure_records.py", "trial_figures.py"),
     "comparison_figures.py",
     *("check_figures.py", "figures.py", "svg.py", "live.py", "page.py", "page_parts.py"),
-    *("reporting.py", "shelf.py"),
+    *("contents.py", "reporting.py", "shelf.py"),
 )
 """Files of the harness that decide what a report says and looks like."""
 

@@ -158,26 +158,27 @@ class Results:
         return list(dict.fromkeys(case.optimizer for case in self.cases))
 
 
-def read(path: Path, *, untouched: bool = False) -> Results:
-    """Read the latest run of a store.
+def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Results:
+    """Read a run of a store.
 
     Args:
         path: The store.
+        run: Its number; None for the latest.
         untouched: Whether the file is to stay as it is, even where it has an older schema.
 
     Raises:
         BadInput: If the file can't be read, isn't a store, or holds no run.
     """
     with Store.copy_of(path) if untouched else Store(path, create=False) as store, store.snapshot():
-        run = store.last_run()
+        record = store.run(run)
         db = store.db
-        seeds = run.seeds_of("given")
+        seeds = record.seeds_of("given")
         rows = db.execute(
             "SELECT position, case_id, objective, optimizer, setting, device, objective_key, "
             "key, optimizer_class, hyperparameters, defaults, dtype, COALESCE(reason, ''), role "
             "FROM run_cases JOIN cases ON cases.id = case_id LEFT JOIN verdicts USING (family) "
             "WHERE run_id = ? ORDER BY position",
-            (run.id,),
+            (record.id,),
         ).fetchall()
         objectives: dict[str, ObjectiveInfo] = {}
         cases: list[CaseData] = []
@@ -187,7 +188,7 @@ def read(path: Path, *, untouched: bool = False) -> Results:
         tried: list[Tried] = []
         for row in rows:
             if row[-1] in ("tuning", "sweep"):
-                tried.append(_tried(store, row, run.seeds_of(row[-1])))
+                tried.append(_tried(store, row, record.seeds_of(row[-1])))
                 continue
             position, case_id, objective, optimizer, setting, device, of, _, *described = row
             if objective not in objectives:
@@ -197,13 +198,13 @@ def read(path: Path, *, untouched: bool = False) -> Results:
             cases.append(case)
             labels = (position, objective, optimizer, setting, case.label, device)
             trials += (labels + trial for trial in _trials(store, case_id, seeds))
-            timings += _timings(store, case_id, position, run.settings["machine"])
-            footprints += _footprints(store, case_id, position, run.settings["machine"])
+            timings += _timings(store, case_id, position, record.settings["machine"])
+            footprints += _footprints(store, case_id, position, record.settings["machine"])
     frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
     frame["final_loss"] = frame["final_loss"].astype(float)
     timed = pd.concat(timings, ignore_index=True) if timings else pd.DataFrame(columns=_TIMING)
     counted = _footprint_frame(footprints)
-    return Results(run, objectives, tuple(cases), frame, timed, counted, tuple(tried))
+    return Results(record, objectives, tuple(cases), frame, timed, counted, tuple(tried))
 
 
 _TRIAL_COLUMNS = [

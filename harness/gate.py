@@ -27,6 +27,7 @@ from harness import (
     verdicts,
 )
 from harness.baseline import Baseline, Cell
+from harness.contents import CHECK_FOLDER, Check, Report
 from harness.judge import Comparison, Limits
 from harness.plan import Case, Overrides, Plan, applies, draft
 from harness.problems import BadInput, Problem
@@ -39,9 +40,6 @@ from harness.verdicts import METRICS, Blocks, CellVerdict, GateReport, Judgement
 
 CONFIRMING, UPDATING, FEWEST = 3, 5, 3
 """Processes that decide on a cell; that a new baseline is from; the fewest of those."""
-
-FOLDER = "check"
-"""Where a check's files lie in the folder of a suite's results."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class NotWritten(BadInput):
         self.exit_status = exit_status
 
 
-def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport, Path]:
+def check(spec: Path, options: GateOptions, progress: Quiet) -> Check:
     """Compare a suite with a baseline, or with another revision of itself.
 
     Args:
@@ -99,7 +97,7 @@ def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport
         progress: Who is told how it goes.
 
     Returns:
-        What was found, and the folder of the suite's results, where it is written down.
+        What was found, and where it is written down.
 
     Raises:
         BadInput: If the spec or the baseline has mistakes, or results can't be written.
@@ -107,7 +105,7 @@ def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport
     began = time.monotonic()
     before = baselines.read(options.baseline) if options.baseline else None
     loaded, plan = _planned(spec, options.overrides)
-    output = output_folder(spec, plan.suite, options.output)
+    output = output_folder(loaded.folder, plan.suite, options.output)
     with contextlib.ExitStack() as stack:
         there = None
         if options.base is not None:
@@ -130,7 +128,21 @@ def check(spec: Path, options: GateOptions, progress: Quiet) -> tuple[GateReport
             comparison = _comparison(now, other, before)
     report = _Reporter(now, other, comparison, options).report(began)
     _keep(report, output, progress)
-    return report, output
+    return Check(report, output)
+
+
+def add_summary(report: GateReport, file: Path) -> str:
+    """Add what a check found to a file of Markdown, such as a runner shows beside a job.
+
+    Returns:
+        Why that could not be done; empty if it could.
+    """
+    try:
+        with file.open("a", encoding="utf-8") as summary:
+            summary.write(gate_outputs.markdown(report))
+    except OSError as error:
+        return f"{file} can't be written: {error.strerror}"
+    return ""
 
 
 def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
@@ -144,7 +156,7 @@ def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
     if options.baseline.is_dir():
         raise BadInput.of_file(str(options.baseline), "is a folder, expected a file to write")
     loaded, plan = _planned(spec, options.overrides)
-    path = output_folder(spec, plan.suite, options.output) / FILE_NAME
+    path = output_folder(loaded.folder, plan.suite, options.output) / FILE_NAME
     now = sides.opened(loaded, plan, path, progress, workers=options.workers)
     kept = _kept(options, now.measured())
     for number in range(max(FEWEST, options.processes)):
@@ -401,7 +413,7 @@ def _parts(name: str) -> tuple[str, str, str, str]:
 
 def _keep(report: GateReport, output: Path, progress: Quiet) -> None:
     """Write down what a check found, and put it on the page if there is one."""
-    folder = output / FOLDER
+    folder = output / CHECK_FOLDER
     made = {
         "check.json": verdicts.to_json(report),
         "summary.md": gate_outputs.markdown(report),
@@ -422,4 +434,4 @@ def _keep(report: GateReport, output: Path, progress: Quiet) -> None:
         check_history.append(output / check_history.FILE_NAME, report)
         with Store(output / FILE_NAME, create=True) as store:
             if store.has_run():
-                write_report(store, progress)
+                write_report(store, Report(store.path), progress)

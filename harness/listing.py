@@ -5,15 +5,52 @@ from __future__ import annotations
 import ast
 import importlib.util
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.problems import BadInput, join
-from harness.suite import SHIPPED_OBJECTIVES, definitions, names_in
+from harness.suite import SHIPPED_OBJECTIVES, Section, definitions, names_in
 
 
-def render(suite: Path) -> str:
-    """Say what optimizers, objectives and datasets there are.
+@dataclass(frozen=True, repr=False)
+class Names:
+    """What a spec of a suite can name, each with the first line of what its source says of it.
+
+    Attributes:
+        optimizers: Of the suite.
+        objectives: Of the suite.
+        shipped: Objectives that come with the harness.
+        datasets: Of the suite.
+        torch: Names of torch's optimizers; none where torch is not installed.
+    """
+
+    optimizers: dict[str, str]
+    objectives: dict[str, str]
+    shipped: dict[str, str]
+    datasets: dict[str, str]
+    torch: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        blocks = [
+            _block("Optimizers of the suite (class: NAME)", self.optimizers),
+            _block("Objectives of the suite (class: NAME)", self.objectives),
+            _block("Objectives that ship (class: NAME)", self.shipped),
+            _block("Datasets of the suite (dataset: NAME)", self.datasets),
+            "Optimizers of torch (class: torch.optim:NAME)\n"
+            + textwrap.fill(
+                join(self.torch, limit=1000) or "torch is not installed",
+                width=96,
+                initial_indent="  ",
+                subsequent_indent="  ",
+            ),
+            "Anything importable can be named too: class: package.module:NAME",
+        ]
+        return "\n\n".join(block for block in blocks if block)
+
+
+def names(suite: Path) -> Names:
+    """What optimizers, objectives and datasets there are.
 
     Args:
         suite: A suite's folder, or a spec in it.
@@ -24,34 +61,25 @@ def render(suite: Path) -> str:
     folder = suite.parent if suite.is_file() else suite
     if not folder.is_dir():
         raise BadInput.of_file(str(suite), "no such folder or spec")
-    blocks = [
-        _block("Optimizers of the suite (class: NAME)", _own(folder, "optimizers")),
-        _block("Objectives of the suite (class: NAME)", _own(folder, "objectives")),
-        _block("Objectives that ship (class: NAME)", _shipped()),
-        _block("Datasets of the suite (dataset: NAME)", _own(folder, "datasets")),
-        "Optimizers of torch (class: torch.optim:NAME)\n"
-        + textwrap.fill(
-            join(_torch_optimizers(), limit=1000) or "torch is not installed",
-            width=96,
-            initial_indent="  ",
-            subsequent_indent="  ",
-        ),
-        "Anything importable can be named too: class: package.module:NAME",
-    ]
-    return "\n\n".join(block for block in blocks if block)
+    return Names(
+        optimizers=_own(folder, "optimizers"),
+        objectives=_own(folder, "objectives"),
+        shipped=dict(_shipped()),
+        datasets=_own(folder, "datasets"),
+        torch=tuple(_torch_optimizers()),
+    )
 
 
-def _block(heading: str, names: Iterable[tuple[str, str]]) -> str:
-    rows = list(names)
-    if not rows:
+def _block(heading: str, known: Mapping[str, str]) -> str:
+    if not known:
         return ""
-    width = max(len(name) for name, _ in rows)
-    return "\n".join([heading, *(f"  {name:<{width}}  {doc}".rstrip() for name, doc in rows)])
+    width = max(map(len, known))
+    rows = (f"  {name:<{width}}  {doc}".rstrip() for name, doc in known.items())
+    return "\n".join([heading, *rows])
 
 
-def _own(folder: Path, section: str) -> Iterable[tuple[str, str]]:
-    found = names_in(folder, section)  # type: ignore[arg-type]
-    return ((name, doc) for name, (_, doc) in found.items())
+def _own(folder: Path, section: Section) -> dict[str, str]:
+    return {name: doc for name, (_, doc) in names_in(folder, section).items()}
 
 
 def _shipped() -> Iterable[tuple[str, str]]:

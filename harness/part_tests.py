@@ -155,6 +155,9 @@ class PartReport:
         """0 if nothing is wrong, else 1."""
         return int(bool(self.wrong))
 
+    def __str__(self) -> str:
+        return terminal(self).rstrip("\n")
+
 
 def test(
     suite: Path,

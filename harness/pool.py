@@ -1,4 +1,4 @@
-"""Worker processes: they import torch once, stay alive, and may die without harm.
+"""Worker processes: they have torch loaded, stay alive, and may die without harm.
 
 The coordinator's side. Imports no torch, and runs none of a suite's code.
 """
@@ -21,7 +21,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+from harness import environment, zygote
+from harness.environment import Machine
+from harness.zygote import Forked
 
 POLL_SECONDS = 0.2
 """How often time limits are looked at."""
@@ -46,20 +50,30 @@ class Task:
         limit: Seconds it may take, from when the worker says that it is ready.
         restarts: What sets its clock back to zero: every result it sends (the limit is then one
             for each), or every step it takes (then one for a standstill), or nothing.
+        fresh: Whether it measures seconds: it wants a process of its own start, no fork, and a
+            machine that does nothing else meanwhile.
     """
 
     name: str
     arguments: tuple[Any, ...]
     limit: float
     restarts: Literal["result", "step", "nothing"] = "nothing"
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A task sent something on its way."""
+    """A task sent something on its way.
+
+    Attributes:
+        task: Which.
+        answers: What it sent, in order; at least one.
+        machine: Digest of the machine it was done on; empty for this one. So in all events.
+    """
 
     task: Task
-    answer: Any
+    answers: tuple[Any, ...]
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class Done:
 
     task: Task
     answer: Any
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Lost:
     reason: str
     step: int
     seconds: float
+    machine: str = ""
 
 
 Event = Sent | Done | Lost
@@ -102,6 +118,47 @@ class WorkerFailed(Exception):
         super().__init__(lost.reason)
 
 
+class Moved(Exception):
+    """The machine on which tasks are done at one place is another from now on."""
+
+
+class Disturbed(Exception):
+    """A machine did not stay quiet while it should do one thing only; says so."""
+
+
+class Executor(Protocol):
+    """Who does tasks: processes on this machine (:class:`Pool`), or a cluster."""
+
+    @property
+    def size(self) -> int:
+        """Tasks that can be done at a time."""
+        ...
+
+    def machine(self, threads: int, like: str = "") -> Machine:
+        """Where :meth:`call` does its tasks; one ``like`` that, if there is a choice."""
+        ...
+
+    def submit(self, task: Task, *, first: bool = False) -> None:
+        """Add a task; ``first`` puts it before those that wait."""
+        ...
+
+    def grow(self) -> None:
+        """Let all workers start that there may be."""
+        ...
+
+    def call(self, task: Task) -> Any:
+        """Do one task at one place."""
+        ...
+
+    def events(self) -> Iterator[Event]:
+        """What happens until there is no task left."""
+        ...
+
+    def close(self) -> None:
+        """Let the workers end."""
+        ...
+
+
 class Pool:
     """Some worker processes and the tasks they share.
 
@@ -110,16 +167,35 @@ class Pool:
         memory: Bytes that a worker may allocate beyond what it needs to start; None for no
             limit.
         search: Where workers look for packages before they look where this process does.
+        fresh: Whether the first worker shall be a process of its own start, for tasks that are
+            to come.
     """
 
-    def __init__(self, size: int, memory: int | None = None, search: Sequence[Path] = ()) -> None:
-        self.size = max(1, size)
+    def __init__(
+        self,
+        size: int,
+        memory: int | None = None,
+        search: Sequence[Path] = (),
+        *,
+        fresh: bool = False,
+    ) -> None:
+        self._size = max(1, size)
         self._memory = memory
         self._search = [str(folder) for folder in search]
         self._inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
         self._tasks: deque[Task] = deque()
         self._wanted = 1
-        self._workers = [self._start()]
+        self._workers = [self._start(fresh=fresh)]
+
+    @property
+    def size(self) -> int:
+        """Workers at most."""
+        return self._size
+
+    def machine(self, threads: int, like: str = "") -> Machine:
+        """This machine."""
+        del like
+        return environment.machine(threads)
 
     def submit(self, task: Task, *, first: bool = False) -> None:
         """Add a task; ``first`` puts it before those that wait."""
@@ -130,7 +206,7 @@ class Pool:
 
     def grow(self) -> None:
         """Let all workers start that there may be."""
-        self._wanted = self.size
+        self._wanted = self._size
 
     def call(self, task: Task) -> Any:
         """Do one task, with nothing beside it.
@@ -186,18 +262,29 @@ class Pool:
             self.kill()
         self.close()
 
-    def _start(self) -> _Worker:
-        return _Worker(self._inbox, self._memory, self._search)
+    def _start(self, *, fresh: bool) -> _Worker:
+        return _Worker(self._inbox, self._memory, self._search, fresh=fresh)
 
     def _assign(self) -> None:
         while self._tasks:
-            idle = next((w for w in self._workers if w.task is None and w.is_alive()), None)
-            if idle is None and len(self._workers) < self._wanted:
-                idle = self._start()
-                self._workers.append(idle)
-            if idle is None:
+            worker = self._free(fresh=self._tasks[0].fresh)
+            if worker is None:
                 return
-            idle.begin(self._tasks.popleft())
+            worker.begin(self._tasks.popleft())
+
+    def _free(self, *, fresh: bool) -> _Worker | None:
+        """A worker that has nothing to do, started if there may be one more."""
+        idle = [worker for worker in self._workers if worker.task is None and worker.is_alive()]
+        for worker in idle:
+            if worker.is_fresh or not fresh:
+                return worker
+        if len(self._workers) >= self._wanted:
+            if not idle:
+                return None
+            self._remove(idle[0])  # a fork, where none will do
+        worker = self._start(fresh=fresh)
+        self._workers.append(worker)
+        return worker
 
     def _handle(self, worker: _Worker, kind: str, answer: Any) -> Event | None:
         task = worker.task
@@ -211,7 +298,7 @@ class Pool:
             case "sent" if task is not None:
                 if task.restarts == "result":
                     worker.restart_clock()
-                return Sent(task, answer)
+                return Sent(task, (answer,))
             case "done" | "raised" if task is not None:
                 lost = worker.lose("raised", answer) if kind == "raised" else None
                 worker.task = None
@@ -246,6 +333,8 @@ class _Worker:
         inbox: queue.SimpleQueue[tuple[_Worker, str, Any]],
         memory: int | None,
         search: Sequence[str],
+        *,
+        fresh: bool,
     ) -> None:
         self.task: Task | None = None
         self.retiring = False
@@ -258,25 +347,36 @@ class _Worker:
             file.write(STEP.pack(0))
             file.flush()
             self._step = mmap.mmap(file.fileno(), STEP.size)
-            paths = [*search, str(Path(__file__).resolve().parent.parent), *sys.path]
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "harness.worker",
-                    str(file.fileno()),
-                    str(memory or 0),
-                    str(os.getpid()),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=[file.fileno()],
-                start_new_session=True,  # Ctrl-C is the coordinator's to handle
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))},
-            )
+            self._process = self._start(file.fileno(), memory or 0, search, fresh=fresh)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @staticmethod
+    def _start(
+        step: int, memory: int, search: Sequence[str], *, fresh: bool
+    ) -> subprocess.Popen[bytes] | Forked:
+        paths = [*search, str(Path(__file__).resolve().parent.parent), *sys.path]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+        # A fork has what its zygote has loaded, the harness among it; a search may find another.
+        if not fresh and not search and (found := zygote.kept(environment)):
+            with contextlib.suppress(OSError):
+                return found.fork(step, memory, environment)
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "harness.worker"),
+                *(str(step), str(memory), str(os.getpid())),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[step],
+            start_new_session=True,  # Ctrl-C is the coordinator's to handle
+            env=environment,
+        )
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the process is one of its own start, no fork."""
+        return not isinstance(self._process, Forked)
 
     @property
     def step(self) -> int:
@@ -350,8 +450,11 @@ class _Worker:
     def kill(self) -> None:
         """End the process and what it started, now."""
         if self.is_alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            if isinstance(self._process, Forked):
+                self._process.kill()
+            else:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _send(self, task: Task) -> None:

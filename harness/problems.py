@@ -48,6 +48,11 @@ class BadInput(Exception):
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the mistakes, for the trace leads to nobody's code but ours."""
+        count = f"\n{len(self.problems)} mistakes." if len(self.problems) > 1 else ""
+        return [f"{type(self).__name__}: {self}{count}"]
+
     @classmethod
     def of_file(cls, file: str, message: str) -> BadInput:
         """One mistake about a file as a whole."""

@@ -6,8 +6,9 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -131,6 +132,63 @@ class Bars(Quiet):
         self._bar.console.print(text, markup=False, highlight=False)
 
 
+class Notebook(Quiet):
+    """One line below a notebook's cell, which is written anew as the run goes on."""
+
+    LEAST_SECONDS = 0.2
+    """Least time between two changes: each is a message to the browser."""
+
+    def __init__(self) -> None:
+        self._past: list[str] = []
+        self._notes: list[str] = []
+        self._stage = ""
+        self._line: Any = None
+        self._said = 0.0
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Begin a stage."""
+        self._stage, self._total, self._unit, self._done = what, total, unit, 0
+        self._began = time.monotonic()
+        self._say()
+
+    def advance(self, count: int) -> None:
+        """Move the bar, now and then."""
+        self._done += count
+        if time.monotonic() - self._said >= self.LEAST_SECONDS:
+            self._say()
+
+    def end(self, *, whole: bool) -> None:
+        """Say how long the stage took."""
+        took = _duration(time.monotonic() - self._began)
+        count = f"{self._done:,} {self._unit}"
+        self._past.append(f"{self._stage} {count} in {took}" + ("" if whole else ", cut short"))
+        self._stage = ""
+        self._say()
+
+    def note(self, text: str) -> None:
+        """Add a line."""
+        self._notes.append(text)
+        self._say()
+
+    def _say(self) -> None:
+        from IPython.display import display
+
+        if self._line is None:
+            self._line = display(self, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._line.update(self)
+        self._said = time.monotonic()
+
+    def __repr__(self) -> str:
+        now = [f"{self._stage}: {self._done:,} of {self._total:,} {self._unit}"]
+        return "\n".join(["; ".join([*self._past, *(now if self._stage else [])]), *self._notes])
+
+    def _repr_html_(self) -> str:
+        bar = f' <progress value="{self._done}" max="{self._total}"></progress>'
+        first, *notes = map(escape, repr(self).split("\n"))
+        return "<br>".join([f"<small>{first}{bar if self._stage else ''}", *notes]) + "</small>"
+
+
 def relative(path: Path) -> str:
     """A path as seen from here, where it is below."""
     with contextlib.suppress(ValueError):
@@ -139,10 +197,18 @@ def relative(path: Path) -> str:
 
 
 def choose(*, quiet: bool) -> Quiet:
-    """Bars on a terminal, lines elsewhere, nothing where quiet is asked for."""
+    """Bars on a terminal, a line below a notebook's cell, lines elsewhere, nothing if quiet."""
     if quiet:
         return Quiet()
+    if _in_notebook():
+        return Notebook()
     return Bars() if sys.stderr.isatty() else Lines()
+
+
+def _in_notebook() -> bool:
+    """Whether somebody sees this process's output below a cell."""
+    ipython = sys.modules.get("IPython")
+    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
 
 
 def _duration(seconds: float) -> str:

@@ -4,58 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import (
-    check_figures,
-    check_history,
-    comparison_figures,
-    comparison_tables,
-    findings,
-    page,
-    page_parts,
-    side_by_side,
-    side_by_side_figures,
-    side_by_side_page,
-    side_by_side_tables,
-    tables,
-    trial_figures,
-    verdicts,
-)
-from harness.analysis import analyse
+from harness import check_history, contents, findings, page, page_parts, side_by_side_page, tables
+from harness.contents import CHECK_NAME, PAGE_NAME, Checks, Comparison, Report
 from harness.frames import Results
 from harness.problems import BadInput
-from harness.side_by_side import Source
 from harness.store import FILE_NAME
-from harness.verdicts import GateReport
 
 if TYPE_CHECKING:
     from harness.figures import Drawing
 
-PAGE_NAME, CHECK_NAME = "index.html", "check/check.json"
-
 FORMATS = (*page_parts.TABLE_FORMATS, *page_parts.FIGURE_FORMATS, "html")
 """What a report is made of; each is a file's ending."""
-
-
-@dataclass(frozen=True)
-class Checks:
-    """What lies beside a report of checks against a baseline.
-
-    Attributes:
-        latest: The latest check; None where it can't be read.
-        why: Why it can't be.
-        history: All checks so far.
-        remarks: What of the history can't be read, a sentence each.
-    """
-
-    latest: GateReport | None
-    why: str = ""
-    history: tuple[check_history.Entry, ...] = ()
-    remarks: tuple[str, ...] = ()
 
 
 def write(
@@ -84,41 +47,40 @@ def write(
     Raises:
         BadInput: If something can't be written.
     """
-    made = _make(results, read_checks(output, results.run.suite), frozenset(formats), under_way)
-    return _put(made, output, formats)
+    return write_report(contents.of_results(results, output), formats, under_way)
 
 
-def write_side_by_side(
-    sources: Sequence[Source], output: Path, formats: Collection[str] = FORMATS
+def write_report(
+    report: Report, formats: Collection[str] = FORMATS, under_way: page.UnderWay | None = None
 ) -> Path:
+    """Write a report beside its store; see :func:`write`."""
+    return _put(_make(report, frozenset(formats), under_way), report.page.parent, formats)
+
+
+def write_side_by_side(beside: Comparison, formats: Collection[str] = FORMATS) -> Path:
     """Write the report of several results laid side by side, as :func:`write` does that of one.
 
     Args:
-        sources: The results.
-        output: Folder of the report; made where there is none.
+        beside: The results, and the folder of the report, which is made where there is none.
         formats: Which of ``FORMATS`` to write.
 
     Raises:
         BadInput: If something can't be written, or something else is there already.
     """
+    output, page_path = beside.folder, beside.page
     if (output / FILE_NAME).exists():
         message = "has results of its own, whose page it is; give another --output"
         raise BadInput.of_file(str(output), message)
-    page_path = output / PAGE_NAME
     if page_path.exists() and not page_parts.told(page_path, "harness-side-by-side"):
         message = "is not a page of results side by side; give another --output"
         raise BadInput.of_file(str(page_path), message)
-    beside = side_by_side.lay(sources)
-    built = side_by_side_tables.build(beside)
-    made = _table_files(built, formats)
+    made = _table_files(beside.tables.values(), formats)
     if not frozenset((*page_parts.FIGURE_FORMATS, "html")).isdisjoint(formats):
-        from harness import figures  # loads matplotlib, which takes a second
-
-        records = side_by_side_figures.build(beside)
-        drawings = figures.draw_all(records)
+        drawings = beside.figures.drawings()
         made |= _figure_files(drawings, formats)
         if "html" in formats:
-            html = side_by_side_page.render(beside, built, records, drawings)
+            built, records = list(beside.tables.values()), beside.figures.records
+            html = side_by_side_page.render(beside.beside, built, records, drawings)
             made[PAGE_NAME] = html.encode()
     return _put(made, output, formats)
 
@@ -155,59 +117,21 @@ def _put(made: Mapping[str, bytes], output: Path, formats: Collection[str]) -> P
     return output / PAGE_NAME
 
 
-def read_checks(output: Path, suite: str) -> Checks | None:
-    """The checks in a report's folder; None where there is none of this suite."""
-    try:
-        latest = verdicts.from_json((output / CHECK_NAME).read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return Checks(None, error.strerror or str(error))
-    except ValueError:
-        return Checks(None, "it is not what a check writes")
-    if latest.suite != suite:
-        return None
-    try:
-        known = check_history.read(output / check_history.FILE_NAME)
-    except BadInput as error:
-        return Checks(latest, remarks=(f"The history is left out: {error.problems[0].message}.",))
-    return Checks(latest, "", known.entries, tuple(known.remarks))
-
-
 def _make(
-    results: Results,
-    checks: Checks | None,
-    formats: frozenset[str],
-    under_way: page.UnderWay | None = None,
+    report: Report, formats: frozenset[str], under_way: page.UnderWay | None = None
 ) -> dict[str, bytes]:
     """Every file's content by its path below the report's folder; the page comes last."""
-    analysis = analyse(results)
-    built = [*tables.build(results, analysis.means), *comparison_tables.build(results, analysis)]
-    check = None
-    latest, known, changes = None, list[check_history.Series](), list[check_history.Change]()
-    if checks is not None:
-        check = page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
-    if checks is not None and checks.latest is not None:
-        latest = checks.latest
-        known = list(check_history.series(checks.history, latest.machine_key).values())
-        changes = check_history.changes(known) if check_history.can_find_changes() else []
-        if latest.cells:
-            built.append(tables.check(latest))
-        check = _check(latest, checks, known, changes)
-    made = _table_files(built, formats)
+    made = _table_files(report.tables.values(), formats)
     if formats.isdisjoint((*page_parts.FIGURE_FORMATS, "html")):
         return made
-    from harness import figures  # loads matplotlib, which takes a second
-
-    records = trial_figures.build(results, analysis.means)
-    records += comparison_figures.build(results, analysis, [record.name for record in records])
-    if latest is not None:
-        records += check_figures.build(latest, known, changes, results.optimizers)
-    drawings = figures.draw_all(records)
+    drawings = report.figures.drawings()
     made |= _figure_files(drawings, formats)
     if "html" in formats:
-        said = findings.summarise(results, analysis)
-        html = page.render(results, built, records, drawings, said, check, under_way)
+        built, records = list(report.tables.values()), report.figures.records
+        check = _check(report.checks) if report.checks else None
+        html = page.render(
+            report.results, built, records, drawings, report.findings, check, under_way
+        )
         made[PAGE_NAME] = html.encode()
     return made
 
@@ -232,13 +156,11 @@ def _figure_files(drawings: Iterable[Drawing], formats: Collection[str]) -> dict
     return made
 
 
-def _check(
-    latest: GateReport,
-    checks: Checks,
-    known: list[check_history.Series],
-    changes: list[check_history.Change],
-) -> page.Check:
-    """What the page says of a check."""
+def _check(checks: Checks) -> page.Check:
+    """What the page says of checks."""
+    latest = checks.latest
+    if latest is None:
+        return page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
     facts = [("Checked", check_history.moment(latest.taken)), ("Against", latest.against)]
     if latest.git:
         facts.append(("Git commit", latest.git))
@@ -251,8 +173,8 @@ def _check(
         verdict=findings.against(latest),
         facts=tuple(facts),
         remarks=(*latest.differs, *checks.remarks),
-        changes=tuple(map(str, changes)),
-        changes_note=_changes_note(known, changes),
+        changes=tuple(map(str, checks.changes)),
+        changes_note=_changes_note(checks.series, checks.changes),
     )
 
 

@@ -10,11 +10,14 @@ import time
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness import environment, fingerprint, tuning, watch
+from harness.contents import PAGE_NAME, Report, Run
+from harness.environment import Machine
 from harness.plan import Case, Overrides, Plan, draft
-from harness.pool import Pool, Task, WorkerFailed
+from harness.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
+from harness.previewing import Preview, TimingPreview
 from harness.problems import BadInput, Problem
 from harness.progress import Quiet
 from harness.results import Absent, Checked, Finding, Timing
@@ -22,7 +25,9 @@ from harness.spec import LoadedSpec, Spec, TimingSpec, load
 from harness.store import FILE_NAME, NoResults, Store
 from harness.training import QualityPass
 
-LOCK_NAME, PAGE_NAME = ".lock", "index.html"
+EXECUTORS = ("processes", "dask")
+
+LOCK_NAME = ".lock"
 
 CHECK_SECONDS = 120.0
 """How long loading a suite's code may take."""
@@ -30,15 +35,18 @@ CHECK_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks of a run.
+    """What is asked of a run.
 
     Attributes:
         overrides: Seeds, devices and filters on top of the spec.
         output: Where results go; None for ``reports/<suite>`` beside the spec.
-        command: The command line, for the report.
+        command: How to ask for it again, for the report.
         workers: Worker processes at most; None for one per core.
         fresh: Whether to run again what is known.
         watch: Whether to keep the page current while trials run.
+        executor: Who runs trials: processes of this machine, or Dask.
+        scheduler: Address of a Dask scheduler, or the JSON file in which it stands; None for a
+            cluster of Dask workers on this machine.
     """
 
     overrides: Overrides = field(default_factory=Overrides)
@@ -47,75 +55,17 @@ class Options:
     workers: int | None = None
     fresh: bool = False
     watch: bool = False
+    executor: Literal["processes", "dask"] = "processes"
+    scheduler: str | None = None
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a run came to.
-
-    Attributes:
-        page: The page.
-        statuses: How many trials of the plan ended how.
-        trained: How many trials were run now; the others were known.
-        timed: How many cases were timed now.
-    """
-
-    page: Path
-    statuses: dict[str, int]
-    trained: int
-    timed: int
-
-    @property
-    def failed(self) -> bool:
-        """Whether some trial ended in error."""
-        return bool(self.statuses.get("error", 0) + self.statuses.get("timeout", 0))
-
-
-@dataclass(frozen=True)
-class TimingPreview:
-    """What a run's timing pass would do.
-
-    Attributes:
-        cases: How many cases it would time.
-        known: How many need not be timed again.
-        spec: How.
-        seconds: About what its blocks take, or None where that is not known.
-    """
-
-    cases: int
-    known: int
-    spec: TimingSpec
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a run would do.
-
-    Attributes:
-        plan: The plan.
-        steps: By objective name, updates per trial.
-        absent: What can't be run here.
-        known: How many of the plan's trials need not run again.
-        output: Where results would go.
-        timing: What would be timed; None where that is turned off.
-    """
-
-    plan: Plan
-    steps: dict[str, int]
-    absent: Absent
-    known: int
-    output: Path
-    timing: TimingPreview | None
-
-
-def validate(spec: Path, overrides: Overrides | None = None) -> tuple[Plan, Checked]:
+def validate(spec: Path | LoadedSpec, overrides: Overrides | None = None) -> tuple[Plan, Checked]:
     """Check a spec, its names, and every hyperparameter against its constructor.
 
     Raises:
         BadInput: With every mistake.
     """
-    loaded = load(spec)
+    loaded = _loaded(spec)
     plan, problems = draft(loaded, overrides or Overrides())
     if plan is None or plan.is_empty:
         raise BadInput(problems)
@@ -124,14 +74,19 @@ def validate(spec: Path, overrides: Overrides | None = None) -> tuple[Plan, Chec
     return plan, checked
 
 
-def preview(spec: Path, options: Options) -> Preview:
+def _loaded(spec: Path | LoadedSpec) -> LoadedSpec:
+    return spec if isinstance(spec, LoadedSpec) else load(spec)
+
+
+def preview(spec: Path | LoadedSpec, options: Options) -> Preview:
     """Say what :func:`run` would do, without doing it.
 
     Raises:
         BadInput: With every mistake.
     """
-    plan, checked = validate(spec, options.overrides)
-    output = output_folder(spec, plan.suite, options.output)
+    loaded = _loaded(spec)
+    plan, checked = validate(loaded, options.overrides)
+    output = output_folder(loaded.folder, plan.suite, options.output)
     known = 0
     machine = environment.machine_key(plan.spec.threads)
     cells = _cells(plan, checked.absent, ())
@@ -156,12 +111,12 @@ def preview(spec: Path, options: Options) -> Preview:
     return Preview(plan, steps, checked.absent, known, output, timed)
 
 
-def run(spec: Path, options: Options, progress: Quiet) -> Summary:
+def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
     """Run everything a spec asks for and is not known yet, then write the report.
 
     Args:
-        spec: The YAML file.
-        options: What the command line says.
+        spec: The YAML file, or what was loaded of it.
+        options: What is asked of the run.
         progress: Who is told how it goes.
 
     Returns:
@@ -171,33 +126,32 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
         BadInput: If the spec has mistakes (then nothing is written), or the results can't be
             written.
     """
-    loaded = load(spec)
+    loaded = _loaded(spec)
     plan, problems = draft(loaded, options.overrides)
     if plan is None or plan.is_empty:
         raise BadInput(problems)
-    output = output_folder(spec, plan.suite, options.output)
+    output = output_folder(loaded.folder, plan.suite, options.output)
     path = output / FILE_NAME
-    machine = environment.machine_key(plan.spec.threads)
-    whole = None if problems or options.fresh else _all_known(path, plan, machine)
+    here = _expected_machine(path, plan, options)
+    whole = None if problems or options.fresh else _all_known(path, plan, here.key)
     if whole is not None:
         with locked(output), Store(path, create=True) as store:
-            if store.is_current(whole, loaded.source.text, fingerprint.report()):
-                page = output / PAGE_NAME
-                if page.is_file():
-                    return Summary(page, store.statuses(), trained=0, timed=0)
-            _begin(store, loaded, whole, options, machine, store.absent(), None)
+            current = store.is_current(whole, loaded.source.text, fingerprint.report())
+            if current and (output / PAGE_NAME).is_file():
+                return Run(path, store.last_run().id, store.statuses(), trained=0, timed=0)
+            _begin(store, loaded, whole, options, here, store.absent(), None)
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
-    memory = round(plan.spec.limits.memory_gib * 2**30)
-    with Pool(options.workers or os.cpu_count() or 1, memory) as pool:
+    with _executor(loaded, plan, options, progress) as pool:
         loading = _import_in_background()
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, problems)
             progress.advance(len(plan.cases))
+        here = pool.machine(plan.spec.threads, here.key)
         with locked(output), Store(path, create=True) as store:
-            _begin(store, loaded, plan, options, machine, checked.absent, checked)
+            _begin(store, loaded, plan, options, here, checked.absent, checked)
             with _watching(output, progress, options) as told:
-                trainer = _Trainer(pool, store, machine, checked.absent, told, options.fresh)
+                trainer = _Trainer(pool, store, here.key, checked.absent, told, options.fresh)
                 trained = 0
                 if plan.searches:
                     trained += trainer.run(plan.tuning, "tuning")
@@ -206,10 +160,54 @@ def run(spec: Path, options: Options, progress: Quiet) -> Summary:
                 trained += trainer.run(plan, "training")
                 trained += trainer.run(plan.sweeping, "sweeping")
             loading.join()
-            timed = _time(pool, store, plan, checked.absent, machine, progress, fresh=options.fresh)
+            timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
             store.finish_run()
             pool.close()
             return _report(store, progress, trained=trained, timed=timed)
+
+
+@contextlib.contextmanager
+def _executor(
+    loaded: LoadedSpec, plan: Plan, options: Options, progress: Quiet
+) -> Iterator[Executor]:
+    """Who runs a plan's trials.
+
+    Raises:
+        BadInput: If Dask is asked for and isn't there, or no scheduler answers.
+    """
+    memory = round(plan.spec.limits.memory_gib * 2**30)
+    size = options.workers or os.cpu_count() or 1
+    if options.executor == "processes":
+        with Pool(size, memory, fresh=plan.spec.timing.enabled) as pool:
+            yield pool
+        return
+    try:
+        from harness.cluster import Cluster
+    except ImportError as error:
+        message = f"is not installed ({error}); pip install 'harness[dask]' brings it"
+        raise BadInput.of_file("dask", message) from None
+    with Cluster(
+        *(loaded.folder, plan),
+        scheduler=options.scheduler,
+        size=size,
+        memory=memory,
+        progress=progress,
+    ) as cluster:
+        yield cluster
+
+
+def _expected_machine(path: Path, plan: Plan, options: Options) -> Machine:
+    """Where a run would do its timing, before anybody is asked: this machine.
+
+    With Dask, where the last run did; a store without a run has no such place.
+    """
+    if options.executor == "processes":
+        return environment.machine(plan.spec.threads)
+    with contextlib.suppress(NoResults), Store(path, create=False) as store:
+        run = store.last_run()
+        if "workers" in run.environment:
+            return Machine(run.settings["machine"], run.environment)
+    return Machine("", {})
 
 
 def _watching(
@@ -257,16 +255,16 @@ def is_locked(output: Path) -> bool:
     return False
 
 
-def output_folder(spec: Path, suite: str, output: Path | None) -> Path:
-    """Where a suite's results go."""
-    return output or spec.resolve().parent / "reports" / suite
+def output_folder(folder: Path, suite: str, output: Path | None) -> Path:
+    """Where the results of a suite go that has a folder."""
+    return output or folder / "reports" / suite
 
 
 @dataclass(frozen=True)
 class _Trainer:
     """Runs parts of a plan one after the other."""
 
-    pool: Pool
+    pool: Executor
     store: Store
     machine: str
     absent: Absent
@@ -329,7 +327,7 @@ def _done(store: Store, plan: Plan, machine: str) -> dict[str, set[int]]:
     return store.finished_seeds((case.key for case in plan.cases), machine)
 
 
-def inspect(pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
+def inspect(pool: Executor, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
     """Have a worker load what the plan names; raise with everything that is wrong.
 
     An objective that ends or holds up the worker is not run in the next try: it is its trials
@@ -341,6 +339,8 @@ def inspect(pool: Pool, loaded: LoadedSpec, plan: Plan, problems: Iterable[Probl
         try:
             task = Task("check", (plan, frozenset(deadly)), CHECK_SECONDS, "step")
             checked = pool.call(task)
+        except Moved:
+            continue
         except WorkerFailed as error:
             number = error.lost.step
             name = plan.objectives[number - 1].name if number else ""
@@ -363,7 +363,7 @@ def _begin(
     loaded: LoadedSpec,
     plan: Plan,
     options: Options,
-    machine: str,
+    here: Machine,
     absent: Absent,
     checked: Checked | None,
 ) -> None:
@@ -381,11 +381,11 @@ def _begin(
             "tuning_seeds": list(plan.tuning_seeds),
             "missing": absent.devices,
             "without_default": absent.cases,
-            "machine": machine,
+            "machine": here.key,
             "timing": spec.timing.model_dump(),
             **_told(spec),
         },
-        environment=environment.describe(loaded.folder, spec.threads),
+        environment={**here.description, "git": environment.git_state(loaded.folder)},
         descriptions=checked.descriptions if checked else {},
         defaults=checked.defaults if checked else {},
     )
@@ -443,8 +443,25 @@ def _timing_settings(plan: Plan, cell: Sequence[Case]) -> str:
     )
 
 
+def _time_at_one_place(
+    pool: Executor, store: Store, plan: Plan, absent: Absent, progress: Quiet, options: Options
+) -> int:
+    """Time what is not timed, all of it on one machine; returns how many cases.
+
+    If that machine is lost, another one takes over: one of its kind goes on, else all begins again.
+    """
+    while True:
+        like = str(store.last_run().settings["machine"])
+        here = pool.machine(plan.spec.threads, like)
+        store.note_machine(here)
+        try:
+            return _time(pool, store, plan, absent, here.key, progress, fresh=options.fresh)
+        except Moved:
+            progress.note("the machine for timing was lost; another one takes over")
+
+
 def _time(
-    pool: Pool,
+    pool: Executor,
     store: Store,
     plan: Plan,
     absent: Absent,
@@ -537,7 +554,7 @@ def _weights(expected: Sequence[float]) -> list[float]:
 
 
 def _time_cell(
-    pool: Pool,
+    pool: Executor,
     store: Store,
     plan: Plan,
     cell: Sequence[Case],
@@ -549,9 +566,13 @@ def _time_cell(
     cases = [(case, closures.get(case.key)) for case in cell]
     while cases:
         arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
-        task = Task("time", arguments, plan.spec.limits.seconds, "step")
+        task = Task("time", arguments, plan.spec.limits.seconds, "step", fresh=True)
         try:
             timings, failures = pool.call(task)
+        except Disturbed as error:
+            names = ", ".join(case.id for case, _ in cases)
+            progress.note(f"{names} could not be timed: {error}")
+            return []
         except WorkerFailed as error:
             culprit, _ = cases.pop((error.lost.step - 1) % len(cases))
             progress.note(f"{culprit.id} could not be timed: {error}")
@@ -575,21 +596,20 @@ def _import_in_background() -> threading.Thread:
     return thread
 
 
-def write_report(store: Store, progress: Quiet) -> Path:
-    """Write the report of a store's latest run beside it; returns the page."""
+def write_report(store: Store, report: Report, progress: Quiet) -> None:
+    """Write the report of a store's latest run beside it."""
     with progress.stage("reporting", 1, "page"):
-        from harness import frames, reporting, shelf
+        from harness import reporting, shelf
 
-        page = reporting.write(frames.read(store.path), store.path.parent)
+        reporting.write_report(report)
         progress.advance(1)
     store.note_report(fingerprint.report())
     if note := shelf.update(store.path.parent):
         progress.note(note)
-    return page
 
 
-def report_again(path: Path, formats: Collection[str]) -> Path:
-    """Write the report of a store's latest run, even while it is under way; returns the page.
+def report_again(path: Path, formats: Collection[str] = ()) -> Report:
+    """Write the report of a store's latest run, even while it is under way.
 
     Args:
         path: The store.
@@ -598,22 +618,23 @@ def report_again(path: Path, formats: Collection[str]) -> Path:
     Raises:
         BadInput: If there is no run in it, or something can't be written.
     """
-    from harness import frames, reporting
+    from harness import reporting
 
     while True:
-        results = frames.read(path)
+        report = Report(path)
         live = None
-        if results.run.finished is None and is_locked(path.parent):
-            live = watch.live(results, watch.RELOAD_SECONDS[1])
-        page = reporting.write(results, path.parent, formats or reporting.FORMATS, live)
+        if report.results.run.finished is None and is_locked(path.parent):
+            live = watch.live(report.results, watch.RELOAD_SECONDS[1])
+        reporting.write_report(report, formats or reporting.FORMATS, live)
         if live is None:
-            return page
+            return report
         with Store(path, create=False) as store:
             # The run's own report may have been there before, and be the newer one.
             if not store.last_run().finished:
-                return page
+                return report
 
 
-def _report(store: Store, progress: Quiet, *, trained: int, timed: int) -> Summary:
-    page = write_report(store, progress)
-    return Summary(page, store.statuses(), trained, timed)
+def _report(store: Store, progress: Quiet, *, trained: int, timed: int) -> Run:
+    run = Run(store.path, store.last_run().id, store.statuses(), trained, timed)
+    write_report(store, run, progress)
+    return run

@@ -243,7 +243,7 @@ def _take_turns(
 def _call(pool: Pool, side: Side, name: str, *arguments: object) -> bool:
     """Ask a side's process for something; whether a cell ended it. That one is left out."""
     try:
-        pool.call(Task(name, arguments, side.plan.spec.limits.seconds, "step"))
+        pool.call(Task(name, arguments, side.plan.spec.limits.seconds, "step", fresh=True))
     except WorkerFailed as error:
         cases = [case for case, _ in side.timed]
         if not error.lost.step or not cases:
@@ -256,7 +256,7 @@ def _call(pool: Pool, side: Side, name: str, *arguments: object) -> bool:
 
 def waiting(plan: Plan, search: Sequence[Path] = ()) -> Pool:
     """A process that loads torch, to measure with later."""
-    return Pool(1, _memory(plan), search)
+    return Pool(1, _memory(plan), search, fresh=True)
 
 
 def _memory(plan: Plan) -> int:

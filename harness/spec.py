@@ -465,6 +465,8 @@ class LoadedSpec:
     @property
     def folder(self) -> Path:
         """The suite's folder: where the spec stands."""
+        if self.source.folder is not None:
+            return self.source.folder.resolve()
         return Path(self.source.file).resolve().parent
 
 

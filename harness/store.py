@@ -18,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.environment import Machine
 from harness.plan import Case, Plan, Role
 from harness.problems import BadInput
 from harness.results import Absent, Timing, TrialResult, Verdict
@@ -429,6 +430,19 @@ class Store:
             self.db.execute("DELETE FROM run_cases WHERE run_id = ?", (run_id,))
             self._put_run_cases(run_id, plan)
 
+    def note_machine(self, machine: Machine) -> None:
+        """Note where the latest run times, if that is not where it was to be."""
+        run = self.last_run()
+        if run.settings["machine"] == machine.key:
+            return
+        settings = {**run.settings, "machine": machine.key}
+        told = {**machine.description, "git": run.environment.get("git", "")}
+        with self.transaction():
+            self.db.execute(
+                "UPDATE runs SET settings = ?, environment = ? WHERE id = ?",
+                (json.dumps(settings), json.dumps(told), run.id),
+            )
+
     def _put_run_cases(self, run_id: int, plan: Plan) -> None:
         self.db.executemany(
             "INSERT INTO run_cases SELECT ?, ?, id, ?, ?, ?, ?, ? FROM cases WHERE key = ?",
@@ -587,9 +601,18 @@ class Store:
         Raises:
             BadInput: If there is none.
         """
+        return self.run(None)
+
+    def run(self, number: int | None) -> RunRecord:
+        """A run by its number; None for the latest.
+
+        Raises:
+            BadInput: If there is none.
+        """
         row = self.db.execute(
             "SELECT id, started, finished, command, suite, spec_file, spec_text, settings, "
-            "environment FROM runs ORDER BY id DESC LIMIT 1"
+            "environment FROM runs WHERE id = COALESCE(?, (SELECT max(id) FROM runs))",
+            (number,),
         ).fetchone()
         if row is None:
             raise BadInput.of_file(str(self.path), "holds no run")

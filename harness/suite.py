@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 import types
@@ -185,7 +186,7 @@ def imports_of(file: Path, folder: Path) -> tuple[list[Path], set[str]]:
 def last_line(error: BaseException) -> str:
     """The last line of an error's traceback."""
     lines = traceback.format_exception_only(error)
-    return lines[-1].strip() if lines else repr(error)
+    return _PRIVATE.sub("", lines[-1].strip()) if lines else repr(error)
 
 
 def place_of(error: BaseException, folder: Path) -> str:
@@ -260,6 +261,10 @@ def _suite_hint(folder: Path, attribute: str) -> str:
         if attribute in names_in(folder, section):
             return f"; did you mean {attribute!r}?"
     return ""
+
+
+_PRIVATE = re.compile(r"\b_suite_[0-9a-f]{12}\.")
+"""How the name of a suite's own exception begins: nobody wrote that, and it differs by machine."""
 
 
 def _private_package(folder: Path) -> str:

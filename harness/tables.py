@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,31 @@ class Table:
             for row in [cells[0], rule, *cells[1:]]
         ]
         return f"## {self.title}\n\n" + "\n".join(lines) + f"\n\n{self.note}\n"
+
+    def to_html(self) -> str:
+        """Heading, table and note, for a page of somebody else's."""
+        right = dict(zip(self.shown.columns, self.numeric, strict=True))
+        align = {name: "right" if numeric else "left" for name, numeric in right.items()}
+        rows = self.shown.to_dict("records")
+        head = "".join(
+            f'<th style="text-align: {align[name]}">{escape(str(name))}</th>' for name in align
+        )
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f'<td style="text-align: {align[name]}">{escape(str(row[name]))}</td>'
+                for name in align
+            )
+            + "</tr>"
+            for row in rows
+        )
+        return (
+            f"<h4>{escape(self.title)}</h4><table><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table><p><small>{escape(self.note)}</small></p>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def to_latex(self) -> str:
         """The table with title and note as its caption, for a paper; see ``latex.table``."""

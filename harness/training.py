@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness import fingerprint
 from harness.plan import Case, Plan
-from harness.pool import Done, Lost, Pool, Sent, Task
+from harness.pool import Done, Executor, Lost, Sent, Task
 from harness.progress import Quiet
 from harness.results import Absent, Chunk, Status, TrialResult, Verdict
 from harness.store import Store
@@ -20,7 +20,7 @@ CHUNK_LANES = 2048
 """Lanes of one chunk at most; beyond this, more lanes are no faster."""
 
 GROW_SECONDS = 4.0
-"""Work worth starting more workers for: each takes two seconds to import torch."""
+"""Work worth starting more workers for: loading torch for them takes about as long."""
 
 Family = tuple[Case, ...]
 Trial = tuple[Case, int]
@@ -68,12 +68,12 @@ class QualityPass:
         pool: Who runs them.
         store: Where results go.
         plan: What there is to run.
-        machine: Digest of this machine.
+        machine: Digest of this machine, or of what stands for it.
         absent: What can't be run.
         progress: Who is told.
     """
 
-    pool: Pool
+    pool: Executor
     store: Store
     plan: Plan
     machine: str
@@ -131,17 +131,17 @@ class QualityPass:
             self.pool.submit(task)
         for event in self.pool.events():
             match event:
-                case Sent(task, result):
-                    self._alone[task].finished += 1
-                    self._keep([result])
+                case Sent(task, answers, machine):
+                    self._alone[task].finished += len(answers)
+                    self._keep(answers, machine)
                 case Done(task, answer) if task in self._proving:
                     family = self._proving.pop(task)
                     self.store.save_verdict(family_key(family), family, answer)
                     self._submit(family, answer)
-                case Done(task, answer) if task in self._together:
+                case Done(task, answer, machine) if task in self._together:
                     del self._together[task]
-                    self._keep(answer)
-                case Done(task, _):
+                    self._keep(answer, machine)
+                case Done(task):
                     batch = self._alone.pop(task)
                     self._send_alone(batch.todo[batch.finished :], batch.verdict, first=True)
                 case Lost():
@@ -200,15 +200,17 @@ class QualityPass:
                     TrialResult(
                         case.key, seed, status, event.step, _last(event), event.seconds, "alone"
                     )
-                ]
+                ],
+                event.machine,
             )
             self._send_alone(batch.todo[batch.finished + 1 :], batch.verdict, first=True)
 
     def _is_due(self, case: Case, seed: int) -> bool:
         return seed in self._due[case.key]
 
-    def _keep(self, results: Sequence[TrialResult]) -> None:
-        self.store.save_trials(results, self.machine)
+    def _keep(self, results: Sequence[TrialResult], machine: str) -> None:
+        """Store some results; ``machine``: where they were made, if that isn't here."""
+        self.store.save_trials(results, machine or self.machine)
         fresh = 0
         for result in results:
             if result.seed in self._due[result.case_key]:

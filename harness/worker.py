@@ -21,21 +21,39 @@ from harness.pool import STEP
 
 
 def main() -> None:
-    """Serve requests until the input ends."""
+    """Load torch and serve requests until the input ends."""
     die_with(int(sys.argv[3]))  # before torch is loaded, which takes seconds
-    requests, replies = _streams()
-    step = mmap.mmap(int(sys.argv[1]), STEP.size)
+    streams = take_streams()
+    load()
+    serve(*streams, int(sys.argv[1]), int(sys.argv[2]))
 
+
+def load() -> None:
+    """Load all that no suite is needed for; a process may be forked afterwards."""
     gc.disable()  # looking through what is loaded, again and again, takes a third of the time
     import torch
 
-    from harness.session import Session
+    import harness.session  # noqa: F401 - for its imports
 
     # The first optimizer loads a good part of torch; better now than on a trial's clock.
     torch.optim.SGD([torch.zeros(1)], lr=1.0)
     gc.freeze()
     gc.enable()
-    memory = Memory(int(sys.argv[2]))
+
+
+def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> NoReturn:
+    """Serve requests until the input ends.
+
+    Args:
+        requests: Where they come from.
+        replies: Where answers go.
+        file: The descriptor of the file in which to tell the step.
+        allowance: Bytes that may be allocated from now on; 0 for no limit.
+    """
+    from harness.session import Session
+
+    step = mmap.mmap(file, STEP.size)
+    memory = Memory(allowance)
 
     def on_step(number: int) -> None:
         step[:] = STEP.pack(number)
@@ -69,7 +87,7 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-def _streams() -> tuple[BinaryIO, BinaryIO]:
+def take_streams() -> tuple[BinaryIO, BinaryIO]:
     """Take standard input and output for the protocol; what a suite prints goes to the error."""
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")

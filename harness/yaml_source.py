@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ NUMBER_LENGTH = 400
 
 SUFFIXES = (".yaml", ".yml")
 
+MAPPING = "spec"
+"""What stands in the place of a file's name where a mapping is meant."""
+
 KeyPath = tuple[str | int, ...]
 
 
@@ -48,14 +51,15 @@ class Position:
 
 @dataclass(frozen=True)
 class YamlSource:
-    """A parsed file.
+    """A parsed file, or a mapping as the file that would say it.
 
     Attributes:
         file: The file as the user named it.
         text: Its whole text.
         data: Plain data: dicts with string keys, lists, scalars.
-        keys: Where the key of each mapping entry stands.
-        values: Where each value stands.
+        keys: Where the key of each mapping entry stands; empty of a mapping.
+        values: Where each value stands; empty of a mapping.
+        folder: Where a mapping is at home; None of a file, which says so itself.
     """
 
     file: str
@@ -63,6 +67,7 @@ class YamlSource:
     data: Any
     keys: dict[KeyPath, Position] = field(default_factory=dict)
     values: dict[KeyPath, Position] = field(default_factory=dict)
+    folder: Path | None = None
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
         """Place a message at a key path, or at the nearest enclosing thing that has a place."""
@@ -72,7 +77,7 @@ class YamlSource:
         while position is None and parent:
             parent = parent[:-1]
             position = self.keys.get(parent) or self.values.get(parent)
-        position = position or Position(1, 1)
+        position = position or (Position(0, 0) if self.folder else Position(1, 1))
         key = ".".join(str(part) for part in path)
         return Problem(self.file, position.line, position.column, key, message)
 
@@ -115,6 +120,13 @@ for _tag, _pattern, _first in (
     )
 _MERGE = "tag:yaml.org,2002:merge"
 _Loader.add_implicit_resolver(_MERGE, re.compile(r"^<<$"), ["<"])
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that puts in quotes what the loader would take for something else."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
 
 _MAP, _SEQ = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
 _SCALARS = {
@@ -175,6 +187,56 @@ def parse(raw: bytes, file: str) -> YamlSource:
     if builder.problems:
         raise BadInput(builder.problems)
     return YamlSource(file, text, data, builder.keys, builder.values)
+
+
+def of_mapping(data: Mapping[str, Any], folder: Path) -> YamlSource:
+    """What a mapping says, under the rules of a file; its mistakes have keys, and no lines.
+
+    Args:
+        data: The mapping. Tuples count as lists, and what has a ``tolist`` (numpy's numbers and
+            arrays) as what that gives.
+        folder: The folder in which the file would lie.
+
+    Raises:
+        BadInput: If there is something in it that no file could say.
+    """
+    problems: list[Problem] = []
+    plain = _plain(data, (), problems)
+    if problems:
+        raise BadInput(problems)
+    text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    if len(text.encode(errors="surrogatepass")) > SIZE_LIMIT:
+        raise BadInput.of_file(MAPPING, f"too long, a spec has at most {SIZE_LIMIT:,} bytes")
+    try:
+        source = parse(text.encode(errors="surrogatepass"), MAPPING)
+    except BadInput as error:
+        raise BadInput(replace(p, line=0, column=0) for p in error.problems) from None
+    return replace(source, keys={}, values={}, folder=folder)
+
+
+def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
+    """A value as plain data; what is none of it becomes a mistake."""
+    if len(path) > DEPTH_LIMIT:
+        raise BadInput([Problem(MAPPING, 0, 0, ".".join(map(str, path[:4])), _NESTS)])
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        plain = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                where = ".".join(map(str, path))
+                problems.append(Problem(MAPPING, 0, 0, where, f"the key {key!r} is not a word"))
+                continue
+            plain[key] = _plain(item, (*path, key), problems)
+        return plain
+    if isinstance(value, list | tuple):
+        return [_plain(item, (*path, i), problems) for i, item in enumerate(value)]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    where = ".".join(map(str, path))
+    what = f"a {type(value).__name__} has no place in a spec, expected plain data"
+    problems.append(Problem(MAPPING, 0, 0, where, what))
+    return None
 
 
 def _compose(text: str, file: str) -> yaml.Node:

@@ -143,7 +143,7 @@ def test_a_clock_starts_when_all_is_loaded(plan: Plan) -> None:
     with Pool(1) as pool:
         sent, done = finish(pool, alone(case_of(plan, "slow"), [0], 1.0))
     assert isinstance(sent, Sent)
-    assert sent.answer.status == "ok"
+    assert sent.answers[0].status == "ok"
     assert isinstance(done, Done)
 
 
@@ -185,7 +185,7 @@ def test_a_task_without_end_is_lost_within_a_second_of_its_limit_and_the_next_go
     assert (lost.kind, lost.step) == ("timeout", 1)
     assert 0.5 <= lost.seconds < 1.5
     assert isinstance(sent, Sent)
-    assert sent.answer.status == "ok"
+    assert sent.answers[0].status == "ok"
     assert isinstance(done, Done)
 
 
@@ -215,9 +215,10 @@ def test_a_pool_starts_with_one_worker_and_grows_when_it_is_told(plan: Plan) -> 
     assert [type(event) for event in events].count(Done) == 2
 
 
-def test_a_lost_task_says_how_and_costs_no_other(plan: Plan) -> None:
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_lost_task_says_how_and_costs_no_other(plan: Plan, fresh: bool) -> None:
     exits, fine = case_of(plan, "exits"), case_of(plan, "steady", 0.0)
-    with Pool(1) as pool:
+    with Pool(1, fresh=fresh) as pool:
         died, sent, done, raised, *rest = finish(
             pool,
             alone(exits, [0], 60),
@@ -242,15 +243,16 @@ def test_tasks_wait_in_line_and_the_first_goes_before_them(plan: Plan) -> None:
         for seed in (1, 2):
             pool.submit(alone(fine, [seed], 60))
         pool.submit(alone(fine, [0], 60), first=True)
-        order = [event.answer.seed for event in pool.events() if isinstance(event, Sent)]
+        order = [event.answers[0].seed for event in pool.events() if isinstance(event, Sent)]
     assert order == [0, 1, 2]
 
 
+@pytest.mark.parametrize("fresh", [True, False])
 @pytest.mark.parametrize("how", ["deaf", "parent"])
 def test_an_ended_worker_takes_with_it_what_it_started_and_what_it_hides(
-    plan: Plan, how: str
+    plan: Plan, how: str, fresh: bool
 ) -> None:
-    with Pool(1) as pool:
+    with Pool(1, fresh=fresh) as pool:
         (process,) = (worker._process.pid for worker in pool._workers)
         (lost,) = finish(pool, alone(case_of(plan, how), [0], 1.0))
     assert isinstance(lost, Lost)
@@ -324,7 +326,7 @@ def sends(*seeds: int, then: Callable[[Task], Event]) -> Callable[[Task], list[E
 
     def answer(task: Task) -> list[Event]:
         todo = {seed: case for case, seed in task.arguments[0]}
-        return [*(Sent(task, ok(todo[seed], seed)) for seed in seeds), then(task)]
+        return [*(Sent(task, (ok(todo[seed], seed),)) for seed in seeds), then(task)]
 
     return answer
 

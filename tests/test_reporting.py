@@ -20,6 +20,7 @@ from click.testing import CliRunner
 
 from harness import check_history as history
 from harness import cli, frames, page_parts, tables, verdicts
+from harness import contents as contents_of
 from harness import reporting as report
 from harness import runner as running
 from harness.comparison import mean_losses
@@ -274,7 +275,7 @@ def checked(day: int = 1, ratio: float = 1.5, suite: str = "sample", key: str = 
 
 def leave(folder: Path, check: GateReport | str, earlier: Sequence[GateReport] = ()) -> None:
     """Put into a folder what a check leaves there."""
-    path = folder / report.CHECK_NAME
+    path = folder / contents_of.CHECK_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(check if isinstance(check, str) else verdicts.to_json(check))
     for entry in earlier:
@@ -312,7 +313,7 @@ def test_what_was_made_of_a_check_goes_with_it_and_the_check_stays(tmp_path: Pat
     leave(tmp_path, checked(), [checked()])
     report.write(made(("bowl",)), tmp_path)
     assert "tables/check.csv" in contents(tmp_path)
-    (tmp_path / report.CHECK_NAME).unlink()
+    (tmp_path / contents_of.CHECK_NAME).unlink()
     report.write(made(("bowl",)), tmp_path)
     assert set(contents(tmp_path)) == {*without, "history.jsonl"}
 
@@ -389,7 +390,7 @@ def test_a_page_that_cannot_be_put_in_place_leaves_the_earlier_one_and_no_leftov
     original = Path.replace
 
     def fail_at_page(self: Path, target: Path) -> Path:
-        if target.name == report.PAGE_NAME:
+        if target.name == contents_of.PAGE_NAME:
             full()
         return original(self, target)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import suite
-from harness.listing import render
+from harness.listing import names
 from harness.problems import BadInput
 from harness.suite import Located, NotFound, Section, SuiteError, locate
 
@@ -354,8 +354,8 @@ def test_the_list_names_what_a_spec_can_name(tmp_path: Path) -> None:
             "s.yaml": "suite: s\n",
         },
     )
-    text = render(tmp_path / "s.yaml")
-    assert text == render(tmp_path)
+    text = str(names(tmp_path / "s.yaml"))
+    assert text == str(names(tmp_path))
     lines = {" ".join(line.split()) for line in text.split("\n")}
     assert {"Mine What it is.", "rows Some rows."} <= lines
     assert any(line.startswith("quadratic_2d ") for line in lines)
@@ -363,7 +363,7 @@ def test_the_list_names_what_a_spec_can_name(tmp_path: Path) -> None:
     assert "_Hidden" not in text
     assert {"Adagrad", "SGD", "LBFGS"} <= set(text.replace(",", " ").split())
     with pytest.raises(BadInput, match="no such folder or spec"):
-        render(tmp_path / "none")
+        str(names(tmp_path / "none"))
 
 
 def test_listing_imports_neither_torch_nor_the_suite(tmp_path: Path) -> None:
@@ -372,8 +372,8 @@ def test_listing_imports_neither_torch_nor_the_suite(tmp_path: Path) -> None:
         f"""
         import sys
         from pathlib import Path
-        from harness.listing import render
-        render(Path({str(tmp_path)!r}))
+        from harness.listing import names
+        names(Path({str(tmp_path)!r}))
         print("torch" in sys.modules)
         """,
         cwd=tmp_path,

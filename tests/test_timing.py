@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness import cli, timing
+from harness import previewing, timing
 from harness import runner as run
 from harness.footprint import footprint
 from harness.objective import Batch, Objective, Parameters
 from harness.plan import Case, make_plan
+from harness.previewing import TimingPreview
 from harness.progress import Quiet
 from harness.results import Absent, Footprint, Timing
-from harness.runner import TimingPreview
 from harness.spec import TimingSpec, load
 from harness.workload import Workload
 
@@ -489,4 +489,4 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     ],
 )
 def test_a_dry_run_says_what_would_be_timed(preview: TimingPreview | None, line: str) -> None:
-    assert cli._timing_line(preview) == line
+    assert previewing.timing_line(preview) == line

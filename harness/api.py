@@ -1,0 +1,547 @@
+"""The harness as a library: a function for each command, which is a thin wrapper over it.
+
+A function returns what its command prints, as objects; mistakes are raised as
+:class:`~harness.problems.BadInput`, with every one of them in its text. None ends the process,
+writes to standard output or changes how signals are handled. Where a message names an option of
+the command line (``--only``), the argument of that name is meant.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from harness.problems import BadInput, Problem, nearest
+
+if TYPE_CHECKING:
+    from harness.check_history import History
+    from harness.contents import Check, Comparison, Contents, Report, Run
+    from harness.gate import GateOptions, Written
+    from harness.listing import Names
+    from harness.part_tests import PartReport
+    from harness.plan import Overrides
+    from harness.previewing import Preview, Validation
+    from harness.runner import Options
+    from harness.spec import LoadedSpec
+
+Place = str | os.PathLike[str]
+"""A path."""
+
+SpecLike = Place | Mapping[str, Any]
+"""A spec: the path of a YAML file, or a mapping that says what the file would."""
+
+Executor = Literal["processes", "dask"]
+"""Who runs trials."""
+
+Texts = str | Sequence[str]
+"""One text, or several."""
+
+_Written = TypeVar("_Written", bound="Contents")
+
+
+def run(
+    spec: SpecLike,
+    *,
+    only: Texts = (),
+    devices: Texts | None = None,
+    seeds: int | None = None,
+    seed: int | Sequence[int] = (),
+    set: Mapping[str, Any] | Sequence[str] = (),
+    timing: bool = True,
+    fresh: bool = False,
+    watch: bool = False,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    scheduler: Place | None = None,
+    output: Place | None = None,
+    folder: Place | None = None,
+    progress: bool = True,
+) -> Run:
+    """Run every combination of a spec that is not known yet, and write the report.
+
+    What was run before is kept: a second run of the same spec only writes the page again. A run
+    that is interrupted keeps the trials that it finished; the same call goes on from there.
+
+    Args:
+        spec: The YAML file, or a mapping that says the same.
+        only: Run only what matches: ``"optimizer=ada*"``, ``"objective=..."``, ``"device=..."``,
+            or ``"setting=..."`` as tables show it. Of one key any, of several keys all must match.
+        devices: Devices in place of the spec's: ``"cpu"``, ``["cpu", "cuda:1"]``.
+        seeds: Use the seeds 0 to ``seeds - 1``.
+        seed: Use just this seed, or these, in place of ``seeds``.
+        set: Values of hyperparameters, by name, in place of those that the spec lists or
+            searches; or ``"name=value"`` with the value in JSON.
+        timing: Whether to have a timing pass.
+        fresh: Whether to run again what is known already.
+        watch: Whether to keep the page current while trials run.
+        workers: Worker processes at most that run trials; one per core if left out.
+        executor: Who runs trials: ``"processes"`` of this machine, or ``"dask"``.
+        scheduler: Address of a Dask scheduler (``"tcp://host:8786"``), or the JSON file in which
+            it stands; with ``executor="dask"`` alone there is a cluster on this machine.
+        output: Where results go; by default ``reports/<suite>`` beside the spec.
+        folder: Where the suite of a mapping is, with its ``optimizers/`` and ``reports/``; the
+            current folder if left out. A file is in its suite's folder.
+        progress: Whether to tell how it goes: on standard error, or below a notebook's cell.
+
+    Returns:
+        The run with its frames, tables, sentences and figures. In a notebook it shows itself.
+
+    Raises:
+        BadInput: If the spec has mistakes (then nothing is written), or the results can't be
+            written.
+        WorkerFailed: If the process that times ends in a way that no optimizer explains.
+    """
+    from harness import progress as progresses
+    from harness import runner
+
+    loaded = _loaded(spec, folder)
+    overrides = _overrides(only, devices, seeds, seed, set, timing=timing)
+    options = _options(
+        *(loaded, overrides, output, workers),
+        *(executor, None if scheduler is None else os.fspath(scheduler)),
+        fresh=fresh,
+        watch=watch,
+    )
+    return runner.run(loaded, options, progresses.choose(quiet=not progress))
+
+
+def preview(
+    spec: SpecLike,
+    *,
+    only: Texts = (),
+    devices: Texts | None = None,
+    seeds: int | None = None,
+    seed: int | Sequence[int] = (),
+    set: Mapping[str, Any] | Sequence[str] = (),
+    timing: bool = True,
+    fresh: bool = False,
+    output: Place | None = None,
+    folder: Place | None = None,
+) -> Preview:
+    """Say what :func:`run` would do with the same arguments, and run nothing.
+
+    Returns:
+        The plan, how many of its trials are known, and what would be timed. As text it is what
+        ``run --dry-run`` prints.
+
+    Raises:
+        BadInput: With every mistake.
+    """
+    from harness import runner
+
+    loaded = _loaded(spec, folder)
+    overrides = _overrides(only, devices, seeds, seed, set, timing=timing)
+    options = _options(loaded, overrides, output, None, fresh=fresh, watch=False)
+    return runner.preview(loaded, options)
+
+
+def validate(
+    spec: SpecLike,
+    *,
+    only: Texts = (),
+    devices: Texts | None = None,
+    seeds: int | None = None,
+    folder: Place | None = None,
+) -> Validation:
+    """Check a spec: its keys, the names in it, and every hyperparameter.
+
+    Raises:
+        BadInput: With every mistake.
+    """
+    from harness import previewing, runner
+
+    loaded = _loaded(spec, folder)
+    plan, checked = runner.validate(loaded, _overrides(only, devices, seeds))
+    return previewing.Validation(loaded.source.file, plan, checked)
+
+
+def read(results: Place = "benchmarks.yaml") -> Report:
+    """Read stored results; nothing is run and nothing is written.
+
+    Args:
+        results: A spec, a folder under ``reports/``, or a ``results.sqlite``.
+
+    Raises:
+        BadInput: If there is no run in it, or it can't be read.
+    """
+    from harness import contents, frames, places
+
+    path = places.store_path(Path(results))
+    found = frames.read(path, untouched=True)
+    return contents.Report(path, found.run.id, found)
+
+
+def report(results: Place = "benchmarks.yaml", *, formats: Texts = ()) -> Report:
+    """Write tables, figures and page again from stored results, even while a run adds to them.
+
+    Args:
+        results: A spec, a folder under ``reports/``, or a ``results.sqlite``. Everything is
+            written beside that.
+        formats: Write only these; of ``csv``, ``md``, ``tex``, ``svg``, ``png``, ``html``.
+
+    Raises:
+        BadInput: If there is no run in it, or something can't be written.
+    """
+    from harness import places, runner
+
+    written = runner.report_again(places.store_path(Path(results)), _formats(formats))
+    return _listed(written)
+
+
+def compare(*results: Place, formats: Texts = (), output: Place | None = None) -> Comparison:
+    """Lay stored results side by side on a page of their own; their files stay as they are.
+
+    Args:
+        results: Two or more, each a spec, a folder under ``reports/``, or a ``results.sqlite``.
+        formats: Write only these; of ``csv``, ``md``, ``tex``, ``svg``, ``png``, ``html``.
+        output: Where the page goes; by default ``reports/side-by-side``, beside the first result
+            if that lies in a folder under ``reports/``.
+
+    Raises:
+        BadInput: If there are fewer than two, one can't be read or is given twice, or something
+            can't be written.
+    """
+    from harness import contents, places, reporting, side_by_side
+
+    paths = [Path(given) for given in results]
+    if len(paths) < 2:
+        raise BadInput.of_file("results", "expected two or more to lay side by side")
+    sources = side_by_side.read(places.store_paths(paths))
+    target = Path(output) if output is not None else places.side_by_side_folder(paths[0])
+    comparison = contents.Comparison(sources, target)
+    reporting.write_side_by_side(comparison, _formats(formats) or reporting.FORMATS)
+    return _listed(comparison)
+
+
+def check(
+    spec: Place,
+    *,
+    baseline: Place | None = None,
+    base: str | None = None,
+    only: Texts = (),
+    devices: Texts | None = None,
+    seeds: int | None = None,
+    warn: Texts = (),
+    allow_new: bool = False,
+    workers: int | None = None,
+    output: Place | None = None,
+    progress: bool = True,
+) -> Check:
+    """Compare speed, loss and exact counts with a baseline, or with another git revision.
+
+    Args:
+        spec: The YAML file.
+        baseline: The file to compare to; or else
+        base: the git revision to compare to, which is measured beside this one.
+        only: As of :func:`run`.
+        devices: As of :func:`run`.
+        seeds: As of :func:`run`.
+        warn: What only warns: ``time``, ``loss``, ``operators``, ``calls``, ``state``.
+        allow_new: Whether a cell passes that the other side lacks.
+        workers: Worker processes at most that run trials; one per core if left out.
+        output: As of :func:`run`.
+        progress: As of :func:`run`.
+
+    Returns:
+        The verdict on every cell, and the exit status that the command would have.
+
+    Raises:
+        BadInput: If the spec or the baseline has mistakes, or results can't be written.
+        WorkerFailed: If the check came to nothing.
+    """
+    from harness import gate
+    from harness import progress as progresses
+    from harness.verdicts import METRICS
+
+    if (baseline is None) == (base is None):
+        raise BadInput.of_file("baseline", "expected either a baseline or a base")
+    given = _gate_options(only, devices, seeds, workers, output)
+    options = replace(
+        given,
+        baseline=None if baseline is None else Path(baseline),
+        base=base,
+        warn=frozenset(_among("warn", warn, METRICS)),
+        allow_new=allow_new,
+    )
+    return gate.check(Path(spec), options, progresses.choose(quiet=not progress))
+
+
+def write_baseline(
+    spec: Place,
+    baseline: Place,
+    *,
+    only: Texts = (),
+    devices: Texts | None = None,
+    seeds: int | None = None,
+    processes: int = 5,
+    workers: int | None = None,
+    output: Place | None = None,
+    progress: bool = True,
+) -> Written:
+    """Measure what a suite does now, and write it as the baseline of later checks.
+
+    Args:
+        spec: The YAML file.
+        baseline: The file to write.
+        only: As of :func:`run`; cells that it leaves out stay in the file as they are.
+        devices: As of :func:`run`.
+        seeds: As of :func:`run`.
+        processes: How many processes measure; at least 3.
+        workers: Worker processes at most that run trials; one per core if left out.
+        output: As of :func:`run`.
+        progress: As of :func:`run`.
+
+    Raises:
+        BadInput: If the spec has mistakes, a cell can't be measured, the machine is too busy, or
+            the file can't be written.
+        WorkerFailed: If it came to nothing.
+    """
+    from harness import gate
+    from harness import progress as progresses
+
+    given = _gate_options(only, devices, seeds, workers, output)
+    options = replace(given, baseline=Path(baseline), processes=_whole("processes", processes, 3))
+    return gate.update(Path(spec), options, progresses.choose(quiet=not progress))
+
+
+def history(results: Place = "benchmarks.yaml", *, output: Place | None = None) -> History:
+    """Tell how the times of every cell went over all checks, and where they changed for good.
+
+    Args:
+        results: A spec, a folder under ``reports/``, or a ``history.jsonl``.
+        output: Where to draw the times of the machine that checked last: a file whose name ends
+            in ``.svg`` or ``.png``.
+
+    Raises:
+        BadInput: If there is no check to be read, or nothing to be drawn.
+    """
+    from harness import check_history, places
+    from harness.progress import relative
+
+    path = places.history_path(Path(results))
+    known = check_history.read(path)
+    if not known.entries:
+        raise BadInput.of_file(relative(path), "holds no check that can be read")
+    if output is not None:
+        from harness import check_figures, contents
+
+        file = contents.picture_file(Path(output))
+        record = check_figures.latest_history(known)
+        if record is None:
+            message = "nothing to draw: it takes two checks with times on the same machine"
+            raise BadInput.of_file(relative(path), message)
+        contents.Figure(record).save(file)
+    return known
+
+
+def names(suite: Place = ".") -> Names:
+    """List the optimizers, objectives and datasets that a spec can name.
+
+    Args:
+        suite: A suite's folder, or a spec in it.
+
+    Raises:
+        BadInput: If there is no such folder.
+    """
+    from harness import listing
+
+    return listing.names(Path(suite))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a spec, for editors."""
+    from harness.spec import json_schema
+
+    return json_schema()
+
+
+def init(folder: Place) -> tuple[Path, ...]:
+    """Write a small suite that runs at once into a folder, which may exist and hold other files.
+
+    Returns:
+        The files written.
+
+    Raises:
+        BadInput: If any of the files is there already, or one can't be written. Nothing of the
+            suite is left then.
+    """
+    from harness import starter
+
+    return starter.init(Path(folder))
+
+
+def test(
+    suite: Place = ".",
+    *,
+    seconds: float = 30.0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> PartReport:
+    """Try every optimizer, objective and dataset that a suite's specs name, before a long run.
+
+    Args:
+        suite: A spec, or a folder with some.
+        seconds: How long each test of a part may take.
+        workers: Worker processes at most; one per core if left out.
+        progress: As of :func:`run`.
+
+    Returns:
+        All that was found. As text it is what the command prints.
+
+    Raises:
+        BadInput: If there is no spec, or one has mistakes that show before its parts are loaded.
+    """
+    from harness import part_tests
+    from harness import progress as progresses
+
+    if workers is not None:
+        _whole("workers", workers, 1, 1024)
+    told = progresses.choose(quiet=not progress)
+    return part_tests.test(Path(suite), seconds=seconds, workers=workers, progress=told)
+
+
+def _listed(written: _Written) -> _Written:
+    """A report, with which the list of reports is made anew."""
+    from harness import shelf
+
+    if note := shelf.update(written.page.parent):
+        written.notes = (*written.notes, note)
+    return written
+
+
+def _loaded(spec: SpecLike, folder: Place | None) -> LoadedSpec:
+    from harness import spec as specs
+    from harness import yaml_source
+
+    if isinstance(spec, Mapping):
+        return specs.check(yaml_source.of_mapping(spec, Path(folder or ".")))
+    if folder is not None:
+        raise BadInput.of_file("folder", "is for a mapping; the suite of a file is where it lies")
+    return specs.load(Path(spec))
+
+
+def _overrides(
+    only: Texts,
+    devices: Texts | None,
+    seeds: int | None,
+    seed: int | Sequence[int] = (),
+    values: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    timing: bool = True,
+) -> Overrides:
+    from harness.plan import Overrides, parse_devices
+
+    chosen = tuple(seed) if isinstance(seed, Sequence) else (seed,)
+    if seeds is not None and chosen:
+        raise BadInput.of_file("seed", "expected either seeds or seed")
+    if isinstance(values, Mapping):
+        values = [f"{name}={_as_json(name, value)}" for name, value in values.items()]
+    return Overrides(
+        seeds=None if seeds is None else _whole("seeds", seeds, 1),
+        devices=() if devices is None else parse_devices(",".join(_several(devices))),
+        only=_several(only),
+        chosen=tuple(_whole("seed", one, 0, 2**31 - 1) for one in chosen),
+        values=tuple(values),
+        untimed=not timing,
+    )
+
+
+def _options(
+    loaded: LoadedSpec,
+    overrides: Overrides,
+    output: Place | None,
+    workers: int | None,
+    executor: Executor | None = None,
+    scheduler: str | None = None,
+    *,
+    fresh: bool,
+    watch: bool,
+) -> Options:
+    from harness import commands
+    from harness.runner import EXECUTORS, Options
+
+    if workers is not None:
+        _whole("workers", workers, 1, 1024)
+    if executor is not None:
+        _among("executor", executor, EXECUTORS)
+    if scheduler is not None and executor == "processes":
+        raise BadInput.of_file("scheduler", "is for the executor 'dask'")
+    if scheduler is not None and workers is not None:
+        message = "are of this machine; a scheduler has workers of its own"
+        raise BadInput.of_file("workers", message)
+    where = None if output is None else Path(output)
+    command = commands.of_run(
+        *(loaded.source, overrides, where, workers, executor, scheduler), fresh=fresh, watch=watch
+    )
+    who = executor or ("processes" if scheduler is None else "dask")
+    return Options(overrides, where, command, workers, fresh, watch, who, scheduler)
+
+
+def _gate_options(
+    only: Texts,
+    devices: Texts | None,
+    seeds: int | None,
+    workers: int | None,
+    output: Place | None,
+) -> GateOptions:
+    from harness.gate import GateOptions
+
+    return GateOptions(
+        overrides=_overrides(only, devices, seeds),
+        output=None if output is None else Path(output),
+        workers=None if workers is None else _whole("workers", workers, 1, 1024),
+    )
+
+
+def _formats(formats: Texts) -> tuple[str, ...]:
+    from harness.reporting import FORMATS
+
+    return _among("formats", formats, FORMATS)
+
+
+def _among(name: str, given: Texts, known: Sequence[str]) -> tuple[str, ...]:
+    """Texts that an argument may give.
+
+    Raises:
+        BadInput: With every one that is none of these.
+    """
+    texts = _several(given)
+    wrong = [text for text in texts if text not in known]
+    if wrong:
+        said = (f"there is no {text!r}{nearest(str(text), known)}" for text in wrong)
+        raise BadInput(Problem(name, 0, 0, "", text) for text in said)
+    return texts
+
+
+def _several(given: Texts) -> tuple[str, ...]:
+    """One text, or several, as a tuple."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
+    """A number that an argument gives.
+
+    Raises:
+        BadInput: If it is not a whole number, or not within the bounds.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise BadInput.of_file(name, f"expected a whole number, got {value!r}")
+    value = operator.index(value)  # numpy's are of other types
+    if value < least or (most is not None and value > most):
+        bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
+        raise BadInput.of_file(name, f"expected a whole number {bounds}, got {value:,}")
+    return value
+
+
+def _as_json(name: str, value: Any) -> str:
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    try:
+        return json.dumps(plain)
+    except (TypeError, ValueError):
+        what = f"{name!r} is a {type(value).__name__}, expected plain data"
+        raise BadInput.of_file("set", what) from None
