@@ -200,8 +200,9 @@ def test(
         for event in pool.events():
             trying = running[event.task]
             match event:
-                case Sent(_, answer):
-                    trying.hear(answer)
+                case Sent():
+                    for answer in event.answers:
+                        trying.hear(answer)
                 case Lost() if trying.lose(event):
                     task = trying.task(seconds)
                     running[task] = trying

@@ -816,16 +816,21 @@ def test_optimizers_of_torch_and_objectives_that_ship_are_sound(tmp_path: Path) 
     )
     scratch = {"SGD": "{lr: 0.1}", "Momentum": "{lr: 0.1, momentum: 0.9}", "Adadelta": "{}"}
     scratch |= dict.fromkeys(("AdaGrad", "RMSProp", "Adam"), "{lr: 0.1}")
+    few = {"LBFGS": "{max_iter: 4}"}  # of 20, which take their time
     objectives = "".join(
         f"  {name}: {{steps: 3{f', dataset: {on_data[name]}' if name in on_data else ''}}}\n"
         for name in SHIPPED_OBJECTIVES
     )
     (tmp_path / "spec.yaml").write_text(
         f"suite: shipped\nobjectives:\n{objectives}optimizers:\n"
-        + "".join(f"  torch_{name}: {{class: 'torch.optim:{name}'}}\n" for name in names)
+        + "".join(
+            f"  torch_{name}: {{class: 'torch.optim:{name}', "
+            f"hyperparameters: {few.get(name, '{}')}}}\n"
+            for name in names
+        )
         + "".join(f"  {n}: {{class: {n}, hyperparameters: {h}}}\n" for n, h in scratch.items())
     )
-    report = part_tests.test(tmp_path, workers=1)
+    report = part_tests.test(tmp_path, workers=2)
     assert report.untested == ()
     assert [str(finding) for finding in report.wrong] == []
     notes = {
