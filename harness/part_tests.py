@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,7 @@ class PartFinding:
 
     Attributes:
         section: ``optimizers``, ``objectives`` or ``datasets``.
-        part: As the spec calls it; with the setting, where several are tested.
+        part: As the spec calls it; with the setting or the spec, where there are several.
         test: What was tested; stands in docs/own-suite.md.
         kind: ``fine``, ``note`` (as it may be, and worth knowing) or ``wrong``.
         message: In a sentence.
@@ -186,7 +187,7 @@ def test(
     if problems:
         raise BadInput(problems)
     plans = [(loaded, plan) for loaded, plan, _ in drafts if plan is not None]
-    waiting = list(_parts(plans))
+    waiting = _parts(plans)
     memory = round(max(plan.spec.limits.memory_gib for _, plan in plans) * 2**30)
     size = min(workers or os.cpu_count() or 1, len(waiting))
     told = progress or Quiet()
@@ -380,7 +381,7 @@ def _cases(plan: Plan) -> list[Case]:
     return [*given, *(case for search in plan.searches for case in search.corners())]
 
 
-def _parts(plans: Iterable[tuple[LoadedSpec, Plan]]) -> Iterator[_Trying]:
+def _parts(plans: Iterable[tuple[LoadedSpec, Plan]]) -> list[_Trying]:
     """Every part once, whichever and how many specs name it: optimizers first."""
     seen: set[tuple[object, ...]] = set()
     optimizers: list[_Trying] = []
@@ -412,7 +413,12 @@ def _parts(plans: Iterable[tuple[LoadedSpec, Plan]]) -> Iterator[_Trying]:
                 rows = DatasetPart(located, planned.name)
                 where: KeyPath = (*path, "dataset")
                 datasets.append(_Trying(rows, "datasets", located.reference, source, where))
-    return iter([*optimizers, *objectives, *datasets])
+    found = [*optimizers, *objectives, *datasets]
+    names = Counter((trying.section, trying.name) for trying in found)
+    for trying in found:
+        if names[trying.section, trying.name] > 1:
+            trying.name += f" of {Path(trying.source.file).name}"
+    return found
 
 
 def _kind_of(setting: Hyperparameters) -> tuple[tuple[str, str], ...]:

@@ -867,7 +867,8 @@ def test_a_folder_means_all_its_specs_and_each_part_once(tmp_path: Path) -> None
         "tuning: {trials: 3}\n",
     )
     (folder / "two.yml").write_text(
-        "suite: two\nobjectives: {again: {class: Sound, steps: 3}}\noptimizers:\n"
+        "suite: two\n"
+        "objectives: {again: {class: Sound, steps: 3}, Sound: {steps: 4}}\noptimizers:\n"
         "  needs: {class: Needs}\n  again: {class: Sound, hyperparameters: {lr: 2}}\n"
     )
     (folder / "compose.yaml").write_text("services: {web: {image: !reset x}}\n")
@@ -880,7 +881,8 @@ def test_a_folder_means_all_its_specs_and_each_part_once(tmp_path: Path) -> None
         ("optimizers", "sgd (lr=0.1, momentum=0.9)"),
         ("optimizers", "searched"),
         ("optimizers", "needs"),
-        ("objectives", "Sound"),
+        ("objectives", "Sound of spec.yaml"),
+        ("objectives", "Sound of two.yml"),
     ]
     assert report.wrong == ()
     assert report.exit_status == 0
