@@ -273,7 +273,7 @@ def live(suite: Suite, moments: list[Moment], usual: Undisturbed) -> Life:
             out, err = process.communicate(timeout=120)
         if process.returncode == -signal.SIGKILL:
             while suite.processes() and time.monotonic() - killed < 20:
-                time.sleep(0.02)
+                time.sleep(0.05)
             life.survivors += suite.processes()
             life.vanished_after = max(life.vanished_after, time.monotonic() - killed)
             life.kills += 1
@@ -306,7 +306,7 @@ def reached(
     while suite.stored() < wanted:
         if process.poll() is not None:
             return False
-        time.sleep(0.01)
+        time.sleep(0.03)
     lasts = {"start": min(usual.start, 3.5), "training": 0.02, "report": min(usual.report, 2.0)}
     later = lasts[phase] * share
     try:
