@@ -49,9 +49,11 @@ class Forked:
         stdout: What it writes to.
     """
 
-    def __init__(self, stdin: int, stdout: int, kill: Callable[[], None]) -> None:
+    def __init__(self, stdin: int, replies: socket.socket, kill: Callable[[], None]) -> None:
         self.stdin: IO[bytes] = os.fdopen(stdin, "wb")
-        self.stdout: IO[bytes] = os.fdopen(stdout, "rb")
+        self.stdout: IO[bytes] = replies.makefile("rb")
+        self._replies = replies
+        replies.close()  # with the last that reads from it
         self._kill = kill
         self._pid = 0
         self._code = 0
@@ -82,6 +84,8 @@ class Forked:
         self._kill()
         if not self._started.is_set():  # torch is being loaded, which nobody should wait for
             self.end(-signal.SIGKILL)
+            with contextlib.suppress(OSError):  # the other end is on its way still, and open
+                self._replies.shutdown(socket.SHUT_RDWR)
 
     def start(self, pid: int) -> None:
         """Note that it has started."""
@@ -141,12 +145,13 @@ class Zygote:
             told.flush()
             here = passed(os.open(".", os.O_RDONLY))
             requests, stdin = os.pipe()
-            stdout, replies = os.pipe()
-            files = [passed(requests), passed(replies), 2, step, told.fileno(), here]
+            replies, theirs = socket.socketpair()
+            stack.enter_context(theirs)
+            files = [passed(requests), theirs.fileno(), 2, step, told.fileno(), here]
             with self._lock:
                 number = self._count
                 self._count += 1
-                child = Forked(stdin, stdout, lambda: self._ask(KILL, number))
+                child = Forked(stdin, replies, lambda: self._ask(KILL, number))
                 if self._gone:
                     child.end(-signal.SIGKILL)
                     raise OSError("the process that forks workers is gone")
