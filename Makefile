@@ -72,8 +72,9 @@ clean: ## Remove the virtual environment, caches and build output (reports stay)
 	@# Only an environment that `make` made is removed.
 	if [ -e "$(VENV)/.harness-made" ]; then rm -rf "$(VENV)"; fi
 
-# An environment that is there and has pip is used as it is; anything less is made anew.
-$(RUN_STAMP): pyproject.toml constraints.txt
+# $(call install,WHAT,WHO): install WHAT, which is what WHO needs. An environment that is there and
+# has pip is used as it is; anything less is made anew.
+define install
 	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
 		$(call need_python,$(PYTHON)); \
 		echo "Making a virtual environment in $(VENV) (Python $$v)" \
@@ -81,11 +82,15 @@ $(RUN_STAMP): pyproject.toml constraints.txt
 		&& touch "$(VENV)/.harness-made"; \
 	fi
 	@$(call need_python,$(PY))
-	@echo "Installing what a run needs into $(VENV) (the first time takes a minute or more: torch is large)"
-	@$(PIP_INSTALL) -e .
+	@echo "Installing what $(2) into $(VENV) (the first time takes a minute or more: torch is large)"
+	@$(PIP_INSTALL) -e '$(1)'
+endef
+
+$(RUN_STAMP): pyproject.toml constraints.txt
+	$(call install,.,a run needs)
 	@touch $@
 
-$(TEST_STAMP): $(RUN_STAMP)
-	@echo "Installing what the tests need into $(VENV)"
-	@$(PIP_INSTALL) -e '.[test]'
-	@touch $@
+# What the tests need is what a run needs and more, so it is looked for and installed at once.
+$(TEST_STAMP): pyproject.toml constraints.txt
+	$(call install,.[test],the tests need)
+	@touch $(RUN_STAMP) $@

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 
 from harness import frames, progress
 from harness import runner as run
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 OPTIMIZERS = {
     "descent.py": '''
@@ -129,18 +132,9 @@ class Suite:
         path.write_text(text.replace(old, new))
 
     def run(
-        self, *options: str, python: tuple[str, ...] = (), status: int = 0
+        self, command: Command, *options: str, status: int = 0
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-P", *python, "-m", "harness", "run"),
-                *(str(self.folder / "spec.yaml"), *options),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = command("run", self.folder / "spec.yaml", *options)
         assert done.returncode == status, done.stderr
         return done
 
@@ -183,10 +177,10 @@ def run_now(done: subprocess.CompletedProcess[str]) -> int:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+def first(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Suite:
     """A suite after its first run; to be copied."""
     suite = Suite(tmp_path_factory.mktemp("first") / "suite")
-    assert run_now(suite.run()) == PLANNED
+    assert run_now(suite.run(command)) == PLANNED
     return suite
 
 
@@ -201,10 +195,21 @@ def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
+def with_import_times(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """``python -m harness`` in a process of its own, which tells what it imports."""
+    return subprocess.run(
+        [sys.executable, "-P", "-X", "importtime", "-m", "harness", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def test_an_unchanged_spec_trains_nothing_loads_no_torch_and_leaves_the_page(suite: Suite) -> None:
     page = suite.output / "index.html"
     before, trials = page.stat(), suite.trials()
-    done = suite.run(python=("-X", "importtime"))
+    done = suite.run(with_import_times)
     assert run_now(done) == 0
     packages = imported(done)
     assert "harness" in packages
@@ -255,12 +260,12 @@ def test_a_change_runs_what_depends_on_it_and_nothing_else(
     assert all((name[:2] in kept) == (before.get(name) == row) for name, row in after.items())
 
 
-def test_names_and_titles_are_no_part_of_a_trial(suite: Suite) -> None:
+def test_names_and_titles_are_no_part_of_a_trial(suite: Suite, command: Command) -> None:
     before = sorted(suite.trials().values())
     suite.edit("spec.yaml", "title: Before", "title: After")
     suite.edit("spec.yaml", "signs:", "of_one_size:")
     suite.edit("spec.yaml", "bowl:", "pan:")
-    assert run_now(suite.run()) == 0
+    assert run_now(suite.run(command)) == 0
     assert sorted(suite.trials().values()) == before
     assert {name[1] for name in suite.trials()} == {"descent", "of_one_size", "lbfgs"}
     page = (suite.output / "index.html").read_text()
@@ -285,9 +290,9 @@ def test_more_seeds_run_only_the_new_ones_and_end_as_if_run_at_once(
     assert after == at_once.numbers()
 
 
-def test_fewer_seeds_are_all_known(suite: Suite) -> None:
+def test_fewer_seeds_are_all_known(suite: Suite, command: Command) -> None:
     before = suite.trials()
-    assert run_now(suite.run("--seeds", "2")) == 0
+    assert run_now(suite.run(command, "--seeds", "2")) == 0
     assert suite.trials() == before
     assert set(frames.read(suite.output / "results.sqlite").trials["seed"]) == {0, 1}
 
@@ -317,14 +322,16 @@ def test_results_depend_neither_on_workers_nor_on_order_nor_on_namesakes(
             assert numbers[objective, "twin", "", seed] == same
 
 
-def test_results_do_not_depend_on_which_trials_were_known(first: Suite, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_which_trials_were_known(
+    first: Suite, tmp_path: Path, command: Command
+) -> None:
     """Every other row is lost; what is left stands, and the rest is run again beside it."""
     suite = Suite(shutil.copytree(first.folder, tmp_path / "suite"))
     numbers = suite.numbers()
     for table in ("trials", "curves", "trajectories"):
         delete(suite, f"DELETE FROM {table} WHERE (case_id + seed) % 2 = 0")
     left = delete(suite, "SELECT count(*) FROM trials")
-    assert run_now(suite.run()) == PLANNED - left == PLANNED // 2
+    assert run_now(suite.run(command)) == PLANNED - left == PLANNED // 2
     assert suite.numbers() == numbers
 
 
@@ -336,7 +343,9 @@ def delete(suite: Suite, statement: str) -> int:
     return int(row[0]) if row else 0
 
 
-def test_failed_trials_are_due_again_and_diverged_ones_are_not(tmp_path: Path) -> None:
+def test_failed_trials_are_due_again_and_diverged_ones_are_not(
+    tmp_path: Path, command: Command
+) -> None:
     """As long as there is a file, one optimizer raises."""
     suite = Suite(
         tmp_path / "suite",
@@ -359,13 +368,13 @@ def test_failed_trials_are_due_again_and_diverged_ones_are_not(tmp_path: Path) -
     )
     sign = suite.folder / "optimizers" / "out_of_order"
     sign.touch()
-    assert run_now(suite.run(status=1)) == 15
+    assert run_now(suite.run(command, status=1)) == 15
     statuses = {name[1:3]: row[0] for name, row in suite.trials().items()}
     assert statuses["descent", "lr=0.6"] == "diverged"
     assert statuses["broken", ""] == "error"
     before = suite.trials()
     sign.unlink()
-    assert run_now(suite.run()) == 3
+    assert run_now(suite.run(command)) == 3
     after = suite.trials()
     changed = {name[1] for name in after if after[name] != before[name]}
     assert changed == {"broken"}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -501,24 +499,20 @@ claims:
 """
 
 
-def run(spec: Path, output: Path, *options: str) -> pd.DataFrame:
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(command: Command, spec: Path, output: Path, *options: str) -> pd.DataFrame:
     """Run a spec with a thousand seeds, as a user would; the table of claims."""
-    command = [sys.executable, "-m", "harness", "run", str(spec), "--output", str(output)]
-    done = subprocess.run(
-        [*command, "--seeds", "1000", "--devices", "cpu", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
+    words = ("--seeds", "1000", "--devices", "cpu", "--no-timing")
+    done = command("run", spec, "--output", output, *words, *options)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return pd.read_csv(output / "tables" / "claims.csv", dtype={"published": str})
 
 
 @pytest.fixture(scope="module")
-def chapter(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def chapter(tmp_path_factory: pytest.TempPathFactory, command: Command) -> pd.DataFrame:
     """Every number of the chapter's AdaGrad experiment, and every reference mean, as a claim."""
     folder = tmp_path_factory.mktemp("claims")
     for name in ("optimizers", "datasets"):
@@ -534,7 +528,7 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         lines.append(f'  - {{value: "{printed}", {what}}}')
         lines.append(f'  - {{value: "{mean}", {what}, seeds: 1500, sd: {sd}}}')
     (folder / "claims.yaml").write_text(SPEC + "\n".join(lines) + "\n")
-    return run(folder / "claims.yaml", folder / "out")
+    return run(command, folder / "claims.yaml", folder / "out")
 
 
 def test_every_number_of_the_chapter_and_every_reference_mean_is_reproduced(
@@ -550,11 +544,11 @@ def test_every_number_of_the_chapter_and_every_reference_mean_is_reproduced(
 
 
 def test_a_number_of_the_whole_chapter_that_is_not_consistent_is_called_so(
-    tmp_path: Path,
+    tmp_path: Path, command: Command
 ) -> None:
     """The claims of what --only leaves out are no mistake, and have no row."""
     only = ("--only", "optimizer=torch_adadelta", "--only", "objective=linreg_concise")
-    table = run(ROOT / "chapter7.yaml", tmp_path / "out", *only)
+    table = run(command, ROOT / "chapter7.yaml", tmp_path / "out", *only)
     (row,) = table.to_dict("records")
     assert (row["optimizer"], row["published"], row["n"]) == ("torch_adadelta", "0.242104", 1000)
     assert row["verdict"] == "not consistent"

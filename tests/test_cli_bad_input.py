@@ -46,7 +46,7 @@ optimizers:
 class InProcess:
     """Stands in for the pool of workers: checks here, and runs nothing."""
 
-    def __init__(self, *_: Any) -> None: ...
+    def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def __enter__(self) -> InProcess:
         return self

@@ -7,7 +7,7 @@ import json
 import shlex
 import sqlite3
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,11 @@ class Place:
     """A suite's folder, in which its commands are run."""
 
     folder: Path
+    command: Callable[..., subprocess.CompletedProcess[str]]
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", *words], cwd=self.folder, capture_output=True, text=True
-        )
+        assert words[:2] == ("-m", "harness")
+        return self.command(*words[2:], cwd=self.folder)
 
     def trials(self, output: str) -> list[tuple[Any, ...]]:
         """The trials of the latest run: objective, optimizer, seed, and how each ended."""
@@ -104,14 +104,17 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(
+    tmp_path_factory: pytest.TempPathFactory,
+    command: Callable[..., subprocess.CompletedProcess[str]],
+) -> Place:
     """A suite, run, of which many a trial did not end well."""
     folder = tmp_path_factory.mktemp("with space") / "suite"
     for name, source in (("objectives", OBJECTIVES), ("optimizers", OPTIMIZERS)):
         (folder / name).mkdir(parents=True)
         (folder / name / "made.py").write_text(source)
     (folder / "spec.yaml").write_text(SPEC)
-    found = Place(folder)
+    found = Place(folder, command)
     done = found.call("-m", "harness", "run", "spec.yaml", "--quiet")
     assert done.returncode == 1, done.stderr
     return found

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from harness import frames, progress
 from harness import runner as run
 from harness.problems import BadInput
 from harness.store import SCHEMA_VERSION, NoResults, Store
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 LIMIT = 1.5
 SEEDS, FAULTY = (2, 0, 3), 0
@@ -171,7 +173,7 @@ def spec(optimizers: str, objectives: str = "") -> str:
     return f"""
 suite: faults
 seeds: {list(SEEDS)}
-limits: {{seconds: {LIMIT}, memory_gib: 0.5}}
+limits: {{seconds: {LIMIT}, memory_gib: 0.25}}
 timing: {{enabled: false}}
 objectives:
   bowl: {{class: Bowl, steps: 25, dtype: float64}}
@@ -184,7 +186,7 @@ optimizers:
 def harness(
     *arguments: str | Path, limit_file: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m harness``, where asked for with a limit on the size of every file it writes."""
+    """``python -m harness`` in a process of its own, perhaps with a limit on its files' sizes."""
     command = [sys.executable, "-P", "-m", "harness", *map(str, arguments)]
     if limit_file is not None:
         set_limit = (
@@ -236,15 +238,15 @@ class Ran:
         ]
 
 
-def run_suite(folder: Path, text: str) -> Ran:
-    done = harness("run", write_suite(folder, text), "-o", folder / "out")
+def run_suite(folder: Path, text: str, command: Command) -> Ran:
+    done = command("run", write_suite(folder, text), "-o", folder / "out")
     return Ran(done, frames.read(folder / "out" / "results.sqlite"))
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def sound(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Ran:
     """A run of what is sound, alone."""
-    return run_suite(tmp_path_factory.mktemp("sound"), spec(SOUND))
+    return run_suite(tmp_path_factory.mktemp("sound"), spec(SOUND), command)
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +277,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         )
         + "include: [{objective: bowl}, {objective: no_*, optimizer: [fine, mixes]}]\n"
         + "exclude: [{objective: no_*_*, optimizer: mixes}]\n",
+        harness,
     )
 
 
@@ -396,10 +399,12 @@ def test_an_objective_without_end_costs_its_own_trials_only(
     assert summary.failed
 
 
-def test_finite_divergence_is_caught_at_its_step_and_is_no_failure(tmp_path: Path) -> None:
+def test_finite_divergence_is_caught_at_its_step_and_is_no_failure(
+    tmp_path: Path, command: Command
+) -> None:
     """f = 0.1 x1² + 2 x2² from (-5, -2): x2 doubles in size but for its sign, 1.4 times a step."""
     alone = "\n  alone: {class: Same, hyperparameters: {lr: 0.4}}\n"
-    both = run_suite(tmp_path, quadratic("[0.4, 0.6]") + alone)
+    both = run_suite(tmp_path, quadratic("[0.4, 0.6]") + alone, command)
     assert both.done.returncode == 0, both.done.stderr
     *_, other = both.results.cases
     cases = {case.hyperparameters["lr"]: case for case in both.results.cases[:2]}
@@ -433,10 +438,10 @@ optimizers:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     """A suite with a finished run, to be copied."""
     folder = tmp_path_factory.mktemp("finished")
-    done = harness("run", write_suite(folder, quadratic("0.4")), "-o", folder / "out")
+    done = command("run", write_suite(folder, quadratic("0.4")), "-o", folder / "out")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -499,49 +504,53 @@ def newer(path: Path) -> None:
     ],
 )
 def test_a_results_file_that_cannot_be_used_is_refused_and_left_as_it_is(
-    suite: Path, spoil: object, says: str
+    suite: Path, spoil: object, says: str, command: Command
 ) -> None:
     path = suite / "out" / "results.sqlite"
     assert callable(spoil)
     spoil(path)
     before = files_below(suite)
-    refused(harness("run", suite / "spec.yaml", "-o", suite / "out", "-q"), str(path), says)
-    refused(harness("report", suite / "out"), str(path), says)
+    refused(command("run", suite / "spec.yaml", "-o", suite / "out", "-q"), str(path), says)
+    refused(command("report", suite / "out"), str(path), says)
     with pytest.raises(BadInput, match=says):
         Store(path, create=True)  # as with --fresh
     assert files_below(suite) == before
 
 
-def test_an_empty_results_file_is_filled_by_a_run_and_left_alone_by_a_report(suite: Path) -> None:
+def test_an_empty_results_file_is_filled_by_a_run_and_left_alone_by_a_report(
+    suite: Path, command: Command
+) -> None:
     """A run that is killed as it begins may leave one."""
     path = suite / "out" / "results.sqlite"
     whole = frames.read(path)
     path.write_bytes(b"")
-    refused(harness("report", suite / "out"), str(path), "no results")
+    refused(command("report", suite / "out"), str(path), "no results")
     assert path.read_bytes() == b""
-    assert harness("run", suite / "spec.yaml", "-o", suite / "out").returncode == 0
+    assert command("run", suite / "spec.yaml", "-o", suite / "out").returncode == 0
     assert frames.read(path).cases[0].losses.tobytes() == whole.cases[0].losses.tobytes()
 
 
-def test_a_folder_in_place_of_the_results_file_is_refused(suite: Path) -> None:
+def test_a_folder_in_place_of_the_results_file_is_refused(suite: Path, command: Command) -> None:
     path = suite / "out" / "results.sqlite"
     path.unlink()
     path.mkdir()
-    refused(harness("report", suite / "out"), str(path))
+    refused(command("report", suite / "out"), str(path))
     with pytest.raises(BadInput, match=str(path)):
         Store(path, create=True)
     assert list(path.iterdir()) == []
 
 
-def test_a_file_in_place_of_the_output_folder_is_refused(suite: Path) -> None:
+def test_a_file_in_place_of_the_output_folder_is_refused(suite: Path, command: Command) -> None:
     place = suite / "taken"
     place.write_text("mine")
-    done = harness("run", suite / "spec.yaml", "-o", place / "deeper", "-q")
+    done = command("run", suite / "spec.yaml", "-o", place / "deeper", "-q")
     refused(done, str(place), "can't be written")
     assert place.read_text() == "mine"
 
 
-def test_a_full_disk_is_said_and_what_was_stored_is_whole(suite: Path, finished: Path) -> None:
+def test_a_full_disk_is_said_and_what_was_stored_is_whole(
+    suite: Path, finished: Path, command: Command
+) -> None:
     """A limit on the size of a file stands for the disk's: writes beyond it fail."""
     output = suite / "small"
     many = (suite / "spec.yaml").read_text().replace("seeds: 2", "seeds: 200")
@@ -550,7 +559,7 @@ def test_a_full_disk_is_said_and_what_was_stored_is_whole(suite: Path, finished:
     refused(done, str(output / "results.sqlite"))
     endings = {file.name.removeprefix("results.sqlite") for file in output.iterdir()}
     assert endings <= {".lock", "", "-wal", "-shm", "-journal"}
-    again = harness("run", suite / "spec.yaml", "-o", output)
+    again = command("run", suite / "spec.yaml", "-o", output)
     assert again.returncode == 0, again.stderr
     with Store(output / "results.sqlite", create=False) as store:
         assert store.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
@@ -581,10 +590,10 @@ def mount(*arguments: str | Path) -> int:
 
 
 def test_a_disk_without_room_for_a_store_is_said_and_holds_nothing_half_written(
-    suite: Path, small_disk: Path
+    suite: Path, small_disk: Path, command: Command
 ) -> None:
     output = small_disk / "out"
-    done = harness("run", suite / "spec.yaml", "-o", output, "-q")
+    done = command("run", suite / "spec.yaml", "-o", output, "-q")
     refused(done, str(output / "results.sqlite"), "full")
     assert {file.name for file in output.iterdir()} <= {".lock", "results.sqlite"}
     with pytest.raises(NoResults):
@@ -606,11 +615,13 @@ def read_only(suite: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(output)], check=True)
 
 
-def test_a_read_only_folder_is_refused_before_anything_runs(read_only: Path) -> None:
+def test_a_read_only_folder_is_refused_before_anything_runs(
+    read_only: Path, command: Command
+) -> None:
     output = read_only / "out"
     before = files_below(output)
-    refused(harness("report", output), str(output), "can't be written")
+    refused(command("report", output), str(output), "can't be written")
     spec_file = read_only / "spec.yaml"
     spec_file.write_text(spec_file.read_text().replace("seeds: 2", "seeds: 3"))
-    refused(harness("run", spec_file, "-o", output, "-q"), str(output), "can't be written")
+    refused(command("run", spec_file, "-o", output, "-q"), str(output), "can't be written")
     assert files_below(output) == before

@@ -854,7 +854,7 @@ def test_github_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 class InProcess:
     """Stands in for the pool of workers: checks here, and runs nothing."""
 
-    def __init__(self, *_: Any) -> None: ...
+    def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def __enter__(self) -> InProcess:
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,31 +38,39 @@ REGRESSION = {
 }
 
 
-def run(spec: Path, output: Path, *options: str) -> Path:
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(command: Command, spec: Path, output: Path, *options: str) -> Path:
     """Run a spec with a thousand seeds, as a user would."""
-    command = [sys.executable, "-m", "harness", "run", str(spec)]
-    done = subprocess.run(
-        [*command, "--seeds", str(SEEDS), "--devices", "cpu", "--output", str(output), *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
+    words = ("--seeds", str(SEEDS), "--devices", "cpu", "--output", output)
+    done = command("run", spec, *words, *options, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.rstrip().endswith("index.html")
     return output
 
 
+def process(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """``python -m harness`` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+
+
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped spec."""
-    return run(ROOT / "benchmarks.yaml", tmp_path_factory.mktemp("reference") / "out")
+    return run(process, ROOT / "benchmarks.yaml", tmp_path_factory.mktemp("reference") / "out")
 
 
 @pytest.fixture(scope="module")
-def concise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def concise(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     """The shipped spec, but with the start that torch.nn.Linear draws."""
     folder = tmp_path_factory.mktemp("concise")
     text = (ROOT / "benchmarks.yaml").read_text()
@@ -71,8 +80,8 @@ def concise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("optimizers", "datasets"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "concise.yaml").write_text(text)
-    only = ("--only", "optimizer=torch_adagrad", "--only", "objective=ch7_linreg")
-    return run(folder / "concise.yaml", folder / "out", *only)
+    only = ("--only", "optimizer=torch_adagrad", "--only", "objective=ch7_linreg", "--no-timing")
+    return run(command, folder / "concise.yaml", folder / "out", *only)
 
 
 def test_the_end_points_of_the_trajectories_are_the_printed_ones(output: Path) -> None:

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -693,7 +693,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
 class InProcess:
     """Stands in for the pool of workers: checks here, and runs nothing."""
 
-    def __init__(self, *_: Any) -> None: ...
+    def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def __enter__(self) -> InProcess:
         return self
@@ -867,6 +867,8 @@ optimizers:
   adam: {class: "torch.optim:Adam", search: {lr: {log_uniform: [0.001, 1]}}}
   plain: {class: "torch.optim:SGD", hyperparameters: {lr: 0.1}}
 """
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
 SEEDS, TUNING_SEEDS = {0, 1, 2}, {2**30, 2**30 + 1}
 COMPARED, TRIED, SWEPT = 7 * 3, 3 * 6 * 2, 4 * 3 * 2
 TRIALS = COMPARED + TRIED + SWEPT
@@ -902,19 +904,18 @@ class Suite:
     """A suite in a folder, with its runs."""
 
     folder: Path
+    command: Command
 
     @property
     def output(self) -> Path:
         return self.folder / "reports" / "tuned"
 
-    def command(self) -> list[str]:
-        spec = str(self.folder / "spec.yaml")
-        return [sys.executable, "-P", "-m", "harness", "run", spec, "--workers", "2"]
+    @property
+    def words(self) -> list[str]:
+        return ["run", str(self.folder / "spec.yaml"), "--workers", "2"]
 
     def run(self, status: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(), capture_output=True, text=True, timeout=100, check=False
-        )
+        done = self.command(*self.words)
         assert done.returncode == status, done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -927,7 +928,7 @@ class Suite:
         path.write_text(text.replace(old, new))
 
     def copied(self, folder: Path) -> Suite:
-        return Suite(shutil.copytree(self.folder, folder))
+        return replace(self, folder=shutil.copytree(self.folder, folder))
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         path = self.output / "results.sqlite"
@@ -988,9 +989,9 @@ def recomputed(rows: list[Row], optimizer: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+def first(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Iterator[Suite]:
     """A suite after its first run; to be looked at, or copied."""
-    suite = Suite(write(tmp_path_factory.mktemp("first") / "suite", SPEC))
+    suite = Suite(write(tmp_path_factory.mktemp("first") / "suite", SPEC), command)
     (suite.folder / "gate").touch()
     done = suite.run()
     assert re.search(rf"^{TRIALS} trials: .*\({TRIALS - 3} run now\)", done.stdout, re.MULTILINE)
@@ -1216,7 +1217,7 @@ def test_a_tuned_setting_gives_what_it_would_if_the_spec_had_said_it(
             head = line.partition("search")[0]
             spec = spec.replace(line, f"{head}hyperparameters: {values}}}")
     assert "search" not in spec
-    plain = Suite(write(tmp_path / "plain", spec))
+    plain = replace(first, folder=write(tmp_path / "plain", spec))
     (plain.folder / "gate").touch()
     plain.run()
 
@@ -1277,9 +1278,9 @@ def wait_for(process: subprocess.Popen[str], suite: Suite, trials: int) -> None:
 def test_a_run_killed_while_it_tunes_can_be_reported_and_ends_as_if_it_had_not_been(
     first: Suite, tmp_path: Path
 ) -> None:
-    suite = Suite(write(tmp_path / "suite", SPEC))
+    suite = replace(first, folder=write(tmp_path / "suite", SPEC))
     process = subprocess.Popen(
-        suite.command(),
+        [sys.executable, "-P", "-m", "harness", *suite.words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -24,7 +24,10 @@ from harness import reporting as report
 from harness import runner as running
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
+from harness.progress import Quiet
 from harness.store import Store
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 MARK = "HARNESS_TEST_RUN"
 
@@ -201,7 +204,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="tells processes apar
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_page_is_there_early_and_kept_current_and_the_end_is_that_of_any_run(
-    tmp_path: Path,
+    tmp_path: Path, command: Command
 ) -> None:
     suite = Suite(tmp_path / "suite")
     with suite.running("--watch") as process:
@@ -212,12 +215,7 @@ def test_the_page_is_there_early_and_kept_current_and_the_end_is_that_of_any_run
         wait_until(lambda: suite.done() == 8, process)
         second = suite.page()
         # Somebody else may make the report meanwhile.
-        asked = subprocess.run(
-            [sys.executable, "-P", "-m", "harness", "report", "spec.yaml"],
-            cwd=suite.folder,
-            capture_output=True,
-            text=True,
-        )
+        asked = command("report", "spec.yaml", cwd=suite.folder)
         assert asked.returncode == 0, asked.stderr
         assert suite.done() == 8
         assert "final_loss.csv" in suite.tables(suite.output)
@@ -238,8 +236,8 @@ def test_the_page_is_there_early_and_kept_current_and_the_end_is_that_of_any_run
     assert "under way" not in last
     assert not list(suite.output.glob(".*.tmp"))
 
-    with suite.running("--output", "plain") as process:
-        assert process.wait(timeout=240) == 0, suite.said
+    plain = command("run", "spec.yaml", "--output", "plain", cwd=suite.folder)
+    assert plain.returncode == 0, plain.stderr
     assert suite.tables(suite.folder / "plain") == suite.tables(suite.output)
     assert {p.name for p in suite.output.iterdir()} == {
         p.name for p in (suite.folder / "plain").iterdir()
@@ -251,7 +249,7 @@ def test_the_page_is_there_early_and_kept_current_and_the_end_is_that_of_any_run
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_cut_short_leaves_a_whole_page_and_nobody_who_writes_it(
-    tmp_path: Path, way: signal.Signals
+    tmp_path: Path, way: signal.Signals, command: Command
 ) -> None:
     suite = Suite(tmp_path / "suite")
     with suite.running("--watch") as process:
@@ -263,8 +261,8 @@ def test_a_run_that_is_cut_short_leaves_a_whole_page_and_nobody_who_writes_it(
     assert whole(suite.page())
     assert suite.done() == 4
     suite.open("0.25", "0.5")
-    with suite.running("--watch") as process:
-        assert process.wait(timeout=240) == 0, suite.said
+    done = command("run", "spec.yaml", "--watch", cwd=suite.folder)
+    assert done.returncode == 0, done.stderr
     assert whole(suite.page())
     assert suite.done() == -1
 
@@ -295,8 +293,9 @@ def test_what_goes_wrong_with_the_page_meanwhile_is_a_note_and_the_run_goes_on(
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run with tuning, sweeps, a grid, divergence, a claim and timings stored."""
     suite = Suite(tmp_path_factory.mktemp("partial") / "suite", TUNED)
-    with suite.running() as process:
-        assert process.wait(timeout=240) == 0, suite.said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "write_report", lambda *_: suite.output / "index.html")
+        running.run(suite.folder / "spec.yaml", running.Options(workers=1), Quiet())
     return suite.output / "results.sqlite"
 
 

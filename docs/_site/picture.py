@@ -17,10 +17,10 @@ DOCS = Path(__file__).resolve().parent.parent
 FLOW = ("spec", "plan", "engine", "store", "analysis", "tables", "figures", "page")
 """The way that data flows."""
 
-BESIDE = {"entry": "spec", "processes": "engine", "check": "store"}
+BESIDE = {"entry": "spec", "parts": "plan", "processes": "engine", "check": "store"}
 """What is not on that way, and beside which stage it works."""
 
-HANDS_BACK = ("engine", "store")
+HANDS_BACK = ("plan", "engine", "store")
 """The stages to which what works beside them gives something and from which it takes."""
 
 HANDS_ON = {

@@ -1,0 +1,82 @@
+"""What tests of several files share: the command line in this process, and which files begin."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, the one with most of them foremost.
+
+    Side by side, a long one that began last would run alone at the end.
+    """
+    slow: dict[Path, int] = {}
+    for item in items:
+        slow[item.path] = slow.get(item.path, 0) + bool(item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(scope="session")
+def command() -> Call:
+    """``python -m harness`` without a process of its own, which takes seconds to start.
+
+    Called with the words of a command line, and where need be with the folder that it is for,
+    ``cwd``. What the command and its workers write is caught where a shell would catch it.
+    """
+    return _run
+
+
+def _run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    from harness import fingerprint
+    from harness.cli import main
+
+    fingerprint.of.cache_clear()  # a new process sees files as they are now
+    arguments = [str(word) for word in words]
+    at_end = signal.getsignal(signal.SIGTERM)  # a command takes it over
+    try:
+        with contextlib.ExitStack() as stack:
+            if cwd is not None:
+                stack.enter_context(contextlib.chdir(cwd))
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setattr(sys, "argv", ["harness", *arguments])
+            out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            with _instead(1, "stdout", out.fileno()), _instead(2, "stderr", err.fileno()):
+                try:
+                    main(arguments)
+                except SystemExit as end:
+                    status = end.code if isinstance(end.code, int) else bool(end.code)
+            said = []
+            for file in (out, err):
+                file.seek(0)
+                said.append(file.read().decode())
+    finally:
+        signal.signal(signal.SIGTERM, at_end)
+    return subprocess.CompletedProcess(["harness", *arguments], status, *said)
+
+
+@contextlib.contextmanager
+def _instead(descriptor: int, name: str, file: int) -> Iterator[None]:
+    """Have a file stand for a standard stream, for Python and for processes that are started."""
+    before = getattr(sys, name)
+    before.flush()
+    kept = os.dup(descriptor)
+    os.dup2(file, descriptor)
+    try:
+        with open(descriptor, "w", encoding="utf-8", closefd=False) as stream:
+            setattr(sys, name, stream)
+            yield
+    finally:
+        setattr(sys, name, before)
+        os.dup2(kept, descriptor)
+        os.close(kept)
