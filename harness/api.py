@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.contents import Check, Comparison, Contents, Report, Run
     from harness.gate import GateOptions, Written
     from harness.listing import Names
+    from harness.part_tests import PartReport
     from harness.plan import Overrides
     from harness.previewing import Preview, Validation
     from harness.runner import Options
@@ -357,6 +358,51 @@ def schema() -> dict[str, Any]:
     from harness.spec import json_schema
 
     return json_schema()
+
+
+def init(folder: Place) -> tuple[Path, ...]:
+    """Write a small suite that runs at once into a folder, which may exist and hold other files.
+
+    Returns:
+        The files written.
+
+    Raises:
+        BadInput: If any of the files is there already, or one can't be written. Nothing of the
+            suite is left then.
+    """
+    from harness import starter
+
+    return starter.init(Path(folder))
+
+
+def test(
+    suite: Place = ".",
+    *,
+    seconds: float = 30.0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> PartReport:
+    """Try every optimizer, objective and dataset that a suite's specs name, before a long run.
+
+    Args:
+        suite: A spec, or a folder with some.
+        seconds: How long each test of a part may take.
+        workers: Worker processes at most; one per core if left out.
+        progress: As of :func:`run`.
+
+    Returns:
+        All that was found. As text it is what the command prints.
+
+    Raises:
+        BadInput: If there is no spec, or one has mistakes that show before its parts are loaded.
+    """
+    from harness import part_tests
+    from harness import progress as progresses
+
+    if workers is not None:
+        _whole("workers", workers, 1, 1024)
+    told = progresses.choose(quiet=not progress)
+    return part_tests.test(Path(suite), seconds=seconds, workers=workers, progress=told)
 
 
 def _listed(written: _Written) -> _Written:

@@ -21,6 +21,7 @@ from harness.spec_values import UNUSABLE
 from harness.suite import Located, SuiteError, last_line, place_of
 from harness.workload import (
     RECORDS_PER_EPOCH,
+    Description,
     DoesNotFit,
     Workload,
     describe,
@@ -56,25 +57,12 @@ def check(
             continue
         if on_objective is not None:
             on_objective(number)
-        found = list(_objective_arguments(planned))
-        try:
-            if not found:
-                objective, source = load_objective(planned)
-                _check_data(objective)
-                _check_records(planned, objective)
-                workload = prepare(planned, objective, "cpu")
-                run_it = planned.name not in deadly
-                if run_it:
-                    workloads[planned.name] = workload
-                description = describe(workload, source, run_it=run_it)
-                descriptions[planned.name] = dataclasses.asdict(description)
-        except DoesNotFit as error:
-            found.append(_objective_finding(plan, planned, error.key, str(error)))
-        except BaseException as error:  # sys.exit() as well: this is the suite's code
-            place = place_of(error, planned.located.folder) if planned.located.file else ""
-            text = f"can't be used: {last_line(error)}{place}"
-            found.append(_objective_finding(plan, planned, "class", text))
-            workloads.pop(planned.name, None)
+        run_it = planned.name not in deadly
+        found, workload, description = objective_findings(plan, planned, run_it=run_it)
+        if workload is not None and run_it:
+            workloads[planned.name] = workload
+        if description is not None:
+            descriptions[planned.name] = dataclasses.asdict(description)
         findings += found
     if on_objective is not None:
         on_objective(0)  # what goes wrong from here on is no objective's doing
@@ -109,6 +97,45 @@ def check(
     missing = {device: why for device in _devices(plan) if (why := unavailable(device))}
     absent = Absent(missing, without_default)
     return Checked(tuple(dict.fromkeys(findings)), descriptions, defaults, absent)
+
+
+def objective_findings(
+    plan: Plan, planned: PlannedObjective, *, run_it: bool
+) -> tuple[list[Finding], Workload | None, Description | None]:
+    """Load and construct an objective: mistakes; where there are none, what it became.
+
+    Args:
+        plan: Whose objective it is.
+        planned: What to load.
+        run_it: Whether its ``init`` and ``loss`` may be run.
+    """
+    found = list(_objective_arguments(planned))
+    if found:
+        return found, None, None
+    try:
+        objective, source = load_objective(planned)
+        _check_data(objective)
+        _check_records(planned, objective)
+        workload = prepare(planned, objective, "cpu")
+        return [], workload, describe(workload, source, run_it=run_it)
+    except DoesNotFit as error:
+        return [_objective_finding(plan, planned, error.key, str(error))], None, None
+    except BaseException as error:  # sys.exit() as well: this is the suite's code
+        place = place_of(error, planned.located.folder) if planned.located.file else ""
+        text = f"can't be used: {last_line(error)}{place}"
+        return [_objective_finding(plan, planned, "class", text)], None, None
+
+
+def optimizer_findings(plan: Plan, case: Case) -> tuple[list[Finding], OptimizerFactory | None]:
+    """Load a case's optimizer and construct it: mistakes; where there are none, its class."""
+    try:
+        factory = load_optimizer(case.located)
+    except SuiteError as error:
+        return [Finding(("optimizers", case.optimizer, "class"), str(error))], None
+    found = list(_arguments(plan, case, factory))
+    if not found:
+        found = list(_construction(plan, case, factory, _tensors(None), {}))
+    return found, None if found else factory
 
 
 def load_optimizer(located: Located) -> OptimizerFactory:

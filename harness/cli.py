@@ -376,6 +376,56 @@ def list_names(suite: Path) -> None:
         click.echo(api.names(suite))
 
 
+@main.command("init")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def init_suite(folder: Path) -> None:
+    """Write a small suite into DIR that runs at once, to be changed into one's own.
+
+    A spec, an optimizer, an objective, a dataset, a test and a CI workflow. DIR may hold other
+    files; where one of ours is there already, nothing is written.
+    """
+    with _errors():
+        written = api.init(folder)
+        from harness import starter
+
+        click.echo(starter.told(folder, written))
+
+
+@main.command("test")
+@click.argument("suite", type=click.Path(path_type=Path), default=Path())
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="N",
+    help="How long each test of a part may take.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress; only what came out.")
+@_WORKERS
+def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) -> None:
+    """Try the optimizers, objectives and datasets of SUITE before a long run.
+
+    SUITE is a spec or a folder with some; this folder if left out. Each part is tried by itself,
+    in a process that may hang or die: is an optimizer deterministic, is its state saved whole, does
+    the order of parameters matter; is a gradient right, is a declared minimum one.
+
+    Exit status: 0 nothing is wrong, 1 something is, 2 bad input, 130 interrupted.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _errors():
+        try:
+            found = api.test(suite, seconds=seconds, workers=workers, progress=not quiet)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        from harness import part_tests
+
+        width = min(100, shutil.get_terminal_size().columns)
+        click.echo(part_tests.terminal(found, width, colour=sys.stdout.isatty()), nl=False)
+        sys.exit(found.exit_status)
+
+
 @contextlib.contextmanager
 def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
     """Turn what can go wrong into messages and exit statuses; ``failed``: of what has no other."""

@@ -215,10 +215,15 @@ class Cluster:
         own, disturbed = set(flight.copies), False
         while True:
             for flown, answer in self._arrived():
-                if flown is flight:
-                    if isinstance(answer, Performed):
+                match answer:
+                    case _ if flown is not flight:
+                        continue
+                    case Performed():
                         return answer, disturbed or not answer.alone
-                    self._move()
+                    case (_, Exception() as error, _) if not isinstance(error, KilledWorker):
+                        raise WorkerFailed(Lost(task, "raised", _said(error), 0, 0.0))
+                    case _:
+                        self._move()
             if self._look():
                 if self._home not in self._fit():
                     self._forget(flight)
@@ -229,13 +234,13 @@ class Cluster:
     def events(self) -> Iterator[Event]:
         """What happens until there is no task left; tasks may be added meanwhile."""
         while self._tasks or self._flights:
-            self._look()
+            if self._look():
+                self._help()
             self._fill()
             arrived = self._arrived()
             for flight, answer in arrived:
                 yield from self._land(flight, answer)
             if not arrived:
-                self._help()
                 time.sleep(POLL_SECONDS)
 
     def close(self) -> None:

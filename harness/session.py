@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from harness import checking, timing, trials
+from harness import checking, objective_tests, optimizer_tests, part_runner, timing, trials
 from harness.allowance import Memory
 from harness.engine import OptimizerFactory
 from harness.gauge import Gauge
+from harness.part_tests import DatasetPart, ObjectivePart, OptimizerPart, Part
 from harness.plan import Case, Plan
 from harness.proof import prove
 from harness.results import Checked, Chunk, Footprint, Gauged, Timing, TrialResult, Verdict
@@ -115,6 +116,19 @@ class Session:
         """What was measured."""
         self._start_clock()
         return self._gauge.result()
+
+    def test_part(self, part: Part, after: int, seconds: float) -> None:
+        """Try a part of a suite and send what is found; ``after`` so many tests begun before."""
+        torch.set_num_threads(1)
+        self._start_clock()
+        match part:
+            case OptimizerPart():
+                tests, folder = optimizer_tests.tests_of(part), part.case.located.folder
+            case ObjectivePart():
+                tests, folder = objective_tests.tests_of(part), part.planned.located.folder
+            case DatasetPart():
+                tests, folder = objective_tests.tests_of_dataset(part), part.located.folder
+        part_runner.run(tests, folder, after, seconds, self._send, self._on_step)
 
     def _ready(self, case: Case) -> tuple[Workload, OptimizerFactory]:
         key = (case.objective.key, case.device)

@@ -435,7 +435,9 @@ def test_what_is_timed_has_its_machine_to_itself(
             disturber.join()
 
 
-def test_a_task_that_fails_there_says_how(small: cluster.Cluster) -> None:
+def test_a_task_that_fails_there_says_how(
+    small: cluster.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(WorkerFailed, match=r"Session.*has no attribute 'nonsense'"):
         small.call(Task("nonsense", (), 5.0))
     small.submit(Task("check", ("no plan", ()), 5.0))
@@ -443,6 +445,14 @@ def test_a_task_that_fails_there_says_how(small: cluster.Cluster) -> None:
     assert isinstance(event, Lost)
     assert event.kind == "raised"
     assert event.machine
+    # One that can't even be unpacked fails on every worker, so it is not tried for ever.
+    monkeypatch.setattr("harness.parcel.dumps", lambda *_: b"torn")
+    with pytest.raises(WorkerFailed, match="UnpicklingError"):
+        small.call(Task("check", (), 5.0))
+    small.submit(Task("check", (), 5.0))
+    (event,) = small.events()
+    assert isinstance(event, Lost)
+    assert "UnpicklingError" in event.reason
 
 
 def test_times_come_from_one_machine_even_if_that_is_lost(
