@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from harness import checking
+from harness import checking, environment
 from harness.cli import main
+from harness.environment import Machine
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,6 +53,9 @@ class InProcess:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+    def machine(self, threads: int, _: str) -> Machine:
+        return environment.machine(threads)
 
     def call(self, task: Any) -> Any:
         assert task.name == "check", "bad input was run"

@@ -22,6 +22,7 @@ import pytest
 from harness import frames, watch
 from harness import reporting as report
 from harness import runner as running
+from harness.contents import Report
 from harness.figure_records import FigureRecord
 from harness.figures import Drawing
 from harness.progress import Quiet
@@ -369,14 +370,13 @@ def test_a_report_that_was_made_while_the_run_came_to_its_end_is_made_again(
     taken_early(store, place, random.Random(0))
     told: list[bool] = []
 
-    def write(results: frames.Results, output: Path, _: object, under_way: object) -> Path:
+    def write(made: Report, _: object, under_way: object) -> None:
         told.append(under_way is not None)
-        if results.run.finished is None:
+        if made.results.run.finished is None:
             with Store(place, create=True) as writer:
                 writer.finish_run()
-        return output / "index.html"
 
-    monkeypatch.setattr(report, "write", write)
+    monkeypatch.setattr(report, "write_report", write)
     with running.locked(tmp_path):
         assert running.is_locked(tmp_path)
         running.report_again(place, ("html",))
