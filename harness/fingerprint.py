@@ -62,6 +62,11 @@ def report() -> str:
     return digest([of_files(files), *map(version_of, packages)])
 
 
+def look_again() -> None:
+    """Forget what files were: in one process, they may be edited between two plans."""
+    of.cache_clear()
+
+
 @functools.cache
 def of(located: Located, *, data: bool = False) -> dict[str, str]:
     """What something named by a spec depends on: suite files by content, packages by version.

@@ -299,6 +299,7 @@ def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[
     """Plan as far as the spec is valid, and say what is wrong with the rest."""
     if loaded.spec is None:
         return None, loaded.problems
+    fingerprint.look_again()
     spec = loaded.spec
     if overrides.untimed:
         timing = spec.timing.model_copy(update={"enabled": False})

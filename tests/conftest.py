@@ -38,10 +38,8 @@ def command() -> Call:
 
 
 def _run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    from harness import fingerprint
     from harness.cli import main
 
-    fingerprint.of.cache_clear()  # a new process sees files as they are now
     arguments = [str(word) for word in words]
     at_end = signal.getsignal(signal.SIGTERM)  # a command takes it over
     try:

@@ -68,7 +68,6 @@ def folder(tmp_path: Path) -> Path:
 
 def plan_of(text: str, folder: Path, **overrides: Any) -> Plan:
     """A plan, made as a process of its own would make it."""
-    fingerprint.of.cache_clear()
     source = parse(text.encode(), str(folder / "spec.yaml"))
     return make_plan(check(source), Overrides(**overrides))
 

@@ -27,7 +27,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import checking, fingerprint, frames, tuning
+from harness import checking, frames, tuning
 from harness.cli import main
 from harness.plan import CASE_LIMIT, TRIAL_LIMIT, Case, Overrides, Plan, Search, make_plan
 from harness.problems import BadInput
@@ -320,7 +320,6 @@ optimizers:
 
 
 def plan_of(text: str, folder: Path, **overrides: Any) -> Plan:
-    fingerprint.of.cache_clear()
     return make_plan(check(parse(text.encode(), str(folder / "spec.yaml"))), Overrides(**overrides))
 
 
@@ -714,7 +713,6 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr("harness.runner.Pool", InProcess)
     monkeypatch.chdir(folder)
-    fingerprint.of.cache_clear()
     return folder
 
 
@@ -1157,7 +1155,6 @@ def test_a_look_at_what_is_known_tells_the_tuned_settings(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.runner.Pool", InProcess)
-    fingerprint.of.cache_clear()
     result = call(suite.folder, "run", "--dry-run", str(suite.folder / "spec.yaml"))
     assert result.exit_code == 0
     rows = [re.split(r"\s{2,}", line.strip()) for line in result.stdout.splitlines()]
@@ -1196,7 +1193,6 @@ def test_what_is_known_is_known_under_other_options(
     trials: int,
 ) -> None:
     monkeypatch.setattr("harness.runner.Pool", InProcess)
-    fingerprint.of.cache_clear()
     if old:
         suite.edit("spec.yaml", old, new)
     spec = str(suite.folder / "spec.yaml")
