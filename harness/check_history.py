@@ -46,7 +46,7 @@ FAR = 3.0
 
 _OF_ENTRY = ("taken", "git", "against", "machine_key", "machine")
 
-NEEDS = "Change points need ruptures: pip install 'harness[history]'."
+NEEDS = "Change points need ruptures: pip install ruptures."
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def _executor(
     try:
         from harness.cluster import Cluster
     except ImportError as error:
-        message = f"is not installed ({error}); pip install 'harness[dask]' brings it"
+        message = f"is not installed ({error}); pip install distributed brings it"
         raise BadInput.of_file("dask", message) from None
     with Cluster(
         *(loaded.folder, plan),

@@ -34,7 +34,7 @@ distributed = pytest.importorskip("distributed")
 ROOT = Path(__file__).resolve().parent.parent
 
 # Two processors take a while where five processes load torch.
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 OPTIMIZERS = '''
 import os
@@ -527,6 +527,17 @@ def test_no_scheduler_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert result.exit_code == 2
         assert message in result.stderr
         assert "Traceback" not in result.stderr
+    assert not (tmp_path / "reports").exists()
+
+
+def test_without_dask_it_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "harness.cluster")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    result = invoke(str(write_suite(tmp_path, "normed: {class: Normed}")), "--executor", "dask")
+    assert result.exit_code == 2
+    assert "pip install distributed" in result.stderr
     assert not (tmp_path / "reports").exists()
 
 

@@ -1030,7 +1030,12 @@ def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
 
 @browsing
 @pytest.mark.parametrize(
-    "clipboard", ["undefined", "{ writeText: () => Promise.reject(new Error('not here')) }"]
+    "clipboard",
+    [
+        "undefined",
+        "{ writeText: () => Promise.reject(new Error('not here')) }",
+        "{ writeText: () => new Promise(() => {}) }",
+    ],
 )
 def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
     reading: BrowserContext, tmp_path: Path, clipboard: str

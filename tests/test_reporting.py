@@ -357,7 +357,7 @@ def test_without_the_library_the_page_says_what_change_points_need(
     )
     monkeypatch.setattr(history, "can_find_changes", lambda: False)
     shown = section(report.write(made(("bowl",)), tmp_path))
-    assert "pip install &#39;harness[history]&#39;" in shown
+    assert "pip install ruptures" in shown
 
 
 def full(*_: object) -> None:

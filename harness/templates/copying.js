@@ -133,11 +133,12 @@
     return `${lines.join("\n")}\n`;
   };
 
-  // Where the clipboard is kept from a page, as from some that are opened as files, a selection
-  // can be copied all the same.
+  // Where the clipboard is kept from a page, as from some that are opened as files, or doesn't
+  // answer, as now and then in a window behind another, a selection can be copied all the same.
   const copy = async (text) => {
     try {
-      await navigator.clipboard.writeText(text);
+      const late = new Promise((_, refuse) => setTimeout(refuse, 1000));
+      await Promise.race([navigator.clipboard.writeText(text), late]);
       return true;
     } catch {
       const area = document.createElement("textarea");
