@@ -17,7 +17,7 @@ GATE := $(PY) -P -m harness check benchmarks.yaml --baseline tests/baseline.json
 	--devices cpu --output reports/gate
 
 # As many tests at a time as there are cores, up to four. Those of a file share what it sets up, so
-# they stay together, and files begin in the order of their names: the longest aren't left for last.
+# they stay together, and files with slow tests begin first (tests/conftest.py).
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # $(call pytest,OPTIONS): run the tests that are so selected, of which there may be none (status 5).
 # -P: the tests see what an installed harness sees, without the folders of this checkout.
