@@ -50,8 +50,8 @@ class Task:
         limit: Seconds it may take, from when the worker says that it is ready.
         restarts: What sets its clock back to zero: every result it sends (the limit is then one
             for each), or every step it takes (then one for a standstill), or nothing.
-        fresh: Whether it measures seconds: it wants a process of its own start, no fork, and a
-            machine that does nothing else meanwhile.
+        fresh: Whether it measures seconds or counts calls: it wants a process of its own start,
+            no fork, and a machine that does nothing else meanwhile.
     """
 
     name: str

@@ -143,7 +143,7 @@ def opened(
     Raises:
         BadInput: If the suite has mistakes, or the store can't be written.
     """
-    with Pool(workers or os.cpu_count() or 1, _memory(plan), search) as pool:
+    with Pool(workers or os.cpu_count() or 1, _memory(plan), search, fresh=True) as pool:
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, ())
             progress.advance(len(plan.cases))
@@ -183,7 +183,10 @@ def _count(pool: Pool, side: Side, progress: Quiet) -> None:
         for case, calls in side.timed:
             arguments = (case, calls, side.plan.seeds[0], side.plan.spec.threads)
             try:
-                found: Footprint = pool.call(Task("footprint", arguments, CALL_SECONDS))
+                found: Footprint = pool.call(
+                    # In a fork the stack is deeper, which code that looks at it could count.
+                    Task("footprint", arguments, CALL_SECONDS, fresh=True)
+                )
             except WorkerFailed as error:
                 why = str(error).strip().rpartition("\n")[2]
                 side.whys[case.id] = f"its steps could not be counted: {why}"
