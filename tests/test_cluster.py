@@ -178,15 +178,15 @@ class Machines:
         self.address = wait_for(lambda: json.loads(file.read_text())["address"])
 
     def add(self, *before: str, threads: int = 1, **environment: str) -> subprocess.Popen[bytes]:
-        count = len(self.seen())
+        name = f"worker{len(self.workers)}"
         worker = self._run(
             *("worker", self.address, "--no-dashboard", "--no-nanny", "--nthreads", str(threads)),
-            *("--local-directory", str(self.folder / f"worker{len(self.workers)}")),
+            *("--name", name, "--local-directory", str(self.folder / name)),
             before=before,
             environment=environment,
         )
         self.workers.append(worker)
-        wait_for(lambda: len(self.seen()) > count)
+        wait_for(lambda: any(about["name"] == name for about in self.seen().values()))
         return worker
 
     def seen(self) -> dict[str, Any]:
