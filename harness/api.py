@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from harness.problems import BadInput, Problem, nearest
 
@@ -476,12 +476,12 @@ def _options(
     watch: bool,
 ) -> Options:
     from harness import commands
-    from harness.runner import EXECUTORS, Options
+    from harness.runner import Options
 
     if workers is not None:
         _whole("workers", workers, 1, 1024)
     if executor is not None:
-        _among("executor", executor, EXECUTORS)
+        _among("executor", executor, get_args(Executor))
     if scheduler is not None and executor == "processes":
         raise BadInput.of_file("scheduler", "is for the executor 'dask'")
     if scheduler is not None and workers is not None:

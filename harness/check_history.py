@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from harness.problems import BadInput
+from harness.problems import BadInput, printable
 from harness.verdicts import CellVerdict, GateReport, Metric
 
 if TYPE_CHECKING:
@@ -391,14 +391,14 @@ def text(history: History) -> str:
         ]
         if can_find_changes():
             lines += [str(change) for change in changes(known.values())]
-        parts.append("\n".join(_printable(line) for line in lines))
+        parts.append("\n".join(printable(line) for line in lines))
     if history.entries and not can_find_changes():
         parts.append(NEEDS)
     return "\n\n".join(parts)
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    shown = [tuple(_printable(cell) for cell in row) for row in rows]
+    shown = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return [
         "  ".join(
@@ -407,11 +407,6 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
         )
         for row in shown
     ]
-
-
-def _printable(line: str) -> str:
-    """A line with nothing in it that a terminal obeys."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def moment(taken: str) -> str:

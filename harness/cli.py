@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -111,7 +111,7 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
 @click.option(
     "--executor",
-    type=click.Choice(["processes", "dask"]),
+    type=click.Choice(get_args(api.Executor)),
     help="Who runs trials: processes of this machine (the default), or Dask.",
 )
 @click.option(
@@ -135,7 +135,7 @@ def run(
     quiet: bool,
     fresh: bool,
     workers: int | None,
-    executor: Literal["processes", "dask"] | None,
+    executor: api.Executor | None,
     scheduler: str | None,
 ) -> None:
     """Run every combination of SPEC that is not known yet, and write the report.

@@ -26,14 +26,13 @@ from typing import IO, Any
 
 from distributed import Client, Future, KilledWorker, as_completed
 
-from harness import cluster_worker, parcel
+from harness import cluster_worker, environment, parcel
 from harness.cluster_worker import Performed, Requirements, SuitePlugin, Unfit
 from harness.environment import Machine
-from harness.plan import Plan
-from harness.pool import Disturbed, Done, Event, Lost, Moved, Task, WorkerFailed
+from harness.plan import Plan, named_by
+from harness.pool import Disturbed, Event, Lost, Moved, Task, WorkerFailed, outcome
 from harness.problems import BadInput, Problem
 from harness.progress import Quiet
-from harness.suite import Located
 
 POLL_SECONDS = 0.02
 """How often answers are looked for."""
@@ -206,7 +205,7 @@ class Cluster:
                 self._wait_until_quiet()
             answer, disturbed = self._at_one_place(task)
             if not (task.fresh and disturbed):
-                return _outcome(task, answer.events)
+                return outcome(replace(event, task=task) for event in answer.events)
         raise Disturbed(DISTURBED)
 
     def _at_one_place(self, task: Task) -> tuple[Performed, bool]:
@@ -392,11 +391,14 @@ class Cluster:
 
     def _leave_out(self, name: str, reason: str) -> None:
         """Use a worker no more; there has to be another one."""
-        if name not in self._unfit:
-            self._unfit[name] = reason
-            self._progress.note(f"worker {name} is left out: {reason}")
+        self._note_unfit(name, reason)
         if not self._fit():
             self._home = self._settle("")
+
+    def _note_unfit(self, name: str, reason: str) -> None:
+        if name not in self._unfit:
+            self._progress.note(f"worker {name} is left out: {reason}")
+        self._unfit[name] = reason
 
     def _ask(self, name: str) -> Machine | Unfit:
         """What machine a worker is on, or why it can't be used."""
@@ -425,8 +427,7 @@ class Cluster:
             for name in sorted(fit, key=lambda name: (name != self._home, name)):
                 answer = self._ask(name)
                 if isinstance(answer, Unfit):
-                    self._unfit[name] = answer.reason
-                    self._progress.note(f"worker {name} is left out: {answer.reason}")
+                    self._note_unfit(name, answer.reason)
                 elif not like or answer.key == like:
                     self._at_home = answer
                     return name
@@ -503,7 +504,7 @@ class Cluster:
 
     def _register(self, plan: Plan, memory: int | None) -> None:
         """Have the suite brought to all workers, those to come included."""
-        named = _named(plan)
+        named = named_by(plan.everything)
         plugin = SuitePlugin(
             self._name,
             parcel.pack(self._folder, named),
@@ -561,7 +562,7 @@ class _LocalCluster:
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,  # Ctrl-C is the coordinator's to handle
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(_search_path())},
+            env=environment.inherited(),
         )
         assert self._process.stdout is not None
         self.address = self._process.stdout.readline().decode().strip()
@@ -588,11 +589,6 @@ class _LocalCluster:
         self._log.close()
 
 
-def _search_path() -> list[str]:
-    """Where this process finds packages, the harness first."""
-    return list(dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.path]))
-
-
 def _connect(scheduler: str) -> Client:
     """A client of a scheduler.
 
@@ -612,27 +608,6 @@ def _connect(scheduler: str) -> Client:
     except (OSError, ValueError, TimeoutError) as error:
         last = str(error).strip().partition("\n")[0]
         raise BadInput.of_file(scheduler, f"no scheduler answers there: {last}") from None
-
-
-def _named(plan: Plan) -> Sequence[Located]:
-    """All that a plan names, each once."""
-    found: dict[Located, None] = {}
-    for case in plan.everything:
-        found[case.located] = None
-        found[case.objective.located] = None
-        if case.objective.dataset is not None:
-            found[case.objective.dataset] = None
-    return tuple(found)
-
-
-def _outcome(task: Task, events: Sequence[Event]) -> Any:
-    for event in events:
-        match event:
-            case Done(_, answer):
-                return answer
-            case Lost():
-                raise WorkerFailed(replace(event, task=task))
-    raise AssertionError("a task ended without an event")
 
 
 def _said(error: BaseException) -> str:

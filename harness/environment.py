@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def machine(threads: int) -> Machine:
         threads: Threads that torch may use.
     """
     return Machine(machine_key(threads), describe(threads))
+
+
+def inherited(search: Sequence[str] = ()) -> dict[str, str]:
+    """The environment of a process that finds packages where this one does, the harness first.
+
+    Args:
+        search: Where it looks before that.
+    """
+    paths = [*search, str(Path(__file__).resolve().parent.parent), *sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
 def describe(threads: int) -> dict[str, str]:

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 from rich.cells import cell_len
 
+from harness.problems import printable
 from harness.verdicts import (
     EXIT_FINE,
     WORDS,
@@ -85,8 +86,8 @@ def terminal(report: GateReport, width: int = 80, *, colour: bool = False) -> st
         colour: Whether outcomes are coloured as well; they are always there in words.
     """
     blocks = [
-        [f"Check of {_plain(report.suite)} against {_plain(report.against)}"],
-        [f"note: {_plain(text)}" for text in report.differs],
+        [f"Check of {printable(report.suite)} against {printable(report.against)}"],
+        [f"note: {printable(text)}" for text in report.differs],
         _table(report.cells, width, colour=colour) if report.cells else [],
         sentences(report),
         [line for text in summary(report) for line in _wrapped(text, width)],
@@ -106,7 +107,7 @@ def summary(report: GateReport) -> list[str]:
         text = f"{_cells(better)} {'is' if better == 1 else 'are'} better than"
         revision = report.against.startswith("revision ")
         found.append(
-            f"{text} {_plain(report.against)}."
+            f"{text} {printable(report.against)}."
             if revision
             else f"{text} the baseline: write a new one with --update."
         )
@@ -234,11 +235,11 @@ def benchmark_json(report: GateReport) -> str:
     data = {
         "machine_info": _machine_info(report),
         "commit_info": {
-            "id": _plain(report.git.partition(" ")[0]) or "unversioned",
+            "id": printable(report.git.partition(" ")[0]) or "unversioned",
             "time": None,
             "author_time": None,
             "dirty": report.git.endswith("+ changes"),
-            "project": _plain(report.suite),
+            "project": printable(report.suite),
             "branch": "(unknown)",
         },
         "benchmarks": benchmarks,
@@ -305,7 +306,7 @@ def _said(judgement: Judgement, *, numbers: bool = True) -> str:
 
 
 def _line(*parts: str) -> str:
-    return ": ".join(_plain(part) for part in parts if part)
+    return ": ".join(printable(part) for part in parts if part)
 
 
 def _numbers(judgement: Judgement) -> str:
@@ -415,13 +416,6 @@ def _cells(count: int) -> str:
     return f"{count:,} cell{'s' * (count != 1)}"
 
 
-def _plain(text: str, keep: str = "") -> str:
-    """Text on one line: what can't be printed is escaped."""
-    return "".join(
-        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
-    )
-
-
 # Terminal.
 
 
@@ -438,7 +432,7 @@ def _table(cells: Sequence[CellVerdict], width: int, *, colour: bool) -> list[st
     fits = 2 + sum(widths) + 2 * len(widths) + last <= width
     lines = ["  " + _aligned([*head, "outcome"], widths)] if fits else []
     for (objective, device), members in groups.items():
-        lines.append(f"{_plain(objective)} on {_plain(device)}")
+        lines.append(f"{printable(objective)} on {printable(device)}")
         for cell in members:
             *texts, outcome = rows[id(cell)]
             said = _painted(outcome, _cell_kind(cell)) if colour else outcome
@@ -456,7 +450,7 @@ def _table(cells: Sequence[CellVerdict], width: int, *, colour: bool) -> list[st
 def _row(cell: CellVerdict, widest: int) -> list[str]:
     change, interval = _time(cell)
     time = f"{change:>{widest}} {interval}".rstrip()
-    return [_plain(cell.label), time, _loss(cell), _counts(cell), _outcome(cell)]
+    return [printable(cell.label), time, _loss(cell), _counts(cell), _outcome(cell)]
 
 
 def _aligned(texts: Sequence[str], widths: Sequence[int]) -> str:
@@ -489,7 +483,7 @@ def _painted(text: str, kind: _Kind) -> str:
 
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a cell of a table as well."""
-    text = _plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # An underscore inside a word is one; escaped, it would only be hard to read.
     return re.sub(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
@@ -573,7 +567,7 @@ def _place(place: str) -> list[tuple[str, str]]:
 
 def _github(text: str) -> str:
     """A message as a workflow command holds it."""
-    text = _plain(text, keep="\r\n")
+    text = printable(text, keep="\r\n")
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -635,7 +629,7 @@ def _first(cell: CellVerdict) -> Blocks | None:
 
 
 def _benchmark(report: GateReport, cell: CellVerdict, blocks: Blocks) -> dict[str, Any]:
-    name = _plain(cell.id)
+    name = printable(cell.id)
     own = {
         "objective": cell.objective,
         "optimizer": cell.optimizer,
@@ -644,11 +638,11 @@ def _benchmark(report: GateReport, cell: CellVerdict, blocks: Blocks) -> dict[st
     }
     data = [seconds / blocks.steps for seconds in blocks.cell]
     return {
-        "group": _plain(f"{cell.objective}/{cell.device}"),
+        "group": printable(f"{cell.objective}/{cell.device}"),
         "name": name,
-        "fullname": f"{_plain(report.suite)}::{name}",
-        "params": {key: _plain(value) for key, value in own.items()},
-        "param": _plain(cell.setting) or None,
+        "fullname": f"{printable(report.suite)}::{name}",
+        "params": {key: printable(value) for key, value in own.items()},
+        "param": printable(cell.setting) or None,
         "extra_info": {
             "ratio_to_reference_loop": blocks.ratio if math.isfinite(blocks.ratio) else None,
             "clock": blocks.clock,
@@ -706,14 +700,14 @@ def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
 
 
 def _machine_info(report: GateReport) -> dict[str, Any]:
-    machine = {_plain(key): _plain(value) for key, value in report.machine.items()}
+    machine = {printable(key): printable(value) for key, value in report.machine.items()}
     implementation, _, version = machine.get("python", "").partition(" ")
     system, *release = machine.get("system", "").split() or [""]
     kind = release.pop() if release else ""
     cores = machine.get("cores", "")
     return {
         **machine,
-        "machine_key": _plain(report.machine_key),
+        "machine_key": printable(report.machine_key),
         "node": "",
         "processor": kind,
         "machine": kind,

@@ -16,9 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness.plan import Case, Hyperparameters, Overrides, Plan, PlannedObjective, draft, shown
+from harness.plan import (
+    Case,
+    Hyperparameters,
+    Overrides,
+    Plan,
+    PlannedObjective,
+    draft,
+    named_by,
+    shown,
+)
 from harness.pool import Done, Lost, Pool, Sent, Task
-from harness.problems import BadInput, Problem
+from harness.problems import BadInput, Problem, printable
 from harness.progress import Quiet, relative
 from harness.results import Finding
 from harness.spec import LoadedSpec, load
@@ -215,7 +224,7 @@ def test(
     used = {
         absolute(located.file)
         for _, plan in plans
-        for located in _named(plan)
+        for located in named_by(_cases(plan))
         if located.file is not None
     }
     return PartReport(findings, tuple(_untested(folders, used)))
@@ -233,12 +242,12 @@ def terminal(report: PartReport, width: int = 80, *, colour: bool = False) -> st
     for finding in report.findings:
         parts.setdefault((finding.section, finding.part), []).append(finding)
     blocks = [
-        [_printable(f"{section[:-1]} {part}"), *_lines(found, width, colour=colour)]
+        [printable(f"{section[:-1]} {part}"), *_lines(found, width, colour=colour)]
         for (section, part), found in parts.items()
     ]
     if report.untested:
         text = f"Not tested, since no spec here names anything in it: {', '.join(report.untested)}"
-        blocks.append(textwrap.wrap(_printable(text), width))
+        blocks.append(textwrap.wrap(printable(text), width))
     counts = {kind: sum(f.kind == kind for f in report.findings) for kind in KINDS}
     total = f"{len(parts):,} part{'s' * (len(parts) != 1)}: {counts['fine']:,} fine, "
     total += f"{counts['note']:,} note{'s' * (counts['note'] != 1)}, {counts['wrong']:,} wrong."
@@ -259,21 +268,16 @@ def _lines(found: Sequence[PartFinding], width: int, *, colour: bool) -> Iterato
         if f.kind == kind != "fine"
     ]
     for kind, text, place in texts:
-        lines = textwrap.wrap(_printable(text), max(20, width - 9), break_long_words=False)
+        lines = textwrap.wrap(printable(text), max(20, width - 9), break_long_words=False)
         mark = f"{kind:<5}"
         yield f"  {_painted(mark, _COLOURS[kind]) if colour else mark}  {lines[0]}"
         yield from (f"         {line}" for line in lines[1:])
         if place:
-            yield f"         {_printable(place)}"
+            yield f"         {printable(place)}"
 
 
 def _painted(text: str, number: int) -> str:
     return f"\N{ESCAPE}[{number}m{text}\N{ESCAPE}[0m"
-
-
-def _printable(text: str) -> str:
-    """Text that commands no terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass
@@ -364,15 +368,6 @@ def _is_spec(file: Path) -> bool:
     """Whether a YAML file is meant as a spec, even one with mistakes: other tools have theirs."""
     text = file.read_bytes().decode(errors="replace")
     return re.search(r"^\W*(suite|objectives|optimizers)\W*:", text, re.MULTILINE) is not None
-
-
-def _named(plan: Plan) -> Iterator[Located]:
-    """Everything that a spec names, as far as include and exclude leave it."""
-    for case in _cases(plan):
-        yield case.located
-        yield case.objective.located
-        if case.objective.dataset is not None:
-            yield case.objective.dataset
 
 
 def _cases(plan: Plan) -> list[Case]:

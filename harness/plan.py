@@ -611,6 +611,16 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
+def named_by(cases: Iterable[Case]) -> tuple[Located, ...]:
+    """The optimizers, objectives and datasets of some cases, each once."""
+    found: dict[Located, None] = {}
+    for case in cases:
+        for located in (case.located, case.objective.located, case.objective.dataset):
+            if located is not None:
+                found[located] = None
+    return tuple(found)
+
+
 def applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bool:
     """Whether a match picks what has such names (optimizer, objective, device) and setting."""
     for key, name in names.items():

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -118,6 +118,20 @@ class WorkerFailed(Exception):
         super().__init__(lost.reason)
 
 
+def outcome(events: Iterable[Event]) -> Any:
+    """The answer of the one task whose events these are.
+
+    Raises:
+        WorkerFailed: If it came to nothing.
+    """
+    for event in events:
+        if isinstance(event, Lost):
+            raise WorkerFailed(event)
+        if isinstance(event, Done):
+            return event.answer
+    raise AssertionError("a task ended without an event")
+
+
 class Moved(Exception):
     """The machine on which tasks are done at one place is another from now on."""
 
@@ -215,12 +229,7 @@ class Pool:
             WorkerFailed: If it comes to nothing.
         """
         self.submit(task)
-        for event in self.events():
-            if isinstance(event, Lost):
-                raise WorkerFailed(event)
-            if isinstance(event, Done):
-                return event.answer
-        raise AssertionError("a task ended without an event")
+        return outcome(self.events())
 
     def events(self) -> Iterator[Event]:
         """What happens until there is no task left; tasks may be added meanwhile."""
@@ -355,12 +364,11 @@ class _Worker:
     def _start(
         step: int, memory: int, search: Sequence[str], *, fresh: bool
     ) -> subprocess.Popen[bytes] | Forked:
-        paths = [*search, str(Path(__file__).resolve().parent.parent), *sys.path]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+        inherited = environment.inherited(search)
         # A fork has what its zygote has loaded, the harness among it; a search may find another.
-        if not fresh and not search and (found := zygote.kept(environment)):
+        if not fresh and not search and (found := zygote.kept(inherited)):
             with contextlib.suppress(OSError):
-                return found.fork(step, memory, environment)
+                return found.fork(step, memory, inherited)
         return subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "harness.worker"),
@@ -370,7 +378,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             pass_fds=[step],
             start_new_session=True,  # Ctrl-C is the coordinator's to handle
-            env=environment,
+            env=inherited,
         )
 
     @property

@@ -86,9 +86,7 @@ _HEADINGS = ("objective", "optimizer", "setting", "device", "seeds", "steps each
 
 def _rows(preview: Preview) -> list[tuple[str, ...]]:
     plan = preview.plan
-    rows: list[tuple[str, ...]] = [
-        ("objective", "optimizer", "setting", "device", "seeds", "steps each", "")
-    ]
+    rows: list[tuple[str, ...]] = [_HEADINGS]
     for case in plan.cases:
         steps = preview.steps[case.objective.name]
         missing = "unavailable" if preview.absent.why(case) else ""

@@ -36,7 +36,7 @@ class Problem:
             if self.key
             else (f"{place}: {message}")
         )
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return printable(text)
 
 
 class BadInput(Exception):
@@ -57,6 +57,13 @@ class BadInput(Exception):
     def of_file(cls, file: str, message: str) -> BadInput:
         """One mistake about a file as a whole."""
         return cls([Problem(file, 0, 0, "", message)])
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text that commands no terminal and stands on one line; ``keep`` is let through."""
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -25,8 +25,6 @@ from harness.spec import LoadedSpec, Spec, TimingSpec, load
 from harness.store import FILE_NAME, NoResults, Store
 from harness.training import QualityPass
 
-EXECUTORS = ("processes", "dask")
-
 LOCK_NAME = ".lock"
 
 CHECK_SECONDS = 120.0
@@ -450,7 +448,7 @@ def _time_at_one_place(
 
     If that machine is lost, another one takes over: one of its kind goes on, else all begins again.
     """
-    while True:
+    while plan.spec.timing.enabled:
         like = str(store.last_run().settings["machine"])
         here = pool.machine(plan.spec.threads, like)
         store.note_machine(here)
@@ -458,6 +456,7 @@ def _time_at_one_place(
             return _time(pool, store, plan, absent, here.key, progress, fresh=options.fresh)
         except Moved:
             progress.note("the machine for timing was lost; another one takes over")
+    return 0
 
 
 def _time(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import checking, objective_tests, optimizer_tests, part_runner, timing, trials
+from harness import checking, timing, trials
 from harness.allowance import Memory
 from harness.engine import OptimizerFactory
 from harness.gauge import Gauge
-from harness.part_tests import DatasetPart, ObjectivePart, OptimizerPart, Part
 from harness.plan import Case, Plan
 from harness.proof import prove
 from harness.results import Checked, Chunk, Footprint, Gauged, Timing, TrialResult, Verdict
 from harness.spec import CheckSpec, TimingSpec
 from harness.workload import Workload, load_objective, prepare
+
+if TYPE_CHECKING:
+    from harness.part_tests import Part
 
 
 class Session:
@@ -119,6 +121,10 @@ class Session:
 
     def test_part(self, part: Part, after: int, seconds: float) -> None:
         """Try a part of a suite and send what is found; ``after`` so many tests begun before."""
+        # No run needs these, and each worker would load them.
+        from harness import objective_tests, optimizer_tests, part_runner
+        from harness.part_tests import DatasetPart, ObjectivePart, OptimizerPart
+
         torch.set_num_threads(1)
         self._start_clock()
         match part:

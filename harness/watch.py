@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import environment
 from harness.lifeline import die_with
 from harness.pool import STEP
 from harness.problems import BadInput
@@ -116,7 +117,6 @@ class _Watch(Quiet):
             left.unlink(missing_ok=True)
 
     def _start(self) -> None:
-        paths = [str(Path(__file__).resolve().parent.parent), *sys.path]
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         with tempfile.TemporaryFile() as file:
             file.write(STEP.pack(0))
@@ -133,7 +133,7 @@ class _Watch(Quiet):
                 stderr=subprocess.DEVNULL,
                 pass_fds=[file.fileno()],
                 start_new_session=True,  # Ctrl-C is the run's to handle
-                env={**one, **os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))},
+                env={**one, **environment.inherited()},
             )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
