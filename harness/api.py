@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from harness.problems import BadInput, Problem, nearest
+from harness.seeds import SEED_LIMIT
 
 if TYPE_CHECKING:
     from harness.check_history import History
@@ -458,7 +459,7 @@ def _overrides(
         seeds=None if seeds is None else _whole("seeds", seeds, 1),
         devices=() if devices is None else parse_devices(",".join(_several(devices))),
         only=_several(only),
-        chosen=tuple(_whole("seed", one, 0, 2**31 - 1) for one in chosen),
+        chosen=tuple(_whole("seed", one, 0, SEED_LIMIT - 1) for one in chosen),
         values=tuple(values),
         untimed=not timing,
     )

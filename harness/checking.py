@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from harness.engine import OptimizerFactory
+from harness.isolation import class_state
 from harness.objective import Objective
 from harness.plan import Case, Hyperparameters, Plan, PlannedObjective, shown
 from harness.problems import join, nearest
@@ -151,6 +152,7 @@ def load_optimizer(located: Located) -> OptimizerFactory:
         raise SuiteError(
             f"{located.reference!r} has no method 'step', expected a torch.optim.Optimizer"
         )
+    class_state(factory)  # before anything changes it
     return factory  # type: ignore[no-any-return]
 
 

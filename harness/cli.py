@@ -20,6 +20,7 @@ import click
 
 from harness import __version__, api
 from harness.progress import relative
+from harness.seeds import SEED_LIMIT
 
 if TYPE_CHECKING:
     from harness.contents import Run
@@ -90,7 +91,7 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 @click.option(
     "--seed",
     "chosen",
-    type=click.IntRange(0, 2**31 - 1),
+    type=click.IntRange(0, SEED_LIMIT - 1),
     multiple=True,
     metavar="N",
     help="Use just this seed, in place of --seeds. May be repeated.",

@@ -264,7 +264,7 @@ class Report(Contents):
         """One row per trial: how it ended, and its final loss (NaN unless it ended ok).
 
         Columns: position (of the case in the run), objective, optimizer, setting, label, device,
-        seed, status, step, reason, seconds, mode, final_loss.
+        seed, status, step, reason, seconds, way, way_reason, final_loss.
         """
         return self.results.trials
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness import ways
+from harness.isolation import class_state, drawn_from, random_state, seed_globals
+from harness.lane_values import LaneFloat, NotShareable
 from harness.lanes import Lane, Lanes
 from harness.objective import Batch
 from harness.plan import Hyperparameters
+from harness.results import Way
 from harness.workload import Workload
 
 WATCH_STEPS = 64
@@ -57,15 +63,35 @@ class Outcome:
     seconds: float
 
 
+class Witness(Protocol):
+    """Notes what steps do."""
+
+    def note_gradients(self, leaves: Sequence[torch.Tensor], losses: torch.Tensor) -> None:
+        """Note what a step is about to be taken with."""
+        ...
+
+    def note_parameters(self, leaves: Sequence[torch.Tensor]) -> None:
+        """Note what it made of the parameters."""
+        ...
+
+
 class Stepper:
-    """Takes one optimizer step for all lanes.
+    """Takes an optimizer's steps for all lanes.
+
+    Each step, the loss and its gradients are evaluated first, as ``loss.backward()`` does; then
+    ``step`` gets a closure. Called while nothing has changed, it gives what is known already;
+    afterwards it evaluates anew, at the parameters as they are then.
 
     Args:
         lanes: Whose parameters to update.
         factory: The optimizer's class.
-        settings: Hyperparameters by setting index; more than one become parameter groups.
-        calls_closure: Whether the optimizer's ``step`` evaluates the closure it is given. For
-            one that doesn't, the closure is evaluated first.
+        settings: Hyperparameters by setting index.
+        way: How the optimizer's code runs.
+        create_graph: Whether gradients keep their graph, for an optimizer that differentiates them.
+
+    Attributes:
+        optimizer: The optimizer.
+        evaluations: How often loss and gradients were evaluated.
     """
 
     def __init__(
@@ -73,62 +99,163 @@ class Stepper:
         lanes: Lanes,
         factory: OptimizerFactory,
         settings: Sequence[Hyperparameters],
+        way: Way,
         *,
-        calls_closure: bool,
+        create_graph: bool = False,
     ) -> None:
         self.lanes = lanes
-        self.calls_closure = calls_closure
-        used = [settings[i] for i in dict.fromkeys(lane.setting for lane in lanes.lanes)]
-        params: list[Any] = lanes.leaves()
-        if len(used) > 1:
-            params = [
-                {**setting, "params": list(group.values())}
-                for setting, group in zip(used, lanes.groups, strict=True)
-            ]
-        self.optimizer = factory(params, **used[0])
+        self.evaluations = 0
         self._leaves = lanes.leaves()
+        self._create_graph = create_graph
+        given, with_vectors = hyperparameters(settings, lanes.lanes)
+        self.around = ways.start(way, self._leaves, with_vectors=with_vectors)
+        self._factory = factory
+        with self.running(), self.around.inside():
+            self.optimizer = factory(self.around.params, **given)
+        self.around.check()
+        if way != "alone" and any(has_hooks(param) for param in self.around.params):
+            raise NotShareable("the optimizer hooks into the backward pass")
+        self._takes_closure = takes_closure(self.optimizer)
+        self._modes = modes(self.optimizer)
         self._batch: Batch = None
-        self._losses: torch.Tensor | None = None
+        self._losses = torch.empty(0)
 
-    def step(self, batch: Batch) -> torch.Tensor:
+    def running(self) -> AbstractContextManager[Any]:
+        """Be entered around all steps."""
+        return self.around.run(self._factory)
+
+    def step(self, batch: Batch, witness: Witness | None = None) -> torch.Tensor:
         """Update the parameters.
+
+        Args:
+            batch: Of all lanes.
+            witness: Notes the gradients and what the step makes of the parameters.
 
         Returns:
             The losses before the update, detached: shape ``(lanes,)``, or a scalar alone.
         """
-        closure = self.closure_for(batch)
-        if self.calls_closure:
-            self.optimizer.step(closure)  # type: ignore[arg-type]
-        else:
-            closure()
-            self.optimizer.step()
-        if self._losses is None:
-            raise RuntimeError("the optimizer's step did not evaluate the closure")
-        return self._losses
+        self._batch = batch
+        losses = self._evaluate()
+        if witness is not None:
+            witness.note_gradients(self._leaves, losses)
+        with self.around.inside():
+            if self._takes_closure:
+                self.optimizer.step(self._closure)  # type: ignore[arg-type]
+            else:
+                self.optimizer.step()
+        self.around.check()
+        if witness is not None:
+            witness.note_parameters(self._leaves)
+        return losses
 
-    def closure_for(self, batch: Batch) -> Callable[[], torch.Tensor]:
-        """What evaluates losses and gradients on a batch, and returns the sum over lanes."""
-        self._batch, self._losses = batch, None
-        return self._evaluate
+    def train(self) -> None:
+        """Put the parameters where steps are taken, where an optimizer tells the two apart."""
+        self._switch(0)
+
+    def eval(self) -> None:
+        """Put the parameters where the loss is to be evaluated."""
+        self._switch(1)
+
+    def step_sizes(self) -> torch.Tensor:
+        """The optimizer's effective step size of each parameter, shape ``(lanes, dimension)``."""
+        size: Any = self.optimizer.effective_step_size  # type: ignore[attr-defined]
+        with self.around.inside():
+            sizes = [size(param) for param in self.around.params]
+        self.around.check()
+        return self.lanes.flat(self.around.plain(sizes))
+
+    def _switch(self, index: int) -> None:
+        if self._modes is not None:
+            with self.around.inside():
+                self._modes[index]()
+            self.around.check()
+
+    def _closure(self) -> torch.Tensor:
+        if not self.around.is_as_evaluated():
+            with self.around.outside():
+                self._evaluate()
+        return self.around.shown(self._losses)
 
     def _evaluate(self) -> torch.Tensor:
+        self.evaluations += 1
         for leaf in self._leaves:
             leaf.grad = None
         with torch.enable_grad():
             losses = self.lanes.losses(self._batch)
             total = losses.sum() if self.lanes.stacked else losses
-            total.backward()
-        if self._losses is None:
-            self._losses = losses.detach()
-        return total.detach()
+            total.backward(create_graph=self._create_graph)
+        self._losses = losses.detach()
+        self.around.evaluated()
+        return self._losses
+
+
+def hyperparameters(
+    settings: Sequence[Hyperparameters], lanes: Sequence[Lane]
+) -> tuple[Hyperparameters, bool]:
+    """What an optimizer's constructor gets, and whether some of it has a value per lane.
+
+    Args:
+        settings: Settings of the same keys, which differ by floats alone.
+        lanes: Which of them each lane has.
+    """
+    used = [settings[i] for i in dict.fromkeys(lane.setting for lane in lanes)]
+    if len(used) == 1:
+        return used[0], False
+    found = {name: _one_value([settings[lane.setting][name] for lane in lanes]) for name in used[0]}
+    return found, True
+
+
+def _one_value(values: Sequence[Any]) -> Any:
+    """One value for all lanes, element by element in lists."""
+    first = values[0]
+    if isinstance(first, list | tuple):
+        return type(first)(_one_value(own) for own in zip(*values, strict=True))
+    if all(value == first for value in values):
+        return first
+    return LaneFloat(np.array(values, dtype=np.float64))
+
+
+def takes_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether ``step`` can be given a closure: whether it names one, or takes any argument."""
+    try:
+        parameters = inspect.signature(optimizer.step).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(
+        p.kind == p.VAR_POSITIONAL or (p.name == "closure" and p.kind != p.KEYWORD_ONLY)
+        for p in parameters
+    ) or any(p.kind != p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
+
+
+def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable[[], Any]] | None:
+    """``train`` and ``eval`` of an optimizer that is evaluated elsewhere than it steps; or None."""
+    found = []
+    for name in ("train", "eval"):
+        try:
+            method = getattr(optimizer, name, None)
+        except Exception:
+            return None
+        if not callable(method):
+            return None
+        found.append(method)
+    return found[0], found[1]
+
+
+def has_hooks(tensor: torch.Tensor) -> bool:
+    """Whether something runs whenever a tensor's gradient is computed."""
+    return bool(tensor._backward_hooks) or bool(
+        getattr(tensor, "_post_accumulate_grad_hooks", None)
+    )
 
 
 class Recorder:
     """What is kept of some lanes while they run; stays on the device until it is asked for."""
 
-    def __init__(self, lanes: Lanes, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, stepper: Stepper) -> None:
+        lanes = stepper.lanes
         workload = lanes.workload
         self.lanes = lanes
+        self._stepper = stepper
         self._due = set(workload.record_steps)
         self._losses: list[torch.Tensor] = []
         self._steps: list[int] = []
@@ -136,11 +263,10 @@ class Recorder:
         self._watched_from = 0
         self._diverged_at = np.full(len(lanes), -1, dtype=np.int64)
         self._limit: NDArray[np.float64] | None = None
-        two = sum(v[0].numel() if lanes.stacked else v.numel() for v in lanes.groups[0].values())
-        self._points: list[torch.Tensor] | None = [] if two == 2 else None
-        tells = callable(getattr(optimizer, "effective_step_size", None))
-        self._sizes: list[torch.Tensor] | None = [] if two == 2 and tells else None
-        self._optimizer: Any = optimizer
+        two = lanes.dimension == 2
+        self._points: list[torch.Tensor] | None = [] if two else None
+        tells = callable(getattr(stepper.optimizer, "effective_step_size", None))
+        self._sizes: list[torch.Tensor] | None = [] if two and tells else None
         self._checked = 0
 
     def watch(self, losses: torch.Tensor) -> None:
@@ -148,14 +274,21 @@ class Recorder:
         self._watched.append(losses)
 
     def record(self, step: int) -> None:
-        """Note where the lanes stand after a step."""
+        """Note where the lanes stand after a step, where the optimizer wants to be evaluated."""
+        is_due = step in self._due
+        if self._points is None and not is_due:
+            return
+        if step:
+            self._stepper.eval()
         if self._points is not None:
             self._points.append(self.lanes.flat())
         if self._sizes is not None:
-            self._sizes.append(self._step_sizes())
-        if step in self._due:
+            self._sizes.append(self._stepper.step_sizes())
+        if is_due:
             self._losses.append(self.lanes.full_losses())
             self._steps.append(step)
+        if step < self.lanes.workload.steps:
+            self._stepper.train()
 
     def all_diverged(self) -> bool:
         """Whether no lane is worth going on with. Waits for the device."""
@@ -193,11 +326,6 @@ class Recorder:
             if step >= 0:
                 values[lane, step + 1 :] = np.nan
         return values
-
-    def _step_sizes(self) -> torch.Tensor:
-        size = self._optimizer.effective_step_size
-        groups = [{name: size(v) for name, v in group.items()} for group in self.lanes.groups]
-        return self.lanes.flat(groups)
 
     def look(self) -> None:
         """Find the first step after which each lane's loss was not finite or too large.
@@ -239,9 +367,11 @@ def train(
     settings: Sequence[Hyperparameters],
     lanes: Sequence[Lane],
     *,
-    stacked: bool,
-    calls_closure: bool = True,
+    way: Way,
+    create_graph: bool = False,
     on_step: Callable[[int], None] | None = None,
+    disturb: Callable[[Lanes], None] | None = None,
+    witness: Witness | None = None,
 ) -> Outcome:
     """Run some trials from start to end.
 
@@ -249,33 +379,50 @@ def train(
         workload: What to minimise, and for how long.
         factory: The optimizer's class.
         settings: Hyperparameters, by the lanes' setting index.
-        lanes: The trials, grouped by setting; one unless stacked.
-        stacked: Whether the lanes share tensors.
-        calls_closure: See :class:`Stepper`.
+        lanes: The trials; one alone.
+        way: How the optimizer's code runs.
+        create_graph: See :class:`Stepper`.
         on_step: Called with the number of every step begun.
+        disturb: Called after every step, to change the parameters.
+        witness: Notes what the first steps do.
 
     Returns:
         What became of each lane, in the order given.
 
     Raises:
         TrialError: If the optimizer or the objective raises.
+        NotShareable: If the trials can't share a run in that way.
     """
-    torch.manual_seed(lanes[0].seed)
+    alone = way == "alone"
+    class_state(factory).restore()
+    seed_globals(lanes[0].seed if alone else None)
+    before = None if alone else random_state()
     began = time.perf_counter()
-    side_by_side = Lanes(workload, lanes, stacked=stacked)
-    stepper = Stepper(side_by_side, factory, settings, calls_closure=calls_closure)
-    recorder = Recorder(side_by_side, stepper.optimizer)
+    side_by_side = Lanes(workload, lanes, stacked=not alone)
+    stepper = Stepper(side_by_side, factory, settings, way, create_graph=create_graph)
+    recorder = Recorder(stepper)
     step = 0
-    try:
-        recorder.record(0)
-        for step, batch in zip(range(1, workload.steps + 1), side_by_side.batches(), strict=False):
-            if on_step is not None:
-                on_step(step)
-            recorder.watch(stepper.step(batch))
-            recorder.record(step)
-            if step % WATCH_STEPS == 0 and recorder.all_diverged():
-                break
-    except Exception as error:
-        raise TrialError(step, error, recorder, time.perf_counter() - began) from error
+    with stepper.running():
+        try:
+            recorder.record(0)
+            for step, batch in zip(
+                range(1, workload.steps + 1), side_by_side.batches(), strict=False
+            ):
+                if on_step is not None:
+                    on_step(step)
+                recorder.watch(stepper.step(batch, witness))
+                if disturb is not None:
+                    disturb(side_by_side)
+                recorder.record(step)
+                if step % WATCH_STEPS == 0 and recorder.all_diverged():
+                    break
+        except NotShareable:
+            raise
+        except Exception as error:
+            raise TrialError(step, error, recorder, time.perf_counter() - began) from error
+    if before is not None and (drawn := drawn_from(before, random_state())):
+        raise NotShareable(
+            f"it draws from {drawn} global generator, whose numbers are a trial's own"
+        )
     recorder.look()  # so that the seconds are those of the device, which may be far behind
     return recorder.outcome(time.perf_counter() - began)

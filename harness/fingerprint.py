@@ -17,8 +17,9 @@ from typing import Any
 from harness.suite import Located, absolute, imports_of
 
 ENGINE_FILES = (
-    *("engine.py", "lanes.py", "objective.py", "dataset.py"),
-    *("proof.py", "trials.py", "workload.py", "objectives/module.py"),
+    *("engine.py", "isolation.py", "lane_functions.py", "lane_operators.py", "lane_values.py"),
+    *("lanes.py", "objective.py", "dataset.py", "sharing.py", "trials.py", "ways.py"),
+    *("workload.py", "objectives/module.py"),
 )
 """Files of the harness that decide what a trial's numbers are."""
 

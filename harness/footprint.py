@@ -6,7 +6,6 @@ Python or of torch. They are blind to an operator that has become slower.
 
 from __future__ import annotations
 
-import functools
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -18,11 +17,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.engine import OptimizerFactory
+from harness.engine import OptimizerFactory, Stepper
+from harness.isolation import class_state, seed_globals
 from harness.lanes import Lane, Lanes
-from harness.objective import Batch
 from harness.plan import Hyperparameters
 from harness.results import Footprint
+from harness.ways import Surroundings
 from harness.workload import Workload
 
 COUNTED_STEPS = 20
@@ -35,7 +35,7 @@ def footprint(
     factory: OptimizerFactory,
     setting: Hyperparameters,
     *,
-    calls_closure: bool,
+    create_graph: bool,
     seed: int,
 ) -> Footprint:
     """Count over the second to the twenty-first step of a trial on its own (or as many as it has).
@@ -44,11 +44,11 @@ def footprint(
     the harness's own loop nor the taking of batches counts.
     """
     steps = min(COUNTED_STEPS, max(1, workload.steps - 1))
-    loop = _PlainLoop(workload, factory, setting, seed, calls_closure=calls_closure)
+    loop = _PlainLoop(workload, factory, setting, seed, create_graph=create_graph)
     operators = _Operators()
     with operators:
         loop.take(steps)
-    loop = _PlainLoop(workload, factory, setting, seed, calls_closure=calls_closure)
+    loop = _PlainLoop(workload, factory, setting, seed, create_graph=create_graph)
     calls = _count_calls(lambda: loop.take(steps))
     return Footprint(steps, operators.count, calls, _bytes_of_state(loop.optimizer))
 
@@ -75,38 +75,45 @@ class _PlainLoop:
         setting: Hyperparameters,
         seed: int,
         *,
-        calls_closure: bool,
+        create_graph: bool,
     ) -> None:
-        torch.manual_seed(seed)
+        class_state(factory).restore()
+        seed_globals(seed)
         lanes = Lanes(workload, [Lane(0, seed)], stacked=False)
-        self._loss = workload.objective.loss
-        self._params = lanes.params()
-        self._leaves = lanes.leaves()
-        self._calls_closure = calls_closure
         self._batches = lanes.batches()
-        self.optimizer: torch.optim.Optimizer = factory(self._leaves, **setting)
+        stepper = _Counted(lanes, factory, [setting], "alone", create_graph=create_graph)
+        stepper.train()
+        self._step = stepper.step
+        self.optimizer = stepper.optimizer
         wrap_steps(type(self.optimizer))
         self.take(1)
 
     def take(self, steps: int) -> None:
-        step = self.optimizer.step
+        step = self._step
         for _ in range(steps):
             with _uncounted():
                 batch = next(self._batches)
-            closure = functools.partial(self._closure, batch)
-            if self._calls_closure:
-                step(closure)  # type: ignore[arg-type]
-            else:
-                closure()
-                step()
+            step(batch)
 
-    def _closure(self, batch: Batch) -> torch.Tensor:
-        for leaf in self._leaves:
-            leaf.grad = None
-        with torch.enable_grad():
-            loss = self._loss(self._params, batch)
-            loss.backward()
-        return loss
+
+class _Counted(Stepper):
+    """A stepper of which only what the objective and the optimizer do is counted."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.around = _Aside(self._leaves)
+
+
+class _Aside(Surroundings):
+    """What keeps account of evaluations doesn't count."""
+
+    def evaluated(self) -> None:
+        with _uncounted():
+            super().evaluated()
+
+    def is_as_evaluated(self) -> bool:
+        with _uncounted():
+            return super().is_as_evaluated()
 
 
 def wrap_steps(optimizer: type) -> None:

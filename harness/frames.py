@@ -62,7 +62,6 @@ class CaseData:
             a trial didn't get that far.
         trajectories: By seed, ``(steps reached + 1, 2)``; empty unless two-dimensional.
         step_sizes: By seed, as ``trajectories``; empty where the optimizer doesn't tell.
-        why_alone: Why its trials could not all share a run; empty if they could.
         role: Where its setting comes from: ``given``, ``tuned`` or ``defaults``.
         key: Digest of all that decides its trials but the seed; empty where that is not known.
         objective_key: Digest of all that decides its objective.
@@ -81,7 +80,6 @@ class CaseData:
     losses: NDArray[np.float64]
     trajectories: dict[int, NDArray[np.float64]]
     step_sizes: dict[int, NDArray[np.float64]]
-    why_alone: str = ""
     role: Role = "given"
     key: str = ""
     objective_key: str = ""
@@ -126,7 +124,7 @@ class Results:
         objectives: By name, in the spec's order.
         cases: What is compared, in the spec's order.
         trials: One row per trial: position, objective, optimizer, setting, label, device, seed,
-            status, step, reason, seconds, mode, final_loss (NaN unless ok).
+            status, step, reason, seconds, way, way_reason, final_loss (NaN unless ok).
         timings: One row per timed block: position, round, steps, steps_per_epoch, seconds,
             cpu_seconds, epoch_seconds.
         footprints: One row per timed case: position, operators, calls, counted_steps,
@@ -175,8 +173,8 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
         seeds = record.seeds_of("given")
         rows = db.execute(
             "SELECT position, case_id, objective, optimizer, setting, device, objective_key, "
-            "key, optimizer_class, hyperparameters, defaults, dtype, COALESCE(reason, ''), role "
-            "FROM run_cases JOIN cases ON cases.id = case_id LEFT JOIN verdicts USING (family) "
+            "key, optimizer_class, hyperparameters, defaults, dtype, role "
+            "FROM run_cases JOIN cases ON cases.id = case_id "
             "WHERE run_id = ? ORDER BY position",
             (record.id,),
         ).fetchall()
@@ -209,7 +207,7 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
 
 _TRIAL_COLUMNS = [
     *("position", "objective", "optimizer", "setting", "label", "device"),
-    *("seed", "status", "step", "reason", "seconds", "mode", "final_loss"),
+    *("seed", "status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
 ]
 _TIMING = [
     *("position", "round", "steps", "steps_per_epoch"),
@@ -247,7 +245,7 @@ def _case(
     seeds: frozenset[int],
     records: int,
 ) -> CaseData:
-    optimizer_class, hyperparameters, defaults, dtype, why_alone, role = described
+    optimizer_class, hyperparameters, defaults, dtype, role = described
     curves = [
         (seed, from_blob(blob))
         for seed, blob in store.db.execute(
@@ -278,7 +276,6 @@ def _case(
         hyperparameters=json.loads(hyperparameters),
         defaults=json.loads(defaults),
         dtype=dtype,
-        why_alone=why_alone,
         role=role,
         key=row[7],
         objective_key=row[6],
@@ -312,7 +309,8 @@ def _tried(store: Store, row: tuple[Any, ...], seeds: frozenset[int]) -> Tried:
 
 def _trials(store: Store, case_id: int, seeds: frozenset[int]) -> Iterator[tuple[Any, ...]]:
     rows = store.db.execute(
-        "SELECT seed, status, step, reason, seconds, mode, final_loss FROM trials "
+        "SELECT seed, status, step, trials.reason, seconds, COALESCE(ways.way, ''), "
+        "COALESCE(ways.reason, ''), final_loss FROM trials LEFT JOIN ways ON ways.id = trials.way "
         "WHERE case_id = ? ORDER BY seed",
         (case_id,),
     )

@@ -7,7 +7,7 @@ written. The training loop is the same for both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,7 @@ class Lanes:
 
     Args:
         workload: What they run.
-        lanes: The trials, grouped by setting.
+        lanes: The trials.
         stacked: Whether they share tensors; alone, there is exactly one lane.
     """
 
@@ -42,22 +42,14 @@ class Lanes:
         self.workload = workload
         self.lanes = tuple(lanes)
         self.stacked = stacked
-        self.groups: list[Parameters] = []
         starts = {lane.seed: workload.drawn_start(lane.seed) for lane in lanes}
-        for setting in dict.fromkeys(lane.setting for lane in lanes):
-            mine = [starts[lane.seed] for lane in lanes if lane.setting == setting]
-            self.groups.append(
-                {
-                    name: (
-                        torch.stack([start[name] for start in mine])
-                        if stacked
-                        else mine[0][name].clone()
-                    )
-                    .to(workload.device)
-                    .requires_grad_()
-                    for name in mine[0]
-                }
-            )
+        mine = [starts[lane.seed] for lane in lanes]
+        self.params: Parameters = {
+            name: (torch.stack([start[name] for start in mine]) if stacked else value.clone())
+            .to(workload.device)
+            .requires_grad_()
+            for name, value in mine[0].items()
+        }
         loss, evaluate = workload.objective.loss, workload.objective.evaluate
         shared = workload.batch_size is None
         if stacked:
@@ -72,31 +64,32 @@ class Lanes:
         return len(self.lanes)
 
     def leaves(self) -> list[torch.Tensor]:
-        """Every tensor that is optimised."""
-        return [value for group in self.groups for value in group.values()]
+        """Every tensor that is optimised, lanes first where stacked."""
+        return list(self.params.values())
 
-    def params(self) -> Parameters:
-        """The parameters by name, lanes first where stacked; still attached to the leaves."""
-        return _joined(self.groups)
+    @property
+    def dimension(self) -> int:
+        """Parameters of one trial."""
+        return sum(value.numel() for value in self.params.values()) // len(self)
 
     def losses(self, batch: Batch) -> torch.Tensor:
         """The loss of each lane on its batch: shape ``(lanes,)``, or a scalar alone."""
-        return self._batch_loss(self.params(), batch)
+        return self._batch_loss(self.params, batch)
 
     @torch.no_grad()
     def full_losses(self) -> torch.Tensor:
         """The loss of each lane over all data, as it is recorded: shape ``(lanes,)``."""
-        return self._full_loss(self.params(), self.workload.data).reshape(len(self))
+        return self._full_loss(self.params, self.workload.data).reshape(len(self))
 
     @torch.no_grad()
-    def flat(self, groups: Sequence[Parameters] | None = None) -> torch.Tensor:
+    def flat(self, values: Iterable[torch.Tensor] | None = None) -> torch.Tensor:
         """All parameters of each lane, shape ``(lanes, dimension)``; a copy.
 
         Args:
-            groups: Other tensors of the parameters' shapes to flatten in their place.
+            values: Other tensors of the parameters' shapes to flatten in their place.
         """
-        values = _joined(groups or self.groups).values()
-        return torch.cat([value.reshape(len(self), -1) for value in values], dim=1).clone()
+        tensors = self.params.values() if values is None else values
+        return torch.cat([value.reshape(len(self), -1) for value in tensors], dim=1).clone()
 
     def batches(self) -> Iterator[Batch]:
         """The batches of each lane, without end; a lane's order is its seed's alone."""
@@ -130,12 +123,6 @@ class Lanes:
                 rows = order[:, first : first + size]
                 rows = rows if self.stacked else rows[0]
                 yield tuple(_gather(tensor, rows) for tensor in workload.data)
-
-
-def _joined(groups: Sequence[Parameters]) -> Parameters:
-    if len(groups) == 1:
-        return groups[0]
-    return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}
 
 
 def _lanes_evaluated_at_once(workload: Workload) -> int | None:

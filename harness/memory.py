@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from harness.engine import OptimizerFactory, Recorder, Stepper
 from harness.lanes import Lane, Lanes
 from harness.plan import Hyperparameters
+from harness.results import Way
 from harness.workload import Workload
 
 FEW, MORE = 2, 6
@@ -22,8 +23,7 @@ def lane_bytes(
     workload: Workload,
     factory: OptimizerFactory,
     setting: Hyperparameters,
-    *,
-    calls_closure: bool,
+    way: Way,
 ) -> int:
     """Bytes that each further lane of a shared run takes at its peak.
 
@@ -31,7 +31,7 @@ def lane_bytes(
     and what is kept of a lane until the run's end.
     """
     peaks = [
-        _peak(lambda n=n: _run(workload, factory, setting, n, calls_closure))  # type: ignore[misc]
+        _peak(lambda n=n: _run(workload, factory, setting, n, way))  # type: ignore[misc]
         for n in (FEW, MORE)
     ]
     at_once = (peaks[1] - peaks[0]) / (MORE - FEW)
@@ -48,14 +48,15 @@ def _run(
     factory: OptimizerFactory,
     setting: Hyperparameters,
     lanes: int,
-    calls_closure: bool,
+    way: Way,
 ) -> None:
     side_by_side = Lanes(workload, [Lane(0, seed) for seed in range(lanes)], stacked=True)
-    stepper = Stepper(side_by_side, factory, [setting], calls_closure=calls_closure)
-    recorder = Recorder(side_by_side, stepper.optimizer)
-    recorder.record(0)
-    for _, batch in zip(range(2), side_by_side.batches(), strict=False):
-        stepper.step(batch)
+    stepper = Stepper(side_by_side, factory, [setting], way)
+    recorder = Recorder(stepper)
+    with stepper.running():
+        recorder.record(0)
+        for _, batch in zip(range(2), side_by_side.batches(), strict=False):
+            stepper.step(batch)
 
 
 def _peak(run: Callable[[], None]) -> int:

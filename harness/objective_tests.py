@@ -26,8 +26,8 @@ from harness.part_runner import (
     touched,
 )
 from harness.part_tests import DatasetPart, ObjectivePart, Observation, Place
-from harness.proof import prove
 from harness.results import Finding
+from harness.sharing import SHARING_SEEDS, decide, ran
 from harness.suite import SuiteError
 from harness.workload import Workload, flatten
 
@@ -405,11 +405,8 @@ class _Tests:
             return  # so no two runs are alike, and that is said already
         _, own, _ = objective_findings(self.part.plan, self.part.planned, run_it=False)
         assert own is not None
-        verdict = prove(own, torch.optim.Adam, [{"lr": 0.01}], SEEDS)
-        if verdict.mode == "alone":
-            yield Observation("note", f"trials run one at a time: {verdict.reason}")
-        else:
-            yield Observation("fine")
+        sharing = decide(own, torch.optim.Adam, [{"lr": 0.01}], range(SHARING_SEEDS))
+        yield Observation("note" if sharing.way == "alone" else "fine", ran(sharing))
 
 
 def _directions(like: Parameters, random: torch.Generator) -> Iterator[tuple[torch.Tensor, str]]:

@@ -17,7 +17,8 @@ import torch
 from torch.nn import functional
 
 from harness.checking import optimizer_findings
-from harness.engine import OptimizerFactory
+from harness.engine import OptimizerFactory, modes, takes_closure
+from harness.isolation import seed_globals
 from harness.lanes import Lane, Lanes
 from harness.objective import Batch, Objective, Parameters
 from harness.part_runner import (
@@ -32,8 +33,9 @@ from harness.part_runner import (
 )
 from harness.part_tests import Observation, OptimizerPart, Place
 from harness.plan import Hyperparameters
-from harness.proof import calls_closure, prove
+from harness.sharing import SHARING_SEEDS, decide, ran
 from harness.suite import last_line
+from harness.ways import Surroundings
 from harness.workload import Workload
 
 STEPS = 12
@@ -148,7 +150,6 @@ class _Tests:
     part: OptimizerPart | None = None
     factory: OptimizerFactory | None = None
     needs: str = ""
-    calls: bool = False
     draws: bool = False
     made: Any = None
     workload: Workload = field(default_factory=lambda: workload_of(""))
@@ -199,7 +200,6 @@ class _Tests:
             self.workload = workload_of(needs)
             self.__dict__.pop("batches", None)
             try:
-                self.calls = calls_closure(self.workload, self.factory, self.setting)
                 tried = self.begin()
                 start = copied(tried.params)
                 tried.go()
@@ -247,36 +247,30 @@ class _Tests:
         runs = []
         for seed in (1, 2):
             seed_everything(seed)
-            torch.manual_seed(0)  # as the harness does before every trial
+            seed_globals(0)  # as the harness does before every trial
             runs.append(self.begin())
             runs[-1].go()
         apart, name = distance(runs[0].params, runs[1].params)
         if apart == 0:
             yield Observation("fine")
             return
-        drawn, seeded = touched(lambda: self.begin().go())
-        unseeded = (drawn | seeded) - {"torch"}
-        why = f": it draws from {generators(unseeded)}, which nobody seeds" if unseeded else ""
-        why = why or "; is something kept outside the instance?"
+        why = "; is something kept outside the instance?"
         text = f"two runs from the same state differ: {name!r} by {apart:.1e} of its size{why}"
         yield Observation("wrong", text)
 
     def random_state(self) -> Iterator[Observation]:
         """Whether it leaves the global random numbers alone."""
         drawn, seeded = touched(lambda: self.begin().go())
-        self.draws = "torch" in drawn
+        self.draws = bool(drawn)
         if seeded:
             text = f"seeds {generators(seeded)}, so whatever else draws from it repeats itself"
             yield Observation("wrong", text)
-        elif drawn == {"torch"}:
+        elif drawn:
             yield Observation(
                 "note",
-                "draws from torch's global generator, which the harness seeds for each trial that "
+                f"draws from {generators(drawn)}, which the harness seeds for each trial that "
                 "runs alone; so its trials do",
             )
-        elif drawn:
-            text = f"draws from {generators(drawn)}, which nobody seeds: no trial can be repeated"
-            yield Observation("wrong", text)
         else:
             yield Observation("fine")
 
@@ -374,8 +368,7 @@ class _Tests:
             losses.append(float(loss.detach()))
             return loss
 
-        if not self.calls:
-            run.evaluate(self.batches[0])
+        run.evaluate(self.batches[0])
         try:
             returned = run.optimizer.step(closure)  # type: ignore[arg-type]
         except _GradientsOff:
@@ -388,7 +381,7 @@ class _Tests:
             yield Observation("note", f"takes no closure: {last_line(error)}")
             return
         if not losses:
-            yield Observation("note", "leaves the closure alone; the harness evaluates it before")
+            yield Observation("note", "leaves the closure alone; the harness evaluates before")
             return
         value = returned.detach() if isinstance(returned, torch.Tensor) else returned
         if value is None or float(value) not in losses:
@@ -473,11 +466,8 @@ class _Tests:
             text = "not applicable: sparse gradients can't share a run; trials run one at a time"
             yield Observation("note", text)
             return
-        verdict = prove(self.workload, self.factory, [self.setting], [0, 1, 2])
-        if verdict.mode == "alone":
-            yield Observation("note", f"trials run one at a time: {verdict.reason}")
-        else:
-            yield Observation("fine")
+        sharing = decide(self.workload, self.factory, [self.setting], range(SHARING_SEEDS))
+        yield Observation("note" if sharing.way != "pointwise" else "fine", ran(sharing))
 
     def _numbers(self) -> dict[str, float]:
         """Hyperparameters that are numbers above zero and that the constructor takes halved."""
@@ -497,7 +487,7 @@ class _Tests:
 
     def _draws(self) -> bool:
         """Whether it draws random numbers; asked anew where another process found it out."""
-        return self.draws or "torch" in touched(lambda: self.begin().go(0, 2))[0]
+        return self.draws or bool(touched(lambda: self.begin().go(0, 2))[0])
 
     @staticmethod
     def _has_groups(run: _Run) -> bool:
@@ -518,15 +508,19 @@ class _Run:
 
     def go(self, first: int = 0, last: int = STEPS, without: str = "") -> None:
         """Take the steps of the batches from ``first`` on; ``without`` a parameter's gradient."""
+        around = Surroundings(list(self.params.values()))
+        if (mode := modes(self.optimizer)) is not None:
+            mode[0]()
         for batch in self.tests.batches[first:last]:
+            loss = self.evaluate(batch, without)
+            around.evaluated()
 
-            def closure(batch: Batch = batch) -> torch.Tensor:
-                return self.evaluate(batch, without)
+            def closure(batch: Batch = batch, loss: torch.Tensor = loss) -> torch.Tensor:
+                return loss if around.is_as_evaluated() else self.evaluate(batch, without)
 
-            if self.tests.calls:
+            if takes_closure(self.optimizer):
                 self.optimizer.step(closure)  # type: ignore[arg-type]
             else:
-                closure()
                 self.optimizer.step()
 
     def evaluate(self, batch: Batch, without: str = "") -> torch.Tensor:

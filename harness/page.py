@@ -401,29 +401,36 @@ def _facts(results: Results, info: ObjectiveInfo) -> tuple[tuple[str, str], ...]
     if info.minimizers and info.dimension <= 3:
         points = [f"({', '.join(f'{x:.6g}' for x in point)})" for point in info.minimizers]
         facts.append(("Minimum at" if len(points) == 1 else "Minima at", join(points, 6)))
-    if modes := _modes(results, cases):
-        facts.append(("Trials ran", modes))
+    if ways := _ways(results, cases):
+        facts.append(("Trials ran", ways))
     if info.data_source:
         facts.append(("Data", info.data_source))
     return tuple(facts)
 
 
-def _modes(results: Results, cases: Sequence[CaseData]) -> str:
-    """How an objective's trials shared runs."""
+def _ways(results: Results, cases: Sequence[CaseData]) -> str:
+    """How an objective's trials ran, and what kept them from running otherwise."""
     trials = results.trials[results.trials["position"].isin([case.position for case in cases])]
-    together = bool((trials["mode"] == "vmap").any())
-    lonely = set(trials.loc[trials["mode"] == "alone", "position"])
-    reasons: dict[str, list[str]] = {}
-    for case in cases:
-        if case.position in lonely:
-            reasons.setdefault(case.why_alone, []).append(case.label)
-    alone = [
-        join(list(dict.fromkeys(labels)), 4) + (f" ({why})" if why else "")
-        for why, labels in reasons.items()
-    ]
-    if not alone:
-        return "side by side, vectorised" if together else ""
-    return ("side by side; one at a time: " if together else "one at a time: ") + "; ".join(alone)
+    ran = trials[trials["way"] != ""]
+    found: dict[tuple[str, str], list[str]] = {}
+    for (way, reason, _), group in ran.groupby(["way", "way_reason", "position"], sort=False):
+        found.setdefault((str(way), str(reason)), []).append(str(group["label"].iloc[0]))
+    if len(found) == 1:
+        ((way, reason),) = found
+        return WAYS[way] + (f" ({reason})" if reason else "")
+    texts = []
+    for (way, reason), labels in found.items():
+        names = join(list(dict.fromkeys(labels)), 4)
+        texts.append(f"{WAYS[way]}: {names}" + (f" ({reason})" if reason else ""))
+    return "; ".join(texts)
+
+
+WAYS = {
+    "pointwise": "side by side, op by op",
+    "vmapped": "side by side, lane by lane",
+    "alone": "one at a time",
+    "vmap": "side by side",  # of an older version
+}
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -73,6 +73,7 @@ class Case:
         varied: The names among them that differ between this optimizer's settings here.
         objective: What it minimises.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
+        create_graph: Whether gradients keep their graph, for an optimizer that differentiates them.
         role: Where its setting comes from.
         key: Digest of all that decides its trials' results but the seed.
     """
@@ -83,6 +84,7 @@ class Case:
     varied: tuple[str, ...]
     objective: PlannedObjective
     device: str
+    create_graph: bool = False
     role: Role = "given"
     key: str = field(default="", compare=False)
 
@@ -245,12 +247,27 @@ class Plan:
         return not (self.cases or self.searches)
 
     def families(self) -> list[tuple[Case, ...]]:
-        """Cases that differ by hyperparameters alone, and so may share a vectorised run."""
-        families: dict[tuple[str, str, str], list[Case]] = {}
+        """Cases that differ by the size of some floats alone, and so may share a run.
+
+        A float that is 0 counts as another kind, for it often turns something off.
+        """
+        families: dict[tuple[str, ...], list[Case]] = {}
         for case in self.cases:
-            family = (case.objective.name, case.optimizer, case.device)
+            alike = json.dumps(_kind(case.hyperparameters), sort_keys=True)
+            family = (case.objective.name, case.optimizer, case.device, alike)
             families.setdefault(family, []).append(case)
         return [tuple(cases) for cases in families.values()]
+
+
+def _kind(value: Any) -> Any:
+    """What settings that may share a run have in common."""
+    if isinstance(value, dict):
+        return {key: _kind(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kind(own) for own in value]
+    if isinstance(value, float) and value and math.isfinite(value):
+        return {"float": ""}
+    return [type(value).__name__, repr(value)]
 
 
 @dataclass(frozen=True)
@@ -408,8 +425,10 @@ class _Builder:
                     if self._kept(name, objective.name, device, setting, only)
                 ]
                 differing = varied(kept)
+                create_graph = self.spec.optimizers[name].create_graph
                 cases = (
-                    Case(name, located, setting, differing, objective, device) for setting in kept
+                    Case(name, located, setting, differing, objective, device, create_graph)
+                    for setting in kept
                 )
                 found += (_keyed(case) for case in cases if self._chosen(case.setting, wanted))
         self._check_settings(wanted)
@@ -477,7 +496,8 @@ class _Builder:
         if tuning is None or any(len(values) != 1 for values in choices.values()):
             return  # which is reported already
         fixed = {k: values[0] for k, values in choices.items()}
-        base = Case(name, located, fixed, (), objective, device)
+        create_graph = self.spec.optimizers[name].create_graph
+        base = Case(name, located, fixed, (), objective, device, create_graph)
         if self._chosen("tuned", wanted):
             self.searches.append(self._planned_search(base, spaces, len(found)))
         if tuning.defaults and self._chosen("defaults", wanted):
@@ -712,6 +732,7 @@ def _case_key(case: Case) -> str:
             "sources": fingerprint.of(case.located),
             "hyperparameters": case.hyperparameters,
             "device": case.device,
+            "create_graph": case.create_graph,
         }
     )
 

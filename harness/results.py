@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from harness.plan import Case
 
+Way = Literal["pointwise", "vmapped", "alone"]
+"""How a trial ran: op by op with others, lane by lane with others, or alone."""
+
 Status = Literal["ok", "diverged", "timeout", "error", "unavailable"]
 STATUSES: tuple[Status, ...] = ("ok", "diverged", "timeout", "error", "unavailable")
 
@@ -41,11 +44,12 @@ class TrialResult:
         step: Updates taken, or the step at which it went wrong.
         reason: Why it isn't ``ok``; empty if it is.
         seconds: Wall time, an equal share where trials ran side by side.
-        mode: ``vmap`` where it shared a run, ``alone`` where it had its own.
+        way: How it ran; empty where it didn't.
         losses: Loss over all data at the recorded steps, as far as it got, float64.
         trajectory: Parameters after every step, shape ``(steps + 1, 2)``; None unless there are
             two parameters.
         step_sizes: Effective step size per parameter after every step, as ``trajectory``.
+        way_reason: What kept it from running in the way before; empty for ``pointwise``.
     """
 
     case_key: str
@@ -54,31 +58,83 @@ class TrialResult:
     step: int
     reason: str
     seconds: float
-    mode: str
+    way: Way | Literal[""]
     losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     trajectory: NDArray[np.float64] | None = None
     step_sizes: NDArray[np.float64] | None = None
+    way_reason: str = ""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How the trials of some cases may run, as a short run has proven.
+class Sharing:
+    """How the trials of some cases may run, as their first steps have shown.
 
     Attributes:
-        mode: ``grouped``: all settings and seeds may share a run; ``stacked``: the seeds of one
-            setting may; ``alone``: each trial has a run of its own.
-        calls_closure: Whether the optimizer's ``step`` evaluates the closure it is given.
-            None where that is not known: each trial then finds out.
-        reason: Why not ``grouped``; empty if it is.
+        way: How: op by op, lane by lane, or each trial alone. ``apart``: that is to be found out
+            for each case by itself, as their settings can't share a run.
+        reason: What kept them from the way before; empty for ``pointwise``.
         lane_bytes: Memory that each lane of a shared run takes.
-        step_seconds: Time of one step of a trial on its own, for estimates only.
+        step_seconds: Time of one step of a trial alone, for estimates only.
     """
 
-    mode: Literal["grouped", "stacked", "alone"]
-    calls_closure: bool | None
+    way: Way | Literal["apart"]
     reason: str
     lane_bytes: int = 0
     step_seconds: float = 0.0
+
+    @property
+    def lanes_at_once(self) -> int:
+        """How many trials share one run at most."""
+        return max(2, min(CHUNK_LANES, CHUNK_BYTES // max(1, self.lane_bytes)))
+
+
+CHUNK_BYTES = 256 * 2**20
+"""Memory that the lanes of one run may take together."""
+
+CHUNK_LANES = 2048
+"""Lanes of one run at most; beyond this, more lanes are no faster."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A trial of a shared run beside the same trial alone.
+
+    Attributes:
+        case_key: Its case.
+        seed: Its seed.
+        lanes: How many trials shared the run.
+        way: How they shared it.
+        difference: The largest difference of a recorded loss, relative to its size; infinite
+            where only one of the two is finite.
+        rounding: The largest such difference that rounding may make.
+    """
+
+    case_key: str
+    seed: int
+    lanes: int
+    way: Way
+    difference: float
+    rounding: float
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether nothing but rounding sets the two apart."""
+        return self.difference <= self.rounding
+
+
+@dataclass(frozen=True)
+class Together:
+    """What came of running some trials in one run.
+
+    Attributes:
+        results: One per trial; empty where they can't share a run.
+        comparison: One of them beside a run of its own; None where there are no results.
+        refusal: Why they can't share a run after all; empty where they did.
+    """
+
+    results: tuple[TrialResult, ...]
+    comparison: Comparison | None
+    refusal: str = ""
 
 
 @dataclass(frozen=True)

@@ -487,7 +487,7 @@ def _time(
             left = max(0.0, end - time.monotonic())
             share = left * weights[number] / sum(weights[number:])
             timings = _time_cell(
-                pool, store, plan, cell, spec.model_copy(update={"seconds": share}), progress
+                pool, plan, cell, spec.model_copy(update={"seconds": share}), progress
             )
             store.save_timings(timings, machine, _timing_settings(plan, cell))
             progress.advance(len(cell))
@@ -554,29 +554,27 @@ def _weights(expected: Sequence[float]) -> list[float]:
 
 def _time_cell(
     pool: Executor,
-    store: Store,
     plan: Plan,
     cell: Sequence[Case],
     spec: TimingSpec,
     progress: Quiet,
 ) -> list[Timing]:
     """Time the cases of a cell against each other; without one that kills or hangs the worker."""
-    closures = store.calls_closure()
-    cases = [(case, closures.get(case.key)) for case in cell]
+    cases = list(cell)
     while cases:
         arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
         task = Task("time", arguments, plan.spec.limits.seconds, "step", fresh=True)
         try:
             timings, failures = pool.call(task)
         except Disturbed as error:
-            names = ", ".join(case.id for case, _ in cases)
+            names = ", ".join(case.id for case in cases)
             progress.note(f"{names} could not be timed: {error}")
             return []
         except WorkerFailed as error:
-            culprit, _ = cases.pop((error.lost.step - 1) % len(cases))
+            culprit = cases.pop((error.lost.step - 1) % len(cases))
             progress.note(f"{culprit.id} could not be timed: {error}")
             continue
-        for case, _ in cases:
+        for case in cases:
             if case.key in failures:
                 progress.note(f"{case.id} could not be timed: {failures[case.key]}")
         return list(timings)

@@ -12,8 +12,8 @@ from harness.allowance import Memory
 from harness.engine import OptimizerFactory
 from harness.gauge import Gauge
 from harness.plan import Case, Plan
-from harness.proof import prove
-from harness.results import Checked, Chunk, Footprint, Gauged, Timing, TrialResult, Verdict
+from harness.results import Checked, Chunk, Footprint, Gauged, Sharing, Timing, Together
+from harness.sharing import decide
 from harness.spec import CheckSpec, TimingSpec
 from harness.workload import Workload, load_objective, prepare
 
@@ -51,22 +51,23 @@ class Session:
         self._start_clock()
         return checking.check(plan, deadly, self._on_step)
 
-    def prove(self, cases: Sequence[Case], seeds: Sequence[int], threads: int) -> Verdict:
+    def decide(self, cases: Sequence[Case], seeds: Sequence[int], threads: int) -> Sharing:
         """Find out how the trials of some cases may run."""
         torch.set_num_threads(threads)
         settings = [case.hyperparameters for case in cases]
         ready = self._ready(cases[0])
         self._start_clock()
-        return prove(*ready, settings, seeds, self._on_step)
+        create_graph = cases[0].create_graph
+        return decide(*ready, settings, seeds, create_graph=create_graph, on_step=self._on_step)
 
-    def together(self, chunk: Chunk, verdict: Verdict, threads: int) -> list[TrialResult]:
+    def together(self, chunk: Chunk, sharing: Sharing, threads: int) -> Together:
         """Run a chunk side by side; raises if any of its trials does."""
         torch.set_num_threads(threads)
         ready = self._ready(chunk.cases[0])
         self._start_clock()
-        return trials.together(chunk, *ready, verdict, self._on_step)
+        return trials.together(chunk, *ready, sharing, self._on_step)
 
-    def alone(self, todo: Sequence[tuple[Case, int]], verdict: Verdict, threads: int) -> None:
+    def alone(self, todo: Sequence[tuple[Case, int]], reason: str, threads: int) -> None:
         """Run trials one by one and send each result; a trial that raises costs itself only.
 
         Stops early where a trial left so much behind that the next might want for memory.
@@ -76,36 +77,34 @@ class Session:
             ready = self._ready(case)
             self._on_step(0)
             self._start_clock()
-            self._send(trials.alone(case, seed, *ready, verdict, self._on_step))
+            self._send(trials.alone(case, seed, *ready, reason, self._on_step))
             if self._memory.is_short():
                 return
 
     def time(
         self,
-        cases: Sequence[tuple[Case, bool | None]],
+        cases: Sequence[Case],
         spec: TimingSpec,
         seed: int,
         threads: int,
     ) -> tuple[list[Timing], dict[str, str]]:
-        """Time cases of one objective and device; each comes with whether it calls closures."""
+        """Time cases of one objective and device."""
         torch.set_num_threads(threads)
-        timed = [timing.TimedCase(case, *self._ready(case), calls, seed) for case, calls in cases]
+        timed = [timing.TimedCase(case, *self._ready(case), seed) for case in cases]
         self._start_clock()
         return timing.time_cases(timed, spec, self._on_step)
 
-    def footprint(self, case: Case, calls: bool | None, seed: int, threads: int) -> Footprint:
-        """What a case's steps take beside time; ``calls``: whether it evaluates closures."""
+    def footprint(self, case: Case, seed: int, threads: int) -> Footprint:
+        """What a case's steps take beside time."""
         torch.set_num_threads(threads)
-        timed = timing.TimedCase(case, *self._ready(case), calls, seed)
+        timed = timing.TimedCase(case, *self._ready(case), seed)
         self._start_clock()
         return timing.counted(timed)
 
-    def gauge(
-        self, cases: Sequence[tuple[Case, bool | None]], spec: CheckSpec, seed: int, threads: int
-    ) -> None:
-        """Make cells ready to be measured; each comes with whether it calls closures."""
+    def gauge(self, cases: Sequence[Case], spec: CheckSpec, seed: int, threads: int) -> None:
+        """Make cells ready to be measured."""
         torch.set_num_threads(threads)
-        timed = [timing.TimedCase(case, *self._ready(case), calls, seed) for case, calls in cases]
+        timed = [timing.TimedCase(case, *self._ready(case), seed) for case in cases]
         self._start_clock()
         self._gauge = Gauge(timed, spec, threads, self._on_step)
 

@@ -48,7 +48,6 @@ class Side:
         search: Where its packages are found first.
         missing: By device that isn't there, why.
         steps_per_epoch: By objective.
-        closures: By case key, whether the optimizer evaluates closures, where known.
         cells: By id, what is known of each cell whose device is there.
         whys: By id, why a cell could not be run or measured.
         gauged: By process, what was measured.
@@ -59,7 +58,6 @@ class Side:
     search: tuple[Path, ...]
     missing: Mapping[str, str]
     steps_per_epoch: Mapping[str, int]
-    closures: Mapping[str, bool]
     cells: dict[str, Cell] = field(default_factory=dict)
     whys: dict[str, str] = field(default_factory=dict)
     gauged: list[Gauged] = field(default_factory=list)
@@ -70,9 +68,9 @@ class Side:
         return [case for case in self.plan.cases if case.device not in self.missing]
 
     @property
-    def timed(self) -> list[tuple[Case, bool | None]]:
-        """The cases that can be measured, with whether each evaluates closures."""
-        return [(c, self.closures.get(c.key)) for c in self.cases if c.id not in self.whys]
+    def timed(self) -> list[Case]:
+        """The cases that can be measured."""
+        return [case for case in self.cases if case.id not in self.whys]
 
     @property
     def controls(self) -> list[float]:
@@ -150,8 +148,7 @@ def opened(
         with locked(path.parent), Store(path, create=True) as store:
             outcomes = _trained(pool, store, plan, checked, progress)
             epochs = {n: int(d["steps_per_epoch"]) for n, d in checked.descriptions.items()}
-            closures = store.calls_closure()
-            side = Side(loaded, plan, tuple(search), checked.absent.devices, epochs, closures)
+            side = Side(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in side.cases:
                 trials = outcomes[case.key]
                 losses = [(seed, status, final, start) for seed, status, _, final, start in trials]
@@ -180,8 +177,8 @@ def _trained(
 def _count(pool: Pool, side: Side, progress: Quiet) -> None:
     """Count what the steps of each cell take; one that kills or hangs its process costs itself."""
     with progress.stage("counting", len(side.timed), "cells"):
-        for case, calls in side.timed:
-            arguments = (case, calls, side.plan.seeds[0], side.plan.spec.threads)
+        for case in side.timed:
+            arguments = (case, side.plan.seeds[0], side.plan.spec.threads)
             try:
                 found: Footprint = pool.call(
                     # In a fork the stack is deeper, which code that looks at it could count.
@@ -248,7 +245,7 @@ def _call(pool: Pool, side: Side, name: str, *arguments: object) -> bool:
     try:
         pool.call(Task(name, arguments, side.plan.spec.limits.seconds, "step", fresh=True))
     except WorkerFailed as error:
-        cases = [case for case, _ in side.timed]
+        cases = side.timed
         if not error.lost.step or not cases:
             raise
         culprit = cases[(error.lost.step - 1) % len(cases)]

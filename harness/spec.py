@@ -24,9 +24,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from harness.problems import BadInput, Problem, nearest
+from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
 from harness.spec_values import (
-    FIRST_TUNING_SEED,
-    SEED_LIMIT,
     STEP_LIMIT,
     UNUSABLE,
     Argument,
@@ -192,6 +191,11 @@ class OptimizerSpec(_Model):
         default_factory=dict,
         description="Hyperparameters for one objective; they win over those above, and over the "
         "search.",
+    )
+    create_graph: bool = Field(
+        False,
+        description="Whether gradients keep their graph (backward(create_graph=True)), for an "
+        "optimizer that differentiates them once more, such as AdaHessian.",
     )
     search: dict[Parameter, SpaceSpec] = Field(
         default_factory=dict,

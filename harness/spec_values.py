@@ -11,15 +11,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from harness.problems import nearest
-
-SEED_LIMIT = 2**31
-"""Seeds are below this, so that each stream of random numbers has a seed of its own."""
+from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
 
 SEED_COUNT_LIMIT = 2_000_000
 """How many seeds a spec may have."""
-
-FIRST_TUNING_SEED = 2**30
-"""Where tuning's seeds begin, unless they are listed: beyond any count of reporting seeds."""
 
 STEP_LIMIT = 100_000_000
 INTEGER_LIMIT = 2**63 - 1

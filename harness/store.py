@@ -6,6 +6,7 @@ The only module that knows the schema. Arrays are blobs of little-endian float64
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import sqlite3
@@ -21,11 +22,11 @@ from numpy.typing import NDArray
 from harness.environment import Machine
 from harness.plan import Case, Plan, Role
 from harness.problems import BadInput
-from harness.results import Absent, Timing, TrialResult, Verdict
+from harness.results import Absent, Comparison, Sharing, Timing, TrialResult
 
 FILE_NAME = "results.sqlite"
 APPLICATION_ID = 0x68726E73
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _NO_RESULTS = "no results here yet; 'python -m harness run SPEC' makes them"
 
@@ -54,7 +55,7 @@ CREATE TABLE cases (
     hyperparameters TEXT NOT NULL,  -- JSON, as the spec gives them
     defaults TEXT NOT NULL,         -- JSON, as the constructor completed them
     dtype TEXT NOT NULL,
-    family TEXT                     -- whose verdict holds; NULL while unknown
+    family TEXT                     -- of the cases that may share a run; NULL while unknown
 );
 CREATE TABLE run_cases (            -- what a run compares, in order
     run_id INTEGER NOT NULL REFERENCES runs(id),
@@ -75,8 +76,8 @@ CREATE TABLE trials (
     reason TEXT NOT NULL,
     final_loss REAL,                -- NULL unless the status is ok
     seconds REAL NOT NULL,
-    mode TEXT NOT NULL,             -- vmap: shared a run; alone: had its own
     machine TEXT NOT NULL,          -- digest of the machine it ran on
+    way INTEGER REFERENCES ways(id),  -- how it ran; NULL where it didn't
     PRIMARY KEY (case_id, seed)
 ) WITHOUT ROWID;
 CREATE TABLE curves (
@@ -92,13 +93,27 @@ CREATE TABLE trajectories (
     step_sizes BLOB,                -- effective step size of each, where the optimizer tells
     PRIMARY KEY (case_id, seed)
 ) WITHOUT ROWID;
-CREATE TABLE verdicts (             -- how trials may run, proven once
+CREATE TABLE ways (                 -- how trials run
+    id INTEGER PRIMARY KEY,
+    way TEXT NOT NULL,              -- pointwise, vmapped or alone (vmap: of an older version)
+    reason TEXT NOT NULL,           -- what kept them from the way before
+    UNIQUE (way, reason)
+);
+CREATE TABLE sharings (             -- how trials may run, found out once
     family TEXT PRIMARY KEY,        -- digest of the cases that may share a run
-    mode TEXT NOT NULL,             -- grouped, stacked or alone
-    calls_closure INTEGER NOT NULL,
-    reason TEXT NOT NULL,           -- why not grouped
+    way TEXT NOT NULL,              -- pointwise, vmapped, alone, or apart: each case for itself
+    reason TEXT NOT NULL,           -- what kept them from the way before
     lane_bytes INTEGER NOT NULL,
     step_seconds REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE comparisons (          -- trials of shared runs that were run alone as well
+    case_id INTEGER NOT NULL REFERENCES cases(id),
+    seed INTEGER NOT NULL,
+    lanes INTEGER NOT NULL,         -- trials that shared the run
+    way TEXT NOT NULL,
+    difference REAL NOT NULL,       -- largest of a recorded loss, relative to its size
+    rounding REAL NOT NULL,         -- the largest that rounding may make
+    PRIMARY KEY (case_id, seed)
 ) WITHOUT ROWID;
 """
 
@@ -320,29 +335,34 @@ class Store:
         settings: dict[str, Any] = json.loads(row[0]) if row else {}
         return Absent(settings.get("missing", {}), settings.get("without_default", {}))
 
-    def verdicts(self) -> dict[str, Verdict]:
+    def sharings(self) -> dict[str, Sharing]:
         """How trials may run, by family key."""
-        rows = self.db.execute(
-            "SELECT family, mode, calls_closure, reason, lane_bytes, step_seconds FROM verdicts"
-        )
-        return {row[0]: Verdict(row[1], bool(row[2]), *row[3:]) for row in rows}
+        rows = self.db.execute("SELECT family, way, reason, lane_bytes, step_seconds FROM sharings")
+        return {row[0]: Sharing(*row[1:]) for row in rows}
 
-    def save_verdict(self, family: str, cases: Iterable[Case], verdict: Verdict) -> None:
+    def save_sharing(self, family: str, cases: Iterable[Case], sharing: Sharing) -> None:
         """Remember how the trials of some cases may run."""
         with self.transaction():
             self.db.execute(
-                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    family,
-                    verdict.mode,
-                    verdict.calls_closure,
-                    verdict.reason,
-                    verdict.lane_bytes,
-                    verdict.step_seconds,
-                ),
+                "INSERT OR REPLACE INTO sharings VALUES (?, ?, ?, ?, ?)",
+                (family, *dataclasses.astuple(sharing)),
             )
             for case in cases:
                 self.db.execute("UPDATE cases SET family = ? WHERE key = ?", (family, case.key))
+
+    def save_comparison(self, found: Comparison) -> None:
+        """Keep what came of running a trial of a shared run alone."""
+        with self.transaction():
+            self._put_comparison(found)
+
+    def _put_comparison(self, found: Comparison) -> None:
+        self.db.execute(
+            "INSERT OR REPLACE INTO comparisons VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                *(self._case_id(found.case_key), found.seed, found.lanes, found.way),
+                *(found.difference, found.rounding),
+            ),
+        )
 
     def failing(self) -> set[str]:
         """Keys of the cases of which some trial failed."""
@@ -352,14 +372,9 @@ class Store:
         )
         return {key for (key,) in rows}
 
-    def calls_closure(self) -> dict[str, bool]:
-        """By case key, whether the optimizer evaluates the closure it is given, where known."""
-        rows = self.db.execute("SELECT key, calls_closure FROM cases JOIN verdicts USING (family)")
-        return {key: bool(calls) for key, calls in rows}
-
     def step_seconds(self) -> dict[str, float]:
         """By case key, about what a step of a trial on its own takes, where known."""
-        rows = self.db.execute("SELECT key, step_seconds FROM cases JOIN verdicts USING (family)")
+        rows = self.db.execute("SELECT key, step_seconds FROM cases JOIN sharings USING (family)")
         return dict(rows.fetchall())
 
     def steps(self, objective_key: str) -> int:
@@ -509,18 +524,30 @@ class Store:
                 "UPDATE runs SET finished = ? WHERE id = (SELECT max(id) FROM runs)", (_now(),)
             )
 
-    def save_trials(self, results: Sequence[TrialResult], machine: str) -> None:
-        """Keep some trials, all or none."""
+    def save_trials(
+        self,
+        results: Sequence[TrialResult],
+        machine: str,
+        comparison: Comparison | None = None,
+    ) -> None:
+        """Keep some trials, all or none, with the comparison of the run that they shared."""
         ids = {key: self._case_id(key) for key in {r.case_key for r in results}}
         keyed = [(ids[r.case_key], r) for r in results]
         with self.transaction():
+            if comparison is not None:
+                self._put_comparison(comparison)
+            ways = {(str(r.way), r.way_reason): 0 for r in results if r.way}
+            for way in ways:
+                self.db.execute("INSERT OR IGNORE INTO ways (way, reason) VALUES (?, ?)", way)
+                sql = "SELECT id FROM ways WHERE way = ? AND reason = ?"
+                ways[way] = self.db.execute(sql, way).fetchone()[0]
             self.db.executemany(
                 "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     (
                         *(case_id, r.seed, r.status, r.step, r.reason),
                         float(r.losses[-1]) if r.status == "ok" else None,
-                        *(r.seconds, r.mode, machine),
+                        *(r.seconds, machine, ways.get((str(r.way), r.way_reason))),
                     )
                     for case_id, r in keyed
                 ),
@@ -667,7 +694,7 @@ class Store:
             raise BadInput.of_file(
                 str(self.path), "is an SQLite file of something else; give another --output"
             )
-        if version in (1, 2):
+        if version in range(1, SCHEMA_VERSION):
             self._upgrade()
             return
         if version != SCHEMA_VERSION:
@@ -678,18 +705,38 @@ class Store:
         """Make an older version the current one.
 
         Version 1 lacks what is now kept with each timing: they are dropped, for the next run takes
-        them again in seconds. Version 2 knows no tuning. All else stays.
+        them again in seconds. Version 2 knows no tuning. Version 3 doesn't say why trials ran as
+        they did. All else stays.
         """
         with self.transaction():
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
             if version == 1:
                 self.db.execute("DROP TABLE timings")
                 self.db.execute(_TIMINGS)
-            if version < SCHEMA_VERSION:  # nobody was faster
+            if version < 3:
                 self.db.execute(
                     "ALTER TABLE run_cases ADD COLUMN role TEXT NOT NULL DEFAULT 'given'"
                 )
+            if version < SCHEMA_VERSION:  # nobody was faster
+                for table in ("ways", "sharings", "comparisons"):
+                    self.db.execute(_statement(table))
+                self.db.execute("DROP TABLE verdicts")
+                self.db.execute("ALTER TABLE trials ADD COLUMN way INTEGER REFERENCES ways(id)")
+                self.db.execute(
+                    "INSERT INTO ways (way, reason) "
+                    "SELECT DISTINCT mode, '' FROM trials WHERE mode <> ''"
+                )
+                self.db.execute(
+                    "UPDATE trials SET way = (SELECT id FROM ways WHERE ways.way = trials.mode)"
+                )
+                self.db.execute("ALTER TABLE trials DROP COLUMN mode")
                 self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _statement(table: str) -> str:
+    """The statement of the schema that makes a table."""
+    start = f"CREATE TABLE {table} ("
+    return next(text for text in _SCHEMA.split(";\n") if text.lstrip().startswith(start))
 
 
 def glance(path: Path) -> Glance | None:

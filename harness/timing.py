@@ -22,9 +22,9 @@ import torch
 
 from harness import footprint
 from harness.engine import OptimizerFactory, Stepper
+from harness.isolation import class_state, seed_globals
 from harness.lanes import Lane, Lanes
 from harness.plan import Case
-from harness.proof import calls_closure
 from harness.results import Footprint, Timing
 from harness.spec import TimingSpec
 from harness.workload import Workload
@@ -52,7 +52,6 @@ class TimedCase:
     case: Case
     workload: Workload
     factory: OptimizerFactory
-    calls_closure: bool | None
     seed: int
 
 
@@ -227,7 +226,6 @@ class Runner:
         self.steps = max(1, min(block_steps, timed.workload.steps - 1 - warm_steps))
         self._warm_steps = warm_steps
         self._timed = timed
-        self._calls_closure = _calls_closure(timed)
         self._watch = Stopwatch(timed.workload.device)
         self._restart()
 
@@ -252,10 +250,14 @@ class Runner:
 
     def _restart(self) -> None:
         timed = self._timed
-        torch.manual_seed(timed.seed)
+        class_state(timed.factory).restore()
+        seed_globals(timed.seed)
         setting = timed.case.hyperparameters
         lanes = Lanes(timed.workload, [Lane(0, timed.seed)], stacked=False)
-        self._stepper = Stepper(lanes, timed.factory, [setting], calls_closure=self._calls_closure)
+        self._stepper = Stepper(
+            lanes, timed.factory, [setting], "alone", create_graph=timed.case.create_graph
+        )
+        self._stepper.train()
         self._batches = lanes.batches()
         self._stepper.step(next(self._batches))
         self._left = max(self._warm_steps + self.steps, timed.workload.steps - 1)
@@ -307,15 +309,9 @@ def counted(timed: TimedCase) -> Footprint:
         timed.workload,
         timed.factory,
         timed.case.hyperparameters,
-        calls_closure=_calls_closure(timed),
+        create_graph=timed.case.create_graph,
         seed=timed.seed,
     )
-
-
-def _calls_closure(timed: TimedCase) -> bool:
-    if timed.calls_closure is not None:
-        return timed.calls_closure
-    return calls_closure(timed.workload, timed.factory, timed.case.hyperparameters)
 
 
 def _peak_bytes(timed: TimedCase) -> int | None:

@@ -10,14 +10,8 @@ from harness import fingerprint
 from harness.plan import Case, Plan
 from harness.pool import Done, Executor, Lost, Sent, Task
 from harness.progress import Quiet
-from harness.results import Absent, Chunk, Status, TrialResult, Verdict
+from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
 from harness.store import Store
-
-CHUNK_BYTES = 256 * 2**20
-"""Memory that the lanes of one chunk may take together."""
-
-CHUNK_LANES = 2048
-"""Lanes of one chunk at most; beyond this, more lanes are no faster."""
 
 GROW_SECONDS = 4.0
 """Work worth starting more workers for: loading torch for them takes about as long."""
@@ -26,29 +20,25 @@ Family = tuple[Case, ...]
 Trial = tuple[Case, int]
 
 
-def family_key(cases: Sequence[Case]) -> str:
-    """A digest of some cases that may share a run; verdicts are remembered by it."""
-    return fingerprint.digest(sorted(case.key for case in cases))
+def family_key(cases: Sequence[Case], seeds: Sequence[int]) -> str:
+    """A digest of some cases that may share a run; how they may is remembered by it."""
+    return fingerprint.digest([sorted(case.key for case in cases), len(seeds)])
 
 
-def chunks(cases: Family, seeds: Sequence[int], verdict: Verdict) -> Iterator[Chunk]:
+def chunks(cases: Family, seeds: Sequence[int], sharing: Sharing) -> Iterator[Chunk]:
     """Cut a family's trials into chunks; the same cut whatever is known already.
 
     Args:
         cases: The family.
         seeds: All seeds of the plan.
-        verdict: How its trials may run: grouped or stacked.
+        sharing: How its trials may run, in one run or several.
     """
-    groups = [cases] if verdict.mode == "grouped" else [(case,) for case in cases]
-    lanes = max(1, min(CHUNK_LANES, CHUNK_BYTES // max(1, verdict.lane_bytes)))
-    for group in groups:
-        settings = max(1, min(len(group), lanes))
-        per_setting = max(1, lanes // settings)
-        for start in range(0, len(group), settings):
-            for first in range(0, len(seeds), per_setting):
-                yield Chunk(
-                    group[start : start + settings], tuple(seeds[first : first + per_setting])
-                )
+    lanes = sharing.lanes_at_once
+    settings = min(len(cases), lanes)
+    per_setting = max(1, lanes // settings)
+    for start in range(0, len(cases), settings):
+        for first in range(0, len(seeds), per_setting):
+            yield Chunk(cases[start : start + settings], tuple(seeds[first : first + per_setting]))
 
 
 @dataclass
@@ -56,7 +46,7 @@ class _Batch:
     """Trials given to a worker one by one."""
 
     todo: list[Trial]
-    verdict: Verdict
+    reason: str
     finished: int = 0
 
 
@@ -79,9 +69,10 @@ class QualityPass:
     machine: str
     absent: Absent
     progress: Quiet
-    _proving: dict[Task, Family] = field(default_factory=dict)
-    _together: dict[Task, tuple[Chunk, Verdict]] = field(default_factory=dict)
+    _deciding: dict[Task, Family] = field(default_factory=dict)
+    _together: dict[Task, Chunk] = field(default_factory=dict)
     _alone: dict[Task, _Batch] = field(default_factory=dict)
+    _known: dict[str, Sharing] = field(default_factory=dict)
     _due: dict[str, set[int]] = field(default_factory=dict)
     _work: float = 0.0
 
@@ -118,62 +109,85 @@ class QualityPass:
 
     def _run(self, families: Iterable[Family]) -> None:
         limit = self.plan.spec.limits.seconds
-        known = self.store.verdicts()
+        self._known = self.store.sharings()
         for family in families:
-            verdict = known.get(family_key(family))
-            if verdict is not None:
-                self.store.save_verdict(family_key(family), family, verdict)
-                self._submit(family, verdict)
-                continue
-            seeds = self.plan.seeds[:3]
-            task = Task("prove", (family, seeds, self.plan.spec.threads), limit, "step")
-            self._proving[task] = family
-            self.pool.submit(task)
+            self._begin(family, limit)
         for event in self.pool.events():
             match event:
                 case Sent(task, answers, machine):
                     self._alone[task].finished += len(answers)
                     self._keep(answers, machine)
-                case Done(task, answer) if task in self._proving:
-                    family = self._proving.pop(task)
-                    self.store.save_verdict(family_key(family), family, answer)
-                    self._submit(family, answer)
+                case Done(task, answer) if task in self._deciding:
+                    self._decided(self._deciding.pop(task), answer)
                 case Done(task, answer, machine) if task in self._together:
-                    del self._together[task]
-                    self._keep(answer, machine)
+                    self._shared(self._together.pop(task), answer, machine)
                 case Done(task):
                     batch = self._alone.pop(task)
-                    self._send_alone(batch.todo[batch.finished :], batch.verdict, first=True)
+                    self._send_alone(batch.todo[batch.finished :], batch.reason, first=True)
                 case Lost():
                     self._lost(event)
 
-    def _submit(self, family: Family, verdict: Verdict) -> None:
+    def _begin(self, family: Family, limit: float) -> None:
+        """Send out a family's trials, or first what finds out how they may run."""
+        key = family_key(family, self.plan.seeds)
+        if key in self._known:
+            self._decided(family, self._known[key])
+            return
+        task = Task("decide", (family, self.plan.seeds, self.plan.spec.threads), limit, "step")
+        self._deciding[task] = family
+        self.pool.submit(task)
+
+    def _decided(self, family: Family, sharing: Sharing) -> None:
+        """Remember how a family's trials may run, and send them out."""
+        self.store.save_sharing(family_key(family, self.plan.seeds), family, sharing)
+        if sharing.way == "apart":
+            for case in family:
+                if self._due[case.key]:
+                    self._begin((case,), self.plan.spec.limits.seconds)
+        else:
+            self._submit(family, sharing)
+
+    def _submit(self, family: Family, sharing: Sharing) -> None:
         """Send out what is due of a family."""
         steps = self.store.steps(family[0].objective.key)
-        if verdict.mode == "alone":
+        if sharing.way == "alone":
             due = [(case, s) for case in family for s in self.plan.seeds if self._is_due(case, s)]
-            self._work += len(due) * steps * verdict.step_seconds
-            self._send_alone(due, verdict)
+            self._work += len(due) * steps * sharing.step_seconds
+            self._send_alone(due, sharing.reason)
         else:
-            for chunk in chunks(family, self.plan.seeds, verdict):
-                if any(self._is_due(case, s) for case in chunk.cases for s in chunk.seeds):
-                    self._work += 3 * steps * verdict.step_seconds
+            for chunk in chunks(family, self.plan.seeds, sharing):
+                due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
+                if due and len(chunk) == 1:
+                    self._send_alone(due, "there is no other trial to share a run with")
+                elif due:
+                    self._work += 3 * steps * sharing.step_seconds
                     limit = self.plan.spec.limits.seconds
-                    arguments = (chunk, verdict, self.plan.spec.threads)
+                    arguments = (chunk, sharing, self.plan.spec.threads)
                     task = Task("together", arguments, limit, "step")
-                    self._together[task] = (chunk, verdict)
+                    self._together[task] = chunk
                     self.pool.submit(task)
         if self._work > GROW_SECONDS:
             self.pool.grow()
 
-    def _send_alone(self, due: Sequence[Trial], verdict: Verdict, *, first: bool = False) -> None:
+    def _shared(self, chunk: Chunk, answer: Together, machine: str) -> None:
+        """Keep what a shared run gave; or send its trials out again, each alone."""
+        if answer.results:
+            self._keep(answer.results, machine, answer.comparison)
+            return
+        if answer.comparison is not None:
+            self.store.save_comparison(answer.comparison)
+            self.progress.note(f"{chunk.cases[0].id}: {answer.refusal}; its trials run alone")
+        due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
+        self._send_alone(due, answer.refusal, first=True)
+
+    def _send_alone(self, due: Sequence[Trial], reason: str, *, first: bool = False) -> None:
         """Send out trials that run one by one, in batches small enough to share evenly."""
         size = max(1, min(64, math.ceil(len(due) / (4 * self.pool.size))))
         for start in range(0, len(due), size):
             todo = list(due[start : start + size])
-            arguments = (todo, verdict, self.plan.spec.threads)
+            arguments = (todo, reason, self.plan.spec.threads)
             task = Task("alone", arguments, self.plan.spec.limits.seconds, "result")
-            self._alone[task] = _Batch(todo, verdict)
+            self._alone[task] = _Batch(todo, reason)
             self.pool.submit(task, first=first)
 
     def _lost(self, event: Lost) -> None:
@@ -181,14 +195,14 @@ class QualityPass:
         task = event.task
         if event.kind == "timeout":  # its like may wait out their limits as well
             self.pool.grow()
-        if task in self._proving:
-            family = self._proving.pop(task)
-            why = f"the probe ended early: {_last(event)}"
-            self._submit(family, Verdict("alone", None, why))
+        if task in self._deciding:
+            family = self._deciding.pop(task)
+            why = f"finding out how they may run ended early: {_last(event)}"
+            self._submit(family, Sharing("alone", why))
         elif task in self._together:
-            chunk, verdict = self._together.pop(task)
+            chunk = self._together.pop(task)
             due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
-            self._send_alone(due, verdict, first=True)
+            self._send_alone(due, f"side by side: {_last(event)}", first=True)
         else:
             batch = self._alone.pop(task)
             if batch.finished == len(batch.todo):  # it died of something else, afterwards
@@ -198,19 +212,26 @@ class QualityPass:
             self._keep(
                 [
                     TrialResult(
-                        case.key, seed, status, event.step, _last(event), event.seconds, "alone"
+                        *(case.key, seed, status, event.step, _last(event), event.seconds),
+                        "alone",
+                        way_reason=batch.reason,
                     )
                 ],
                 event.machine,
             )
-            self._send_alone(batch.todo[batch.finished + 1 :], batch.verdict, first=True)
+            self._send_alone(batch.todo[batch.finished + 1 :], batch.reason, first=True)
 
     def _is_due(self, case: Case, seed: int) -> bool:
         return seed in self._due[case.key]
 
-    def _keep(self, results: Sequence[TrialResult], machine: str) -> None:
+    def _keep(
+        self,
+        results: Sequence[TrialResult],
+        machine: str,
+        comparison: Comparison | None = None,
+    ) -> None:
         """Store some results; ``machine``: where they were made, if that isn't here."""
-        self.store.save_trials(results, machine or self.machine)
+        self.store.save_trials(results, machine or self.machine, comparison)
         fresh = 0
         for result in results:
             if result.seed in self._due[result.case_key]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.engine import OptimizerFactory, Outcome, TrialError, train
+from harness.lane_values import NotShareable
 from harness.lanes import Lane
 from harness.plan import Case
-from harness.proof import calls_closure
-from harness.results import Chunk, TrialResult, Verdict
+from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, Way
+from harness.sharing import WORDS, FirstSteps, difference, rounding
 from harness.suite import last_line, place_of
 from harness.workload import Workload
 
@@ -20,39 +24,84 @@ def together(
     chunk: Chunk,
     workload: Workload,
     factory: OptimizerFactory,
-    verdict: Verdict,
+    sharing: Sharing,
     on_step: Callable[[int], None],
-) -> list[TrialResult]:
-    """Run a chunk's trials as lanes of one run.
+) -> Together:
+    """Run a chunk's trials as lanes of one run, and one of them alone to its end.
 
     Args:
-        chunk: Which trials.
+        chunk: Which trials; more than one.
         workload: What they minimise.
         factory: Their optimizer.
-        verdict: How they may run.
+        sharing: How they may run. Op by op, if some later step isn't, they run lane by lane.
         on_step: Called with the number of every step begun.
 
     Returns:
-        One result per trial, in order of cases, then seeds.
+        One result per trial, in order of cases, then seeds; none if they can't share a run.
 
     Raises:
         TrialError: If any of them raises; nobody knows which.
     """
     lanes = [Lane(i, seed) for i in range(len(chunk.cases)) for seed in chunk.seeds]
-    outcome = train(
-        workload,
-        factory,
-        [case.hyperparameters for case in chunk.cases],
-        lanes,
-        stacked=True,
-        calls_closure=_calls_closure(verdict, workload, factory, chunk.cases[0]),
-        on_step=on_step,
+    settings = [case.hyperparameters for case in chunk.cases]
+    reasons = [sharing.reason] if sharing.reason else []
+    for way in SHARED_WAYS[SHARED_WAYS.index(sharing.way) :]:
+        witness = FirstSteps(len(lanes)) if way == "pointwise" else None
+        try:
+            outcome = train(
+                workload, factory, settings, lanes, way=way, on_step=on_step, witness=witness
+            )
+            if witness is not None:
+                witness.compare(workload, factory, settings, lanes)
+        except NotShareable as error:
+            reasons.append(f"{WORDS[way]}: {error}")
+            continue
+        why = "; ".join(reasons)
+        comparison = _compared(chunk, lanes, outcome, workload, factory, way)
+        if not comparison.is_equal:
+            return Together((), comparison, _fault(comparison, way))
+        share = outcome.seconds / len(lanes)
+        results = (
+            _result(chunk.cases[lane.setting], lane.seed, outcome, i, workload, way, share, why)
+            for i, lane in enumerate(lanes)
+        )
+        return Together(tuple(results), comparison)
+    return Together((), None, "; ".join(reasons))
+
+
+SHARED_WAYS: tuple[Literal["pointwise", "vmapped"], ...] = ("pointwise", "vmapped")
+
+
+def _compared(
+    chunk: Chunk,
+    lanes: Sequence[Lane],
+    outcome: Outcome,
+    workload: Workload,
+    factory: OptimizerFactory,
+    way: Way,
+) -> Comparison:
+    """Run one of a shared run's trials alone to its end, and compare; always the same one."""
+    names = "".join(case.key for case in chunk.cases) + str(chunk.seeds)
+    position = int(hashlib.sha256(names.encode()).hexdigest(), 16) % len(lanes)
+    lane = lanes[position]
+    case = chunk.cases[lane.setting]
+    found = allowed = math.inf
+    try:
+        own = train(workload, factory, [case.hyperparameters], [Lane(0, lane.seed)], way="alone")
+    except TrialError:
+        allowed = 0.0
+    else:
+        found = difference(own.losses[0], outcome.losses[position])
+        allowed = rounding(workload, factory, case.hyperparameters, lane.seed, own, found)
+    return Comparison(case.key, lane.seed, len(lanes), way, found, allowed)
+
+
+def _fault(comparison: Comparison, way: Way) -> str:
+    """What sends a run's trials alone that could have shared it."""
+    return (
+        f"{WORDS[way]}: seed {comparison.seed} alone differs by {comparison.difference:.1e} from "
+        f"its run with {comparison.lanes - 1:,} others, a fault of the harness"
     )
-    share = outcome.seconds / len(lanes)
-    return [
-        _result(chunk.cases[lane.setting], lane.seed, outcome, i, workload, "vmap", share)
-        for i, lane in enumerate(lanes)
-    ]
 
 
 def alone(
@@ -60,7 +109,7 @@ def alone(
     seed: int,
     workload: Workload,
     factory: OptimizerFactory,
-    verdict: Verdict,
+    reason: str,
     on_step: Callable[[int], None],
 ) -> TrialResult:
     """Run one trial on its own. One that raises has the status ``error``, with its reason."""
@@ -70,13 +119,13 @@ def alone(
             factory,
             [case.hyperparameters],
             [Lane(0, seed)],
-            stacked=False,
-            calls_closure=_calls_closure(verdict, workload, factory, case),
+            way="alone",
+            create_graph=case.create_graph,
             on_step=on_step,
         )
     except Exception as error:
-        return _failed(case, seed, error)
-    return _result(case, seed, outcome, 0, workload, "alone", outcome.seconds)
+        return _failed(case, seed, error, reason)
+    return _result(case, seed, outcome, 0, workload, "alone", outcome.seconds, reason)
 
 
 def _result(
@@ -85,8 +134,9 @@ def _result(
     outcome: Outcome,
     lane: int,
     workload: Workload,
-    mode: str,
+    way: Way,
     seconds: float,
+    why: str,
 ) -> TrialResult:
     diverged_at = int(outcome.diverged_at[lane])
     diverged = diverged_at >= 0
@@ -105,22 +155,15 @@ def _result(
         step=diverged_at if diverged else workload.steps,
         reason=reason,
         seconds=seconds,
-        mode=mode,
+        way=way,
         losses=losses,
         trajectory=_points(outcome.trajectory, lane),
         step_sizes=_points(outcome.step_sizes, lane),
+        way_reason=why,
     )
 
 
-def _calls_closure(
-    verdict: Verdict, workload: Workload, factory: OptimizerFactory, case: Case
-) -> bool:
-    if verdict.calls_closure is not None:
-        return verdict.calls_closure
-    return calls_closure(workload, factory, case.hyperparameters)
-
-
-def _failed(case: Case, seed: int, error: Exception) -> TrialResult:
+def _failed(case: Case, seed: int, error: Exception, why: str) -> TrialResult:
     cause, step, partial = error, 0, None
     if isinstance(error, TrialError):
         cause, step = error.error, error.step
@@ -132,7 +175,8 @@ def _failed(case: Case, seed: int, error: Exception) -> TrialResult:
         step=step,
         reason=f"{last_line(cause)}{place_of(cause, case.located.folder)}",
         seconds=partial.seconds if partial else 0.0,
-        mode="alone",
+        way="alone",
+        way_reason=why,
         losses=_reached(partial.losses[0]) if partial else np.empty(0),
         trajectory=_points(partial.trajectory, 0) if partial else None,
         step_sizes=_points(partial.step_sizes, 0) if partial else None,

@@ -32,8 +32,9 @@ class DoesNotFit(ValueError):
 def generator(seed: int, stream: int) -> torch.Generator:
     """The random numbers of one trial, for one purpose.
 
-    The two streams of all seeds below 2**31 have seeds of their own below 2**32, which is as
-    many as torch's CPU generator tells apart.
+    The two streams of all seeds below 2**30 have seeds of their own below 2**31. Those above, up
+    to the 2**32 that torch's CPU generator tells apart, are for the global generators (see
+    ``isolation``).
     """
     return torch.Generator().manual_seed(2 * seed + stream)
 

@@ -50,16 +50,16 @@ class LinearRegression(Objective):
         self.minimizers = (tuple(float(value) for value in solution),)
 
     def init(self, generator: torch.Generator) -> Parameters:
-        """``weight`` of shape ``(columns,)`` and ``bias`` of shape ``()``."""
+        """``weight`` of shape ``(columns,)`` and ``bias`` of shape ``(1,)``."""
         assert self.data is not None
         columns = self.data[0].shape[1]
         if self._init == "uniform":
             bound = 1 / math.sqrt(columns)
             drawn = (2 * torch.rand(columns + 1, generator=generator) - 1) * bound
-            return {"weight": drawn[:columns], "bias": drawn[columns]}
+            return {"weight": drawn[:columns], "bias": drawn[columns:]}
         return {
             "weight": torch.randn(columns, generator=generator) * self._init_scale,
-            "bias": torch.zeros(()),
+            "bias": torch.zeros(1),
         }
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:

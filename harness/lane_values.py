@@ -1,0 +1,248 @@
+"""A hyperparameter that has one value per lane, and goes through an optimizer's own arithmetic.
+
+``1 - beta1 ** t`` of a :class:`LaneFloat` is a :class:`LaneFloat`; where it meets a tensor,
+``lane_functions`` spreads it over the lanes. What can't carry it raises :class:`NotShareable`, and
+the settings run apart. Code written in C that takes a float without asking (``math.sqrt``) would
+read the number behind it, which is NaN, so that nothing plausible could come of it;
+:func:`lane_arithmetic` lets the functions of ``math`` carry it or refuse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+_NUMPY = torch.Tensor.numpy
+"""As it is before anybody watches it."""
+
+
+class NotShareable(Exception):
+    """Trials can't share a run, or not in the way that was tried; says why."""
+
+
+class Unequal(NotShareable):
+    """Settings can't share a run, as a vector of values can't be carried; says why."""
+
+
+class LaneFloat(float):
+    """A float that stands for one value per lane.
+
+    Args:
+        values: The values, shape ``(lanes,)``, float64.
+    """
+
+    __slots__ = ("_tensors", "values")
+    # numpy's own functions and numbers leave the arithmetic to this class, or refuse.
+    __array_ufunc__ = None
+
+    values: NDArray[np.float64]
+    _tensors: dict[tuple[int, torch.dtype, torch.device], torch.Tensor]
+
+    def __new__(cls, values: NDArray[np.float64]) -> LaneFloat:
+        """Make one; what reads it as a plain number gets NaN."""
+        self = super().__new__(cls, math.nan)
+        self.values = values
+        self._tensors = {}
+        return self
+
+    def tensor(self, rank: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """The values as a tensor of shape ``(lanes, 1, ...)`` with so many dimensions."""
+        key = (rank, dtype, device)
+        found = self._tensors.get(key)
+        if found is None:
+            shape = (len(self.values),) + (1,) * (rank - 1)
+            made = torch.empty(shape, dtype=dtype)
+            _NUMPY(made)[...] = self.values.reshape(shape)
+            found = self._tensors[key] = made.to(device)
+        return found
+
+    def agreed(self, answers: NDArray[np.bool_], what: str) -> bool:
+        """The answer that all lanes give.
+
+        Raises:
+            Unequal: If they don't all give the same.
+        """
+        if answers.all():
+            return True
+        if answers.any():
+            raise Unequal(f"settings differ in the answer to {what}")
+        return False
+
+    def __bool__(self) -> bool:
+        return self.agreed(self.values != 0, "whether a hyperparameter is 0")
+
+    def __neg__(self) -> LaneFloat:
+        return LaneFloat(-self.values)
+
+    def __pos__(self) -> LaneFloat:
+        return self
+
+    def __abs__(self) -> LaneFloat:
+        return LaneFloat(np.abs(self.values))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __copy__(self) -> LaneFloat:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LaneFloat:
+        return self
+
+    def __repr__(self) -> str:
+        return f"{self.values.min():g} to {self.values.max():g}"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+
+def _values(other: object) -> Any:
+    """The numbers of something that arithmetic is done with; None if they aren't numbers."""
+    if isinstance(other, LaneFloat):
+        return other.values
+    if isinstance(other, int | float | np.number):
+        return other
+    return None
+
+
+def _arithmetic(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    of = getattr(operator, name)
+
+    def forward(self: LaneFloat, other: object) -> Any:
+        values = _values(other)
+        return NotImplemented if values is None else LaneFloat(_computed(of, self.values, values))
+
+    def backward(self: LaneFloat, other: object) -> Any:
+        values = _values(other)
+        return NotImplemented if values is None else LaneFloat(_computed(of, values, self.values))
+
+    return forward, backward
+
+
+def _computed(of: Callable[[Any, Any], Any], a: Any, b: Any) -> NDArray[np.float64]:
+    # Python raises where numpy warns: a division by zero ends a trial, and only that lane's.
+    try:
+        with np.errstate(all="raise", under="ignore"):
+            return np.asarray(of(a, b), dtype=np.float64)
+    except (FloatingPointError, OverflowError, ZeroDivisionError) as error:
+        raise Unequal(f"arithmetic of some setting fails: {error}") from error
+
+
+def _comparison(name: str) -> Callable[..., Any]:
+    of = getattr(operator, name)
+
+    def compare(self: LaneFloat, other: object) -> Any:
+        values = _values(other)
+        if values is None:
+            return NotImplemented
+        return self.agreed(np.asarray(of(self.values, values)), "a comparison of hyperparameters")
+
+    return compare
+
+
+def _refusal(name: str) -> Callable[..., NoReturn]:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise Unequal(f"a hyperparameter is taken by {name}, which needs a single number")
+
+    return refuse
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    _forward, _backward = _arithmetic(_name)
+    setattr(LaneFloat, f"__{_name}__", _forward)
+    setattr(LaneFloat, f"__r{_name}__", _backward)
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(LaneFloat, f"__{_name}__", _comparison(_name))
+for _name in (
+    *("__float__", "__int__", "__trunc__", "__round__", "__floor__", "__ceil__", "__complex__"),
+    *("__floordiv__", "__rfloordiv__", "__mod__", "__rmod__", "__divmod__", "__rdivmod__"),
+    *("__array__", "__reduce_ex__", "__reduce__", "__getnewargs__"),
+    *("as_integer_ratio", "hex", "is_integer", "conjugate"),
+):
+    setattr(LaneFloat, _name, _refusal(_name.strip("_")))
+
+
+_CARRIED: dict[str, Any] = {
+    **{name: getattr(np, name) for name in ("sqrt", "exp", "log", "log2", "log10", "expm1")},
+    **{name: getattr(np, name) for name in ("log1p", "cos", "sin", "tan", "tanh", "cosh", "sinh")},
+    **{"fabs": np.abs, "pow": np.power, "hypot": np.hypot, "atan": np.arctan},
+}
+_ASKED: dict[str, Any] = {"isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite}
+
+
+def _of_math(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of ``math`` that carries a :class:`LaneFloat`, or refuses it."""
+
+    @functools.wraps(original)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        lanes = next((a for a in (*args, *kwargs.values()) if isinstance(a, LaneFloat)), None)
+        if lanes is None:
+            return original(*args, **kwargs)
+        if name in _ASKED:
+            return lanes.agreed(_ASKED[name](lanes.values), f"math.{name}")
+        if name not in _CARRIED or kwargs or any(_values(a) is None for a in args):
+            raise Unequal(f"a hyperparameter is taken by math.{name}, which needs a single number")
+        try:
+            with np.errstate(all="raise", under="ignore"):
+                return LaneFloat(_CARRIED[name](*(_values(a) for a in args)))
+        except FloatingPointError as error:
+            raise Unequal(f"arithmetic of some setting fails: {error}") from error
+
+    return function
+
+
+@contextlib.contextmanager
+def lane_arithmetic(factory: Any) -> Iterator[None]:
+    """Let the functions of ``math`` carry a :class:`LaneFloat`, or refuse it.
+
+    Also those that an optimizer's modules have imported by name (``from math import sqrt``).
+
+    Args:
+        factory: The optimizer's class, or what makes one.
+    """
+    functions = {
+        name: function
+        for name, function in vars(math).items()
+        if callable(function) and not name.startswith("_")
+    }
+    made = {name: _of_math(name, function) for name, function in functions.items()}
+    by_original = {id(function): made[name] for name, function in functions.items()}
+    places: list[tuple[ModuleType, str, Any]] = [
+        (module, name, value)
+        for module in (math, *_modules_of(factory))
+        for name, value in list(vars(module).items())
+        if id(value) in by_original
+    ]
+    for module, name, value in places:
+        setattr(module, name, by_original[id(value)])
+    try:
+        yield
+    finally:
+        for module, name, value in places:
+            setattr(module, name, value)
+
+
+def _modules_of(factory: Any) -> Sequence[ModuleType]:
+    """The modules that an optimizer's code is in: those of its classes, with their packages."""
+    classes = factory.__mro__ if isinstance(factory, type) else (factory,)
+    names = {getattr(c, "__module__", "") or "" for c in classes} - {"builtins", "math"}
+    tops = {name.partition(".")[0] for name in names} - {"torch", ""}
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if isinstance(module, ModuleType)
+        and (name in names or name.startswith("torch.optim.") or name.partition(".")[0] in tops)
+    ]
