@@ -6,7 +6,8 @@ it has no rule for are written another way: an ``out=`` argument, a mask as an i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -197,6 +198,19 @@ class LaneFunctions(TorchFunctionMode):
             own = {k: v[i] if isinstance(v, list | tuple) else v for k, v in kwargs.items()}
             results.append(self.__torch_function__(method, (), tuple(row), own))
         return None if name.endswith("_") else results
+
+
+@contextlib.contextmanager
+def lane_level(lanes: int) -> Iterator[int]:
+    """The inside of ``torch.func.vmap``, entered and left by hand; gives its level.
+
+    Random numbers are refused: those of a shared run are no trial's own.
+    """
+    level: int = _functorch._vmap_increment_nesting(lanes, "error")
+    try:
+        yield level
+    finally:
+        _functorch._vmap_decrement_nesting()
 
 
 def lanes_of(tensor: torch.Tensor) -> torch.Tensor:

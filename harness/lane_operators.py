@@ -73,6 +73,11 @@ class Guard(TorchDispatchMode):
         self.is_watching = False
         self._rules: dict[Any, tuple[Check, bool]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be wrapped against being compiled: nothing is, while lanes are shared."""
+        return False
+
     def __enter__(self) -> Guard:
         self.is_watching = True
         return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-
 _NUMPY = torch.Tensor.numpy
 """As it is before anybody watches it."""
 

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch._C import _functorch
+from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
 
+from harness.lane_functions import lane_level, lanes_of
 from harness.objective import Batch, Parameters
 from harness.workload import BATCH_STREAM, Workload, generator
 
@@ -50,15 +53,14 @@ class Lanes:
             .requires_grad_()
             for name, value in mine[0].items()
         }
-        loss, evaluate = workload.objective.loss, workload.objective.evaluate
-        shared = workload.batch_size is None
+        lazy_load_decompositions()  # what vmap needs; it does so as well
+        self._full_loss = workload.objective.evaluate
         if stacked:
-            self._batch_loss = torch.func.vmap(loss, in_dims=(0, None if shared else 0))
             self._full_loss = torch.func.vmap(
-                evaluate, in_dims=(0, None), chunk_size=_lanes_evaluated_at_once(workload)
+                workload.objective.evaluate,
+                in_dims=(0, None),
+                chunk_size=_lanes_evaluated_at_once(workload),
             )
-        else:
-            self._batch_loss, self._full_loss = loss, evaluate
 
     def __len__(self) -> int:
         return len(self.lanes)
@@ -74,7 +76,15 @@ class Lanes:
 
     def losses(self, batch: Batch) -> torch.Tensor:
         """The loss of each lane on its batch: shape ``(lanes,)``, or a scalar alone."""
-        return self._batch_loss(self.params, batch)
+        loss = self.workload.objective.loss
+        if not self.stacked:
+            return loss(self.params, batch)
+        # As torch.func.vmap does, which spends as long on looking through its arguments.
+        with lane_level(len(self)) as level:
+            params = {name: lanes_of(value) for name, value in self.params.items()}
+            if batch is not None and self.workload.batch_size is not None:
+                batch = tuple(map(lanes_of, batch))
+            return _functorch._remove_batch_dim(loss(params, batch), level, len(self), 0)
 
     @torch.no_grad()
     def full_losses(self) -> torch.Tensor:

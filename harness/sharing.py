@@ -81,8 +81,7 @@ def decide(
         except Exception as error:
             reasons.append(f"{WORDS[way]}: {_in_words(error)}")
     # Each setting by itself may be able to, with other seeds.
-    way = "apart" if len(settings) > 1 else "alone"
-    return Sharing(way, "; ".join(reasons), 0, alone_seconds)
+    return Sharing("apart" if len(settings) > 1 else "alone", "; ".join(reasons), 0, alone_seconds)
 
 
 def ran(sharing: Sharing) -> str:

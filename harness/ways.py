@@ -19,7 +19,7 @@ from torch._C import _functorch
 from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import override
 
-from harness.lane_functions import LaneFunctions, lanes_of
+from harness.lane_functions import LaneFunctions, lane_level, lanes_of
 from harness.lane_operators import Guard
 from harness.lane_values import lane_arithmetic
 from harness.results import Way
@@ -189,21 +189,13 @@ class Vmapped(_Shared):
         super().__init__(leaves, with_vectors=with_vectors)
         self._functions = LaneFunctions(self.lanes, in_vmap=True)
         self._has_new_gradients = False
-        with self._level():
+        with lane_level(self.lanes):
             self.params = [torch.nn.Parameter(lanes_of(leaf.detach())) for leaf in leaves]
-
-    @contextlib.contextmanager
-    def _level(self) -> Iterator[None]:
-        _functorch._vmap_increment_nesting(self.lanes, "error")
-        try:
-            yield
-        finally:
-            _functorch._vmap_decrement_nesting()
 
     @override
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        with self._level(), self._functions:
+        with lane_level(self.lanes), self._functions:
             self._give_gradients()
             yield
 
