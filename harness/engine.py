@@ -183,10 +183,21 @@ class Stepper:
         with torch.enable_grad():
             losses = self.lanes.losses(self._batch)
             total = losses.sum() if self.lanes.stacked else losses
-            total.backward(create_graph=self._create_graph)
+            if self._create_graph:
+                grads = torch.autograd.grad(
+                    total, self._leaves, create_graph=True, allow_unused=True
+                )
+                for leaf, grad in zip(self._leaves, grads, strict=True):
+                    leaf.grad = grad
+            else:
+                total.backward()
+        self._keep(losses)
+        return self._losses
+
+    def _keep(self, losses: torch.Tensor) -> None:
+        """Keep what was evaluated for a closure."""
         self._losses = losses.detach()
         self.around.evaluated()
-        return self._losses
 
 
 def hyperparameters(
@@ -332,6 +343,7 @@ class Recorder:
 
         Waits for the device.
         """
+        self._stepper.around.settle()
         count = len(self.lanes)
         if self._watched:
             watched = torch.stack(self._watched).reshape(-1, count).double().cpu().numpy()

@@ -54,6 +54,9 @@ class Surroundings:
         self.params: list[torch.Tensor] = self.leaves
         self._before: list[torch.Tensor] = []
         self._grads: list[torch.Tensor | None] = []
+        self._versions: list[int] = []
+        self._doubts: list[torch.Tensor] = []
+        self._may_wait = all(leaf.device.type == "cpu" for leaf in leaves)
 
     def run(self, factory: Any) -> AbstractContextManager[Any]:
         """Be entered around a whole run of an optimizer's class."""
@@ -76,19 +79,40 @@ class Surroundings:
             self._before = [torch.empty_like(tensor) for tensor in now]
         with torch.no_grad():
             torch._foreach_copy_(self._before, now)
+        self._versions = [tensor._version for tensor in now]
 
     def is_as_evaluated(self) -> bool:
         """Whether parameters and gradients are what they were at the last evaluation.
 
         A gradient that was set aside (``zero_grad``) is put back. Values are compared: version
-        counters miss what is written through ``.data``.
+        counters miss what is written through ``.data``. On a device for which nobody waits, the
+        counters are believed until :meth:`settle`.
         """
-        if not all(map(torch.equal, self._watched(), self._before)):
+        now = self._watched()
+        if self._may_wait:
+            if not all(map(torch.equal, now, self._before)):
+                return False
+        elif self._versions != [tensor._version for tensor in now]:
             return False
+        else:
+            self._doubts += [_differ(a, b) for a, b in zip(now, self._before, strict=True)]
         for leaf, grad in zip(self.leaves, self._grads, strict=True):
             if leaf.grad is not grad:
                 leaf.grad = grad
         return True
+
+    def settle(self) -> None:
+        """Wait for the device, and see whether the counters told the truth.
+
+        Raises:
+            RuntimeError: If a closure was answered with what was evaluated elsewhere.
+        """
+        if self._doubts and bool(torch.stack(self._doubts).any()):
+            raise RuntimeError(
+                "the optimizer changes parameters through .data before it evaluates its closure, "
+                "which can't be seen on this device; change them under torch.no_grad()"
+            )
+        self._doubts.clear()
 
     def _watched(self) -> list[torch.Tensor]:
         grads = [g for g in self._grads if g is not None and g.layout == torch.strided]
@@ -104,6 +128,10 @@ class Surroundings:
 
     def check(self) -> None:
         """Raise what an optimizer has caught and must not; called after its code has run."""
+
+
+def _differ(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return ((a != b) & ~(a.isnan() & b.isnan())).any()
 
 
 class _Shared(Surroundings):
