@@ -107,14 +107,13 @@ class Stepper:
         self.evaluations = 0
         self._leaves = lanes.leaves()
         self._create_graph = create_graph
-        given, with_vectors = hyperparameters(settings, lanes.lanes)
-        self.around = ways.start(way, self._leaves, with_vectors=with_vectors)
+        refusals: list[str] = []
+        given, with_vectors = hyperparameters(settings, lanes.lanes, refusals)
+        self.around = ways.start(way, self._leaves, refusals, with_vectors=with_vectors)
         self._factory = factory
         with self.running(), self.around.inside():
             self.optimizer = factory(self.around.params, **given)
         self.around.check()
-        if way != "alone" and any(has_hooks(param) for param in self.around.params):
-            raise NotShareable("the optimizer hooks into the backward pass")
         self._takes_closure = takes_closure(self.optimizer)
         self._modes = modes(self.optimizer)
         self._batch: Batch = None
@@ -201,29 +200,30 @@ class Stepper:
 
 
 def hyperparameters(
-    settings: Sequence[Hyperparameters], lanes: Sequence[Lane]
+    settings: Sequence[Hyperparameters], lanes: Sequence[Lane], refusals: list[str]
 ) -> tuple[Hyperparameters, bool]:
     """What an optimizer's constructor gets, and whether some of it has a value per lane.
 
     Args:
         settings: Settings of the same keys, which differ by floats alone.
         lanes: Which of them each lane has.
+        refusals: Where it is noted that a value per lane could not be carried.
     """
     used = [settings[i] for i in dict.fromkeys(lane.setting for lane in lanes)]
     if len(used) == 1:
         return used[0], False
-    found = {name: _one_value([settings[lane.setting][name] for lane in lanes]) for name in used[0]}
-    return found, True
+    own = [settings[lane.setting] for lane in lanes]
+    return {name: _one_value([s[name] for s in own], refusals) for name in used[0]}, True
 
 
-def _one_value(values: Sequence[Any]) -> Any:
+def _one_value(values: Sequence[Any], refusals: list[str]) -> Any:
     """One value for all lanes, element by element in lists."""
     first = values[0]
     if isinstance(first, list | tuple):
-        return type(first)(_one_value(own) for own in zip(*values, strict=True))
+        return type(first)(_one_value(own, refusals) for own in zip(*values, strict=True))
     if all(value == first for value in values):
         return first
-    return LaneFloat(np.array(values, dtype=np.float64))
+    return LaneFloat(np.array(values, dtype=np.float64), refusals)
 
 
 def takes_closure(optimizer: torch.optim.Optimizer) -> bool:
@@ -250,13 +250,6 @@ def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable
             return None
         found.append(method)
     return found[0], found[1]
-
-
-def has_hooks(tensor: torch.Tensor) -> bool:
-    """Whether something runs whenever a tensor's gradient is computed."""
-    return bool(tensor._backward_hooks) or bool(
-        getattr(tensor, "_post_accumulate_grad_hooks", None)
-    )
 
 
 class Recorder:

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 
 from harness.engine import OptimizerFactory, Outcome, Stepper, TrialError, train
 from harness.isolation import class_state, seed_globals
-from harness.lane_values import NotShareable
+from harness.lane_values import NotShareable, in_words
 from harness.lanes import Lane, Lanes
 from harness.memory import lane_bytes
 from harness.plan import Hyperparameters
 from harness.results import Sharing, Way
-from harness.suite import last_line
 from harness.workload import Workload
 
 FIRST_STEPS = 3
@@ -69,7 +68,7 @@ def decide(
     try:
         alone_seconds = trial.step_seconds([Lane(0, seeds[0])], "alone")
     except Exception as error:
-        return Sharing("alone", f"a run of its own fails: {_in_words(error)}")
+        return Sharing("alone", f"a run of its own fails: {in_words(error)}")
     if len(settings) * len(seeds) == 1:
         return Sharing("alone", "there is no other trial to share a run with", 0, alone_seconds)
     if create_graph:
@@ -79,7 +78,7 @@ def decide(
         try:
             return trial.shared(way, seeds, alone_seconds, reasons)
         except Exception as error:
-            reasons.append(f"{WORDS[way]}: {_in_words(error)}")
+            reasons.append(f"{WORDS[way]}: {in_words(error)}")
     # Each setting by itself may be able to, with other seeds.
     return Sharing("apart" if len(settings) > 1 else "alone", "; ".join(reasons), 0, alone_seconds)
 
@@ -151,7 +150,7 @@ class _Trial:
     def _compare(self, workload: Workload, lanes: Sequence[Lane], way: Way) -> None:
         witness = FirstSteps(len(lanes))
         self._run(workload, lanes, way, self._next, witness)
-        witness.compare(workload, self.factory, self.settings, lanes)
+        witness.compare(workload, self.factory, self.settings, lanes, self._next)
 
     def _run(
         self,
@@ -215,22 +214,6 @@ class _Clock:
         self._last = time.perf_counter()
 
 
-def _in_words(error: Exception) -> str:
-    """What an error says, in words that need no knowledge of vmap's switches."""
-    text = str(error)
-    if isinstance(error, NotShareable):
-        return text
-    if "randomness error mode" in text or "random operation" in text:
-        return "it draws random numbers, which are a trial's own"
-    if ".item() on a Tensor" in text:
-        return "it takes a value out of a tensor (.item())"
-    if "data-dependent control flow" in text:
-        return "what it does depends on values"
-    if "accessing `data` under vmap" in text:
-        return "it replaces the data of a parameter"
-    return last_line(error).removeprefix("RuntimeError: ")
-
-
 Given = tuple[list[torch.Tensor | None], torch.Tensor]
 """The gradients and the loss that a step is taken with."""
 
@@ -273,8 +256,16 @@ class FirstSteps:
         factory: OptimizerFactory,
         settings: Sequence[Hyperparameters],
         lanes: Sequence[Lane],
+        on_step: Callable[[int], None] | None = None,
     ) -> None:
         """Take the same steps alone, with the same gradients.
+
+        Args:
+            workload: What the trials minimise.
+            factory: Their optimizer.
+            settings: Hyperparameters, by the lanes' setting index.
+            lanes: All lanes of the shared run.
+            on_step: Called with the number of every step begun.
 
         Raises:
             NotShareable: If a parameter is not where it was in the shared run, but for rounding.
@@ -287,6 +278,8 @@ class FirstSteps:
             stepper = _Fed(alone, factory, settings, "alone")
             for step, batch in zip(range(len(self._given)), alone.batches(), strict=False):
                 before = [leaf.detach().clone() for leaf in alone.leaves()]
+                if on_step is not None:
+                    on_step(step)
                 stepper.train()
                 stepper.feed(*self._given[step][place])
                 stepper.step(batch)
@@ -349,6 +342,7 @@ def rounding(
     seed: int,
     own: Outcome,
     found: float,
+    on_step: Callable[[int], None] | None = None,
 ) -> float:
     """How far rounding alone may set two runs of a trial apart.
 
@@ -363,6 +357,7 @@ def rounding(
         seed: Its seed.
         own: The trial alone.
         found: The difference found, see :func:`difference`.
+        on_step: Called with the number of every step begun.
     """
     allowed = TOLERANCE[workload.dtype]
     if found <= allowed:
@@ -376,5 +371,7 @@ def rounding(
             signs = torch.randint(0, 2, leaf.shape, generator=source) * 2 - 1
             leaf.mul_(1 + eps * signs.to(leaf.device, leaf.dtype))
 
-    outcome = train(workload, factory, [setting], [Lane(0, seed)], way="alone", disturb=disturb)
+    outcome = train(
+        workload, factory, [setting], [Lane(0, seed)], way="alone", on_step=on_step, disturb=disturb
+    )
     return max(allowed, ROUNDING_FACTOR * difference(own.losses[0], outcome.losses[0]))

@@ -52,12 +52,12 @@ def together(
                 workload, factory, settings, lanes, way=way, on_step=on_step, witness=witness
             )
             if witness is not None:
-                witness.compare(workload, factory, settings, lanes)
+                witness.compare(workload, factory, settings, lanes, on_step)
         except NotShareable as error:
             reasons.append(f"{WORDS[way]}: {error}")
             continue
         why = "; ".join(reasons)
-        comparison = _compared(chunk, lanes, outcome, workload, factory, way)
+        comparison = _compared(chunk, lanes, outcome, workload, factory, way, on_step)
         if not comparison.is_equal:
             return Together((), comparison, _fault(comparison, way))
         share = outcome.seconds / len(lanes)
@@ -79,6 +79,7 @@ def _compared(
     workload: Workload,
     factory: OptimizerFactory,
     way: Way,
+    on_step: Callable[[int], None],
 ) -> Comparison:
     """Run one of a shared run's trials alone to its end, and compare; always the same one."""
     names = "".join(case.key for case in chunk.cases) + str(chunk.seeds)
@@ -87,12 +88,16 @@ def _compared(
     case = chunk.cases[lane.setting]
     found = allowed = math.inf
     try:
-        own = train(workload, factory, [case.hyperparameters], [Lane(0, lane.seed)], way="alone")
+        own = train(
+            *(workload, factory, [case.hyperparameters], [Lane(0, lane.seed)]),
+            way="alone",
+            on_step=on_step,
+        )
     except TrialError:
         allowed = 0.0
     else:
         found = difference(own.losses[0], outcome.losses[position])
-        allowed = rounding(workload, factory, case.hyperparameters, lane.seed, own, found)
+        allowed = rounding(workload, factory, case.hyperparameters, lane.seed, own, found, on_step)
     return Comparison(case.key, lane.seed, len(lanes), way, found, allowed)
 
 

@@ -21,22 +21,25 @@ from typing_extensions import override
 
 from harness.lane_functions import LaneFunctions, lane_level, lanes_of
 from harness.lane_operators import Guard
-from harness.lane_values import lane_arithmetic
+from harness.lane_values import NotShareable, lane_arithmetic
 from harness.results import Way
 
 
-def start(way: Way, leaves: Sequence[torch.Tensor], *, with_vectors: bool) -> Surroundings:
+def start(
+    way: Way, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
+) -> Surroundings:
     """What an optimizer's code runs in.
 
     Args:
         way: Which.
         leaves: The parameters that are trained, lanes first unless alone.
+        refusals: Where it is noted that something could not be shared.
         with_vectors: Whether some hyperparameters have a value per lane.
     """
     if way == "alone":
         return Surroundings(leaves)
     kind = Pointwise if way == "pointwise" else Vmapped
-    return kind(leaves, with_vectors=with_vectors)
+    return kind(leaves, refusals, with_vectors=with_vectors)
 
 
 class Surroundings:
@@ -137,8 +140,11 @@ def _differ(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 class _Shared(Surroundings):
     """Lanes share tensors."""
 
-    def __init__(self, leaves: Sequence[torch.Tensor], *, with_vectors: bool) -> None:
+    def __init__(
+        self, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
+    ) -> None:
         super().__init__(leaves)
+        self.refusals = refusals
         self.lanes = len(leaves[0])
         self.with_vectors = with_vectors
 
@@ -152,14 +158,30 @@ class _Shared(Surroundings):
             stack.enter_context(lane_arithmetic(factory))
         return stack
 
+    @override
+    def check(self) -> None:
+        if self.refusals:
+            raise NotShareable(self.refusals[0])
+        if any(map(_has_hooks, self.params)):
+            raise NotShareable("the optimizer hooks into the backward pass")
+
+
+def _has_hooks(tensor: torch.Tensor) -> bool:
+    """Whether something runs whenever a tensor's gradient is computed."""
+    return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
+
 
 class Pointwise(_Shared):
     """Op by op: lanes are the first dimension of every tensor, and each operator is watched."""
 
-    def __init__(self, leaves: Sequence[torch.Tensor], *, with_vectors: bool) -> None:
-        super().__init__(leaves, with_vectors=with_vectors)
-        self._guard = Guard(self.lanes)
-        self._functions = LaneFunctions(self.lanes, in_vmap=False) if with_vectors else None
+    def __init__(
+        self, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
+    ) -> None:
+        super().__init__(leaves, refusals, with_vectors=with_vectors)
+        self._guard = Guard(self.lanes, refusals)
+        self._functions = None
+        if with_vectors:
+            self._functions = LaneFunctions(self.lanes, refusals, in_vmap=False)
 
     @override
     def run(self, factory: Any) -> AbstractContextManager[Any]:
@@ -201,10 +223,6 @@ class Pointwise(_Shared):
                 leaf.grad = grad
         return True
 
-    @override
-    def check(self) -> None:
-        self._guard.raise_if_refused()
-
 
 class Vmapped(_Shared):
     """Lane by lane: inside ``vmap``, which is entered and left around each of the code's turns.
@@ -213,9 +231,11 @@ class Vmapped(_Shared):
     the same tensor when that level, with the same lanes, is entered again.
     """
 
-    def __init__(self, leaves: Sequence[torch.Tensor], *, with_vectors: bool) -> None:
-        super().__init__(leaves, with_vectors=with_vectors)
-        self._functions = LaneFunctions(self.lanes, in_vmap=True)
+    def __init__(
+        self, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
+    ) -> None:
+        super().__init__(leaves, refusals, with_vectors=with_vectors)
+        self._functions = LaneFunctions(self.lanes, refusals, in_vmap=True)
         self._has_new_gradients = False
         with lane_level(self.lanes):
             self.params = [torch.nn.Parameter(lanes_of(leaf.detach())) for leaf in leaves]
