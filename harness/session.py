@@ -64,8 +64,7 @@ class Session:
         """Run a chunk side by side; raises if any of its trials does."""
         torch.set_num_threads(threads)
         ready = self._ready(chunk.cases[0])
-        self._start_clock()
-        return trials.together(chunk, *ready, sharing, self._on_step)
+        return trials.together(chunk, *ready, sharing, self._start_clock, self._on_step)
 
     def alone(self, todo: Sequence[tuple[Case, int]], reason: str, threads: int) -> None:
         """Run trials one by one and send each result; a trial that raises costs itself only.

@@ -124,7 +124,7 @@ class _Trial:
         Raises:
             NotShareable: If it isn't.
         """
-        size = lane_bytes(self.workload, self.factory, self.settings[0], way)
+        size = lane_bytes(self.workload, self.factory, self.settings[0], way, self._next)
         sharing = Sharing(way, "; ".join(reasons), size, alone_seconds)
         count = sharing.lanes_at_once
         per_setting = max(1, count // len(self.settings))
@@ -342,7 +342,6 @@ def rounding(
     seed: int,
     own: Outcome,
     found: float,
-    on_step: Callable[[int], None] | None = None,
 ) -> float:
     """How far rounding alone may set two runs of a trial apart.
 
@@ -357,7 +356,6 @@ def rounding(
         seed: Its seed.
         own: The trial alone.
         found: The difference found, see :func:`difference`.
-        on_step: Called with the number of every step begun.
     """
     allowed = TOLERANCE[workload.dtype]
     if found <= allowed:
