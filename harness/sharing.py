@@ -369,7 +369,5 @@ def rounding(
             signs = torch.randint(0, 2, leaf.shape, generator=source) * 2 - 1
             leaf.mul_(1 + eps * signs.to(leaf.device, leaf.dtype))
 
-    outcome = train(
-        workload, factory, [setting], [Lane(0, seed)], way="alone", on_step=on_step, disturb=disturb
-    )
+    outcome = train(workload, factory, [setting], [Lane(0, seed)], way="alone", disturb=disturb)
     return max(allowed, ROUNDING_FACTOR * difference(own.losses[0], outcome.losses[0]))
