@@ -14,7 +14,8 @@ from typing import Any, Literal
 from harness import fingerprint, search_space
 from harness.problems import BadInput, Problem, join, nearest
 from harness.spec import ClaimSpec, LoadedSpec, Match, ObjectiveSpec, SpaceSpec, Spec, matches
-from harness.spec_values import DEVICE_PATTERN, Scalar, device_hint
+from harness.spec_values import DEVICE_PATTERN, Scalar, device_hint, unfit
+from harness.spec_values import shown as cut
 from harness.suite import Located, NotFound, Section, locate
 from harness.yaml_source import KeyPath
 
@@ -449,9 +450,12 @@ class _Builder:
                 problem += nearest(name, known) if equals else ""
             else:
                 try:
-                    found[name] = json.loads(value, parse_constant=_refuse)
-                except ValueError:
-                    problem = f'{value!r} is not JSON: a number, true, null, or text in "quotes"'
+                    given = json.loads(value, parse_constant=_refuse)
+                    problem = "is given twice" if name in found else unfit(given)
+                except (ValueError, RecursionError):
+                    problem = f'{cut(value)} is not JSON: a number, true, null, or text in "quotes"'
+                if not problem:
+                    found[name] = given
             if problem:
                 self.problems.append(Problem(f"--set {text}", 0, 0, "", problem))
         return found
