@@ -28,7 +28,15 @@ REPORT_FILES = (
     *("latex.py", "citation.py", "commands.py"),
     *("findings.py", "verdicts.py", "check_history.py", "figure_records.py", "trial_figures.py"),
     "comparison_figures.py",
-    *("check_figures.py", "figures.py", "svg.py", "live.py", "page.py", "page_parts.py"),
+    *(
+        "check_figures.py",
+        "figures.py",
+        "plotting.py",
+        "svg.py",
+        "live.py",
+        "page.py",
+        "page_parts.py",
+    ),
     *("contents.py", "reporting.py", "shelf.py"),
 )
 """Files of the harness that decide what a report says and looks like."""

@@ -194,13 +194,25 @@ def place_of(error: BaseException, folder: Path) -> str:
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f" ({_below(Path(error.filename), folder)}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if _is_below(Path(f.filename), folder)]
+    own = [f for f in frames if is_own(f.filename, folder)]
     loading = {__file__, importlib.__file__}
     outside = [f for f in frames if f.filename not in loading and f.filename[0] != "<"]
     known = own or outside
     if not known:
         return ""
     return f" ({_below(Path(known[-1].filename), folder)}:{known[-1].lineno})"
+
+
+def is_own(file: str, folder: Path) -> bool:
+    """Whether code, by the file that it says it is of, is a suite's.
+
+    What is made as it runs (``<string>``: a dataclass's methods) is of no file. An environment, and
+    the harness, may lie in a suite's folder, and are nobody's own.
+    """
+    path = Path(file)
+    if file.startswith("<") or {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return _is_below(path, folder) and not _is_below(path, Path(__file__).parent)
 
 
 def _locate_name(name: str, folder: Path, section: Section) -> Located:
@@ -219,8 +231,14 @@ def _locate_name(name: str, folder: Path, section: Section) -> Located:
             module, _, attribute = SHIPPED_OBJECTIVES[name].partition(":")
             return Located(name, folder, module, attribute)
         known += SHIPPED_OBJECTIVES
-    broken = [message for f in _files(folder / section) if (message := _syntax_error(f, folder))]
-    why = f"; {broken[0]}" if broken else ""
+    broken = {
+        message: name.encode() in file.read_bytes()
+        for file in _files(folder / section)
+        if (message := _syntax_error(file, folder))
+    }
+    # Of those with the name in them; else it may have stood in any.
+    telling = [message for message, has_name in broken.items() if has_name] or list(broken)
+    why = f"; {join(telling, 3)}" if telling else ""
     raise NotFound(f"no {section[:-1]} {name!r} in {section}/{nearest(name, known)}{why}")
 
 
@@ -270,7 +288,7 @@ _PRIVATE = re.compile(r"\b_suite_[0-9a-f]{12}\.")
 def _private_package(folder: Path) -> str:
     """Register the package that a suite's modules live in; its name is derived from the path."""
     resolved = str(folder.resolve())
-    name = f"_suite_{hashlib.sha256(resolved.encode()).hexdigest()[:12]}"
+    name = f"_suite_{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]}"
     if name not in sys.modules:
         package = types.ModuleType(name, "A suite's folder.")
         package.__path__ = [resolved]
@@ -336,6 +354,10 @@ def absolute(path: Path) -> Path:
 
 
 def _below(file: Path, folder: Path) -> str:
-    return (
-        str(absolute(file).relative_to(absolute(folder))) if _is_below(file, folder) else file.name
-    )
+    inside = _is_below(file, folder)
+    return as_text(absolute(file).relative_to(absolute(folder)) if inside else Path(file.name))
+
+
+def as_text(path: Path | str) -> str:
+    """A path as text that can be stored and printed, whatever bytes its name has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
