@@ -29,6 +29,7 @@ from harness.workload import (
     describe,
     load_objective,
     prepare,
+    steps_in_epoch,
 )
 
 RECORD_LIMIT = 1_000_000
@@ -214,7 +215,8 @@ def _check_records(planned: PlannedObjective, objective: Objective) -> None:
     per_epoch = 1
     if objective.data is not None:
         rows = len(objective.data[0])
-        per_epoch = -(-rows // min(planned.batch_size or rows, rows))
+        size = min(planned.batch_size or rows, rows)
+        per_epoch = steps_in_epoch(rows, size, drop_last=planned.drop_last)
     steps = planned.steps or (planned.epochs or 1) * per_epoch
     every = planned.record_every or max(1, per_epoch // RECORDS_PER_EPOCH)
     if steps // every > RECORD_LIMIT:

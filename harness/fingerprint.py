@@ -18,7 +18,7 @@ from harness.suite import Located, absolute, imports_of
 
 ENGINE_FILES = (
     *("engine.py", "lanes.py", "objective.py", "dataset.py"),
-    *("proof.py", "trials.py", "workload.py", "objectives/module.py"),
+    *("proof.py", "trials.py", "workload.py", "broadcasting.py", "objectives/module.py"),
 )
 """Files of the harness that decide what a trial's numbers are."""
 

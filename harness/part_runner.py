@@ -24,6 +24,7 @@ import torch
 from harness.objective import Parameters
 from harness.part_tests import Begun, Observation, Place, Stuck
 from harness.suite import is_own, last_line
+from harness.workload import kept_random_state
 
 STUCK_SHARE = 0.8
 """The part of its time after which a test is asked where it is."""
@@ -188,18 +189,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
-
-
-@contextlib.contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Leave every global generator as it was."""
-    of_torch, of_numpy, of_python = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(of_torch)
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
 
 
 def touched(act: Callable[[], object]) -> tuple[set[str], set[str]]:

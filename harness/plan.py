@@ -47,6 +47,7 @@ class PlannedObjective:
         dtype: ``float32`` or ``float64``.
         record_every: Steps between recorded losses, or None for the default.
         divergence_factor: See the spec.
+        drop_last: See the spec.
         key: Digest of all the above (but the name) and of the sources behind it.
     """
 
@@ -60,6 +61,7 @@ class PlannedObjective:
     dtype: str
     record_every: int | None
     divergence_factor: float
+    drop_last: bool = False
     key: str = ""
 
 
@@ -524,6 +526,7 @@ class _Builder:
             dtype=spec.dtype,
             record_every=spec.record_every,
             divergence_factor=spec.divergence_factor,
+            drop_last=spec.drop_last,
         )
         return replace(planned, key=_objective_key(planned))
 
@@ -704,6 +707,7 @@ def _objective_key(planned: PlannedObjective) -> str:
             "dtype": planned.dtype,
             "record_every": planned.record_every,
             "divergence_factor": planned.divergence_factor,
+            "drop_last": planned.drop_last,
         }
     )
 

@@ -88,6 +88,11 @@ class ObjectiveSpec(_Model):
     batch_size: int | None = Field(
         None, ge=1, le=STEP_LIMIT, description="Rows per step; all rows where left out. Needs data."
     )
+    drop_last: bool = Field(
+        False,
+        description="Whether to leave out an epoch's last batch where it would be smaller than "
+        "the others, for losses that can't take one (batch norm on one row).",
+    )
     steps: int | None = Field(
         None, ge=1, le=STEP_LIMIT, description="Updates per trial. Give this or epochs."
     )

@@ -10,13 +10,14 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
 import traceback
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +60,14 @@ class NotFound(LookupError):
 
 class SuiteError(Exception):
     """A suite's own code failed while it was loaded; the message gives its place and last line."""
+
+
+class Misfit(TypeError):
+    """A suite's function gives what can't be used; ``blamed`` is that function."""
+
+    def __init__(self, blamed: Callable[..., Any], message: str) -> None:
+        self.blamed = blamed
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,8 @@ def imports_of(file: Path, folder: Path) -> tuple[list[Path], set[str]]:
 
 def last_line(error: BaseException) -> str:
     """The last line of an error's traceback."""
+    if isinstance(error, Misfit):  # which says it in a sentence of its own
+        return str(error)
     lines = traceback.format_exception_only(error)
     return _PRIVATE.sub("", lines[-1].strip()) if lines else repr(error)
 
@@ -193,6 +204,9 @@ def place_of(error: BaseException, folder: Path) -> str:
     """Where in the suite (else: where at all) an error arose, as ``" (optimizers/x.py:3)"``."""
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f" ({_below(Path(error.filename), folder)}:{error.lineno})"
+    if isinstance(error, Misfit) and isinstance(error.blamed, types.MethodType):
+        code = inspect.unwrap(error.blamed.__func__).__code__
+        return f" ({_below(Path(code.co_filename), folder)}:{code.co_firstlineno})"
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if is_own(f.filename, folder)]
     loading = {__file__, importlib.__file__}

@@ -611,7 +611,7 @@ FOUND_IN_OBJECTIVES: dict[str, list[tuple[str, str, str]]] = {
     ],
     "Branches": [("lanes", "note", "one at a time: .*data-dependent control flow")],
     "Vector": [("evaluates", "wrong", r"loss gives a tensor of shape \(2,\)")],
-    "Detached": [("evaluates", "wrong", "has no gradient")],
+    "Detached": [("evaluates", "wrong", "without a gradient")],
     "Infinite": [("evaluates", "wrong", "loss is -?inf where seed 0 starts")],
     "Unused": [("evaluates", "note", "doesn't depend on 'y'")],
     "Raises": [("evaluates", "wrong", "raises KeyError: 'z'")],

@@ -237,7 +237,10 @@ def test_a_file_that_is_no_python_is_named_where_its_name_is_missed(
 
 
 def test_of_several_files_that_are_no_python_the_one_with_the_name_is_told(tmp_path: Path) -> None:
-    broken = {"optimizers/a.py": "x = (\n", "optimizers/typo.py": "class Typo\n    pass\n"}
+    broken: dict[str, str | bytes] = {
+        "optimizers/a.py": "x = (\n",
+        "optimizers/typo.py": "class Typo\n    pass\n",
+    }
     write(tmp_path, broken)
     assert "optimizers/typo.py:1: SyntaxError" in (said := not_found("Typo", tmp_path))
     assert "a.py" not in said
