@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.lanes import Lane, Lanes
 from harness.objective import Batch
 from harness.plan import Hyperparameters
-from harness.workload import Workload
+from harness.workload import Workload, as_real
 
 WATCH_STEPS = 64
 """Steps between two looks at the losses of the steps (a look waits for the device)."""
@@ -136,7 +136,7 @@ class Recorder:
         self._watched_from = 0
         self._diverged_at = np.full(len(lanes), -1, dtype=np.int64)
         self._limit: NDArray[np.float64] | None = None
-        two = sum(v[0].numel() if lanes.stacked else v.numel() for v in lanes.groups[0].values())
+        two = sum(as_real(v[0] if lanes.stacked else v).numel() for v in lanes.groups[0].values())
         self._points: list[torch.Tensor] | None = [] if two == 2 else None
         tells = callable(getattr(optimizer, "effective_step_size", None))
         self._sizes: list[torch.Tensor] | None = [] if two == 2 and tells else None
