@@ -15,7 +15,7 @@ import torch
 
 from harness.engine import OptimizerFactory
 from harness.objective import Objective
-from harness.plan import Case, Hyperparameters, Plan, PlannedObjective, shown
+from harness.plan import Case, Hyperparameters, Plan, PlannedObjective, named_by, shown
 from harness.problems import join, nearest
 from harness.results import Absent, Checked, Finding
 from harness.spec_values import UNUSABLE, meant, mistaken_word
@@ -99,7 +99,11 @@ def check(
         findings += found
     missing = {device: why for device in _devices(plan) if (why := unavailable(device))}
     absent = Absent(missing, without_default)
-    return Checked(tuple(dict.fromkeys(findings)), descriptions, defaults, absent)
+    notes = dict.fromkeys(located.note for located in named_by(plan.everything))
+    return Checked(
+        *(tuple(dict.fromkeys(findings)), descriptions, defaults, absent),
+        notes=tuple(filter(None, notes)),
+    )
 
 
 def objective_findings(

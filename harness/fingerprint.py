@@ -19,6 +19,7 @@ from harness.suite import Located, absolute, imports_of
 ENGINE_FILES = (
     *("engine.py", "lanes.py", "objective.py", "dataset.py"),
     *("proof.py", "trials.py", "workload.py", "broadcasting.py", "objectives/module.py"),
+    *("random_state.py", "torch_settings.py"),
 )
 """Files of the harness that decide what a trial's numbers are."""
 

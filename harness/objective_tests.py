@@ -107,7 +107,8 @@ class _Tests:
         yield from (Observation("wrong", fault=finding) for finding in found)
         if not found:
             self.factory = planned.located.load()
-            yield Observation("fine")
+            note = planned.located.note
+            yield Observation("note", note) if note else Observation("fine")
 
     def evaluates(self) -> Iterator[Observation]:
         """Whether it has a start, finite scalar losses and finite gradients there."""

@@ -189,6 +189,9 @@ class _Tests:
             yield from (Observation("wrong", fault=finding) for finding in findings)
             if findings:
                 return
+            if note := self.part.case.located.note:
+                yield Observation("note", note)
+                return
         yield Observation("fine")
 
     def steps(self) -> Iterator[Observation]:

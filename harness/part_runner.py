@@ -23,8 +23,8 @@ import torch
 
 from harness.objective import Parameters
 from harness.part_tests import Begun, Observation, Place, Stuck
+from harness.random_state import kept_random_state
 from harness.suite import is_own, last_line
-from harness.workload import kept_random_state
 
 STUCK_SHARE = 0.8
 """The part of its time after which a test is asked where it is."""

@@ -146,6 +146,8 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, problems, options.overrides)
             progress.advance(len(plan.cases))
+        for note in checked.notes:
+            progress.note(f"note: {note}")
         loading.join()  # what can't be reported need not begin
         here = pool.machine(plan.spec.threads, here.key)
         with locked(output), Store(path, create=True) as store:

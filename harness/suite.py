@@ -88,17 +88,31 @@ class Located:
     attribute: str
     file: Path | None = None
 
+    @property
+    def _full_name(self) -> str:
+        """The module's name when it is imported."""
+        if self.file is None:
+            return self.module
+        return f"{_private_package(self.folder)}.{self.module}"
+
+    @property
+    def note(self) -> str:
+        """What its import has changed of the whole process, in a sentence; empty if nothing."""
+        if not (changed := _CHANGED.get(self._full_name)):
+            return ""
+        what = _below(self.file, self.folder) if self.file else self.module
+        return f"importing {what} changes {join(changed)}, for all others as well; that is put back"
+
     def load(self) -> Any:
         """Import and return the thing.
+
+        Settings of the whole process (torch's default dtype, say) are what they were before.
 
         Raises:
             SuiteError: If the import fails or the module has no such attribute.
         """
-        name = self.module
-        if self.file is not None:
-            name = f"{_private_package(self.folder)}.{self.module}"
         try:
-            value = _import(name)
+            value = _import(self._full_name)
         except BaseException as error:  # sys.exit() as well: this is somebody else's code
             raise SuiteError(
                 f"can't be imported: {last_line(error)}{place_of(error, self.folder)}"
@@ -125,9 +139,22 @@ def _import(name: str) -> Any:
     """
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        return importlib.import_module(name)
+        if name in sys.modules or "torch" not in sys.modules:
+            return importlib.import_module(name)
+        from harness import torch_settings  # a worker's; the coordinator loads no torch
+
+        with torch_settings.kept() as changed:
+            module = importlib.import_module(name)
+        if changed:
+            _CHANGED[name] = changed
+        return module
     finally:
         sys.dont_write_bytecode = before
+
+
+_CHANGED: dict[str, list[str]] = {}
+"""By module, what of the whole process its import had changed, before that was put back. Like
+``sys.modules``, whose modules remember nothing of it, it is the process's."""
 
 
 def locate(reference: str, folder: Path, section: Section) -> Located:

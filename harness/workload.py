@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
+from harness import torch_settings
 from harness.broadcasting import watched
 from harness.dataset import Dataset
 from harness.objective import Objective, Parameters, Window
 from harness.plan import PlannedObjective
+from harness.random_state import kept_random_state
 from harness.suite import Misfit, SuiteError, last_line, place_of
 
 RECORDS_PER_EPOCH = 15
@@ -239,21 +239,6 @@ def _version(tensor: torch.Tensor) -> int:
 
 
 @contextlib.contextmanager
-def kept_random_state(device: torch.device | None = None) -> Iterator[None]:
-    """Leave every global generator as it was, a device's among them."""
-    of_numpy, of_python = np.random.get_state(), random.getstate()
-    elsewhere = device is not None and device.type not in ("cpu", "meta")
-    devices = [device] if device is not None and elsewhere else []
-    kind = device.type if device is not None and elsewhere else "cuda"
-    try:
-        with torch.random.fork_rng(devices, device_type=kind):
-            yield
-    finally:
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
-
-
-@contextlib.contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Let new tensors have a precision, so that a suite's own code needs no mention of it."""
     before = torch.get_default_dtype()
@@ -285,7 +270,7 @@ def load_objective(planned: PlannedObjective) -> tuple[Objective, str]:
     if planned.dataset is not None:
         arguments["dataset"] = dataset = _load_dataset(planned)
         source = dataset.source
-    with default_dtype(DTYPES[planned.dtype]):
+    with torch_settings.kept(), default_dtype(DTYPES[planned.dtype]):
         try:
             objective = factory(**arguments)
         except Exception as error:
@@ -303,7 +288,9 @@ def load_objective(planned: PlannedObjective) -> tuple[Objective, str]:
 def _load_dataset(planned: PlannedObjective) -> Dataset:
     assert planned.dataset is not None
     try:
-        dataset = planned.dataset.load()()
+        loader = planned.dataset.load()
+        with torch_settings.kept():
+            dataset = loader()
     except SuiteError as error:
         raise DoesNotFit("dataset", str(error)) from error
     except Exception as error:
