@@ -134,7 +134,7 @@ class _Tests:
                     text = f"the loss doesn't depend on {name!r}"
                     yield Observation("note", text)
                     return
-                if not grad.isfinite().all():
+                if not _dense(grad).isfinite().all():
                     text = f"the gradient of {name!r} isn't finite where seed {seed} starts"
                     yield Observation("wrong", text)
                     return
@@ -185,7 +185,7 @@ class _Tests:
             grads = torch.autograd.grad(
                 loss.reshape(()), list(leaves.values()), allow_unused=True, materialize_grads=True
             )
-            gradient = flatten(dict(zip(leaves, grads, strict=True)))
+            gradient = flatten(dict(zip(leaves, map(_dense, grads), strict=True)))
 
             def along(direction: torch.Tensor, size: float, at: Parameters = params) -> float:
                 torch.manual_seed(0)
@@ -405,7 +405,7 @@ class _Tests:
             allow_unused=True,
             materialize_grads=True,
         )
-        return flatten(dict(zip(leaves, grads, strict=True)))
+        return flatten(dict(zip(leaves, map(_dense, grads), strict=True)))
 
     def _in_window(self, params: Parameters) -> bool:
         """Whether a point lies where the objective is meant to be looked at."""
@@ -421,6 +421,13 @@ class _Tests:
             return  # so no two runs are alike, and that is said already
         _, own, _ = objective_findings(self.part.plan, self.part.planned, run_it=False)
         assert own is not None
+        leaves = copied(own.start(0))
+        loss = own.objective.loss(leaves, next(Lanes(own, [Lane(0, 0)], stacked=False).batches()))
+        grads = torch.autograd.grad(loss.reshape(()), list(leaves.values()), allow_unused=True)
+        if any(grad is not None and grad.layout is not torch.strided for grad in grads):
+            text = "its gradients are sparse, as SparseAdam wants them: trials run one at a time"
+            yield Observation("note", text)
+            return
         verdict = prove(own, torch.optim.Adam, [{"lr": 0.01}], SEEDS)
         if verdict.mode == "alone":
             yield Observation("note", f"trials run one at a time: {verdict.reason}")
@@ -472,6 +479,11 @@ def _slope_gap(
         if error < best[1]:
             best = (abs(slope - measured), error, measured)
     return best
+
+
+def _dense(gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient with all its numbers; that of an embedding may have those of some rows only."""
+    return gradient if gradient.layout is torch.strided else gradient.to_dense()
 
 
 def _fresh(rows: Batch) -> Batch:
