@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness import ways
+from harness import torch_settings, ways
 from harness.isolation import class_state, drawn_from, random_state, seed_globals
 from harness.lane_values import LaneFloat, NotShareable
 from harness.lanes import Lane, Lanes
@@ -398,6 +398,28 @@ def train(
         TrialError: If the optimizer or the objective raises.
         NotShareable: If the trials can't share a run in that way.
     """
+    with torch_settings.settings_kept():
+        return _train(
+            *(workload, factory, settings, lanes, way),
+            create_graph=create_graph,
+            on_step=on_step,
+            disturb=disturb,
+            witness=witness,
+        )
+
+
+def _train(
+    workload: Workload,
+    factory: OptimizerFactory,
+    settings: Sequence[Hyperparameters],
+    lanes: Sequence[Lane],
+    way: Way,
+    *,
+    create_graph: bool,
+    on_step: Callable[[int], None] | None,
+    disturb: Callable[[Lanes], None] | None,
+    witness: Witness | None,
+) -> Outcome:
     alone = way == "alone"
     class_state(factory).restore()
     seed_globals(lanes[0].seed if alone else None)

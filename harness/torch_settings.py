@@ -1,4 +1,4 @@
-"""Settings of a whole process, which importing a suite's file must not leave to others."""
+"""Settings of a whole process, which a suite's file or a trial must not leave to the next."""
 
 from __future__ import annotations
 
@@ -71,22 +71,31 @@ def _settings() -> Iterator[_Setting]:
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[list[str]]:
-    """Put back what holds for the whole process.
+def settings_kept() -> Iterator[list[str]]:
+    """Put back settings of torch and numpy.
 
     Yields:
-        A list that has the names of what was changed, once the block is left. Global random numbers
-        and filters of warnings are put back and not among them: most seeds and filters mean nobody
-        else.
+        A list that has the names of what was changed, once the block is left.
     """
     before = [(setting, setting.read()) for setting in _settings()]
     changed: list[str] = []
-    with kept_random_state(), warnings.catch_warnings():
-        try:
-            yield changed
-        finally:
-            for setting, value in before:
-                if setting.read() != value:
-                    setting.write(value)
-                    changed.append(setting.name)
-            torch.set_flush_denormal(False)  # which can't be read, and is so from the start
+    try:
+        yield changed
+    finally:
+        for setting, value in before:
+            if setting.read() != value:
+                setting.write(value)
+                changed.append(setting.name)
+        torch.set_flush_denormal(False)  # which can't be read, and is so from the start
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[list[str]]:
+    """Put back what holds for the whole process: settings, random numbers, filters of warnings.
+
+    Yields:
+        A list that has the names of settings that were changed, once the block is left. Random
+        numbers and filters are not among them: most seeds and filters mean nobody else.
+    """
+    with kept_random_state(), warnings.catch_warnings(), settings_kept() as changed:
+        yield changed
