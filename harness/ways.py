@@ -228,7 +228,8 @@ class Pointwise(_Shared):
 
     def _places(self) -> list[int]:
         grads = (g for g in self._grads if g is not None)
-        return [torch._C.TensorBase.data_ptr(tensor) for tensor in (*self.leaves, *grads)]
+        with torch._C.DisableTorchFunction():  # the one that is watched
+            return [torch._C.TensorBase.data_ptr(tensor) for tensor in (*self.leaves, *grads)]
 
 
 class Vmapped(_Shared):
