@@ -170,9 +170,9 @@ def plain_loop(candidate: Candidate, problem: Problem, seed: int, nudge: int = 0
     Returns:
         The loss over all data at the recorded steps.
     """
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)
+    torch.manual_seed(2**31 + seed)  # as docs/protocol.md has it
+    np.random.seed(3 * 2**30 + seed)
+    random.seed(f"trial {seed}")
     roundings = torch.Generator().manual_seed(nudge)
 
     def rounded(value: torch.Tensor) -> torch.Tensor:
