@@ -295,8 +295,8 @@ class Vmapped(_Shared):
         found = []
         for tensor in tensors:
             if _functorch.is_batchedtensor(tensor):
-                level = _functorch.maybe_get_level(tensor)
-                found.append(_functorch._remove_batch_dim(tensor, level, self.lanes, 0))
+                place = _functorch.maybe_get_bdim(tensor)
+                found.append(_functorch.get_unwrapped(tensor).movedim(place, 0))
             else:
                 found.append(tensor.expand(self.lanes, *tensor.shape))
         return found
