@@ -326,6 +326,11 @@ _PRIVATE = re.compile(r"\b_suite_[0-9a-f]{12}\.")
 """How the name of a suite's own exception begins: nobody wrote that, and it differs by machine."""
 
 
+def is_of_a_suite(module: str) -> bool:
+    """Whether a module of that name was loaded from a suite's folder."""
+    return _PRIVATE.match(f"{module}.") is not None
+
+
 def _private_package(folder: Path) -> str:
     """Register the package that a suite's modules live in; its name is derived from the path."""
     resolved = str(folder.resolve())
