@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from harness.results import Absent, Checked, Finding, Timing
 from harness.spec import LoadedSpec, Spec, TimingSpec, load
 from harness.store import FILE_NAME, NoResults, Store
 from harness.suite import as_text
+from harness.suite_log import suite_log
 from harness.training import QualityPass
 
 LOCK_NAME = ".lock"
@@ -68,9 +69,10 @@ def validate(spec: Path | LoadedSpec, overrides: Overrides | None = None) -> tup
     plan, problems = draft(loaded, overrides or Overrides())
     if plan is None or plan.is_empty:
         raise BadInput(problems)
-    with Pool(1) as pool:
+    told = Quiet()
+    with suite_log(told, keep=True) as log, Pool(1, printed=told.printed) as pool:
         checked = inspect(pool, loaded, plan, problems, overrides)
-    return plan, checked
+    return plan, replace(checked, notes=(*checked.notes, *filter(None, [log.note])))
 
 
 def _loaded(spec: Path | LoadedSpec) -> LoadedSpec:
@@ -141,7 +143,7 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
             _begin(store, loaded, whole, options, here, store.absent(), None)
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
-    with _executor(loaded, plan, options, progress) as pool:
+    with suite_log(progress, output), _executor(loaded, plan, options, progress) as pool:
         loading = _Loading()
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, problems, options.overrides)
@@ -179,7 +181,8 @@ def _executor(
     memory = round(plan.spec.limits.memory_gib * 2**30)
     size = options.workers or os.cpu_count() or 1
     if options.executor == "processes":
-        with Pool(size, memory, fresh=plan.spec.timing.enabled) as pool:
+        fresh = plan.spec.timing.enabled
+        with Pool(size, memory, fresh=fresh, printed=progress.printed) as pool:
             yield pool
         return
     try:
