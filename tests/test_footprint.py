@@ -103,12 +103,11 @@ class Plain(torch.optim.Optimizer):
 def count(
     factory: Any = Plain,
     workload: Workload | None = None,
-    calls_closure: bool = False,
     seed: int = 0,
     **setting: Any,
 ) -> Footprint:
     workload = workload or workload_of()
-    return footprint(workload, factory, setting, calls_closure=calls_closure, seed=seed)
+    return footprint(workload, factory, setting, create_graph=False, seed=seed)
 
 
 def plus(more: Callable[[], object]) -> Footprint:

@@ -60,7 +60,7 @@ def result_of(plan: Plan, seed: int, status: str = "ok", case: int = 0) -> Trial
         step=2,
         reason="" if status == "ok" else "why",
         seconds=0.5,
-        mode="vmap",
+        way="pointwise",
         losses=random.normal(size=3),
         trajectory=random.normal(size=(3, 2)),
         step_sizes=random.normal(size=(3, 2)),

@@ -39,7 +39,7 @@ from harness.training import QualityPass
 from harness.yaml_source import parse
 
 ROOT = Path(__file__).resolve().parent.parent
-FIRST_TUNING_SEED = 2**30
+FIRST_TUNING_SEED = 2**29
 
 FILES = {
     # Elementwise: a trial's numbers are the same in any company, to the bit.
@@ -211,7 +211,7 @@ MISTAKES = [
     (tuned_by("{trials: 1, sweep: «1001}"), "tuning.sweep", "expected at most 1,000, got 1001"),
     (tuned_by("{trials: 1, defaults: «1}"), "tuning.defaults", "expected true or false, got 1"),
     (tuned_by("{trials: 1, draw: «-1}"), "tuning.draw", "expected at least 0, got -1"),
-    (tuned_by("{trials: 1, draw: «2147483648}"), "tuning.draw", "expected less than 2"),
+    (tuned_by("{trials: 1, draw: «1073741823}"), "tuning.draw", "expected less than 2"),
     (tuned_by("{trials: 1, seeds: «0}"), "tuning.seeds", "expected at least 1 seed, got 0"),
     (tuned_by("{trials: 1, seeds: [5, «5]}"), "tuning.seeds.1", "seed 5 stands in the list twice"),
     (
@@ -867,7 +867,7 @@ optimizers:
 """
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-SEEDS, TUNING_SEEDS = {0, 1, 2}, {2**30, 2**30 + 1}
+SEEDS, TUNING_SEEDS = {0, 1, 2}, {2**29, 2**29 + 1}
 COMPARED, TRIED, SWEPT = 7 * 3, 3 * 6 * 2, 4 * 3 * 2
 TRIALS = COMPARED + TRIED + SWEPT
 
