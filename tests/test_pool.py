@@ -96,6 +96,7 @@ optimizers:
   slow: {class: Slow, hyperparameters: {lr: 0.1}}
 """
 ALONE = Sharing("alone", "for the test")
+SHARED = Sharing("pointwise", "")
 
 
 @pytest.fixture
@@ -155,8 +156,8 @@ def test_each_result_or_each_step_gives_a_task_its_limit_again_and_nothing_else_
     chunk = Chunk((steady,), (0, 1))
     with Pool(1) as pool:
         by_result = finish(pool, alone(steady, [0, 1], 2.5))
-        by_step = finish(pool, Task("together", (chunk, ALONE, 1), 1.2, "step"))
-        by_nothing = finish(pool, Task("together", (chunk, ALONE, 1), 1.2))
+        by_step = finish(pool, Task("together", (chunk, SHARED, 1), 1.2, "step"))
+        by_nothing = finish(pool, Task("together", (chunk, SHARED, 1), 1.2))
     assert [type(event) for event in by_result] == [Sent, Sent, Done]
     assert [type(event) for event in by_step] == [Done]
     (lost,) = by_nothing
