@@ -271,6 +271,7 @@ def test_every_spec_that_ships_is_valid_and_named(spec: Path) -> None:
     assert f"({spec.name})" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_the_module_becomes_an_objective_that_shares_runs(suite: Path) -> None:
     (suite / "net.yaml").write_text(
         "suite: net\n"

@@ -404,8 +404,8 @@ def stored(folder: Path) -> dict[str, list[dict[str, Any]]]:
         for table in tables
     }
     db.close()
-    for verdict in found["verdicts"]:
-        del verdict["step_seconds"]
+    for sharing in found["sharings"]:
+        del sharing["step_seconds"]
     return found
 
 

@@ -114,6 +114,7 @@ def _double_precision_on_one_thread() -> Iterator[None]:
     torch.set_default_dtype(dtype)
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_the_example_runs_from_a_suite_file_and_shares_runs(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
     (tmp_path / "objectives").mkdir()
@@ -147,7 +148,7 @@ def test_a_trial_equals_torch_s_own_training_loop_with_dropout_and_all() -> None
     x, y = objective.data or ()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     batches, expected = generator(4, BATCH_STREAM), []
-    torch.manual_seed(4)
+    torch.manual_seed(2**31 + 4)  # where the seeds of torch's global numbers begin
     order = torch.empty(0, dtype=torch.int64)
     for step in range(26):
         network.eval()
@@ -216,11 +217,11 @@ def test_dropout_is_in_training_and_not_in_what_is_recorded() -> None:
 def test_dropout_runs_alone_and_the_reason_names_it() -> None:
     sharing = decide(workload_of(WithDropout(spirals())), torch.optim.SGD, SGD, [0, 1, 2])
     assert sharing.way == "alone"
-    assert sharing.reason == (
-        "seeds can't share a run: side by side: Sequential's Dropout ('1') draws "
-        "random numbers in training, and side by side a trial would draw others than in a run of "
-        "its own"
+    why = (
+        "Sequential's Dropout ('1') draws random numbers in training, and side by side a trial "
+        "would draw others than in a run of its own"
     )
+    assert sharing.reason == f"not op by op: {why}; not lane by lane: {why}"
 
 
 def test_a_criterion_that_draws_runs_alone_too() -> None:
@@ -244,6 +245,7 @@ def test_a_buffer_that_is_written_in_place_runs_alone_and_the_reason_names_it() 
     assert len(set(values)) == 1  # what one call wrote, the next doesn't see
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_batch_norm_shares_runs_and_is_recorded_with_the_statistics_of_all_rows() -> None:
     objective = WithBatchNorm(spirals())
     workload = workload_of(objective)
@@ -305,6 +307,7 @@ class Tied(ModuleObjective):
         return nn.functional.cross_entropy(output, labels)
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_a_tied_parameter_is_one_and_its_gradient_comes_from_both_places() -> None:
     objective = Tied(spirals())
     params = objective.init(generator(0, INIT_STREAM))
@@ -317,6 +320,7 @@ def test_a_tied_parameter_is_one_and_its_gradient_comes_from_both_places() -> No
     assert decide(workload_of(objective), torch.optim.SGD, SGD, [0, 1]).way == "pointwise"
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_frozen_parameters_are_constant_and_not_optimised() -> None:
     class Frozen(Classifier):
         def module(self) -> nn.Module:
@@ -405,5 +409,5 @@ def test_an_error_in_a_run_of_its_own_is_the_module_s() -> None:
     sharing = decide(workload_of(Narrow(spirals())), torch.optim.SGD, SGD, [0, 1])
     assert sharing.way == "alone"
     assert sharing.reason.startswith(
-        "seeds can't share a run: a run of its own fails: RuntimeError: mat1 and mat2 shapes"
+        "a run of its own fails: mat1 and mat2 shapes"
     )

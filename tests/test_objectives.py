@@ -665,6 +665,7 @@ WITH_DATA = """\
 """
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_every_objective_that_ships_is_accepted_by_a_spec_and_shares_runs(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
     plain = [

@@ -60,12 +60,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def _shared_though_slower(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it is slower depends on the machine; here it is to be right."""
-    monkeypatch.setattr(sharing, "FASTER_ALONE", math.inf)
-
-
 # What is minimised ------------------------------------------------------------------------------
 
 
@@ -828,7 +822,7 @@ ALONE = [
         for factory in factories
     ],
 )
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_trials_equal_plain_loops_and_share_runs_where_they_can(
     factory: Any, way: str, seeds: int
 ) -> None:
@@ -843,7 +837,7 @@ def test_trials_equal_plain_loops_and_share_runs_where_they_can(
 
 @pytest.mark.parametrize("seeds", [3, 32])
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_an_optimizer_that_looks_at_values_runs_as_by_itself(look: str, seeds: int) -> None:
     workload, factory = workload_of(Regression()), looks(LOOKS[look])
     results, comparisons = run(workload, factory, SETTINGS, range(seeds))
@@ -854,7 +848,7 @@ def test_an_optimizer_that_looks_at_values_runs_as_by_itself(look: str, seeds: i
 
 @pytest.mark.parametrize("seeds", [3, 32])
 @pytest.mark.parametrize("draw", DRAWS)
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_an_optimizer_that_draws_random_numbers_gets_those_of_its_seed(
     draw: str, seeds: int
 ) -> None:
@@ -870,7 +864,7 @@ def test_an_optimizer_that_draws_random_numbers_gets_those_of_its_seed(
 @pytest.mark.parametrize(
     ("factory", "way"), [(LeavesStepsOut, "alone"), (LeavesStepsOutWithoutABranch, "vmapped")]
 )
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_a_step_that_is_left_out_on_nan_is_left_out_of_its_own_trial_only(
     factory: Any, way: str, seeds: int
 ) -> None:
@@ -883,7 +877,7 @@ def test_a_step_that_is_left_out_on_nan_is_left_out_of_its_own_trial_only(
 
 
 @pytest.mark.parametrize("seeds", [3, 32])
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_a_closure_that_some_settings_use_and_others_do_not(seeds: int) -> None:
     class LooksAheadIfTold(LooksAheadEveryFifthStep):
         def __init__(self, params: Any, lr: float, ahead: float = 0.0) -> None:
@@ -933,7 +927,7 @@ def test_an_optimizer_that_differentiates_gradients_runs_where_they_keep_their_g
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_a_step_that_is_compiled_runs_as_it_would_alone() -> None:
     @torch.compile
     def clipped(gradient: torch.Tensor) -> torch.Tensor:
@@ -1051,7 +1045,7 @@ def settings_of(place: str, name: str, parameter: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("place", "name", "parameter"), [pytest.param(*v, id="-".join(v)) for v in vectors()]
 )
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_a_hyperparameter_may_have_a_value_per_lane_and_each_lane_equals_a_plain_loop(
     place: str, name: str, parameter: str
 ) -> None:
@@ -1067,7 +1061,7 @@ def test_a_hyperparameter_may_have_a_value_per_lane_and_each_lane_equals_a_plain
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam"])
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_sixty_four_learning_rates_in_single_precision_equal_plain_loops(name: str) -> None:
     workload = workload_of(Regression(), torch.float32)
     factory = getattr(torch.optim, name)
@@ -1082,7 +1076,7 @@ def test_sixty_four_learning_rates_in_single_precision_equal_plain_loops(name: s
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", torch_optimizers())
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_every_optimizer_of_torch_runs_as_in_a_plain_loop_or_is_refused_with_its_reason(
     name: str, dtype: torch.dtype
 ) -> None:
@@ -1103,7 +1097,7 @@ def test_muon_is_refused_for_vectors_with_the_reason_that_its_constructor_gives(
 
 
 @pytest.mark.parametrize("imported", ["import math", "from math import sqrt, cos, pi"])
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_functions_of_math_carry_a_value_per_lane_however_they_are_imported(
     imported: str, tmp_path: Path
 ) -> None:
@@ -1133,7 +1127,7 @@ def test_functions_of_math_carry_a_value_per_lane_however_they_are_imported(
     assert math.sqrt.__class__.__name__ == "builtin_function_or_method"  # as it was
 
 
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_settings_that_one_float_can_not_stand_for_run_apart_and_right() -> None:
     class Rounds(Descent):
         """Takes its setting for a whole number."""
@@ -1266,7 +1260,7 @@ class GoesByDimensionsLate(Descent):
 
 
 @pytest.mark.parametrize("seeds", [3, 32])
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_what_only_the_run_alone_to_the_end_shows_sends_all_trials_alone(seeds: int) -> None:
     workload = workload_of(Regression())
     results, (found,) = run(workload, GoesByDimensionsLate, SETTINGS, range(seeds))
@@ -1396,7 +1390,7 @@ def registry_optimizers() -> Iterator[str]:
     not list(registry_optimizers()), reason="the package pytorch-optimizer is not installed"
 )
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("_shared_though_slower")
+@pytest.mark.usefixtures("shared_though_slower")
 def test_optimizers_from_papers_run_as_on_their_own_or_say_why_not() -> None:
     package = importlib.import_module("pytorch_optimizer")
     workload = workload_of(Regression(), steps=30)
