@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import itertools
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
@@ -15,10 +16,11 @@ import torch
 from harness.engine import OptimizerFactory
 from harness.isolation import class_state
 from harness.objective import Objective
-from harness.plan import Case, Hyperparameters, Plan, PlannedObjective, shown
+from harness.plan import Case, Hyperparameters, Plan, PlannedObjective, named_by, shown
 from harness.problems import join, nearest
 from harness.results import Absent, Checked, Finding
-from harness.spec_values import UNUSABLE
+from harness.spec_values import UNUSABLE, meant, mistaken_word
+from harness.spec_values import shown as shown_value
 from harness.suite import Located, SuiteError, last_line, place_of
 from harness.workload import (
     RECORDS_PER_EPOCH,
@@ -28,6 +30,7 @@ from harness.workload import (
     describe,
     load_objective,
     prepare,
+    steps_in_epoch,
 )
 
 RECORD_LIMIT = 1_000_000
@@ -97,7 +100,11 @@ def check(
         findings += found
     missing = {device: why for device in _devices(plan) if (why := unavailable(device))}
     absent = Absent(missing, without_default)
-    return Checked(tuple(dict.fromkeys(findings)), descriptions, defaults, absent)
+    notes = dict.fromkeys(located.note for located in named_by(plan.everything))
+    return Checked(
+        *(tuple(dict.fromkeys(findings)), descriptions, defaults, absent),
+        notes=tuple(filter(None, notes)),
+    )
 
 
 def objective_findings(
@@ -214,7 +221,8 @@ def _check_records(planned: PlannedObjective, objective: Objective) -> None:
     per_epoch = 1
     if objective.data is not None:
         rows = len(objective.data[0])
-        per_epoch = -(-rows // min(planned.batch_size or rows, rows))
+        size = min(planned.batch_size or rows, rows)
+        per_epoch = steps_in_epoch(rows, size, drop_last=planned.drop_last)
     steps = planned.steps or (planned.epochs or 1) * per_epoch
     every = planned.record_every or max(1, per_epoch // RECORDS_PER_EPOCH)
     if steps // every > RECORD_LIMIT:
@@ -253,12 +261,23 @@ def _objective_arguments(planned: PlannedObjective) -> Iterator[Finding]:
         if planned.dataset is not None and dataset is None:
             text = f"{name} takes no dataset"
             yield Finding(("objectives", planned.name, "dataset"), text, at_key=True)
+    for argument in named.keys() & planned.arguments.keys():
+        if text := _mistaken(planned.arguments[argument], named[argument]):
+            yield Finding(("objectives", planned.name, "arguments", argument), text)
     needed = {n for n, p in named.items() if p.default is p.empty} - planned.arguments.keys()
     if dataset is not None and dataset.default is dataset.empty and planned.dataset is None:
         needed.add("dataset")
     for argument in sorted(needed):
         text = f"{name} needs {argument!r}, which is not given"
         yield Finding(("objectives", planned.name), text, at_key=True)
+
+
+def _mistaken(value: Any, parameter: inspect.Parameter) -> str:
+    """Why a word can't be meant for an argument: ``no`` is none of Python's or YAML's values."""
+    if "str" in re.findall(r"\w+", str(parameter.annotation)) and isinstance(value, str):
+        return ""  # words are what it takes
+    is_known = parameter.default is not parameter.empty
+    return mistaken_word(value, parameter.default, is_known=is_known)
 
 
 def _parameters(factory: Any) -> list[inspect.Parameter] | None:
@@ -298,6 +317,9 @@ def _arguments(plan: Plan, case: Case, factory: OptimizerFactory) -> Iterator[Fi
             )
     if UNUSABLE in case.hyperparameters:
         return
+    for name in sorted(given & named.keys()):
+        if text := _mistaken(case.hyperparameters[name], named[name]):
+            yield Finding(_path(plan, case, name), text)
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in given:
             yield Finding(
@@ -320,6 +342,10 @@ def _construction(
     if error is not None:
         yield from _refusals(plan, case, factory, tensors, error)
         return
+    mistaken = list(_mistaken_words(plan, case, factory, tensors))
+    if mistaken:
+        yield from mistaken
+        return
     if not callable(getattr(optimizer, "step", None)):
         yield Finding(
             ("optimizers", case.optimizer, "class"),
@@ -331,6 +357,21 @@ def _construction(
     plain = {k: v for k, v in plain.items() if v is not NotImplemented}
     if case.key:
         defaults[case.key] = {**plain, **case.hyperparameters}
+
+
+def _mistaken_words(
+    plan: Plan, case: Case, factory: OptimizerFactory, tensors: list[torch.Tensor]
+) -> Iterator[Finding]:
+    """Words for what a constructor passes on as ``**settings``, whose defaults it has hidden."""
+    named = {p.name for p in _parameters(factory) or []}
+    for name, value in case.hyperparameters.items():
+        if name in named or not isinstance(value, str | list):
+            continue
+        others = {k: v for k, v in case.hyperparameters.items() if k != name}
+        defaults = getattr(_try(factory, tensors, others)[0], "defaults", {})
+        known = isinstance(defaults, dict) and name in defaults
+        if known and (text := mistaken_word(value, defaults[name])):
+            yield Finding(_path(plan, case, name), text)
 
 
 def _try(
@@ -366,12 +407,17 @@ def _refusals(
         text = f"{case.located.attribute} refuses this: {last_line(error)}"
         if case.located.file:
             text += place_of(error, case.located.folder)
+        setting_before = setting
         name, setting = _blamed(factory, tensors, setting, error)
         if name in blamed or (blamed and not name):
             return
         if not name:
             yield Finding(("optimizers", case.optimizer), text, at_key=True)
             return
+        if isinstance(value := setting_before[name], str):
+            likely = meant(value)
+            text += f"; {shown_value(value)} is a word"
+            text += "" if isinstance(likely, str) else f", write {json.dumps(likely)}"
         whole = _given(plan, case, name)
         if isinstance(whole, list) and _try(factory, tensors, {**setting, name: whole})[1] is None:
             items = ", ".join(shown(item) for item in whole)
@@ -434,6 +480,9 @@ def _path(plan: Plan, case: Case, name: str) -> tuple[str | int, ...]:
     if isinstance(value, list):
         index = next((i for i, v in enumerate(value) if v is wanted or v == wanted), None)
         return _key(plan, case, name) if index is None else (*_key(plan, case, name), index)
+    space = plan.spec.optimizers[case.optimizer].search.get(name)
+    if space is not None and space.choice is not None and wanted in space.choice:
+        return (*_key(plan, case, name), "choice", space.choice.index(wanted))
     return _key(plan, case, name)
 
 

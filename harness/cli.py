@@ -12,9 +12,10 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from harness.gate import Written
     from harness.verdicts import GateReport
 
-EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_CHECK_FAILED = 4
 """Of a check that came to nothing; 1 would say that something regressed."""
 
@@ -47,7 +48,65 @@ _WORKERS = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """The commands. Nobody may be there to read what they say, or the folder may be gone."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one."""
+        _open_streams()
+        with _writing(EXIT_FAILED):
+            return super().main(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one whose arguments are read."""
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            _tell("error: the current folder is gone; change to one that is there")
+            sys.exit(EXIT_BAD_INPUT)
+        return super().invoke(ctx)
+
+
+def _open_streams() -> None:
+    """Have something behind standard input, output and error, where they were closed.
+
+    Else the first files that are opened would take their places, and get what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def _writing(failed: int) -> Iterator[None]:
+    """Say that standard output can't be written, and end with a status that is not fine."""
+    try:
+        yield
+    except OSError as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.filename == click.utils.__file__ for frame in frames):
+            raise
+        if not isinstance(error, BrokenPipeError):
+            _tell(f"error: standard output can't be written: {error.strerror}")
+        # What is left to be written would fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(failed)  # nobody read how it ended, so it can't be called fine
+
+
+def _tell(text: str) -> None:
+    """Print a line on standard error, if that can be written; the exit status stands for itself."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
     """Compare optimizers: one YAML spec in, one HTML page out.
@@ -286,7 +345,7 @@ def _tell_ci(report: GateReport) -> None:
         click.echo(gate_outputs.annotations(report), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and (why := gate.add_summary(report, Path(summary))):
-        click.echo(f"note: {why}", err=True)
+        _tell(f"note: {why}")
 
 
 @main.command()
@@ -330,7 +389,7 @@ def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | N
             folder = relative(written.page.parent)
             click.echo(f"Written to {folder}: {', '.join(dict.fromkeys(formats))}.")
         for note in written.notes:
-            click.echo(f"note: {note}", err=True)
+            _tell(f"note: {note}")
 
 
 @main.command()
@@ -419,7 +478,7 @@ def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) ->
         try:
             found = api.test(suite, seconds=seconds, workers=workers, progress=not quiet)
         except KeyboardInterrupt:
-            click.echo("\nInterrupted.", err=True)
+            _tell("\nInterrupted.")
             sys.exit(EXIT_INTERRUPTED)
         from harness import part_tests
 
@@ -435,25 +494,20 @@ def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
     from harness.problems import BadInput
 
     try:
-        yield
+        with _writing(failed):
+            yield
     except BadInput as error:
         for problem in error.problems:
-            click.echo(str(problem), err=True)
+            _tell(str(problem))
         if len(error.problems) > 1:
-            click.echo(f"{len(error.problems)} mistakes.", err=True)
+            _tell(f"{len(error.problems)} mistakes.")
         sys.exit(error.exit_status)
     except WorkerFailed as error:
-        click.echo(f"error: {error}", err=True)
+        _tell(f"error: {error}")
         sys.exit(failed)
     except KeyboardInterrupt:
-        click.echo(
-            "\nInterrupted. Finished trials are kept; the same command goes on from there.",
-            err=True,
-        )
+        _tell("\nInterrupted. Finished trials are kept; the same command goes on from there.")
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(failed)  # nobody read how it ended, so it can't be called fine
 
 
 def _print_run(done: Run, seconds: float, *, quiet: bool) -> None:
@@ -463,7 +517,7 @@ def _print_run(done: Run, seconds: float, *, quiet: bool) -> None:
         what = f"{done.trained:,} run now" if done.trained else "all known already"
         click.echo(f"{total:,} trials: {counts} ({what}); {seconds:.1f} s")
     if done.failed:
-        click.echo("Some trials failed; the page says which and why.", err=True)
+        _tell("Some trials failed; the page says which and why.")
     click.echo(f"Page: {relative(done.page)}")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness import ways
+from harness import torch_settings, ways
 from harness.isolation import class_state, drawn_from, random_state, seed_globals
 from harness.lane_values import LaneFloat, NotShareable
 from harness.lanes import Lane, Lanes
@@ -107,14 +107,13 @@ class Stepper:
         self.evaluations = 0
         self._leaves = lanes.leaves()
         self._create_graph = create_graph
-        given, with_vectors = hyperparameters(settings, lanes.lanes)
-        self.around = ways.start(way, self._leaves, with_vectors=with_vectors)
+        refusals: list[str] = []
+        given, with_vectors = hyperparameters(settings, lanes.lanes, refusals)
+        self.around = ways.start(way, self._leaves, refusals, with_vectors=with_vectors)
         self._factory = factory
         with self.running(), self.around.inside():
             self.optimizer = factory(self.around.params, **given)
         self.around.check()
-        if way != "alone" and any(has_hooks(param) for param in self.around.params):
-            raise NotShareable("the optimizer hooks into the backward pass")
         self._takes_closure = takes_closure(self.optimizer)
         self._modes = modes(self.optimizer)
         self._batch: Batch = None
@@ -183,36 +182,48 @@ class Stepper:
         with torch.enable_grad():
             losses = self.lanes.losses(self._batch)
             total = losses.sum() if self.lanes.stacked else losses
-            total.backward(create_graph=self._create_graph)
+            if self._create_graph:
+                grads = torch.autograd.grad(
+                    total, self._leaves, create_graph=True, allow_unused=True
+                )
+                for leaf, grad in zip(self._leaves, grads, strict=True):
+                    leaf.grad = grad
+            else:
+                total.backward()
+        self._keep(losses)
+        return self._losses
+
+    def _keep(self, losses: torch.Tensor) -> None:
+        """Keep what was evaluated for a closure."""
         self._losses = losses.detach()
         self.around.evaluated()
-        return self._losses
 
 
 def hyperparameters(
-    settings: Sequence[Hyperparameters], lanes: Sequence[Lane]
+    settings: Sequence[Hyperparameters], lanes: Sequence[Lane], refusals: list[str]
 ) -> tuple[Hyperparameters, bool]:
     """What an optimizer's constructor gets, and whether some of it has a value per lane.
 
     Args:
         settings: Settings of the same keys, which differ by floats alone.
         lanes: Which of them each lane has.
+        refusals: Where it is noted that a value per lane could not be carried.
     """
     used = [settings[i] for i in dict.fromkeys(lane.setting for lane in lanes)]
     if len(used) == 1:
         return used[0], False
-    found = {name: _one_value([settings[lane.setting][name] for lane in lanes]) for name in used[0]}
-    return found, True
+    own = [settings[lane.setting] for lane in lanes]
+    return {name: _one_value([s[name] for s in own], refusals) for name in used[0]}, True
 
 
-def _one_value(values: Sequence[Any]) -> Any:
+def _one_value(values: Sequence[Any], refusals: list[str]) -> Any:
     """One value for all lanes, element by element in lists."""
     first = values[0]
     if isinstance(first, list | tuple):
-        return type(first)(_one_value(own) for own in zip(*values, strict=True))
+        return type(first)(_one_value(own, refusals) for own in zip(*values, strict=True))
     if all(value == first for value in values):
         return first
-    return LaneFloat(np.array(values, dtype=np.float64))
+    return LaneFloat(np.array(values, dtype=np.float64), refusals)
 
 
 def takes_closure(optimizer: torch.optim.Optimizer) -> bool:
@@ -239,13 +250,6 @@ def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable
             return None
         found.append(method)
     return found[0], found[1]
-
-
-def has_hooks(tensor: torch.Tensor) -> bool:
-    """Whether something runs whenever a tensor's gradient is computed."""
-    return bool(tensor._backward_hooks) or bool(
-        getattr(tensor, "_post_accumulate_grad_hooks", None)
-    )
 
 
 class Recorder:
@@ -332,6 +336,7 @@ class Recorder:
 
         Waits for the device.
         """
+        self._stepper.around.settle()
         count = len(self.lanes)
         if self._watched:
             watched = torch.stack(self._watched).reshape(-1, count).double().cpu().numpy()
@@ -393,6 +398,28 @@ def train(
         TrialError: If the optimizer or the objective raises.
         NotShareable: If the trials can't share a run in that way.
     """
+    with torch_settings.settings_kept():
+        return _train(
+            *(workload, factory, settings, lanes, way),
+            create_graph=create_graph,
+            on_step=on_step,
+            disturb=disturb,
+            witness=witness,
+        )
+
+
+def _train(
+    workload: Workload,
+    factory: OptimizerFactory,
+    settings: Sequence[Hyperparameters],
+    lanes: Sequence[Lane],
+    way: Way,
+    *,
+    create_graph: bool,
+    on_step: Callable[[int], None] | None,
+    disturb: Callable[[Lanes], None] | None,
+    witness: Witness | None,
+) -> Outcome:
     alone = way == "alone"
     class_state(factory).restore()
     seed_globals(lanes[0].seed if alone else None)

@@ -18,7 +18,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
+from harness.plotting import mpl  # before anything else loads a part of matplotlib
+
+# isort: split
+
 import numpy as np
 import seaborn as sns
 from contourpy import contour_generator

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from typing_extensions import override
 
 from harness.engine import OptimizerFactory, Stepper
 from harness.isolation import class_state, seed_globals
@@ -103,14 +104,16 @@ class _Counted(Stepper):
         super().__init__(*args, **kwargs)
         self.around = _Aside(self._leaves)
 
+    @override
+    def _keep(self, losses: torch.Tensor) -> None:
+        with _uncounted():
+            super()._keep(losses)
+
 
 class _Aside(Surroundings):
     """What keeps account of evaluations doesn't count."""
 
-    def evaluated(self) -> None:
-        with _uncounted():
-            super().evaluated()
-
+    @override
     def is_as_evaluated(self) -> bool:
         with _uncounted():
             return super().is_as_evaluated()

@@ -130,6 +130,8 @@ class Results:
         footprints: One row per timed case: position, operators, calls, counted_steps,
             state_bytes, peak_bytes; NaN where one is not known.
         tried: The settings that tuning and sweeps ran, in order.
+        comparisons: One row per trial of a shared run that was run alone as well: role, objective,
+            optimizer, setting, device, seed, lanes, way, difference, rounding.
     """
 
     run: RunRecord
@@ -139,6 +141,7 @@ class Results:
     timings: pd.DataFrame
     footprints: pd.DataFrame = field(default_factory=lambda: _footprint_frame([]))
     tried: tuple[Tried, ...] = ()
+    comparisons: pd.DataFrame = field(default_factory=lambda: _comparison_frame([]))
 
     @functools.cached_property
     def trials_by_position(self) -> dict[int, pd.DataFrame]:
@@ -184,7 +187,9 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
         timings: list[pd.DataFrame] = []
         footprints: list[tuple[Any, ...]] = []
         tried: list[Tried] = []
+        compared: list[tuple[Any, ...]] = []
         for row in rows:
+            compared += _comparisons(store, row, record.seeds_of(row[-1]))
             if row[-1] in ("tuning", "sweep"):
                 tried.append(_tried(store, row, record.seeds_of(row[-1])))
                 continue
@@ -202,7 +207,10 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
     frame["final_loss"] = frame["final_loss"].astype(float)
     timed = pd.concat(timings, ignore_index=True) if timings else pd.DataFrame(columns=_TIMING)
     counted = _footprint_frame(footprints)
-    return Results(record, objectives, tuple(cases), frame, timed, counted, tuple(tried))
+    return Results(
+        *(record, objectives, tuple(cases), frame, timed, counted, tuple(tried)),
+        _comparison_frame(compared),
+    )
 
 
 _TRIAL_COLUMNS = [
@@ -330,6 +338,23 @@ def _timings(store: Store, case_id: int, position: int, machine: str) -> Iterato
         frame["cpu_seconds"] = from_blob(cpus)
         frame["epoch_seconds"] = frame["seconds"] / steps * steps_per_epoch
         yield frame[_TIMING]
+
+
+def _comparison_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    names = ("role", "objective", "optimizer", "setting", "device")
+    return pd.DataFrame(rows, columns=[*names, "seed", "lanes", "way", "difference", "rounding"])
+
+
+def _comparisons(
+    store: Store, row: tuple[Any, ...], seeds: frozenset[int]
+) -> Iterator[tuple[Any, ...]]:
+    _, case_id, objective, optimizer, setting, device, *_, role = row
+    found = store.db.execute(
+        "SELECT seed, lanes, way, difference, rounding FROM comparisons WHERE case_id = ?",
+        (case_id,),
+    )
+    names = (role, objective, optimizer, setting, device)
+    return (names + comparison for comparison in found if comparison[0] in seeds)
 
 
 def _footprint_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:

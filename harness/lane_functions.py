@@ -6,14 +6,15 @@ it has no rule for are written another way: an ``out=`` argument, a mask as an i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch._C import _functorch
 from torch.overrides import TorchFunctionMode
 
-from harness.lane_values import LaneFloat, NotShareable, Unequal
+from harness.lane_values import LaneFloat, NotShareable, Unequal, in_words
 
 _ELEMENTWISE = frozenset(
     (
@@ -49,24 +50,30 @@ class LaneFunctions(TorchFunctionMode):
 
     Args:
         lanes: How many.
+        refusals: Where it is noted what failed, for an optimizer may catch the exception.
         in_vmap: Whether the code runs inside ``vmap``, so that tensors have a trial's own shape;
             otherwise lanes are the first dimension.
     """
 
-    def __init__(self, lanes: int, *, in_vmap: bool) -> None:
+    def __init__(self, lanes: int, refusals: list[str], *, in_vmap: bool) -> None:
         super().__init__()
         self.lanes = lanes
+        self.refusals = refusals
         self.in_vmap = in_vmap
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if _has_lanes(args) or (kwargs and _has_lanes(kwargs.values())):
-            return self._carry(func, args, kwargs)
-        if self.in_vmap:
-            return self._batched(func, args, kwargs)
-        return func(*args, **kwargs)
+        try:
+            if _has_lanes(args) or (kwargs and _has_lanes(kwargs.values())):
+                return self._carry(func, args, kwargs)
+            if self.in_vmap:
+                return self._batched(func, args, kwargs)
+            return func(*args, **kwargs)
+        except Exception as error:
+            self.refusals.append(in_words(error))
+            raise
 
     def _batched(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         """A call inside ``vmap``."""
@@ -197,6 +204,19 @@ class LaneFunctions(TorchFunctionMode):
             own = {k: v[i] if isinstance(v, list | tuple) else v for k, v in kwargs.items()}
             results.append(self.__torch_function__(method, (), tuple(row), own))
         return None if name.endswith("_") else results
+
+
+@contextlib.contextmanager
+def lane_level(lanes: int) -> Iterator[int]:
+    """The inside of ``torch.func.vmap``, entered and left by hand; gives its level.
+
+    Random numbers are refused: those of a shared run are no trial's own.
+    """
+    level: int = _functorch._vmap_increment_nesting(lanes, "error")
+    try:
+        yield level
+    finally:
+        _functorch._vmap_decrement_nesting()
 
 
 def lanes_of(tensor: torch.Tensor) -> torch.Tensor:

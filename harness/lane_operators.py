@@ -46,6 +46,7 @@ _ESCAPES = (
     *("numpy", "tolist", "data_ptr", "untyped_storage", "storage", "_typed_storage"),
     *("__array__", "__dlpack__", "__reduce_ex__", "apply_", "map_", "map2_", "const_data_ptr"),
     *("mutable_data_ptr", "share_memory_"),
+    *("item", "__float__", "__int__", "__bool__", "__index__", "__complex__"),
 )
 """Ways out of a tensor that no operator shows."""
 
@@ -57,21 +58,27 @@ class Guard(TorchDispatchMode):
 
     Args:
         lanes: How many; at least 2, so that no tensor of one element holds lanes.
+        refusals: Where it is noted why the run must not go on, for an optimizer may catch the
+            exception that says so.
 
     Attributes:
-        refusal: Why the run must not go on; empty while it may.
         has_written: Whether anything was changed in place since this was last set to False.
     """
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, refusals: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if lanes < 2:
             raise ValueError(f"there is nothing to keep apart in {lanes} lanes")
         self.lanes = lanes
-        self.refusal = ""
+        self.refusals = refusals
         self.has_written = False
         self.is_watching = False
         self._rules: dict[Any, tuple[Check, bool]] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be wrapped against being compiled: nothing is, while lanes are shared."""
+        return False
 
     def __enter__(self) -> Guard:
         self.is_watching = True
@@ -90,34 +97,32 @@ class Guard(TorchDispatchMode):
         if writes:
             self.has_written = True
         if check is _pointwise and not _pointwise(self, func, args, kwargs, None):
-            self.refuse(_name(func))  # before it may fail on shapes that no trial has
+            # Before it may fail on shapes that no trial has.
+            self.refuse(_name(func), " on tensors that aren't aligned lane by lane")
         self.is_watching = False
-        result = func(*args, **kwargs)
-        self.is_watching = True
+        try:
+            result = func(*args, **kwargs)
+        except Exception as error:
+            self.refusals.append(f"{_name(func)} fails: {error}")
+            raise
+        finally:
+            self.is_watching = True
         if check is not _pointwise and not check(self, func, args, kwargs, result):
             self.refuse(_name(func))
         return result
 
-    def refuse(self, name: str) -> NoReturn:
+    def refuse(self, name: str, why: str = ", which isn't element by element") -> NoReturn:
         """End the run.
 
         Args:
             name: What was about to happen.
+            why: Why that won't do.
 
         Raises:
-            NotShareable: Always. An optimizer may catch it, so it is noted as well.
+            NotShareable: Always.
         """
-        self.refusal = self.refusal or f"step uses {name}, which isn't element by element"
-        raise NotShareable(self.refusal)
-
-    def raise_if_refused(self) -> None:
-        """Raise what an optimizer has caught.
-
-        Raises:
-            NotShareable: If the run must not go on.
-        """
-        if self.refusal:
-            raise NotShareable(self.refusal)
+        self.refusals.append(f"step uses {name}{why}")
+        raise NotShareable(self.refusals[-1])
 
     @contextlib.contextmanager
     def escapes_watched(self) -> Iterator[None]:
@@ -127,7 +132,7 @@ class Guard(TorchDispatchMode):
         def watched(name: str, original: Any) -> Any:
             def method(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
                 if guard.is_watching and tensor.numel() > 1:
-                    guard.refuse(f"Tensor.{name}")
+                    guard.refuse(f"Tensor.{name}", ", which takes values out of a tensor")
                 return original(tensor, *args, **kwargs)
 
             return method
@@ -212,8 +217,7 @@ def _never(
 ) -> bool:
     """Random numbers of a shared run are not those of a seed's own."""
     del args, kwargs, result
-    guard.refusal = guard.refusal or f"step draws random numbers ({_name(func)})"
-    return False
+    guard.refuse(_name(func), ", which draws random numbers")
 
 
 def _same_shape(

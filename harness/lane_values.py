@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.suite import last_line
 
 _NUMPY = torch.Tensor.numpy
 """As it is before anybody watches it."""
@@ -35,24 +36,42 @@ class Unequal(NotShareable):
     """Settings can't share a run, as a vector of values can't be carried; says why."""
 
 
+def in_words(error: Exception) -> str:
+    """What an error says, in words that need no knowledge of vmap's switches."""
+    text = str(error)
+    if isinstance(error, NotShareable):
+        return text
+    if "randomness error mode" in text or "random operation" in text:
+        return "it draws random numbers, which are a trial's own"
+    if ".item() on a Tensor" in text:
+        return "it takes a value out of a tensor (.item())"
+    if "data-dependent control flow" in text:
+        return "what it does depends on values"
+    if "accessing `data` under vmap" in text:
+        return "it replaces the data of a parameter"
+    return last_line(error).removeprefix("RuntimeError: ")
+
+
 class LaneFloat(float):
     """A float that stands for one value per lane.
 
     Args:
         values: The values, shape ``(lanes,)``, float64.
+        refusals: Where it is noted that something could not be carried, for an optimizer may
+            catch the exception that says so. What is computed from this notes it there as well.
     """
 
-    __slots__ = ("_tensors", "values")
-    # numpy's own functions and numbers leave the arithmetic to this class, or refuse.
-    __array_ufunc__ = None
+    __slots__ = ("_tensors", "refusals", "values")
 
     values: NDArray[np.float64]
+    refusals: list[str]
     _tensors: dict[tuple[int, torch.dtype, torch.device], torch.Tensor]
 
-    def __new__(cls, values: NDArray[np.float64]) -> LaneFloat:
+    def __new__(cls, values: NDArray[np.float64], refusals: list[str]) -> LaneFloat:
         """Make one; what reads it as a plain number gets NaN."""
         self = super().__new__(cls, math.nan)
         self.values = values
+        self.refusals = refusals
         self._tensors = {}
         return self
 
@@ -67,6 +86,15 @@ class LaneFloat(float):
             found = self._tensors[key] = made.to(device)
         return found
 
+    def refuse(self, why: str) -> NoReturn:
+        """Note that this can't be carried, and raise.
+
+        Raises:
+            Unequal: Always.
+        """
+        self.refusals.append(why)
+        raise Unequal(why)
+
     def agreed(self, answers: NDArray[np.bool_], what: str) -> bool:
         """The answer that all lanes give.
 
@@ -76,20 +104,41 @@ class LaneFloat(float):
         if answers.all():
             return True
         if answers.any():
-            raise Unequal(f"settings differ in the answer to {what}")
+            self.refuse(f"settings differ in the answer to {what}")
         return False
+
+    def computed(self, of: Callable[..., Any], *arguments: Any) -> LaneFloat:
+        """What a function of numpy's, or an operator, makes of arrays and numbers.
+
+        Raises:
+            Unequal: If some setting's arithmetic fails: Python raises where numpy warns.
+        """
+        try:
+            with np.errstate(all="raise", under="ignore"):
+                return LaneFloat(np.asarray(of(*arguments), dtype=np.float64), self.refusals)
+        except (ArithmeticError, TypeError, ValueError) as error:
+            self.refuse(f"arithmetic of some setting fails: {error}")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Carry one of numpy's functions, or refuse it."""
+        values = [_values(value) for value in inputs]
+        if method != "__call__" or kwargs or any(value is None for value in values):
+            self.refuse(f"a hyperparameter is taken by numpy's {ufunc.__name__}")
+        if ufunc in (np.isnan, np.isinf, np.isfinite) or ufunc.__name__ in _COMPARISONS:
+            return self.agreed(ufunc(*values), "a comparison of hyperparameters")
+        return self.computed(ufunc, *values)
 
     def __bool__(self) -> bool:
         return self.agreed(self.values != 0, "whether a hyperparameter is 0")
 
     def __neg__(self) -> LaneFloat:
-        return LaneFloat(-self.values)
+        return LaneFloat(-self.values, self.refusals)
 
     def __pos__(self) -> LaneFloat:
         return self
 
     def __abs__(self) -> LaneFloat:
-        return LaneFloat(np.abs(self.values))
+        return LaneFloat(np.abs(self.values), self.refusals)
 
     def __hash__(self) -> int:
         return id(self)
@@ -109,6 +158,9 @@ class LaneFloat(float):
         return repr(self)
 
 
+_COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+
+
 def _values(other: object) -> Any:
     """The numbers of something that arithmetic is done with; None if they aren't numbers."""
     if isinstance(other, LaneFloat):
@@ -123,22 +175,13 @@ def _arithmetic(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     def forward(self: LaneFloat, other: object) -> Any:
         values = _values(other)
-        return NotImplemented if values is None else LaneFloat(_computed(of, self.values, values))
+        return NotImplemented if values is None else self.computed(of, self.values, values)
 
     def backward(self: LaneFloat, other: object) -> Any:
         values = _values(other)
-        return NotImplemented if values is None else LaneFloat(_computed(of, values, self.values))
+        return NotImplemented if values is None else self.computed(of, values, self.values)
 
     return forward, backward
-
-
-def _computed(of: Callable[[Any, Any], Any], a: Any, b: Any) -> NDArray[np.float64]:
-    # Python raises where numpy warns: a division by zero ends a trial, and only that lane's.
-    try:
-        with np.errstate(all="raise", under="ignore"):
-            return np.asarray(of(a, b), dtype=np.float64)
-    except (FloatingPointError, OverflowError, ZeroDivisionError) as error:
-        raise Unequal(f"arithmetic of some setting fails: {error}") from error
 
 
 def _comparison(name: str) -> Callable[..., Any]:
@@ -154,8 +197,8 @@ def _comparison(name: str) -> Callable[..., Any]:
 
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
-    def refuse(*_: object, **__: object) -> NoReturn:
-        raise Unequal(f"a hyperparameter is taken by {name}, which needs a single number")
+    def refuse(self: LaneFloat, *_: object, **__: object) -> NoReturn:
+        self.refuse(f"a hyperparameter is taken by {name}, which needs a single number")
 
     return refuse
 
@@ -194,12 +237,8 @@ def _of_math(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         if name in _ASKED:
             return lanes.agreed(_ASKED[name](lanes.values), f"math.{name}")
         if name not in _CARRIED or kwargs or any(_values(a) is None for a in args):
-            raise Unequal(f"a hyperparameter is taken by math.{name}, which needs a single number")
-        try:
-            with np.errstate(all="raise", under="ignore"):
-                return LaneFloat(_CARRIED[name](*(_values(a) for a in args)))
-        except FloatingPointError as error:
-            raise Unequal(f"arithmetic of some setting fails: {error}") from error
+            lanes.refuse(f"a hyperparameter is taken by math.{name}, which needs a single number")
+        return lanes.computed(_CARRIED[name], *map(_values, args))
 
     return function
 

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch._C import _functorch
+from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
 
+from harness.lane_functions import lane_level, lanes_of
 from harness.objective import Batch, Parameters
-from harness.workload import BATCH_STREAM, Workload, generator
+from harness.workload import BATCH_STREAM, Workload, as_real, generator
 
 EVALUATED_BYTES = 2**20
 """On the CPU, one number per lane and row of those evaluated at once: what a core's cache holds."""
@@ -50,15 +53,14 @@ class Lanes:
             .requires_grad_()
             for name, value in mine[0].items()
         }
-        loss, evaluate = workload.objective.loss, workload.objective.evaluate
-        shared = workload.batch_size is None
+        lazy_load_decompositions()  # what vmap needs; it does so as well
+        self._full_loss = workload.objective.evaluate
         if stacked:
-            self._batch_loss = torch.func.vmap(loss, in_dims=(0, None if shared else 0))
             self._full_loss = torch.func.vmap(
-                evaluate, in_dims=(0, None), chunk_size=_lanes_evaluated_at_once(workload)
+                workload.objective.evaluate,
+                in_dims=(0, None),
+                chunk_size=_lanes_evaluated_at_once(workload),
             )
-        else:
-            self._batch_loss, self._full_loss = loss, evaluate
 
     def __len__(self) -> int:
         return len(self.lanes)
@@ -70,16 +72,24 @@ class Lanes:
     @property
     def dimension(self) -> int:
         """Parameters of one trial."""
-        return sum(value.numel() for value in self.params.values()) // len(self)
+        return sum(as_real(value).numel() for value in self.params.values()) // len(self)
 
     def losses(self, batch: Batch) -> torch.Tensor:
         """The loss of each lane on its batch: shape ``(lanes,)``, or a scalar alone."""
-        return self._batch_loss(self.params, batch)
+        loss = self.workload.objective.loss
+        if not self.stacked:
+            return loss(self.params, batch)
+        # As torch.func.vmap does, which spends as long on looking through its arguments.
+        with lane_level(len(self)) as level:
+            params = {name: lanes_of(value) for name, value in self.params.items()}
+            if batch is not None and self.workload.batch_size is not None:
+                batch = tuple(map(lanes_of, batch))
+            return _functorch._remove_batch_dim(loss(params, batch), level, len(self), 0)
 
     @torch.no_grad()
     def full_losses(self) -> torch.Tensor:
         """The loss of each lane over all data, as it is recorded: shape ``(lanes,)``."""
-        return self._full_loss(self.params, self.workload.data).reshape(len(self))
+        return self._full_loss(self.params, self.workload.rows_to_give()).reshape(len(self))
 
     @torch.no_grad()
     def flat(self, values: Iterable[torch.Tensor] | None = None) -> torch.Tensor:
@@ -89,14 +99,14 @@ class Lanes:
             values: Other tensors of the parameters' shapes to flatten in their place.
         """
         tensors = self.params.values() if values is None else values
-        return torch.cat([value.reshape(len(self), -1) for value in tensors], dim=1).clone()
+        return torch.cat([as_real(v).reshape(len(self), -1) for v in tensors], dim=1).clone()
 
     def batches(self) -> Iterator[Batch]:
         """The batches of each lane, without end; a lane's order is its seed's alone."""
         workload = self.workload
         if workload.data is None or workload.batch_size is None:
             while True:
-                yield workload.data
+                yield workload.rows_to_give()
         size = workload.batch_size
         place = {seed: i for i, seed in enumerate(dict.fromkeys(lane.seed for lane in self.lanes))}
         sources = [generator(seed, BATCH_STREAM) for seed in place]
@@ -119,7 +129,8 @@ class Lanes:
             order = drawn.to(workload.device, non_blocking=pinned)
             if places is not None:
                 order = order.index_select(0, places)
-            for first in range(0, workload.rows, size):
+            seen = workload.rows - (workload.rows % size if workload.drop_last else 0)
+            for first in range(0, seen, size):
                 rows = order[:, first : first + size]
                 rows = rows if self.stacked else rows[0]
                 yield tuple(_gather(tensor, rows) for tensor in workload.data)

@@ -265,9 +265,8 @@ def _contours(record: PlaneFigure) -> Iterable[Plain]:
 
 
 def _heat(record: HeatFigure) -> Plain:
-    import matplotlib as mpl
-
     from harness.figures import HEAT_COLORS
+    from harness.plotting import mpl
 
     scale = mpl.colormaps[HEAT_COLORS](np.linspace(0, 1, HEAT_STEPS))
     return {

@@ -24,14 +24,17 @@ def lane_bytes(
     factory: OptimizerFactory,
     setting: Hyperparameters,
     way: Way,
+    on_step: Callable[[int], None],
 ) -> int:
     """Bytes that each further lane of a shared run takes at its peak.
+
+    ``on_step`` is called with the number of every step begun.
 
     The peak of living tensors over two steps and an evaluation, with six lanes less with two,
     and what is kept of a lane until the run's end.
     """
     peaks = [
-        _peak(lambda n=n: _run(workload, factory, setting, n, way))  # type: ignore[misc]
+        _peak(lambda n=n: _run(workload, factory, setting, n, way, on_step))  # type: ignore[misc]
         for n in (FEW, MORE)
     ]
     at_once = (peaks[1] - peaks[0]) / (MORE - FEW)
@@ -49,13 +52,15 @@ def _run(
     setting: Hyperparameters,
     lanes: int,
     way: Way,
+    on_step: Callable[[int], None],
 ) -> None:
     side_by_side = Lanes(workload, [Lane(0, seed) for seed in range(lanes)], stacked=True)
     stepper = Stepper(side_by_side, factory, [setting], way)
     recorder = Recorder(stepper)
     with stepper.running():
         recorder.record(0)
-        for _, batch in zip(range(2), side_by_side.batches(), strict=False):
+        for step, batch in zip(range(2), side_by_side.batches(), strict=False):
+            on_step(step)
             stepper.step(batch)
 
 

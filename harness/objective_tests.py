@@ -28,8 +28,8 @@ from harness.part_runner import (
 from harness.part_tests import DatasetPart, ObjectivePart, Observation, Place
 from harness.results import Finding
 from harness.sharing import SHARING_SEEDS, decide, ran
-from harness.suite import SuiteError
-from harness.workload import Workload, flatten
+from harness.suite import Misfit, SuiteError, last_line
+from harness.workload import Workload, as_real, flatten, unflatten
 
 SEEDS = (0, 1, 2)
 
@@ -107,42 +107,58 @@ class _Tests:
         yield from (Observation("wrong", fault=finding) for finding in found)
         if not found:
             self.factory = planned.located.load()
-            yield Observation("fine")
+            note = planned.located.note
+            yield Observation("note", note) if note else Observation("fine")
 
     def evaluates(self) -> Iterator[Observation]:
         """Whether it has a start, finite scalar losses and finite gradients there."""
+        try:
+            writes = self.workload.writes_rows
+        except Misfit as error:
+            yield Observation("wrong", str(error), place_of_code(error.blamed))
+            return
         for seed in SEEDS:
             params = copied(self.workload.start(seed))
             loss = self.objective.loss(params, self.batch(seed))
             full = self.full(params)
             for method, value in (("loss", loss), ("evaluate", full)):
                 text = ""
-                if not isinstance(value, torch.Tensor) or value.numel() != 1:
-                    what = (
-                        f"a tensor of shape {tuple(value.shape)}"
-                        if isinstance(value, torch.Tensor)
-                        else f"a {type(value).__name__}"
-                    )
-                    text = f"{method} gives {what}, expected a scalar tensor"
-                elif not value.isfinite().all():
+                if not value.isfinite().all():
                     text = f"{method} is {float(value.detach())} where seed {seed} starts"
                 if text:
                     yield Observation("wrong", text, self.of(method)())
                     return
-            if not loss.requires_grad:
-                yield Observation("wrong", "the loss has no gradient: it is cut off from params")
-                return
             grads = torch.autograd.grad(loss.reshape(()), list(params.values()), allow_unused=True)
             for name, grad in zip(params, grads, strict=True):
                 if grad is None:
                     text = f"the loss doesn't depend on {name!r}"
                     yield Observation("note", text)
                     return
-                if not grad.isfinite().all():
+                if not _dense(grad).isfinite().all():
                     text = f"the gradient of {name!r} isn't finite where seed {seed} starts"
                     yield Observation("wrong", text)
                     return
-        yield Observation("fine")
+        if text := self._fails_on_last_batch():
+            yield Observation("wrong", text)
+        elif writes:
+            text = "writes into the rows that it is given, so each evaluation gets copies of them"
+            yield Observation("note", text)
+        else:
+            yield Observation("fine")
+
+    def _fails_on_last_batch(self) -> str:
+        """What is wrong with an epoch's last batch where that is smaller than the others."""
+        made: Workload = self.workload
+        left = made.rows % (made.batch_size or made.rows or 1)
+        if not left or made.drop_last or made.data is None:
+            return ""
+        try:
+            self.objective.loss(copied(made.start(0)), tuple(t[:left].clone() for t in made.data))
+        except Exception as error:
+            rows = f"{left:,} row{'s' * (left != 1)}"
+            text = f"an epoch's last batch, of {rows}, can't be taken: {last_line(error)}"
+            return f"{text}; 'drop_last: true' leaves it out"
+        return ""
 
     def batch(self, seed: int) -> Batch:
         """The first batch of a seed."""
@@ -151,7 +167,7 @@ class _Tests:
     def full(self, params: Parameters) -> torch.Tensor:
         """The loss over all data as it is recorded."""
         with torch.no_grad():
-            return self.objective.evaluate(params, self.workload.data)
+            return self.objective.evaluate(params, self.workload.rows_to_give())
 
     def value(self, params: Parameters) -> float:
         return float(self.full(params))
@@ -165,16 +181,16 @@ class _Tests:
         for params in (start, _displaced(start, 0.1, random)):
             leaves = copied(params)
             torch.manual_seed(0)  # the same dropout in every evaluation
-            loss = self.objective.loss(leaves, batch)
+            loss = self.objective.loss(leaves, _fresh(batch))
             grads = torch.autograd.grad(
                 loss.reshape(()), list(leaves.values()), allow_unused=True, materialize_grads=True
             )
-            gradient = torch.cat([grad.reshape(-1) for grad in grads])
+            gradient = flatten(dict(zip(leaves, map(_dense, grads), strict=True)))
 
             def along(direction: torch.Tensor, size: float, at: Parameters = params) -> float:
                 torch.manual_seed(0)
                 with torch.no_grad():
-                    return float(self.objective.loss(_moved(at, direction * size), batch))
+                    return float(self.objective.loss(_moved(at, direction * size), _fresh(batch)))
 
             point = flatten(params)
             for direction, what in _directions(start, random):
@@ -240,7 +256,7 @@ class _Tests:
                 seed_everything(state)
                 torch.manual_seed(0)  # as the harness does before every trial that runs alone
                 with torch.no_grad():
-                    values.append(float(getattr(self.objective, method)(params, of)))
+                    values.append(float(getattr(self.objective, method)(params, _fresh(of))))
             if len(set(values)) > 1:
                 text = (
                     f"{method} gives {values[0]!r} and then {values[1]!r} for the same parameters "
@@ -256,7 +272,7 @@ class _Tests:
 
     def _call(self, method: str, params: Parameters, batch: Batch) -> None:
         with torch.no_grad():
-            getattr(self.objective, method)(params, batch)
+            getattr(self.objective, method)(params, _fresh(batch))
 
     def random_state(self) -> Iterator[Observation]:
         """Whether it leaves the global random numbers alone."""
@@ -304,7 +320,7 @@ class _Tests:
                 text = "declares an optimum and no point at which it is reached, so that isn't seen"
                 yield Observation("note", text)
             return
-        size = sum(value.numel() for value in starts[0].values())
+        size = flatten(starts[0]).numel()
         for number, coordinates in enumerate(points, 1):
             which = f" {number} of {len(points)}" if len(points) > 1 else ""
             if len(coordinates) != size:
@@ -379,7 +395,7 @@ class _Tests:
 
     def _loss(self, params: Parameters) -> torch.Tensor:
         torch.manual_seed(0)
-        return self.objective.loss(params, self.workload.data)
+        return self.objective.loss(params, self.workload.rows_to_give())
 
     def _gradient(self, point: Parameters) -> torch.Tensor:
         leaves = copied(point)
@@ -389,7 +405,7 @@ class _Tests:
             allow_unused=True,
             materialize_grads=True,
         )
-        return torch.cat([grad.reshape(-1) for grad in grads])
+        return flatten(dict(zip(leaves, map(_dense, grads), strict=True)))
 
     def _in_window(self, params: Parameters) -> bool:
         """Whether a point lies where the objective is meant to be looked at."""
@@ -405,6 +421,13 @@ class _Tests:
             return  # so no two runs are alike, and that is said already
         _, own, _ = objective_findings(self.part.plan, self.part.planned, run_it=False)
         assert own is not None
+        leaves = copied(own.start(0))
+        loss = own.objective.loss(leaves, next(Lanes(own, [Lane(0, 0)], stacked=False).batches()))
+        grads = torch.autograd.grad(loss.reshape(()), list(leaves.values()), allow_unused=True)
+        if any(grad is not None and grad.layout is not torch.strided for grad in grads):
+            text = "its gradients are sparse, as SparseAdam wants them: trials run one at a time"
+            yield Observation("note", text)
+            return
         sharing = decide(own, torch.optim.Adam, [{"lr": 0.01}], range(SHARING_SEEDS))
         yield Observation("note" if sharing.way == "alone" else "fine", ran(sharing))
 
@@ -417,7 +440,7 @@ def _directions(like: Parameters, random: torch.Generator) -> Iterator[tuple[tor
         names = [
             f"{name}[{i}]" if value.ndim else name
             for name, value in like.items()
-            for i in range(value.numel())
+            for i in range(as_real(value).numel())
         ]
         for i, name in enumerate(names):
             unit = torch.zeros(size, dtype=dtype)
@@ -455,6 +478,16 @@ def _slope_gap(
     return best
 
 
+def _dense(gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient with all its numbers; that of an embedding may have those of some rows only."""
+    return gradient if gradient.layout is torch.strided else gradient.to_dense()
+
+
+def _fresh(rows: Batch) -> Batch:
+    """Copies of some rows: each evaluation has rows of its own, whatever it does to them."""
+    return rows if rows is None else tuple(tensor.clone() for tensor in rows)
+
+
 def _moved(params: Parameters, offset: torch.Tensor) -> Parameters:
     return _unflattened(flatten(params) + offset, params)
 
@@ -468,11 +501,8 @@ def _displaced(params: Parameters, distance: float, random: torch.Generator) -> 
 
 
 def _unflattened(values: torch.Tensor, like: Parameters) -> Parameters:
-    parts = values.split([value.numel() for value in like.values()])
-    return {
-        name: part.reshape(value.shape).to(value.dtype)
-        for part, (name, value) in zip(parts, like.items(), strict=True)
-    }
+    found = unflatten(values, like)
+    return {name: found[name].to(value.dtype) for name, value in like.items()}
 
 
 @dataclass

@@ -33,13 +33,14 @@ from harness.page_parts import (
 )
 from harness.problems import join
 from harness.results import STATUSES
-from harness.tables import DASH, Table
+from harness.tables import DASH, WAYS, Table
 
 if TYPE_CHECKING:
     from harness.figure_records import FigureRecord
     from harness.figures import Drawing
 
 TIMING, FAILURES, CHECK, CLAIMS = "seconds_per_epoch", "failures", "check", "claims"
+SHARING = "sharing"
 """Names of the tables that have a section of their own; figures of a time begin alike."""
 
 
@@ -132,6 +133,7 @@ def render(
     by_name = {table.name: table for table in tables}
     timing, failures = by_name.pop(TIMING, None), by_name.pop(FAILURES, None)
     checked, published = by_name.pop(CHECK, None), by_name.pop(CLAIMS, None)
+    shared = by_name.pop(SHARING, None)
     sections, timed = [], []
     for number, info in enumerate(results.objectives.values(), 1):
         anchor = f"{number}-{slug(info.name)}"
@@ -190,6 +192,8 @@ def render(
         timing=settings.get("timing", {}),
         timing_scope=_timing_scope(results, timing),
         failures=whole(failures, labels),
+        sharing=whole(shared, labels),
+        compared=_compared(results),
         published=whole(published, labels),
         check=check,
         checked=whole(checked, labels),
@@ -409,28 +413,43 @@ def _facts(results: Results, info: ObjectiveInfo) -> tuple[tuple[str, str], ...]
 
 
 def _ways(results: Results, cases: Sequence[CaseData]) -> str:
-    """How an objective's trials ran, and what kept them from running otherwise."""
-    trials = results.trials[results.trials["position"].isin([case.position for case in cases])]
-    ran = trials[trials["way"] != ""]
-    found: dict[tuple[str, str], list[str]] = {}
-    for (way, reason, _), group in ran.groupby(["way", "way_reason", "position"], sort=False):
-        found.setdefault((str(way), str(reason)), []).append(str(group["label"].iloc[0]))
+    """How an objective's trials ran; a table says why."""
+    positions = [case.position for case in cases]
+    ran = results.trials[results.trials["position"].isin(positions) & (results.trials["way"] != "")]
+    found = {str(way): list(dict.fromkeys(labels)) for way, labels in ran.groupby("way")["label"]}
     if len(found) == 1:
-        ((way, reason),) = found
-        return WAYS[way] + (f" ({reason})" if reason else "")
-    texts = []
-    for (way, reason), labels in found.items():
-        names = join(list(dict.fromkeys(labels)), 4)
-        texts.append(f"{WAYS[way]}: {names}" + (f" ({reason})" if reason else ""))
-    return "; ".join(texts)
+        return WAYS[next(iter(found))]
+    return "; ".join(f"{WAYS[way]}: {join(labels, 4)}" for way, labels in found.items())
 
 
-WAYS = {
-    "pointwise": "side by side, op by op",
-    "vmapped": "side by side, lane by lane",
-    "alone": "one at a time",
-    "vmap": "side by side",  # of an older version
-}
+def _compared(results: Results) -> str:
+    """What trials of shared runs, run alone as well, have shown; empty where there are none."""
+    known = results.comparisons
+    if known.empty:
+        return ""
+    text = (
+        f"{plural(len(known), 'run')} were shared by {plural(int(known['lanes'].sum()), 'trial')}, "
+        "those of tuning among them. One trial of each was run alone as well, to its end: "
+    )
+    if len(known) == 1:
+        text = (
+            f"One run was shared by {plural(int(known['lanes'].sum()), 'trial')}. One of them was "
+            "run alone as well, to its end: "
+        )
+    far = known[known["difference"] > known["rounding"]]
+    near = known["difference"].drop(far.index)
+    if len(near):
+        text += (
+            f"recorded losses differ by {near.max():.1e} of their size at most, which is rounding."
+        )
+    if len(far):
+        names = join(list(dict.fromkeys(far["optimizer"])), 4)
+        text += (
+            f" In {plural(len(far), 'run')} they differ by more than rounding ({names}: up to "
+            f"{far['difference'].max():.1e}), which is a fault of the harness; those trials were "
+            "run alone, and their numbers are those of runs of their own."
+        )
+    return text
 
 
 def _seeds(seeds: Sequence[int]) -> str:

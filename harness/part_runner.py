@@ -23,7 +23,8 @@ import torch
 
 from harness.objective import Parameters
 from harness.part_tests import Begun, Observation, Place, Stuck
-from harness.suite import absolute, last_line
+from harness.random_state import kept_random_state
+from harness.suite import is_own, last_line
 
 STUCK_SHARE = 0.8
 """The part of its time after which a test is asked where it is."""
@@ -103,7 +104,7 @@ def _saying_where_it_hangs(
     def look() -> None:
         frame = sys._current_frames().get(thread)
         frames = list(traceback.walk_stack(frame)) if frame else []
-        own = [(f, line) for f, line in frames if _is_own(f.f_code.co_filename, folder)]
+        own = [(f, line) for f, line in frames if is_own(f.f_code.co_filename, folder)]
         if own:
             innermost, line = own[0]
             tell(Stuck(Place(Path(innermost.f_code.co_filename), line)))
@@ -141,12 +142,8 @@ def _decorators(code: Any) -> int:
 def raised_at(error: BaseException, folder: Path) -> Place | None:
     """The innermost line of a suite at which an error arose."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if _is_own(f.filename, folder)]
+    own = [f for f in frames if is_own(f.filename, folder)]
     return Place(Path(own[-1].filename), own[-1].lineno or 1) if own else None
-
-
-def _is_own(file: str, folder: Path) -> bool:
-    return absolute(folder) in absolute(Path(file)).parents
 
 
 def distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> tuple[float, str]:
@@ -192,18 +189,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
-
-
-@contextlib.contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Leave every global generator as it was."""
-    of_torch, of_numpy, of_python = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(of_torch)
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
 
 
 def touched(act: Callable[[], object]) -> tuple[set[str], set[str]]:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from harness import fingerprint, search_space
 from harness.problems import BadInput, Problem, join, nearest
 from harness.spec import ClaimSpec, LoadedSpec, Match, ObjectiveSpec, SpaceSpec, Spec, matches
-from harness.spec_values import DEVICE_PATTERN, Scalar, device_hint
+from harness.spec_values import DEVICE_PATTERN, Scalar, device_hint, unfit
+from harness.spec_values import shown as cut
 from harness.suite import Located, NotFound, Section, locate
 from harness.yaml_source import KeyPath
 
@@ -46,6 +47,7 @@ class PlannedObjective:
         dtype: ``float32`` or ``float64``.
         record_every: Steps between recorded losses, or None for the default.
         divergence_factor: See the spec.
+        drop_last: See the spec.
         key: Digest of all the above (but the name) and of the sources behind it.
     """
 
@@ -59,6 +61,7 @@ class PlannedObjective:
     dtype: str
     record_every: int | None
     divergence_factor: float
+    drop_last: bool = False
     key: str = ""
 
 
@@ -468,9 +471,12 @@ class _Builder:
                 problem += nearest(name, known) if equals else ""
             else:
                 try:
-                    found[name] = json.loads(value, parse_constant=_refuse)
-                except ValueError:
-                    problem = f'{value!r} is not JSON: a number, true, null, or text in "quotes"'
+                    given = json.loads(value, parse_constant=_refuse)
+                    problem = "is given twice" if name in found else unfit(given)
+                except (ValueError, RecursionError):
+                    problem = f'{cut(value)} is not JSON: a number, true, null, or text in "quotes"'
+                if not problem:
+                    found[name] = given
             if problem:
                 self.problems.append(Problem(f"--set {text}", 0, 0, "", problem))
         return found
@@ -540,6 +546,7 @@ class _Builder:
             dtype=spec.dtype,
             record_every=spec.record_every,
             divergence_factor=spec.divergence_factor,
+            drop_last=spec.drop_last,
         )
         return replace(planned, key=_objective_key(planned))
 
@@ -720,6 +727,7 @@ def _objective_key(planned: PlannedObjective) -> str:
             "dtype": planned.dtype,
             "record_every": planned.record_every,
             "divergence_factor": planned.divergence_factor,
+            "drop_last": planned.drop_last,
         }
     )
 

@@ -68,8 +68,8 @@ class Validation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why devices are missing, a sentence each."""
-        return tuple(self.checked.absent.devices.values())
+        """Why devices are missing, and what else is worth knowing, a sentence each."""
+        return (*self.checked.absent.devices.values(), *self.checked.notes)
 
     def __repr__(self) -> str:
         plan = self.plan

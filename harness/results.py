@@ -257,9 +257,11 @@ class Checked:
         descriptions: By objective name, a ``workload.Description`` as a dict.
         defaults: By case key, every hyperparameter as the constructor completed it.
         absent: What can't be run here.
+        notes: What is as it may be, and worth knowing; sentences.
     """
 
     findings: tuple[Finding, ...]
     descriptions: dict[str, dict[str, Any]]
     defaults: dict[str, dict[str, Any]]
     absent: Absent
+    notes: tuple[str, ...] = ()

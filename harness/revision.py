@@ -152,6 +152,12 @@ def _git(place: str, folder: Path, *arguments: str, more: Mapping[str, str] | No
     except subprocess.TimeoutExpired:
         raise BadInput.of_file(place, f"git gave no answer in {GIT_SECONDS} s") from None
     except subprocess.CalledProcessError as error:
-        why = error.stderr.strip().rpartition("\n")[2] or f"git {arguments[0]} failed"
-        raise BadInput.of_file(place, why) from None
+        raise BadInput.of_file(place, _why(error.stderr) or f"git {arguments[0]} failed") from None
     return done.stdout.strip()
+
+
+def _why(said: str) -> str:
+    """What git says of a failure, on one line: from the reason on, then what it advises."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    reason = (i for i, line in enumerate(lines) if line.startswith(("fatal:", "error:")))
+    return " ".join(lines[next(reason, -1) :])

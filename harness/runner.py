@@ -23,6 +23,7 @@ from harness.progress import Quiet
 from harness.results import Absent, Checked, Finding, Timing
 from harness.spec import LoadedSpec, Spec, TimingSpec, load
 from harness.store import FILE_NAME, NoResults, Store
+from harness.suite import as_text
 from harness.training import QualityPass
 
 LOCK_NAME = ".lock"
@@ -68,7 +69,7 @@ def validate(spec: Path | LoadedSpec, overrides: Overrides | None = None) -> tup
     if plan is None or plan.is_empty:
         raise BadInput(problems)
     with Pool(1) as pool:
-        checked = inspect(pool, loaded, plan, problems)
+        checked = inspect(pool, loaded, plan, problems, overrides)
     return plan, checked
 
 
@@ -141,10 +142,13 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
     with _executor(loaded, plan, options, progress) as pool:
-        loading = _import_in_background()
+        loading = _Loading()
         with progress.stage("checking", len(plan.cases), "cases"):
-            checked = inspect(pool, loaded, plan, problems)
+            checked = inspect(pool, loaded, plan, problems, options.overrides)
             progress.advance(len(plan.cases))
+        for note in checked.notes:
+            progress.note(f"note: {note}")
+        loading.join()  # what can't be reported need not begin
         here = pool.machine(plan.spec.threads, here.key)
         with locked(output), Store(path, create=True) as store:
             _begin(store, loaded, plan, options, here, checked.absent, checked)
@@ -157,7 +161,6 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
                     store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
                 trained += trainer.run(plan, "training")
                 trained += trainer.run(plan.sweeping, "sweeping")
-            loading.join()
             timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
             store.finish_run()
             pool.close()
@@ -325,12 +328,20 @@ def _done(store: Store, plan: Plan, machine: str) -> dict[str, set[int]]:
     return store.finished_seeds((case.key for case in plan.cases), machine)
 
 
-def inspect(pool: Executor, loaded: LoadedSpec, plan: Plan, problems: Iterable[Problem]) -> Checked:
+def inspect(
+    pool: Executor,
+    loaded: LoadedSpec,
+    plan: Plan,
+    problems: Iterable[Problem],
+    overrides: Overrides | None = None,
+) -> Checked:
     """Have a worker load what the plan names; raise with everything that is wrong.
 
     An objective that ends or holds up the worker is not run in the next try: it is its trials
     that shall say so. One that does so even then can't be loaded.
     """
+    refused = {problem.file for problem in problems}
+    given = [text for text in (overrides or Overrides()).values if f"--set {text}" not in refused]
     deadly: set[str] = set()
     checked: Checked | None = None
     while checked is None:
@@ -346,13 +357,26 @@ def inspect(pool: Executor, loaded: LoadedSpec, plan: Plan, problems: Iterable[P
                 text = f"loading the suite's code failed: {error}"
                 raise BadInput([*problems, loaded.source.problem((), text)]) from None
             deadly.add(name)
-    found = [*problems, *(_as_problem(loaded, finding) for finding in checked.findings)]
+    found = [*problems, *(_as_problem(loaded, finding, given) for finding in checked.findings)]
     if found:
         raise BadInput(found)
     return checked
 
 
-def _as_problem(loaded: LoadedSpec, finding: Finding) -> Problem:
+def _as_problem(loaded: LoadedSpec, finding: Finding, given: Sequence[str]) -> Problem:
+    """A mistake at the place where somebody made it: in the file, or on the command line."""
+    match finding.path:
+        case ("optimizers", _, "hyperparameters" | "search", name, *_) | (
+            "optimizers",
+            _,
+            "per_objective",
+            _,
+            name,
+            *_,
+        ):
+            for text in given:
+                if text.partition("=")[0] == name:
+                    return Problem(f"--set {text}", 0, 0, "", finding.message)
     return loaded.source.problem(finding.path, finding.message, at_key=finding.at_key)
 
 
@@ -368,8 +392,8 @@ def _begin(
     spec = plan.spec
     store.begin_run(
         plan,
-        command=options.command,
-        spec_file=loaded.source.file,
+        command=as_text(options.command),
+        spec_file=as_text(loaded.source.file),
         spec_text=loaded.source.text,
         settings={
             "title": spec.title,
@@ -581,16 +605,30 @@ def _time_cell(
     return []
 
 
-def _import_in_background() -> threading.Thread:
-    """Load what the report needs while the worker loads torch."""
+class _Loading:
+    """Loads what the report needs while the worker loads torch."""
 
-    def load_report() -> None:
-        import harness.figures
-        import harness.reporting  # noqa: F401 - for their imports
+    def __init__(self) -> None:
+        self._error: BadInput | None = None
+        self._thread = threading.Thread(target=self._load, daemon=True)
+        self._thread.start()
 
-    thread = threading.Thread(target=load_report, daemon=True)
-    thread.start()
-    return thread
+    def _load(self) -> None:
+        try:
+            import harness.figures
+            import harness.reporting  # noqa: F401 - for their imports
+        except BadInput as error:
+            self._error = error
+
+    def join(self) -> None:
+        """Wait until all is loaded.
+
+        Raises:
+            BadInput: If it can't be.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 def write_report(store: Store, report: Report, progress: Quiet) -> None:

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 
 from harness.engine import OptimizerFactory, Outcome, Stepper, TrialError, train
 from harness.isolation import class_state, seed_globals
-from harness.lane_values import NotShareable
+from harness.lane_values import NotShareable, in_words
 from harness.lanes import Lane, Lanes
 from harness.memory import lane_bytes
 from harness.plan import Hyperparameters
 from harness.results import Sharing, Way
-from harness.suite import last_line
 from harness.workload import Workload
 
 FIRST_STEPS = 3
@@ -36,8 +35,12 @@ FIRST_STEPS = 3
 ULPS = 64
 """Roundings that a parameter may be off after the first steps."""
 
-FASTER_ALONE = 1.2
-"""How many times faster a trial alone must be, per trial, for a run not to be shared."""
+FEWEST = 4
+"""Trials that gain from sharing a run, one of which is run alone as well."""
+
+FASTER_ALONE = 1.3
+"""How many times faster a trial alone must be, per trial, for a run not to be shared: enough for a
+choice that is the same each time."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Difference of a recorded loss, relative to its size, that is taken for rounding unseen."""
@@ -53,6 +56,7 @@ def decide(
     seeds: Sequence[int],
     *,
     create_graph: bool = False,
+    fewest: int = 2,
     on_step: Callable[[int], None] | None = None,
 ) -> Sharing:
     """Find out how some trials may run: every setting with every seed.
@@ -63,15 +67,19 @@ def decide(
         settings: Hyperparameters that differ by floats alone.
         seeds: At least one.
         create_graph: Whether gradients keep their graph.
+        fewest: How many trials may share a run at least; fewer run alone.
         on_step: Called with a number that changes as long as it gets on.
     """
     trial = _Trial(workload, factory, settings, create_graph, on_step)
     try:
         alone_seconds = trial.step_seconds([Lane(0, seeds[0])], "alone")
     except Exception as error:
-        return Sharing("alone", f"a run of its own fails: {_in_words(error)}")
+        return Sharing("alone", f"a run of its own fails: {in_words(error)}")
     if len(settings) * len(seeds) == 1:
         return Sharing("alone", "there is no other trial to share a run with", 0, alone_seconds)
+    if len(settings) * len(seeds) < fewest:
+        few = f"fewer than {fewest} trials gain nothing from sharing a run"
+        return Sharing("alone", few, 0, alone_seconds)
     if create_graph:
         return Sharing("alone", "its gradients keep their graph", 0, alone_seconds)
     reasons: list[str] = []
@@ -79,10 +87,9 @@ def decide(
         try:
             return trial.shared(way, seeds, alone_seconds, reasons)
         except Exception as error:
-            reasons.append(f"{WORDS[way]}: {_in_words(error)}")
+            reasons.append(f"{WORDS[way]}: {in_words(error)}")
     # Each setting by itself may be able to, with other seeds.
-    way = "apart" if len(settings) > 1 else "alone"
-    return Sharing(way, "; ".join(reasons), 0, alone_seconds)
+    return Sharing("apart" if len(settings) > 1 else "alone", "; ".join(reasons), 0, alone_seconds)
 
 
 def ran(sharing: Sharing) -> str:
@@ -126,7 +133,7 @@ class _Trial:
         Raises:
             NotShareable: If it isn't.
         """
-        size = lane_bytes(self.workload, self.factory, self.settings[0], way)
+        size = lane_bytes(self.workload, self.factory, self.settings[0], way, self._next)
         sharing = Sharing(way, "; ".join(reasons), size, alone_seconds)
         count = sharing.lanes_at_once
         per_setting = max(1, count // len(self.settings))
@@ -152,7 +159,7 @@ class _Trial:
     def _compare(self, workload: Workload, lanes: Sequence[Lane], way: Way) -> None:
         witness = FirstSteps(len(lanes))
         self._run(workload, lanes, way, self._next, witness)
-        witness.compare(workload, self.factory, self.settings, lanes)
+        witness.compare(workload, self.factory, self.settings, lanes, self._next)
 
     def _run(
         self,
@@ -216,22 +223,6 @@ class _Clock:
         self._last = time.perf_counter()
 
 
-def _in_words(error: Exception) -> str:
-    """What an error says, in words that need no knowledge of vmap's switches."""
-    text = str(error)
-    if isinstance(error, NotShareable):
-        return text
-    if "randomness error mode" in text or "random operation" in text:
-        return "it draws random numbers, which are a trial's own"
-    if ".item() on a Tensor" in text:
-        return "it takes a value out of a tensor (.item())"
-    if "data-dependent control flow" in text:
-        return "what it does depends on values"
-    if "accessing `data` under vmap" in text:
-        return "it replaces the data of a parameter"
-    return last_line(error).removeprefix("RuntimeError: ")
-
-
 Given = tuple[list[torch.Tensor | None], torch.Tensor]
 """The gradients and the loss that a step is taken with."""
 
@@ -274,8 +265,16 @@ class FirstSteps:
         factory: OptimizerFactory,
         settings: Sequence[Hyperparameters],
         lanes: Sequence[Lane],
+        on_step: Callable[[int], None] | None = None,
     ) -> None:
         """Take the same steps alone, with the same gradients.
+
+        Args:
+            workload: What the trials minimise.
+            factory: Their optimizer.
+            settings: Hyperparameters, by the lanes' setting index.
+            lanes: All lanes of the shared run.
+            on_step: Called with the number of every step begun.
 
         Raises:
             NotShareable: If a parameter is not where it was in the shared run, but for rounding.
@@ -288,6 +287,8 @@ class FirstSteps:
             stepper = _Fed(alone, factory, settings, "alone")
             for step, batch in zip(range(len(self._given)), alone.batches(), strict=False):
                 before = [leaf.detach().clone() for leaf in alone.leaves()]
+                if on_step is not None:
+                    on_step(step)
                 stepper.train()
                 stepper.feed(*self._given[step][place])
                 stepper.step(batch)

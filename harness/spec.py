@@ -87,6 +87,11 @@ class ObjectiveSpec(_Model):
     batch_size: int | None = Field(
         None, ge=1, le=STEP_LIMIT, description="Rows per step; all rows where left out. Needs data."
     )
+    drop_last: bool = Field(
+        False,
+        description="Whether to leave out an epoch's last batch where it would be smaller than "
+        "the others, for losses that can't take one (batch norm on one row).",
+    )
     steps: int | None = Field(
         None, ge=1, le=STEP_LIMIT, description="Updates per trial. Give this or epochs."
     )
@@ -587,7 +592,9 @@ def _mend(data: Any, detail: ErrorDetails) -> None:
         case ("tuning", *_):
             data["tuning"] = {"trials": 1}
         case ("claims", int(i), *_):
-            data["claims"].pop(i)
+            # In its place, not gone: those after it keep their numbers, and so their lines.
+            data["claims"][i] = dict.fromkeys(("source", "optimizer", "objective"), UNUSABLE)
+            data["claims"][i]["value"] = 0
         case ("check", "cells", int(i), *_):
             data["check"]["cells"][i] = {"hyperparameters": {UNUSABLE: UNUSABLE}}
         case path:
@@ -726,7 +733,7 @@ def _unknown_names(source: YamlSource, spec: Spec) -> Iterable[Problem]:
     for i, claim in enumerate(spec.claims):
         for key, names in (("optimizer", optimizers), ("objective", objectives)):
             named = getattr(claim, key)
-            if names is not None and named not in names:
+            if names is not None and named not in (*names, UNUSABLE):
                 text = f"no {key} of this name{nearest(named, names)}"
                 yield source.problem(("claims", i, key), text)
     known = {"optimizer": optimizers, "objective": objectives, "device": devices}

@@ -118,6 +118,15 @@ def _check_scalar(value: Any, below: tuple[int, ...] = ()) -> None:
         refuse("value", f"{expected}, got {shown(value)}", below)
 
 
+def unfit(value: Any) -> str:
+    """Why a value can be no hyperparameter; empty if it can be one."""
+    try:
+        _check_scalar(value)
+    except PydanticCustomError as error:
+        return error.message()
+    return ""
+
+
 def _argument(value: Any) -> Any:
     _check_scalar(value)
     return value
@@ -355,6 +364,63 @@ Patterns = Annotated[
         }
     ),
 ]
+
+
+_WORDS_FOR = {
+    True: ("true", "yes", "on", "y", "t"),
+    False: ("false", "no", "off", "n", "f"),
+    None: ("null", "none", "nil", "~", ""),
+}
+"""Words that stand for a value in other languages, YAML 1.1 among them."""
+
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d", "-"))
+
+
+def meant(word: str) -> bool | int | float | str | None:
+    """What a word was probably meant to be: true, false, null or a number; else the word."""
+    plain = word.partition("#")[0].strip().strip("'\"\u2018\u2019\u201c\u201d").translate(_DASHES)
+    for value, words in _WORDS_FOR.items():
+        if plain.lower() in words:
+            return value
+    for kind in (int, float):
+        try:
+            number = kind(plain)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else word
+    return word
+
+
+def mistaken_word(value: Any, default: Any, *, is_known: bool = True) -> str:
+    """Why a word can't be what an argument takes whose default is known; empty if it may be.
+
+    Args:
+        value: What is given, a word or anything else.
+        default: What the argument is if nothing is given.
+        is_known: Whether there is a default; without one, a word is none that is a number.
+    """
+    if isinstance(value, list) and isinstance(default, tuple | list):
+        found = (mistaken_word(v, d) for v, d in zip(value, default, strict=False))
+        return next((text for text in found if text), "")
+    if not isinstance(value, str) or value == UNUSABLE:
+        return ""
+    likely = meant(value)
+    number = isinstance(likely, int | float) and not isinstance(likely, bool)
+    if is_known and isinstance(default, bool):
+        likely = bool(likely) if number else likely
+        said = "expected true or false, "
+    elif is_known and default is None:
+        if not isinstance(likely, bool | None):
+            return ""
+        said = ""
+    elif not is_known or isinstance(default, int | float):
+        if not number:
+            return ""
+        said = "expected a number, "
+    else:
+        return ""
+    said += f"got the word {shown(value)}"
+    return said if isinstance(likely, str) else f"{said}; write {json.dumps(likely)}"
 
 
 def shown(value: Any) -> str:

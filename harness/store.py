@@ -676,19 +676,13 @@ class Store:
 
     def _identify(self, *, create: bool) -> None:
         """Make the schema in an empty file where asked to; refuse what isn't ours."""
-        application = self.db.execute("PRAGMA application_id").fetchone()[0]
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        tables = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables and not application:
-            if not create:
-                self.db.close()
-                raise NoResults.of_file(str(self.path), _NO_RESULTS)
-            with self.transaction():
-                self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                for statement in (*_SCHEMA.split(";\n"), _TIMINGS):
-                    self.db.execute(statement)
-            return
+        application, version, is_empty = _identity(self.db)
+        if is_empty and create:
+            self._make()
+            application, version, is_empty = _identity(self.db)
+        if is_empty:
+            self.db.close()
+            raise NoResults.of_file(str(self.path), _NO_RESULTS)
         if application != APPLICATION_ID:
             self.db.close()
             raise BadInput.of_file(
@@ -700,6 +694,16 @@ class Store:
         if version != SCHEMA_VERSION:
             self.db.close()
             raise _of_another_version(self.path, version)
+
+    def _make(self) -> None:
+        """Make the schema, all of it or nothing, unless another process was faster."""
+        with self.transaction():
+            if self.db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return
+            self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            for statement in (*_SCHEMA.split(";\n"), _TIMINGS):
+                self.db.execute(statement)
 
     def _upgrade(self) -> None:
         """Make an older version the current one.
@@ -753,9 +757,8 @@ def glance(path: Path) -> Glance | None:
         raise NoResults.of_file(str(path), _NO_RESULTS)
     try:
         with contextlib.closing(_read_only(path)) as db:
-            application = db.execute("PRAGMA application_id").fetchone()[0]
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if not application and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            application, version, is_empty = _identity(db)
+            if is_empty:
                 raise NoResults.of_file(str(path), _NO_RESULTS)
             if application != APPLICATION_ID:
                 raise BadInput.of_file(str(path), "is an SQLite file of something else")
@@ -803,6 +806,22 @@ def _glance(db: sqlite3.Connection, version: int) -> Glance | None:
         cases=counts[0],
         statuses=dict(statuses),
     )
+
+
+def _identity(db: sqlite3.Connection) -> tuple[int, int, bool]:
+    """Application, schema version, and whether the file is empty, all as of one moment.
+
+    Another process may be making the store: read one by one, an application from before that and
+    tables from after it would look like a file of something else.
+    """
+    db.execute("BEGIN")
+    try:
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        db.execute("ROLLBACK")
+    return application, version, not tables and not application
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

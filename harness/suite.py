@@ -10,13 +10,14 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
 import traceback
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,14 @@ class SuiteError(Exception):
     """A suite's own code failed while it was loaded; the message gives its place and last line."""
 
 
+class Misfit(TypeError):
+    """A suite's function gives what can't be used; ``blamed`` is that function."""
+
+    def __init__(self, blamed: Callable[..., Any], message: str) -> None:
+        self.blamed = blamed
+        super().__init__(message)
+
+
 @dataclass(frozen=True)
 class Located:
     """Something a spec names, found but not loaded.
@@ -79,17 +88,31 @@ class Located:
     attribute: str
     file: Path | None = None
 
+    @property
+    def _full_name(self) -> str:
+        """The module's name when it is imported."""
+        if self.file is None:
+            return self.module
+        return f"{_private_package(self.folder)}.{self.module}"
+
+    @property
+    def note(self) -> str:
+        """What its import has changed of the whole process, in a sentence; empty if nothing."""
+        if not (changed := _CHANGED.get(self._full_name)):
+            return ""
+        what = _below(self.file, self.folder) if self.file else self.module
+        return f"importing {what} changes {join(changed)}, for all others as well; that is put back"
+
     def load(self) -> Any:
         """Import and return the thing.
+
+        Settings of the whole process (torch's default dtype, say) are what they were before.
 
         Raises:
             SuiteError: If the import fails or the module has no such attribute.
         """
-        name = self.module
-        if self.file is not None:
-            name = f"{_private_package(self.folder)}.{self.module}"
         try:
-            value = _import(name)
+            value = _import(self._full_name)
         except BaseException as error:  # sys.exit() as well: this is somebody else's code
             raise SuiteError(
                 f"can't be imported: {last_line(error)}{place_of(error, self.folder)}"
@@ -116,9 +139,22 @@ def _import(name: str) -> Any:
     """
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        return importlib.import_module(name)
+        if name in sys.modules or "torch" not in sys.modules:
+            return importlib.import_module(name)
+        from harness import torch_settings  # a worker's; the coordinator loads no torch
+
+        with torch_settings.kept() as changed:
+            module = importlib.import_module(name)
+        if changed:
+            _CHANGED[name] = changed
+        return module
     finally:
         sys.dont_write_bytecode = before
+
+
+_CHANGED: dict[str, list[str]] = {}
+"""By module, what of the whole process its import had changed, before that was put back. Like
+``sys.modules``, whose modules remember nothing of it, it is the process's."""
 
 
 def locate(reference: str, folder: Path, section: Section) -> Located:
@@ -185,6 +221,8 @@ def imports_of(file: Path, folder: Path) -> tuple[list[Path], set[str]]:
 
 def last_line(error: BaseException) -> str:
     """The last line of an error's traceback."""
+    if isinstance(error, Misfit):  # which says it in a sentence of its own
+        return str(error)
     lines = traceback.format_exception_only(error)
     return _PRIVATE.sub("", lines[-1].strip()) if lines else repr(error)
 
@@ -193,14 +231,29 @@ def place_of(error: BaseException, folder: Path) -> str:
     """Where in the suite (else: where at all) an error arose, as ``" (optimizers/x.py:3)"``."""
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f" ({_below(Path(error.filename), folder)}:{error.lineno})"
+    if isinstance(error, Misfit) and isinstance(error.blamed, types.MethodType):
+        code = inspect.unwrap(error.blamed.__func__).__code__
+        return f" ({_below(Path(code.co_filename), folder)}:{code.co_firstlineno})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if _is_below(Path(f.filename), folder)]
+    own = [f for f in frames if is_own(f.filename, folder)]
     loading = {__file__, importlib.__file__}
     outside = [f for f in frames if f.filename not in loading and f.filename[0] != "<"]
     known = own or outside
     if not known:
         return ""
     return f" ({_below(Path(known[-1].filename), folder)}:{known[-1].lineno})"
+
+
+def is_own(file: str, folder: Path) -> bool:
+    """Whether code, by the file that it says it is of, is a suite's.
+
+    What is made as it runs (``<string>``: a dataclass's methods) is of no file. An environment, and
+    the harness, may lie in a suite's folder, and are nobody's own.
+    """
+    path = Path(file)
+    if file.startswith("<") or {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return _is_below(path, folder) and not _is_below(path, Path(__file__).parent)
 
 
 def _locate_name(name: str, folder: Path, section: Section) -> Located:
@@ -219,8 +272,14 @@ def _locate_name(name: str, folder: Path, section: Section) -> Located:
             module, _, attribute = SHIPPED_OBJECTIVES[name].partition(":")
             return Located(name, folder, module, attribute)
         known += SHIPPED_OBJECTIVES
-    broken = [message for f in _files(folder / section) if (message := _syntax_error(f, folder))]
-    why = f"; {broken[0]}" if broken else ""
+    broken = {
+        message: name.encode() in file.read_bytes()
+        for file in _files(folder / section)
+        if (message := _syntax_error(file, folder))
+    }
+    # Of those with the name in them; else it may have stood in any.
+    telling = [message for message, has_name in broken.items() if has_name] or list(broken)
+    why = f"; {join(telling, 3)}" if telling else ""
     raise NotFound(f"no {section[:-1]} {name!r} in {section}/{nearest(name, known)}{why}")
 
 
@@ -270,7 +329,7 @@ _PRIVATE = re.compile(r"\b_suite_[0-9a-f]{12}\.")
 def _private_package(folder: Path) -> str:
     """Register the package that a suite's modules live in; its name is derived from the path."""
     resolved = str(folder.resolve())
-    name = f"_suite_{hashlib.sha256(resolved.encode()).hexdigest()[:12]}"
+    name = f"_suite_{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:12]}"
     if name not in sys.modules:
         package = types.ModuleType(name, "A suite's folder.")
         package.__path__ = [resolved]
@@ -336,6 +395,10 @@ def absolute(path: Path) -> Path:
 
 
 def _below(file: Path, folder: Path) -> str:
-    return (
-        str(absolute(file).relative_to(absolute(folder))) if _is_below(file, folder) else file.name
-    )
+    inside = _is_below(file, folder)
+    return as_text(absolute(file).relative_to(absolute(folder)) if inside else Path(file.name))
+
+
+def as_text(path: Path | str) -> str:
+    """A path as text that can be stored and printed, whatever bytes its name has."""
+    return os.fsencode(path).decode(errors="backslashreplace")

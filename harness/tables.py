@@ -120,6 +120,7 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
         end_points(results),
         epoch_seconds(results),
         failures(results),
+        sharing(results),
     ]
     return [table for table in tables if table is not None and len(table.frame)]
 
@@ -426,6 +427,69 @@ def failures(results: Results) -> Table | None:
         "its own; run it where the run's own command was.",
         frame,
         shown,
+    )
+
+
+WAYS = {
+    "pointwise": "side by side, op by op",
+    "vmapped": "side by side, lane by lane",
+    "alone": "alone",
+    "vmap": "side by side",  # of an older version
+}
+"""How trials ran, in words."""
+
+
+def sharing(results: Results) -> Table | None:
+    """How the trials of every case ran, why so, and what those that ran alone as well showed."""
+    rows, shown = [], []
+    for case in results.cases:
+        trials = results.trials_by_position.get(case.position)
+        if trials is None:
+            continue
+        for (way, reason), group in trials[trials["way"] != ""].groupby(
+            ["way", "way_reason"], sort=False
+        ):
+            known = results.comparisons
+            known = known[
+                (known["objective"] == case.objective)
+                & (known["optimizer"] == case.optimizer)
+                & (known["setting"] == case.setting)
+                & (known["device"] == case.device)
+                & (known["way"] == way)
+            ]
+            worst = float(known["difference"].max()) if len(known) else math.nan
+            rows.append(
+                {
+                    **identity(case),
+                    "way": way,
+                    "trials": len(group),
+                    "also_alone": len(known),
+                    "largest_difference": worst,
+                    "reason": reason,
+                }
+            )
+            shown.append(
+                {
+                    **shown_identity(case),
+                    "trials ran": WAYS[str(way)],
+                    "trials": f"{len(group):,}",
+                    "alone as well": str(len(known)) if len(known) else DASH,
+                    "largest difference": significant(worst, 2),
+                    "reason": str(reason) or DASH,
+                }
+            )
+    if not rows:
+        return None
+    return Table(
+        "sharing",
+        "How trials ran",
+        "Side by side, op by op: trials share tensors, and every operator of every step was seen "
+        "to work element by element. Side by side, lane by lane: the optimizer's own code ran "
+        "inside vmap. Alone: one trial at a time. The reason is what kept trials from running in "
+        "the way before. One trial of each shared run was run alone as well, to its end; the "
+        "difference is the largest of a recorded loss, relative to its size.",
+        pd.DataFrame(rows),
+        pd.DataFrame(shown),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from harness.engine import OptimizerFactory, Outcome, TrialError, train
 from harness.lane_values import NotShareable
 from harness.lanes import Lane
-from harness.plan import Case
+from harness.plan import Case, Hyperparameters
 from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, Way
 from harness.sharing import WORDS, FirstSteps, difference, rounding
 from harness.suite import last_line, place_of
@@ -25,75 +27,115 @@ def together(
     workload: Workload,
     factory: OptimizerFactory,
     sharing: Sharing,
+    start_clock: Callable[[], None],
     on_step: Callable[[int], None],
 ) -> Together:
-    """Run a chunk's trials as lanes of one run, and one of them alone to its end.
+    """Run one of a chunk's trials alone to its end, then all of them as lanes of one run.
+
+    The trial alone has the limit of a trial: where it takes too long, so would each of the others.
+    The shared run may take longer than that, as long as it gets on.
 
     Args:
         chunk: Which trials; more than one.
         workload: What they minimise.
         factory: Their optimizer.
         sharing: How they may run. Op by op, if some later step isn't, they run lane by lane.
-        on_step: Called with the number of every step begun.
+        start_clock: Sets the clock of the limit back to zero.
+        on_step: Called with the number of every step that the shared run begins.
 
     Returns:
         One result per trial, in order of cases, then seeds; none if they can't share a run.
 
     Raises:
-        TrialError: If any of them raises; nobody knows which.
+        TrialError: If any of them raises in the shared run; nobody knows which.
     """
-    lanes = [Lane(i, seed) for i in range(len(chunk.cases)) for seed in chunk.seeds]
-    settings = [case.hyperparameters for case in chunk.cases]
+    run = _Run(chunk, workload, factory, start_clock)
+    start_clock()
+    own = run.alone()
     reasons = [sharing.reason] if sharing.reason else []
     for way in SHARED_WAYS[SHARED_WAYS.index(sharing.way) :]:
-        witness = FirstSteps(len(lanes)) if way == "pointwise" else None
+        start_clock()
         try:
-            outcome = train(
-                workload, factory, settings, lanes, way=way, on_step=on_step, witness=witness
-            )
-            if witness is not None:
-                witness.compare(workload, factory, settings, lanes)
+            outcome = run.shared(way, on_step)
         except NotShareable as error:
             reasons.append(f"{WORDS[way]}: {error}")
             continue
-        why = "; ".join(reasons)
-        comparison = _compared(chunk, lanes, outcome, workload, factory, way)
+        comparison = run.compared(own, outcome, way)
         if not comparison.is_equal:
             return Together((), comparison, _fault(comparison, way))
-        share = outcome.seconds / len(lanes)
-        results = (
-            _result(chunk.cases[lane.setting], lane.seed, outcome, i, workload, way, share, why)
-            for i, lane in enumerate(lanes)
-        )
-        return Together(tuple(results), comparison)
+        return Together(tuple(run.results(outcome, way, "; ".join(reasons))), comparison)
     return Together((), None, "; ".join(reasons))
 
 
 SHARED_WAYS: tuple[Literal["pointwise", "vmapped"], ...] = ("pointwise", "vmapped")
 
 
-def _compared(
-    chunk: Chunk,
-    lanes: Sequence[Lane],
-    outcome: Outcome,
-    workload: Workload,
-    factory: OptimizerFactory,
-    way: Way,
-) -> Comparison:
-    """Run one of a shared run's trials alone to its end, and compare; always the same one."""
-    names = "".join(case.key for case in chunk.cases) + str(chunk.seeds)
-    position = int(hashlib.sha256(names.encode()).hexdigest(), 16) % len(lanes)
-    lane = lanes[position]
-    case = chunk.cases[lane.setting]
-    found = allowed = math.inf
-    try:
-        own = train(workload, factory, [case.hyperparameters], [Lane(0, lane.seed)], way="alone")
-    except TrialError:
-        allowed = 0.0
-    else:
-        found = difference(own.losses[0], outcome.losses[position])
-        allowed = rounding(workload, factory, case.hyperparameters, lane.seed, own, found)
-    return Comparison(case.key, lane.seed, len(lanes), way, found, allowed)
+@dataclass(frozen=True)
+class _Run:
+    """Some trials that may share a run."""
+
+    chunk: Chunk
+    workload: Workload
+    factory: OptimizerFactory
+    start_clock: Callable[[], None]
+
+    @functools.cached_property
+    def lanes(self) -> list[Lane]:
+        """The trials: by cases, then seeds."""
+        chunk = self.chunk
+        return [Lane(i, seed) for i in range(len(chunk.cases)) for seed in chunk.seeds]
+
+    @functools.cached_property
+    def chosen(self) -> int:
+        """The lane that is run alone as well; always the same one."""
+        names = "".join(case.key for case in self.chunk.cases) + str(self.chunk.seeds)
+        return int(hashlib.sha256(names.encode()).hexdigest(), 16) % len(self.lanes)
+
+    @property
+    def settings(self) -> list[Hyperparameters]:
+        """Hyperparameters by the lanes' setting index."""
+        return [case.hyperparameters for case in self.chunk.cases]
+
+    def alone(self) -> Outcome | None:
+        """The chosen trial alone; None if it raises."""
+        lane = self.lanes[self.chosen]
+        setting = self.settings[lane.setting]
+        try:
+            return train(self.workload, self.factory, [setting], [Lane(0, lane.seed)], way="alone")
+        except TrialError:
+            return None
+
+    def shared(self, way: Way, on_step: Callable[[int], None]) -> Outcome:
+        """All trials in one run.
+
+        Raises:
+            NotShareable: If they can't share it in this way.
+        """
+        witness = FirstSteps(len(self.lanes)) if way == "pointwise" else None
+        run = (self.workload, self.factory, self.settings, self.lanes)
+        outcome = train(*run, way=way, on_step=on_step, witness=witness)
+        if witness is not None:
+            witness.compare(*run, on_step)
+        return outcome
+
+    def compared(self, own: Outcome | None, outcome: Outcome, way: Way) -> Comparison:
+        """The chosen trial in the shared run beside the same trial alone."""
+        lane = self.lanes[self.chosen]
+        case = self.chunk.cases[lane.setting]
+        found, allowed = math.inf, 0.0
+        if own is not None:
+            self.start_clock()
+            found = difference(own.losses[0], outcome.losses[self.chosen])
+            trial = (self.workload, self.factory, case.hyperparameters, lane.seed)
+            allowed = rounding(*trial, own, found)
+        return Comparison(case.key, lane.seed, len(self.lanes), way, found, allowed)
+
+    def results(self, outcome: Outcome, way: Way, why: str) -> Iterator[TrialResult]:
+        """What became of each trial."""
+        share = outcome.seconds / len(self.lanes)
+        for i, lane in enumerate(self.lanes):
+            case = self.chunk.cases[lane.setting]
+            yield _result(case, lane.seed, outcome, i, self.workload, way, share, why)
 
 
 def _fault(comparison: Comparison, way: Way) -> str:

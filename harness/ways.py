@@ -19,24 +19,27 @@ from torch._C import _functorch
 from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import override
 
-from harness.lane_functions import LaneFunctions, lanes_of
+from harness.lane_functions import LaneFunctions, lane_level, lanes_of
 from harness.lane_operators import Guard
-from harness.lane_values import lane_arithmetic
+from harness.lane_values import NotShareable, lane_arithmetic
 from harness.results import Way
 
 
-def start(way: Way, leaves: Sequence[torch.Tensor], *, with_vectors: bool) -> Surroundings:
+def start(
+    way: Way, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
+) -> Surroundings:
     """What an optimizer's code runs in.
 
     Args:
         way: Which.
         leaves: The parameters that are trained, lanes first unless alone.
+        refusals: Where it is noted that something could not be shared.
         with_vectors: Whether some hyperparameters have a value per lane.
     """
     if way == "alone":
         return Surroundings(leaves)
     kind = Pointwise if way == "pointwise" else Vmapped
-    return kind(leaves, with_vectors=with_vectors)
+    return kind(leaves, refusals, with_vectors=with_vectors)
 
 
 class Surroundings:
@@ -54,6 +57,9 @@ class Surroundings:
         self.params: list[torch.Tensor] = self.leaves
         self._before: list[torch.Tensor] = []
         self._grads: list[torch.Tensor | None] = []
+        self._versions: list[int] = []
+        self._doubts: list[torch.Tensor] = []
+        self._may_wait = all(leaf.device.type == "cpu" for leaf in leaves)
 
     def run(self, factory: Any) -> AbstractContextManager[Any]:
         """Be entered around a whole run of an optimizer's class."""
@@ -76,19 +82,40 @@ class Surroundings:
             self._before = [torch.empty_like(tensor) for tensor in now]
         with torch.no_grad():
             torch._foreach_copy_(self._before, now)
+        self._versions = [tensor._version for tensor in now]
 
     def is_as_evaluated(self) -> bool:
         """Whether parameters and gradients are what they were at the last evaluation.
 
         A gradient that was set aside (``zero_grad``) is put back. Values are compared: version
-        counters miss what is written through ``.data``.
+        counters miss what is written through ``.data``. On a device for which nobody waits, the
+        counters are believed until :meth:`settle`.
         """
-        if not all(map(torch.equal, self._watched(), self._before)):
+        now = self._watched()
+        if self._may_wait:
+            if not all(map(torch.equal, now, self._before)):
+                return False
+        elif self._versions != [tensor._version for tensor in now]:
             return False
+        else:
+            self._doubts += [_differ(a, b) for a, b in zip(now, self._before, strict=True)]
         for leaf, grad in zip(self.leaves, self._grads, strict=True):
             if leaf.grad is not grad:
                 leaf.grad = grad
         return True
+
+    def settle(self) -> None:
+        """Wait for the device, and see whether the counters told the truth.
+
+        Raises:
+            RuntimeError: If a closure was answered with what was evaluated elsewhere.
+        """
+        if self._doubts and bool(torch.stack(self._doubts).any()):
+            raise RuntimeError(
+                "the optimizer changes parameters through .data before it evaluates its closure, "
+                "which can't be seen on this device; change them under torch.no_grad()"
+            )
+        self._doubts.clear()
 
     def _watched(self) -> list[torch.Tensor]:
         grads = [g for g in self._grads if g is not None and g.layout == torch.strided]
@@ -106,11 +133,18 @@ class Surroundings:
         """Raise what an optimizer has caught and must not; called after its code has run."""
 
 
+def _differ(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return ((a != b) & ~(a.isnan() & b.isnan())).any()
+
+
 class _Shared(Surroundings):
     """Lanes share tensors."""
 
-    def __init__(self, leaves: Sequence[torch.Tensor], *, with_vectors: bool) -> None:
+    def __init__(
+        self, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
+    ) -> None:
         super().__init__(leaves)
+        self.refusals = refusals
         self.lanes = len(leaves[0])
         self.with_vectors = with_vectors
 
@@ -124,14 +158,31 @@ class _Shared(Surroundings):
             stack.enter_context(lane_arithmetic(factory))
         return stack
 
+    @override
+    def check(self) -> None:
+        if self.refusals:
+            raise NotShareable(self.refusals[0])
+        if any(map(_has_hooks, self.params)):
+            raise NotShareable("the optimizer hooks into the backward pass")
+
+
+def _has_hooks(tensor: torch.Tensor) -> bool:
+    """Whether something runs whenever a tensor's gradient is computed."""
+    return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
+
 
 class Pointwise(_Shared):
     """Op by op: lanes are the first dimension of every tensor, and each operator is watched."""
 
-    def __init__(self, leaves: Sequence[torch.Tensor], *, with_vectors: bool) -> None:
-        super().__init__(leaves, with_vectors=with_vectors)
-        self._guard = Guard(self.lanes)
-        self._functions = LaneFunctions(self.lanes, in_vmap=False) if with_vectors else None
+    def __init__(
+        self, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
+    ) -> None:
+        super().__init__(leaves, refusals, with_vectors=with_vectors)
+        self._guard = Guard(self.lanes, refusals)
+        self._memory: list[int] = []
+        self._functions = None
+        if with_vectors:
+            self._functions = LaneFunctions(self.lanes, refusals, in_vmap=False)
 
     @override
     def run(self, factory: Any) -> AbstractContextManager[Any]:
@@ -162,20 +213,23 @@ class Pointwise(_Shared):
     @override
     def evaluated(self) -> None:
         self._grads = [leaf.grad for leaf in self.leaves]
+        self._memory = self._places()
         self._guard.has_written = False
 
     @override
     def is_as_evaluated(self) -> bool:
-        if self._guard.has_written:
+        # `p.data = ...` is no operator, but gives a parameter other memory.
+        if self._guard.has_written or self._memory != self._places():
             return False
         for leaf, grad in zip(self.leaves, self._grads, strict=True):
             if leaf.grad is not grad:
                 leaf.grad = grad
         return True
 
-    @override
-    def check(self) -> None:
-        self._guard.raise_if_refused()
+    def _places(self) -> list[int]:
+        grads = (g for g in self._grads if g is not None)
+        with torch._C.DisableTorchFunction():  # the one that is watched
+            return [torch._C.TensorBase.data_ptr(tensor) for tensor in (*self.leaves, *grads)]
 
 
 class Vmapped(_Shared):
@@ -185,25 +239,19 @@ class Vmapped(_Shared):
     the same tensor when that level, with the same lanes, is entered again.
     """
 
-    def __init__(self, leaves: Sequence[torch.Tensor], *, with_vectors: bool) -> None:
-        super().__init__(leaves, with_vectors=with_vectors)
-        self._functions = LaneFunctions(self.lanes, in_vmap=True)
+    def __init__(
+        self, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
+    ) -> None:
+        super().__init__(leaves, refusals, with_vectors=with_vectors)
+        self._functions = LaneFunctions(self.lanes, refusals, in_vmap=True)
         self._has_new_gradients = False
-        with self._level():
+        with lane_level(self.lanes):
             self.params = [torch.nn.Parameter(lanes_of(leaf.detach())) for leaf in leaves]
-
-    @contextlib.contextmanager
-    def _level(self) -> Iterator[None]:
-        _functorch._vmap_increment_nesting(self.lanes, "error")
-        try:
-            yield
-        finally:
-            _functorch._vmap_decrement_nesting()
 
     @override
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        with self._level(), self._functions:
+        with lane_level(self.lanes), self._functions:
             self._give_gradients()
             yield
 
@@ -247,8 +295,8 @@ class Vmapped(_Shared):
         found = []
         for tensor in tensors:
             if _functorch.is_batchedtensor(tensor):
-                level = _functorch.maybe_get_level(tensor)
-                found.append(_functorch._remove_batch_dim(tensor, level, self.lanes, 0))
+                place = _functorch.maybe_get_bdim(tensor)
+                found.append(_functorch.get_unwrapped(tensor).movedim(place, 0))
             else:
                 found.append(tensor.expand(self.lanes, *tensor.shape))
         return found

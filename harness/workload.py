@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from harness import torch_settings
+from harness.broadcasting import watched
 from harness.dataset import Dataset
 from harness.objective import Objective, Parameters, Window
 from harness.plan import PlannedObjective
-from harness.suite import SuiteError, last_line, place_of
+from harness.random_state import kept_random_state
+from harness.suite import Misfit, SuiteError, last_line, place_of
 
 RECORDS_PER_EPOCH = 15
 LANDSCAPE_POINTS = 121
@@ -54,6 +58,7 @@ class Workload:
         record_steps: Steps after which the loss over all data is recorded; 0 and the last are
             among them.
         divergence_factor: See the spec.
+        drop_last: Whether an epoch leaves out the rows that would be a smaller last batch.
     """
 
     objective: Objective
@@ -65,6 +70,7 @@ class Workload:
     batch_size: int | None
     record_steps: tuple[int, ...]
     divergence_factor: float
+    drop_last: bool = False
 
     @property
     def rows(self) -> int:
@@ -72,25 +78,102 @@ class Workload:
         return len(self.data[0]) if self.data else 0
 
     def start(self, seed: int) -> Parameters:
-        """The parameters at which a seed's trial starts, on the device."""
-        return {name: value.to(self.device) for name, value in self.drawn_start(seed).items()}
+        """The parameters at which a seed's trial starts, on the device.
+
+        Raises:
+            Misfit: If ``init`` gives anything but a dict of tensors that can be optimised.
+        """
+        return {name: value.to(self.device) for name, value in self._drawn(seed).items()}
 
     def drawn_start(self, seed: int) -> Parameters:
-        """Those parameters, not on the device yet: many are sent faster together."""
+        """Those parameters for a run, not on the device yet: many are sent faster together.
+
+        Raises:
+            Misfit: If ``init`` gives something else, or ``loss`` or ``evaluate`` no scalar.
+        """
+        _ = self.writes_rows  # says what is wrong with losses before a step trips over it
+        return self._drawn(seed)
+
+    def rows_to_give(self) -> tuple[torch.Tensor, ...] | None:
+        """The data, for ``loss`` or ``evaluate``: copies for one that writes into what it is given.
+
+        Raises:
+            Misfit: If it has done so to the data themselves; at first it had left them alone.
+        """
+        if self.data is None:
+            return None
+        if self.writes_rows:
+            return tuple(tensor.clone() for tensor in self.data)
+        if any(map(_version, self.data)) and self._versions != [*map(_version, self.data)]:
+            text = "loss or evaluate has written into the data, which all trials share"
+            raise Misfit(self.objective.evaluate, text)
+        return self.data
+
+    def _drawn(self, seed: int) -> Parameters:
+        init = self.objective.init
         with default_dtype(self.dtype):
-            drawn = self.objective.init(generator(seed, INIT_STREAM))
+            drawn = init(generator(seed, INIT_STREAM))
         if not isinstance(drawn, dict) or not all(
             isinstance(value, torch.Tensor) for value in drawn.values()
         ):
-            raise TypeError("init must return a dict of tensors")
-        return {name: self._cast(value.detach()) for name, value in drawn.items()}
+            raise Misfit(init, "init must return a dict of tensors")
+        for name, value in drawn.items():
+            if not (value.is_floating_point() or value.is_complex()):
+                what = str(value.dtype).removeprefix("torch.")
+                text = f"parameter {name!r} is of {what}, expected real or complex numbers"
+                raise Misfit(init, f"{text}: only those can be optimised")
+        return {name: in_precision(value.detach(), self.dtype) for name, value in drawn.items()}
+
+    @functools.cached_property
+    def _versions(self) -> list[int]:
+        """How often each of the data was written into before a trial saw them."""
+        return [*map(_version, self.data or ())]
+
+    @functools.cached_property
+    def writes_rows(self) -> bool:
+        """Whether ``loss`` or ``evaluate`` writes into the rows that it is given.
+
+        Both are tried once, on copies, and leave no trace in the global random numbers. What they
+        raise is for the trials to tell.
+
+        Raises:
+            Misfit: If one gives something else than a scalar, the loss has no gradient, or rows
+                are spread against each other.
+        """
+        _ = self._versions
+        written = False
+        objective = self.objective
+        with kept_random_state(self.device):
+            try:
+                self._drawn(0)
+            except Misfit:
+                raise
+            except Exception:
+                return False
+            methods = [objective.loss]
+            if type(objective).evaluate is not Objective.evaluate:
+                methods.append(objective.evaluate)
+            for method in methods:
+                trained = method == objective.loss
+                size = self.batch_size if trained else None
+                rows = self.data and tuple(tensor[:size].clone() for tensor in self.data)
+                before = [*map(_version, rows or ())]
+                with torch.set_grad_enabled(trained):
+                    try:
+                        value, crossed = watched(method, self._leaves, rows)
+                    except Exception:
+                        return written
+                if text := unfit_loss(value, differentiated=trained) or crossed:
+                    raise Misfit(method, f"{method.__name__} {text}")
+                written = written or before != [*map(_version, rows or ())]
+        return written
+
+    def _leaves(self) -> Parameters:
+        return {name: value.requires_grad_() for name, value in self.start(0).items()}
 
     def order(self, batches: torch.Generator) -> torch.Tensor:
         """The next epoch's order of rows, shape ``(rows,)``, on the CPU, where it is drawn."""
         return torch.randperm(self.rows, generator=batches)
-
-    def _cast(self, value: torch.Tensor) -> torch.Tensor:
-        return value.to(self.dtype) if value.is_floating_point() else value
 
 
 @dataclass(frozen=True)
@@ -125,6 +208,37 @@ class Description:
     data_source: str
 
 
+def in_precision(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Real or complex numbers in a precision; anything else as it is."""
+    if value.is_complex():
+        return value.to(dtype.to_complex())
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+def unfit_loss(value: object, *, differentiated: bool) -> str:
+    """What is wrong with what a loss gives, as the end of a sentence; empty if nothing is.
+
+    Args:
+        value: What it gives.
+        differentiated: Whether it must have a gradient.
+    """
+    if not isinstance(value, torch.Tensor):
+        return f"gives a {type(value).__name__}, expected a scalar tensor"
+    if value.numel() != 1:
+        return f"gives a tensor of shape {tuple(value.shape)}, expected a scalar tensor"
+    if not value.is_floating_point():
+        what = str(value.dtype).removeprefix("torch.")
+        return f"gives a number of type {what}, expected a real one"
+    if differentiated and not value.requires_grad:
+        return "gives a number without a gradient: it is cut off from params"
+    return ""
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """How often a tensor was written into, where torch counts that."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Let new tensors have a precision, so that a suite's own code needs no mention of it."""
@@ -157,7 +271,7 @@ def load_objective(planned: PlannedObjective) -> tuple[Objective, str]:
     if planned.dataset is not None:
         arguments["dataset"] = dataset = _load_dataset(planned)
         source = dataset.source
-    with default_dtype(DTYPES[planned.dtype]):
+    with torch_settings.kept(), default_dtype(DTYPES[planned.dtype]):
         try:
             objective = factory(**arguments)
         except Exception as error:
@@ -175,7 +289,9 @@ def load_objective(planned: PlannedObjective) -> tuple[Objective, str]:
 def _load_dataset(planned: PlannedObjective) -> Dataset:
     assert planned.dataset is not None
     try:
-        dataset = planned.dataset.load()()
+        loader = planned.dataset.load()
+        with torch_settings.kept():
+            dataset = loader()
     except SuiteError as error:
         raise DoesNotFit("dataset", str(error)) from error
     except Exception as error:
@@ -212,12 +328,9 @@ def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Wor
         batch_size = planned.batch_size or rows
         if batch_size > rows:
             raise DoesNotFit("batch_size", f"expected at most the {rows:,} rows of the data")
-        steps_per_epoch = -(-rows // batch_size)
+        steps_per_epoch = steps_in_epoch(rows, batch_size, drop_last=planned.drop_last)
         batch_size = None if batch_size == rows else batch_size
-        data = tuple(
-            tensor.to(place, dtype if tensor.is_floating_point() else tensor.dtype)
-            for tensor in data
-        )
+        data = tuple(in_precision(tensor.to(place), dtype) for tensor in data)
     steps = planned.steps or (planned.epochs or 1) * steps_per_epoch
     every = planned.record_every or max(1, steps_per_epoch // RECORDS_PER_EPOCH)
     return Workload(
@@ -228,6 +341,7 @@ def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Wor
         steps=steps,
         steps_per_epoch=steps_per_epoch,
         batch_size=batch_size,
+        drop_last=planned.drop_last,
         record_steps=(*range(0, steps, every), steps),
         divergence_factor=planned.divergence_factor,
     )
@@ -245,7 +359,7 @@ def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> De
     if run_it:
         with contextlib.suppress(Exception):
             start = workload.start(0)
-            dimension = sum(value.numel() for value in start.values())
+            dimension = flatten(start).numel()
             if dimension == 2:
                 window = objective.window or _window_around(start, objective)
                 landscape = _landscape(workload, start, window)
@@ -265,8 +379,34 @@ def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> De
 
 
 def flatten(params: Parameters) -> torch.Tensor:
-    """All parameters of one trial in a row, in order."""
-    return torch.cat([value.detach().reshape(-1) for value in params.values()])
+    """All parameters of one trial in a row, in order; of a complex one its two parts, in turns."""
+    return torch.cat([as_real(value.detach()).reshape(-1) for value in params.values()])
+
+
+def unflatten(values: torch.Tensor, like: Parameters) -> Parameters:
+    """Parameters of given shapes and types from rows of all their numbers; inverts ``flatten``.
+
+    Args:
+        values: Shape ``(..., dimension)``.
+        like: Parameters of the shapes wanted.
+    """
+    found, offset = {}, 0
+    for name, value in like.items():
+        shape = as_real(value).shape
+        part = values[..., offset : offset + shape.numel()].reshape((*values.shape[:-1], *shape))
+        found[name] = torch.view_as_complex(part.contiguous()) if value.is_complex() else part
+        offset += shape.numel()
+    return found
+
+
+def as_real(value: torch.Tensor) -> torch.Tensor:
+    """Complex numbers as two real ones each, in a dimension more; real ones as they are."""
+    return torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+
+
+def steps_in_epoch(rows: int, batch_size: int, *, drop_last: bool) -> int:
+    """Batches of an epoch."""
+    return rows // batch_size if drop_last else -(-rows // batch_size)
 
 
 def _window_around(start: Parameters, objective: Objective) -> Window:
@@ -287,12 +427,8 @@ def _landscape(workload: Workload, start: Parameters, window: Window) -> tuple[f
         for low, high in window
     )
     grid = torch.stack(torch.meshgrid(x2, x1, indexing="ij")[::-1], dim=-1).reshape(-1, 2)
-    points: Parameters = {}
-    offset = 0
-    for name, value in start.items():
-        points[name] = grid[:, offset : offset + value.numel()].reshape(-1, *value.shape)
-        offset += value.numel()
+    points = unflatten(grid, start)
     with torch.no_grad():
         evaluate = torch.func.vmap(workload.objective.evaluate, in_dims=(0, None))
-        losses = evaluate(points, workload.data)
+        losses = evaluate(points, workload.rows_to_give())
     return tuple(losses.double().tolist())

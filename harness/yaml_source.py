@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,6 +140,9 @@ _SCALARS = {
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no text of a spec needs and terminals, databases or files can't take."""
 
+_LIKE_A_SPACE = re.compile(r"[^\S \t\r\n]|[\u200b-\u200f\u2060\ufeff]")
+"""What looks like a space, or like nothing, and is neither to YAML."""
+
 _UNFOLDS = f"the file unfolds to more than {NODE_LIMIT:,} values (aliases of aliases?)"
 _NESTS = f"values nest deeper than {DEPTH_LIMIT} levels (or in themselves)"
 
@@ -245,11 +249,7 @@ def _compose(text: str, file: str) -> yaml.Node:
         loader = _Loader(text)
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        said = ", ".join(part for part in (error.problem, error.context) if part)
-        if r"'\t'" in said:
-            said = "a tab, expected spaces"
-        raise BadInput([_problem_at(file, mark, f"not valid YAML: {said}")]) from None
+        raise BadInput([_invalid(file, text, error)]) from None
     except yaml.reader.ReaderError as error:
         message = f"character U+{ord(text[error.position]):04X} is not allowed"
         raise BadInput([_problem_after(file, text[: error.position], message)]) from None
@@ -261,6 +261,24 @@ def _compose(text: str, file: str) -> yaml.Node:
     if node is None:
         raise BadInput.of_file(file, "the file is empty, expected a spec")
     return node
+
+
+def _invalid(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
+    """Why a text is no YAML, at the place where somebody has to change it."""
+    mark, began = error.problem_mark or error.context_mark, error.context_mark
+    said = ", ".join(part for part in (error.problem, error.context) if part)
+    if r"'\t'" in said:
+        said = "a tab, expected spaces"
+    if "could not find expected ':'" in said and began is not None:
+        mark = began  # the line that has no colon; what was found is the next one
+    if mark is not None:
+        lines = re.split("\r\n|[\r\n\x85\u2028\u2029]", text)  # as PyYAML counts them
+        for number in range((began or mark).line, min(mark.line + 1, len(lines))):
+            if found := _LIKE_A_SPACE.search(lines[number]):
+                message = f"U+{ord(found[0]):04X} ({unicodedata.name(found[0], 'no name').lower()})"
+                message = f"not valid YAML: {message} is no space, expected a plain one"
+                return Problem(file, number + 1, found.start() + 1, "", message)
+    return _problem_at(file, mark, f"not valid YAML: {said}")
 
 
 class _Builder:

@@ -51,9 +51,13 @@ class Stops(SGD):
     def __init__(self, params):
         raise KeyboardInterrupt
 
-class TakesAll(SGD):
+class TakesAll(torch.optim.SGD):
     def __init__(self, params, **options):
         super().__init__(params, **options)
+
+class TakesWords(SGD):
+    def __init__(self, params, variant: str = "1", mode=None, rule="no"):
+        super().__init__(params, 0.1)
 
 class Odd(SGD):
     def __init__(self, params):
@@ -510,6 +514,28 @@ def test_an_objectives_mistake_is_reported_once_at_its_place(
     name = entry.lstrip("«").partition(":")[0]
     assert problem.key == ".".join([f"objectives.{name}", *([key] if key else [])])
     assert message in problem.message
+
+
+def test_a_choice_that_is_a_word_is_reported_at_its_place(look: Look) -> None:
+    text = optimizer("o: {class: 'torch.optim:Adam', search: {amsgrad: {choice: [true, «off]}}}")
+    text, (place,) = marked(f"{text}\ntuning: {{trials: 8, seeds: 1}}\n")
+    (problem,) = look(text)
+    assert ((problem.line, problem.column), problem.key) == (
+        place,
+        "optimizers.o.search.amsgrad.choice.1",
+    )
+
+
+def test_an_objectives_argument_that_is_a_word_is_reported(look: Look) -> None:
+    (problem,) = look(objective("bowl: {class: Line, steps: 1, arguments: {slope: '2'}}"))
+    assert problem.message == "expected a number, got the word '2'; write 2"
+
+
+@pytest.mark.parametrize(
+    "setting", ["variant: '2'", "mode: fast", "mode: '3'", "rule: off", "rule: '1e-4'"]
+)
+def test_a_word_is_no_mistake_where_words_are_taken(look: Look, setting: str) -> None:
+    assert look(optimizer(f"o: {{class: TakesWords, hyperparameters: {{{setting}}}}}")) == ()
 
 
 def test_a_dataset_that_wants_out_is_reported(look: Look) -> None:

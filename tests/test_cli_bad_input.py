@@ -193,6 +193,15 @@ def test_all_mistakes_are_printed_in_the_files_order_and_counted(
     ]
 
 
+def test_what_the_command_line_gives_wrongly_is_placed_there(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(SPEC)
+    lines = complaints(folder, "run", "spec.yaml", "-q", "--set", "lr=-1")
+    assert lines == [
+        "--set lr=-1: SGD refuses this: ValueError: lr must be 0 or more, got -1 "
+        "(optimizers/sgd.py:7)"
+    ]
+
+
 @pytest.mark.parametrize(
     "name", ["../x", "/abs", "a/b", "..", "CON", "a.", "x" * 300, "<script>", "a\x1bb"]
 )

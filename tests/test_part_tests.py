@@ -248,6 +248,43 @@ class Decays(Sound):
         return super().step(closure)
 
 
+class StateInGroup(Sound):
+    """Keeps what it adapts in its group, as Prodigy does; no argument of its constructor."""
+
+    def __init__(self, params, lr=0.1):
+        torch.optim.Optimizer.__init__(self, params, {"lr": lr, "momentum": 0.5, "d": 1.0})
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["d"] *= 0.9
+        return super().step(closure)
+
+    def move(self, group, i, x):
+        super().move(group, i, x)
+        x -= 0.01 * group["d"] * x.grad
+
+
+class SwallowsAll(StateInGroup):
+    def __init__(self, params, lr=0.1, **unknown):
+        super().__init__(params, lr)
+
+
+class TensorRate(Sound):
+    """Makes a tensor of its rate, so that a plain number beside it differs by rounding."""
+
+    def __init__(self, params, lr=0.1):
+        lr = torch.as_tensor(lr, dtype=torch.float32)
+        torch.optim.Optimizer.__init__(self, params, {"lr": lr, "momentum": 0.5})
+
+
+class Derived(Sound):
+    """Makes a default of an argument, which a group's own value of that comes too late for."""
+
+    def __init__(self, params, start=0.1):
+        defaults = {"start": start, "lr": start, "momentum": 0.5}
+        torch.optim.Optimizer.__init__(self, params, defaults)
+
+
 class Still(Sound):
     def step(self, closure=None):  # Still
         return None
@@ -350,7 +387,11 @@ FOUND_IN_OPTIMIZERS: dict[str, list[tuple[str, str, str]]] = {
         ("closure", "note", "leaves the closure alone"),
         ("groups", "wrong", "after add_param_group, 'scale' doesn't move"),
     ],
-    "Decays": [("hyperparameters", "wrong", "steps change 'lr' of their group from 0.1 to 0.08")],
+    "Decays": [("hyperparameters", "note", "steps change 'lr' of their group from 0.1 to 0.08")],
+    "StateInGroup": [],
+    "SwallowsAll": [],
+    "TensorRate": [],
+    "Derived": [],
     "Still": [("steps", "wrong", "no parameter has moved after 12 steps")],
     "Nan": [("steps", "wrong", "parameters aren't finite after 12 steps")],
     "Raises": [("steps", "wrong", "raises ValueError: no such thing")],
@@ -550,6 +591,37 @@ class Vector(Sound):
         return params["x"].square()
 
 
+class Sparse(Objective):
+    """An embedding, whose gradient has the rows that were seen."""
+
+    def __init__(self):
+        self.data = (torch.arange(12) % 5, torch.arange(12.0))
+
+    def init(self, generator):
+        return {"t": torch.randn(5, 1, generator=generator)}
+
+    def loss(self, params, batch):  # Sparse
+        rows, labels = batch
+        table = torch.nn.functional.embedding(rows, params["t"], sparse=True)
+        return (table[:, 0] - labels).square().mean()
+
+
+class LastRow(Sparse):
+    """Can't take a batch of one row, as batch norm can't: of 12 rows in batches of 11, one is."""
+
+    def loss(self, params, batch):  # LastRow
+        rows, labels = batch
+        if len(rows) == 1:
+            raise ValueError("expected more than 1 row")
+        return (params["t"][rows, 0] - labels).square().mean()
+
+
+class WritesRows(Sparse):
+    def loss(self, params, batch):  # WritesRows
+        rows, labels = batch
+        return (params["t"][rows, 0] - labels.mul_(0.5)).square().mean()
+
+
 class Detached(Sound):
     def loss(self, params, batch):  # Detached
         return super().loss(params, batch).detach()
@@ -624,12 +696,23 @@ FOUND_IN_OBJECTIVES: dict[str, list[tuple[str, str, str]]] = {
     ],
     "Branches": [("lanes", "note", "^trials run one at a time: .*what it does depends on values")],
     "Vector": [("evaluates", "wrong", r"loss gives a tensor of shape \(2,\)")],
-    "Detached": [("evaluates", "wrong", "has no gradient")],
+    "Sparse": [("lanes", "note", "its gradients are sparse")],
+    "LastRow": [
+        (
+            "evaluates",
+            "wrong",
+            "last batch, of 1 row, can't be taken: ValueError: .*'drop_last: true'",
+        )
+    ],
+    "WritesRows": [("evaluates", "note", "writes into the rows that it is given")],
+    "Detached": [("evaluates", "wrong", "without a gradient")],
     "Infinite": [("evaluates", "wrong", "loss is -?inf where seed 0 starts")],
     "Unused": [("evaluates", "note", "doesn't depend on 'y'")],
     "Raises": [("evaluates", "wrong", "raises KeyError: 'z'")],
     "Leaves": [("evaluates", "wrong", "raises SystemExit")],
 }
+
+WITH_ROWS = ("Sparse", "LastRow", "WritesRows")
 
 DATASETS = """
 import numpy as np
@@ -705,7 +788,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(
         tmp_path_factory.mktemp("planted suite"),
         "suite: planted\nlimits: {memory_gib: 2}\nobjectives:\n"
-        + "".join(f"  o_{name}: {{class: {name}, steps: 3}}\n" for name in FOUND_IN_OBJECTIVES)
+        + "".join(
+            f"  o_{name}: {{class: {name}, steps: 3{', batch_size: 11' * (name in WITH_ROWS)}}}\n"
+            for name in FOUND_IN_OBJECTIVES
+        )
         + fits
         + "optimizers:\n"
         + "".join(f"  {name}: {{class: {name}}}\n" for name in FOUND_IN_OPTIMIZERS)

@@ -204,6 +204,10 @@ def test_a_setting_is_picked_by_the_name_that_it_has_among_all_and_keeps_it(fold
         ({"values": ("lr",)}, "--set lr: expected a hyperparameter that the spec names, '=' and"),
         ({"values": ("wt=1",)}, "'=' and its value (known: lr, wd)"),
         ({"values": ("lr=fast",)}, "--set lr=fast: 'fast' is not JSON: a number, true, null, or"),
+        ({"values": ("lr=1e400",)}, "--set lr=1e400: expected a finite number, got .inf"),
+        ({"values": ("lr={}",)}, "--set lr={}: expected a number, a word, true, false, null or a"),
+        ({"values": ("lr=1", "lr=2")}, "--set lr=2: is given twice"),
+        ({"values": ("lr=" + "[" * 10**5,)}, "is not JSON"),
         ({"values": ("lr=NaN",)}, "--set lr=NaN: 'NaN' is not JSON"),
     ],
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.plan import Overrides, draft
 from harness.problems import BadInput, Problem, join, nearest
 from harness.spec import LoadedSpec, Spec, check, load, require
 from harness.yaml_source import parse
@@ -461,3 +465,55 @@ def test_the_nearest_name_is_offered_else_what_there_is() -> None:
     assert nearest("zzz", names) == " (known: AdaGrad, momentum, sgd)"
     assert nearest("zzz", []) == ""
     assert join([str(i) for i in range(15)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, and 3 more"
+
+
+def test_two_mistakes_in_a_claim_leave_the_claims_after_it_at_their_places(tmp_path: Path) -> None:
+    text = """\
+suite: s
+objectives: {bowl: {class: quadratic_2d, steps: 3}}
+optimizers: {o: {class: "torch.optim:SGD"}}
+claims:
+  - {value: "x", sd: -1, optimizer: o, objective: bowl}
+  - {value: "1", source: a, optimizer: p, objective: bowl}
+  - {value: "1", source: a, optimizer: o, objective: bowl, 'hyper"': 1, seeds: 1}
+"""
+    file = tmp_path / "spec.yaml"
+    file.write_text(text)
+    lines = [str(problem).removeprefix(f"{file}:") for problem in load(file).problems]
+    assert lines == [
+        "5:5: claims.0.source: is missing",
+        "5:13: claims.0.value: expected a finite number, got 'x'",
+        "5:22: claims.0.sd: expected at least 0.0, got -1",
+        "6:40: claims.1.optimizer: no optimizer of this name (known: o)",
+        '7:60: claims.2.hyper": unknown key (known: hyperparameters, objective, optimizer, '
+        "quantity, sd, seeds, setting, source, value)",
+        "7:80: claims.2.seeds: expected at least 2, got 1",
+    ]
+
+
+WHOLE = (
+    (ROOT / "tuned.yaml").read_text()
+    + """
+include: [{optimizer: "*"}]
+exclude: [{hyperparameters: {lr: 0.2}}]
+claims: [{value: "1", source: a, optimizer: sgd, objective: bowl}]
+check: {cells: [{optimizer: sgd, threshold: 0.1}]}
+"""
+)
+TOKENS = re.findall(r"\w+|\s+|[^\w\s]", WHOLE)
+SIGNS = "' \" : [ ] { } *a << !!int null -1 1e400 .nan [[1]] # | true"
+PIECES = st.sampled_from(
+    [*SIGNS.split(), ": ", "- ", "\n", "\t", "\u00a0", "&a ", "9" * 30, "x" * 300, "{a: b}"]
+)
+EDITS = st.lists(st.tuples(st.integers(0, len(TOKENS) - 1), PIECES, st.booleans()), min_size=1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(EDITS)
+def test_a_mutated_spec_is_planned_or_refused_and_nothing_else(edits: list[Any]) -> None:
+    tokens = list(TOKENS)
+    for place, piece, beside in edits[:4]:
+        tokens[place] = tokens[place] + piece if beside else piece
+    with contextlib.suppress(BadInput):
+        source = replace(parse("".join(tokens).encode(), "f.yaml"), folder=ROOT)
+        draft(check(source), Overrides())

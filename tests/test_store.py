@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from harness.plan import Plan, make_plan
 from harness.problems import BadInput
 from harness.results import Comparison, Footprint, Sharing, Timing, TrialResult
 from harness.spec import load
-from harness.store import APPLICATION_ID, SCHEMA_VERSION, Store
+from harness.store import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, glance
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -466,3 +468,59 @@ def test_reading_where_nothing_was_run_says_how_to_run(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no results here yet"):
         frames.read(tmp_path / "r.sqlite")
     assert not list(tmp_path.iterdir())
+
+
+class Between:
+    """Does something once, before a query that holds some words, and waits for no lock."""
+
+    def __init__(self, words: str, then: Callable[[], object]) -> None:
+        self.words, self.then, self.done = words, then, False
+
+    def connect(self, *given: Any, **options: Any) -> sqlite3.Connection:
+        between = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+                if between.words in sql and not between.done:
+                    between.done = True
+                    between.then()
+                return super().execute(sql, *values)
+
+        return Connection(*given, **options | {"timeout": 0})
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: Store(path, create=False), glance], ids=["opened", "glanced at"]
+)
+def test_a_store_that_another_process_makes_meanwhile_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "r.sqlite"
+    path.touch()
+
+    def make() -> None:
+        with contextlib.suppress(BadInput):  # it may have to wait until the reader is done
+            Store(path, create=True).close()
+
+    between = Between("user_version", make)
+    monkeypatch.setattr(sqlite3, "connect", between.connect)
+    with pytest.raises(NoResults):
+        read(path)
+    assert between.done
+
+
+def test_a_store_that_another_process_made_first_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Plan
+) -> None:
+    """The other one is faster after this one has found nothing there."""
+    path = tmp_path / "r.sqlite"
+
+    def make() -> None:
+        with Store(path, create=True) as store:
+            begin(store, plan)
+
+    between = Between("BEGIN IMMEDIATE", make)
+    monkeypatch.setattr(sqlite3, "connect", between.connect)
+    with Store(path, create=True) as store:
+        assert store.has_run()
+    assert between.done

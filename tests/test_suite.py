@@ -236,6 +236,41 @@ def test_a_file_that_is_no_python_is_named_where_its_name_is_missed(
     assert suite.names_in(tmp_path, "optimizers") == {}
 
 
+def test_of_several_files_that_are_no_python_the_one_with_the_name_is_told(tmp_path: Path) -> None:
+    broken: dict[str, str | bytes] = {
+        "optimizers/a.py": "x = (\n",
+        "optimizers/typo.py": "class Typo\n    pass\n",
+    }
+    write(tmp_path, broken)
+    assert "optimizers/typo.py:1: SyntaxError" in (said := not_found("Typo", tmp_path))
+    assert "a.py" not in said
+    said = not_found("Other", tmp_path)
+    assert "optimizers/a.py:1: " in said
+    assert "optimizers/typo.py:1: " in said
+
+
+def test_code_without_a_file_is_of_no_suite_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "def f():\n    exec('def g():\\n    1 / 0\\ng()')\nf()\n"
+    write(tmp_path, {"optimizers/x.py": code + "class X: ...\n"})
+    monkeypatch.chdir(tmp_path)  # where "<string>" would be a file of the suite
+    said = load_error("X", tmp_path)
+    assert said == "can't be imported: ZeroDivisionError: division by zero (optimizers/x.py:2)"
+
+
+def test_an_environment_in_a_suites_folder_is_not_the_suites_own(tmp_path: Path) -> None:
+    library = ".venv/lib/python3/site-packages/boom_library.py"
+    write(tmp_path, {library: "def boom():\n    1 / 0\n"})
+    write(tmp_path, {"optimizers/x.py": "from boom_library import boom\nboom()\nclass X: ...\n"})
+    sys.path.insert(0, str((tmp_path / library).parent))
+    try:
+        said = load_error("X", tmp_path)
+    finally:
+        sys.path.pop(0)
+    assert said.endswith("division by zero (optimizers/x.py:2)")
+
+
 def test_a_name_in_two_files_is_refused_with_both_ways_to_say_it(tmp_path: Path) -> None:
     write(tmp_path, {f"optimizers/{n}.py": "class X: ...\n" for n in ("a", "b")})
     assert not_found("X", tmp_path) == (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,9 @@ def timed_cases(
         record_steps=(0, steps),
         divergence_factor=1000.0,
     )
+    assert not workload.writes_rows  # which takes time at the first run alone
+    clock.now = clock.worked = 0.0
+    clock.log.clear()
     cases = []
     for name, seconds in optimizers.items():
         fields = {**vars(base), "optimizer": name, "hyperparameters": {}, "key": name}
@@ -312,7 +316,7 @@ def test_the_peak_of_a_gpu_is_of_one_case_after_its_first_step(
     assert timing._peak_bytes(timed) is None
     runner = timing.Runner(timed, 3)
     monkeypatch.setattr(timing, "Runner", lambda *_: runner)
-    there = Workload(**{**vars(timed.workload), "device": torch.device("cuda")})
+    there = replace(timed.workload, device=torch.device("cuda"))
     on_gpu = timing.TimedCase(timed.case, there, timed.factory, 0)
     assert timing._peak_bytes(on_gpu) == 3  # steps, none of them the first
 

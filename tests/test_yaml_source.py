@@ -517,3 +517,17 @@ def test_a_spec_can_come_through_a_pipe(tmp_path: Path) -> None:
     writer.start()
     assert read(pipe).data == {"a": 1}
     writer.join()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nseeds:\u00a02\nb: {c: 1}\n", "2:7: not valid YAML: U+00A0 (no-break space)"),
+        ("a: 1\rseeds:\u00a02\rb: {c: 1}\r", "2:7: not valid YAML: U+00A0 (no-break space)"),
+        ("a: \u200b\n- x\n", "1:4: not valid YAML: U+200B (zero width space)"),
+        ("a: 1\nseeds\nb: 2\n", "2:1: not valid YAML: could not find expected ':'"),
+    ],
+)
+def test_what_only_looks_like_a_space_is_named_at_its_place(text: str, said: str) -> None:
+    (problem,) = mistakes(text)
+    assert f":{said}" in str(problem)

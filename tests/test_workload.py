@@ -1,0 +1,286 @@
+"""What is looked at before an objective's first step, and what its rows are protected from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.engine import train
+from harness.lanes import Lane, Lanes
+from harness.objective import Batch, Objective, Parameters
+from harness.suite import Misfit, place_of
+from harness.workload import Workload, describe, flatten, in_precision, unflatten
+
+ROWS = 20
+
+
+class Regression(Objective):
+    """A linear regression whose loss a test gives."""
+
+    def __init__(self, loss: Callable[[Parameters, Batch], Any], evaluate: Any = None) -> None:
+        numbers = torch.Generator().manual_seed(0)
+        features = torch.rand(ROWS, 3, generator=numbers, dtype=torch.float64)
+        self.data = (features, features @ torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64))
+        self._loss, self._evaluate = loss, evaluate or loss
+
+    def init(self, generator: torch.Generator) -> Parameters:
+        return {"w": torch.randn(3, generator=generator)}
+
+    def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        return self._loss(params, batch)  # type: ignore[no-any-return]
+
+    def evaluate(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        return self._evaluate(params, batch)  # type: ignore[no-any-return]
+
+
+def clean(params: Parameters, batch: Batch) -> torch.Tensor:
+    x, y = batch
+    loss: torch.Tensor = (((x - 0.5) / 0.25) @ params["w"] - y).square().mean()
+    return loss
+
+
+def writing(params: Parameters, batch: Batch) -> torch.Tensor:
+    x, y = batch
+    loss: torch.Tensor = (x.sub_(0.5).div_(0.25) @ params["w"] - y).square().mean()
+    return loss
+
+
+def workload_of(objective: Objective, batch_size: int | None = None, steps: int = 12) -> Workload:
+    return Workload(
+        objective=objective,
+        data=objective.data,
+        dtype=torch.float64,
+        device=torch.device("cpu"),
+        steps=steps,
+        steps_per_epoch=1,
+        batch_size=batch_size,
+        record_steps=tuple(range(steps + 1)),
+        divergence_factor=1e9,
+    )
+
+
+def losses(objective: Objective, *, batch_size: int | None, stacked: bool) -> Any:
+    lanes = [Lane(0, 0), Lane(0, 1)] if stacked else [Lane(0, 0)]
+    workload = workload_of(objective, batch_size)
+    return train(workload, torch.optim.SGD, [{"lr": 0.01}], lanes, stacked=stacked).losses
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["alone", "side by side"])
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("which", ["both", "loss", "evaluate"])
+def test_a_loss_that_writes_into_its_rows_gives_what_one_gives_that_does_not(
+    which: str, batch_size: int | None, stacked: bool
+) -> None:
+    written = Regression(
+        writing if which != "evaluate" else clean, writing if which != "loss" else clean
+    )
+    before = [tensor.clone() for tensor in written.data or ()]
+    found = losses(written, batch_size=batch_size, stacked=stacked)
+    assert np.array_equal(found, losses(Regression(clean), batch_size=batch_size, stacked=stacked))
+    assert all(map(torch.equal, written.data or (), before))
+
+
+def test_a_loss_that_writes_into_its_rows_only_later_is_an_error() -> None:
+    calls = [0]
+
+    def later(params: Parameters, batch: Batch) -> torch.Tensor:
+        calls[0] += 1
+        return (writing if calls[0] == 4 else clean)(params, batch)
+
+    with pytest.raises(Exception, match="has written into the data, which all trials share"):
+        losses(Regression(clean, later), batch_size=5, stacked=False)
+
+
+BAD: list[tuple[str, Callable[[Parameters, Batch], Any], str]] = [
+    ("vector", lambda p, b: (b[0] @ p["w"]).square(), "a tensor of shape (20,), expected a scalar"),
+    ("float", lambda p, b: clean(p, b).item(), "gives a float, expected a scalar tensor"),
+    ("none", lambda *_: None, "gives a NoneType, expected a scalar tensor"),
+    ("cut off", lambda p, b: clean(p, b).detach(), "gives a number without a gradient"),
+    ("whole", lambda p, b: clean(p, b).long(), "gives a number of type int64, expected a real"),
+    ("complex", lambda p, b: clean(p, b) + 0j, "gives a number of type complex128, expected a"),
+]
+
+
+@pytest.mark.parametrize(("loss", "said"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_a_loss_that_is_no_scalar_is_said_with_its_place(
+    loss: Callable[[Parameters, Batch], Any], said: str, tmp_path: Any
+) -> None:
+    workload = workload_of(Regression(loss))
+    for _ in range(2):  # each trial says so, not the first alone
+        with pytest.raises(Misfit) as caught:
+            Lanes(workload, [Lane(0, 0)], stacked=False)
+        assert str(caught.value).startswith("loss gives ")
+        assert said in str(caught.value)
+    line = Regression.loss.__code__.co_firstlineno
+    assert place_of(caught.value, tmp_path) == f" (test_workload.py:{line})"
+
+
+def test_an_evaluation_that_is_no_scalar_is_said_as_well() -> None:
+    with pytest.raises(Misfit, match="evaluate gives a float, expected a scalar tensor"):
+        workload_of(Regression(clean, lambda *_: 1.0)).drawn_start(0)
+
+
+def test_a_parameter_of_whole_numbers_is_named() -> None:
+    class Whole(Regression):
+        def init(self, generator: torch.Generator) -> Parameters:
+            del generator
+            return {"w": torch.zeros(3), "n": torch.arange(3)}
+
+    with pytest.raises(Misfit, match="parameter 'n' is of int64, expected real or complex"):
+        workload_of(Whole(clean)).start(0)
+
+
+def test_the_look_before_the_first_step_leaves_the_global_random_numbers_alone() -> None:
+    def drawing(params: Parameters, batch: Batch) -> torch.Tensor:
+        noise = torch.rand(()) + np.random.rand() + random.random()
+        return clean(params, batch) * noise
+
+    torch.manual_seed(3)
+    np.random.seed(3)
+    random.seed(3)
+    expected = (torch.rand(()), np.random.rand(), random.random())
+    torch.manual_seed(3)
+    np.random.seed(3)
+    random.seed(3)
+    workload_of(Regression(drawing)).drawn_start(0)
+    assert (torch.rand(()), np.random.rand(), random.random()) == expected
+
+
+def column(params: Parameters, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """An output of shape (rows, 1), as a linear layer has, and labels of shape (rows,)."""
+    x, y = batch
+    return x @ params["w"][:, None], y
+
+
+SQUARES: list[tuple[str, Callable[[Parameters, Batch], Any]]] = [
+    ("minus", lambda p, b: (column(p, b)[0] - column(p, b)[1]).square().mean()),
+    ("times", lambda p, b: (column(p, b)[1] * column(p, b)[0]).square().mean()),
+    ("l1", lambda p, b: nn.functional.l1_loss(*column(p, b))),
+    ("mse", lambda p, b: nn.functional.mse_loss(*column(p, b))),
+    ("huber", lambda p, b: nn.functional.huber_loss(*column(p, b))),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("loss", [s[1] for s in SQUARES], ids=[s[0] for s in SQUARES])
+def test_a_column_against_a_row_of_the_same_rows_is_refused(
+    loss: Callable[[Parameters, Batch], Any], batch_size: int | None
+) -> None:
+    n = batch_size or ROWS
+    with pytest.raises(Misfit) as caught:
+        workload_of(Regression(loss), batch_size).drawn_start(0)
+    assert str(caught.value) == (
+        f"loss spreads ({n}, 1) against ({n},) to ({n}, {n}); squeeze the one, or where every "
+        "pair is meant, unsqueeze(0) the other"
+    )
+
+
+def pairs(params: Parameters, batch: Batch) -> Any:
+    x, y = batch
+    out = x @ params["w"]
+    return (out.unsqueeze(1) - out.unsqueeze(0) - y[:, None] + y[None, :]).square().mean()
+
+
+def accident(params: Parameters, batch: Batch) -> Any:
+    x, y = batch
+    scales = torch.ones(ROWS, dtype=x.dtype)  # as many as there are rows, by accident
+    return ((x @ params["w"])[:, None] * scales - y[:, None]).square().mean()
+
+
+@pytest.mark.parametrize("loss", [pairs, accident, clean])
+def test_what_is_meant_to_be_spread_is_not_refused(loss: Any) -> None:
+    workload_of(Regression(loss)).drawn_start(0)
+
+
+class Complex(Objective):
+    """``|z - (1 + 2i)|^2`` summed, whose gradient descent has a closed form."""
+
+    def __init__(self, shape: tuple[int, ...] = (2,)) -> None:
+        self.shape = shape
+
+    def init(self, generator: torch.Generator) -> Parameters:
+        parts = [torch.randn(self.shape, generator=generator) for _ in range(2)]
+        return {"z": torch.complex(*parts)}
+
+    def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        del batch
+        return (params["z"] - (1 + 2j)).abs().square().sum()
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["alone", "side by side"])
+def test_a_complex_parameter_is_two_real_ones_and_keeps_both(stacked: bool) -> None:
+    workload = workload_of(Complex(()), steps=30)
+    lanes = [Lane(0, 0), Lane(0, 1)] if stacked else [Lane(0, 0)]
+    found = train(workload, torch.optim.SGD, [{"lr": 0.1}], lanes, stacked=stacked)
+    assert found.trajectory is not None
+    z = complex(workload.start(0)["z"])
+    for step in range(31):  # the gradient is 2 (z - c)
+        expected = (1 + 2j) + 0.8**step * (z - (1 + 2j))
+        assert found.trajectory[0, step] == pytest.approx([expected.real, expected.imag], abs=1e-12)
+        assert found.losses[0, step] == pytest.approx(abs(expected - (1 + 2j)) ** 2, abs=1e-12)
+
+
+def test_two_complex_parameters_are_four_numbers_and_have_no_trajectory() -> None:
+    workload = workload_of(Complex())
+    assert describe(workload, "").dimension == 4
+    run = train(workload, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, 0)], stacked=False)
+    assert run.trajectory is None
+
+
+def test_the_plane_of_a_complex_parameter_is_that_of_its_parts() -> None:
+    described = describe(workload_of(Complex(())), "")
+    assert described.dimension == 2
+    assert described.window is not None
+    (left, right), (low, high) = described.window
+    corners = [described.landscape[i] for i in (0, 120, -121, -1)]
+    points = [complex(x, y) for y in (low, high) for x in (left, right)]
+    assert corners == pytest.approx([abs(z - (1 + 2j)) ** 2 for z in points])
+
+
+def test_parameters_are_flattened_and_made_again() -> None:
+    given = {
+        "a": torch.randn(2, 3),
+        "z": torch.randn(4, dtype=torch.complex64),
+        "s": torch.tensor(2.0),
+    }
+    again = unflatten(flatten(given), given)
+    assert all(torch.equal(given[name], again[name]) for name in given)
+    rows = unflatten(torch.stack([flatten(given), 2 * flatten(given)]), given)
+    assert all(torch.equal(2 * given[name], rows[name][1]) for name in given)
+
+
+def test_complex_numbers_have_the_precision_that_is_asked_for() -> None:
+    single = torch.ones(2, dtype=torch.complex64)
+    assert in_precision(single, torch.float64).dtype is torch.complex128
+    assert in_precision(torch.ones(2, dtype=torch.int64), torch.float64).dtype is torch.int64
+    assert workload_of(Complex()).start(0)["z"].dtype is torch.complex128
+
+
+def test_the_last_smaller_batch_of_an_epoch_can_be_left_out() -> None:
+    whole = workload_of(Regression(clean), batch_size=6)
+
+    def sizes(workload: Workload) -> list[int]:
+        batches = Lanes(workload, [Lane(0, 0)], stacked=False).batches()
+        return [len(next(batches)[0]) for _ in range(8)]
+
+    assert sizes(whole) == [6, 6, 6, 2, 6, 6, 6, 2]
+    assert sizes(replace(whole, drop_last=True)) == [6] * 8
+    assert sizes(replace(whole, batch_size=5, drop_last=True)) == [5] * 8
+
+
+def test_dropping_the_last_batch_changes_none_before_it() -> None:
+    whole = workload_of(Regression(clean), batch_size=6)
+    batches = Lanes(whole, [Lane(0, 0)], stacked=False).batches()
+    without = Lanes(replace(whole, drop_last=True), [Lane(0, 0)], stacked=False).batches()
+    first = [next(batches) for _ in range(7)]
+    second = [next(without) for _ in range(6)]
+    for i, j in zip([0, 1, 2, 4, 5, 6], range(6), strict=True):  # 3 is the one of two rows
+        assert all(map(torch.equal, first[i], second[j]))
