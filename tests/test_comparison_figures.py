@@ -109,13 +109,13 @@ def results(*cases: Case, tried: Sequence[Tried] = (), **settings: Any) -> Resul
         names = (case.info.name, case.optimizer, case.setting, made[-1].label, case.device)
         for seed, final in enumerate(finals):
             status = "unavailable" if case.absent else "ok" if np.isfinite(final) else "diverged"
-            trials.append((position, *names, seed, status, 8, "", 0.0, "vmap", final))
+            trials.append((position, *names, seed, status, 8, "", 0.0, "pointwise", "", final))
         if case.seconds is not None:
             block = (case.seconds * 10,) * 2
             timings += [(position, i, 10, 4, *block, case.seconds * 4) for i in range(3)]
     columns = [
         *("position", "objective", "optimizer", "setting", "label", "device"),
-        *("seed", "status", "step", "reason", "seconds", "mode", "final_loss"),
+        *("seed", "status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
     ]
     timed = [
         *("position", "round", "steps", "steps_per_epoch"),

@@ -120,8 +120,7 @@ def losses_of(reference: str, lr: float) -> NDArray[np.float64]:
                 optimizer,
                 [{"lr": lr}],
                 [Lane(0, seed) for seed in range(first, first + 2000)],
-                stacked=True,
-                calls_closure=False,
+                way="pointwise",
             )
             for first in range(0, POPULATION, 2000)
         ]

@@ -93,7 +93,6 @@ def results(*cases: Case) -> Results:
                 hyperparameters={},
                 defaults={},
                 dtype="float64",
-                why_alone="",
                 seeds=np.array(seeds, dtype=np.int64),
                 losses=case.losses,
                 trajectories=dict(enumerate(case.paths)),
@@ -103,10 +102,10 @@ def results(*cases: Case) -> Results:
         for seed in seeds:
             status = case.status[seed] if case.status else "ok"
             final = case.losses[seed, -1] if status == "ok" else math.nan
-            trials.append((position, seed, status, 0, "", 0.0, "vmap", final))
+            trials.append((position, seed, status, 0, "", 0.0, "pointwise", "", final))
         blocks = [(position, i, 1, 1, seconds, seconds) for i, seconds in enumerate(case.times)]
         timings += blocks
-    columns = ["position", "seed", "status", "step", "reason", "seconds", "mode", "final_loss"]
+    columns = ["position", "seed", "status", "step", "reason", "seconds", "way", "way_reason", "final_loss"]
     timed = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
     run = RunRecord(1, "", "", "", "suite", "", "", {}, {})
     objectives = {case.info.name: case.info for case in cases}

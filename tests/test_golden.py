@@ -172,7 +172,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> frames.Results:
             step=trial["step"],
             reason="" if trial["status"] == "ok" else "made up",
             seconds=0.1,
-            mode="vmap",
+            way="pointwise",
             losses=np.array(trial["losses"], dtype=np.float64),
         )
         for case in plan.cases

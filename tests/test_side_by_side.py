@@ -104,7 +104,7 @@ def source(
         for (seed, loss), final in zip(losses.items(), finals, strict=True):
             status = loss if isinstance(loss, str) else "ok"
             reason = "" if status == "ok" else f"why it {status}"
-            trials.append((*labels, seed, status, 4, reason, 0.1, "vmap", final))
+            trials.append((*labels, seed, status, 4, reason, 0.1, "pointwise", "", final))
         for i, seconds in enumerate((times or {}).get(names, ())):
             blocks.append((position, i, 1, 1, seconds, seconds, seconds))
     seeds = sorted({seed for losses in cases.values() for seed in losses})
@@ -125,7 +125,7 @@ def source(
     )
     trial_columns = [
         *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
-        *("status", "step", "reason", "seconds", "mode", "final_loss"),
+        *("status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
     ]
     block_columns = [
         *("position", "round", "steps", "steps_per_epoch"),

@@ -84,7 +84,8 @@ def results_of(
                     "step": 3 + seed if failed else 4,
                     "reason": "boom" if failed else "",
                     "seconds": 0.1,
-                    "mode": "vmap",
+                    "way": "pointwise",
+                    "way_reason": "",
                     "final_loss": math.nan if failed else value,
                 }
             )
