@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 
 from harness import environment, zygote
 from harness.environment import Machine
+from harness.opened import Opened
 from harness.zygote import Forked
 
 POLL_SECONDS = 0.2
@@ -141,7 +142,13 @@ class Disturbed(Exception):
 
 
 class Executor(Protocol):
-    """Who does tasks: processes on this machine (:class:`Pool`), or a cluster."""
+    """Who does tasks: processes on this machine (:class:`Pool`), or a cluster.
+
+    Attributes:
+        opened: What the suite's code was seen to read.
+    """
+
+    opened: Opened
 
     @property
     def size(self) -> int:
@@ -184,6 +191,9 @@ class Pool:
         fresh: Whether the first worker shall be a process of its own start, for tasks that are
             to come.
         printed: Descriptor of where workers print; standard error if left out.
+
+    Attributes:
+        opened: What the suite's code was seen to read.
     """
 
     def __init__(
@@ -196,6 +206,7 @@ class Pool:
         printed: int = 2,
     ) -> None:
         self._printed = printed
+        self.opened = Opened()
         self._size = max(1, size)
         self._memory = memory
         self._search = [str(folder) for folder in search]
@@ -307,6 +318,8 @@ class Pool:
                 worker.restart_clock()
             case "retire":
                 worker.retiring = True
+            case "opened":
+                self.opened = self.opened.merged(answer)
             case "sent" if task is not None:
                 if task.restarts == "result":
                     worker.restart_clock()

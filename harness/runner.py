@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import environment, fingerprint, tuning, watch
+from harness import environment, fingerprint, opened, tuning, watch
 from harness.contents import PAGE_NAME, Report, Run
 from harness.environment import Machine
+from harness.opened import Opened
 from harness.plan import Case, Overrides, Plan, draft
 from harness.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
 from harness.previewing import Preview, TimingPreview
@@ -59,8 +60,15 @@ class Options:
     scheduler: str | None = None
 
 
-def validate(spec: Path | LoadedSpec, overrides: Overrides | None = None) -> tuple[Plan, Checked]:
+def validate(
+    spec: Path | LoadedSpec, overrides: Overrides | None = None, output: Path | None = None
+) -> tuple[Plan, Checked]:
     """Check a spec, its names, and every hyperparameter against its constructor.
+
+    Args:
+        spec: The YAML file, or what was loaded of it.
+        overrides: Seeds, devices and filters on top of the spec.
+        output: Where results are or would go; None for ``reports/<suite>`` beside the spec.
 
     Raises:
         BadInput: With every mistake.
@@ -72,6 +80,8 @@ def validate(spec: Path | LoadedSpec, overrides: Overrides | None = None) -> tup
     told = Quiet()
     with suite_log(told, keep=True) as log, Pool(1, printed=told.printed) as pool:
         checked = inspect(pool, loaded, plan, problems, overrides)
+        known = opened.load(output_folder(loaded.folder, plan.suite, output))
+        plan, checked, _ = _reread(pool, loaded, plan, checked, known)
     return plan, replace(checked, notes=(*checked.notes, *filter(None, [log.note])))
 
 
@@ -86,7 +96,7 @@ def preview(spec: Path | LoadedSpec, options: Options) -> Preview:
         BadInput: With every mistake.
     """
     loaded = _loaded(spec)
-    plan, checked = validate(loaded, options.overrides)
+    plan, checked = validate(loaded, options.overrides, options.output)
     output = output_folder(loaded.folder, plan.suite, options.output)
     known = 0
     machine = environment.machine_key(plan.spec.threads)
@@ -133,6 +143,8 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
         raise BadInput(problems)
     output = output_folder(loaded.folder, plan.suite, options.output)
     path = output / FILE_NAME
+    known = opened.load(output)
+    plan = plan.with_opened(known)
     here = _expected_machine(path, plan, options)
     whole = None if problems or options.fresh else _all_known(path, plan, here.key)
     if whole is not None:
@@ -148,11 +160,13 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, problems, options.overrides)
             progress.advance(len(plan.cases))
+        plan, checked, known = _reread(pool, loaded, plan, checked, known)
         for note in checked.notes:
             progress.note(f"note: {note}")
         loading.join()  # what can't be reported need not begin
         here = pool.machine(plan.spec.threads, here.key)
         with locked(output), Store(path, create=True) as store:
+            opened.save(output, known)
             _begin(store, loaded, plan, options, here, checked.absent, checked)
             with _watching(output, progress, options) as told:
                 trainer = _Trainer(pool, store, here.key, checked.absent, told, options.fresh)
@@ -164,9 +178,24 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
                 trained += trainer.run(plan, "training")
                 trained += trainer.run(plan.sweeping, "sweeping")
             timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
+            if (more := known.merged(pool.opened.of(loaded.folder))) != known:
+                opened.save(output, more)  # what is read by steps, once the plan had its keys
+                store.rename_cases(plan, plan.with_opened(more))
             store.finish_run()
             pool.close()
             return _report(store, progress, trained=trained, timed=timed)
+
+
+def _reread(
+    pool: Executor, loaded: LoadedSpec, plan: Plan, checked: Checked, known: Opened
+) -> tuple[Plan, Checked, Opened]:
+    """A plan and what is known of it, now that its code was seen to be loaded."""
+    seen = pool.opened.of(loaded.folder)
+    known = known.merged(seen)
+    now = plan.with_opened(known)
+    keys = {a.key: b.key for a, b in zip(plan.everything, now.everything, strict=True)}
+    checked = checked.renamed(keys)
+    return now, replace(checked, notes=(*checked.notes, *seen.notes)), known
 
 
 @contextlib.contextmanager
