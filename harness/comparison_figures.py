@@ -38,7 +38,7 @@ from harness.figure_records import (
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.plan import varied
 from harness.spec import SpaceSpec
-from harness.tables import significant
+from harness.tables import shown_shift, significant
 
 Array = NDArray[np.float64]
 _NONE: Array = np.empty(0)
@@ -94,16 +94,17 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
 def differences(
     one: Compared, info: ObjectiveInfo, looks: Mapping[int, Style], where: str
 ) -> DotFigure | None:
-    """Every case less the best, seed by seed; None where no seed changes anything."""
+    """Every case less the best, seed by seed; None where there is no chance in that."""
     field, order = one.field, one.field.order()
-    if not one.pairs:
+    if not one.tested:
         return None
     best = order[0]
     name = field.cases[best].label
     rows: dict[bool, list[DotRow]] = {False: [], True: []}
     for i in order[1 : ROWS + 1]:
         pair = one.between(i, best)
-        if pair is not None:  # the best ones alone are paired where there are many
+        # The best ones alone are paired where there are many.
+        if pair is not None and pair.is_tested:
             # Defaults may be far off: on one scale they would hide how the others differ.
             rows[field.cases[i].role == "defaults"].append(_difference(one, i, pair, looks))
     panels = [_difference_panel(group, info, name) for group in rows.values() if group]
@@ -112,24 +113,24 @@ def differences(
     words = []
     for i in order[1:10]:
         pair = one.between(i, best)
-        if pair is not None:
-            mean = significant(pair.difference, 3)
-            words.append(f"{field.cases[i].label} {mean}, {pair.called}")
+        if pair is not None and pair.is_tested:
+            words.append(f"{field.cases[i].label} {shown_shift(pair)[0]}, {pair.called}")
     return DotFigure(
         name=f"differences_{safe_name(info.name)}",
         objective=info.name,
         title=f"Difference from the best, on the same seeds: {info.name}{where}",
         caption=(
             f"Dot: one seed, the case's loss less that of {name} with the same start and batches; "
-            "diamond and bar: mean with its 95% bootstrap-t interval. Right of the dashed line "
-            f"the loss is higher than that of {name}, which has the fewest trials that failed and "
-            "the lowest mean of those. The table says which differences hold for all pairs "
+            "diamond and bar: Hodges-Lehmann shift with its 95% interval, failed trials being the "
+            "worst; none where they decide it. Right of the dashed line "
+            f"the loss is higher than that of {name}, which has the fewest trials that failed, "
+            "then the lowest mean. The table says which differences hold for all pairs "
             "together." + _shown_of(1 + sum(map(len, rows.values())), len(field.cases))
         ),
-        alt=f"Differences of the final loss on {info.name} from {name}, mean: {'; '.join(words)}.",
+        alt=f"Differences of the final loss on {info.name} from {name}, shift: {'; '.join(words)}.",
         panels=tuple(panels),
         dot_label="one seed",
-        centre_label="mean, 95% interval",
+        centre_label="shift, 95% interval",
     )
 
 
@@ -141,15 +142,17 @@ def _difference(one: Compared, index: int, pair: Pair, looks: Mapping[int, Style
     ranks = np.argsort(less, kind="stable")
     values = dots(less[ranks])
     failed = field.failures[index]
+    # An end that failures decide lies beyond any scale.
+    bounded = math.isfinite(pair.low) and math.isfinite(pair.high)
     return DotRow(
         label=field.cases[index].label,
         note=f"{failed} of {pair.n} failed" if failed else "",
         style=looks[field.cases[index].position],
         values=values,
         offsets=offsets(len(values)),
-        centre=pair.difference,
-        low=pair.low,
-        high=pair.high,
+        centre=pair.shift if math.isfinite(pair.shift) else math.nan,
+        low=pair.low if bounded else math.nan,
+        high=pair.high if bounded else math.nan,
         empty="no seed at which both ended ok",
         numbers=dots(field.seeds[both][ranks]),
     )

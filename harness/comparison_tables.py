@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from harness import claims, profiles, search_space, sensitivity, stats, targets
 from harness.analysis import Analysis
-from harness.comparison import LEVEL, MOST, Compared, Pair
+from harness.comparison import LEVEL, MOST, Compared, Pair, corrected_for
 from harness.frames import CaseData, Results
 from harness.tables import (
     DASH,
     Table,
-    decimals,
     identity,
     interval,
-    number,
+    probability,
     shown_identity,
+    shown_shift,
     significant,
 )
 
@@ -53,13 +53,17 @@ def differences(compared: Sequence[Compared]) -> Table | None:
     for one in compared:
         rows += (_difference(one, pair) for pair in one.pairs)
     note = (
-        "The case less the other, seed by seed: below 0, the case has the lower loss. Mean "
-        "difference and its 95% bootstrap-t interval are of the seeds at which both ended ok. "
-        "Effect: matched-pairs rank-biserial correlation, from -1 (always lower) to 1. d: mean "
-        "over standard deviation of the differences (Cohen). p: Wilcoxon's signed-rank test, "
-        "two-sided, over all n seeds; a trial that did not end ok counts as the worst, and failed "
-        "says how many there were of each. Called is what Holm's correction for all pairs of the "
-        f"objective leaves, at {LEVEL:.0%} for all together."
+        "The case less the other, seed by seed: below 0, the case has the lower loss. Lower and "
+        "higher: at how many of the n seeds it is the better and the worse; a difference below the "
+        "rounding of the loss, or below the smallest that the spec says matters, is neither. "
+        "p: Wilcoxon's signed-rank test, two-sided, over all n seeds; a trial that did not end ok "
+        "counts as the worst, and failed says how many there were of each. Shift: the "
+        "Hodges-Lehmann estimate that belongs to this test, over the same seeds, with the 95% "
+        "interval of shifts that it does not reject; infinite where failures decide. Effect: "
+        "matched-pairs rank-biserial correlation, from -1 (always lower) to 1. Called is what "
+        f"Holm's correction leaves, at {LEVEL:.0%} for {corrected_for(compared)}. Where all seeds "
+        "of both end alike, there is no chance, so no test and no interval: the difference is "
+        "what it is."
     )
     if any(len(one.field.cases) > MOST for one in compared):
         note += (
@@ -76,32 +80,36 @@ def _difference(one: Compared, pair: Pair) -> tuple[Row, Row]:
         "device": field.device,
         "case": first.label,
         "against": second.label,
-        "mean_difference": pair.difference,
+        "shift": pair.shift,
         "ci_low": pair.low,
         "ci_high": pair.high,
+        "lower": pair.lower,
+        "higher": pair.higher,
         "rank_biserial": pair.effect,
-        "cohen_d": pair.standardized,
         "p": pair.p,
         "p_holm": pair.adjusted,
         "called": pair.called,
+        "decided_by_failures": "yes" if pair.by_failures else "no",
         "n": pair.n,
         "both_ok": pair.both,
         "case_failed": pair.failed[0],
         "against_failed": pair.failed[1],
     }
-    places = _places(pair.difference, pair.low, pair.high)
+    shift, ends = shown_shift(pair)
+    tested = pair.is_tested
     shown = {
         "objective": field.objective,
         "device": field.device,
         "case": first.label,
         "against": second.label,
-        "mean difference": number(pair.difference, places),
-        "95% interval": interval(pair.low, pair.high, places),
-        "effect": f"{pair.effect:.2f}",
-        "d": _two(pair.standardized),
+        "shift": shift,
+        "95% interval": ends,
+        "lower": str(pair.lower) if tested else DASH,
+        "higher": str(pair.higher) if tested else DASH,
+        "effect": _two(pair.effect),
         "p": probability(pair.p),
         "p (Holm)": probability(pair.adjusted),
-        "called": pair.called,
+        "called": f"{pair.called} (failures)" if pair.by_failures else pair.called,
         "n": str(pair.n),
         "failed": f"{pair.failed[0]}, {pair.failed[1]}" if any(pair.failed) else "0",
     }
@@ -498,19 +506,6 @@ def _difference_of(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArra
     same = (one == two) | (np.isnan(one) & np.isnan(two))
     found = np.subtract(one, two, out=np.zeros_like(one), where=~same)
     return np.where(np.isnan(found), np.inf, found)
-
-
-def probability(p: float) -> str:
-    """A p-value with two digits; none where there is none."""
-    if math.isnan(p):
-        return DASH
-    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
-
-
-def _places(value: float, low: float, high: float) -> int:
-    """Decimals that a value's interval allows."""
-    n = 0 if math.isnan(low) else 2
-    return decimals(stats.Mean(value, math.nan, low, high, n))
 
 
 def _two(value: float) -> str:

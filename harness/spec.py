@@ -125,6 +125,13 @@ class ObjectiveSpec(_Model):
         "reached once the loss is within 1% of the start's distance. Needs a known optimum; left "
         "out, 0.1, 0.01 and 0.001 where that is known and no targets are given.",
     )
+    smallest_difference: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="The smallest difference of final losses that matters: two that differ by no "
+        "more are tied, in tests and in ranks. Differences below a loss's rounding always are.",
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> ObjectiveSpec:
@@ -404,6 +411,11 @@ class Spec(_Model):
     )
     tuning: TuningSpec | None = Field(
         None, description="How optimizers with a search are tuned; the same for all of them."
+    )
+    correction: Literal["objective", "page"] = Field(
+        "objective",
+        description="Which comparisons share the 5% at which any difference is called by chance: "
+        "the pairs of one objective (on one device), or those of the whole page.",
     )
     claims: tuple[ClaimSpec, ...] = Field(
         (), description="Published numbers, to be held against what comes out."

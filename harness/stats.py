@@ -11,6 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
 
+ROUNDING = {"float32": 1e-6, "float64": 1e-12}
+"""By which share of itself a loss may differ by rounding alone, by its precision."""
+
+EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
+"""The spacing of numbers about 1, by their precision."""
+
 # Draws of values that the resamples of rows of one length share: what bounds the time.
 _DRAWS = 10_000_000
 _LEAST_RESAMPLES = 999
@@ -21,6 +27,10 @@ _CHUNK = 2_000_000
 _SEED = 20_240_229
 # The null distribution is enumerated up to here. Counts of up to 2**50 are exact in a double.
 _EXACT = 50
+# Of more values, averages of two are found by bisection: there are too many to list.
+_DIRECT = 2_000
+# A power of two near the largest number: dividing by it is exact.
+_LARGE = 2.0**1023
 
 
 @dataclass(frozen=True)
@@ -56,19 +66,34 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
     n = array.size
     if n == 0:
         return Mean(math.nan, math.nan, math.nan, math.nan, 0)
-    mean = float(array.mean())
     if n == 1:
-        return Mean(mean, math.nan, math.nan, math.nan, 1)
+        return Mean(float(array[0]), math.nan, math.nan, math.nan, 1)
     # Equal values have no spread, whatever the rounding of their mean says.
-    if np.ptp(array) == 0:
+    if (array == array[0]).all():
         return Mean(float(array[0]), 0.0, float(array[0]), float(array[0]), n)
-    with np.errstate(over="ignore"):
+    mean = average(array)
+    with np.errstate(over="ignore", invalid="ignore"):
         sd = float(array.std(ddof=1))
     if not 1e-140 < sd < math.inf:  # squares were too large or too small, not the deviations
-        scale = float(np.abs(array - mean).max())
+        scale = 2 * float(np.abs(array / 2 - mean / 2).max())
+        scale = scale if math.isfinite(scale) else _LARGE
         sd = scale * float((array / scale).std(ddof=1))
     half = t_quantile(n - 1, (1 + confidence) / 2) * sd / math.sqrt(n)
     return Mean(mean, sd, mean - half, mean + half, n)
+
+
+def average(values: ArrayLike) -> float:
+    """The arithmetic mean, of values whose sum overflows too; NaN of none.
+
+    Raises:
+        ValueError: If a value is not finite.
+    """
+    array = _finite(values)
+    if array.size == 0:
+        return math.nan
+    if np.abs(array).max() < _LARGE / array.size:
+        return float(array.mean())
+    return float((array / array.size).sum())
 
 
 def t_quantile(degrees: int, probability: float) -> float:
@@ -194,7 +219,7 @@ def bootstrap_intervals(
     for i, array in enumerate(arrays):
         if array.size < 2:
             continue
-        if np.ptp(array) == 0:
+        if (array == array[0]).all():
             found[i] = array[0]
             continue
         by_length.setdefault(array.size, []).append(i)
@@ -208,11 +233,7 @@ def _bca(rows: NDArray[np.float64], confidence: float, resamples: int) -> NDArra
     from scipy.special import ndtr, ndtri
 
     n = rows.shape[1]
-    mean = rows.mean(axis=1)
-    # In units of the largest deviation: nothing over- or underflows, and a rounding is small.
-    deviation = rows - mean[:, None]
-    scale = np.abs(deviation).max(axis=1)
-    deviation /= scale[:, None]
+    mean, deviation, scale = _deviations(rows)
     means = np.concatenate([c @ deviation.T for c in resampling_counts(n, resamples)]) / n
     # Of few distinct values many resamples have the mean itself, but for rounding; those count
     # as half below.
@@ -228,6 +249,20 @@ def _bca(rows: NDArray[np.float64], confidence: float, resamples: int) -> NDArra
     levels[~usable] = probabilities
     ends = np.stack([np.quantile(m, level) for m, level in zip(means.T, levels, strict=True)])
     return np.asarray(mean[:, None] + scale[:, None] * ends)
+
+
+def _deviations(
+    rows: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Means, deviations in units of the largest of each row, and these units.
+
+    So nothing over- or underflows, and a rounding is small.
+    """
+    mean = np.array([average(row) for row in rows])
+    # Halves, for two large values of opposite signs may lie further apart than a number can say.
+    deviation = rows / 2 - mean[:, None] / 2
+    half = np.abs(deviation).max(axis=1)
+    return mean, deviation / half[:, None], 2 * np.minimum(half, _LARGE / 2)
 
 
 def bootstrap_t_intervals(
@@ -277,6 +312,11 @@ def bootstrap_t_intervals(
     return found
 
 
+def method(n: int) -> str:
+    """The name of the interval that :func:`means` gives to the mean of so many values."""
+    return "bootstrap-t" if n >= _LEAST_VALUES else "Student's t"
+
+
 def means(rows: Sequence[ArrayLike]) -> list[Mean]:
     """Means with bootstrap-t intervals: see :func:`bootstrap_t_intervals`.
 
@@ -294,11 +334,7 @@ def _bootstrap_t(
     rows: NDArray[np.float64], confidence: float, resamples: int
 ) -> NDArray[np.float64]:
     n = rows.shape[1]
-    mean = rows.mean(axis=1)
-    # In units of the largest deviation, so that no square over- or underflows.
-    deviation = rows - mean[:, None]
-    scale = np.abs(deviation).max(axis=1)
-    deviation /= scale[:, None]
+    mean, deviation, scale = _deviations(rows)
     error = deviation.std(axis=1, ddof=1) / math.sqrt(n)
     ratios = []
     for counts in resampling_counts(n, resamples):
@@ -378,6 +414,122 @@ def _signed_rank_p(ranks: NDArray[np.float64], smaller: float) -> float:
     return min(1.0, 2 * tail / 2.0**doubled.size)
 
 
+@dataclass(frozen=True)
+class Shift:
+    """By how much paired differences lie off 0.
+
+    Attributes:
+        estimate: The Hodges-Lehmann estimate; infinite where failures decide it, NaN where as
+            many failures pull either way or there is no difference.
+        low: Lower end of its interval; NaN where so few differences allow none.
+        high: Upper end.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+
+def hodges_lehmann(differences: ArrayLike, confidence: float = CONFIDENCE) -> Shift:
+    """The shift that belongs to :func:`signed_rank`, with the interval that inverts the test.
+
+    The estimate is the median of all ``n (n + 1) / 2`` averages of two differences, each with
+    itself included (Hodges & Lehmann, Annals of Mathematical Statistics 34, 1963). The ends are
+    those of these averages at which the test, of the differences less that value, changes its
+    mind (Hollander & Wolfe, Nonparametric Statistical Methods, section 3.3): exact up to 50
+    differences and normal beyond, as in the test. So it does not lie about 0 where the test
+    rejects 0. Ties among the differences can make the two disagree about 0 by a hair; then the
+    test decides, and the end is moved to 0.
+
+    An infinite difference, of a failure, averages to itself; two of opposite signs tie.
+
+    Args:
+        differences: Any shape; infinite where one of a pair failed.
+        confidence: Between 0 and 1.
+
+    Raises:
+        ValueError: If a difference is NaN.
+    """
+    array = _numbers(differences)
+    n = array.size
+    if n == 0:
+        return Shift(math.nan, math.nan, math.nan)
+    above, below = int((array == math.inf).sum()), int((array == -math.inf).sum())
+    finite = np.sort(array[np.isfinite(array)])
+    of_below = below * finite.size + below * (below + 1) // 2
+    of_finite = finite.size * (finite.size + 1) // 2
+    count = n * (n + 1) // 2 - above * below
+    # Averages of opposite infinities lie half below and half above any value.
+    rank = _critical_rank(n, confidence) - math.ceil(above * below / 2)
+    wanted = [(count - 1) // 2, count // 2]
+    wanted += [rank - 1, count - rank] if rank > 0 else []
+    values = np.full(len(wanted), math.inf)
+    for i, place in enumerate(wanted):
+        if place < of_below:
+            values[i] = -math.inf
+    inside = [i for i, place in enumerate(wanted) if 0 <= place - of_below < of_finite]
+    values[inside] = _averages(finite, [wanted[i] - of_below for i in inside])
+    with np.errstate(invalid="ignore"):
+        estimate = float(values[0] / 2 + values[1] / 2)
+    if rank <= 0:
+        return Shift(estimate, math.nan, math.nan)
+    low, high = float(values[2]), float(values[3])
+    test = signed_rank(array)
+    if test.p > 1 - confidence:
+        low, high = min(low, 0.0), max(high, 0.0)
+    elif test.effect > 0:
+        low = max(low, 0.0)
+    else:
+        high = min(high, 0.0)
+    return Shift(estimate, low, high)
+
+
+def _critical_rank(n: int, confidence: float) -> int:
+    """One more than the largest sum of ranks at which the signed-rank test rejects; 0 of none."""
+    tail = (1 - confidence) / 2
+    if n > _EXACT:
+        from scipy.special import ndtri
+
+        error = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        return math.floor(n * (n + 1) / 4 + float(ndtri(tail)) * error) + 1
+    patterns = np.zeros(n * (n + 1) // 2 + 1)
+    patterns[0] = 1
+    for rank in range(1, n + 1):
+        patterns[rank:] += patterns[:-rank].copy()
+    # A whisker of room: the tail as a binary fraction may fall short of itself.
+    return int((patterns.cumsum() / 2.0**n <= tail * (1 + 1e-12)).sum())
+
+
+def _averages(ascending: NDArray[np.float64], places: Sequence[int]) -> NDArray[np.float64]:
+    """The averages of two of some values, or of one with itself, at some places of their order."""
+    halves = ascending / 2  # a sum of two large ones would overflow
+    found = []
+    if len(halves) <= _DIRECT:
+        if not places:
+            return np.empty(0)
+        averages = np.concatenate([own + halves[i:] for i, own in enumerate(halves)])
+        return np.asarray(np.partition(averages, places)[list(places)])
+    for place in places:
+        low, high = float(ascending[0]), float(ascending[-1])
+        while high > low:
+            middle = low / 2 + high / 2
+            if not low < middle < high:
+                break
+            if _averages_up_to(halves, middle) > place:
+                high = middle
+            else:
+                low = middle
+        found.append(high)
+    return np.array(found)
+
+
+def _averages_up_to(halves: NDArray[np.float64], value: float) -> int:
+    """How many averages of two values, whose halves are given, are at most a value."""
+    ordered = int(np.searchsorted(halves, value - halves, side="right").sum())
+    own = int(np.searchsorted(halves, value / 2, side="right"))
+    return (ordered + own) // 2
+
+
 def holm(p_values: ArrayLike, family: int | None = None) -> NDArray[np.float64]:
     """Holm's adjusted p-values (Scandinavian Journal of Statistics 6, 1979), in the same order.
 
@@ -404,21 +556,6 @@ def holm(p_values: ArrayLike, family: int | None = None) -> NDArray[np.float64]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(raised)
     return adjusted
-
-
-def standardized_difference(differences: ArrayLike) -> float:
-    """Cohen's d of paired differences (d_z): their mean over their standard deviation.
-
-    NaN where that is undefined: of fewer than two, of equal ones, or if one is infinite.
-
-    Raises:
-        ValueError: If a difference is NaN.
-    """
-    array = _numbers(differences)
-    if array.size < 2 or np.isinf(array).any() or (array == array[0]).all():
-        return math.nan
-    array = array / np.abs(array).max()  # the squares of very large ones would overflow
-    return float(array.mean() / array.std(ddof=1))
 
 
 def mean_ranks(losses: ArrayLike) -> NDArray[np.float64]:

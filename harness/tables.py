@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness import commands, latex, stats
+from harness.comparison import Pair
 from harness.frames import CaseData, Results
 from harness.results import STATUSES
 from harness.verdicts import METRICS, CellVerdict, GateReport, Judgement, Metric
@@ -48,7 +49,8 @@ class Table:
     @property
     def numeric(self) -> list[bool]:
         """For each column of ``shown``, whether it holds numbers."""
-        number = re.compile(r"^([-+]?[0-9.]+(e[-+]?[0-9]+)?%?( (to|of) [-+0-9.e%]+)?|∞)$")
+        one = r"([-+]?[0-9.]+(e[-+]?[0-9]+)?%?|-?∞)"
+        number = re.compile(rf"^{one}( (to|of) {one})?$")
         return [
             all(cell == DASH or number.match(cell) for cell in cells) and any(cells != DASH)
             for _, cells in self.shown.items()
@@ -512,10 +514,30 @@ def number(value: float, decimals: int) -> str:
     """A number with so many decimals; a power of ten where that would show nothing."""
     if math.isnan(value):
         return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if value != 0 and (abs(value) < max(1e-4, 0.5 * 10**-decimals) or abs(value) >= 1e7):
         digits = max(2, decimals + math.floor(math.log10(abs(value))))
         return f"{value:.{min(digits, 5)}e}"
     return f"{value:.{decimals}f}"
+
+
+def probability(p: float) -> str:
+    """A p-value with two digits; none where there is none."""
+    if math.isnan(p):
+        return DASH
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def shown_shift(pair: Pair, sign: int = 1) -> tuple[str, str]:
+    """A pair's shift, times a sign, and its interval, in as many digits as that allows."""
+    low, high = sorted((sign * pair.low, sign * pair.high))
+    mean = stats.Mean(sign * pair.shift, math.nan, low, high, pair.n)
+    # An interval that has no width but rounding's says nothing of how many digits are known.
+    largest = max((abs(end) for end in (mean.mean, low, high) if math.isfinite(end)), default=0.0)
+    most = max(0, 5 - math.floor(math.log10(largest))) if largest else 0
+    digits = min(decimals(mean), most)
+    return number(mean.mean, digits), interval(low, high, digits)
 
 
 def interval(low: float, high: float, decimals: int) -> str:

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from harness import profiles
+from harness import profiles, stats
 from harness.stats import (
     bootstrap_interval,
     bootstrap_intervals,
     bootstrap_t_intervals,
     friedman,
+    hodges_lehmann,
     holm,
     mean_interval,
     mean_ranks,
@@ -31,7 +32,6 @@ from harness.stats import (
     resampling_counts,
     signed_rank,
     spread,
-    standardized_difference,
     tail_probability,
     waiting,
 )
@@ -492,7 +492,7 @@ def test_differences_and_losses_that_are_not_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="not numbers"):
         signed_rank([1.0, nan])
     with pytest.raises(ValueError, match="not numbers"):
-        standardized_difference([1.0, nan])
+        hodges_lehmann([1.0, nan])
     with pytest.raises(ValueError, match="not numbers"):
         tail_probability([1.0, nan], 1.0)
     for statistic in (mean_ranks, friedman):
@@ -530,14 +530,6 @@ def test_holms_adjustment_keeps_the_order_and_lowers_nothing(p: list[float], mor
     assert (adjusted <= 1).all()
     # Never more cautious than Bonferroni.
     assert (adjusted <= np.minimum(1, np.multiply(p, len(p) + more))).all()
-
-
-def test_the_standardized_difference_is_the_one_sample_t_over_the_root_of_n() -> None:
-    differences = np.subtract(BEFORE, AFTER)
-    t = scipy.stats.ttest_rel(BEFORE, AFTER).statistic
-    assert standardized_difference(differences) == pytest.approx(t / 3)
-    for values in ([], [1.0], [0.1, 0.1, 0.1], [1.0, 2.0, math.inf]):
-        assert math.isnan(standardized_difference(values))
 
 
 def test_friedmans_test_of_hollander_and_wolfes_example() -> None:
@@ -770,3 +762,98 @@ def test_one_seed_has_a_profile_and_no_band() -> None:
         assert np.isnan([band.low, band.high]).all()
     for band in profiles.runtime_bands(np.empty((3, 0, 2)), [1.0]):
         assert np.isnan([band.share, band.low, band.high]).all()
+
+
+# ---- the Hodges-Lehmann shift
+
+
+def walsh(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All averages of two, each with itself included, ascending."""
+    n = len(differences)
+    halves = differences / 2
+    return np.array(sorted(halves[i] + halves[j] for i in range(n) for j in range(i, n)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 13, 50, 51, 90])
+def test_the_shift_is_the_median_of_all_averages_and_its_ends_invert_scipys_test(n: int) -> None:
+    differences = np.random.default_rng(n).normal(size=n) + 0.3
+    found = hodges_lehmann(differences)
+    averages = walsh(differences)
+    assert found.estimate == pytest.approx(np.median(averages), rel=1e-12)
+
+    def p(shift: float) -> float:
+        less = differences - shift
+        return float(scipy.stats.wilcoxon(less).pvalue)
+
+    if p(averages[0] - 1) > 0.05:  # so few that no shift is rejected
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        return
+    gap = np.diff(averages).min() / 4
+    assert p(found.low - gap) <= 0.05 < p(found.low + gap)
+    assert p(found.high + gap) <= 0.05 < p(found.high - gap)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.integers(-4, 4).map(float), st.sampled_from([math.inf, -math.inf])),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_the_interval_of_the_shift_never_lies_about_zero_where_the_test_rejects_it(
+    differences: list[float],
+) -> None:
+    found, test = hodges_lehmann(differences), signed_rank(differences)
+    if math.isnan(found.low):
+        return
+    assert found.low <= found.high
+    if test.p <= 0.05:
+        assert (found.low >= 0) if test.effect > 0 else (found.high <= 0)
+        assert math.isnan(found.estimate) or found.estimate * test.effect >= 0
+    else:
+        assert found.low <= 0 <= found.high
+    mirrored = hodges_lehmann([-value for value in differences])
+    assert (mirrored.low, mirrored.high) == (-found.high, -found.low)
+
+
+def test_failures_shift_the_estimate_as_the_largest_of_all_and_decide_it_where_they_are_half() -> (
+    None
+):
+    values = np.random.default_rng(1).normal(size=20)
+    few = hodges_lehmann([*values, math.inf, math.inf])
+    large = hodges_lehmann([*values, 1e9, 1e9])
+    assert few.estimate == large.estimate
+    assert (few.low, few.high) == (large.low, large.high)
+    half = hodges_lehmann([*values, *[math.inf] * 20])
+    assert (half.estimate, half.high) == (math.inf, math.inf)
+    assert math.isnan(hodges_lehmann([math.inf] * 6 + [-math.inf] * 6).estimate)
+
+
+def test_averages_too_many_to_list_are_found_as_those_that_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    differences = np.random.default_rng(2).normal(size=301)
+    listed = hodges_lehmann(differences)
+    monkeypatch.setattr(stats, "_DIRECT", 10)
+    found = hodges_lehmann(differences)
+    assert (found.estimate, found.low, found.high) == pytest.approx(
+        (listed.estimate, listed.low, listed.high), rel=1e-12
+    )
+
+
+def test_statistics_of_values_near_the_largest_number_do_not_overflow() -> None:
+    values = np.array([1.7e308, 1.5e308, 1.6e308, 1.2e308, 1.0e308, 1.4e308, 1.3e308, 1.1e308])
+    small = values / 1e300
+    for own, scaled in (
+        (mean_interval(values), mean_interval(small)),
+        (stats.means([values])[0], stats.means([small])[0]),
+    ):
+        assert own.mean == pytest.approx(scaled.mean * 1e300)
+        assert own.sd == pytest.approx(scaled.sd * 1e300)
+        assert own.low == pytest.approx(scaled.low * 1e300)
+    assert math.isfinite(mean_interval([1e308, -1e308, 1e308]).sd)
+    assert np.isfinite(stats.bootstrap_intervals([values])).all()
+    shift = hodges_lehmann(values)
+    assert shift.estimate == pytest.approx(hodges_lehmann(small).estimate * 1e300)
