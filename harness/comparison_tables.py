@@ -363,7 +363,7 @@ def _failing(curve: sensitivity.Curve) -> str:
 def claimed(checked: Sequence[claims.Checked]) -> Table | None:
     """Published numbers beside ours, those that don't hold first."""
     rows: list[tuple[Row, Row]] = []
-    severity = ("not consistent", "at the edge", "can't be told", "reproduced")
+    severity = ("not consistent", "at the edge", "can't be told", "consistent", "reproduced")
     for found in sorted(checked, key=lambda one: severity.index(one.verdict)):
         own = stats.spread(found.values)
         row = {
@@ -378,6 +378,9 @@ def claimed(checked: Sequence[claims.Checked]) -> Table | None:
             "percentile": found.percentile,
             "p": found.p,
             "least_p": found.least_p,
+            "standard_deviations": found.deviations,
+            "noticed_below": found.noticed[0],
+            "noticed_above": found.noticed[1],
             "verdict": found.verdict,
             "why": found.why,
             "n": own.n,
@@ -394,6 +397,7 @@ def claimed(checked: Sequence[claims.Checked]) -> Table | None:
             "ours": DASH if not own.n else f"{own.median:.{places}f}",
             "percentile": DASH if math.isnan(found.percentile) else f"{found.percentile:.3g}",
             "p": probability(found.p),
+            "from the mean (sd)": significant(found.deviations, 3),
             "why": found.why,
             "source": found.claim.source,
             "from lowest to highest": DASH if found.kind == "fixed" or not own.n else span,
@@ -405,9 +409,12 @@ def claimed(checked: Sequence[claims.Checked]) -> Table | None:
         "with the printed decimals. Any other is placed among the seeds, numbers within its "
         "rounding counting as equal; p is the two-sided probability that one more run of ours "
         "would be so far out, exact but never below 2 over one more than the number of seeds. A "
-        "published mean is compared with ours by Welch's test. "
-        f"Reproduced: p of {claims.EDGE:g} or more; at the edge: {claims.BEYOND:g} or more; not "
-        "consistent: less. Of many claims, one in ten that is right will be called at the edge."
+        "published mean is compared with ours by Welch's test. From the mean: how far the number "
+        "lies from our mean, in standard deviations of ours. Reproduced: in every printed digit. "
+        f"Consistent: p of {claims.EDGE:g} or more; at the edge: {claims.BEYOND:g} or more; not "
+        "consistent: less, or further out than any loss of ours could be. The reasons say from "
+        "which deviation on that would have been noticed with so many seeds. Of many claims, one "
+        "in ten that is right will be called at the edge."
     )
     return _table("claims", "Published numbers", note, rows)
 

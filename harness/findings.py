@@ -411,25 +411,41 @@ def _claims(checked: Sequence[claims.Checked]) -> str:
     by_verdict: dict[str, list[str]] = {}
     for found in checked:
         text = f"{found.claim.value} of {found.case.label} on {found.case.objective}"
-        if math.isfinite(found.p):
+        if found.verdict == "not consistent" and found.p >= claims.BEYOND:
+            text += f" ({abs(found.deviations):.3g} standard deviations away)"
+        elif math.isfinite(found.p):
             text += f" (p = {found.p:.2g})"
         by_verdict.setdefault(found.verdict, []).append(text)
-    total, held = len(checked), len(by_verdict.get("reproduced", ()))
+    total, exact = len(checked), len(by_verdict.get("reproduced", ()))
+    held = exact + len(by_verdict.get("consistent", ()))
     known = total - len(by_verdict.get("can't be told", ()))
-    text = f"Of {total:,} published numbers, {'all' if held == total else f'{held:,}'} "
-    text += f"{'is' if held == 1 else 'are'} reproduced"
+    digits = f", {_count(exact, held)} of them in every digit" if exact else ""
+    text = f"Of {total:,} published numbers, {_count(held, total)} "
+    text += f"{'is' if held == 1 else 'are'} consistent with what we find{digits}"
     if total == 1:
-        text = f"The one published number is {'' if held else 'not '}reproduced"
+        text = "The one published number is "
+        text += "reproduced in every digit" if exact else f"{'' if held else 'not '}consistent"
+        text += "" if exact else " with what we find"
         text = text if known else "Of the one published number, nothing can be said"
     parts = []
     for verdict, word in (
-        ("not consistent", "not consistent with what we find"),
+        ("not consistent", "not consistent"),
         ("at the edge", "at the edge of what we find"),
         ("can't be told", "not to be told with so few seeds"),
     ):
         if by_verdict.get(verdict):
             parts.append(f"{word}: {_listed(by_verdict[verdict])}")
+    least = min((own for one in checked if math.isfinite(own := one.least_noticed)), default=0.0)
+    if least:
+        parts.append(
+            "no deviation below "
+            f"{tables.significant(least, 2)} standard deviations could have been noticed"
+        )
     return "; ".join([text, *parts]) + "."
+
+
+def _count(some: int, total: int) -> str:
+    return "all" if some == total > 1 else "none" if not some else f"{some:,}"
 
 
 def _speed(results: Results) -> str:

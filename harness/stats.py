@@ -96,11 +96,18 @@ def average(values: ArrayLike) -> float:
     return float((array / array.size).sum())
 
 
-def t_quantile(degrees: int, probability: float) -> float:
+def t_quantile(degrees: float, probability: float) -> float:
     """Quantile of Student's t distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, probability))
+
+
+def t_probability(degrees: float, value: float) -> float:
+    """Probability of a value of Student's t distribution that is no larger."""
+    from scipy.special import stdtr
+
+    return float(stdtr(degrees, value))
 
 
 @dataclass(frozen=True)

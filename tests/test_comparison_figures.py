@@ -815,11 +815,11 @@ def test_a_star_stands_at_the_printed_value_and_the_verdict_in_the_note() -> Non
     (panel,) = figure.panels
     assert [row.published for row in panel.rows] == [0.305, 0.42, 0.3]
     verdicts = [found.verdict for found in analyse(known).claims]
-    assert verdicts == ["reproduced", "not consistent", "reproduced"]
+    assert verdicts == ["consistent", "not consistent", "consistent"]
     assert [row.note for row in panel.rows] == [
-        "0.305: reproduced",
+        "0.305: consistent",
         "0.42: not consistent",
-        "0.30: reproduced",
+        "0.30: consistent",
     ]
     for row in panel.rows:
         assert row.label == "sgd"

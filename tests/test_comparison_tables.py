@@ -185,7 +185,17 @@ COLUMNS = {
     "claims": [
         *CASE,
         *("quantity", "published", "source", "kind", "median", "low", "high", "percentile"),
-        *("p", "least_p", "verdict", "why", "n", "failed"),
+        *(
+            "p",
+            "least_p",
+            "standard_deviations",
+            "noticed_below",
+            "noticed_above",
+            "verdict",
+            "why",
+            "n",
+            "failed",
+        ),
     ],
     "parity": [
         *CASE,

@@ -578,26 +578,40 @@ def on_claims(*values: str, seeds: int = 20) -> str:
 
 def test_the_sentence_on_published_numbers_says_how_many_hold_and_which_do_not() -> None:
     assert on_claims() == ""
-    assert on_claims("1.0", "1.00") == "Of 2 published numbers, all are reproduced."
-    assert on_claims("1.0") == "The one published number is reproduced."
-    some = on_claims("1.0", "9.0", "1.00")
-    assert some.startswith("Of 3 published numbers, 2 are reproduced; ")
+    least = re.compile(
+        r"; no deviation below ([0-9.]+) standard deviations could have been noticed."
+    )
+    both = on_claims("1.0", "1.00")
+    assert least.sub("", both) == "Of 2 published numbers, all are consistent with what we find"
+    alone = on_claims("1.0")
+    assert least.sub("", alone) == "The one published number is consistent with what we find"
+    # Twenty normal losses: Student's prediction interval at 1e-5, and farther on a log scale.
+    noticed = least.search(alone)
+    assert noticed is not None
+    assert 6.0 < float(noticed[1]) < 8.0
+    some = on_claims("1.0", "1.4", "1.00")
+    assert some.startswith("Of 3 published numbers, 2 are consistent with what we find; ")
     # Twenty-one places: the outermost on either side has a probability of 2/21.
     assert "at the edge" in some
-    assert some.endswith(": 9.0 of a on bowl (p = 0.095).")
+    assert ": 1.4 of a on bowl (p = 0.095); " in some
+    absurd = on_claims("9.0", seeds=10)
+    assert re.search(
+        r"; not consistent: 9.0 of a on bowl \([0-9.]+ standard deviations away\)", absurd
+    )
     many = results_of({"a": (1 + np.arange(500) / 1000).tolist()})
     claims = [{"value": "9.0", "source": "p. 1", "optimizer": "a", "objective": "bowl"}]
     text = next(t for t in told(with_settings(many, claims=claims)) if "published" in t)
     assert text == (
-        "The one published number is not reproduced; not consistent with what we find: "
-        "9.0 of a on bowl (p = 0.004)."
+        "The one published number is not consistent with what we find; not consistent: "
+        "9.0 of a on bowl (p = 0.004); no deviation below 1.7 standard deviations could have been "
+        "noticed."
     )
 
 
 def test_what_so_few_seeds_cannot_tell_is_not_called_anything_else() -> None:
-    text = on_claims("9.0", seeds=5)
-    assert "not to be told with so few seeds: 9.0 of a on bowl" in text
-    assert "not reproduced" not in text
+    text = on_claims("1.3", seeds=5)
+    assert "not to be told with so few seeds: 1.3 of a on bowl" in text
+    assert "not consistent" not in text
 
 
 TARGET = {name: {"losses": [0.5], "tolerances": None} for name in ("bowl", "line")}
