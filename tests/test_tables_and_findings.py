@@ -603,7 +603,7 @@ def test_the_sentence_on_published_numbers_says_how_many_hold_and_which_do_not()
     text = next(t for t in told(with_settings(many, claims=claims)) if "published" in t)
     assert text == (
         "The one published number is not consistent with what we find; not consistent: "
-        "9.0 of a on bowl (p = 0.004); no deviation below 1.7 standard deviations could have been "
+        "9.0 of a on bowl (p = 0.004); no deviation below 2.1 standard deviations could have been "
         "noticed."
     )
 
