@@ -25,6 +25,9 @@ LEVEL = 0.05
 ALIKE = 1e-6
 """Relative spread of losses below which seeds end alike: a float32's rounding."""
 
+LEAST_RANKED = 5
+"""Seeds of which a mean rank has an interval, at least."""
+
 MOST = 24
 """Most cases of which all pairs are compared; of more, those that do best are."""
 
@@ -44,6 +47,7 @@ class Field:
         floors: By seed, the difference of losses below which two are tied; see :func:`floors`.
         rounding: The share of a loss below which a difference is a tie as well.
         smallest: The smallest difference that matters, as the spec has it; 0 where it has none.
+        optimum: The lowest loss there is; None where that is not known.
     """
 
     objective: str
@@ -54,6 +58,7 @@ class Field:
     floors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     rounding: float = 0.0
     smallest: float = 0.0
+    optimum: float | None = None
 
     @functools.cached_property
     def alike(self) -> NDArray[np.bool_]:
@@ -80,13 +85,24 @@ class Field:
         """How many trials of each case did not end ok."""
         return np.asarray((~np.isfinite(self.losses)).sum(axis=1), dtype=np.int64)
 
+    @property
+    def centre(self) -> Literal["mean", "median"]:
+        """What stands for the losses of a case's trials that ended ok.
+
+        Where the optimum is known, losses less the optimum span orders of magnitude, and a mean
+        is that of the worst seed: then it is the median.
+        """
+        return "mean" if self.optimum is None else "median"
+
     @functools.cached_property
     def centres(self) -> NDArray[np.float64]:
-        """The mean loss of each case's trials that ended ok; infinite where none did."""
-        return np.array([_mean_of_finite(row) for row in self.losses])
+        """Each case's mean or median loss, see ``centre``; infinite where no trial ended ok."""
+        centre = stats.average if self.optimum is None else np.median
+        rows = (row[np.isfinite(row)] for row in self.losses)
+        return np.array([float(centre(row)) if len(row) else math.inf for row in rows])
 
     def order(self) -> list[int]:
-        """Indices of the cases, best first: by trials that did not end ok, then by mean loss."""
+        """Indices of the cases, best first: by trials that did not end ok, then by ``centres``."""
         failed = self.failures
         return sorted(
             range(len(self.cases)), key=lambda i: (int(failed[i]), float(self.centres[i]), i)
@@ -217,7 +233,7 @@ class Rank:
 
     Attributes:
         mean: Mean rank, 1 the best; ties share theirs, failed trials are tied for the last.
-        low: Lower end of its BCa bootstrap interval over seeds; NaN of fewer than two seeds.
+        low: Lower end of its bootstrap-t interval over seeds; NaN of too few seeds.
         high: Upper end.
         first: Share of seeds at which no other is better.
     """
@@ -384,9 +400,10 @@ def _pair(
     ok = stats.signed_rank(less[both])
     nothing = stats.SignedRank(math.nan, math.nan, len(less), 0)
     test = nothing if copy else stats.signed_rank(less)
-    shift = stats.hodges_lehmann(less)
     if copy:
-        shift = stats.Shift(shift.estimate, math.nan, math.nan)
+        shift = stats.Shift(float(np.median(less)), math.nan, math.nan)
+    else:
+        shift = stats.hodges_lehmann(less)
     return Pair(
         first=first,
         second=second,
@@ -413,7 +430,8 @@ def ranks(field: Field) -> tuple[list[Rank], float]:
     cases do, or there are fewer than two seeds.
     """
     table = field.ranks()
-    intervals = stats.bootstrap_intervals(table)
+    # Of few seeds, ranks have too few different values for an interval to cover as it says.
+    intervals = stats.bootstrap_t_intervals(table, least=LEAST_RANKED)
     best = table == table.min(axis=0)
     varying = table[~field.alike]
     _, p = stats.friedman(varying) if len(varying) else (math.nan, math.nan)
@@ -447,16 +465,12 @@ def _field(results: Results, objective: str, device: str) -> Field | None:
         floors=floors(cases, seeds, smallest),
         rounding=max(stats.ROUNDING[case.dtype] for case in cases),
         smallest=smallest,
+        optimum=results.objectives[objective].optimum,
     )
 
 
 def _failed(losses: NDArray[np.float64]) -> int:
     return int((~np.isfinite(losses)).sum())
-
-
-def _mean_of_finite(row: NDArray[np.float64]) -> float:
-    finite = row[np.isfinite(row)]
-    return stats.average(finite) if len(finite) else math.inf
 
 
 @dataclass(frozen=True, eq=False)

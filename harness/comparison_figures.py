@@ -192,7 +192,14 @@ def runtimes(
             continue
         x = targets.places(costs[:, shown])
         if len(x):
-            bands = profiles.runtime_bands(np.moveaxis(costs[:, shown], 1, 2), x)
+            bands = [
+                replace(band, low=_NONE, high=_NONE) if known.copies[i] else band
+                for i, band in zip(
+                    shown,
+                    profiles.runtime_bands(np.moveaxis(costs[:, shown], 1, 2), x),
+                    strict=True,
+                )
+            ]
             named = [(case.label, looks[case.position]) for case in cases]
             panels.append(_share_panel(label, "share of targets reached", named, bands))
     if not panels:
@@ -202,8 +209,9 @@ def runtimes(
     words = ", ".join(f"{case.label} {share:.0%}" for case, share in zip(cases, total, strict=True))
     text = (
         f"Share of {len(known.targets) * len(field.seeds):,} runs (every target at every "
-        f"seed) that have reached their target by then; targets: {listed}. Band: 95%, from "
-        "resampling seeds. A trial that did not end ok reaches none. Scale of x: logarithmic."
+        f"seed) that have reached their target by then; targets: {listed}. Band: 95%, for "
+        "other seeds; none where all seeds take the same course. What a trial reached before it "
+        "failed it has reached. Scale of x: logarithmic."
     )
     text += _shown_of(len(shown), len(field.cases))
     if len(panels) > 1:
@@ -233,7 +241,10 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
         top = max(2.0, float(finite.max()) * 1.05 if len(finite) else 2.0)
         x = np.geomspace(1.0, top, targets.POINTS)
         panel = _share_panel(
-            "", "share of problems solved", named, profiles.profile_bands(costs, x)
+            "",
+            "share of problems solved",
+            named,
+            profiles.profile_bands(costs, x, families=contest.problem_families),
         )
         panels.append(replace(panel, x_label=f"{label}, as a multiple of the best's"))
     problems, seeds, _ = contest.steps.shape
@@ -242,7 +253,7 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
         f"{len(contest.objectives)} objectives, at {seeds} seeds: the share that an optimizer "
         "solves within so many times the cost of the best at the same problem and seed. Higher is "
         "better; at 1 stands how often it is the best, at the right end how often it solves a "
-        "problem at all. Band: 95%, from resampling seeds. Scale of x: logarithmic."
+        "problem at all. Band: 95%, for other seeds and other objectives. Scale of x: logarithmic."
     )
     if contest.left_out:
         names = ", ".join(contest.left_out)
@@ -266,7 +277,12 @@ def runtimes_over_all(
         return None
     named = _solvers(contest, looks)
     panels = [
-        _share_panel(label, "share of targets reached", named, profiles.runtime_bands(costs, x))
+        _share_panel(
+            label,
+            "share of targets reached",
+            named,
+            profiles.runtime_bands(costs, x, families=contest.problem_families),
+        )
         for label, costs in (("steps", contest.steps), ("seconds", contest.seconds))
         if costs is not None and len(x := targets.places(costs))
     ]
@@ -278,8 +294,8 @@ def runtimes_over_all(
         caption=(
             f"Runtime distribution: the share of {problems * seeds:,} runs (each of {problems} "
             f"targets of {len(contest.objectives)} objectives at each of {seeds} seeds) that have "
-            "reached their target by then. Band: 95%, from resampling seeds. A trial that did not "
-            "end ok reaches none. Scale of x: logarithmic."
+            "reached their target by then. Band: 95%, for other seeds and other objectives. What a "
+            "trial reached before it failed it has reached. Scale of x: logarithmic."
         ),
         alt=f"Share of targets reached in the end: {_solved(contest)}.",
         panels=tuple(panels),

@@ -147,8 +147,8 @@ def ranks(compared: Sequence[Compared]) -> Table | None:
     note = (
         "Rank of the final loss among the objective's cases, seed by seed, 1 the lowest; ties "
         "share their mean, and trials that did not end ok (failed says how many) are tied for "
-        "last. Interval: 95%, BCa bootstrap over the n seeds. Best or tied: share of seeds at "
-        "which no other case is lower. p: Friedman's test that all cases rank alike."
+        "last. Interval: 95%, bootstrap-t over the n seeds, five or more. Best or tied: share "
+        "of seeds at which no other case is lower. p: Friedman's test that all cases rank alike."
     )
     return _table("ranks", "Ranks", note, rows)
 
@@ -161,8 +161,9 @@ def reached(found: Sequence[targets.Reached]) -> Table | None:
         "run: losses that the spec gives, or shares of the way from a trial's own start to the "
         "optimum. Expected running time (ERT): steps of all runs, those that missed with all they "
         "took, over the number of runs that reached the target; infinite where none did. Seconds: "
-        "the same steps at the timing pass's median time per step, evaluation not included. A "
-        "trial that did not end ok has missed; failed says how many."
+        "the same steps at the timing pass's median time per step, evaluation not included. What a "
+        "trial reached before it diverged or failed it has reached; failed says how many did. "
+        "Where all seeds end alike they are one run, and a share of them has no interval."
     )
     return _table("targets", "Steps and seconds to targets", note, rows)
 
@@ -173,7 +174,9 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
     for j, target in enumerate(known.targets):
         for i, case in enumerate(known.field.cases):
             count = int(np.isfinite(known.steps[j, i]).sum())
-            low, high = stats.proportion_interval(count, n)
+            # Copies of one run: how many of them reached it says nothing of others.
+            copies = bool(known.copies[i])
+            low, high = (math.nan, math.nan) if copies else stats.proportion_interval(count, n)
             steps = float(expected[j, i])
             time = steps * float(known.step_seconds[i])
             failed = int(known.field.failures[i])
@@ -193,8 +196,8 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
             shown = {
                 **shown_identity(case),
                 "target": target.label,
-                "reached": f"{count} of {n}",
-                "95% interval": f"{low:.0%} to {high:.0%}",
+                "reached": ("yes" if count else "no") if copies else f"{count} of {n}",
+                "95% interval": DASH if copies else f"{low:.0%} to {high:.0%}",
                 "ERT (steps)": _cost(steps),
                 "ERT (s)": _cost(time),
                 "failed": str(failed),
@@ -212,15 +215,15 @@ def profile(contests: Sequence[targets.Contest]) -> Table | None:
             if costs is None:
                 continue
             at = (*WITHIN, float(np.finfo(float).max))
-            bands = profiles.profile_bands(costs, at)
+            bands = profiles.profile_bands(costs, at, families=contest.problem_families)
             rows += (_profile_row(contest, i, unit, costs, band) for i, band in enumerate(bands))
     note = (
         "Share of problems that an optimizer solves within so many times the cost of the best at "
-        "the same problem and seed (Dolan and Moré's performance profile), with a 95% bootstrap "
-        "interval over seeds. A problem is a target of an objective. Solved: at any cost. "
-        "What missed a target, or did not end ok (failed: so many trials), has not solved it at "
-        "any ratio. Of an optimizer with several settings, the first that the spec lists takes "
-        "part."
+        "the same problem and seed (Dolan and Moré's performance profile), with a 95% interval "
+        "for other seeds and other objectives: the variances over both add. A problem is a target "
+        "of an objective. Solved: at any cost. What missed a target has not solved it at any "
+        "ratio; what a trial reached before it failed (failed: so many trials) it has reached. "
+        "Every setting of an optimizer takes part by itself."
     )
     if left_out:
         names = ", ".join(dict.fromkeys(left_out))

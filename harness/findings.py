@@ -54,7 +54,7 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
     """
     outcome = [
         *(_loss(results, one, analysis.means) for one in analysis.compared),
-        _over_all(results, analysis.contests),
+        *_over_all(results, analysis.contests),
         _claims(analysis.claims),
     ]
     certainty = [_sure(results, analysis.compared), *_tuning(results, analysis)]
@@ -68,10 +68,13 @@ def _sure(results: Results, compared: Sequence[Compared]) -> str:
     seeds = len(results.run.settings["seeds"])
     if not random:
         return ""
-    text = (
-        f"Means are over {seeds:,} {'seed' if seeds == 1 else 'seeds'}, with 95% "
-        f"{stats.method(seeds)} intervals"
-    )
+    known = [one.field.centre == "median" for one in random]
+    plural = "seed" if seeds == 1 else "seeds"
+    text = f"Means are over {seeds:,} {plural}, with 95% bootstrap-t intervals"
+    if all(known):
+        text = f"Medians are over {seeds:,} {plural}, with 95% intervals from order statistics"
+    elif any(known):
+        text += "; medians, where the optimum is known, have them from order statistics"
     tested = [one for one in random if one.tested]
     if not tested:
         return f"{text}."
@@ -203,17 +206,44 @@ def _loss(results: Results, one: Compared, means: Mapping[int, stats.Mean]) -> s
     tied = [i for i in others if (pair := one.between(i, best)) and pair.called == "tied"]
     first = [f"{field.cases[i].label}{_failed(field, i)}" for i in (best, *tied)]
     text = f"{place}, {_listed(first)} {_has(first)} "
-    lead = means[field.cases[best].position]
-    value = f"{tables.number(lead.mean, tables.decimals(lead))}{_interval(lead)}"
+    what, value = _centre(field, best, means)
     if not others:
-        return f"{text}a mean final loss of {value}; no other ran there."
+        alone = [*_never_ok(field)] or ["no other ran there"]
+        return f"{text}a {what} of {value}; {alone[0]}."
     lowest = min(float(field.centres[i]) for i in order)
     if float(field.centres[best]) <= lowest:
-        text += f"the lowest mean final loss, {value}"
+        text += f"the lowest {what}, {value}"
     else:
         fewest = f"{field.failures[best]} of {len(field.seeds)}"
-        text += f"the fewest failures ({fewest}), then the lowest mean final loss, {value}"
-    return text + "".join(f"; {part}" for part in _others(one, best, others)) + "."
+        text += f"the fewest failures ({fewest}), then the lowest {what}, {value}"
+    parts = [*_others(one, best, others), *_never_ok(field)]
+    return text + "".join(f"; {part}" for part in parts) + "."
+
+
+def _centre(
+    field: comparison.Field, index: int, means: Mapping[int, stats.Mean]
+) -> tuple[str, str]:
+    """What stands for a case's losses, and its value with its interval."""
+    if field.optimum is None:
+        mean = means[field.cases[index].position]
+        return "mean final loss", f"{tables.number(mean.mean, tables.decimals(mean))}" + _interval(
+            mean
+        )
+    losses = field.losses[index][np.isfinite(field.losses[index])]
+    gap = tables.above(float(field.centres[index]), field.optimum)
+    text = tables.significant(gap, 3)
+    low, high = (tables.above(end, field.optimum) for end in stats.median_interval(losses))
+    n = len(losses)
+    if max(gap, high) <= float(field.floors.max()) - field.smallest:
+        return "median gap to the optimum", f"0 but for rounding ({n} seeds)"
+    if tables.alike(losses):
+        text += f" ({n} seeds, all alike)"
+    elif math.isfinite(low):
+        ends = f"{tables.significant(low, 3)} to {tables.significant(high, 3)}"
+        text += f" (95% CI {ends}, {n} seeds)"
+    else:
+        text += f" ({n} {'seed' if n == 1 else 'seeds'})"
+    return "median gap to the optimum", text
 
 
 def _others(one: Compared, best: int, others: Sequence[int]) -> Iterator[str]:
@@ -237,7 +267,8 @@ def _others(one: Compared, best: int, others: Sequence[int]) -> Iterator[str]:
     if names := said.get("none"):
         least = tables.probability(min(p_values))
         text = f"{_listed(names)} {_is_are(names)} not significantly different from "
-        text += f"{field.cases[best].label} (p {'=' if len(names) == 1 else '≥'} {least})"
+        exact = len(names) == 1 or min(p_values) == 1
+        text += f"{field.cases[best].label} (p {'=' if exact else '≥'} {least})"
         if one.least_adjusted > comparison.LEVEL:
             text += f", for {len(field.seeds)} seeds are too few to tell {len(field.cases)} cases"
         yield text
@@ -247,6 +278,18 @@ def _others(one: Compared, best: int, others: Sequence[int]) -> Iterator[str]:
         yield f"on the same seeds, for all that, {_listed(names)}"
     if unpaired:
         yield f"{unpaired:,} more, which come after these in that order, were not compared"
+
+
+def _never_ok(field: comparison.Field) -> Iterator[str]:
+    """The cases of which no trial ended ok."""
+    names = [
+        case.label
+        for case, failed in zip(field.cases, field.failures, strict=True)
+        if failed == len(field.seeds) and case.role != "defaults"
+    ]
+    if names:
+        fail = "fails" if len(names) == 1 else "fail"
+        yield f"{_listed(names)} {fail} in all {len(field.seeds)} seeds"
 
 
 def _by(pair: comparison.Pair, word: str) -> str:
@@ -295,32 +338,33 @@ def _alike(results: Results, field: comparison.Field, place: str, order: Sequenc
     lowest, loss = level(order[0])
     text = f"{place} ({why}), "
     if len(order) == 1:
-        return f"{text}{lowest[0]} ends at {loss} after {steps:,} steps; no other ran there."
+        alone = [*_never_ok(field)] or ["no other ran there"]
+        return f"{text}{lowest[0]} ends at {loss} after {steps:,} steps; {alone[0]}."
     text += f"{_listed(lowest)} {'end, tied,' if len(lowest) > 1 else 'ends'} lowest after "
     text += f"{steps:,} steps, at {loss}"
     highest, loss = level(order[-1])
     if order[-1] not in (i for i in order if not field.differences(i, order[0]).any()):
         text += f"; highest: {_listed(highest)} at {loss}"
-    return text + "."
+    return text + "".join(f"; {part}" for part in _never_ok(field)) + "."
 
 
 def _loss_of(field: comparison.Field, index: int) -> str:
     return tables.significant(float(field.centres[index]), 3)
 
 
-def _over_all(results: Results, contests: Sequence[targets.Contest]) -> str:
+def _over_all(results: Results, contests: Sequence[targets.Contest]) -> Iterator[str]:
     """What performance profiles over all objectives say; of no single winner."""
-    sentences = []
     for contest in contests:
+        if not contest.says_much:
+            continue
         solved = np.isfinite(contest.steps).mean(axis=(0, 1))
         best = (profiles.performance_ratios(contest.steps) == 1).mean(axis=(0, 1))
         where = f" ({contest.device})" if len({c.device for c in results.cases}) > 1 else ""
-        sentences.append(
+        yield (
             f"Over {len(contest.objectives)} objectives{where}, the largest share of targets is "
             f"reached by {_first(contest, solved)}, and most often first is "
             f"{_first(contest, best)}; which is better depends on the objective."
         )
-    return " ".join(sentences)
 
 
 def _first(contest: targets.Contest, shares: NDArray[np.float64]) -> str:
@@ -364,12 +408,13 @@ def _against_defaults(compared: Sequence[Compared]) -> str:
     said: dict[str, list[str]] = {}
     for one in compared:
         field = one.field
+        where = _where(compared, field)
         roles = {(case.optimizer, case.role): i for i, case in enumerate(field.cases)}
         for (optimizer, role), i in roles.items():
             other = roles.get((optimizer, "defaults"))
             pair = None if role != "tuned" or other is None else one.between(i, other)
             if pair is not None:
-                said.setdefault(pair.called, []).append(f"{optimizer} on {field.objective}")
+                said.setdefault(pair.called, []).append(f"{optimizer} on {where}")
     total = sum(map(len, said.values()))
     if not total:
         return ""
@@ -388,6 +433,12 @@ def _against_defaults(compared: Sequence[Compared]) -> str:
     return f"{text}."
 
 
+def _where(compared: Sequence[Compared], field: comparison.Field) -> str:
+    """The objective, with the device where there are several."""
+    several = len({one.field.device for one in compared}) > 1
+    return f"{field.objective} ({field.device})" if several else field.objective
+
+
 def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> Iterator[str]:
     told: Mapping[str, Sequence[str]] = results.run.settings.get("generalizes", {})
     for one in compared:
@@ -401,7 +452,8 @@ def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> It
                     continue
                 pair = one.between(i, j)
                 if pair is not None and pair.called == "higher":
-                    yield f"{case.optimizer} than {other.label} on {one.field.objective}"
+                    where = _where(compared, one.field)
+                    yield f"{case.optimizer} than {other.label} on {where}"
 
 
 def _claims(checked: Sequence[claims.Checked]) -> str:
@@ -498,7 +550,7 @@ def _place(results: Results, objective: str, device: str) -> str:
 
 def _interval(mean: stats.Mean) -> str:
     if not math.isfinite(mean.low):
-        return " (one seed)"
+        return " (one seed)" if mean.n == 1 else f" ({mean.n} seeds)"
     if mean.sd == 0:
         return f" ({mean.n} seeds, all alike)"
     ends = tables.interval(mean.low, mean.high, tables.decimals(mean))

@@ -404,6 +404,7 @@ def _told(spec: Spec) -> dict[str, Any]:
             if o.smallest_difference
         },
         "correction": spec.correction,
+        "families": {name: o.family for name, o in spec.objectives.items() if o.family},
         "searches": {
             name: {
                 key: space.model_dump(mode="json", exclude_none=True)

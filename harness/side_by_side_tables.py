@@ -72,7 +72,7 @@ def final_loss(beside: SideBySide) -> Table | None:
         LOSS,
         "Final loss, side by side",
         "Loss over all data after the last step: mean over the seeds in common that ended ok, with "
-        "its 95% bootstrap-t interval (Student's t for fewer than eight seeds); none where all "
+        "its 95% bootstrap-t interval (of four seeds or more); none where all "
         "seeds end alike. ok: how many of them did. Where no seed is in common, each mean is "
         "over all seeds of its own. A dash: the case is not there, or no trial of it ended ok.",
         pd.DataFrame(rows),

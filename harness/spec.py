@@ -132,6 +132,11 @@ class ObjectiveSpec(_Model):
         description="The smallest difference of final losses that matters: two that differ by no "
         "more are tied, in tests and in ranks. Differences below a loss's rounding always are.",
     )
+    family: Name | None = Field(
+        None,
+        description="A name that related objectives share: over all objectives they then count "
+        "as one. Left out, an objective is a family of its own.",
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> ObjectiveSpec:

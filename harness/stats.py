@@ -21,7 +21,9 @@ EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
 _DRAWS = 10_000_000
 _LEAST_RESAMPLES = 999
 # Fewer values than this resample to too few different sets.
-_LEAST_VALUES = 8
+_LEAST_VALUES = 4
+# An end of bootstrap-t is at most so many times as far from the mean as Student's t.
+_FARTHEST = 3
 # How many resamples are in memory at once, counted in values.
 _CHUNK = 2_000_000
 _SEED = 20_240_229
@@ -183,81 +185,6 @@ def resampling_counts(n: int, resamples: int) -> Iterator[NDArray[np.float64]]:
         yield counts.reshape(rows, n).astype(np.float64)
 
 
-def bootstrap_interval(
-    values: ArrayLike, confidence: float = CONFIDENCE, resamples: int = 9999
-) -> tuple[float, float]:
-    """The bootstrap interval of one mean; see :func:`bootstrap_intervals`."""
-    low, high = bootstrap_intervals([values], confidence, resamples)[0]
-    return float(low), float(high)
-
-
-def bootstrap_intervals(
-    rows: Sequence[ArrayLike] | NDArray[np.float64],
-    confidence: float = CONFIDENCE,
-    resamples: int = 9999,
-) -> NDArray[np.float64]:
-    """Bias-corrected and accelerated bootstrap intervals of means, one per row.
-
-    BCa (Efron, Better bootstrap confidence intervals, JASA 82, 1987; Efron & Tibshirani, An
-    Introduction to the Bootstrap, section 14.3), as ``scipy.stats.bootstrap`` has it. That one
-    lists all leave-one-out samples, quadratic in the number of values; of a mean the
-    acceleration has a closed form, a sixth of the skewness over ``sqrt(n)``. Rows of one length
-    share the draws. The seed is fixed: the same values have the same interval (but for the last
-    digit, which the number of rows at once can move).
-
-    Above 1,000 values a row, resamples are fewer: ten million over their number, at least 999.
-    The quantiles' Monte-Carlo error is then some hundredths of the interval's width.
-
-    Args:
-        rows: Independent values of each mean, ``(k, n)`` or rows that differ in length; finite.
-        confidence: Between 0 and 1.
-        resamples: At most so many.
-
-    Returns:
-        The lower and upper ends, ``(k, 2)``. NaN of fewer than two values; the value twice
-        where all are equal; the percentile interval where BCa is undefined.
-
-    Raises:
-        ValueError: If a value is not finite.
-    """
-    arrays = [_finite(row) for row in rows]
-    found = np.full((len(arrays), 2), np.nan)
-    by_length: dict[int, list[int]] = {}
-    for i, array in enumerate(arrays):
-        if array.size < 2:
-            continue
-        if (array == array[0]).all():
-            found[i] = array[0]
-            continue
-        by_length.setdefault(array.size, []).append(i)
-    for n, members in by_length.items():
-        count = min(resamples, max(_LEAST_RESAMPLES, _DRAWS // n))
-        found[members] = _bca(np.stack([arrays[i] for i in members]), confidence, count)
-    return found
-
-
-def _bca(rows: NDArray[np.float64], confidence: float, resamples: int) -> NDArray[np.float64]:
-    from scipy.special import ndtr, ndtri
-
-    n = rows.shape[1]
-    mean, deviation, scale = _deviations(rows)
-    means = np.concatenate([c @ deviation.T for c in resampling_counts(n, resamples)]) / n
-    # Of few distinct values many resamples have the mean itself, but for rounding; those count
-    # as half below.
-    below = ((means < -1e-12).mean(axis=0) + (means <= 1e-12).mean(axis=0)) / 2
-    bias = ndtri(below)[:, None]
-    acceleration = (deviation**3).sum(axis=1) / (6 * (deviation**2).sum(axis=1) ** 1.5)
-    probabilities = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    # No resample on one side of the mean makes the bias infinite.
-    with np.errstate(invalid="ignore"):
-        shifted = bias + ndtri(probabilities)
-        levels = ndtr(bias + shifted / (1 - acceleration[:, None] * shifted))
-    usable = np.isfinite(bias[:, 0]) & np.isfinite(levels).all(axis=1)
-    levels[~usable] = probabilities
-    ends = np.stack([np.quantile(m, level) for m, level in zip(means.T, levels, strict=True)])
-    return np.asarray(mean[:, None] + scale[:, None] * ends)
-
-
 def _deviations(
     rows: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -266,62 +193,64 @@ def _deviations(
     So nothing over- or underflows, and a rounding is small.
     """
     mean = np.array([average(row) for row in rows])
-    # Halves, for two large values of opposite signs may lie further apart than a number can say.
-    deviation = rows / 2 - mean[:, None] / 2
-    half = np.abs(deviation).max(axis=1)
-    return mean, deviation / half[:, None], 2 * np.minimum(half, _LARGE / 2)
+    with np.errstate(over="ignore"):
+        deviation = rows - mean[:, None]
+    # Two large values of opposite signs may lie further apart than a number can say.
+    deviation = np.nan_to_num(deviation)
+    scale = np.abs(deviation).max(axis=1)
+    return mean, deviation / scale[:, None], scale
 
 
 def bootstrap_t_intervals(
     rows: Sequence[ArrayLike] | NDArray[np.float64],
     confidence: float = CONFIDENCE,
     resamples: int = 9999,
+    least: int = _LEAST_VALUES,
 ) -> NDArray[np.float64]:
     """Bootstrap-t intervals of means, one per row.
 
     The quantiles of Student's t give way to those of ``(mean* - mean) / se*`` over resamples
     (Efron & Tibshirani, An Introduction to the Bootstrap, section 12.5; Hesterberg, The American
-    Statistician 69, 2015, recommends it for skewed data). Losses are skewed: of twenty seeds of a
-    regression, whose losses have a skewness of 1.9, Student's t covers in 92 to 93% and BCa in 91%,
-    this in 94%.
+    Statistician 69, 2015, recommends it for skewed data). Losses are skewed: of ten values from a
+    log-normal distribution (sigma 1) Student's t covers in 84%, BCa in less, this in 91%.
 
-    It is Student's t for fewer than eight values, and where an end would be more than three times
-    as far from the mean as Student's: of values in two heaps, resamples from one heap alone have
-    hardly a spread, and their ratio says nothing.
+    No end is more than three times as far from the mean as Student's: of values in two heaps,
+    resamples from one heap alone have hardly a spread, and their ratio says nothing.
+
+    Rows of one length share the draws. The seed is fixed: the same values have the same interval
+    (but for the last digit, which the number of rows at once can move). Above 1,000 values a row,
+    resamples are fewer: ten million over their number, at least 999.
 
     Args:
-        rows: As for :func:`bootstrap_intervals`, likewise the number of resamples.
+        rows: Independent values of each mean, ``(k, n)`` or rows that differ in length; finite.
         confidence: Between 0 and 1.
         resamples: At most so many.
+        least: Of fewer values there is no interval.
 
     Returns:
-        The lower and upper ends, ``(k, 2)``. NaN of fewer than two values; the value twice where
-        all are equal.
+        The lower and upper ends, ``(k, 2)``. NaN of too few values; the value twice where all of
+        two or more are equal.
 
     Raises:
         ValueError: If a value is not finite.
     """
     arrays = [_finite(row) for row in rows]
     students = [mean_interval(array, confidence) for array in arrays]
-    found = np.array([[own.low, own.high] for own in students], dtype=np.float64).reshape(-1, 2)
+    found = np.full((len(arrays), 2), np.nan)
     by_length: dict[int, list[int]] = {}
     for i, array in enumerate(arrays):
-        if array.size >= _LEAST_VALUES and students[i].sd > 0:
+        if students[i].sd == 0:
+            found[i] = students[i].mean
+        elif array.size >= least:
             by_length.setdefault(array.size, []).append(i)
     for n, members in by_length.items():
         count = min(resamples, max(_LEAST_RESAMPLES, _DRAWS // n))
         ends = _bootstrap_t(np.stack([arrays[i] for i in members]), confidence, count)
         for i, (low, high) in zip(members, ends, strict=True):
             own = students[i]
-            farthest = 3 * (own.high - own.mean)
-            if own.mean - low <= farthest and high - own.mean <= farthest:
-                found[i] = low, high
+            farthest = _FARTHEST * (own.high - own.mean)
+            found[i] = max(low, own.mean - farthest), min(high, own.mean + farthest)
     return found
-
-
-def method(n: int) -> str:
-    """The name of the interval that :func:`means` gives to the mean of so many values."""
-    return "bootstrap-t" if n >= _LEAST_VALUES else "Student's t"
 
 
 def means(rows: Sequence[ArrayLike]) -> list[Mean]:
@@ -625,6 +554,39 @@ def proportion_interval(
         return math.nan, math.nan
     interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def share_interval(
+    share: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    units: int,
+    confidence: float = CONFIDENCE,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Wilson's interval of shares of things that come in clusters, as the targets of a seed do.
+
+    The number of things gives way to the one of independent things with the same variance, and
+    the normal quantile to Student's with one degree of freedom less than there are clusters (Dean
+    & Pagano, Journal of Survey Statistics and Methodology 3, 2015). It has a width at 0 and 1 too,
+    where resampling clusters has none.
+
+    Args:
+        share: Any shape.
+        variance: Of each share, from how the clusters differ; 0 where they do not.
+        units: Number of clusters.
+        confidence: Of each by itself.
+
+    Returns:
+        Lower and upper ends; NaN of fewer than two clusters.
+    """
+    if units < 2:
+        return np.full_like(share, np.nan), np.full_like(share, np.nan)
+    spread = share * (1 - share)
+    n = np.full_like(share, float(units))
+    np.divide(spread, variance, out=n, where=(variance > 0) & (spread > 0))
+    square = t_quantile(units - 1, (1 + confidence) / 2) ** 2
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    half = np.sqrt(square) / (1 + square / n) * np.sqrt(spread / n + square / (4 * n * n))
+    return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
 
 
 @dataclass(frozen=True)

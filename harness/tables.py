@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
 import pandas as pd
 
 from harness import commands, latex, stats
-from harness.comparison import Pair
+from harness.comparison import ALIKE, Pair
 from harness.frames import CaseData, Results
 from harness.results import STATUSES
 from harness.verdicts import METRICS, CellVerdict, GateReport, Judgement, Metric
@@ -133,8 +133,12 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
         trials = results.trials[results.trials["position"] == case.position]
         losses = trials.loc[trials["status"] == "ok", "final_loss"].to_numpy()
         mean, median = means[case.position], stats.spread(losses).median
+        middle = stats.median_interval(losses)
         optimum = results.objectives[case.objective].optimum
-        gap = mean.mean - optimum if optimum is not None else math.nan
+        gap = above(median, optimum)
+        gap_ends = above(middle[0], optimum), above(middle[1], optimum)
+        if optimum is not None:
+            mean = replace(mean, low=math.nan, high=math.nan)
         best = float(losses.min()) if len(losses) else math.nan
         worst = float(losses.max()) if len(losses) else math.nan
         statuses = trials["status"].value_counts()
@@ -149,23 +153,30 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
                 "median": median,
                 "best": best,
                 "worst": worst,
+                "median_ci_low": middle[0],
+                "median_ci_high": middle[1],
                 "gap_to_optimum": gap,
+                "gap_ci_low": gap_ends[0],
+                "gap_ci_high": gap_ends[1],
                 "n": mean.n,
                 **counts,
             }
         )
         digits = decimals(mean)
-        equal = mean.sd == 0
+        equal = alike(losses)
+        places = decimals(stats.Mean(median, math.nan, *middle, len(losses)))
         shown.append(
             {
                 **shown_identity(case),
                 "mean": number(mean.mean, digits),
-                "sd": "0" if equal else number(mean.sd, digits),
-                "95% interval": DASH if equal else interval(mean.low, mean.high, digits),
-                "median": number(median, digits),
-                "best": number(best, digits),
-                "worst": number(worst, digits),
-                "gap to optimum": significant(gap, 3),
+                "sd": "0" if mean.sd == 0 else number(mean.sd, digits),
+                "95% interval of mean": DASH if equal else interval(mean.low, mean.high, digits),
+                "median": number(median, places),
+                "95% interval of median": DASH if equal else interval(*middle, places),
+                "best": number(best, places),
+                "worst": number(worst, places),
+                "median gap to optimum": significant(gap, 3),
+                "95% interval of gap": DASH if equal else _significant_interval(*gap_ends),
                 "n": str(mean.n),
                 "statuses": ", ".join(f"{n} {s}" for s, n in counts.items() if n),
             }
@@ -179,13 +190,35 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
         "final_loss",
         "Final loss",
         "Loss over all data after the last step. Mean, standard deviation (n − 1), 95% bootstrap-t "
-        "interval of the mean (Student's t for fewer than eight seeds), median, best and worst are "
-        "of the n seeds that ended ok; every other seed is counted under statuses and in no other "
-        "number; there is no interval where all seeds end alike. The gap is the mean less the "
-        "lowest loss there is, where that is known.",
+        "interval of the mean (of four seeds or more), median with its 95% interval from order "
+        "statistics (of six or more), best and worst are of the n seeds that ended ok; every other "
+        "seed is counted under statuses and in no other number; there is no interval where all "
+        "seeds end alike. The gap is the median less the lowest loss there is, where that is "
+        "known; there it stands for the losses, and the mean, which may be that of the worst seed "
+        "alone, has no interval.",
         frame,
         text,
     )
+
+
+def above(loss: float, optimum: float | None) -> float:
+    """A loss less the optimum; NaN where that is not known, 0 where only rounding parts them."""
+    if optimum is None:
+        return math.nan
+    gap = loss - optimum
+    rounding = stats.ROUNDING["float32"] * max(abs(loss), abs(optimum))
+    return 0.0 if -rounding <= gap < 0 else gap
+
+
+def alike(losses: np.ndarray) -> bool:
+    """Whether all of two or more losses are the same but for rounding."""
+    return len(losses) > 1 and bool(np.ptp(losses) <= ALIKE * np.abs(losses).max())
+
+
+def _significant_interval(low: float, high: float) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return DASH
+    return f"{significant(low, 3)} to {significant(high, 3)}"
 
 
 def end_points(results: Results) -> Table | None:

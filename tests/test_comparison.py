@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from harness import comparison, stats
+from harness import comparison
 from harness.comparison import ALIKE, LEVEL, MOST, Compared, Field, Pair, compare, fields, pairs
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.store import RunRecord
@@ -44,7 +44,7 @@ def case_of(position: int, key: Key) -> CaseData:
 
 
 def info_of(name: str) -> ObjectiveInfo:
-    return ObjectiveInfo(name, "", 5, 0, 4, 2, np.array([0, 4]), 0.0, (), None, None, "")
+    return ObjectiveInfo(name, "", 5, 0, 4, 2, np.array([0, 4]), None, (), None, None, "")
 
 
 def results_of(finals: Mapping[Key, Mapping[int, float | str]]) -> Results:
@@ -104,8 +104,11 @@ def bootstrap_t(
     """Student's interval, but with the quantiles that the ratio has over resamples."""
     n = len(values)
     drawn = values[generator.integers(0, n, size=(resamples, n))]
-    ratios = (drawn.mean(axis=1) - values.mean()) / (drawn.std(axis=1, ddof=1) / math.sqrt(n))
-    least, most = np.quantile(ratios, [0.025, 0.975])
+    # Of few values some resamples have no deviation: their ratio is as far out as can be.
+    deviations = np.maximum(drawn.std(axis=1, ddof=1), 1e-15)
+    ratios = (drawn.mean(axis=1) - values.mean()) / (deviations / math.sqrt(n))
+    farthest = 3 * scipy.stats.t.ppf(0.975, n - 1)
+    least, most = np.clip(np.quantile(ratios, [0.025, 0.975]), -farthest, farthest)
     error = values.std(ddof=1) / math.sqrt(n)
     return float(values.mean() - most * error), float(values.mean() - least * error)
 
@@ -450,8 +453,8 @@ def test_mean_losses_are_of_the_trials_that_ended_ok_with_a_bootstrap_t_interval
     low, high = bootstrap_t(many, np.random.default_rng(1))
     assert found[0].low == pytest.approx(low, abs=0.05 * (high - low))
     assert found[0].high == pytest.approx(high, abs=0.05 * (high - low))
-    # Five values are too few to resample.
-    assert found[1] == stats.mean_interval(few)
+    low, high = bootstrap_t(few, np.random.default_rng(1))
+    assert found[1].low == pytest.approx(low, abs=0.05 * (high - low))
     assert found[3].mean == 2.5
     assert all(math.isnan(v) for v in (found[2].mean, found[2].low, found[3].low, found[3].high))
 
@@ -471,12 +474,10 @@ def test_ranks_are_scipys_with_failures_tied_for_last() -> None:
     for rank, row, first in zip(found, table, best, strict=True):
         assert rank.mean == pytest.approx(row.mean())
         assert rank.first == pytest.approx(first.mean())
-        interval = scipy.stats.bootstrap(
-            (row,), np.mean, rng=np.random.default_rng(1)
-        ).confidence_interval
-        near = 0.1 * (interval.high - interval.low)
-        assert rank.low == pytest.approx(interval.low, abs=near)
-        assert rank.high == pytest.approx(interval.high, abs=near)
+        low, high = bootstrap_t(row, np.random.default_rng(1))
+        near = 0.1 * (high - low)
+        assert rank.low == pytest.approx(low, abs=near)
+        assert rank.high == pytest.approx(high, abs=near)
     assert sum(rank.mean for rank in found) == pytest.approx(5 * 6 / 2)
     assert p == pytest.approx(float(scipy.stats.friedmanchisquare(*worst).pvalue))
 
@@ -612,3 +613,23 @@ def test_finite_losses_near_the_largest_number_are_compared_as_numbers() -> None
     (pair,) = pairs(field_of([low, high]))
     assert (pair.called, pair.lower, pair.both) == ("lower", 8, 8)
     assert math.isfinite(pair.shift)
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(2, False), (3, False), (4, False), (5, True)])
+def test_ranks_of_few_seeds_have_no_interval(seeds: int, told: bool) -> None:
+    losses = np.random.default_rng(13).normal(size=(6, seeds))
+    found, _ = comparison.ranks(field_of(losses))
+    random = [
+        rank for rank, row in zip(found, field_of(losses).ranks(), strict=True) if np.ptp(row)
+    ]
+    assert random
+    assert all(math.isfinite(rank.low) is told for rank in random)
+
+
+def test_where_the_optimum_is_known_cases_are_ordered_by_their_median() -> None:
+    spread = [[1e-8, 1e-7, 9.0], [1e-3, 1e-2, 1e-1], [2.0, 2.0, INF]]
+    assert field_of(spread).order() == [1, 0, 2]
+    known = replace(field_of(spread), optimum=0.0)
+    assert known.order() == [0, 1, 2]
+    assert known.centres.tolist() == [1e-7, 1e-2, 2.0]
+    assert (field_of(spread).centre, known.centre) == ("mean", "median")
