@@ -163,7 +163,9 @@ class Comparison:
             return _with(judged, "better", f"{_trials(now.ok)} ended ok, {before.ok} before")
         if before.mean is None or now.mean is None:
             return _with(judged, "not comparable", "no trial of the other side ended ok")
-        change = now.mean / before.mean - 1 if before.mean else None
+        # As a share of its size: a rise is positive, whatever the sign of the loss.
+        size = abs(before.mean)
+        change = now.mean / size - before.mean / size if size else None
         outcome, why = _loss_outcome(before, now, limit, stats.EPSILON[limits.dtype])
         return Judgement("loss", outcome, why, before.mean, now.mean, change, limit=limit)
 

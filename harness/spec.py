@@ -86,7 +86,12 @@ class ObjectiveSpec(_Model):
         description="A loader of the suite's datasets/ folder ('airfoil'), or importable.",
     )
     batch_size: int | None = Field(
-        None, ge=1, le=STEP_LIMIT, description="Rows per step; all rows where left out. Needs data."
+        None,
+        ge=1,
+        le=STEP_LIMIT,
+        description="Rows per step; all rows where left out. Needs "
+        "data. Rows are drawn without replacement: every epoch is a new order of all rows, cut "
+        "into batches, of which the last is short where they don't divide.",
     )
     steps: int | None = Field(
         None, ge=1, le=STEP_LIMIT, description="Updates per trial. Give this or epochs."

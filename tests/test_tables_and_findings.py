@@ -392,6 +392,23 @@ def test_the_sentence_on_speed_says_where_times_are_noisy() -> None:
     assert said(a=UNEVEN).endswith("this is noisy (up to 30%), so take it as rough.")
 
 
+def test_the_sentence_on_speed_is_of_the_objective_with_most_optimizers() -> None:
+    def timed(**seconds: float) -> Results:
+        return results_of(
+            {n: ["error"] for n in seconds}, seconds={n: [s] * 5 for n, s in seconds.items()}
+        )
+
+    several, alone = timed(a=0.001, b=0.002), timed(a=100.0)
+    results = both(several, alone, "slow")
+    shift = len(several.cases)
+    moved = alone.timings.assign(position=alone.timings["position"] + shift)
+    timings = pd.concat([several.timings, moved], ignore_index=True)
+    said = told(replace(results, timings=timings))
+    text = next(text for text in said if "an epoch takes" in text)
+    assert text.startswith("On bowl, an epoch takes a 200 µs")
+    assert "b 2.00 times as long" in text
+
+
 def with_settings(results: Results, **settings: Any) -> Results:
     run = replace(results.run, settings={**results.run.settings, **settings})
     return replace(results, run=run)
