@@ -454,6 +454,13 @@ def _told(spec: Spec) -> dict[str, Any]:
             name: {"losses": list(o.targets), "tolerances": o.tolerances and list(o.tolerances)}
             for name, o in spec.objectives.items()
         },
+        "smallest_differences": {
+            name: o.smallest_difference
+            for name, o in spec.objectives.items()
+            if o.smallest_difference
+        },
+        "correction": spec.correction,
+        "families": {name: o.family for name, o in spec.objectives.items() if o.family},
         "searches": {
             name: {
                 key: space.model_dump(mode="json", exclude_none=True)
