@@ -131,11 +131,13 @@ class Together:
         results: One per trial; empty where they can't share a run.
         comparison: One of them beside a run of its own; None where there are no results.
         refusal: Why they can't share a run after all; empty where they did.
+        apart: Whether that may be for their settings alone, so that each is to be tried by itself.
     """
 
     results: tuple[TrialResult, ...]
     comparison: Comparison | None
     refusal: str = ""
+    apart: bool = False
 
 
 @dataclass(frozen=True)
