@@ -148,7 +148,9 @@ def trained() -> Results:
         names = (position, info.name, optimizer, setting, case.label, "cpu")
         for row, (seed, status) in enumerate(zip(SEEDS, endings, strict=True)):
             final = losses[row, -1] if status == "ok" else math.nan
-            trials.append((*names, seed, status, info.steps, "as it is", 0.1, "pointwise", "", final))
+            trials.append(
+                (*names, seed, status, info.steps, "as it is", 0.1, "pointwise", "", final)
+            )
         if optimizer != "grid":
             seconds = 1e-4 * (position + 1) * np.linspace(1, 1.2, 7)
             timings += [

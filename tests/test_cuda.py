@@ -272,7 +272,9 @@ def test_what_diverges_does_so_at_the_same_step_and_ends_a_long_run_early(device
     assert found.diverged_at.tolist() == [-1, 11]  # as tests/test_engine.py works out by hand
     taken: list[int] = []
     long = workload_of("quadratic_2d", device, steps=5000)
-    train(long, factory, settings[1:], [Lane(0, 0), Lane(0, 1)], way="pointwise", on_step=taken.append)
+    train(
+        long, factory, settings[1:], [Lane(0, 0), Lane(0, 1)], way="pointwise", on_step=taken.append
+    )
     assert len(taken) == engine.WATCH_STEPS
 
 
@@ -635,9 +637,7 @@ def test_no_objective_that_ships_sends_anything_in_its_steps(name: str, way: Way
     workload = shipped(name, "meta")
     epochs = 1 if workload.data is None else 2
     lanes = [Lane(0, 0)] if way == "alone" else grid(1)
-    sent = sent_in_the_loop(
-        workload, suite_optimizer("SGD"), [{"lr": 1e-6}], lanes, way=way
-    )
+    sent = sent_in_the_loop(workload, suite_optimizer("SGD"), [{"lr": 1e-6}], lanes, way=way)
     assert sent == epochs - 1
 
 

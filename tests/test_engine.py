@@ -235,8 +235,12 @@ def test_gradient_descent_that_grows_is_diverged_at_its_step_and_leaves_its_neig
 ):
     workload = small(Quadratic2D())
     factory = suite_optimizer("SGD")
-    grows = train(workload, factory, [{"lr": 0.4}, {"lr": 0.6}], lanes_of([0, 1], 2), way="pointwise")
-    stays = train(workload, factory, [{"lr": 0.4}, {"lr": 0.1}], lanes_of([0, 1], 2), way="pointwise")
+    grows = train(
+        workload, factory, [{"lr": 0.4}, {"lr": 0.6}], lanes_of([0, 1], 2), way="pointwise"
+    )
+    stays = train(
+        workload, factory, [{"lr": 0.4}, {"lr": 0.1}], lanes_of([0, 1], 2), way="pointwise"
+    )
     # x2 grows by 1 - 4 * 0.6 = -1.4 a step; f starts at 10.5 with 8 from x2, and x1 shrinks.
     start = 0.1 * 25 + 2 * 4
     losses = [0.1 * 25 * (1 - 0.12) ** (2 * t) + 8 * 1.4 ** (2 * t) for t in range(21)]
@@ -268,7 +272,9 @@ class Cliff(Objective):
 def test_a_loss_that_is_not_finite_is_diverged_at_that_step_between_records_too() -> None:
     workload = small(Cliff(), steps=12, record=(0, 12))
     seeds = list(range(6))
-    outcome = train(workload, suite_optimizer("SGD"), [{"lr": 1.0}], lanes_of(seeds), way="pointwise")
+    outcome = train(
+        workload, suite_optimizer("SGD"), [{"lr": 1.0}], lanes_of(seeds), way="pointwise"
+    )
     # x grows by one a step, so the loss is NaN once that many steps are taken.
     edges = [float(workload.start(seed)["edge"]) for seed in seeds]
     assert outcome.diverged_at.tolist() == [int(edge) for edge in edges]

@@ -105,7 +105,17 @@ def results(*cases: Case) -> Results:
             trials.append((position, seed, status, 0, "", 0.0, "pointwise", "", final))
         blocks = [(position, i, 1, 1, seconds, seconds) for i, seconds in enumerate(case.times)]
         timings += blocks
-    columns = ["position", "seed", "status", "step", "reason", "seconds", "way", "way_reason", "final_loss"]
+    columns = [
+        "position",
+        "seed",
+        "status",
+        "step",
+        "reason",
+        "seconds",
+        "way",
+        "way_reason",
+        "final_loss",
+    ]
     timed = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
     run = RunRecord(1, "", "", "", "suite", "", "", {}, {})
     objectives = {case.info.name: case.info for case in cases}

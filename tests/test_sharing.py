@@ -1147,9 +1147,7 @@ def vectors() -> Iterator[tuple[str, str, str]]:
                 if (p.name in VALUES or p.name in PAIRS) and name not in REFUSED:
                     yield place, name, p.name
             assert name in REFUSED or not [
-                p.name
-                for p in parameters
-                if isinstance(p.default, float) and p.name not in VALUES
+                p.name for p in parameters if isinstance(p.default, float) and p.name not in VALUES
             ], name
 
 
