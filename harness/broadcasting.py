@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ Shape = tuple[int, ...]
 
 
 class _Watch(TorchDispatchMode):
-    """Notes each operation that spreads ``(rows, 1)`` against ``(rows,)`` to ``(rows, rows)``."""
+    """Notes operations that spread rows against rows: ``(rows, 1)`` and ``(rows,)``, say."""
 
     def __init__(self, rows: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -27,16 +28,28 @@ class _Watch(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        given = [tuple(a.shape) for a in args if isinstance(a, torch.Tensor)]
-        row, column, square = (self._rows,), (self._rows, 1), (self._rows, self._rows)
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and tuple(result.shape) == square:
-            both = torch.Tag.pointwise in func.tags and {row, column} <= set(given)
+        given = [tuple(a.shape) for a in args if isinstance(a, torch.Tensor)]
+        if isinstance(result, torch.Tensor) and torch.Tag.pointwise in func.tags:
+            for one, other in itertools.permutations(given, 2):
+                self._note(one, other, tuple(result.shape))
+        elif func is torch.ops.aten.expand.default:
             # A loss of torch.nn.functional spreads what it is given first.
-            spread = func is torch.ops.aten.expand.default and given == [row]
-            if both or spread:
-                self.seen.append((column, row))
+            shape = tuple(args[1])
+            spread = len(shape) - len(given[0])
+            self._note((*shape[:spread], 1, *shape[spread + 1 :]), given[0], shape)
         return result
+
+    def _note(self, long: Shape, short: Shape, result: Shape) -> None:
+        """Note two shapes whose rows are led into different dimensions of the result."""
+        place = len(long) - len(short)
+        if (
+            place > 0
+            and long[:1] == short[:1] == result[:1] == (self._rows,)
+            and long[place] == 1
+            and result[place] == self._rows
+        ):
+            self.seen.append((long, short))
 
 
 def watched(
@@ -72,6 +85,6 @@ def watched(
         loss(params(), fewer)
     if not again.seen:
         return value, ""
-    column, row = watch.seen[0]
-    text = f"spreads {column} against {row} to ({count}, {count}); squeeze the one"
-    return value, f"{text}, or where every pair is meant, unsqueeze(0) the other"
+    long, short = watch.seen[0]
+    text = f"spreads {long} against {short}, every row against every other; squeeze the one"
+    return value, f"{text}, or where that is meant, unsqueeze(0) the other"

@@ -179,8 +179,17 @@ def _check_of(func: Any) -> Check:
             torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
         )
     else:
-        tagged = torch.Tag.pointwise in func.tags
+        # torch tags `equal` so as well, which gives one answer for all elements.
+        tagged = torch.Tag.pointwise in func.tags and _gives_tensors(func)
     return _pointwise if tagged or base in _POINTWISE else _constant
+
+
+def _gives_tensors(func: Any) -> bool:
+    """Whether an operator gives tensors alone, of a shape that doesn't depend on values."""
+    unforeseen = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+    return not unforeseen & set(func.tags) and all(
+        isinstance(returned.type, torch.TensorType) for returned in func._schema.returns
+    )
 
 
 def _pointwise(

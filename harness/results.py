@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -130,11 +131,13 @@ class Together:
         results: One per trial; empty where they can't share a run.
         comparison: One of them beside a run of its own; None where there are no results.
         refusal: Why they can't share a run after all; empty where they did.
+        apart: Whether that may be for their settings alone, so that each is to be tried by itself.
     """
 
     results: tuple[TrialResult, ...]
     comparison: Comparison | None
     refusal: str = ""
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -265,3 +268,9 @@ class Checked:
     defaults: dict[str, dict[str, Any]]
     absent: Absent
     notes: tuple[str, ...] = ()
+
+    def renamed(self, keys: Mapping[str, str]) -> Checked:
+        """The same of cases with other keys."""
+        defaults = {keys.get(key, key): value for key, value in self.defaults.items()}
+        cases = {keys.get(key, key): why for key, why in self.absent.cases.items()}
+        return replace(self, defaults=defaults, absent=replace(self.absent, cases=cases))

@@ -14,11 +14,12 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.engine import OptimizerFactory, Outcome, Stepper, TrialError, train
 from harness.isolation import class_state, seed_globals
@@ -27,6 +28,7 @@ from harness.lanes import Lane, Lanes
 from harness.memory import lane_bytes
 from harness.plan import Hyperparameters
 from harness.results import Sharing, Way
+from harness.ways import uncompiled
 from harness.workload import Workload
 
 FIRST_STEPS = 3
@@ -355,8 +357,8 @@ def rounding(
     """How far rounding alone may set two runs of a trial apart.
 
     Where the difference that was found is more than what is never worth a look, the trial is run
-    once more, with every parameter changed by one rounding after every step: some dynamics make
-    much of that.
+    once more, with every parameter changed by one rounding after every step, and whatever is cast
+    to a lower precision by one of that: some dynamics make much of it.
 
     Args:
         workload: What the trial minimises.
@@ -378,5 +380,25 @@ def rounding(
             signs = torch.randint(0, 2, leaf.shape, generator=source) * 2 - 1
             leaf.mul_(1 + eps * signs.to(leaf.device, leaf.dtype))
 
-    outcome = train(workload, factory, [setting], [Lane(0, seed)], way="alone", disturb=disturb)
+    with uncompiled(), _RoundedCasts(source):
+        outcome = train(workload, factory, [setting], [Lane(0, seed)], way="alone", disturb=disturb)
     return max(allowed, ROUNDING_FACTOR * difference(own.losses[0], outcome.losses[0]))
+
+
+class _RoundedCasts(TorchDispatchMode):
+    """Changes what is cast to a lower precision by one rounding of that."""
+
+    def __init__(self, source: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._source = source
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        result = func(*args, **(kwargs or {}))
+        if func is not torch.ops.aten._to_copy.default or not result.is_floating_point():
+            return result
+        eps = torch.finfo(result.dtype).eps
+        if not args[0].is_floating_point() or eps <= torch.finfo(args[0].dtype).eps:
+            return result
+        signs = torch.randint(0, 2, result.shape, generator=self._source) * 2 - 1
+        return result * (1 + eps * signs.to(result.device, result.dtype))

@@ -141,11 +141,15 @@ class QualityPass:
         """Remember how a family's trials may run, and send them out."""
         self.store.save_sharing(family_key(family, self.plan.seeds), family, sharing)
         if sharing.way == "apart":
-            for case in family:
-                if self._due[case.key]:
-                    self._begin((case,), self.plan.spec.limits.seconds)
+            self._apart(family)
         else:
             self._submit(family, sharing)
+
+    def _apart(self, cases: Iterable[Case]) -> None:
+        """Find out how the trials of each case by itself may run."""
+        for case in cases:
+            if self._due[case.key]:
+                self._begin((case,), self.plan.spec.limits.seconds)
 
     def _submit(self, family: Family, sharing: Sharing) -> None:
         """Send out what is due of a family."""
@@ -177,6 +181,9 @@ class QualityPass:
         if answer.comparison is not None:
             self.store.save_comparison(answer.comparison)
             self.progress.note(f"{chunk.cases[0].id}: {answer.refusal}; its trials run alone")
+        if answer.apart:
+            self._apart(chunk.cases)
+            return
         due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
         self._send_alone(due, answer.refusal, first=True)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.engine import OptimizerFactory, Outcome, TrialError, train
-from harness.lane_values import NotShareable
+from harness.lane_values import NotShareable, Unequal
 from harness.lanes import Lane
 from harness.plan import Case, Hyperparameters
 from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, Way
@@ -53,18 +53,20 @@ def together(
     start_clock()
     own = run.alone()
     reasons = [sharing.reason] if sharing.reason else []
+    unequal = False
     for way in SHARED_WAYS[SHARED_WAYS.index(sharing.way) :]:
         start_clock()
         try:
             outcome = run.shared(way, on_step)
         except NotShareable as error:
             reasons.append(f"{WORDS[way]}: {error}")
+            unequal = unequal or (isinstance(error, Unequal) and len(chunk.cases) > 1)
             continue
         comparison = run.compared(own, outcome, way)
         if not comparison.is_equal:
             return Together((), comparison, _fault(comparison, way))
         return Together(tuple(run.results(outcome, way, "; ".join(reasons))), comparison)
-    return Together((), None, "; ".join(reasons))
+    return Together((), None, "; ".join(reasons), apart=unequal)
 
 
 SHARED_WAYS: tuple[Literal["pointwise", "vmapped"], ...] = ("pointwise", "vmapped")

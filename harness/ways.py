@@ -42,6 +42,17 @@ def start(
     return kind(leaves, refusals, with_vectors=with_vectors)
 
 
+def uncompiled() -> AbstractContextManager[Any]:
+    """Let compiled functions run as they are written.
+
+    A mode that is on while a compiled function runs makes torch skip its compilation for good.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 class Surroundings:
     """What an optimizer's code runs in; as it stands: alone.
 
@@ -151,9 +162,7 @@ class _Shared(Surroundings):
     @override
     def run(self, factory: Any) -> AbstractContextManager[Any]:
         stack = ExitStack()
-        if "torch._dynamo" in sys.modules:
-            # A mode that is on while a compiled function runs makes torch skip it for good.
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(uncompiled())
         if self.with_vectors:
             stack.enter_context(lane_arithmetic(factory))
         return stack

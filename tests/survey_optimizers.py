@@ -188,7 +188,8 @@ def plain_loop(candidate: Candidate, problem: Problem, seed: int, nudge: int = 0
     losses: list[float] = []
 
     def record() -> None:
-        if callable(getattr(optimizer, "eval", None)):
+        # Before its first step an optimizer has nothing of its own to evaluate at; SPlus raises.
+        if losses and callable(getattr(optimizer, "eval", None)):
             optimizer.eval()
         with torch.no_grad():
             losses.append(float(problem.objective.evaluate(params, data)))
@@ -476,6 +477,9 @@ def main() -> None:
     began = time.monotonic()
     plain_of = plain_loops(folder / "plain.jsonl", wanted)
     print(f"plain loops of {len(wanted)} optimizers: {time.monotonic() - began:.0f} s", flush=True)
+    for place, line in plain_of.items():
+        if "reason" in line:
+            print(f"{' on '.join(place)} doesn't run: {line['reason'][:120]}")
     rows: list[dict[str, Any]] = []
     which = [place for place, line in plain_of.items() if "reason" not in line]
     for lanes in LANES:

@@ -326,7 +326,9 @@ def test_a_suite_whose_files_fail_to_import_is_refused_with_the_place_of_each(re
     assert result.returncode == 2
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line != "to standard output"]
+    note, *lines = result.stderr.splitlines()
+    assert note.startswith("note: the suite's code printed 1 line: ")
+    assert Path(note.rpartition(" ")[2]).read_text() == "to standard output\n"
     assert lines == [
         "spec.yaml:6:14: optimizers.o.class: can't be imported: ValueError: own\\nlast line "
         "(optimizers/raises.py:2)",

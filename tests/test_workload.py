@@ -178,9 +178,33 @@ def test_a_column_against_a_row_of_the_same_rows_is_refused(
     with pytest.raises(Misfit) as caught:
         workload_of(Regression(loss), batch_size).drawn_start(0)
     assert str(caught.value) == (
-        f"loss spreads ({n}, 1) against ({n},) to ({n}, {n}); squeeze the one, or where every "
-        "pair is meant, unsqueeze(0) the other"
+        f"loss spreads ({n}, 1) against ({n},), every row against every other; squeeze the one, "
+        "or where that is meant, unsqueeze(0) the other"
     )
+
+
+def images(params: Parameters, batch: Batch) -> Any:
+    """An output of one channel, shape (rows, 1, 3, 3), and labels of shape (rows, 3, 3)."""
+    x, _ = batch
+    return (x[:, :, None] * params["w"])[:, None], x[:, :, None] * torch.ones(3, dtype=x.dtype)
+
+
+def far_apart(params: Parameters, batch: Batch) -> Any:
+    """An output of shape (rows, 1, 1, 1) and labels of shape (rows, 1)."""
+    x, y = batch
+    return (x @ params["w"])[:, None, None, None], y[:, None]
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("shapes", [images, far_apart])
+@pytest.mark.parametrize(
+    "criterion", [nn.functional.smooth_l1_loss, lambda a, b: (a - b).abs().mean()]
+)
+def test_rows_against_rows_are_refused_in_any_number_of_dimensions(
+    shapes: Any, criterion: Any
+) -> None:
+    with pytest.raises(Misfit, match="every row against every other"):
+        workload_of(Regression(lambda p, b: criterion(*shapes(p, b)))).drawn_start(0)
 
 
 def pairs(params: Parameters, batch: Batch) -> Any:
