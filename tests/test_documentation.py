@@ -286,7 +286,9 @@ def test_the_module_becomes_an_objective_that_shares_runs(suite: Path) -> None:
     sharing = decide(workload, factory, [case.hyperparameters], [0, 1])
     assert sharing.way == "pointwise"
     steps: list[int] = []
-    results = together(Chunk(plan.cases, (0, 1)), workload, factory, sharing, lambda: None, steps.append).results
+    results = together(
+        Chunk(plan.cases, (0, 1)), workload, factory, sharing, lambda: None, steps.append
+    ).results
     for result in results:
         assert result.status == "ok"
         assert result.losses[-1] < result.losses[0]

@@ -6,6 +6,7 @@ import math
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -573,3 +574,40 @@ def test_draft_hands_on_what_is_valid_with_what_is_not(folder: Path) -> None:
     assert [problem.key for problem in problems] == ["seeds"]
     assert plan is not None
     assert plan.cases
+
+
+def test_what_may_share_a_run_differs_by_the_size_of_floats_alone(folder: Path) -> None:
+    plan = plan_of(
+        "suite: s\nobjectives: {quadratic_2d: {steps: 3}}\noptimizers:\n"
+        "  sgd:\n    class: torch.optim:SGD\n    hyperparameters:\n"
+        "      lr: [0.1, 0.2, 1]\n      momentum: [0.0, 0.5, 0.9]\n      nesterov: [false]\n"
+        "  adam:\n    class: torch.optim:Adam\n    hyperparameters:\n"
+        "      betas: [[0.9, 0.99], [0.8, 0.9], [0.0, 0.9]]\n      amsgrad: [true, false]\n",
+        folder,
+    )
+    families = {tuple(case.setting for case in family) for family in plan.families()}
+    assert families == {
+        # A momentum of 0 keeps no average, and a rate that is a whole number is another kind.
+        ("lr=0.1, momentum=0", "lr=0.2, momentum=0"),
+        tuple(f"lr={lr}, momentum={momentum}" for lr in (0.1, 0.2) for momentum in (0.5, 0.9)),
+        ("lr=1, momentum=0",),
+        ("lr=1, momentum=0.5", "lr=1, momentum=0.9"),
+        ("betas=[0.9, 0.99], amsgrad=true", "betas=[0.8, 0.9], amsgrad=true"),
+        ("betas=[0.9, 0.99], amsgrad=false", "betas=[0.8, 0.9], amsgrad=false"),
+        ("betas=[0, 0.9], amsgrad=true",),
+        ("betas=[0, 0.9], amsgrad=false",),
+    }
+
+
+def test_defaults_beside_tuned_settings_are_a_family_of_their_own(folder: Path) -> None:
+    plan = plan_of(
+        "suite: s\nobjectives: {quadratic_2d: {steps: 3}}\n"
+        "tuning: {trials: 4, defaults: true}\noptimizers:\n"
+        "  sgd: {class: 'torch.optim:SGD', search: {lr: {log_uniform: [0.01, 1]}}}\n",
+        folder,
+    )
+    (defaults,) = plan.families()
+    assert [case.hyperparameters for case in defaults] == [{}]
+    tuned = replace(defaults[0], hyperparameters={"lr": 0.1}, role="tuned")
+    both = replace(plan, cases=(defaults[0], tuned))
+    assert both.families() == [(defaults[0],), (tuned,)]
