@@ -171,6 +171,7 @@ def lane_of(outcome: Outcome, lane: int) -> Outcome:
         one(outcome.trajectory),
         one(outcome.step_sizes),
         outcome.seconds,
+        outcome.evaluations,
     )
 
 
