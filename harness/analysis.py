@@ -40,7 +40,7 @@ def analyse(results: Results) -> Analysis:
         means=comparison.mean_losses(results),
         compared=tuple(compared),
         reached=reached,
-        contests=tuple(targets.contests(reached)),
+        contests=tuple(targets.contests(reached, results.run.settings.get("families", {}))),
         tuned=tuple(sensitivity.tuned(results)),
         curves=tuple(sensitivity.curves(results)),
         claims=tuple(claims.check(results)),

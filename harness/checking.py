@@ -76,6 +76,7 @@ def check(
     sweeps = plan.spec.tuning is not None and plan.spec.tuning.sweep > 0
     corners = [case for search in plan.searches if sweeps for case in search.corners()]
     said: set[tuple[str | int, ...]] = set()
+    blameless: dict[str, str] = {}
     for case in (*plan.everything, *corners):
         if case.optimizer in refused:
             continue
@@ -94,6 +95,9 @@ def check(
             if name not in tensors:
                 tensors[name] = _tensors(workloads.get(name))
             found = list(_construction(plan, case, factory, tensors[name], defaults))
+            # Where no value is to blame it says the same, in other numbers, of each objective.
+            if any(finding.path == ("optimizers", case.optimizer) for finding in found):
+                found = found if blameless.setdefault(case.optimizer, name) == name else []
         if case.role == "tuning":  # of one range, many values may be refused
             found = [finding for finding in found if finding.path not in said]
             said |= {finding.path for finding in found}
@@ -322,12 +326,11 @@ def _arguments(plan: Plan, case: Case, factory: OptimizerFactory) -> Iterator[Fi
             yield Finding(_path(plan, case, name), text)
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in given:
-            yield Finding(
-                ("optimizers", case.optimizer),
-                f"{case.located.attribute} needs {name!r}, which is not given for "
-                f"objective {case.objective.name!r}",
-                at_key=True,
-            )
+            text = f"{case.located.attribute} needs {name!r}, which is not given"
+            others = plan.spec.optimizers[case.optimizer].per_objective.values()
+            if any(name in values for values in others):
+                text += f" for objective {case.objective.name!r}"
+            yield Finding(("optimizers", case.optimizer), text, at_key=True)
 
 
 def _construction(

@@ -29,6 +29,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 from harness import cluster_worker, environment, parcel
 from harness.cluster_worker import Performed, Requirements, SuitePlugin, Unfit
 from harness.environment import Machine
+from harness.opened import Opened
 from harness.plan import Plan, named_by
 from harness.pool import Disturbed, Event, Lost, Moved, Task, WorkerFailed, outcome
 from harness.problems import BadInput, Problem
@@ -137,6 +138,7 @@ class Cluster:
         memory: int | None,
         progress: Quiet,
     ) -> None:
+        self.opened = Opened()  # other machines' files are theirs
         self._folder = folder
         self._progress = progress
         self._tasks: deque[Task] = deque()

@@ -6,10 +6,11 @@ in for it where a difference is taken.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,15 +20,18 @@ from harness import stats
 from harness.frames import CaseData, Results
 
 LEVEL = 0.05
-"""Probability of calling any difference on an objective, if there is none."""
+"""Probability of calling any difference of a family of pairs, if there is none."""
 
 ALIKE = 1e-6
 """Relative spread of losses below which seeds end alike: a float32's rounding."""
 
+LEAST_RANKED = 5
+"""Seeds of which a mean rank has an interval, at least."""
+
 MOST = 24
 """Most cases of which all pairs are compared; of more, those that do best are."""
 
-Called = Literal["lower", "higher", "not told apart"]
+Called = Literal["lower", "higher", "tied", "not significantly different"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,10 @@ class Field:
         cases: Those of which some trial ran, in the spec's order.
         seeds: The seeds that all of them were run with, ascending.
         losses: Final loss, ``(cases, seeds)``; infinite where a trial did not end ok.
+        floors: By seed, the difference of losses below which two are tied; see :func:`floors`.
+        rounding: The share of a loss below which a difference is a tie as well.
+        smallest: The smallest difference that matters, as the spec has it; 0 where it has none.
+        optimum: The lowest loss there is; None where that is not known.
     """
 
     objective: str
@@ -47,31 +55,81 @@ class Field:
     cases: tuple[CaseData, ...]
     seeds: NDArray[np.int64]
     losses: NDArray[np.float64]
+    floors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    rounding: float = 0.0
+    smallest: float = 0.0
+    optimum: float | None = None
+
+    @functools.cached_property
+    def alike(self) -> NDArray[np.bool_]:
+        """For each case, whether all seeds end alike, but for rounding; ``(cases,)``.
+
+        Its trials are copies of one run: repeating that would make any difference look certain.
+        """
+        failed = ~np.isfinite(self.losses)
+        same_end = (failed == failed[:, :1]).all(axis=1)
+        known = np.where(failed, 0.0, self.losses)
+        size = np.abs(known).max(axis=1, initial=0.0)
+        with np.errstate(over="ignore"):
+            spread = np.ptp(known, axis=1) if len(self.seeds) else np.zeros(len(known))
+        floor = float(self.floors.max(initial=0.0)) - self.smallest
+        return np.asarray(same_end & (spread <= np.maximum(ALIKE * size, floor)), dtype=np.bool_)
 
     @property
     def is_random(self) -> bool:
-        """Whether anything depends on the seed, beyond rounding.
-
-        Repeating what does not would make any difference look certain.
-        """
-        if len(self.seeds) < 2:
-            return False
-        failed = ~np.isfinite(self.losses)
-        if (failed != failed[:, :1]).any():
-            return True
-        ok = self.losses[~failed[:, 0]]
-        return bool((np.ptp(ok, axis=1) > ALIKE * np.abs(ok).max(axis=1)).any())
+        """Whether anything depends on the seed, beyond rounding; not known of a single seed."""
+        return len(self.seeds) > 1 and not bool(self.alike.all())
 
     @property
     def failures(self) -> NDArray[np.int64]:
         """How many trials of each case did not end ok."""
         return np.asarray((~np.isfinite(self.losses)).sum(axis=1), dtype=np.int64)
 
+    @property
+    def centre(self) -> Literal["mean", "median"]:
+        """What stands for the losses of a case's trials that ended ok.
+
+        Where the optimum is known, losses less the optimum span orders of magnitude, and a mean
+        is that of the worst seed: then it is the median.
+        """
+        return "mean" if self.optimum is None else "median"
+
+    @functools.cached_property
+    def centres(self) -> NDArray[np.float64]:
+        """Each case's mean or median loss, see ``centre``; infinite where no trial ended ok."""
+        centre = stats.average if self.optimum is None else np.median
+        rows = (row[np.isfinite(row)] for row in self.losses)
+        return np.array([float(centre(row)) if len(row) else math.inf for row in rows])
+
     def order(self) -> list[int]:
-        """Indices of the cases, best first: by trials that did not end ok, then by mean loss."""
-        means = [_mean_of_finite(row) for row in self.losses]
+        """Indices of the cases, best first: by trials that did not end ok, then by ``centres``."""
         failed = self.failures
-        return sorted(range(len(self.cases)), key=lambda i: (int(failed[i]), means[i], i))
+        return sorted(
+            range(len(self.cases)), key=lambda i: (int(failed[i]), float(self.centres[i]), i)
+        )
+
+    def differences(self, first: int, second: int) -> NDArray[np.float64]:
+        """The first case's losses less the second's, by seed; see :func:`differences`."""
+        one, other = self.losses[first], self.losses[second]
+        return differences(one, other, self.floors, self.rounding)
+
+    def ranks(self) -> NDArray[np.float64]:
+        """Mid-ranks of the cases within each seed, ``(cases, seeds)``; 1 is the lowest loss.
+
+        A loss is tied with the lowest of those before it that it does not differ from.
+        """
+        table = self.losses.copy()
+        for seed in range(table.shape[1]):
+            order = np.argsort(table[:, seed], kind="stable")
+            level = order[0]
+            for i in order[1:]:
+                pair = table[[i], seed], table[[level], seed]
+                floor = self.floors[[seed % len(self.floors)]]
+                if differences(*pair, floor, self.rounding)[0] == 0:
+                    table[i, seed] = table[level, seed]
+                else:
+                    level = i
+        return stats.mean_ranks(table)
 
 
 @dataclass(frozen=True)
@@ -84,14 +142,20 @@ class Pair:
         n: Seeds that both were run with.
         failed: How many trials of each did not end ok.
         both: Seeds at which both ended ok.
-        difference: Mean of the first's loss less the second's, over those; NaN without any.
-        low: Lower end of its bootstrap-t interval; NaN of fewer than two.
+        lower: Seeds at which the first is the better, the other's failures included; a
+            difference below the floor is none.
+        higher: Seeds at which it is the worse.
+        shift: Hodges-Lehmann estimate of the first's loss less the second's, over all seeds:
+            infinite where failures decide it. Where all seeds end alike, the difference.
+        low: Lower end of its 95% interval; NaN where seeds are too few, or all end alike.
         high: Upper end.
         effect: Matched-pairs rank-biserial correlation over all seeds: -1 where the first is
-            always lower, 1 where it is always higher.
-        standardized: Cohen's d of the differences, over the seeds at which both ended ok.
-        p: Of the Wilcoxon signed-rank test over all seeds, a failed trial being the worst.
-        adjusted: The same by Holm's method, for all pairs of the field.
+            always lower, 1 where it is always higher; NaN where all seeds end alike.
+        p: Of the Wilcoxon signed-rank test over all seeds, a failed trial being the worst; NaN
+            where all seeds end alike: copies of one run are not tested.
+        adjusted: The same by Holm's method, for all pairs of the family.
+        p_ok: Of the test over the seeds at which both ended ok.
+        effect_ok: The effect over these.
     """
 
     first: int
@@ -99,29 +163,68 @@ class Pair:
     n: int
     failed: tuple[int, int]
     both: int
-    difference: float
+    lower: int
+    higher: int
+    shift: float
     low: float
     high: float
     effect: float
-    standardized: float
     p: float
     adjusted: float
+    p_ok: float
+    effect_ok: float
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether some seed makes a difference, so that chance is a matter."""
+        return not math.isnan(self.p)
 
     @property
     def called(self) -> Called:
         """What may be said of the first, at the level that all pairs share."""
+        if self.lower == self.higher == 0:
+            return "tied"
+        if not self.is_tested:
+            # Of copies of one run every seed says the same, or they differ by rounding alone.
+            if self.lower == self.n:
+                return "lower"
+            return "higher" if self.higher == self.n else "tied"
         if not self.adjusted <= LEVEL or self.effect == 0:
-            return "not told apart"
+            return "not significantly different"
         return "lower" if self.effect < 0 else "higher"
+
+    @property
+    def by_failures(self) -> bool:
+        """Whether it is called and the seeds at which both ended ok do not say the same."""
+        if self.called not in ("lower", "higher") or not any(self.failed):
+            return False
+        if not self.is_tested:
+            return not math.isfinite(self.shift)
+        return not (self.p_ok <= LEVEL and self.effect_ok * self.effect > 0)
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether the shift and its interval say by how much: both finite, and beyond 0."""
+        ends = (self.low, self.high) if self.is_tested else (self.shift, self.shift)
+        return math.isfinite(self.shift) and (ends[0] > 0 or ends[1] < 0)
 
     def seen_from(self, index: int) -> Pair:
         """The same pair, with that case as the first."""
         if index == self.first:
             return self
-        return Pair(
-            self.second, self.first, self.n, self.failed[::-1], self.both, -self.difference,
-            -self.high, -self.low, -self.effect, -self.standardized, self.p, self.adjusted,
-        )  # fmt: skip
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            failed=self.failed[::-1],
+            lower=self.higher,
+            higher=self.lower,
+            shift=-self.shift,
+            low=-self.high,
+            high=-self.low,
+            effect=-self.effect,
+            effect_ok=-self.effect_ok,
+        )
 
 
 @dataclass(frozen=True)
@@ -130,7 +233,7 @@ class Rank:
 
     Attributes:
         mean: Mean rank, 1 the best; ties share theirs, failed trials are tied for the last.
-        low: Lower end of its BCa bootstrap interval over seeds; NaN of fewer than two seeds.
+        low: Lower end of its bootstrap-t interval over seeds; NaN of too few seeds.
         high: Upper end.
         first: Share of seeds at which no other is better.
     """
@@ -176,14 +279,30 @@ def pairs(field: Field) -> list[Pair]:
     found = list(itertools.combinations(kept, 2))
     if not found or len(field.seeds) < 2:
         return []
-    everything = len(field.cases) * (len(field.cases) - 1) // 2
-    return paired([(field.losses[a], field.losses[b]) for a, b in found], found, everything)
+    return paired(
+        [(field.losses[a], field.losses[b]) for a, b in found],
+        found,
+        family(field),
+        floors=[field.floors] * len(found),
+        rounding=field.rounding,
+        copies=[bool(field.alike[[a, b]].all()) for a, b in found],
+    )
+
+
+def family(field: Field) -> int:
+    """How many pairs of a field's cases there are to test: all but those of copies of one run."""
+    copies = int(field.alike.sum())
+    return math.comb(len(field.cases), 2) - math.comb(copies, 2)
 
 
 def paired(
     losses: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
     indices: Sequence[tuple[int, int]],
     family: int | None = None,
+    *,
+    floors: Sequence[NDArray[np.float64]] = (),
+    rounding: float = 0.0,
+    copies: Sequence[bool] = (),
 ) -> list[Pair]:
     """Pairs of what was run with the same seeds, all tested together.
 
@@ -192,42 +311,130 @@ def paired(
             a trial did not end ok.
         indices: What the two of each pair are called.
         family: Number of hypotheses, if these pairs are only those that may be told apart.
+        floors: Of each pair the difference, by seed, below which two losses are tied; none if
+            left out.
+        rounding: The share of a loss below which a difference is a tie.
+        copies: Of each pair whether all its seeds end alike, so that there is nothing to test.
     """
-    differences = [_differences(one, other) for one, other in losses]
-    finite = [row[np.isfinite(row) & ok] for (row, ok) in differences]
-    intervals = stats.bootstrap_t_intervals(finite)
-    tests = [stats.signed_rank(row) for row, _ in differences]
-    adjusted = stats.holm([test.p for test in tests], family)
-    return [
-        Pair(
-            first=indices[i][0],
-            second=indices[i][1],
-            n=len(differences[i][0]),
-            failed=(_failed(losses[i][0]), _failed(losses[i][1])),
-            both=len(values),
-            difference=float(values.mean()) if len(values) else math.nan,
-            low=float(low),
-            high=float(high),
-            effect=test.effect,
-            standardized=stats.standardized_difference(values),
-            p=test.p,
-            adjusted=float(p),
-        )
-        for i, (values, (low, high), test, p) in enumerate(
-            zip(finite, intervals, tests, adjusted, strict=True)
-        )
-    ]
+    found = []
+    for i, ((one, other), (first, second)) in enumerate(zip(losses, indices, strict=True)):
+        own = differences(one, other, floors[i] if floors else np.zeros(1), rounding)
+        found.append(_pair(one, other, own, first, second, copy=bool(copies) and copies[i]))
+    return adjusted(found, family)
+
+
+def adjusted(pairs: Sequence[Pair], family: int | None = None) -> list[Pair]:
+    """The same pairs with p-values corrected for all that are tested, by Holm's method.
+
+    Args:
+        pairs: Any pairs; those that are not tested stay as they are.
+        family: Number of hypotheses, if these pairs are not all.
+    """
+    tested = [i for i, pair in enumerate(pairs) if pair.is_tested]
+    values = iter(stats.holm([pairs[i].p for i in tested], family if tested else None))
+    return [replace(p, adjusted=float(next(values))) if p.is_tested else p for p in pairs]
+
+
+def differences(
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    floors: NDArray[np.float64],
+    rounding: float = 0.0,
+) -> NDArray[np.float64]:
+    """One less the other; 0 where they are tied, infinite where one of them failed.
+
+    Tied are two that failed, and two whose difference is at most the floor and the rounding of
+    the larger.
+
+    Args:
+        one: Losses by seed; infinite where a trial did not end ok.
+        other: The same of the other.
+        floors: By seed, or the same for all.
+        rounding: As a share.
+    """
+    failed = np.isinf(one) & np.isinf(other)
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = np.where(failed, 0.0, one - other)
+    both = np.isfinite(one) & np.isfinite(other)
+    # Two finite losses near the largest number may differ by more than that.
+    found[both] = np.nan_to_num(found[both])
+    size = np.where(both, np.maximum(np.abs(one), np.abs(other)), 0.0)
+    return np.where(np.abs(found) <= floors + rounding * size, 0.0, found)
+
+
+def floors(
+    cases: Sequence[CaseData], seeds: NDArray[np.int64], smallest: float = 0.0
+) -> NDArray[np.float64]:
+    """By seed, the difference of losses below which two are tied.
+
+    What is below the rounding of the loss at the start is no loss to speak of: so the check has
+    it too. That is the start's loss times the spacing of numbers about 1.
+
+    Args:
+        cases: What is compared.
+        seeds: Their seeds.
+        smallest: The smallest difference that matters.
+    """
+    found = np.zeros(len(seeds))
+    for case in cases:
+        if not case.losses.shape[1]:
+            continue
+        at = np.searchsorted(case.seeds, seeds)
+        known = np.isin(seeds, case.seeds)
+        starts = np.abs(case.losses[at[known], 0])
+        own = np.where(np.isfinite(starts), starts, 0.0) * stats.EPSILON[case.dtype]
+        found[known] = np.maximum(found[known], own)
+    return found + smallest
+
+
+def _pair(
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    less: NDArray[np.float64],
+    first: int,
+    second: int,
+    *,
+    copy: bool,
+) -> Pair:
+    both = np.isfinite(one) & np.isfinite(other)
+    ok = stats.signed_rank(less[both])
+    nothing = stats.SignedRank(math.nan, math.nan, len(less), 0)
+    test = nothing if copy else stats.signed_rank(less)
+    if copy:
+        shift = stats.Shift(float(np.median(less)), math.nan, math.nan)
+    else:
+        shift = stats.hodges_lehmann(less)
+    return Pair(
+        first=first,
+        second=second,
+        n=len(less),
+        failed=(_failed(one), _failed(other)),
+        both=int(both.sum()),
+        lower=int((less < 0).sum()),
+        higher=int((less > 0).sum()),
+        shift=shift.estimate,
+        low=shift.low,
+        high=shift.high,
+        effect=test.effect,
+        p=test.p,
+        adjusted=test.p,
+        p_ok=math.nan if copy else ok.p,
+        effect_ok=math.nan if copy else ok.effect,
+    )
 
 
 def ranks(field: Field) -> tuple[list[Rank], float]:
     """How each case of a field ranks, and the p-value of Friedman's test that all do alike.
 
-    The p-value is NaN where there are fewer than three cases or two seeds.
+    Copies of one run don't take part in the test. The p-value is NaN where fewer than three
+    cases do, or there are fewer than two seeds.
     """
-    table = stats.mean_ranks(field.losses)
-    intervals = stats.bootstrap_intervals(table)
+    table = field.ranks()
+    # Of few seeds, ranks have too few different values for an interval to cover as it says.
+    intervals = stats.bootstrap_t_intervals(table, least=LEAST_RANKED)
     best = table == table.min(axis=0)
-    _, p = stats.friedman(field.losses)
+    varying = table[~field.alike]
+    _, p = stats.friedman(varying) if len(varying) else (math.nan, math.nan)
     found = [
         Rank(float(row.mean()), float(low), float(high), float(first.mean()))
         for row, first, (low, high) in zip(table, best, intervals, strict=True)
@@ -245,33 +452,25 @@ def _field(results: Results, objective: str, device: str) -> Field | None:
     table = table.dropna(axis=1)
     if table.empty:
         return None
-    cases = {case.position: case for case in results.cases_on(objective)}
+    by_position = {case.position: case for case in results.cases_on(objective)}
+    cases = tuple(by_position[position] for position in table.index)
+    seeds = table.columns.to_numpy(dtype=np.int64)
+    smallest = float(results.run.settings.get("smallest_differences", {}).get(objective, 0.0))
     return Field(
         objective=objective,
         device=device,
-        cases=tuple(cases[position] for position in table.index),
-        seeds=table.columns.to_numpy(dtype=np.int64),
+        cases=cases,
+        seeds=seeds,
         losses=table.to_numpy(dtype=np.float64),
+        floors=floors(cases, seeds, smallest),
+        rounding=max(stats.ROUNDING[case.dtype] for case in cases),
+        smallest=smallest,
+        optimum=results.objectives[objective].optimum,
     )
-
-
-def _differences(
-    first: NDArray[np.float64], second: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Differences for ranks (0 where both failed), and where both are finite."""
-    ok = np.isfinite(first) & np.isfinite(second)
-    with np.errstate(invalid="ignore"):
-        rows = np.where(np.isinf(first) & np.isinf(second), 0.0, first - second)
-    return rows, ok
 
 
 def _failed(losses: NDArray[np.float64]) -> int:
     return int((~np.isfinite(losses)).sum())
-
-
-def _mean_of_finite(row: NDArray[np.float64]) -> float:
-    finite = row[np.isfinite(row)]
-    return float(finite.mean()) if len(finite) else math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,21 +479,29 @@ class Compared:
 
     Attributes:
         field: The cases and seeds.
-        pairs: Every pair; none where no seed changes anything.
+        pairs: Every pair; none of a single seed.
         ranks: In the order of the cases.
         friedman: P-value of Friedman's test that all cases rank alike; NaN where it has none.
+        family: How many pairs the correction for multiplicity counts.
+        of_page: Whether these are the pairs of all objectives, not of this one alone.
     """
 
     field: Field
     pairs: tuple[Pair, ...]
     ranks: tuple[Rank, ...]
     friedman: float
+    family: int
+    of_page: bool = False
+
+    @property
+    def tested(self) -> tuple[Pair, ...]:
+        """The pairs that chance is a matter of."""
+        return tuple(pair for pair in self.pairs if pair.is_tested)
 
     @property
     def least_adjusted(self) -> float:
         """The least adjusted p-value that so many seeds and pairs can show."""
-        count = len(self.field.cases)
-        return min(1.0, 2.0 ** (1 - len(self.field.seeds)) * count * (count - 1) / 2)
+        return min(1.0, 2.0 ** (1 - len(self.field.seeds)) * self.family)
 
     def between(self, first: int, second: int) -> Pair | None:
         """A pair as seen from the first of two cases, by index; None where it wasn't compared."""
@@ -305,16 +512,29 @@ class Compared:
 
 
 def compare(results: Results) -> list[Compared]:
-    """Compare what can be compared: see :func:`fields`, :func:`pairs` and :func:`ranks`."""
+    """Compare what can be compared: see :func:`fields`, :func:`pairs` and :func:`ranks`.
+
+    Holm's correction is for the pairs of one objective on one device or, where the spec asks for
+    it, for those of the whole page.
+    """
     found = []
-    for field in fields(results):
-        own = ranks(field) if len(field.cases) > 1 else ([], math.nan)
-        found.append(
-            Compared(
-                field=field,
-                pairs=tuple(pairs(field)) if field.is_random else (),
-                ranks=tuple(own[0]),
-                friedman=own[1] if field.is_random else math.nan,
-            )
-        )
-    return found
+    for one in fields(results):
+        own = ranks(one) if len(one.cases) > 1 else ([], math.nan)
+        friedman = own[1] if one.is_random else math.nan
+        found.append(Compared(one, tuple(pairs(one)), tuple(own[0]), friedman, family(one)))
+    if results.run.settings.get("correction") != "page":
+        return found
+    everything = sum(one.family for one in found if one.pairs)
+    together = iter(adjusted([pair for one in found for pair in one.pairs], everything))
+    of_page: list[Compared] = []
+    for one_field in found:
+        own_pairs = tuple(next(together) for _ in one_field.pairs)
+        of_page.append(replace(one_field, pairs=own_pairs, family=everything, of_page=True))
+    return of_page
+
+
+def corrected_for(compared: Sequence[Compared]) -> str:
+    """Which pairs share the level, in words."""
+    if any(one.of_page for one in compared):
+        return "all pairs of all objectives together"
+    return "all pairs of an objective together"

@@ -38,7 +38,7 @@ from harness.figure_records import (
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.plan import varied
 from harness.spec import SpaceSpec
-from harness.tables import significant
+from harness.tables import shown_shift, significant
 
 Array = NDArray[np.float64]
 _NONE: Array = np.empty(0)
@@ -94,16 +94,17 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
 def differences(
     one: Compared, info: ObjectiveInfo, looks: Mapping[int, Style], where: str
 ) -> DotFigure | None:
-    """Every case less the best, seed by seed; None where no seed changes anything."""
+    """Every case less the best, seed by seed; None where there is no chance in that."""
     field, order = one.field, one.field.order()
-    if not one.pairs:
+    if not one.tested:
         return None
     best = order[0]
     name = field.cases[best].label
     rows: dict[bool, list[DotRow]] = {False: [], True: []}
     for i in order[1 : ROWS + 1]:
         pair = one.between(i, best)
-        if pair is not None:  # the best ones alone are paired where there are many
+        # The best ones alone are paired where there are many.
+        if pair is not None and pair.is_tested:
             # Defaults may be far off: on one scale they would hide how the others differ.
             rows[field.cases[i].role == "defaults"].append(_difference(one, i, pair, looks))
     panels = [_difference_panel(group, info, name) for group in rows.values() if group]
@@ -112,24 +113,24 @@ def differences(
     words = []
     for i in order[1:10]:
         pair = one.between(i, best)
-        if pair is not None:
-            mean = significant(pair.difference, 3)
-            words.append(f"{field.cases[i].label} {mean}, {pair.called}")
+        if pair is not None and pair.is_tested:
+            words.append(f"{field.cases[i].label} {shown_shift(pair)[0]}, {pair.called}")
     return DotFigure(
         name=f"differences_{safe_name(info.name)}",
         objective=info.name,
         title=f"Difference from the best, on the same seeds: {info.name}{where}",
         caption=(
             f"Dot: one seed, the case's loss less that of {name} with the same start and batches; "
-            "diamond and bar: mean with its 95% bootstrap-t interval. Right of the dashed line "
-            f"the loss is higher than that of {name}, which has the fewest trials that failed and "
-            "the lowest mean of those. The table says which differences hold for all pairs "
+            "diamond and bar: Hodges-Lehmann shift with its 95% interval, failed trials being the "
+            "worst; none where they decide it. Right of the dashed line "
+            f"the loss is higher than that of {name}, which has the fewest trials that failed, "
+            "then the lowest mean. The table says which differences hold for all pairs "
             "together." + _shown_of(1 + sum(map(len, rows.values())), len(field.cases))
         ),
-        alt=f"Differences of the final loss on {info.name} from {name}, mean: {'; '.join(words)}.",
+        alt=f"Differences of the final loss on {info.name} from {name}, shift: {'; '.join(words)}.",
         panels=tuple(panels),
         dot_label="one seed",
-        centre_label="mean, 95% interval",
+        centre_label="shift, 95% interval",
     )
 
 
@@ -141,15 +142,17 @@ def _difference(one: Compared, index: int, pair: Pair, looks: Mapping[int, Style
     ranks = np.argsort(less, kind="stable")
     values = dots(less[ranks])
     failed = field.failures[index]
+    # An end that failures decide lies beyond any scale.
+    bounded = math.isfinite(pair.low) and math.isfinite(pair.high)
     return DotRow(
         label=field.cases[index].label,
         note=f"{failed} of {pair.n} failed" if failed else "",
         style=looks[field.cases[index].position],
         values=values,
         offsets=offsets(len(values)),
-        centre=pair.difference,
-        low=pair.low,
-        high=pair.high,
+        centre=pair.shift if math.isfinite(pair.shift) else math.nan,
+        low=pair.low if bounded else math.nan,
+        high=pair.high if bounded else math.nan,
         empty="no seed at which both ended ok",
         numbers=dots(field.seeds[both][ranks]),
     )
@@ -189,7 +192,14 @@ def runtimes(
             continue
         x = targets.places(costs[:, shown])
         if len(x):
-            bands = profiles.runtime_bands(np.moveaxis(costs[:, shown], 1, 2), x)
+            bands = [
+                replace(band, low=_NONE, high=_NONE) if known.copies[i] else band
+                for i, band in zip(
+                    shown,
+                    profiles.runtime_bands(np.moveaxis(costs[:, shown], 1, 2), x),
+                    strict=True,
+                )
+            ]
             named = [(case.label, looks[case.position]) for case in cases]
             panels.append(_share_panel(label, "share of targets reached", named, bands))
     if not panels:
@@ -199,8 +209,9 @@ def runtimes(
     words = ", ".join(f"{case.label} {share:.0%}" for case, share in zip(cases, total, strict=True))
     text = (
         f"Share of {len(known.targets) * len(field.seeds):,} runs (every target at every "
-        f"seed) that have reached their target by then; targets: {listed}. Band: 95%, from "
-        "resampling seeds. A trial that did not end ok reaches none. Scale of x: logarithmic."
+        f"seed) that have reached their target by then; targets: {listed}. Band: 95%, for "
+        "other seeds; none where all seeds take the same course. What a trial reached before it "
+        "failed it has reached. Scale of x: logarithmic."
     )
     text += _shown_of(len(shown), len(field.cases))
     if len(panels) > 1:
@@ -230,7 +241,10 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
         top = max(2.0, float(finite.max()) * 1.05 if len(finite) else 2.0)
         x = np.geomspace(1.0, top, targets.POINTS)
         panel = _share_panel(
-            "", "share of problems solved", named, profiles.profile_bands(costs, x)
+            "",
+            "share of problems solved",
+            named,
+            profiles.profile_bands(costs, x, families=contest.problem_families),
         )
         panels.append(replace(panel, x_label=f"{label}, as a multiple of the best's"))
     problems, seeds, _ = contest.steps.shape
@@ -239,7 +253,7 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
         f"{len(contest.objectives)} objectives, at {seeds} seeds: the share that an optimizer "
         "solves within so many times the cost of the best at the same problem and seed. Higher is "
         "better; at 1 stands how often it is the best, at the right end how often it solves a "
-        "problem at all. Band: 95%, from resampling seeds. Scale of x: logarithmic."
+        "problem at all. Band: 95%, for other seeds and other objectives. Scale of x: logarithmic."
     )
     if contest.left_out:
         names = ", ".join(contest.left_out)
@@ -263,7 +277,12 @@ def runtimes_over_all(
         return None
     named = _solvers(contest, looks)
     panels = [
-        _share_panel(label, "share of targets reached", named, profiles.runtime_bands(costs, x))
+        _share_panel(
+            label,
+            "share of targets reached",
+            named,
+            profiles.runtime_bands(costs, x, families=contest.problem_families),
+        )
         for label, costs in (("steps", contest.steps), ("seconds", contest.seconds))
         if costs is not None and len(x := targets.places(costs))
     ]
@@ -275,8 +294,8 @@ def runtimes_over_all(
         caption=(
             f"Runtime distribution: the share of {problems * seeds:,} runs (each of {problems} "
             f"targets of {len(contest.objectives)} objectives at each of {seeds} seeds) that have "
-            "reached their target by then. Band: 95%, from resampling seeds. A trial that did not "
-            "end ok reaches none. Scale of x: logarithmic."
+            "reached their target by then. Band: 95%, for other seeds and other objectives. What a "
+            "trial reached before it failed it has reached. Scale of x: logarithmic."
         ),
         alt=f"Share of targets reached in the end: {_solved(contest)}.",
         panels=tuple(panels),

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from harness import claims, profiles, search_space, sensitivity, stats, targets
 from harness.analysis import Analysis
-from harness.comparison import LEVEL, MOST, Compared, Pair
+from harness.comparison import LEVEL, MOST, Compared, Pair, corrected_for
 from harness.frames import CaseData, Results
 from harness.tables import (
     DASH,
     Table,
-    decimals,
     identity,
     interval,
-    number,
+    probability,
     shown_identity,
+    shown_shift,
     significant,
 )
 
@@ -53,13 +53,17 @@ def differences(compared: Sequence[Compared]) -> Table | None:
     for one in compared:
         rows += (_difference(one, pair) for pair in one.pairs)
     note = (
-        "The case less the other, seed by seed: below 0, the case has the lower loss. Mean "
-        "difference and its 95% bootstrap-t interval are of the seeds at which both ended ok. "
-        "Effect: matched-pairs rank-biserial correlation, from -1 (always lower) to 1. d: mean "
-        "over standard deviation of the differences (Cohen). p: Wilcoxon's signed-rank test, "
-        "two-sided, over all n seeds; a trial that did not end ok counts as the worst, and failed "
-        "says how many there were of each. Called is what Holm's correction for all pairs of the "
-        f"objective leaves, at {LEVEL:.0%} for all together."
+        "The case less the other, seed by seed: below 0, the case has the lower loss. Lower and "
+        "higher: at how many of the n seeds it is the better and the worse; a difference below the "
+        "rounding of the loss, or below the smallest that the spec says matters, is neither. "
+        "p: Wilcoxon's signed-rank test, two-sided, over all n seeds; a trial that did not end ok "
+        "counts as the worst, and failed says how many there were of each. Shift: the "
+        "Hodges-Lehmann estimate that belongs to this test, over the same seeds, with the 95% "
+        "interval of shifts that it does not reject; infinite where failures decide. Effect: "
+        "matched-pairs rank-biserial correlation, from -1 (always lower) to 1. Called is what "
+        f"Holm's correction leaves, at {LEVEL:.0%} for {corrected_for(compared)}. Where all seeds "
+        "of both end alike, there is no chance, so no test and no interval: the difference is "
+        "what it is."
     )
     if any(len(one.field.cases) > MOST for one in compared):
         note += (
@@ -76,32 +80,36 @@ def _difference(one: Compared, pair: Pair) -> tuple[Row, Row]:
         "device": field.device,
         "case": first.label,
         "against": second.label,
-        "mean_difference": pair.difference,
+        "shift": pair.shift,
         "ci_low": pair.low,
         "ci_high": pair.high,
+        "lower": pair.lower,
+        "higher": pair.higher,
         "rank_biserial": pair.effect,
-        "cohen_d": pair.standardized,
         "p": pair.p,
         "p_holm": pair.adjusted,
         "called": pair.called,
+        "decided_by_failures": "yes" if pair.by_failures else "no",
         "n": pair.n,
         "both_ok": pair.both,
         "case_failed": pair.failed[0],
         "against_failed": pair.failed[1],
     }
-    places = _places(pair.difference, pair.low, pair.high)
+    shift, ends = shown_shift(pair)
+    tested = pair.is_tested
     shown = {
         "objective": field.objective,
         "device": field.device,
         "case": first.label,
         "against": second.label,
-        "mean difference": number(pair.difference, places),
-        "95% interval": interval(pair.low, pair.high, places),
-        "effect": f"{pair.effect:.2f}",
-        "d": _two(pair.standardized),
+        "shift": shift,
+        "95% interval": ends,
+        "lower": str(pair.lower) if tested else DASH,
+        "higher": str(pair.higher) if tested else DASH,
+        "effect": _two(pair.effect),
         "p": probability(pair.p),
         "p (Holm)": probability(pair.adjusted),
-        "called": pair.called,
+        "called": f"{pair.called} (failures)" if pair.by_failures else pair.called,
         "n": str(pair.n),
         "failed": f"{pair.failed[0]}, {pair.failed[1]}" if any(pair.failed) else "0",
     }
@@ -139,8 +147,8 @@ def ranks(compared: Sequence[Compared]) -> Table | None:
     note = (
         "Rank of the final loss among the objective's cases, seed by seed, 1 the lowest; ties "
         "share their mean, and trials that did not end ok (failed says how many) are tied for "
-        "last. Interval: 95%, BCa bootstrap over the n seeds. Best or tied: share of seeds at "
-        "which no other case is lower. p: Friedman's test that all cases rank alike."
+        "last. Interval: 95%, bootstrap-t over the n seeds, five or more. Best or tied: share "
+        "of seeds at which no other case is lower. p: Friedman's test that all cases rank alike."
     )
     return _table("ranks", "Ranks", note, rows)
 
@@ -155,8 +163,9 @@ def reached(found: Sequence[targets.Reached]) -> Table | None:
         "took, over the number of runs that reached the target; infinite where none did. Seconds: "
         "the loss and its gradients were evaluated so often on the way (once a step, but for "
         "optimizers that take a closure: ERT in evaluations), at the timing pass's median time per "
-        "evaluation; the recording of losses is not included. A trial that did not end ok has "
-        "missed; failed says how many."
+        "evaluation; the recording of losses is not included. What a trial reached before it "
+        "diverged or failed it has reached; failed says how many did. Where all seeds end alike "
+        "they are one run, and a share of them has no interval."
     )
     if all(row["ert_evaluations"] == row["ert_steps"] for row, _ in rows):
         for _, shown in rows:
@@ -170,7 +179,9 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, dict[str, str]]]:
     for j, target in enumerate(known.targets):
         for i, case in enumerate(known.field.cases):
             count = int(np.isfinite(known.steps[j, i]).sum())
-            low, high = stats.proportion_interval(count, n)
+            # Copies of one run: how many of them reached it says nothing of others.
+            copies = bool(known.copies[i])
+            low, high = (math.nan, math.nan) if copies else stats.proportion_interval(count, n)
             steps = float(expected[j, i])
             evaluated = float(evaluations[j, i])
             time = evaluated * float(known.evaluation_seconds[i])
@@ -192,8 +203,8 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, dict[str, str]]]:
             shown = {
                 **shown_identity(case),
                 "target": target.label,
-                "reached": f"{count} of {n}",
-                "95% interval": f"{low:.0%} to {high:.0%}",
+                "reached": ("yes" if count else "no") if copies else f"{count} of {n}",
+                "95% interval": DASH if copies else f"{low:.0%} to {high:.0%}",
                 "ERT (steps)": _cost(steps),
                 "ERT (evaluations)": _cost(evaluated),
                 "ERT (s)": _cost(time),
@@ -212,15 +223,15 @@ def profile(contests: Sequence[targets.Contest]) -> Table | None:
             if costs is None:
                 continue
             at = (*WITHIN, float(np.finfo(float).max))
-            bands = profiles.profile_bands(costs, at)
+            bands = profiles.profile_bands(costs, at, families=contest.problem_families)
             rows += (_profile_row(contest, i, unit, costs, band) for i, band in enumerate(bands))
     note = (
         "Share of problems that an optimizer solves within so many times the cost of the best at "
-        "the same problem and seed (Dolan and Moré's performance profile), with a 95% bootstrap "
-        "interval over seeds. A problem is a target of an objective. Solved: at any cost. "
-        "What missed a target, or did not end ok (failed: so many trials), has not solved it at "
-        "any ratio. Of an optimizer with several settings, the first that the spec lists takes "
-        "part."
+        "the same problem and seed (Dolan and Moré's performance profile), with a 95% interval "
+        "for other seeds and other objectives: the variances over both add. A problem is a target "
+        "of an objective. Solved: at any cost. What missed a target has not solved it at any "
+        "ratio; what a trial reached before it failed (failed: so many trials) it has reached. "
+        "Every setting of an optimizer takes part by itself."
     )
     if left_out:
         names = ", ".join(dict.fromkeys(left_out))
@@ -363,7 +374,7 @@ def _failing(curve: sensitivity.Curve) -> str:
 def claimed(checked: Sequence[claims.Checked]) -> Table | None:
     """Published numbers beside ours, those that don't hold first."""
     rows: list[tuple[Row, Row]] = []
-    severity = ("not consistent", "at the edge", "can't be told", "reproduced")
+    severity = ("not consistent", "at the edge", "can't be told", "consistent", "reproduced")
     for found in sorted(checked, key=lambda one: severity.index(one.verdict)):
         own = stats.spread(found.values)
         row = {
@@ -378,6 +389,9 @@ def claimed(checked: Sequence[claims.Checked]) -> Table | None:
             "percentile": found.percentile,
             "p": found.p,
             "least_p": found.least_p,
+            "standard_deviations": found.deviations,
+            "noticed_below": found.noticed[0],
+            "noticed_above": found.noticed[1],
             "verdict": found.verdict,
             "why": found.why,
             "n": own.n,
@@ -394,6 +408,7 @@ def claimed(checked: Sequence[claims.Checked]) -> Table | None:
             "ours": DASH if not own.n else f"{own.median:.{places}f}",
             "percentile": DASH if math.isnan(found.percentile) else f"{found.percentile:.3g}",
             "p": probability(found.p),
+            "from the mean (sd)": significant(found.deviations, 3),
             "why": found.why,
             "source": found.claim.source,
             "from lowest to highest": DASH if found.kind == "fixed" or not own.n else span,
@@ -405,9 +420,12 @@ def claimed(checked: Sequence[claims.Checked]) -> Table | None:
         "with the printed decimals. Any other is placed among the seeds, numbers within its "
         "rounding counting as equal; p is the two-sided probability that one more run of ours "
         "would be so far out, exact but never below 2 over one more than the number of seeds. A "
-        "published mean is compared with ours by Welch's test. "
-        f"Reproduced: p of {claims.EDGE:g} or more; at the edge: {claims.BEYOND:g} or more; not "
-        "consistent: less. Of many claims, one in ten that is right will be called at the edge."
+        "published mean is compared with ours by Welch's test. From the mean: how far the number "
+        "lies from our mean, in standard deviations of ours. Reproduced: in every printed digit. "
+        f"Consistent: p of {claims.EDGE:g} or more; at the edge: {claims.BEYOND:g} or more; not "
+        "consistent: less, or further out than any loss of ours could be. The reasons say from "
+        "which deviation on that would have been noticed with so many seeds. Of many claims, one "
+        "in ten that is right will be called at the edge."
     )
     return _table("claims", "Published numbers", note, rows)
 
@@ -506,19 +524,6 @@ def _difference_of(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArra
     same = (one == two) | (np.isnan(one) & np.isnan(two))
     found = np.subtract(one, two, out=np.zeros_like(one), where=~same)
     return np.where(np.isnan(found), np.inf, found)
-
-
-def probability(p: float) -> str:
-    """A p-value with two digits; none where there is none."""
-    if math.isnan(p):
-        return DASH
-    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
-
-
-def _places(value: float, low: float, high: float) -> int:
-    """Decimals that a value's interval allows."""
-    n = 0 if math.isnan(low) else 2
-    return decimals(stats.Mean(value, math.nan, low, high, n))
 
 
 def _two(value: float) -> str:

@@ -440,7 +440,8 @@ def _train(
     witness: Witness | None,
 ) -> Outcome:
     alone = way == "alone"
-    class_state(factory).restore()
+    for kind in (factory, type(workload.objective)):
+        class_state(kind).restore()
     seed_globals(lanes[0].seed if alone else None)
     before = None if alone else random_state()
     began = time.perf_counter()

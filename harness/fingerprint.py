@@ -6,15 +6,17 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.opened import Opened, digest_of, is_worked_on, told
 from harness.suite import Located, absolute, imports_of
+
+NOTHING = Opened()
 
 ENGINE_FILES = (
     *("engine.py", "isolation.py", "lane_functions.py", "lane_operators.py", "lane_values.py"),
@@ -74,38 +76,128 @@ def report() -> str:
 
 def look_again() -> None:
     """Forget what files were: in one process, they may be edited between two plans."""
+    importlib.invalidate_caches()
     of.cache_clear()
 
 
 @functools.cache
-def of(located: Located, *, data: bool = False) -> dict[str, str]:
+def of(located: Located, *, data: bool = False, opened: Opened = NOTHING) -> dict[str, str]:
     """What something named by a spec depends on: suite files by content, packages by version.
 
-    For a dataset (``data``, or any file of ``datasets/`` that is imported), the data files of
-    its folder count as well; one that is named after another loader (``boston.csv`` beside
-    ``boston.py``) only where this loader's source names it.
+    Packages that are worked on (not installed, or installed for editing) count by content, and so
+    does what they import. For a dataset (``data``, or any file of ``datasets/`` that is imported),
+    the data files of its folder count as well; one that is named after another loader
+    (``boston.csv`` beside ``boston.py``) only where this loader's source names it.
+
+    Args:
+        located: What is named.
+        data: Whether it is a dataset.
+        opened: What all this code was seen to read; files in there count by content as well.
     """
+    walk = _Walk(absolute(located.folder), opened)
     if located.file is None:
-        return _package(located.module.partition(".")[0], located.module)
-    parts: dict[str, str] = {}
-    folder = absolute(located.folder)
-    waiting, seen = [absolute(located.file)], set[Path]()
-    while waiting:
-        file = waiting.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        read = [file]
-        if file.relative_to(folder).parts[0] == "datasets" or (data and len(seen) == 1):
-            read += _data_files(file)
-        for name in read:
-            digest_of = hashlib.sha256(name.read_bytes()).hexdigest()
-            parts[str(absolute(name).relative_to(folder))] = digest_of
-        files, packages = imports_of(file, folder)
-        waiting += [absolute(f) for f in files]
-        for package in packages - {"harness", "__future__"} - sys.stdlib_module_names:
-            parts |= _package(package, package)
-    return parts
+        walk.module(located.module.partition(".")[0], {located.module})
+    else:
+        walk.file(absolute(located.file), data=data)
+    return walk.parts
+
+
+class _Walk:
+    """From a file to all that it depends on."""
+
+    def __init__(self, folder: Path, opened: Opened) -> None:
+        self.parts: dict[str, str] = {}
+        self._folder, self._opened = folder, opened
+        self._seen: set[Path] = set()
+
+    def file(self, file: Path, *, data: bool = False, named: bool = True) -> None:
+        """A file of code; ``named`` unless a package's digest has it already."""
+        waiting = [(file, data, named)]
+        while waiting:
+            file, data, named = waiting.pop()
+            if file in self._seen or not file.is_file():
+                continue
+            self._seen.add(file)
+            content = file.read_bytes()
+            own = self._folder in file.parents
+            if named:
+                self._add(file, hashlib.sha256(content).hexdigest())
+            if data or (own and file.relative_to(self._folder).parts[0] == "datasets"):
+                for name in _data_files(file):
+                    self._add(absolute(name), digest_of(name))
+            inside, names = imports_of(file, self._folder if own else file.parent)
+            waiting += [(absolute(f), False, True) for f in inside]
+            for top, modules in names.items():
+                if top not in {"harness", "__future__"} | sys.stdlib_module_names:
+                    self.module(top, modules)
+            reader = told(file, self._folder)
+            for read in self._opened.by(reader, hashlib.sha256(content).hexdigest()):
+                path = self._folder / read
+                if path.suffix == ".py":
+                    waiting.append((path, False, True))
+                elif path not in self._seen:
+                    self._seen.add(path)
+                    self._add(path, digest_of(path))
+
+    def module(self, top: str, names: set[str]) -> None:
+        """What is imported of a package or module from elsewhere, by dotted names."""
+        if top == "harness":
+            for name in names:
+                file = Path(__file__).parent.joinpath(*name.split(".")[1:]).with_suffix(".py")
+                if file.is_file():
+                    self.parts[name] = of_files([file])
+            return
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            spec = None
+        origin = Path(spec.origin) if spec and spec.origin and spec.has_location else None
+        if origin is None and spec is not None and spec.submodule_search_locations is not None:
+            self._namespace(top, names, [Path(p) for p in spec.submodule_search_locations])
+        elif origin is None and (known := self._opened.module(top)) is not None:
+            self._worked_on(top, self._folder / known)
+        elif origin is None or not is_worked_on(origin.resolve()):
+            self.parts[top] = version_of(top)
+        else:
+            self._worked_on(top, origin)
+
+    def _worked_on(self, top: str, origin: Path) -> None:
+        """A module by its file; a package by all its files, and by what these import."""
+        if origin.name != "__init__.py":
+            self.parts[top] = digest({origin.name: of_files([origin])})
+            self.file(absolute(origin), named=False)
+            return
+        files = [f for f in sorted(origin.parent.rglob("*")) if f.suffix in _CODE and f.is_file()]
+        content = {str(f.relative_to(origin.parent)): of_files([f]) for f in files}
+        self.parts[top] = digest(content)
+        for file in files:
+            if file.suffix == ".py":
+                self.file(absolute(file), named=False)
+
+    def _namespace(self, top: str, names: set[str], portions: list[Path]) -> None:
+        """A package without ``__init__.py``: the modules that are imported of it."""
+        if not any(is_worked_on(portion.resolve() / "x") for portion in portions):
+            self.parts[top] = version_of(top)
+            return
+        for name, portion in itertools.product(sorted(names), portions):
+            steps = name.split(".")[1:]
+            for depth in range(len(steps) + 1):
+                base = portion.joinpath(*steps[:depth])
+                self.file(absolute(base / "__init__.py"))
+                if depth:
+                    self.file(absolute(base.with_suffix(".py")))
+
+    def _add(self, file: Path, content: str) -> None:
+        """Note a file; one outside the suite by its name, for its folder differs by machine."""
+        own = self._folder in file.parents
+        name = str(file.relative_to(self._folder)) if own else file.name
+        if name in self.parts and not own:
+            content = digest(sorted([self.parts[name], content]))
+        self.parts[name] = content
+
+
+_CODE = (".py", ".so", ".pyd")
+"""How the names of a package's files of code end."""
 
 
 def _data_files(loader: Path) -> Iterator[Path]:
@@ -128,28 +220,3 @@ def version_of(package: str) -> str:
         pass
     names = importlib.metadata.packages_distributions().get(package, [])
     return importlib.metadata.version(names[0]) if names else ""
-
-
-def _package(package: str, module: str) -> dict[str, str]:
-    """A package by its version, or by its files where it is worked on in place."""
-    if package == "harness":
-        file = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
-        return {module: of_files([file])}
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        spec = None
-    origin = Path(spec.origin) if spec and spec.origin and spec.has_location else None
-    if origin is None or any(root in origin.resolve().parents for root in _installed_roots()):
-        return {package: version_of(package)}
-    files = origin.parent.rglob("*.py") if origin.name == "__init__.py" else [origin]
-    content = {str(f.relative_to(origin.parent)): of_files([f]) for f in sorted(files)}
-    return {package: digest(content)}
-
-
-@functools.cache
-def _installed_roots() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    own = (paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    roots = [*site.getsitepackages(), site.getusersitepackages(), *own]
-    return tuple({Path(root).resolve() for root in roots})

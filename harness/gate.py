@@ -36,6 +36,7 @@ from harness.runner import locked, output_folder, write_report
 from harness.sides import Side
 from harness.spec import LoadedSpec, Spec, load, matches
 from harness.store import FILE_NAME, Store
+from harness.suite_log import suite_log
 from harness.verdicts import METRICS, Blocks, CellVerdict, GateReport, Judgement
 
 CONFIRMING, UPDATING, FEWEST = 3, 5, 3
@@ -107,13 +108,14 @@ def check(spec: Path, options: GateOptions, progress: Quiet) -> Check:
     loaded, plan = _planned(spec, options.overrides)
     output = output_folder(loaded.folder, plan.suite, options.output)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(suite_log(progress, output))
         there = None
         if options.base is not None:
             there = stack.enter_context(_laid_out(options.base, spec, plan))
         # They load torch while the trials run.
-        started = [sides.waiting(plan)]
+        started = [sides.waiting(plan, progress)]
         if there is not None:
-            started.append(sides.waiting(plan, there.search))
+            started.append(sides.waiting(plan, progress, there.search))
         for pool in started:
             stack.enter_context(pool)
         now = sides.opened(loaded, plan, output / FILE_NAME, progress, workers=options.workers)
@@ -157,11 +159,12 @@ def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
         raise BadInput.of_file(str(options.baseline), "is a folder, expected a file to write")
     loaded, plan = _planned(spec, options.overrides)
     path = output_folder(loaded.folder, plan.suite, options.output) / FILE_NAME
-    now = sides.opened(loaded, plan, path, progress, workers=options.workers)
-    kept = _kept(options, now.measured())
-    for number in range(max(FEWEST, options.processes)):
-        if not now.whys:
-            sides.measure([now], number, progress)
+    with suite_log(progress, path.parent):
+        now = sides.opened(loaded, plan, path, progress, workers=options.workers)
+        kept = _kept(options, now.measured())
+        for number in range(max(FEWEST, options.processes)):
+            if not now.whys:
+                sides.measure([now], number, progress)
     file = str(options.baseline)
     if now.whys:
         raise NotWritten(

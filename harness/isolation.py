@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from harness.seeds import NUMPY_STREAM, SEED_LIMIT, TORCH_STREAM
+from harness.suite import is_of_a_suite
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 CONTAINERS = (dict, list, set, tuple, frozenset)
@@ -70,14 +71,14 @@ def drawn_from(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
 
 
 class ClassState:
-    """What an optimizer's classes and module hold, as it was before any trial.
+    """What the classes and the modules of an optimizer or an objective hold, before any trial.
 
     A counter on the class, or a list that all its objects share, would hand something of one trial
     to the next. Numbers, texts, containers, tensors and arrays are kept and put back; anything
     else is left alone.
 
     Args:
-        factory: The optimizer's class, or what makes one.
+        factory: The class, or what makes an object of one.
     """
 
     def __init__(self, factory: Any) -> None:
@@ -101,24 +102,17 @@ class ClassState:
 
 @functools.cache
 def class_state(factory: Any) -> ClassState:
-    """What an optimizer's classes and module hold; as they were when it was first asked for."""
+    """What its classes and modules hold, as they were when it was first asked for."""
     return ClassState(factory)
 
 
 def _holders(factory: Any) -> Iterator[Any]:
+    """The classes of something, but torch's and Python's own, and their suite's modules."""
     classes = factory.__mro__ if isinstance(factory, type) else ()
-    own = [c for c in classes if not _is_foreign(c.__module__)]
+    own = [c for c in classes if c.__module__.partition(".")[0] not in ("torch", "builtins")]
     yield from own
-    modules = {getattr(c, "__module__", None) for c in (*own, factory)}
-    for name in sorted(
-        m for m in modules if m and m.partition(".")[0] not in ("torch", "builtins")
-    ):
-        if name in sys.modules:
-            yield sys.modules[name]
-
-
-def _is_foreign(module: str) -> bool:
-    return module.partition(".")[0] in ("torch", "builtins")
+    names = {getattr(c, "__module__", None) or "" for c in (*own, factory)}
+    yield from (sys.modules[n] for n in sorted(names) if is_of_a_suite(n) and n in sys.modules)
 
 
 def _namespace(holder: Any) -> dict[str, Any]:

@@ -12,11 +12,9 @@ from harness import stats
 from harness.baseline import Baseline, Cell, Loss, counts_differ, rounds_alike, time_differs
 from harness.verdicts import Judgement, Metric, Outcome
 
-SAME, OTHER = {"float32": 1e-6, "float64": 1e-12}, {"float32": 1e-4, "float64": 1e-9}
+SAME, OTHER = stats.ROUNDING, {"float32": 1e-4, "float64": 1e-9}
 """By how much a mean loss may rise where the spec doesn't say: between runs on one kind of
 machine and torch, which are equal to the bit; and between others, which round otherwise."""
-
-EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 PROCESS_SD, PROCESS_DF = 0.007, 20
 """How far the ratios of two processes of the same code lie apart (standard deviation of the
@@ -165,8 +163,10 @@ class Comparison:
             return _with(judged, "better", f"{_trials(now.ok)} ended ok, {before.ok} before")
         if before.mean is None or now.mean is None:
             return _with(judged, "not comparable", "no trial of the other side ended ok")
-        change = now.mean / before.mean - 1 if before.mean else None
-        outcome, why = _loss_outcome(before, now, limit, EPSILON[limits.dtype])
+        # As a share of its size: a rise is positive, whatever the sign of the loss.
+        size = abs(before.mean)
+        change = now.mean / size - before.mean / size if size else None
+        outcome, why = _loss_outcome(before, now, limit, stats.EPSILON[limits.dtype])
         return Judgement("loss", outcome, why, before.mean, now.mean, change, limit=limit)
 
     def count(self, metric: Metric, cell_id: str) -> Judgement:

@@ -97,7 +97,8 @@ class Guard(TorchDispatchMode):
         if writes:
             self.has_written = True
         if check is _pointwise and not _pointwise(self, func, args, kwargs, None):
-            self.refuse(_name(func))  # before it may fail on shapes that no trial has
+            # Before it may fail on shapes that no trial has.
+            self.refuse(_name(func), " on tensors that aren't aligned lane by lane")
         self.is_watching = False
         try:
             result = func(*args, **kwargs)
@@ -110,7 +111,7 @@ class Guard(TorchDispatchMode):
             self.refuse(_name(func))
         return result
 
-    def refuse(self, name: str, why: str = "which isn't element by element") -> NoReturn:
+    def refuse(self, name: str, why: str = ", which isn't element by element") -> NoReturn:
         """End the run.
 
         Args:
@@ -120,7 +121,7 @@ class Guard(TorchDispatchMode):
         Raises:
             NotShareable: Always.
         """
-        self.refusals.append(f"step uses {name}, {why}")
+        self.refusals.append(f"step uses {name}{why}")
         raise NotShareable(self.refusals[-1])
 
     @contextlib.contextmanager
@@ -131,7 +132,7 @@ class Guard(TorchDispatchMode):
         def watched(name: str, original: Any) -> Any:
             def method(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
                 if guard.is_watching and tensor.numel() > 1:
-                    guard.refuse(f"Tensor.{name}", "which takes values out of a tensor")
+                    guard.refuse(f"Tensor.{name}", ", which takes values out of a tensor")
                 return original(tensor, *args, **kwargs)
 
             return method
@@ -178,8 +179,17 @@ def _check_of(func: Any) -> Check:
             torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
         )
     else:
-        tagged = torch.Tag.pointwise in func.tags
+        # torch tags `equal` so as well, which gives one answer for all elements.
+        tagged = torch.Tag.pointwise in func.tags and _gives_tensors(func)
     return _pointwise if tagged or base in _POINTWISE else _constant
+
+
+def _gives_tensors(func: Any) -> bool:
+    """Whether an operator gives tensors alone, of a shape that doesn't depend on values."""
+    unforeseen = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+    return not unforeseen & set(func.tags) and all(
+        isinstance(returned.type, torch.TensorType) for returned in func._schema.returns
+    )
 
 
 def _pointwise(
@@ -216,7 +226,7 @@ def _never(
 ) -> bool:
     """Random numbers of a shared run are not those of a seed's own."""
     del args, kwargs, result
-    guard.refuse(_name(func), "which draws random numbers")
+    guard.refuse(_name(func), ", which draws random numbers")
 
 
 def _same_shape(

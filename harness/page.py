@@ -427,20 +427,16 @@ def _compared(results: Results) -> str:
     known = results.comparisons
     if known.empty:
         return ""
+    tried = ", tuning's among them," if known["role"].isin(["tuning", "sweep"]).any() else ""
     text = (
-        f"{plural(len(known), 'run')} were shared by {plural(int(known['lanes'].sum()), 'trial')}, "
-        "those of tuning among them. One trial of each was run alone as well, to its end: "
+        f"{plural(int(known['lanes'].sum()), 'trial')}{tried} shared {plural(len(known), 'run')}. "
+        "One trial of each run was also run alone to its end: "
     )
-    if len(known) == 1:
-        text = (
-            f"One run was shared by {plural(int(known['lanes'].sum()), 'trial')}. One of them was "
-            "run alone as well, to its end: "
-        )
     far = known[known["difference"] > known["rounding"]]
     near = known["difference"].drop(far.index)
     if len(near):
         text += (
-            f"recorded losses differ by {near.max():.1e} of their size at most, which is rounding."
+            f"recorded losses differ by at most {near.max():.1e} of their size, which is rounding."
         )
     if len(far):
         names = join(list(dict.fromkeys(far["optimizer"])), 4)

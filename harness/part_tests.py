@@ -32,6 +32,7 @@ from harness.progress import Quiet, relative
 from harness.results import Finding
 from harness.spec import LoadedSpec, load
 from harness.suite import SECTIONS, Located, Section, absolute, names_in
+from harness.suite_log import suite_log
 from harness.yaml_source import SUFFIXES, KeyPath, YamlSource
 
 TEST_SECONDS = 30.0
@@ -200,7 +201,11 @@ def test(
     memory = round(max(plan.spec.limits.memory_gib for _, plan in plans) * 2**30)
     size = min(workers or os.cpu_count() or 1, len(waiting))
     told = progress or Quiet()
-    with Pool(size, memory) as pool, told.stage("testing", len(waiting), "parts"):
+    with (
+        suite_log(told),
+        Pool(size, memory, printed=told.printed) as pool,
+        told.stage("testing", len(waiting), "parts"),
+    ):
         running = {}
         for trying in waiting:
             task = trying.task(seconds)

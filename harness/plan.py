@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import fingerprint, search_space
+from harness.opened import Opened
 from harness.problems import BadInput, Problem, join, nearest
 from harness.spec import ClaimSpec, LoadedSpec, Match, ObjectiveSpec, SpaceSpec, Spec, matches
 from harness.spec_values import DEVICE_PATTERN, Scalar, device_hint, unfit
@@ -78,6 +79,7 @@ class Case:
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
         create_graph: Whether gradients keep their graph, for an optimizer that differentiates them.
         role: Where its setting comes from.
+        sources: Digest of what its class depends on.
         key: Digest of all that decides its trials' results but the seed.
     """
 
@@ -89,6 +91,7 @@ class Case:
     device: str
     create_graph: bool = False
     role: Role = "given"
+    sources: str = field(default="", compare=False)
     key: str = field(default="", compare=False)
 
     @property
@@ -236,6 +239,22 @@ class Plan:
         points = self.spec.tuning.sweep if self.spec.tuning else 0
         sweeps = tuple(case for search in searches for case in search.sweep(points))
         return replace(self, cases=tuple(cases), searches=tuple(searches), sweeps=sweeps)
+
+    def with_opened(self, opened: Opened) -> Plan:
+        """The plan with keys that count what code was seen to read, before tuning is complete."""
+        objectives = {o.name: replace(o, key=_objective_key(o, opened)) for o in self.objectives}
+
+        def again(case: Case) -> Case:
+            sources = _sources(case.located, opened)
+            known = replace(case, objective=objectives[case.objective.name], sources=sources)
+            return _keyed(known) if case.key else known
+
+        searches = (
+            replace(s, base=again(s.base), settings=tuple(map(again, s.settings)))
+            for s in self.searches
+        )
+        cases, sweeps = tuple(map(again, self.cases)), tuple(map(again, self.sweeps))
+        return replace(self, cases=cases, searches=tuple(searches), sweeps=sweeps)
 
     @property
     def objectives(self) -> tuple[PlannedObjective, ...]:
@@ -711,16 +730,22 @@ def _sweep_size(spec: Spec, search: Search) -> int:
     return sum(len(search_space.grid(s, spec.tuning.sweep)) for s in search.spaces.values())
 
 
-def _objective_key(planned: PlannedObjective) -> str:
+def _sources(located: Located, opened: Opened = fingerprint.NOTHING) -> str:
+    return fingerprint.digest(fingerprint.of(located, opened=opened))
+
+
+def _objective_key(planned: PlannedObjective, opened: Opened = fingerprint.NOTHING) -> str:
     return fingerprint.digest(
         {
             "engine": fingerprint.engine(),
             "torch": fingerprint.version_of("torch"),
             "attribute": planned.located.attribute,
-            "sources": fingerprint.of(planned.located),
+            "sources": fingerprint.of(planned.located, opened=opened),
             "arguments": planned.arguments,
             "dataset": planned.dataset.attribute if planned.dataset else None,
-            "data": fingerprint.of(planned.dataset, data=True) if planned.dataset else None,
+            "data": fingerprint.of(planned.dataset, data=True, opened=opened)
+            if planned.dataset
+            else None,
             "batch_size": planned.batch_size,
             "steps": planned.steps,
             "epochs": planned.epochs,
@@ -737,7 +762,7 @@ def _case_key(case: Case) -> str:
         {
             "objective": case.objective.key,
             "attribute": case.located.attribute,
-            "sources": fingerprint.of(case.located),
+            "sources": case.sources or _sources(case.located),
             "hyperparameters": case.hyperparameters,
             "device": case.device,
             "create_graph": case.create_graph,

@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 
 from harness import environment, zygote
 from harness.environment import Machine
+from harness.opened import Opened
 from harness.zygote import Forked
 
 POLL_SECONDS = 0.2
@@ -141,7 +142,13 @@ class Disturbed(Exception):
 
 
 class Executor(Protocol):
-    """Who does tasks: processes on this machine (:class:`Pool`), or a cluster."""
+    """Who does tasks: processes on this machine (:class:`Pool`), or a cluster.
+
+    Attributes:
+        opened: What the suite's code was seen to read.
+    """
+
+    opened: Opened
 
     @property
     def size(self) -> int:
@@ -183,6 +190,10 @@ class Pool:
         search: Where workers look for packages before they look where this process does.
         fresh: Whether the first worker shall be a process of its own start, for tasks that are
             to come.
+        printed: Descriptor of where workers print; standard error if left out.
+
+    Attributes:
+        opened: What the suite's code was seen to read.
     """
 
     def __init__(
@@ -192,7 +203,10 @@ class Pool:
         search: Sequence[Path] = (),
         *,
         fresh: bool = False,
+        printed: int = 2,
     ) -> None:
+        self._printed = printed
+        self.opened = Opened()
         self._size = max(1, size)
         self._memory = memory
         self._search = [str(folder) for folder in search]
@@ -272,7 +286,7 @@ class Pool:
         self.close()
 
     def _start(self, *, fresh: bool) -> _Worker:
-        return _Worker(self._inbox, self._memory, self._search, fresh=fresh)
+        return _Worker(self._inbox, self._memory, self._search, fresh=fresh, printed=self._printed)
 
     def _assign(self) -> None:
         while self._tasks:
@@ -304,6 +318,8 @@ class Pool:
                 worker.restart_clock()
             case "retire":
                 worker.retiring = True
+            case "opened":
+                self.opened = self.opened.merged(answer)
             case "sent" if task is not None:
                 if task.restarts == "result":
                     worker.restart_clock()
@@ -344,6 +360,7 @@ class _Worker:
         search: Sequence[str],
         *,
         fresh: bool,
+        printed: int,
     ) -> None:
         self.task: Task | None = None
         self.retiring = False
@@ -356,19 +373,21 @@ class _Worker:
             file.write(STEP.pack(0))
             file.flush()
             self._step = mmap.mmap(file.fileno(), STEP.size)
-            self._process = self._start(file.fileno(), memory or 0, search, fresh=fresh)
+            self._process = self._start(
+                file.fileno(), memory or 0, search, fresh=fresh, printed=printed
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     @staticmethod
     def _start(
-        step: int, memory: int, search: Sequence[str], *, fresh: bool
+        step: int, memory: int, search: Sequence[str], *, fresh: bool, printed: int
     ) -> subprocess.Popen[bytes] | Forked:
         inherited = environment.inherited(search)
         # A fork has what its zygote has loaded, the harness among it; a search may find another.
         if not fresh and not search and (found := zygote.kept(inherited)):
             with contextlib.suppress(OSError):
-                return found.fork(step, memory, inherited)
+                return found.fork(step, memory, inherited, printed)
         return subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "harness.worker"),
@@ -376,6 +395,7 @@ class _Worker:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=printed,
             pass_fds=[step],
             start_new_session=True,  # Ctrl-C is the coordinator's to handle
             env=inherited,

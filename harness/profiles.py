@@ -11,12 +11,13 @@ A cost is what a run used until it reached a target (steps, seconds); infinite i
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.stats import CONFIDENCE, resampling_counts
+from harness.stats import CONFIDENCE, share_interval
 
 
 def expected_running_time(costs: ArrayLike, reached: ArrayLike) -> NDArray[np.float64]:
@@ -122,55 +123,79 @@ class Band:
 
 
 def profile_bands(
-    costs: ArrayLike, taus: ArrayLike, confidence: float = CONFIDENCE, resamples: int = 1000
+    costs: ArrayLike,
+    taus: ArrayLike,
+    confidence: float = CONFIDENCE,
+    families: Sequence[Hashable] | None = None,
 ) -> tuple[Band, ...]:
-    """Performance profiles with bands from resampling seeds, one per solver.
+    """Performance profiles with bands, one per solver.
 
     A problem under one seed is an instance of its own: solvers that share a seed share start and
     batches, so each is compared with the best at that seed.
 
-    A resample draws seeds, and a seed brings all its problems and solvers along: trials of one
-    seed are not independent of each other. The ends are the percentiles of the resamples'
-    shares, so the band says what other seeds would do, not other problems. A share that is the
-    same in all seeds has a band of no width.
+    The band is Wilson's interval for clustered things (see :func:`stats.share_interval`): trials
+    of one seed are not independent of each other. It says what other seeds would do or, where the
+    families of problems are given, other seeds and other families: their variances add, as they
+    do where both are resampled independently (Owen, Annals of Applied Statistics 1, 2007).
 
     Args:
         costs: ``(problems, seeds, solvers)``, infinite for a miss. An objective and a target
             make a problem.
         taus: In any order.
         confidence: Of each point by itself.
-        resamples: Always the same ones.
+        families: For each problem, what it is drawn with: its objective, or a family of these.
 
     Raises:
         ValueError: If a cost is NaN or negative, or there are not three axes.
     """
-    return _bands(performance_ratios(_problems(costs)), taus, confidence, resamples)
+    return _bands(performance_ratios(_problems(costs)), taus, confidence, families)
 
 
 def runtime_bands(
-    costs: ArrayLike, budgets: ArrayLike, confidence: float = CONFIDENCE, resamples: int = 1000
+    costs: ArrayLike,
+    budgets: ArrayLike,
+    confidence: float = CONFIDENCE,
+    families: Sequence[Hashable] | None = None,
 ) -> tuple[Band, ...]:
-    """Runtime distributions with bands from resampling seeds; see :func:`profile_bands`."""
-    return _bands(_problems(costs), budgets, confidence, resamples)
+    """Runtime distributions with bands; see :func:`profile_bands`."""
+    return _bands(_problems(costs), budgets, confidence, families)
 
 
 def _bands(
-    values: NDArray[np.float64], points: ArrayLike, confidence: float, resamples: int
+    values: NDArray[np.float64],
+    points: ArrayLike,
+    confidence: float,
+    families: Sequence[Hashable] | None,
 ) -> tuple[Band, ...]:
     x = _points(points)
-    seeds, solvers = values.shape[1:]
-    probabilities = [(1 - confidence) / 2, (1 + confidence) / 2]
+    problems, seeds, solvers = values.shape
     bands = []
-    if seeds > 1:
-        counts = np.concatenate(list(resampling_counts(seeds, resamples)))
     for solver in range(solvers):
         # A share of everything is the mean over seeds of each seed's own share.
         own = _own_shares(values[..., solver], x)
-        share, low, high = np.full((3, x.size), np.nan)
-        if seeds > 0:
-            share = own.mean(axis=0)
-        if seeds > 1:
-            low, high = np.quantile(counts @ own / seeds, probabilities, axis=0)
+        if seeds == 0 or problems == 0:
+            bands.append(Band(x, *np.full((3, x.size), np.nan)))
+            continue
+        share = own.mean(axis=0)
+        units = seeds
+        variance = own.var(axis=0, ddof=1) / seeds if seeds > 1 else np.zeros_like(share)
+        if families is not None:
+            groups = [
+                np.flatnonzero([other == family for other in families])
+                for family in dict.fromkeys(families)
+            ]
+            units = min(units, len(groups))
+            if len(groups) > 1:
+                # Families differ in size: the variance is that of a ratio of two means.
+                apart = np.array(
+                    [
+                        len(group) / problems
+                        * (_own_shares(values[group, :, solver], x).mean(axis=0) - share)
+                        for group in groups
+                    ]
+                )  # fmt: skip
+                variance += (apart**2).sum(axis=0) * len(groups) / (len(groups) - 1)
+        low, high = share_interval(share, variance, units, confidence)
         bands.append(Band(x, share, low, high))
     return tuple(bands)
 

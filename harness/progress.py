@@ -19,7 +19,13 @@ LINE_SECONDS = 10.0
 
 
 class Quiet:
-    """Says nothing; the base of what says something."""
+    """Says nothing; the base of what says something.
+
+    Attributes:
+        printed: Descriptor of where a suite's code prints: standard error, or a log.
+    """
+
+    printed: int = 2
 
     @contextlib.contextmanager
     def stage(self, what: str, total: int, unit: str) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -279,3 +280,9 @@ class Checked:
     defaults: dict[str, dict[str, Any]]
     absent: Absent
     notes: tuple[str, ...] = ()
+
+    def renamed(self, keys: Mapping[str, str]) -> Checked:
+        """The same of cases with other keys."""
+        defaults = {keys.get(key, key): value for key, value in self.defaults.items()}
+        cases = {keys.get(key, key): why for key, why in self.absent.cases.items()}
+        return replace(self, defaults=defaults, absent=replace(self.absent, cases=cases))

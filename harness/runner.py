@@ -8,13 +8,14 @@ import os
 import threading
 import time
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import environment, fingerprint, tuning, watch
+from harness import environment, fingerprint, opened, tuning, watch
 from harness.contents import PAGE_NAME, Report, Run
 from harness.environment import Machine
+from harness.opened import Opened
 from harness.plan import Case, Overrides, Plan, draft
 from harness.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
 from harness.previewing import Preview, TimingPreview
@@ -24,6 +25,7 @@ from harness.results import Absent, Checked, Finding, Timing
 from harness.spec import LoadedSpec, Spec, TimingSpec, load
 from harness.store import FILE_NAME, NoResults, Store
 from harness.suite import as_text
+from harness.suite_log import suite_log
 from harness.training import QualityPass
 
 LOCK_NAME = ".lock"
@@ -58,8 +60,15 @@ class Options:
     scheduler: str | None = None
 
 
-def validate(spec: Path | LoadedSpec, overrides: Overrides | None = None) -> tuple[Plan, Checked]:
+def validate(
+    spec: Path | LoadedSpec, overrides: Overrides | None = None, output: Path | None = None
+) -> tuple[Plan, Checked]:
     """Check a spec, its names, and every hyperparameter against its constructor.
+
+    Args:
+        spec: The YAML file, or what was loaded of it.
+        overrides: Seeds, devices and filters on top of the spec.
+        output: Where results are or would go; None for ``reports/<suite>`` beside the spec.
 
     Raises:
         BadInput: With every mistake.
@@ -68,9 +77,12 @@ def validate(spec: Path | LoadedSpec, overrides: Overrides | None = None) -> tup
     plan, problems = draft(loaded, overrides or Overrides())
     if plan is None or plan.is_empty:
         raise BadInput(problems)
-    with Pool(1) as pool:
+    told = Quiet()
+    with suite_log(told, keep=True) as log, Pool(1, printed=told.printed) as pool:
         checked = inspect(pool, loaded, plan, problems, overrides)
-    return plan, checked
+        known = opened.load(output_folder(loaded.folder, plan.suite, output))
+        plan, checked, _ = _reread(pool, loaded, plan, checked, known)
+    return plan, replace(checked, notes=(*checked.notes, *filter(None, [log.note])))
 
 
 def _loaded(spec: Path | LoadedSpec) -> LoadedSpec:
@@ -84,7 +96,7 @@ def preview(spec: Path | LoadedSpec, options: Options) -> Preview:
         BadInput: With every mistake.
     """
     loaded = _loaded(spec)
-    plan, checked = validate(loaded, options.overrides)
+    plan, checked = validate(loaded, options.overrides, options.output)
     output = output_folder(loaded.folder, plan.suite, options.output)
     known = 0
     machine = environment.machine_key(plan.spec.threads)
@@ -131,6 +143,8 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
         raise BadInput(problems)
     output = output_folder(loaded.folder, plan.suite, options.output)
     path = output / FILE_NAME
+    known = opened.load(output)
+    plan = plan.with_opened(known)
     here = _expected_machine(path, plan, options)
     whole = None if problems or options.fresh else _all_known(path, plan, here.key)
     if whole is not None:
@@ -141,16 +155,18 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
             _begin(store, loaded, whole, options, here, store.absent(), None)
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
-    with _executor(loaded, plan, options, progress) as pool:
+    with suite_log(progress, output), _executor(loaded, plan, options, progress) as pool:
         loading = _Loading()
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, problems, options.overrides)
             progress.advance(len(plan.cases))
+        plan, checked, known = _reread(pool, loaded, plan, checked, known)
         for note in checked.notes:
             progress.note(f"note: {note}")
         loading.join()  # what can't be reported need not begin
         here = pool.machine(plan.spec.threads, here.key)
         with locked(output), Store(path, create=True) as store:
+            opened.save(output, known)
             _begin(store, loaded, plan, options, here, checked.absent, checked)
             with _watching(output, progress, options) as told:
                 trainer = _Trainer(pool, store, here.key, checked.absent, told, options.fresh)
@@ -162,9 +178,24 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
                 trained += trainer.run(plan, "training")
                 trained += trainer.run(plan.sweeping, "sweeping")
             timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
+            if (more := known.merged(pool.opened.of(loaded.folder))) != known:
+                opened.save(output, more)  # what is read by steps, once the plan had its keys
+                store.rename_cases(plan, plan.with_opened(more))
             store.finish_run()
             pool.close()
             return _report(store, progress, trained=trained, timed=timed)
+
+
+def _reread(
+    pool: Executor, loaded: LoadedSpec, plan: Plan, checked: Checked, known: Opened
+) -> tuple[Plan, Checked, Opened]:
+    """A plan and what is known of it, now that its code was seen to be loaded."""
+    seen = pool.opened.of(loaded.folder)
+    known = known.merged(seen)
+    now = plan.with_opened(known)
+    keys = {a.key: b.key for a, b in zip(plan.everything, now.everything, strict=True)}
+    checked = checked.renamed(keys)
+    return now, replace(checked, notes=(*checked.notes, *seen.notes)), known
 
 
 @contextlib.contextmanager
@@ -179,7 +210,8 @@ def _executor(
     memory = round(plan.spec.limits.memory_gib * 2**30)
     size = options.workers or os.cpu_count() or 1
     if options.executor == "processes":
-        with Pool(size, memory, fresh=plan.spec.timing.enabled) as pool:
+        fresh = plan.spec.timing.enabled
+        with Pool(size, memory, fresh=fresh, printed=progress.printed) as pool:
             yield pool
         return
     try:
@@ -422,6 +454,13 @@ def _told(spec: Spec) -> dict[str, Any]:
             name: {"losses": list(o.targets), "tolerances": o.tolerances and list(o.tolerances)}
             for name, o in spec.objectives.items()
         },
+        "smallest_differences": {
+            name: o.smallest_difference
+            for name, o in spec.objectives.items()
+            if o.smallest_difference
+        },
+        "correction": spec.correction,
+        "families": {name: o.family for name, o in spec.objectives.items() if o.family},
         "searches": {
             name: {
                 key: space.model_dump(mode="json", exclude_none=True)

@@ -13,7 +13,7 @@ from harness.engine import OptimizerFactory
 from harness.gauge import Gauge
 from harness.plan import Case, Plan
 from harness.results import Checked, Chunk, Footprint, Gauged, Sharing, Timing, Together
-from harness.sharing import decide
+from harness.sharing import FEWEST, decide
 from harness.spec import CheckSpec, TimingSpec
 from harness.workload import Workload, load_objective, prepare
 
@@ -57,8 +57,14 @@ class Session:
         settings = [case.hyperparameters for case in cases]
         ready = self._ready(cases[0])
         self._start_clock()
-        create_graph = cases[0].create_graph
-        return decide(*ready, settings, seeds, create_graph=create_graph, on_step=self._on_step)
+        return decide(
+            *ready,
+            settings,
+            seeds,
+            create_graph=cases[0].create_graph,
+            fewest=FEWEST,
+            on_step=self._on_step,
+        )
 
     def together(self, chunk: Chunk, sharing: Sharing, threads: int) -> Together:
         """Run a chunk side by side; raises if any of its trials does."""

@@ -35,8 +35,12 @@ FIRST_STEPS = 3
 ULPS = 64
 """Roundings that a parameter may be off after the first steps."""
 
-FASTER_ALONE = 1.2
-"""How many times faster a trial alone must be, per trial, for a run not to be shared."""
+FEWEST = 4
+"""Trials that gain from sharing a run, one of which is run alone as well."""
+
+FASTER_ALONE = 1.3
+"""How many times faster a trial alone must be, per trial, for a run not to be shared: enough for a
+choice that is the same each time."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Difference of a recorded loss, relative to its size, that is taken for rounding unseen."""
@@ -52,6 +56,7 @@ def decide(
     seeds: Sequence[int],
     *,
     create_graph: bool = False,
+    fewest: int = 2,
     on_step: Callable[[int], None] | None = None,
 ) -> Sharing:
     """Find out how some trials may run: every setting with every seed.
@@ -62,6 +67,7 @@ def decide(
         settings: Hyperparameters that differ by floats alone.
         seeds: At least one.
         create_graph: Whether gradients keep their graph.
+        fewest: How many trials may share a run at least; fewer run alone.
         on_step: Called with a number that changes as long as it gets on.
     """
     trial = _Trial(workload, factory, settings, create_graph, on_step)
@@ -71,6 +77,9 @@ def decide(
         return Sharing("alone", f"a run of its own fails: {in_words(error)}")
     if len(settings) * len(seeds) == 1:
         return Sharing("alone", "there is no other trial to share a run with", 0, alone_seconds)
+    if len(settings) * len(seeds) < fewest:
+        few = f"fewer than {fewest} trials gain nothing from sharing a run"
+        return Sharing("alone", few, 0, alone_seconds)
     if create_graph:
         return Sharing("alone", "its gradients keep their graph", 0, alone_seconds)
     reasons: list[str] = []

@@ -30,7 +30,8 @@ Verdict = Literal[
     "equal but for rounding",
     "lower",
     "higher",
-    "not told apart",
+    "tied",
+    "not significantly different",
     "other, by no chance",
     "other, of one seed",
     "none ended ok",
@@ -304,11 +305,21 @@ def lay(sources: Sequence[Source]) -> SideBySide:
     found = [_difference(sources, match, other) for match in matches for other in match.ran[1:]]
     losses = {i: own for i, own in enumerate(map(_to_test, found)) if own is not None}
     pairs = comparison.paired(
-        list(losses.values()), [(found[i].other, found[i].base) for i in losses]
+        list(losses.values()),
+        [(found[i].other, found[i].base) for i in losses],
+        floors=[_floors(found[i]) for i in losses],
+        rounding=ALIKE,
     )
     for i, pair in zip(losses, pairs, strict=True):
         found[i] = replace(found[i], pair=pair)
     return SideBySide(tuple(sources), matches, tuple(found), tuple(how_made(sources)))
+
+
+def _floors(found: Difference) -> NDArray[np.float64]:
+    """By matched seed, the difference that is no more than the rounding of the loss."""
+    sides = (found.match.side(i) for i in (found.base, found.other))
+    seeds = np.array(found.match.seeds, dtype=np.int64)
+    return comparison.floors([side.case for side in sides], seeds)
 
 
 def _matches(sources: Sequence[Source]) -> list[Match]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from harness import tables
@@ -15,7 +14,7 @@ from harness.side_by_side import (
     SideBySide,
     seeds_text,
 )
-from harness.side_by_side_tables import called_otherwise, endings, presence, shown_difference
+from harness.side_by_side_tables import called_otherwise, endings, presence
 
 NAMED = 4
 """Cases, or other things, that a sentence names one by one."""
@@ -131,7 +130,7 @@ def _called(beside: SideBySide) -> str:
     called = [found for found in tested if found.verdict in ("lower", "higher")]
     family = f"on the same seeds (Holm's correction for {_plural(len(tested), 'comparison')})"
     if not called:
-        text = f"No difference of final losses can be told {family}"
+        text = f"No difference of final losses is significant {family}"
         least = min(2.0 ** (1 - len(found.match.seeds)) for found in tested) * len(tested)
         if least > LEVEL:
             text += "; so few seeds could not have shown one"
@@ -139,7 +138,7 @@ def _called(beside: SideBySide) -> str:
     text = f"Called different {family}: {listed([_told(beside, found) for found in called])}"
     others = len(tested) - len(called)
     if others:
-        text += f"; {others:,} more can't be told apart"
+        text += f"; {others:,} more {_is(others)} not significantly different"
     return f"{text}."
 
 
@@ -149,14 +148,15 @@ def _told(beside: SideBySide, found: Difference) -> str:
     text = f"{_case(beside, found.match)} is {found.verdict} in {name}"
     if len(beside.sources) > 2:
         text += f" than in {beside.sources[found.base].name}"
-    if not math.isfinite(pair.low):
-        return text
-    sign = 1 if found.verdict == "higher" else -1
-    # A trial that did not end ok can decide the rank, and the others' mean say the opposite.
-    if sign * pair.difference < 0:
-        return f"{text}, by the trials that did not end ok"
-    difference, ends = shown_difference(pair, sign)
-    return f"{text} by {difference}" + (f" ({ends})" if ends != tables.DASH else "")
+    if pair.by_failures:
+        own, base = pair.failed
+        return f"{text} by its failures, in {own} of {pair.n} seeds against {base}"
+    if not pair.has_shift:
+        if found.verdict == "higher":
+            return f"{text} at {pair.higher} of {pair.n} seeds and lower at {pair.lower}"
+        return f"{text} at {pair.lower} of {pair.n} seeds and higher at {pair.higher}"
+    shift, ends = tables.shown_shift(pair, 1 if found.verdict == "higher" else -1)
+    return f"{text} by {shift} (95% CI {ends})"
 
 
 def _endings(beside: SideBySide) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness import stats, tables
-from harness.comparison import ALIKE, Pair
+from harness.comparison import ALIKE
 from harness.page_parts import moment
 from harness.side_by_side import (
     TIMES,
@@ -72,7 +72,7 @@ def final_loss(beside: SideBySide) -> Table | None:
         LOSS,
         "Final loss, side by side",
         "Loss over all data after the last step: mean over the seeds in common that ended ok, with "
-        "its 95% bootstrap-t interval (Student's t for fewer than eight seeds); none where all "
+        "its 95% bootstrap-t interval (of four seeds or more); none where all "
         "seeds end alike. ok: how many of them did. Where no seed is in common, each mean is "
         "over all seeds of its own. A dash: the case is not there, or no trial of it ended ok.",
         pd.DataFrame(rows),
@@ -112,7 +112,7 @@ def differences(beside: SideBySide) -> Table | None:
                 "equal_to_the_bit": found.equal,
                 "largest_relative_difference": found.largest,
                 "both_ok": pair.both if pair else math.nan,
-                "difference": pair.difference if pair else math.nan,
+                "shift": pair.shift if pair else math.nan,
                 "ci_low": pair.low if pair else math.nan,
                 "ci_high": pair.high if pair else math.nan,
                 "effect": pair.effect if pair else math.nan,
@@ -121,13 +121,13 @@ def differences(beside: SideBySide) -> Table | None:
                 "verdict": verdict,
             }
         )
-        told = shown_difference(pair) if pair else (DASH, DASH)
+        told = tables.shown_shift(pair) if pair else (DASH, DASH)
         shown.append(
             {
                 **tables.shown_identity(case),
                 "what is compared": f"{other} − {base}",
                 "verdict": verdict,
-                "difference": told[0],
+                "shift": told[0],
                 "95% interval": told[1],
                 "adjusted p": tables.significant(pair.adjusted, 2) if pair else DASH,
                 "equal to the bit": f"{found.equal} of {n}" if n else DASH,
@@ -143,27 +143,15 @@ def differences(beside: SideBySide) -> Table | None:
         "Each case against the same in the first source in which it ran, paired by seed. Equal to "
         "the bit: trials that ended alike, in the same step, with the same recorded losses; equal "
         f"but for rounding: all ended alike, losses differ by at most {ALIKE:g} of their size. "
-        "Everything else is tested where seeds matter: mean difference with its 95% bootstrap-t "
-        "interval over the seeds at which both ended ok; Wilcoxon's signed-rank test over all "
-        "seeds in common, a trial that did not end ok being the worst; p is adjusted by Holm's "
+        "Everything else is tested where seeds matter: Wilcoxon's signed-rank test over all seeds "
+        "in common, a trial that did not end ok being the worst, and the Hodges-Lehmann shift that "
+        "belongs to it, with its 95% interval; p is adjusted by Holm's "
         "method for all cases that are tested here. Called is what that leaves at 0.05. Key: "
         "where it is the same, so is everything that decides the result but the machine; where it "
         "is another, what is known to differ.",
         pd.DataFrame(rows),
         pd.DataFrame(shown),
     )
-
-
-def shown_difference(pair: Pair, sign: int = 1) -> tuple[str, str]:
-    """A difference, times a sign, and its interval, in as many digits as that allows."""
-    low, high = sorted((sign * pair.low, sign * pair.high))
-    mean = stats.Mean(sign * pair.difference, math.nan, low, high, pair.both)
-    # An interval that has no width but rounding's says nothing of how many digits are known.
-    largest = max((abs(end) for end in (mean.mean, low, high) if math.isfinite(end)), default=0.0)
-    most = max(0, 5 - math.floor(math.log10(largest))) if largest else 0
-    digits = min(tables.decimals(mean), most)
-    ends = DASH if low == high else tables.interval(low, high, digits)
-    return tables.number(mean.mean, digits), ends
 
 
 _VERDICTS: Mapping[Verdict, str] = {

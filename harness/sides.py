@@ -141,7 +141,8 @@ def opened(
     Raises:
         BadInput: If the suite has mistakes, or the store can't be written.
     """
-    with Pool(workers or os.cpu_count() or 1, _memory(plan), search, fresh=True) as pool:
+    size = workers or os.cpu_count() or 1
+    with Pool(size, _memory(plan), search, fresh=True, printed=progress.printed) as pool:
         with progress.stage("checking", len(plan.cases), "cases"):
             checked = inspect(pool, loaded, plan, ())
             progress.advance(len(plan.cases))
@@ -209,7 +210,7 @@ def measure(
         found = None
         while found is None:
             with contextlib.ExitStack() as stack:
-                pools = started or [waiting(side.plan, side.search) for side in sides]
+                pools = started or [waiting(side.plan, progress, side.search) for side in sides]
                 for pool in pools:
                     stack.enter_context(pool)
                 found = _take_turns(pools, sides, progress)
@@ -254,9 +255,9 @@ def _call(pool: Pool, side: Side, name: str, *arguments: object) -> bool:
     return False
 
 
-def waiting(plan: Plan, search: Sequence[Path] = ()) -> Pool:
+def waiting(plan: Plan, progress: Quiet, search: Sequence[Path] = ()) -> Pool:
     """A process that loads torch, to measure with later."""
-    return Pool(1, _memory(plan), search, fresh=True)
+    return Pool(1, _memory(plan), search, fresh=True, printed=progress.printed)
 
 
 def _memory(plan: Plan) -> int:

@@ -85,7 +85,12 @@ class ObjectiveSpec(_Model):
         description="A loader of the suite's datasets/ folder ('airfoil'), or importable.",
     )
     batch_size: int | None = Field(
-        None, ge=1, le=STEP_LIMIT, description="Rows per step; all rows where left out. Needs data."
+        None,
+        ge=1,
+        le=STEP_LIMIT,
+        description="Rows per step; all rows where left out. Needs "
+        "data. Rows are drawn without replacement: every epoch is a new order of all rows, cut "
+        "into batches, of which the last is short where they don't divide.",
     )
     drop_last: bool = Field(
         False,
@@ -128,6 +133,18 @@ class ObjectiveSpec(_Model):
         description="Targets as shares of a trial's own way to the optimum that are left: 0.01 is "
         "reached once the loss is within 1% of the start's distance. Needs a known optimum; left "
         "out, 0.1, 0.01 and 0.001 where that is known and no targets are given.",
+    )
+    smallest_difference: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="The smallest difference of final losses that matters: two that differ by no "
+        "more are tied, in tests and in ranks. Differences below a loss's rounding always are.",
+    )
+    family: Name | None = Field(
+        None,
+        description="A name that related objectives share: over all objectives they then count "
+        "as one. Left out, an objective is a family of its own.",
     )
 
     @model_validator(mode="after")
@@ -413,6 +430,11 @@ class Spec(_Model):
     )
     tuning: TuningSpec | None = Field(
         None, description="How optimizers with a search are tuned; the same for all of them."
+    )
+    correction: Literal["objective", "page"] = Field(
+        "objective",
+        description="Which comparisons share the 5% at which any difference is called by chance: "
+        "the pairs of one objective (on one device), or those of the whole page.",
     )
     claims: tuple[ClaimSpec, ...] = Field(
         (), description="Published numbers, to be held against what comes out."

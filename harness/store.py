@@ -448,6 +448,22 @@ class Store:
             self.db.execute("DELETE FROM run_cases WHERE run_id = ?", (run_id,))
             self._put_run_cases(run_id, plan)
 
+    def rename_cases(self, before: Plan, now: Plan) -> None:
+        """Give a plan's cases the keys that they have now that more is known of what they read."""
+        pairs = zip(before.everything, now.everything, strict=True)
+        changed = [
+            (new.key, new.objective.key, old.key) for old, new in pairs if new.key != old.key
+        ]
+        objectives = zip(before.objectives, now.objectives, strict=True)
+        with self.transaction():
+            self.db.executemany(
+                "UPDATE OR REPLACE objectives SET key = ? WHERE key = ?",
+                ((new.key, old.key) for old, new in objectives),
+            )
+            self.db.executemany(
+                "UPDATE OR IGNORE cases SET key = ?, objective_key = ? WHERE key = ?", changed
+            )
+
     def note_machine(self, machine: Machine) -> None:
         """Note where the latest run times, if that is not where it was to be."""
         run = self.last_run()

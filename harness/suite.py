@@ -199,15 +199,25 @@ def definitions(file: Path) -> dict[str, str]:
     return found
 
 
-def imports_of(file: Path, folder: Path) -> tuple[list[Path], set[str]]:
-    """What a suite file imports: files of the same suite, and top-level packages from elsewhere."""
+def imports_of(file: Path, folder: Path) -> tuple[list[Path], dict[str, set[str]]]:
+    """What a file of code imports, by reading it.
+
+    Args:
+        file: The file.
+        folder: Where what it imports relatively must lie.
+
+    Returns:
+        Files that it imports relatively; and by top-level package from elsewhere, the dotted names
+        that may be modules.
+    """
     files: list[Path] = []
-    packages: set[str] = set()
+    packages: dict[str, set[str]] = {}
     for node in ast.walk(_tree(file)):
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            packages |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            packages.add((node.module or "").partition(".")[0])
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.ImportFrom):
             base = file.parent
             for _ in range(node.level - 1):
@@ -215,6 +225,8 @@ def imports_of(file: Path, folder: Path) -> tuple[list[Path], set[str]]:
             base = base.joinpath(*(node.module or "").split(".")) if node.module else base
             stems = [base, *(base / alias.name for alias in node.names)]
             files += [p for s in stems for p in (s.with_suffix(".py"), s / "__init__.py")]
+        for name in names:
+            packages.setdefault(name.partition(".")[0], set()).add(name)
     inside = [p for p in files if p.is_file() and _is_below(p, folder)]
     return inside, packages
 
@@ -324,6 +336,11 @@ def _suite_hint(folder: Path, attribute: str) -> str:
 
 _PRIVATE = re.compile(r"\b_suite_[0-9a-f]{12}\.")
 """How the name of a suite's own exception begins: nobody wrote that, and it differs by machine."""
+
+
+def is_of_a_suite(module: str) -> bool:
+    """Whether a module of that name was loaded from a suite's folder."""
+    return _PRIVATE.match(f"{module}.") is not None
 
 
 def _private_package(folder: Path) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
 import pandas as pd
 
 from harness import commands, latex, stats
+from harness.comparison import ALIKE, Pair
 from harness.frames import CaseData, Results
 from harness.results import STATUSES
 from harness.verdicts import METRICS, CellVerdict, GateReport, Judgement, Metric
@@ -48,7 +49,8 @@ class Table:
     @property
     def numeric(self) -> list[bool]:
         """For each column of ``shown``, whether it holds numbers."""
-        number = re.compile(r"^([-+]?[0-9.]+(e[-+]?[0-9]+)?%?( (to|of) [-+0-9.e%]+)?|∞)$")
+        one = r"([-+]?[0-9.]+(e[-+]?[0-9]+)?%?|-?∞)"
+        number = re.compile(rf"^{one}( (to|of) {one})?$")
         return [
             all(cell == DASH or number.match(cell) for cell in cells) and any(cells != DASH)
             for _, cells in self.shown.items()
@@ -132,8 +134,12 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
         trials = results.trials[results.trials["position"] == case.position]
         losses = trials.loc[trials["status"] == "ok", "final_loss"].to_numpy()
         mean, median = means[case.position], stats.spread(losses).median
+        middle = stats.median_interval(losses)
         optimum = results.objectives[case.objective].optimum
-        gap = mean.mean - optimum if optimum is not None else math.nan
+        gap = above(median, optimum)
+        gap_ends = above(middle[0], optimum), above(middle[1], optimum)
+        if optimum is not None:
+            mean = replace(mean, low=math.nan, high=math.nan)
         best = float(losses.min()) if len(losses) else math.nan
         worst = float(losses.max()) if len(losses) else math.nan
         statuses = trials["status"].value_counts()
@@ -148,23 +154,30 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
                 "median": median,
                 "best": best,
                 "worst": worst,
+                "median_ci_low": middle[0],
+                "median_ci_high": middle[1],
                 "gap_to_optimum": gap,
+                "gap_ci_low": gap_ends[0],
+                "gap_ci_high": gap_ends[1],
                 "n": mean.n,
                 **counts,
             }
         )
         digits = decimals(mean)
-        equal = mean.sd == 0
+        equal = alike(losses)
+        places = decimals(stats.Mean(median, math.nan, *middle, len(losses)))
         shown.append(
             {
                 **shown_identity(case),
                 "mean": number(mean.mean, digits),
-                "sd": "0" if equal else number(mean.sd, digits),
-                "95% interval": DASH if equal else interval(mean.low, mean.high, digits),
-                "median": number(median, digits),
-                "best": number(best, digits),
-                "worst": number(worst, digits),
-                "gap to optimum": significant(gap, 3),
+                "sd": "0" if mean.sd == 0 else number(mean.sd, digits),
+                "95% interval of mean": DASH if equal else interval(mean.low, mean.high, digits),
+                "median": number(median, places),
+                "95% interval of median": DASH if equal else interval(*middle, places),
+                "best": number(best, places),
+                "worst": number(worst, places),
+                "median gap to optimum": significant(gap, 3),
+                "95% interval of gap": DASH if equal else _significant_interval(*gap_ends),
                 "n": str(mean.n),
                 "statuses": ", ".join(f"{n} {s}" for s, n in counts.items() if n),
             }
@@ -178,13 +191,35 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
         "final_loss",
         "Final loss",
         "Loss over all data after the last step. Mean, standard deviation (n − 1), 95% bootstrap-t "
-        "interval of the mean (Student's t for fewer than eight seeds), median, best and worst are "
-        "of the n seeds that ended ok; every other seed is counted under statuses and in no other "
-        "number; there is no interval where all seeds end alike. The gap is the mean less the "
-        "lowest loss there is, where that is known.",
+        "interval of the mean (of four seeds or more), median with its 95% interval from order "
+        "statistics (of six or more), best and worst are of the n seeds that ended ok; every other "
+        "seed is counted under statuses and in no other number; there is no interval where all "
+        "seeds end alike. The gap is the median less the lowest loss there is, where that is "
+        "known; there it stands for the losses, and the mean, which may be that of the worst seed "
+        "alone, has no interval.",
         frame,
         text,
     )
+
+
+def above(loss: float, optimum: float | None) -> float:
+    """A loss less the optimum; NaN where that is not known, 0 where only rounding parts them."""
+    if optimum is None:
+        return math.nan
+    gap = loss - optimum
+    rounding = stats.ROUNDING["float32"] * max(abs(loss), abs(optimum))
+    return 0.0 if -rounding <= gap < 0 else gap
+
+
+def alike(losses: np.ndarray) -> bool:
+    """Whether all of two or more losses are the same but for rounding."""
+    return len(losses) > 1 and bool(np.ptp(losses) <= ALIKE * np.abs(losses).max())
+
+
+def _significant_interval(low: float, high: float) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return DASH
+    return f"{significant(low, 3)} to {significant(high, 3)}"
 
 
 def end_points(results: Results) -> Table | None:
@@ -473,7 +508,7 @@ def sharing(results: Results) -> Table | None:
                     **shown_identity(case),
                     "trials ran": WAYS[str(way)],
                     "trials": f"{len(group):,}",
-                    "alone as well": str(len(known)) if len(known) else DASH,
+                    "also run alone": str(len(known)) if len(known) else DASH,
                     "largest difference": significant(worst, 2),
                     "reason": str(reason) or DASH,
                 }
@@ -486,8 +521,8 @@ def sharing(results: Results) -> Table | None:
         "Side by side, op by op: trials share tensors, and every operator of every step was seen "
         "to work element by element. Side by side, lane by lane: the optimizer's own code ran "
         "inside vmap. Alone: one trial at a time. The reason is what kept trials from running in "
-        "the way before. One trial of each shared run was run alone as well, to its end; the "
-        "difference is the largest of a recorded loss, relative to its size.",
+        "the way before. One trial of each shared run was also run alone to its end; the difference "
+        "is the largest of a recorded loss, relative to its size.",
         pd.DataFrame(rows),
         pd.DataFrame(shown),
     )
@@ -576,10 +611,30 @@ def number(value: float, decimals: int) -> str:
     """A number with so many decimals; a power of ten where that would show nothing."""
     if math.isnan(value):
         return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if value != 0 and (abs(value) < max(1e-4, 0.5 * 10**-decimals) or abs(value) >= 1e7):
         digits = max(2, decimals + math.floor(math.log10(abs(value))))
         return f"{value:.{min(digits, 5)}e}"
     return f"{value:.{decimals}f}"
+
+
+def probability(p: float) -> str:
+    """A p-value with two digits; none where there is none."""
+    if math.isnan(p):
+        return DASH
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def shown_shift(pair: Pair, sign: int = 1) -> tuple[str, str]:
+    """A pair's shift, times a sign, and its interval, in as many digits as that allows."""
+    low, high = sorted((sign * pair.low, sign * pair.high))
+    mean = stats.Mean(sign * pair.shift, math.nan, low, high, pair.n)
+    # An interval that has no width but rounding's says nothing of how many digits are known.
+    largest = max((abs(end) for end in (mean.mean, low, high) if math.isfinite(end)), default=0.0)
+    most = max(0, 5 - math.floor(math.log10(largest))) if largest else 0
+    digits = min(decimals(mean), most)
+    return number(mean.mean, digits), interval(low, high, digits)
 
 
 def interval(low: float, high: float, decimals: int) -> str:

@@ -1,23 +1,26 @@
 """How soon trials reach their targets, in steps and in seconds. A miss is infinite.
 
 Targets are known before a run: the spec gives them, or they follow from the known optimum and a
-trial's own start. A trial that did not end ok has missed all of them.
+trial's own start. What a trial reached before it diverged or failed, it has reached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness import elapsed, profiles
-from harness.comparison import Field
+from harness.comparison import ALIKE, Field
 from harness.frames import CaseData, ObjectiveInfo, Results
 
 TOLERANCES = (0.1, 0.01, 0.001)
 """Shares of the way to the optimum that are left, where a spec gives no targets."""
+
+FEWEST_FAMILIES = 5
+"""Families of objectives that a sentence over all objectives rests on, at least."""
 
 POINTS = 200
 """Places at which a distribution is told."""
@@ -59,6 +62,7 @@ class Reached:
         used_evaluations: As ``used``, likewise.
         evaluation_seconds: Per case, seconds per evaluation from the timing pass; NaN where that
             is not known.
+        copies: Per case, whether all seeds take the same course, so that they are one run.
     """
 
     field: Field
@@ -68,6 +72,7 @@ class Reached:
     evaluations: NDArray[np.float64]
     used_evaluations: NDArray[np.float64]
     evaluation_seconds: NDArray[np.float64]
+    copies: NDArray[np.bool_]
 
     @property
     def seconds(self) -> NDArray[np.float64] | None:
@@ -104,9 +109,11 @@ class Contest:
         cases: By solver, its case on each objective.
         objectives: Names.
         left_out: Names of others, that did not run on all of these objectives.
+        families: By objective, what it is drawn with: itself, or the family that the spec says.
         failed: Per solver, how many of its trials did not end ok.
         steps: ``(problems, seeds, solvers)``: a problem is a target of an objective.
         seconds: The same in seconds; None where something is not timed.
+        problem_families: By problem, the family of its objective.
     """
 
     device: str
@@ -114,9 +121,16 @@ class Contest:
     cases: tuple[tuple[CaseData, ...], ...]
     objectives: tuple[str, ...]
     left_out: tuple[str, ...]
+    families: tuple[str, ...]
     failed: tuple[int, ...]
     steps: NDArray[np.float64]
     seconds: NDArray[np.float64] | None
+    problem_families: tuple[str, ...]
+
+    @property
+    def says_much(self) -> bool:
+        """Whether there are objectives enough for a sentence over all of them."""
+        return len(set(self.families)) >= FEWEST_FAMILIES
 
 
 def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
@@ -141,6 +155,7 @@ def reached(results: Results, field: Field) -> Reached | None:
     steps = np.full((len(targets), *shape), np.inf)
     evaluations = np.full_like(steps, np.inf)
     used, used_evaluations = np.full(shape, np.nan), np.full(shape, np.nan)
+    copies = np.zeros(len(field.cases), dtype=np.bool_)
     for i, case in enumerate(field.cases):
         trials = results.trials_by_position[case.position].set_index("seed").loc[field.seeds]
         used[i] = trials["step"].to_numpy(dtype=float)
@@ -149,23 +164,30 @@ def reached(results: Results, field: Field) -> Reached | None:
             used_evaluations[i] = trials["evaluations"].to_numpy(dtype=float)
         losses = _of_seeds(case, case.losses, field.seeds)
         counts = _of_seeds(case, elapsed.evaluations(case, info.record_steps), field.seeds)
-        ok = np.isfinite(field.losses[i])
+        copies[i] = len(losses) > 1 and np.allclose(
+            losses, losses[:1], rtol=ALIKE, atol=0, equal_nan=True
+        )
         for j, target in enumerate(targets):
             first, is_reached = _first_records(losses, target, info)
-            hit = np.flatnonzero(ok & is_reached)
+            hit = np.flatnonzero(is_reached)
             steps[j, i, hit] = info.record_steps[first[hit]]
             evaluations[j, i, hit] = counts[hit, first[hit]]
     seconds = np.array([elapsed.evaluation_seconds(results, case) for case in field.cases])
-    return Reached(field, targets, steps, used, evaluations, used_evaluations, seconds)
+    return Reached(field, targets, steps, used, evaluations, used_evaluations, seconds, copies)
 
 
-def contests(known: Sequence[Reached]) -> list[Contest]:
-    """For each device, the optimizers that can be compared across all objectives with targets.
+def contests(known: Sequence[Reached], families: Mapping[str, str]) -> list[Contest]:
+    """For each device, the settings that can be compared across all objectives with targets.
 
-    An optimizer takes part with the first of its settings on each objective, as the spec lists
-    them, so that no setting is picked for how it did; one that is tuned takes part tuned, and
-    once more at its defaults. Objectives that fewer than two such entrants ran on are left out, and
-    then entrants that did not run on all others.
+    Each setting takes part by itself: which of a grid is best is known from these same seeds
+    alone, and the order of the spec says nothing. Settings of an optimizer are matched across
+    objectives by what they are called; where an optimizer has a single one on each, by its name.
+    One that is tuned takes part tuned, and once more at its defaults. Objectives that fewer than
+    two such entrants ran on are left out, and then entrants that did not run on all others.
+
+    Args:
+        known: When trials reached their targets.
+        families: By objective, the family that the spec puts it in, if any.
     """
     found: dict[str, list[Reached]] = {}
     for one in known:
@@ -173,7 +195,7 @@ def contests(known: Sequence[Reached]) -> list[Contest]:
     return [
         contest
         for device, several in found.items()
-        if (contest := _contest(device, several)) is not None
+        if (contest := _contest(device, several, families)) is not None
     ]
 
 
@@ -185,21 +207,23 @@ def places(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.geomspace(finite.min(), finite.max() * 1.05, POINTS)
 
 
-def _contest(device: str, known: Sequence[Reached]) -> Contest | None:
-    # An objective that one optimizer alone ran on compares nothing.
-    known = [one for one in known if len(_entrants(one)) > 1]
+def _contest(device: str, known: Sequence[Reached], families: Mapping[str, str]) -> Contest | None:
+    # An objective that one entrant alone ran on compares nothing.
+    entered = {one.field.objective: _entrants(one, known) for one in known}
+    known = [one for one in known if len(entered[one.field.objective]) > 1]
     if len(known) < 2:
         return None
     seeds = sorted(set.intersection(*(set(k.field.seeds.tolist()) for k in known)))
     entrants: dict[str, list[tuple[Reached, int]]] = {}
     for one in known:
-        for name, i in _entrants(one).items():
+        for name, i in entered[one.field.objective].items():
             entrants.setdefault(name, []).append((one, i))
     whole = {name: places for name, places in entrants.items() if len(places) == len(known)}
     left_out = [name for name in entrants if name not in whole]
     if len(whole) < 2 or not seeds:
         return None
     steps, seconds = [], []
+    problem_families: list[str] = []
     failed = np.zeros(len(whole), dtype=np.int64)
     for j, one in enumerate(known):
         at = np.searchsorted(one.field.seeds, seeds)
@@ -208,25 +232,44 @@ def _contest(device: str, known: Sequence[Reached]) -> Contest | None:
         until = np.moveaxis(one.evaluations[:, chosen][:, :, at], 1, 2)
         seconds.append(until * one.evaluation_seconds[chosen])
         failed += (~np.isfinite(one.field.losses[chosen][:, at])).sum(axis=1)
+        name = one.field.objective
+        problem_families += [families.get(name, name)] * len(one.targets)
     timed = not any(np.isnan(part).any() for part in seconds)
+    objectives = tuple(one.field.objective for one in known)
     return Contest(
         device=device,
         solvers=tuple(whole),
         cases=tuple(tuple(o.field.cases[i] for o, i in places) for places in whole.values()),
-        objectives=tuple(one.field.objective for one in known),
+        objectives=objectives,
         left_out=tuple(left_out),
+        families=tuple(families.get(name, name) for name in objectives),
         failed=tuple(int(count) for count in failed),
         steps=np.concatenate(steps),
         seconds=np.concatenate(seconds) if timed else None,
+        problem_families=tuple(problem_families),
     )
 
 
-def _entrants(one: Reached) -> dict[str, int]:
-    """By name, the index of the first setting of each optimizer; one that is tuned has two."""
+def _entrants(one: Reached, known: Sequence[Reached]) -> dict[str, int]:
+    """By name, the index of each setting on an objective."""
+    several = {
+        case.optimizer
+        for other in known
+        for case, count in _given(other)
+        if count > 1
+    }  # fmt: skip
     found: dict[str, int] = {}
     for i, case in enumerate(one.field.cases):
-        found.setdefault(case.optimizer if case.role == "given" else case.label, i)
+        alone = case.role == "given" and case.optimizer not in several
+        found.setdefault(case.optimizer if alone else case.label, i)
     return found
+
+
+def _given(one: Reached) -> Iterator[tuple[CaseData, int]]:
+    """The cases that the spec gives, with how many settings of their optimizer there are."""
+    cases = [case for case in one.field.cases if case.role == "given"]
+    for case in cases:
+        yield case, sum(other.optimizer == case.optimizer for other in cases)
 
 
 def _of_seeds(

@@ -176,6 +176,14 @@ class _World:
         kept = {position for _, position in places[: max(most, len(groups))]}
         return [case for case in cases if case.position in kept]
 
+    def centre(self, case: CaseData, *, median: bool) -> tuple[float, float, float]:
+        """A case's mean or median final loss with its interval; NaN where there is none."""
+        mean, values = self.means[case.position], self.final[case.position]
+        if not median or not len(values):
+            return mean.mean, mean.low, mean.high
+        ends = stats.median_interval(values)
+        return float(np.median(values)), *ends
+
     def _mean_or_worst(self, case: CaseData) -> float:
         final = self.final[case.position]
         return float(final.mean()) if len(final) else math.inf
@@ -208,7 +216,9 @@ def overview(world: _World) -> DotFigure | None:
     timed = any(math.isfinite(row.centre) for panel in panels[1::2] for row in panel.rows)
     if not timed:
         panels = panels[0::2]
-    caption = "Left: mean final loss with its 95% bootstrap-t interval."
+    known = [info.optimum is not None for info in results.objectives.values()]
+    what = "median" if all(known) else "mean (where the optimum is known, median)"
+    caption = f"Left: {what if any(known) else 'mean'} final loss with its 95% interval."
     if timed:
         caption += " Right: median time per epoch with the interquartile range of timed blocks."
     caption += " No interval is drawn where it is narrower than the mark, or all seeds end alike."
@@ -224,7 +234,7 @@ def overview(world: _World) -> DotFigure | None:
         name="overview",
         objective=None,
         title="Final loss and speed, at a glance" if timed else "Final loss, at a glance",
-        caption=caption.replace("Left: mean", "Mean") if not timed else caption,
+        caption=caption.replace("Left: m", "M") if not timed else caption,
         alt=" ".join(words),
         panels=tuple(panels),
         dot_label="",
@@ -255,11 +265,11 @@ def _overview_panels(
         case = found.get(key)
         label = f"{key[0]} on {key[1]}" if several else key[0]
         style = world.styles[(case or first[key]).position]
-        mean = world.means[case.position] if case else stats.mean_interval([])
+        loss = world.centre(case, median=info.optimum is not None) if case else _UNKNOWN
         spread = times.get(case.position) if case else None
         outcome = world.outcomes[case.position] if case else None
         estimates = (
-            (mean.mean, mean.low, mean.high),
+            loss,
             (spread.median / unit, spread.q1 / unit, spread.q3 / unit) if spread else _UNKNOWN,
         )
         for own, (centre, low, high), empty in zip(
@@ -344,12 +354,12 @@ def _loss_lines(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -
         if shown:
             lost += _lost_lines(world, case, x, ~is_ok)
         if whole.any():
-            mean, low, high = mean_band(case.losses[whole])
+            middle, low, high = quartile_band(case.losses[whole])
             at = thinned(len(x), POINTS if shown else FAINT_POINTS)
             band = (low[at], high[at]) if shown and (high > low).any() else (_NONE, _NONE)
             label = world.label(case) if shown else ""
             line = Line(
-                *(label, style, x[at], mean[at], *band),
+                *(label, style, x[at], middle[at], *band),
                 faint=not shown,
                 seconds=world.pace(case, info.record_steps[at].astype(float), whole),
                 called=case.label,
@@ -413,21 +423,16 @@ def _of_seed(
     )
 
 
-def mean_band(losses: Array) -> tuple[Array, Array, Array]:
-    """Mean over the first axis with Student's t interval; NaN ends of a single row.
+def quartile_band(losses: Array) -> tuple[Array, Array, Array]:
+    """Median over the first axis and the quartiles; NaN quartiles of a single row.
 
-    The same numbers as :func:`harness.stats.mean_interval` of each column.
+    They are right on any scale: a mean's interval can reach below what no loss is below, and a
+    mean over orders of magnitude is that of the worst seed.
     """
-    n = len(losses)
-    mean = losses.mean(axis=0)
-    if n < 2:
-        nothing = np.full_like(mean, np.nan)
-        return mean, nothing, nothing
-    equal = np.ptp(losses, axis=0) == 0
-    mean = np.where(equal, losses[0], mean)
-    sd = np.where(equal, 0.0, losses.std(axis=0, ddof=1))
-    half = stats.t_quantile(n - 1, (1 + stats.CONFIDENCE) / 2) * sd / math.sqrt(n)
-    return mean, mean - half, mean + half
+    low, middle, high = np.quantile(losses, [0.25, 0.5, 0.75], axis=0)
+    if len(losses) < 2:
+        low = high = np.full_like(middle, np.nan)
+    return middle, low, high
 
 
 def _shows_excess(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -> bool:
@@ -476,9 +481,7 @@ def _loss_caption(
     lines = [line for panel in panels for line in panel.lines]
     n = max(len(world.outcomes[case.position].ok) for case in cases)
     if any(len(line.low) for line in lines):
-        text = (
-            f"Line: mean over {_seeds_ok(world, cases)}; band: 95% Student t interval of the mean."
-        )
+        text = f"Line: median of {_seeds_ok(world, cases)}; band: the middle half of them."
     elif n > 1:
         text = f"Every one of the {n} seeds takes the same course here, so there is no band."
     elif n == 1:
@@ -492,7 +495,7 @@ def _loss_caption(
         )
     text += _settings_words(full)
     if len(panels) > 1 and panels[1].y_label != panels[0].y_label:
-        text += " Right: the same means less the lowest loss there is, on a logarithmic scale."
+        text += " Right: the same medians less the lowest loss there is, on a logarithmic scale."
     elif panels[0].log:
         text += " The scale is logarithmic."
     if any(panel.rule is not None for panel in panels):
@@ -569,10 +572,12 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
         return None
     several = len(devices_of(cases)) > 1
     shown = world.best(cases, ROWS)
+    median = info.optimum is not None or scale([world.final[c.position] for c in shown], [])[0]
+    name = "median" if median else "mean"
     rows = []
     for case in shown:
         values = world.final[case.position]
-        mean = world.means[case.position]
+        centre, low, high = world.centre(case, median=median)
         outcome = world.outcomes[case.position]
         rows.append(
             DotRow(
@@ -581,9 +586,9 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
                 style=world.styles[case.position],
                 values=dots(values),
                 offsets=offsets(len(dots(values))),
-                centre=mean.mean,
-                low=mean.low,
-                high=mean.high,
+                centre=centre,
+                low=low,
+                high=high,
                 numbers=dots(world.final_seeds[case.position]),
             )
         )
@@ -592,7 +597,6 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
     rule = None
     if info.optimum is not None and not log and (widened := _including(limits, info.optimum)):
         rule, limits = info.optimum, widened
-    name = "lowest possible loss"
     panel = DotPanel(
         title="",
         x_label=f"loss after {duration(info)}",
@@ -600,28 +604,36 @@ def final_loss(world: _World, info: ObjectiveInfo) -> DotFigure | None:
         limits=limits,
         rows=tuple(rows),
         rule=rule,
-        rule_label=name if rule is not None else "",
+        rule_label="lowest possible loss" if rule is not None else "",
     )
     return DotFigure(
         name=f"final_loss_{safe_name(info.name)}",
         objective=info.name,
         title=f"Final loss: {info.name}",
-        caption=_final_caption(world, info, cases, panel, full=len(shown) == len(cases)),
+        caption=_final_caption(world, info, cases, panel, name, full=len(shown) == len(cases)),
         alt=f"Final loss on {info.name}. " + _ranking(world, info, cases),
         panels=(panel,),
         dot_label="one seed",
-        centre_label="mean, 95% interval" if any(row.high > row.low for row in rows) else "mean",
+        centre_label=f"{name}, 95% interval" if any(row.high > row.low for row in rows) else name,
     )
 
 
 def _final_caption(
-    world: _World, info: ObjectiveInfo, cases: Sequence[CaseData], panel: DotPanel, *, full: bool
+    world: _World,
+    info: ObjectiveInfo,
+    cases: Sequence[CaseData],
+    panel: DotPanel,
+    name: str,
+    *,
+    full: bool,
 ) -> str:
     n = max(len(world.final[case.position]) for case in cases)
     text = f"Dot: one seed (of {_seeds_ok(world, cases)}); "
     if n > DOTS:
         text = f"Dots: {DOTS} of {_seeds_ok(world, cases)}, evenly spaced by rank; "
-    text += _interval_words(panel.rows) + " Dots are spread up and down only to be told apart."
+    text += (
+        _interval_words(panel.rows, name) + " Dots are spread up and down only to be told apart."
+    )
     if panel.log:
         text += " The scale is logarithmic."
     if panel.rule is not None:
@@ -636,12 +648,15 @@ def _final_caption(
     return text
 
 
-def _interval_words(rows: Sequence[DotRow]) -> str:
+def _interval_words(rows: Sequence[DotRow], name: str) -> str:
     if any(row.high > row.low for row in rows):
-        return "diamond and bar: mean with its 95% bootstrap-t interval."
+        kind = "bootstrap-t" if name == "mean" else "distribution-free"
+        return f"diamond and bar: {name} with its 95% {kind} interval."
     if all(len(row.values) < 2 for row in rows):
-        return "diamond: the same, for there is no mean of one."
-    return "diamond: mean, without an interval, for all seeds of a row end at the same loss."
+        return f"diamond: the same, for there is no {name} of one."
+    if all(np.ptp(row.values) == 0 for row in rows if len(row.values)):
+        return f"diamond: {name}, without an interval, for all seeds of a row end at the same loss."
+    return f"diamond: {name}; seeds are too few for an interval."
 
 
 def seconds_per_epoch(world: _World) -> list[DotFigure]:

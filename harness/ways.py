@@ -179,6 +179,7 @@ class Pointwise(_Shared):
     ) -> None:
         super().__init__(leaves, refusals, with_vectors=with_vectors)
         self._guard = Guard(self.lanes, refusals)
+        self._memory: list[int] = []
         self._functions = None
         if with_vectors:
             self._functions = LaneFunctions(self.lanes, refusals, in_vmap=False)
@@ -212,16 +213,23 @@ class Pointwise(_Shared):
     @override
     def evaluated(self) -> None:
         self._grads = [leaf.grad for leaf in self.leaves]
+        self._memory = self._places()
         self._guard.has_written = False
 
     @override
     def is_as_evaluated(self) -> bool:
-        if self._guard.has_written:
+        # `p.data = ...` is no operator, but gives a parameter other memory.
+        if self._guard.has_written or self._memory != self._places():
             return False
         for leaf, grad in zip(self.leaves, self._grads, strict=True):
             if leaf.grad is not grad:
                 leaf.grad = grad
         return True
+
+    def _places(self) -> list[int]:
+        grads = (g for g in self._grads if g is not None)
+        with torch._C.DisableTorchFunction():  # the one that is watched
+            return [torch._C.TensorBase.data_ptr(tensor) for tensor in (*self.leaves, *grads)]
 
 
 class Vmapped(_Shared):
@@ -287,8 +295,8 @@ class Vmapped(_Shared):
         found = []
         for tensor in tensors:
             if _functorch.is_batchedtensor(tensor):
-                level = _functorch.maybe_get_level(tensor)
-                found.append(_functorch._remove_batch_dim(tensor, level, self.lanes, 0))
+                place = _functorch.maybe_get_bdim(tensor)
+                found.append(_functorch.get_unwrapped(tensor).movedim(place, 0))
             else:
                 found.append(tensor.expand(self.lanes, *tensor.shape))
         return found

@@ -15,6 +15,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, NoReturn
 
+from harness import opened
 from harness.allowance import Memory
 from harness.lifeline import die_with
 from harness.pool import STEP
@@ -52,6 +53,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> N
     """
     from harness.session import Session
 
+    watch = opened.watch()
     step = mmap.mmap(file, STEP.size)
     memory = Memory(allowance)
 
@@ -74,6 +76,8 @@ def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> N
             message = ("done", getattr(session, name)(*arguments))
         except BaseException:  # sys.exit() as well: this is somebody else's code
             message = ("raised", traceback.format_exc())
+        if watch.has_more:
+            _send(replies, ("opened", watch.seen()))
         if memory.is_short():
             _send(replies, ("retire", None))
         _send(replies, message)

@@ -13,6 +13,7 @@ import torch
 from harness import torch_settings
 from harness.broadcasting import watched
 from harness.dataset import Dataset
+from harness.isolation import class_state
 from harness.objective import Objective, Parameters, Window
 from harness.plan import PlannedObjective
 from harness.random_state import kept_random_state
@@ -285,6 +286,7 @@ def load_objective(planned: PlannedObjective) -> tuple[Objective, str]:
             f"{planned.located.reference!r} gives a {type(objective).__name__}, "
             "expected a harness.objective.Objective",
         )
+    class_state(type(objective))  # before anything is evaluated
     return objective, source
 
 

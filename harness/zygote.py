@@ -116,7 +116,9 @@ class Zygote:
         """Whether the process is there no more."""
         return self._gone
 
-    def fork(self, step: int, memory: int, environment: Mapping[str, str]) -> Forked:
+    def fork(
+        self, step: int, memory: int, environment: Mapping[str, str], printed: int = 2
+    ) -> Forked:
         """Fork a worker, in this process's working directory of now.
 
         Returns at once; if torch is still being loaded, the fork waits for that.
@@ -125,6 +127,7 @@ class Zygote:
             step: The descriptor of the file in which it tells its step.
             memory: Bytes that it may allocate; 0 for no limit.
             environment: Its environment.
+            printed: The descriptor of where it prints.
 
         Raises:
             OSError: If the process is gone.
@@ -142,7 +145,7 @@ class Zygote:
             requests, stdin = os.pipe()
             replies, theirs = socket.socketpair()
             stack.enter_context(theirs)
-            files = [passed(requests), theirs.fileno(), 2, step, told.fileno(), here]
+            files = [passed(requests), theirs.fileno(), printed, step, told.fileno(), here]
             with self._lock:
                 number = self._count
                 self._count += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -25,6 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         slow[item.path] = slow.get(item.path, 0) + bool(item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture
+def shared_though_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trials share a run wherever they can, though each alone were faster.
+
+    What is faster depends on the machine, and on what else it does.
+    """
+    from harness import sharing
+
+    monkeypatch.setattr(sharing, "FASTER_ALONE", math.inf)
 
 
 @pytest.fixture(scope="session")

@@ -40,9 +40,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from harness import baseline, gate_outputs
 from harness.checking import load_optimizer, unavailable
 from harness.engine import OptimizerFactory, Stepper, train
+from harness.isolation import seed_globals
 from harness.lanes import Lane, Lanes
 from harness.plan import Case, make_plan
-from harness.proof import calls_closure
 from harness.spec import load
 from harness.verdicts import Blocks, CellVerdict, GateReport
 from harness.workload import Workload, load_objective, prepare
@@ -90,7 +90,6 @@ class Cell:
         )
         self.factory: OptimizerFactory = load_optimizer(case.located)
         self.setting = case.hyperparameters
-        self.calls = calls_closure(self.workload, self.factory, self.setting)
         self.steps = max(1, min(PLAN.spec.timing.block_steps, self.workload.steps - 1))
         self.trials: list[Lanes] = []
         self.taken: list[int] = []
@@ -117,17 +116,17 @@ class Cell:
         every = replace(self.workload, record_steps=tuple(range(self.workload.steps + 1)))
         outcome = train(
             *(every, self.factory, [self.setting], [Lane(0, SEED)]),
-            stacked=False,
-            calls_closure=self.calls,
+            way="alone",
         )
         found: list[float] = outcome.losses[0].tolist()
         return found
 
     def _restart(self) -> None:
         """Begin a trial; its first step, which makes the optimizer's state, is taken here."""
-        torch.manual_seed(SEED)
+        seed_globals(SEED)
         lanes = Lanes(self.workload, [Lane(0, SEED)], stacked=False)
-        stepper = Stepper(lanes, self.factory, [self.setting], calls_closure=self.calls)
+        stepper = Stepper(lanes, self.factory, [self.setting], "alone")
+        stepper.train()
         self._step, self._batches = stepper.step, lanes.batches()
         self._step(next(self._batches))
         self.trials.append(lanes)

@@ -148,7 +148,7 @@ def trained() -> Results:
         names = (position, info.name, optimizer, setting, case.label, "cpu")
         for row, (seed, status) in enumerate(zip(SEEDS, endings, strict=True)):
             final = losses[row, -1] if status == "ok" else math.nan
-            trials.append((*names, seed, status, info.steps, "as it is", 0.1, "vmap", final))
+            trials.append((*names, seed, status, info.steps, "as it is", 0.1, "pointwise", "", final))
         if optimizer != "grid":
             seconds = 1e-4 * (position + 1) * np.linspace(1, 1.2, 7)
             timings += [
@@ -163,7 +163,7 @@ def trained() -> Results:
     )
     columns = [
         *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
-        *("status", "step", "reason", "seconds", "mode", "final_loss"),
+        *("status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
     ]
     timed = ["position", "round", "steps", "steps_per_epoch"]
     timed += ["seconds", "cpu_seconds", "epoch_seconds"]

@@ -275,7 +275,8 @@ def run(
 def content(output: Path, *, seeds: int | None = None) -> dict[str, list[Any]]:
     """All that a run found out, but what it took."""
     queries = {
-        "trials": "SELECT key, seed, status, step, reason, final_loss, mode FROM trials",
+        "trials": "SELECT key, seed, status, step, trials.reason, final_loss, ways.way FROM trials "
+        "LEFT JOIN ways ON ways.id = trials.way",
         "curves": "SELECT key, seed, losses FROM curves",
         "trajectories": "SELECT key, seed, points, step_sizes FROM trajectories",
     }
@@ -322,7 +323,7 @@ def test_a_run_on_a_cluster_equals_a_serial_one_to_the_bit(tmp_path: Path) -> No
     assert content(tmp_path / "spread") == serial
     statuses = {row[2] for row in serial["trials"]}
     assert statuses == {"ok", "diverged", "error"}
-    assert {row[6] for row in serial["trials"]} == {"vmap", "alone"}
+    assert {row[6] for row in serial["trials"]} == {"pointwise", "alone"}
     reasons = {row[4] for row in serial["trials"] if row[2] == "error"}
     blunder = f"own.Blunders: too steep at {tmp_path}/suite/optimizers/own.py"
     assert any(blunder in reason for reason in reasons)

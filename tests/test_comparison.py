@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from harness import comparison, stats
+from harness import comparison
 from harness.comparison import ALIKE, LEVEL, MOST, Compared, Field, Pair, compare, fields, pairs
 from harness.frames import CaseData, ObjectiveInfo, Results
 from harness.store import RunRecord
@@ -44,7 +44,7 @@ def case_of(position: int, key: Key) -> CaseData:
 
 
 def info_of(name: str) -> ObjectiveInfo:
-    return ObjectiveInfo(name, "", 5, 0, 4, 2, np.array([0, 4]), 0.0, (), None, None, "")
+    return ObjectiveInfo(name, "", 5, 0, 4, 2, np.array([0, 4]), None, (), None, None, "")
 
 
 def results_of(finals: Mapping[Key, Mapping[int, float | str]]) -> Results:
@@ -104,10 +104,25 @@ def bootstrap_t(
     """Student's interval, but with the quantiles that the ratio has over resamples."""
     n = len(values)
     drawn = values[generator.integers(0, n, size=(resamples, n))]
-    ratios = (drawn.mean(axis=1) - values.mean()) / (drawn.std(axis=1, ddof=1) / math.sqrt(n))
-    least, most = np.quantile(ratios, [0.025, 0.975])
+    # Of few values some resamples have no deviation: their ratio is as far out as can be.
+    deviations = np.maximum(drawn.std(axis=1, ddof=1), 1e-15)
+    ratios = (drawn.mean(axis=1) - values.mean()) / (deviations / math.sqrt(n))
+    farthest = 3 * scipy.stats.t.ppf(0.975, n - 1)
+    least, most = np.clip(np.quantile(ratios, [0.025, 0.975]), -farthest, farthest)
     error = values.std(ddof=1) / math.sqrt(n)
     return float(values.mean() - most * error), float(values.mean() - least * error)
+
+
+def shift_by_definition(differences: NDArray[np.float64]) -> tuple[float, float, float]:
+    """The median of all averages of two, and those at which scipy's exact test gives way."""
+    n = len(differences)
+    averages = np.array(
+        sorted((differences[i] + differences[j]) / 2 for i in range(n) for j in range(i, n))
+    )
+    between = (averages[1:] + averages[:-1]) / 2
+    p = [scipy.stats.wilcoxon(differences - shift).pvalue for shift in between]
+    kept = np.flatnonzero(np.array(p) > 0.05)
+    return float(np.median(averages)), float(averages[kept[0]]), float(averages[kept[-1] + 1])
 
 
 def holm_by_definition(p_values: Sequence[float], family: int) -> list[float]:
@@ -229,7 +244,7 @@ def test_order_is_by_failures_then_by_the_mean_of_what_ended_ok_then_as_in_the_s
 # ---- pairs
 
 
-def test_pairs_are_wilcoxons_test_and_the_bootstrap_of_paired_differences() -> None:
+def test_pairs_are_wilcoxons_test_and_the_shift_that_belongs_to_it() -> None:
     random = np.random.default_rng(5)
     losses = random.lognormal(size=(4, 15)) + np.arange(4)[:, None] * 0.4
     found = pairs(field_of(losses))
@@ -238,16 +253,12 @@ def test_pairs_are_wilcoxons_test_and_the_bootstrap_of_paired_differences() -> N
         d = losses[pair.first] - losses[pair.second]
         test = scipy.stats.wilcoxon(d)
         positive = scipy.stats.rankdata(np.abs(d))[d > 0].sum()
-        low, high = bootstrap_t(d, np.random.default_rng(1))
-        assert pair.difference == pytest.approx(d.mean(), rel=1e-12)
+        shift, low, high = shift_by_definition(d)
+        assert (pair.shift, pair.low, pair.high) == pytest.approx((shift, low, high), rel=1e-12)
+        assert (pair.lower, pair.higher) == ((d < 0).sum(), (d > 0).sum())
         assert pair.p == pytest.approx(float(test.pvalue), rel=1e-12)
         assert pair.effect == pytest.approx(2 * positive / (15 * 16 / 2) - 1, rel=1e-12)
-        assert pair.standardized == pytest.approx(d.mean() / d.std(ddof=1), rel=1e-12)
         assert (pair.n, pair.both, pair.failed) == (15, 15, (0, 0))
-        # Resamples of another generator: the ends differ by some hundredths of the width.
-        near = 0.05 * (high - low)
-        assert pair.low == pytest.approx(low, abs=near)
-        assert pair.high == pytest.approx(high, abs=near)
     expected = holm_by_definition([pair.p for pair in found], 6)
     assert [pair.adjusted for pair in found] == pytest.approx(expected, rel=1e-12)
     assert len({pair.adjusted for pair in found}) > 2
@@ -258,10 +269,12 @@ def test_a_failed_trial_is_the_worst_in_the_test_and_in_no_mean() -> None:
     second = np.array([1.25, 2.75, 3.0, 3.5, INF, INF, 2.0, 1.5])
     (pair,) = pairs(field_of([first, second]))
     assert (pair.n, pair.both, pair.failed) == (8, 5, (2, 2))
-    both = np.array([-0.25, -0.75, 0.5, 0.5, -1.0])
-    assert pair.difference == pytest.approx(both.mean())
-    assert pair.standardized == pytest.approx(both.mean() / both.std(ddof=1))
-    assert pair.low < both.mean() < pair.high
+    # Of 36 averages, 7 are infinite either way; two of the four failures pull either way.
+    values = [-0.25, -0.75, 0.5, 0.0, 0.5, -1.0]
+    averages = [(a + b) / 2 for i, a in enumerate(values) for b in values[i:]]
+    assert pair.shift == pytest.approx(np.median(averages))
+    assert (pair.lower, pair.higher) == (4, 3)
+    assert not pair.by_failures
     # Where both failed neither is better; where one did, that is worse than any number.
     ranked = np.array([-0.25, -0.75, 1e9, 0.5, 0.0, -1e9, 0.5, -1.0])
     assert pair.p == pytest.approx(signed_rank_by_patterns(ranked), abs=1e-12)
@@ -277,14 +290,31 @@ def test_failures_alone_can_tell_cases_apart_without_any_difference_of_means() -
     assert pair.effect == 1
     assert pair.p == pytest.approx(2 / 2**10)
     assert pair.both == 0
-    assert all(math.isnan(v) for v in (pair.difference, pair.low, pair.high, pair.standardized))
+    assert (pair.shift, pair.low, pair.high) == (INF, INF, INF)
+    assert pair.by_failures
+    assert not pair.has_shift
+
+
+def test_failures_decide_where_the_seeds_at_which_both_ended_ok_do_not_say_the_same() -> None:
+    base = np.linspace(1, 2, 40)
+    noise = np.random.default_rng(2).normal(size=40) / 10
+    failing = np.where(np.arange(40) < 20, INF, base + noise)
+    (pair,) = pairs(field_of([failing, base]))
+    assert (pair.called, pair.by_failures, pair.failed) == ("higher", True, (20, 0))
+    # Better wherever it ends ok, and yet worse by its failures.
+    (pair,) = pairs(field_of([np.where(np.arange(40) < 25, INF, base - 0.5), base]))
+    assert (pair.called, pair.by_failures) == ("higher", True)
+    # Two that failed of forty decide nothing where all others are worse as well.
+    (pair,) = pairs(field_of([np.where(np.arange(40) < 2, INF, base + 0.5), base]))
+    assert (pair.called, pair.by_failures, pair.has_shift) == ("higher", False, True)
+    assert pair.shift == pytest.approx(0.5)
 
 
 def test_where_both_failed_at_every_seed_they_tie() -> None:
     field = field_of([[INF] * 5, [INF] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]])
     tie = next(pair for pair in pairs(field) if (pair.first, pair.second) == (0, 1))
-    assert (tie.p, tie.adjusted, tie.effect, tie.called) == (1, 1, 0, "not told apart")
-    assert math.isnan(tie.difference)
+    # Both fail at every seed: copies of one run, and nothing to test.
+    assert (tie.called, tie.is_tested, tie.shift) == ("tied", False, 0)
     found, _ = comparison.ranks(field)
     assert [rank.mean for rank in found] == [2.5, 2.5, 1.0]
 
@@ -292,9 +322,10 @@ def test_where_both_failed_at_every_seed_they_tie() -> None:
 def test_equal_losses_are_a_difference_of_nothing() -> None:
     row = [1.0, 2.0, 3.0, 4.0]
     (pair,) = pairs(field_of([row, row]))
-    assert (pair.difference, pair.low, pair.high) == (0, 0, 0)
-    assert (pair.p, pair.adjusted, pair.effect, pair.called) == (1, 1, 0, "not told apart")
-    assert math.isnan(pair.standardized)
+    assert (pair.shift, pair.low, pair.high) == pytest.approx((0, math.nan, math.nan), nan_ok=True)
+    assert (pair.p, pair.adjusted, pair.effect, pair.called) == (1, 1, 0, "tied")
+    (pair,) = pairs(field_of([row * 2, row * 2]))
+    assert (pair.shift, pair.low, pair.high, pair.called) == (0, 0, 0, "tied")
 
 
 def test_no_pairs_of_one_case_or_of_one_seed() -> None:
@@ -302,9 +333,12 @@ def test_no_pairs_of_one_case_or_of_one_seed() -> None:
     assert pairs(field_of([[1.0], [2.0]])) == []
 
 
-def test_one_seed_at_which_both_ended_ok_has_a_difference_without_an_interval() -> None:
-    (pair,) = pairs(field_of([[1.0, INF, INF], [3.0, 2.0, 1.0]]))
-    assert (pair.difference, pair.both) == (-2.0, 1)
+def test_so_few_seeds_that_the_test_rejects_no_shift_have_no_interval() -> None:
+    (pair,) = pairs(field_of([[1.0, 5.0, INF], [3.0, 2.0, 1.0]]))
+    assert (pair.shift, pair.both) == (INF, 2)
+    (pair,) = pairs(field_of([[1.0, 5.0, 2.0, 4.0, 3.0], [3.0, 2.0, 1.0, 1.0, 1.0]]))
+    # Of -2, 1, 2, 3 and 3 the fifteen averages of two have the median 2.
+    assert pair.shift == pytest.approx(2.0)
     assert math.isnan(pair.low)
     assert math.isnan(pair.high)
 
@@ -361,17 +395,17 @@ def test_a_pair_seen_from_the_other_case_has_every_sign_turned(losses: list[list
         (other,) = pairs(field_of([losses[b], losses[a]]))
         assert (turned.first, turned.second) == (b, a)
         assert turned.failed == other.failed
-        assert turned.difference == other.difference == -pair.difference
+        assert turned.shift == other.shift == -pair.shift
+        assert (turned.lower, turned.higher) == (other.lower, other.higher)
         assert turned.effect == other.effect == -pair.effect
-        assert turned.standardized == pytest.approx(other.standardized)
-        assert (turned.low, turned.high) == (-pair.high, -pair.low)
+        assert (turned.low, turned.high) == pytest.approx((-pair.high, -pair.low), nan_ok=True)
         assert (turned.p, turned.adjusted) == (pair.p, pair.adjusted)
-        # An interval of the same resamples, mirrored.
-        assert (turned.low, turned.high) == pytest.approx((other.low, other.high), rel=1e-9)
-        assert turned.seen_from(a) == pair
+        assert (turned.low, turned.high) == pytest.approx((other.low, other.high), nan_ok=True)
+        back = turned.seen_from(a)
+        assert (back.first, back.shift, back.effect) == (a, pair.shift, pair.effect)
         assert pair.seen_from(a) is pair
-        opposite = {"lower": "higher", "higher": "lower", "not told apart": "not told apart"}
-        assert turned.called == opposite[pair.called]
+        opposite = {"lower": "higher", "higher": "lower"}
+        assert turned.called == opposite.get(pair.called, pair.called)
 
 
 @pytest.mark.parametrize(
@@ -379,15 +413,14 @@ def test_a_pair_seen_from_the_other_case_has_every_sign_turned(losses: list[list
     [
         (LEVEL, -0.5, "lower"),
         (LEVEL, 0.5, "higher"),
-        (np.nextafter(LEVEL, 1), -0.5, "not told apart"),
-        (0.0, 0.0, "not told apart"),
-        (math.nan, -1.0, "not told apart"),
+        (np.nextafter(LEVEL, 1), -0.5, "not significantly different"),
+        (0.0, 0.0, "not significantly different"),
     ],
 )
 def test_a_difference_is_called_at_the_adjusted_level_alone(
     adjusted: float, effect: float, called: str
 ) -> None:
-    pair = Pair(0, 1, 9, (0, 0), 9, 1.0, 0.5, 1.5, effect, 1.0, 1e-9, adjusted)
+    pair = Pair(0, 1, 9, (0, 0), 9, 5, 4, 1.0, 0.5, 1.5, effect, 1e-9, adjusted, 1e-9, effect)
     assert pair.called == called
     assert replace(pair, p=1.0).called == called
 
@@ -400,7 +433,8 @@ def test_what_one_pair_would_be_called_is_not_among_many() -> None:
     among = pairs(field_of([lower, base, base, base]))
     assert among[0].p == alone.p
     assert among[0].adjusted == pytest.approx(6 * 2 / 2**7)
-    assert {pair.called for pair in among} == {"not told apart"}
+    assert {pair.called for pair in among[:3]} == {"not significantly different"}
+    assert {pair.called for pair in among[3:]} == {"tied"}
 
 
 # ---- means
@@ -419,8 +453,8 @@ def test_mean_losses_are_of_the_trials_that_ended_ok_with_a_bootstrap_t_interval
     low, high = bootstrap_t(many, np.random.default_rng(1))
     assert found[0].low == pytest.approx(low, abs=0.05 * (high - low))
     assert found[0].high == pytest.approx(high, abs=0.05 * (high - low))
-    # Five values are too few to resample.
-    assert found[1] == stats.mean_interval(few)
+    low, high = bootstrap_t(few, np.random.default_rng(1))
+    assert found[1].low == pytest.approx(low, abs=0.05 * (high - low))
     assert found[3].mean == 2.5
     assert all(math.isnan(v) for v in (found[2].mean, found[2].low, found[3].low, found[3].high))
 
@@ -440,12 +474,10 @@ def test_ranks_are_scipys_with_failures_tied_for_last() -> None:
     for rank, row, first in zip(found, table, best, strict=True):
         assert rank.mean == pytest.approx(row.mean())
         assert rank.first == pytest.approx(first.mean())
-        interval = scipy.stats.bootstrap(
-            (row,), np.mean, rng=np.random.default_rng(1)
-        ).confidence_interval
-        near = 0.1 * (interval.high - interval.low)
-        assert rank.low == pytest.approx(interval.low, abs=near)
-        assert rank.high == pytest.approx(interval.high, abs=near)
+        low, high = bootstrap_t(row, np.random.default_rng(1))
+        near = 0.1 * (high - low)
+        assert rank.low == pytest.approx(low, abs=near)
+        assert rank.high == pytest.approx(high, abs=near)
     assert sum(rank.mean for rank in found) == pytest.approx(5 * 6 / 2)
     assert p == pytest.approx(float(scipy.stats.friedmanchisquare(*worst).pvalue))
 
@@ -464,9 +496,13 @@ def test_where_all_failed_all_are_tied_for_best_as_for_worst() -> None:
 # ---- all of it
 
 
-def test_where_no_seed_changes_anything_no_pair_is_tested() -> None:
+def test_where_no_seed_changes_anything_pairs_are_decided_and_not_tested() -> None:
     (alike,) = compare(on_bowl([0.5] * 4, [0.25] * 4, [0.125] * 4))
-    assert alike.pairs == ()
+    assert alike.tested == ()
+    assert [pair.called for pair in alike.pairs] == ["higher"] * 3
+    assert [pair.shift for pair in alike.pairs] == [0.25, 0.375, 0.125]
+    assert all(math.isnan(pair.low + pair.high) for pair in alike.pairs)
+    assert alike.family == 0
     assert math.isnan(alike.friedman)
     assert [rank.mean for rank in alike.ranks] == [3.0, 2.0, 1.0]
 
@@ -482,7 +518,8 @@ def test_between_gives_the_pair_as_seen_from_the_first_and_none_where_there_is_n
     ahead, behind = one.between(0, 2), one.between(2, 0)
     assert ahead is not None
     assert behind is not None
-    assert ahead.difference == -behind.difference == pytest.approx(-(3.0 + 2.5 + 6.0) / 3)
+    # Of -3, -2.5 and -6, the averages of two are -6, -4.5, -4.25, -3, -2.75 and -2.5.
+    assert ahead.shift == -behind.shift == pytest.approx(-(4.25 + 3.0) / 2)
     assert one.between(1, 1) is None
     assert replace(one, pairs=()).between(0, 2) is None
 
@@ -495,7 +532,104 @@ def test_the_least_adjusted_p_value_is_the_one_of_a_case_that_is_always_lower(
     losses = random.normal(size=(cases, seeds))
     losses[0] -= 100
     field = field_of(losses)
-    one = Compared(field, tuple(pairs(field)), (), math.nan)
+    one = Compared(field, tuple(pairs(field)), (), math.nan, comparison.family(field))
     assert min(pair.adjusted for pair in one.pairs) == pytest.approx(one.least_adjusted)
     by_hand = min(1.0, 2 / 2**seeds * (cases * (cases - 1) // 2))
     assert one.least_adjusted == pytest.approx(by_hand)
+
+
+def test_a_pair_of_deterministic_cases_among_random_ones_is_decided_and_not_tested() -> None:
+    random = np.random.default_rng(4).normal(size=12)
+    (one,) = compare(on_bowl(random.tolist(), [0.5] * 12, [0.25] * 12, [0.25 + 1e-14] * 12))
+    called = {(p.first, p.second): (p.called, p.is_tested) for p in one.pairs}
+    assert called[1, 2] == ("higher", False)
+    assert called[2, 3] == ("tied", False)
+    assert all(called[0, i][1] for i in (1, 2, 3))
+    # Three tests are made, so three are corrected for.
+    assert one.family == 3
+    expected = holm_by_definition([pair.p for pair in one.tested], 3)
+    assert [pair.adjusted for pair in one.tested] == pytest.approx(expected)
+
+
+def started(results: Results, start: float, **settings: object) -> Results:
+    """The same, all trials starting from one loss."""
+    cases = tuple(
+        replace(
+            case,
+            seeds=np.arange(50),
+            losses=np.column_stack([np.full(50, start), np.zeros(50)]),
+        )
+        for case in results.cases
+    )
+    run = replace(results.run, settings={**results.run.settings, **settings})
+    return replace(results, cases=cases, run=run)
+
+
+def test_optimizers_that_reach_the_optimum_tie_however_small_their_losses() -> None:
+    random = np.random.default_rng(3)
+    at = [(scale * random.lognormal(size=50)).tolist() for scale in (1e-31, 1e-169, 1e-20)]
+    far = random.lognormal(size=50).tolist()
+    (one,) = compare(started(on_bowl(*at, far), 50.0))
+    called = {(p.first, p.second): p.called for p in one.pairs}
+    assert {called[key] for key in ((0, 1), (0, 2), (1, 2))} == {"tied"}
+    assert {called[i, 3] for i in range(3)} == {"lower"}
+    assert [rank.mean for rank in one.ranks] == [2.0, 2.0, 2.0, 4.0]
+    assert [rank.first for rank in one.ranks] == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_differences_below_the_smallest_that_matters_are_ties() -> None:
+    base = np.random.default_rng(8).lognormal(size=50)
+    near, far = base + 0.009, base + 0.02
+    results = started(on_bowl(base.tolist(), near.tolist(), far.tolist()), 1.0)
+    (without,) = compare(results)
+    assert [pair.called for pair in without.pairs] == ["lower"] * 3
+    (one,) = compare(started(results, 1.0, smallest_differences={"bowl": 0.01}))
+    assert [pair.called for pair in one.pairs] == ["tied", "lower", "lower"]
+    assert one.pairs[1].shift == pytest.approx(-0.02)
+    (other,) = compare(started(results, 1.0, smallest_differences={"bowl": 0.02001}))
+    assert {pair.called for pair in other.pairs} == {"tied"}
+
+
+def test_the_whole_page_can_share_the_level() -> None:
+    random = np.random.default_rng(11)
+    finals = {
+        (f"o{i}", name, "cpu"): dict(enumerate(random.normal(size=12) + shift))
+        for i in range(4)
+        for name, shift in (("a", 0.0), ("b", 0.6), ("c", 0.9))
+    }
+    results = results_of(finals)
+    each = compare(results)
+    together = compare(started(results, 1.0, correction="page"))
+    p = [pair.p for one in together for pair in one.pairs]
+    assert p == [pair.p for one in each for pair in one.pairs]
+    adjusted = [pair.adjusted for one in together for pair in one.pairs]
+    assert adjusted == pytest.approx(holm_by_definition(p, 12))
+    assert adjusted != pytest.approx([pair.adjusted for one in each for pair in one.pairs])
+    assert {one.family for one in together} == {12}
+
+
+def test_finite_losses_near_the_largest_number_are_compared_as_numbers() -> None:
+    low, high = np.full(8, -1.7e308) * (1 - np.arange(8) / 100), np.full(8, 1.7e308)
+    (pair,) = pairs(field_of([low, high]))
+    assert (pair.called, pair.lower, pair.both) == ("lower", 8, 8)
+    assert math.isfinite(pair.shift)
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(2, False), (3, False), (4, False), (5, True)])
+def test_ranks_of_few_seeds_have_no_interval(seeds: int, told: bool) -> None:
+    losses = np.random.default_rng(13).normal(size=(6, seeds))
+    found, _ = comparison.ranks(field_of(losses))
+    random = [
+        rank for rank, row in zip(found, field_of(losses).ranks(), strict=True) if np.ptp(row)
+    ]
+    assert random
+    assert all(math.isfinite(rank.low) is told for rank in random)
+
+
+def test_where_the_optimum_is_known_cases_are_ordered_by_their_median() -> None:
+    spread = [[1e-8, 1e-7, 9.0], [1e-3, 1e-2, 1e-1], [2.0, 2.0, INF]]
+    assert field_of(spread).order() == [1, 0, 2]
+    known = replace(field_of(spread), optimum=0.0)
+    assert known.order() == [0, 1, 2]
+    assert known.centres.tolist() == [1e-7, 1e-2, 2.0]
+    assert (field_of(spread).centre, known.centre) == ("mean", "median")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from harness import comparison, comparison_tables
+from harness import comparison, tables
 from harness.analysis import Analysis, analyse
 from harness.comparison_tables import build, differences, parity, ranks, reached
 from harness.frames import CaseData, ObjectiveInfo, Results, Tried
@@ -158,8 +158,9 @@ COLUMNS = {
         *("mean_rank", "ci_low", "ci_high", "first_share", "of", "n", "failed", "friedman_p"),
     ],
     "differences": [
-        *("objective", "device", "case", "against", "mean_difference", "ci_low", "ci_high"),
-        *("rank_biserial", "cohen_d", "p", "p_holm", "called", "n", "both_ok"),
+        *("objective", "device", "case", "against", "shift", "ci_low", "ci_high"),
+        *("lower", "higher", "rank_biserial", "p", "p_holm", "called", "decided_by_failures"),
+        *("n", "both_ok"),
         *("case_failed", "against_failed"),
     ],
     "targets": [
@@ -184,7 +185,17 @@ COLUMNS = {
     "claims": [
         *CASE,
         *("quantity", "published", "source", "kind", "median", "low", "high", "percentile"),
-        *("p", "least_p", "verdict", "why", "n", "failed"),
+        *(
+            "p",
+            "least_p",
+            "standard_deviations",
+            "noticed_below",
+            "noticed_above",
+            "verdict",
+            "why",
+            "n",
+            "failed",
+        ),
     ],
     "parity": [
         *CASE,
@@ -279,11 +290,12 @@ def test_the_differences_are_those_of_the_pairs(
             assert (row["objective"], row["device"]) == (one.field.objective, "cpu")
             assert (row["case"], row["against"]) == (first.label, second.label)
             values = {
-                "mean_difference": pair.difference,
+                "shift": pair.shift,
                 "ci_low": pair.low,
                 "ci_high": pair.high,
                 "rank_biserial": pair.effect,
-                "cohen_d": pair.standardized,
+                "lower": pair.lower,
+                "higher": pair.higher,
                 "p": pair.p,
                 "p_holm": pair.adjusted,
             }
@@ -299,11 +311,12 @@ def test_a_difference_is_less_the_other_and_shown_with_its_failures(
     built: dict[str, Table],
 ) -> None:
     row, shown = records(built["differences"])[0], built["differences"].shown.iloc[0]
-    ok = [s for s in SEEDS if s not in (2, 5)]
-    expected = (TRUE_LOSSES[0] - TRUE_LOSSES[1] - 0.5)[ok]
+    expected = TRUE_LOSSES[0] - TRUE_LOSSES[1] - 0.5
+    expected[[2, 5]] = -math.inf  # b failed there
+    averages = [(a + b) / 2 for i, a in enumerate(expected) for b in expected[i:]]
     assert (row["case"], row["against"]) == ("a", "b")
-    assert row["mean_difference"] == pytest.approx(expected.mean(), rel=1e-12)
-    assert row["cohen_d"] == pytest.approx(expected.mean() / expected.std(ddof=1), rel=1e-12)
+    assert row["shift"] == pytest.approx(np.median(averages), rel=1e-12)
+    assert (row["lower"], row["higher"]) == ((expected < 0).sum(), (expected > 0).sum())
     assert (row["n"], row["both_ok"], row["against_failed"]) == (8, 6, 2)
     assert (shown["n"], shown["failed"]) == ("8", "0, 2")
 
@@ -401,9 +414,27 @@ def test_tuning_sensitivity_and_claims_tell_their_records(
 def test_where_nothing_was_compared_there_is_no_table() -> None:
     alone = results_of(case_of("bowl", "a", {0: [8, 4, 1]}))
     assert build(alone, analyse(alone)) == []
-    alike = results_of(*(case_of("bowl", name, {0: [8, 4, 1], 1: [8, 4, 1]}) for name in "ab"))
-    compared = analyse(alike).compared
+    once = results_of(*(case_of("bowl", name, {0: [8, 4, 1]}) for name in "ab"))
+    compared = analyse(once).compared
     assert differences(compared) is None
+    assert ranks(compared) is None
+
+
+def test_where_every_seed_ends_alike_the_difference_is_told_without_test_interval_or_share() -> (
+    None
+):
+    ends = {"a": 1, "b": 2}
+    alike = results_of(
+        *(case_of("bowl", name, {s: [8, 4, end] for s in range(9)}) for name, end in ends.items())
+    )
+    compared = analyse(alike).compared
+    table = differences(compared)
+    assert table is not None
+    (row,), (shown,) = records(table), table.shown.to_dict("records")
+    assert (row["shift"], row["called"]) == (-1.0, "lower")
+    assert all(math.isnan(row[key]) for key in ("ci_low", "ci_high", "p", "p_holm"))
+    dashes = ("95% interval", "lower", "higher", "effect", "p", "p (Holm)")
+    assert [shown[key] for key in dashes] == [DASH] * 6
     assert ranks(compared) is None
 
 
@@ -424,7 +455,7 @@ def test_of_more_cases_than_are_paired_the_note_says_so() -> None:
     [(NAN, DASH), (1.0, "1"), (0.04999, "0.05"), (1e-4, "0.0001"), (9.8e-5, "1e-04"), (0, "0e+00")],
 )
 def test_a_p_value_is_shown_with_two_digits(p: float, text: str) -> None:
-    assert comparison_tables.probability(p) == text
+    assert tables.probability(p) == text
 
 
 # ---- parity

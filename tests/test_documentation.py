@@ -23,8 +23,8 @@ from harness import cli, yaml_source
 from harness import spec as specs
 from harness.checking import check
 from harness.plan import make_plan
-from harness.proof import prove
-from harness.results import Chunk, Verdict
+from harness.sharing import decide
+from harness.results import Chunk, Sharing
 from harness.trials import together
 from harness.workload import load_objective, prepare
 
@@ -271,6 +271,7 @@ def test_every_spec_that_ships_is_valid_and_named(spec: Path) -> None:
     assert f"({spec.name})" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_the_module_becomes_an_objective_that_shares_runs(suite: Path) -> None:
     (suite / "net.yaml").write_text(
         "suite: net\n"
@@ -282,10 +283,10 @@ def test_the_module_becomes_an_objective_that_shares_runs(suite: Path) -> None:
     (case,) = plan.cases
     workload = prepare(case.objective, load_objective(case.objective)[0], "cpu")
     factory = case.located.load()
-    verdict = prove(workload, factory, [case.hyperparameters], [0, 1])
-    assert verdict.mode == "grouped"
+    sharing = decide(workload, factory, [case.hyperparameters], [0, 1])
+    assert sharing.way == "pointwise"
     steps: list[int] = []
-    results = together(Chunk(plan.cases, (0, 1)), workload, factory, verdict, steps.append)
+    results = together(Chunk(plan.cases, (0, 1)), workload, factory, sharing, steps.append).results
     for result in results:
         assert result.status == "ok"
         assert result.losses[-1] < result.losses[0]
@@ -309,9 +310,9 @@ def test_the_ten_line_optimizer_steps_as_its_name_says(suite: Path) -> None:
         Chunk(plan.cases, (0, 1)),
         workload,
         case.located.load(),
-        Verdict("grouped", None, ""),
+        Sharing("pointwise", ""),
         steps.append,
-    )
+    ).results
     assert steps == list(range(1, 201))
     for result in results:
         assert result.status == "ok"

@@ -16,6 +16,7 @@ from harness.lanes import Lane, Lanes
 from harness.objective import Batch, Objective, Parameters
 from harness.objectives.quadratic_2d import Quadratic2D
 from harness.plan import Plan, make_plan
+from harness.seeds import SEED_LIMIT
 from harness.spec import load
 from harness.suite import locate
 from harness.workload import (
@@ -95,7 +96,7 @@ class Plane(Objective):
 
 def test_minibatch_sgd_equals_an_independent_numpy_loop() -> None:
     workload = small(Plane(), steps=9, batch_size=3)
-    outcome = train(workload, suite_optimizer("SGD"), [{"lr": 0.05}], [Lane(0, 11)], stacked=False)
+    outcome = train(workload, suite_optimizer("SGD"), [{"lr": 0.05}], [Lane(0, 11)], way="alone")
 
     x, y = (tensor.numpy() for tensor in Plane().data or ())
     w = torch.randn(2, generator=generator(11, INIT_STREAM), dtype=torch.float64).numpy()
@@ -124,9 +125,9 @@ def test_lanes_equal_runs_of_their_own_for_every_optimizer_and_objective_that_sh
     factory = load_optimizer(cases[0].located)
     workload = workload_of(plan, objective, dtype)
     seeds = [0, 3, 8]
-    together = train(workload, factory, settings, lanes_of(seeds, len(settings)), stacked=True)
+    together = train(workload, factory, settings, lanes_of(seeds, len(settings)), way="pointwise")
     for i, lane in enumerate(lanes_of(seeds, len(settings))):
-        own = train(workload, factory, settings, [lane], stacked=False)
+        own = train(workload, factory, settings, [lane], way="alone")
         np.testing.assert_allclose(together.losses[i], own.losses[0], rtol=RELATIVE[dtype])
         if own.trajectory is not None and together.trajectory is not None:
             scale = np.abs(own.trajectory[0]).max()
@@ -138,7 +139,7 @@ def test_a_lane_does_not_depend_on_how_many_others_ran_beside_it(plan: Plan) -> 
     workload = workload_of(plan, "ch7_linreg")
     factory = suite_optimizer("AdaGrad")
     few, many = (
-        train(workload, factory, [{"lr": 0.1}], lanes_of(range(n)), stacked=True).losses
+        train(workload, factory, [{"lr": 0.1}], lanes_of(range(n)), way="pointwise").losses
         for n in (2, 37)
     )
     np.testing.assert_allclose(few, many[:2], rtol=1e-6)
@@ -151,7 +152,7 @@ def test_the_same_chunk_gives_the_same_bits_again(plan: Plan) -> None:
 
     def once() -> Outcome:
         torch.rand(5)  # whatever the global generator is at must not matter
-        return train(workload, factory, [setting], lanes_of(range(5)), stacked=True)
+        return train(workload, factory, [setting], lanes_of(range(5)), way="pointwise")
 
     assert np.array_equal(once().losses, once().losses)
 
@@ -159,7 +160,7 @@ def test_the_same_chunk_gives_the_same_bits_again(plan: Plan) -> None:
 def test_a_seed_gives_every_optimizer_the_same_start_and_the_same_batches(plan: Plan) -> None:
     workload = workload_of(plan, "ch7_linreg")
     first = [
-        train(workload, suite_optimizer(name), [setting], lanes_of([5, 6]), stacked=True).losses
+        train(workload, suite_optimizer(name), [setting], lanes_of([5, 6]), way="pointwise").losses
         for name, setting in (("SGD", {"lr": 0.0}), ("AdaGrad", {"lr": 0.0}))
     ]
     assert np.array_equal(first[0], first[1])
@@ -181,7 +182,7 @@ def test_every_row_is_seen_once_per_epoch_and_each_epoch_has_an_order_of_its_own
 def test_seeds_have_streams_of_their_own() -> None:
     drawn = {
         tuple(torch.rand(4, generator=generator(seed, stream)).tolist())
-        for seed in (0, 1, 2, 2**31 - 1)
+        for seed in (0, 1, 2, SEED_LIMIT - 1)
         for stream in (INIT_STREAM, BATCH_STREAM)
     }
     assert len(drawn) == 8
@@ -205,7 +206,7 @@ def test_trajectories_end_where_the_book_says(
         suite_optimizer(optimizer),
         [setting],
         lanes_of([0, 1]),
-        stacked=True,
+        way="pointwise",
     )
     assert outcome.trajectory is not None
     assert outcome.trajectory.shape == (2, 21, 2)
@@ -219,7 +220,7 @@ def test_effective_step_sizes_are_recorded_and_follow_their_formula(plan: Plan) 
         suite_optimizer("AdaGrad"),
         [{"lr": 0.4}, {"lr": 2.0}],
         lanes_of([0], 2),
-        stacked=True,
+        way="pointwise",
     )
     assert outcome.step_sizes is not None
     assert outcome.trajectory is not None
@@ -234,8 +235,8 @@ def test_gradient_descent_that_grows_is_diverged_at_its_step_and_leaves_its_neig
 ):
     workload = small(Quadratic2D())
     factory = suite_optimizer("SGD")
-    grows = train(workload, factory, [{"lr": 0.4}, {"lr": 0.6}], lanes_of([0, 1], 2), stacked=True)
-    stays = train(workload, factory, [{"lr": 0.4}, {"lr": 0.1}], lanes_of([0, 1], 2), stacked=True)
+    grows = train(workload, factory, [{"lr": 0.4}, {"lr": 0.6}], lanes_of([0, 1], 2), way="pointwise")
+    stays = train(workload, factory, [{"lr": 0.4}, {"lr": 0.1}], lanes_of([0, 1], 2), way="pointwise")
     # x2 grows by 1 - 4 * 0.6 = -1.4 a step; f starts at 10.5 with 8 from x2, and x1 shrinks.
     start = 0.1 * 25 + 2 * 4
     losses = [0.1 * 25 * (1 - 0.12) ** (2 * t) + 8 * 1.4 ** (2 * t) for t in range(21)]
@@ -267,7 +268,7 @@ class Cliff(Objective):
 def test_a_loss_that_is_not_finite_is_diverged_at_that_step_between_records_too() -> None:
     workload = small(Cliff(), steps=12, record=(0, 12))
     seeds = list(range(6))
-    outcome = train(workload, suite_optimizer("SGD"), [{"lr": 1.0}], lanes_of(seeds), stacked=True)
+    outcome = train(workload, suite_optimizer("SGD"), [{"lr": 1.0}], lanes_of(seeds), way="pointwise")
     # x grows by one a step, so the loss is NaN once that many steps are taken.
     edges = [float(workload.start(seed)["edge"]) for seed in seeds]
     assert outcome.diverged_at.tolist() == [int(edge) for edge in edges]
@@ -280,7 +281,7 @@ def test_a_start_that_is_not_finite_is_diverged_at_step_zero() -> None:
             return super().loss(params, batch) * torch.inf
 
     outcome = train(
-        small(Nowhere()), suite_optimizer("SGD"), [{"lr": 0.1}], lanes_of([0]), stacked=True
+        small(Nowhere()), suite_optimizer("SGD"), [{"lr": 0.1}], lanes_of([0]), way="alone"
     )
     assert outcome.diverged_at.tolist() == [0]
 
@@ -291,8 +292,8 @@ def test_a_long_run_stops_once_every_lane_has_diverged() -> None:
         small(Quadratic2D(), steps=5000),
         suite_optimizer("SGD"),
         [{"lr": 0.6}],
-        lanes_of([0]),
-        stacked=True,
+        lanes_of([0, 1]),
+        way="pointwise",
         on_step=taken.append,
     )
     assert len(taken) < 200
@@ -315,7 +316,7 @@ class Refuses(torch.optim.Optimizer):
 
 def test_an_optimizer_that_raises_says_at_which_step_and_keeps_what_was_recorded() -> None:
     with pytest.raises(TrialError, match="no further") as caught:
-        train(small(Quadratic2D()), Refuses, [{}], lanes_of([0]), stacked=False)
+        train(small(Quadratic2D()), Refuses, [{}], lanes_of([0]), way="alone")
     assert caught.value.step == 3
     assert isinstance(caught.value.error, ArithmeticError)
     recorded = caught.value.recorder.outcome(0.0)
@@ -329,7 +330,7 @@ def test_lbfgs_gets_a_closure_that_it_may_call_again_and_again() -> None:
         torch.optim.LBFGS,
         [{"line_search_fn": "strong_wolfe"}],
         lanes_of([0]),
-        stacked=False,
+        way="alone",
     )
     x = torch.tensor([-5.0, -2.0], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([x], line_search_fn="strong_wolfe")
@@ -367,10 +368,9 @@ def test_an_optimizer_that_leaves_the_closure_alone_is_served_too() -> None:
             factory,
             [{"lr": 0.4}],
             lanes_of([0]),
-            stacked=True,
-            calls_closure=calls,
+            way="alone",
         )
-        for factory, calls in ((Plain, False), (suite_optimizer("SGD"), True))
+        for factory in (Plain, suite_optimizer("SGD"))
     )
     np.testing.assert_allclose(own.losses, scratch.losses, rtol=1e-12)
 

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from scipy import stats as scipy_stats
 
 from harness import figure_records, figures, stats, trial_figures
 from harness.comparison import mean_losses
@@ -93,7 +92,6 @@ def results(*cases: Case) -> Results:
                 hyperparameters={},
                 defaults={},
                 dtype="float64",
-                why_alone="",
                 seeds=np.array(seeds, dtype=np.int64),
                 losses=case.losses,
                 trajectories=dict(enumerate(case.paths)),
@@ -103,10 +101,10 @@ def results(*cases: Case) -> Results:
         for seed in seeds:
             status = case.status[seed] if case.status else "ok"
             final = case.losses[seed, -1] if status == "ok" else math.nan
-            trials.append((position, seed, status, 0, "", 0.0, "vmap", final))
+            trials.append((position, seed, status, 0, "", 0.0, "pointwise", "", final))
         blocks = [(position, i, 1, 1, seconds, seconds) for i, seconds in enumerate(case.times)]
         timings += blocks
-    columns = ["position", "seed", "status", "step", "reason", "seconds", "mode", "final_loss"]
+    columns = ["position", "seed", "status", "step", "reason", "seconds", "way", "way_reason", "final_loss"]
     timed = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
     run = RunRecord(1, "", "", "", "suite", "", "", {}, {})
     objectives = {case.info.name: case.info for case in cases}
@@ -173,16 +171,15 @@ def everything() -> list[Case]:
 # Loss curves
 
 
-def test_line_and_band_are_the_mean_and_the_t_interval_of_the_stored_losses() -> None:
+def test_line_and_band_are_the_median_and_the_middle_half_of_the_stored_losses() -> None:
     losses = curves(7)
     panel = curve_figure(records(Case("sgd", losses)), "loss_lines").panels[0]
     (line,) = panel.lines
-    low, high = scipy_stats.t.interval(
-        0.95, 6, loc=losses.mean(axis=0), scale=scipy_stats.sem(losses, axis=0)
-    )
-    np.testing.assert_allclose(line.y, losses.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(line.low, low, rtol=1e-10)
-    np.testing.assert_allclose(line.high, high, rtol=1e-10)
+    # Of seven, the median is the fourth; quartiles lie halfway to the next on either side.
+    ranked = np.sort(losses, axis=0)
+    np.testing.assert_allclose(line.y, ranked[3], rtol=1e-12)
+    np.testing.assert_allclose(line.low, (ranked[1] + ranked[2]) / 2, rtol=1e-12)
+    np.testing.assert_allclose(line.high, (ranked[4] + ranked[5]) / 2, rtol=1e-12)
     np.testing.assert_array_equal(line.x, [0, 0.5, 1, 1.5, 2])
 
 
@@ -226,7 +223,7 @@ def test_where_only_the_distance_to_the_optimum_spans_decades_a_second_panel_sho
     plain, above = figure.panels
     assert (plain.log, above.log) == (False, True)
     assert plain.rule == 0.24
-    np.testing.assert_allclose(above.lines[0].y, losses.mean(axis=0) - 0.24, rtol=1e-9)
+    np.testing.assert_allclose(above.lines[0].y, np.median(losses, axis=0) - 0.24, rtol=1e-9)
     assert "less the lowest loss" in figure.caption
 
 
@@ -238,7 +235,7 @@ def test_what_a_diverged_trial_did_not_reach_is_not_drawn_and_not_averaged() -> 
     lost, mean = figure.panels[0].lines
     assert lost.lost
     np.testing.assert_array_equal(lost.y, [0.5, 9.0])
-    np.testing.assert_allclose(mean.y, losses[:3].mean(axis=0))
+    np.testing.assert_allclose(mean.y, np.median(losses[:3], axis=0))
     assert mean.label == "sgd, 3 of 4 ok"
     assert figure.panels[0].limits[1] < 1
     assert "1 diverged of 4" in figure.alt
@@ -292,18 +289,37 @@ def test_the_words_for_a_loss_figure_rank_the_means_and_name_the_start() -> None
 @pytest.mark.parametrize("seeds", [7, 9])
 def test_a_row_has_every_seed_and_the_interval_of_the_mean(seeds: int) -> None:
     losses = curves(seeds)
-    figure = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
+    unknown = dataclasses.replace(REGRESSION, optimum=None)
+    figure = dot_figure(records(Case("sgd", losses, unknown)), "final_loss_lines")
     (row,) = figure.panels[0].rows
     final = losses[:, -1]
-    if seeds < 8:
-        error = scipy_stats.sem(final)
-        low, high = scipy_stats.t.interval(0.95, seeds - 1, loc=final.mean(), scale=error)
-    else:
-        ((low, high),) = stats.bootstrap_t_intervals([final])
+    ((low, high),) = stats.bootstrap_t_intervals([final])
+    assert "mean with its 95% bootstrap-t interval" in figure.caption
     np.testing.assert_array_equal(row.values, np.sort(final))
     assert (row.centre, row.low, row.high) == pytest.approx((final.mean(), low, high), rel=1e-10)
     assert (np.abs(row.offsets) <= 0.5).all()
+    assert figure.panels[0].rule is None
+
+
+def test_where_the_optimum_is_known_a_row_has_the_median_and_its_interval() -> None:
+    losses = curves(20)
+    figure = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
+    (row,) = figure.panels[0].rows
+    ranked = np.sort(losses[:, -1])
+    assert (row.centre, row.low, row.high) == (np.median(ranked), ranked[5], ranked[14])
     assert figure.panels[0].rule == 0.24
+    assert "median with its 95% distribution-free interval" in figure.caption
+
+
+def test_on_a_logarithmic_scale_no_bar_reaches_below_nothing() -> None:
+    final = np.random.default_rng(7).lognormal(-9, 3, size=12)
+    losses = np.column_stack([np.ones(12)] * 4 + [final])
+    unknown = dataclasses.replace(REGRESSION, optimum=None)
+    figure = dot_figure(records(Case("sgd", losses, unknown)), "final_loss_lines")
+    (row,) = figure.panels[0].rows
+    assert figure.panels[0].log
+    assert stats.bootstrap_t_intervals([final])[0, 0] < 0
+    assert 0 < row.low < row.centre == np.median(final) < row.high
 
 
 def test_thousands_of_seeds_are_thinned_by_rank_and_the_estimate_is_of_all() -> None:
@@ -312,7 +328,7 @@ def test_thousands_of_seeds_are_thinned_by_rank_and_the_estimate_is_of_all() -> 
     (row,) = figure.panels[0].rows
     assert len(row.values) == 120
     assert (row.values[0], row.values[-1]) == (losses[:, -1].min(), losses[:, -1].max())
-    assert row.centre == pytest.approx(losses[:, -1].mean())
+    assert row.centre == pytest.approx(np.median(losses[:, -1]))
     assert "120 of 1000 seeds" in figure.caption
 
 
@@ -484,8 +500,8 @@ def test_the_overview_has_loss_and_speed_of_every_optimizer_on_every_objective()
     assert [[row.label for row in panel.rows] for panel in found.panels] == [["sgd", "ada"]] * 4
     for row, case in zip(loss.rows, (curves(5), curves(6)), strict=True):
         final = case[:, -1]
-        assert row.centre == pytest.approx(final.mean())
-        assert row.low < final.mean() < row.high
+        assert row.centre == pytest.approx(np.median(final))
+        assert math.isnan(row.low) or row.low < np.median(final) < row.high
     quartiles = [(row.low, row.centre, row.high) for row in speed.rows]
     np.testing.assert_allclose(quartiles, [(150, 200, 250), (350, 400, 450)])
     assert speed.x_label == "milliseconds per epoch"
@@ -499,7 +515,7 @@ def test_the_overview_takes_the_setting_with_the_lowest_mean_and_says_so() -> No
     low, high = curves(4), curves(4) + 1.0
     found = overview(Case("a", high, setting="lr=1"), Case("a", low, setting="lr=2"))
     (row,) = found.panels[0].rows
-    assert row.centre == pytest.approx(low[:, -1].mean())
+    assert row.centre == pytest.approx(np.median(low[:, -1]))
     assert "lowest mean" in found.caption
     assert "lowest mean" not in overview(Case("a", low)).caption
 

@@ -169,7 +169,7 @@ def cells_of(
     for name, seconds in optimizers.items():
         fields = {**vars(base), "optimizer": name, "hyperparameters": {}, "key": name}
         factory = optimizer_of(clock, name, seconds, (also or {}).get(name, nothing_more))
-        cells.append(TimedCase(Case(**fields), workload, factory, True, 0))
+        cells.append(TimedCase(Case(**fields), workload, factory, 0))
     return cells
 
 
@@ -459,7 +459,7 @@ def test_a_cell_that_can_not_be_set_up_is_left_out_and_the_others_go_on(clock: C
         raise ValueError("no such thing")
 
     first, *others = cells_of(clock, {"a": 1.0, "b": 3.0, "c": 8.0})
-    broken = TimedCase(first.case, first.workload, refuses, True, 0)
+    broken = TimedCase(first.case, first.workload, refuses, 0)
     told: list[int] = []
     found = measure([broken, *others], on_step=told.append)
     assert found.failures == {"a": "ValueError: no such thing"}

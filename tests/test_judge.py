@@ -419,7 +419,8 @@ def test_a_loss_may_rise_by_the_specs_own_tolerance_and_no_more(
 ) -> None:
     found = judged_loss(loss_of(4.0, bits="x"), loss_of(now), tolerance=0.25)
     assert (found.outcome, found.why, found.limit) == (outcome, why, 0.25)
-    assert (found.before, found.now, found.change) == (4.0, now, now / 4.0 - 1)
+    assert (found.before, found.now) == (4.0, now)
+    assert found.change == pytest.approx(now / 4.0 - 1, abs=1e-15)
     # Whichever machine it is: the user said so.
     there = judged_loss(loss_of(4.0, bits="x"), loss_of(now), 0.25, machine={"cpu": "B"})
     assert there == found
@@ -473,6 +474,24 @@ def test_a_loss_below_the_rounding_of_the_start_is_no_loss_to_speak_of(
     tiny = loss_of(floor / 2, start=-8.0)
     assert judged(tiny, floor) == ("fine", 1.0)
     assert judged(loss_of(0.0), just_above(0.0))[0] == "regressed"  # no start, no floor
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "change"),
+    [
+        (-64.1891, -40.5183, 0.36877),
+        (-40.5183, -64.1891, -0.58420),
+        (-1.0, 2.0, 3.0),
+        (2.0, -1.0, -1.5),
+        (1e308, -1e308, -2.0),
+    ],
+)
+def test_a_loss_that_rises_has_a_positive_change_whatever_its_sign(
+    before: float, now: float, change: float
+) -> None:
+    found = judged_loss(loss_of(before, bits="x"), loss_of(now), tolerance=0.01)
+    assert found.change == pytest.approx(change, abs=1e-5)
+    assert found.outcome == ("regressed" if change > 0 else "better")
 
 
 def test_a_loss_below_zero_may_rise_by_a_share_of_its_size() -> None:

@@ -190,7 +190,8 @@ def result(output: Path) -> dict[str, Any]:
         "FROM run_cases JOIN {table} USING (case_id) WHERE run_id = (SELECT max(id) FROM runs)"
     )
     tables = {
-        "trials": "seed, status, step, reason, final_loss, mode",
+        "trials": "seed, status, step, reason, final_loss, "
+        "(SELECT way FROM ways WHERE ways.id = trials.way)",
         "curves": "seed, losses",
         "trajectories": "seed, points, step_sizes",
     }

@@ -128,7 +128,7 @@ def trained(cases: Sequence[tuple[ObjectiveInfo, str, dict[str, float]]] = ()) -
         for row, seed in enumerate(SEEDS):
             status = "ok" if ok[row] else "diverged"
             final = losses[row, -1] if ok[row] else math.nan
-            trials.append((*names, seed, status, info.steps, "", 0.1, "vmap", final))
+            trials.append((*names, seed, status, info.steps, "", 0.1, "pointwise", "", final))
         if optimizer != "grid":
             seconds = 1e-4 * (position + 1) * random.lognormal(0, 0.2, 7)
             timings += [
@@ -143,7 +143,7 @@ def trained(cases: Sequence[tuple[ObjectiveInfo, str, dict[str, float]]] = ()) -
     )
     columns = [
         *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
-        *("status", "step", "reason", "seconds", "mode", "final_loss"),
+        *("status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
     ]
     timed = ["position", "round", "steps", "steps_per_epoch"]
     timed += ["seconds", "cpu_seconds", "epoch_seconds"]

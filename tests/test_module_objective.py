@@ -17,7 +17,7 @@ from harness.engine import Outcome, train
 from harness.lanes import Lane
 from harness.objectives.module import ModuleObjective
 from harness.plan import make_plan
-from harness.proof import prove
+from harness.sharing import decide
 from harness.spec import load
 from harness.suite import locate
 from harness.workload import BATCH_STREAM, INIT_STREAM, Workload, generator, load_objective, prepare
@@ -100,7 +100,7 @@ def workload_of(
 
 
 def alone(workload: Workload, seed: int) -> Outcome:
-    return train(workload, torch.optim.SGD, SGD, [Lane(0, seed)], stacked=False)
+    return train(workload, torch.optim.SGD, SGD, [Lane(0, seed)], way="alone")
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +114,7 @@ def _double_precision_on_one_thread() -> Iterator[None]:
     torch.set_default_dtype(dtype)
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_the_example_runs_from_a_suite_file_and_shares_runs(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
     (tmp_path / "objectives").mkdir()
@@ -128,9 +129,9 @@ def test_the_example_runs_from_a_suite_file_and_shares_runs(tmp_path: Path) -> N
     assert objective.formula == "SmallNet: Sequential of 113 parameters"
     assert "RP-1218" in source
     workload = prepare(planned, objective, "cpu")
-    verdict = prove(workload, torch.optim.SGD, [{"lr": 0.1}, {"lr": 0.2}], [0, 1, 2])
-    assert (verdict.mode, verdict.reason) == ("grouped", "")
-    losses = train(workload, torch.optim.SGD, SGD, LANES, stacked=True).losses
+    sharing = decide(workload, torch.optim.SGD, [{"lr": 0.1}, {"lr": 0.2}], [0, 1, 2])
+    assert (sharing.way, sharing.reason) == ("pointwise", "")
+    losses = train(workload, torch.optim.SGD, SGD, LANES, way="pointwise").losses
     assert losses.shape == (3, 31)
     assert (losses[:, -1] < 0.9 * losses[:, 0]).all()
     assert len(set(losses[:, 0])) == 3
@@ -147,7 +148,7 @@ def test_a_trial_equals_torch_s_own_training_loop_with_dropout_and_all() -> None
     x, y = objective.data or ()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     batches, expected = generator(4, BATCH_STREAM), []
-    torch.manual_seed(4)
+    torch.manual_seed(2**31 + 4)  # where the seeds of torch's global numbers begin
     order = torch.empty(0, dtype=torch.int64)
     for step in range(26):
         network.eval()
@@ -167,7 +168,7 @@ def test_a_trial_equals_torch_s_own_training_loop_with_dropout_and_all() -> None
 @pytest.mark.parametrize("make", [Classifier, WithBatchNorm])
 def test_lanes_equal_runs_of_their_own(make: type[Classifier], dtype: torch.dtype) -> None:
     workload = workload_of(make(spirals()), dtype)
-    together = train(workload, torch.optim.SGD, SGD, LANES, stacked=True).losses
+    together = train(workload, torch.optim.SGD, SGD, LANES, way="pointwise").losses
     tolerance = 1e-5 if dtype == torch.float32 else 1e-11
     for lane in LANES:
         np.testing.assert_allclose(
@@ -214,13 +215,13 @@ def test_dropout_is_in_training_and_not_in_what_is_recorded() -> None:
 
 
 def test_dropout_runs_alone_and_the_reason_names_it() -> None:
-    verdict = prove(workload_of(WithDropout(spirals())), torch.optim.SGD, SGD, [0, 1, 2])
-    assert verdict.mode == "alone"
-    assert verdict.reason == (
-        "seeds can't share a run: side by side: Sequential's Dropout ('1') draws "
-        "random numbers in training, and side by side a trial would draw others than in a run of "
-        "its own"
+    sharing = decide(workload_of(WithDropout(spirals())), torch.optim.SGD, SGD, [0, 1, 2])
+    assert sharing.way == "alone"
+    why = (
+        "Sequential's Dropout ('1') draws random numbers in training, and side by side a trial "
+        "would draw others than in a run of its own"
     )
+    assert sharing.reason == f"not op by op: {why}; not lane by lane: {why}"
 
 
 def test_a_criterion_that_draws_runs_alone_too() -> None:
@@ -228,27 +229,28 @@ def test_a_criterion_that_draws_runs_alone_too() -> None:
         def criterion(self, output: Any, labels: torch.Tensor) -> torch.Tensor:
             return super().criterion(output + torch.randn_like(output), labels)
 
-    verdict = prove(workload_of(Noisy(spirals())), torch.optim.SGD, SGD, [0, 1])
-    assert verdict.mode == "alone"
-    assert "module Sequential draws random numbers in training" in verdict.reason
+    sharing = decide(workload_of(Noisy(spirals())), torch.optim.SGD, SGD, [0, 1])
+    assert sharing.way == "alone"
+    assert "module Sequential draws random numbers in training" in sharing.reason
 
 
 def test_a_buffer_that_is_written_in_place_runs_alone_and_the_reason_names_it() -> None:
     objective = WithBuffer(spirals())
-    verdict = prove(workload_of(objective), torch.optim.SGD, SGD, [0, 1, 2])
-    assert verdict.mode == "alone"
-    assert "torch.func.vmap can't take module Sequential" in verdict.reason
-    assert "if it writes its buffers in place, that is why: 1.mean" in verdict.reason
+    sharing = decide(workload_of(objective), torch.optim.SGD, SGD, [0, 1, 2])
+    assert sharing.way == "alone"
+    assert "torch.func.vmap can't take module Sequential" in sharing.reason
+    assert "if it writes its buffers in place, that is why: 1.mean" in sharing.reason
     params = objective.init(generator(0, INIT_STREAM))
     values = [float(objective.loss(params, objective.data)) for _ in range(3)]
     assert len(set(values)) == 1  # what one call wrote, the next doesn't see
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_batch_norm_shares_runs_and_is_recorded_with_the_statistics_of_all_rows() -> None:
     objective = WithBatchNorm(spirals())
     workload = workload_of(objective)
-    verdict = prove(workload, torch.optim.SGD, SGD, [0, 1, 2])
-    assert (verdict.mode, verdict.reason) == ("grouped", "")
+    sharing = decide(workload, torch.optim.SGD, SGD, [0, 1, 2])
+    assert (sharing.way, sharing.reason) == ("pointwise", "")
     x, y = objective.data or ()
     params = objective.init(generator(0, INIT_STREAM))
     hidden = x @ params["0.weight"].T + params["0.bias"]
@@ -305,6 +307,7 @@ class Tied(ModuleObjective):
         return nn.functional.cross_entropy(output, labels)
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_a_tied_parameter_is_one_and_its_gradient_comes_from_both_places() -> None:
     objective = Tied(spirals())
     params = objective.init(generator(0, INIT_STREAM))
@@ -314,9 +317,10 @@ def test_a_tied_parameter_is_one_and_its_gradient_comes_from_both_places() -> No
     nn.functional.cross_entropy(x @ weight.T @ weight.T, y).backward()
     slope = torch.func.grad(objective.loss)(params, (x, y))["there.weight"]
     torch.testing.assert_close(slope, weight.grad)
-    assert prove(workload_of(objective), torch.optim.SGD, SGD, [0, 1]).mode == "grouped"
+    assert decide(workload_of(objective), torch.optim.SGD, SGD, [0, 1]).way == "pointwise"
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_frozen_parameters_are_constant_and_not_optimised() -> None:
     class Frozen(Classifier):
         def module(self) -> nn.Module:
@@ -329,7 +333,7 @@ def test_frozen_parameters_are_constant_and_not_optimised() -> None:
     assert list(starts[0]) == ["3.weight", "3.bias"]
     assert objective.formula == "Frozen: Sequential of 14 parameters"
     workload = workload_of(objective)
-    assert prove(workload, torch.optim.SGD, SGD, [0, 1]).mode == "grouped"
+    assert decide(workload, torch.optim.SGD, SGD, [0, 1]).way == "pointwise"
     # The same first layer for every seed: with the last one alike, so are the losses.
     assert float(objective.loss(starts[0], objective.data)) == float(
         Frozen(spirals()).loss(starts[0], objective.data)
@@ -402,8 +406,8 @@ def test_an_error_in_a_run_of_its_own_is_the_module_s() -> None:
         def module(self) -> nn.Module:
             return nn.Linear(3, 2)
 
-    verdict = prove(workload_of(Narrow(spirals())), torch.optim.SGD, SGD, [0, 1])
-    assert verdict.mode == "alone"
-    assert verdict.reason.startswith(
-        "seeds can't share a run: a run of its own fails: RuntimeError: mat1 and mat2 shapes"
+    sharing = decide(workload_of(Narrow(spirals())), torch.optim.SGD, SGD, [0, 1])
+    assert sharing.way == "alone"
+    assert sharing.reason.startswith(
+        "a run of its own fails: mat1 and mat2 shapes"
     )

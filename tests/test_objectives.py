@@ -29,7 +29,7 @@ from harness.objectives.multilayer_perceptron import MultilayerPerceptron
 from harness.objectives.noisy_quadratic import NoisyQuadratic
 from harness.objectives.rosenbrock import Rosenbrock
 from harness.plan import make_plan
-from harness.proof import prove
+from harness.sharing import decide
 from harness.spec import load
 from harness.suite import SHIPPED_OBJECTIVES, locate
 from harness.workload import Workload, describe, load_objective, prepare
@@ -417,13 +417,13 @@ def test_the_noisy_quadratic_s_gradients_spread_as_asked_and_less_in_batches() -
 def test_the_noisy_quadratic_s_noise_depends_on_the_seed_alone() -> None:
     workload = workload_of(NoisyQuadratic(rows=100), steps=15)
     runs = [
-        train(workload, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, s)], stacked=False).losses[0]
+        train(workload, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, s)], way="alone").losses[0]
         for s in (0, 0, 1)
     ]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
     quiet = workload_of(NoisyQuadratic(noise=0.0, rows=100), steps=15)
-    losses = train(quiet, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, 0)], stacked=False).losses[0]
+    losses = train(quiet, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, 0)], way="alone").losses[0]
     start = quiet.start(0)["x"].numpy()
     h = np.geomspace(0.01, 1, 20)
     expected = [0.5 * np.sum(h * (start * (1 - 0.1 * h) ** k) ** 2) for k in range(16)]
@@ -634,7 +634,7 @@ def test_no_line_tells_spirals_apart_but_their_nearest_neighbours_do() -> None:
 def test_a_perceptron_learns_what_a_line_cannot() -> None:
     objective = MultilayerPerceptron(spirals(), hidden=[32, 32])
     workload = workload_of(objective, torch.float32, steps=600, batch_size=None)
-    outcome = train(workload, torch.optim.Adam, [{"lr": 0.02}], [Lane(0, 0)], stacked=False)
+    outcome = train(workload, torch.optim.Adam, [{"lr": 0.02}], [Lane(0, 0)], way="alone")
     line = LogisticRegression(spirals()).optimum
     assert line is not None
     assert line > 0.6
@@ -665,6 +665,7 @@ WITH_DATA = """\
 """
 
 
+@pytest.mark.usefixtures("shared_though_slower")
 def test_every_objective_that_ships_is_accepted_by_a_spec_and_shares_runs(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "datasets", tmp_path / "datasets")
     plain = [
@@ -681,8 +682,8 @@ def test_every_objective_that_ships_is_accepted_by_a_spec_and_shares_runs(tmp_pa
     for planned in make_plan(load(spec)).objectives:
         objective, source = load_objective(planned)
         workload = prepare(planned, objective, "cpu")
-        verdict = prove(workload, torch.optim.SGD, [{"lr": 1e-4}, {"lr": 1e-5}], [0, 1, 2])
-        assert (verdict.mode, verdict.reason) == ("grouped", ""), planned.name
+        sharing = decide(workload, torch.optim.SGD, [{"lr": 1e-4}, {"lr": 1e-5}], [0, 1, 2])
+        assert (sharing.way, sharing.reason) == ("pointwise", ""), planned.name
         described = describe(workload, source)
         assert described.formula
         assert len(described.landscape) == (121 * 121 if described.dimension == 2 else 0)
@@ -711,9 +712,9 @@ class TrainedOneWayJudgedAnother(Objective):
 def test_what_is_recorded_and_drawn_is_evaluate_and_what_is_descended_is_loss() -> None:
     workload = workload_of(TrainedOneWayJudgedAnother(), steps=5, batch_size=1)
     lanes = [Lane(0, seed) for seed in range(3)]
-    together = train(workload, torch.optim.SGD, [{"lr": 0.1}], lanes, stacked=True)
+    together = train(workload, torch.optim.SGD, [{"lr": 0.1}], lanes, way="pointwise")
     for lane in lanes:
-        own = train(workload, torch.optim.SGD, [{"lr": 0.1}], [lane], stacked=False)
+        own = train(workload, torch.optim.SGD, [{"lr": 0.1}], [lane], way="alone")
         points = workload.start(lane.seed)["x"].numpy() * 0.8 ** np.arange(6)[:, None]
         for outcome, row in ((own, 0), (together, lane.seed)):
             assert outcome.trajectory is not None

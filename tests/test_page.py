@@ -109,7 +109,7 @@ def made(
         cases.append(case)
         names = (position, objective, optimizer, setting, case.label, device)
         for seed, (status, step, reason, loss) in enumerate(ends):
-            trials.append((*names, seed, status, step, reason, 0.1, "vmap", loss))
+            trials.append((*names, seed, status, step, reason, 0.1, "pointwise", "", loss))
         if timed and device == "cpu":
             seconds = 1e-4 * (position + 1) * np.linspace(1, 1.1, 8)
             timings += [(position, i, 10, 1, 10 * s, 10 * s, s) for i, s in enumerate(seconds)]
@@ -133,7 +133,7 @@ def made(
     )
     columns = [
         *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
-        *("status", "step", "reason", "seconds", "mode", "final_loss"),
+        *("status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
     ]
     return frames.Results(
         run,
@@ -525,14 +525,14 @@ def test_every_table_with_a_download_names_the_note_that_is_copied_with_it() -> 
 
 def test_trials_that_ran_one_at_a_time_are_told_with_the_reason() -> None:
     results = made()
-    cases = [replace(c, why_alone="a lane sees its neighbour") for c in results.cases[:1]]
     trials = results.trials.copy()
-    trials.loc[trials["position"] == 0, "mode"] = "alone"
-    results = replace(results, cases=(*cases, *results.cases[1:]), trials=trials)
+    first = trials["position"] == 0
+    trials.loc[first, "way"], trials.loc[first, "way_reason"] = "alone", "a lane sees its neighbour"
+    results = replace(results, trials=trials)
     told = [e.text for e in Parsed(rendered(results)).all("dd") if "side by side" in e.text]
     assert told == [
-        "side by side; one at a time: sgd (a lane sees its neighbour)",
-        "side by side, vectorised",
+        "one at a time: sgd (a lane sees its neighbour); side by side, op by op: adagrad (lr=0.4)",
+        "side by side, op by op",
     ]
 
 

@@ -331,30 +331,43 @@ class HangsOnLoad(Sound):
             time.sleep(0.01)  # HangsOnLoad
 '''
 
+LONE = ("lanes", "note", "^trials run one at a time: .*global generator")
+DRAWN = [
+    ("order", "note", "not applicable: it draws random numbers"),
+    ("lanes", "note", "^trials run one at a time: .*(global generator|random numbers)"),
+]
 FOUND_IN_OPTIMIZERS: dict[str, list[tuple[str, str, str]]] = {
     "Sound": [],
     "Normed": [
         ("closure", "note", "leaves the closure alone"),
-        ("lanes", "note", "one at a time: seeds can't share a run: lane 0 is .* from a run"),
+        ("lanes", "note", "^trials run side by side, lane by lane: not op by op: .*vector_norm"),
     ],
-    "Numpy": [("deterministic", "wrong", r"'\w+' by .*draws from numpy's global generator")],
-    "Python": [("deterministic", "wrong", r"'\w+' by .*draws from Python's random module")],
+    "Numpy": [
+        ("random state", "note", "draws from numpy's global generator, which the harness seeds"),
+        *DRAWN,
+    ],
+    "Python": [
+        ("random state", "note", "draws from Python's random module, which the harness seeds"),
+        *DRAWN,
+    ],
     "Clock": [("deterministic", "wrong", "two runs from the same state differ")],
     "Shared": [("deterministic", "wrong", "is something kept outside the instance")],
-    "Reseeds": [("random state", "wrong", "seeds torch's global generator")],
-    "Torch": [
-        ("random state", "note", "draws from torch's global generator"),
-        ("order", "note", "not applicable: it draws random numbers"),
-        ("lanes", "note", "one at a time: seeds can't share a run"),
+    "Reseeds": [
+        ("random state", "wrong", "seeds torch's global generator"),
+        ("lanes", "note", "^trials run one at a time: .*torch's global generator"),
     ],
-    "UselessNumpy": [("random state", "wrong", "draws from numpy's global generator")],
+    "Torch": [("random state", "note", "draws from torch's global generator"), *DRAWN],
+    "UselessNumpy": [
+        ("random state", "note", "draws from numpy's global generator, which the harness seeds"),
+        *DRAWN,
+    ],
     "Outside": [("state", "wrong", r"saved after 7 steps .* goes on differently: '\w+' by")],
     "Forgets": [("state", "wrong", "'lr' is 0.05 when saved, 0.1 restored")],
     "Counts": [("state", "wrong", "what is not in self.state or the groups is lost")],
     "Order": [("order", "wrong", "in another order go elsewhere: .* away after step 1$")],
     "FirstRules": [
         ("order", "wrong", "in another order go elsewhere: .* away after step 1$"),
-        ("lanes", "note", "one at a time"),
+        ("lanes", "note", "^trials run side by side, lane by lane: not op by op: step uses max"),
     ],
     "Moves": [
         ("missing gradient", "wrong", "moves a parameter that has no gradient"),
@@ -672,16 +685,16 @@ FOUND_IN_OBJECTIVES: dict[str, list[tuple[str, str, str]]] = {
     "OnlyOptimum": [("minimum", "note", "no point at which it is reached")],
     "OnlyPoint": [("minimum", "note", "minimizers and no optimum")],
     "GlobalInit": [("seeded", "wrong", r"seed 0 starts elsewhere each time \('x'\)")],
-    "ReseedsInit": [("random state", "wrong", "init seeds torch's global generator")],
+    "ReseedsInit": [("random state", "wrong", "init seeds torch's global generator"), LONE],
     "SameStart": [("seeded", "note", "every seed starts at the same point, and a step sees all")],
     "NumpyLoss": [("repeatable", "wrong", "loss gives .* and then .* numpy's global generator")],
     "Counting": [("repeatable", "wrong", "loss gives .* and then")],
-    "UselessNumpy": [("random state", "wrong", "loss draws from numpy's global generator")],
+    "UselessNumpy": [("random state", "wrong", "loss draws from numpy's global generator"), LONE],
     "Dropout": [
         ("random state", "note", "loss draws from torch's global generator"),
         ("lanes", "note", "one at a time: .*draws random numbers"),
     ],
-    "Branches": [("lanes", "note", "one at a time: .*data-dependent control flow")],
+    "Branches": [("lanes", "note", "^trials run one at a time: .*what it does depends on values")],
     "Vector": [("evaluates", "wrong", r"loss gives a tensor of shape \(2,\)")],
     "Sparse": [("lanes", "note", "its gradients are sparse")],
     "LastRow": [
@@ -924,13 +937,13 @@ def test_optimizers_of_torch_and_objectives_that_ship_are_sound(tmp_path: Path) 
         for f in report.findings
         if f.kind == "note" and f.section == "optimizers"
     }
-    alone = "trials run one at a time: "
+    alone, in_vmap = "trials run one at a time: ", "trials run side by side, lane by lane: "
     for (part, test), beginning in {
-        ("torch_Adafactor", "lanes"): alone,
+        ("torch_Adafactor", "lanes"): in_vmap,
         ("torch_LBFGS", "groups"): "not applicable: it takes one group only: ValueError: LBFGS",
         ("torch_LBFGS", "lanes"): alone,
         ("torch_Muon", "steps"): "takes matrices only; ",
-        ("torch_Muon", "lanes"): alone,
+        ("torch_Muon", "lanes"): in_vmap,
         ("torch_SparseAdam", "steps"): "takes sparse gradients only; ",
         ("torch_SparseAdam", "lanes"): "not applicable: sparse gradients",
     }.items():

@@ -14,7 +14,7 @@ import pytest
 from harness import progress
 from harness.plan import Case, Plan, make_plan
 from harness.pool import Done, Event, Lost, Pool, Sent, Task, WorkerFailed
-from harness.results import Absent, Chunk, TrialResult, Verdict
+from harness.results import Absent, Chunk, Sharing, Together, TrialResult
 from harness.spec import load
 from harness.store import Store
 from harness.training import QualityPass, chunks, family_key
@@ -95,7 +95,8 @@ optimizers:
   parent: {class: Parent}
   slow: {class: Slow, hyperparameters: {lr: 0.1}}
 """
-ALONE = Verdict("alone", True, "for the test")
+ALONE = Sharing("alone", "for the test")
+SHARED = Sharing("pointwise", "")
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def case_of(plan: Plan, optimizer: str, seconds: float | None = None) -> Case:
 
 
 def alone(case: Case, seeds: Sequence[int], limit: float) -> Task:
-    return Task("alone", ([(case, seed) for seed in seeds], ALONE, 1), limit, "result")
+    return Task("alone", ([(case, seed) for seed in seeds], "for the test", 1), limit, "result")
 
 
 def finish(pool: Pool, *tasks: Task) -> list[Event]:
@@ -155,8 +156,8 @@ def test_each_result_or_each_step_gives_a_task_its_limit_again_and_nothing_else_
     chunk = Chunk((steady,), (0, 1))
     with Pool(1) as pool:
         by_result = finish(pool, alone(steady, [0, 1], 2.5))
-        by_step = finish(pool, Task("together", (chunk, ALONE, 1), 1.2, "step"))
-        by_nothing = finish(pool, Task("together", (chunk, ALONE, 1), 1.2))
+        by_step = finish(pool, Task("together", (chunk, SHARED, 1), 1.2, "step"))
+        by_nothing = finish(pool, Task("together", (chunk, SHARED, 1), 1.2))
     assert [type(event) for event in by_result] == [Sent, Sent, Done]
     assert [type(event) for event in by_step] == [Done]
     (lost,) = by_nothing
@@ -268,7 +269,7 @@ def test_a_pool_left_in_a_hurry_ends_its_workers_at_once(plan: Plan) -> None:
     fine, stuck = (case_of(plan, "steady", seconds) for seconds in (0.0, 100.0))
     pool = Pool(1)
     (process,) = (worker._process.pid for worker in pool._workers)
-    pool.submit(Task("alone", ([(fine, 0), (stuck, 0)], ALONE, 1), 600, "result"))
+    pool.submit(Task("alone", ([(fine, 0), (stuck, 0)], "for the test", 1), 600, "result"))
     with pytest.raises(KeyboardInterrupt):
         leave_in_a_hurry(pool)
     assert not is_there(process)
@@ -386,12 +387,12 @@ def test_a_batch_that_dies_after_its_last_result_costs_no_trial(plan: Plan, tmp_
 
 def test_what_a_batch_leaves_undone_is_done_elsewhere(plan: Plan, tmp_path: Path) -> None:
     """A worker that is short of memory stops early."""
-    verdict = Verdict("alone", True, "")
+    sharing = Sharing("alone", "")
     plan = Plan(plan.suite, plan.spec, plan.cases, tuple(range(4)))
     script = run_script(
         plan,
         tmp_path,
-        lambda task: [Done(task, verdict)],
+        lambda task: [Done(task, sharing)],
         sends(then=done()),
         *[sends(seed, then=done()) for seed in range(4)],
     )
@@ -421,14 +422,14 @@ def test_a_shared_run_that_is_lost_is_run_one_by_one(plan: Plan, tmp_path: Path)
     script = run_script(
         plan,
         tmp_path,
-        lambda task: [Done(task, Verdict("grouped", True, "", 100, 1e-3))],
+        lambda task: [Done(task, Sharing("pointwise", "", 100, 1e-3))],
         lambda task: [lost("died")(task)],
         sends(3, then=done()),
         sends(2, then=done()),
         sends(then=lost("died", "the process was ended by SIGSEGV")),
         sends(0, then=done()),
     )
-    assert [task.name for task in script.seen] == ["prove", "together", *["alone"] * 4]
+    assert [task.name for task in script.seen] == ["decide", "together", *["alone"] * 4]
     assert not script.grown
     assert {seed: status for seed, (status, *_) in statuses(script).items()} == {
         0: "ok",
@@ -438,22 +439,21 @@ def test_a_shared_run_that_is_lost_is_run_one_by_one(plan: Plan, tmp_path: Path)
     }
 
 
-@pytest.mark.parametrize("mode", ["grouped", "stacked"])
+@pytest.mark.parametrize("way", ["pointwise", "vmapped"])
 @pytest.mark.parametrize("lane_bytes", [1, 2**20, 3 * 2**25, 2**40])
 def test_chunks_hold_every_trial_once_and_no_more_than_memory_allows(
-    plan: Plan, mode: Any, lane_bytes: int
+    plan: Plan, way: Any, lane_bytes: int
 ) -> None:
     family = plan.cases[:3]
-    cut = list(chunks(family, range(5000), Verdict(mode, True, "", lane_bytes)))
+    cut = list(chunks(family, range(5000), Sharing(way, "", lane_bytes)))
     trials = [(case.key, seed) for chunk in cut for case in chunk.cases for seed in chunk.seeds]
     assert sorted(trials) == sorted((c.key, s) for c in family for s in range(5000))
-    assert all(len(chunk) == 1 or len(chunk) * lane_bytes <= 2**28 for chunk in cut)
+    # Two share a run at least: less is no sharing.
+    assert all(len(chunk) <= 2 or len(chunk) * lane_bytes <= 2**28 for chunk in cut)
     assert all(len(chunk) <= 2048 for chunk in cut)
-    if mode == "stacked":
-        assert all(len(chunk.cases) == 1 for chunk in cut)
 
 
 def test_a_family_is_known_by_its_cases_in_any_order(plan: Plan) -> None:
-    assert family_key(plan.cases[:3]) == family_key(plan.cases[2::-1])
-    assert family_key(plan.cases[:3]) != family_key(plan.cases[:2])
-    assert os.path.sep not in family_key(plan.cases[:1])
+    assert family_key(plan.cases[:3], range(4)) == family_key(plan.cases[2::-1], range(4))
+    assert family_key(plan.cases[:3], range(4)) != family_key(plan.cases[:2], range(4))
+    assert os.path.sep not in family_key(plan.cases[:1], range(4))

@@ -76,7 +76,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
                 bad = broken and seed == 2
                 ending = ("diverged", 3, "the loss is NaN") if bad else ("ok", 4, "")
                 names = (position, name, optimizer, "", optimizer, "cpu", seed)
-                trials.append((*names, *ending, 0.1, "vmap", np.nan if bad else losses[seed, -1]))
+                trials.append((*names, *ending, 0.1, "pointwise", "", np.nan if bad else losses[seed, -1]))
             for i, seconds in enumerate(generator.random(8) + 1):
                 timings.append((position, i, 10, 1, 10 * seconds, 10 * seconds, seconds))
     run = RunRecord(
@@ -92,7 +92,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
     )
     columns = [
         *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
-        *("status", "step", "reason", "seconds", "mode", "final_loss"),
+        *("status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
     ]
     timed = [
         *("position", "round", "steps", "steps_per_epoch"),

@@ -82,12 +82,12 @@ def put(
             defaults={},
         )
         results = [
-            TrialResult(case.key, seed, status, 5, "", 0.1, "vmap", np.array([1.0, 0.5]))  # type: ignore[arg-type]
+            TrialResult(case.key, seed, status, 5, "", 0.1, "pointwise", np.array([1.0, 0.5]))  # type: ignore[arg-type]
             for case in plan.cases
             for seed, status in enumerate(statuses)
         ]
         # A seed that this run does not compare any more is not counted.
-        results.append(TrialResult(plan.cases[0].key, 9, "error", 5, "", 0.1, "vmap"))
+        results.append(TrialResult(plan.cases[0].key, 9, "error", 5, "", 0.1, "pointwise"))
         db.save_trials(results, "m")
         if finished:
             db.finish_run()

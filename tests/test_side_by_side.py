@@ -104,7 +104,7 @@ def source(
         for (seed, loss), final in zip(losses.items(), finals, strict=True):
             status = loss if isinstance(loss, str) else "ok"
             reason = "" if status == "ok" else f"why it {status}"
-            trials.append((*labels, seed, status, 4, reason, 0.1, "vmap", final))
+            trials.append((*labels, seed, status, 4, reason, 0.1, "pointwise", "", final))
         for i, seconds in enumerate((times or {}).get(names, ())):
             blocks.append((position, i, 1, 1, seconds, seconds, seconds))
     seeds = sorted({seed for losses in cases.values() for seed in losses})
@@ -125,7 +125,7 @@ def source(
     )
     trial_columns = [
         *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
-        *("status", "step", "reason", "seconds", "mode", "final_loss"),
+        *("status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
     ]
     block_columns = [
         *("position", "round", "steps", "steps_per_epoch"),
@@ -188,7 +188,7 @@ def test_only_seeds_that_both_ran_are_compared() -> None:
     [found] = beside.differences
     assert found.pair is not None
     assert found.pair.n == 8
-    assert found.pair.difference == pytest.approx(1)
+    assert found.pair.shift == pytest.approx(1)
     table = side_by_side_tables.final_loss(beside)
     assert table is not None
     [row] = table.frame.to_dict("records")
@@ -327,7 +327,7 @@ def test_a_planted_difference_is_called_and_chance_is_not() -> None:
     beside = lay([source("a", one), source("b", other, keys=keys)])
     verdicts = {d.match.case.optimizer: d.verdict for d in beside.differences}
     assert verdicts.pop("o7") == "higher"
-    assert set(verdicts.values()) == {"not told apart"}
+    assert set(verdicts.values()) == {"not significantly different"}
     assert any(
         text.startswith(
             "Called different on the same seeds (Holm's correction for 20 comparisons): o7 on bowl "
@@ -384,7 +384,8 @@ def test_trials_that_ended_otherwise_are_counted_listed_and_the_worst() -> None:
     assert found.verdict == "higher"  # eight failed, twelve are equal
     assert found.equal == 12
     assert found.pair is not None
-    assert (found.pair.both, found.pair.difference, found.pair.failed) == (12, 0.0, (8, 0))
+    assert (found.pair.both, found.pair.higher, found.pair.lower) == (12, 8, 0)
+    assert (found.pair.failed, found.pair.by_failures) == ((8, 0), True)
     table = side_by_side_tables.other_endings(beside)
     assert table is not None
     assert table.frame[
@@ -418,7 +419,7 @@ def test_what_only_failed_trials_decide_is_not_given_the_others_mean() -> None:
     other: Losses = {s: "diverged" if s < 15 else v - 0.5 for s, v in one.items()}
     beside = lay([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
     [text] = [t for t in side_by_side_findings.summarise(beside) if t.startswith("Called")]
-    assert text.endswith("sgd on bowl is higher in b, by the trials that did not end ok.")
+    assert text.endswith("sgd on bowl is higher in b by its failures, in 15 of 20 seeds against 0.")
 
 
 def test_of_three_each_is_compared_to_the_first_in_which_the_case_ran() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 from harness import frames
 from harness.plan import Plan, make_plan
 from harness.problems import BadInput
-from harness.results import Footprint, Timing, TrialResult, Verdict
+from harness.results import Comparison, Footprint, Sharing, Timing, TrialResult
 from harness.spec import load
-from harness.store import APPLICATION_ID, NoResults, Store, glance
+from harness.store import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, glance
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,7 +29,7 @@ def plan() -> Plan:
     return Plan(whole.suite, whole.spec, cases, (0, 1, 2))
 
 
-def begin(store: Store, plan: Plan) -> None:
+def begin(store: Store, plan: Plan, seeds: Sequence[int] = ()) -> None:
     description = {
         "formula": "f",
         "dimension": 2,
@@ -47,7 +48,7 @@ def begin(store: Store, plan: Plan) -> None:
         command="test",
         spec_file="s.yaml",
         spec_text="text",
-        settings={"seeds": list(plan.seeds), "missing": {}, "machine": "m"},
+        settings={"seeds": list(seeds or plan.seeds), "missing": {}, "machine": "m"},
         environment={"python": "3"},
         descriptions={planned.name: description for planned in plan.objectives},
         defaults={},
@@ -63,7 +64,7 @@ def result_of(plan: Plan, seed: int, status: str = "ok", case: int = 0) -> Trial
         step=2,
         reason="" if status == "ok" else "why",
         seconds=0.5,
-        mode="vmap",
+        way="pointwise",
         losses=random.normal(size=3),
         trajectory=random.normal(size=(3, 2)),
         step_sizes=random.normal(size=(3, 2)),
@@ -152,15 +153,54 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path, plan: Plan) -> 
         assert store.db.execute("SELECT count(*) FROM curves").fetchone() == (0,)
 
 
-def test_verdicts_are_remembered(tmp_path: Path, plan: Plan) -> None:
-    verdict = Verdict("alone", False, "it mixes lanes", 17, 0.25)
+def test_how_trials_may_share_runs_is_remembered(tmp_path: Path, plan: Plan) -> None:
+    first = Sharing("vmapped", "not op by op: step uses sum", 17, 0.25)
+    second = Sharing("apart", "settings differ", 0, 0.5)
+    path = tmp_path / "r.sqlite"
+    with Store(path, create=True) as store:
+        begin(store, plan)
+        store.save_sharing("f", plan.cases[:2], Sharing("alone", "at first", 0, 1.0))
+        store.save_sharing("f", plan.cases[:2], first)
+        store.save_sharing("g", plan.cases[2:3], second)
+    with Store(path, create=False) as store:
+        assert store.sharings() == {"f": first, "g": second}
+        seconds = {case.key: s for case, s in zip(plan.cases[:3], (0.25, 0.25, 0.5), strict=True)}
+        assert store.step_seconds() == seconds
+
+
+def test_how_each_trial_ran_and_why_comes_back_with_it(tmp_path: Path, plan: Plan) -> None:
+    ways = [("pointwise", ""), ("vmapped", "uses sum"), ("vmapped", "uses norm"), ("alone", "")]
+    kept = [
+        replace(result_of(plan, seed, case=seed % 2), way=way, way_reason=why)  # type: ignore[arg-type]
+        for seed, (way, why) in enumerate(ways)
+    ]
+    gone = replace(result_of(plan, 9, "unavailable"), way="")
+    with Store(tmp_path / "r.sqlite", create=True) as store:
+        begin(store, plan, seeds=range(10))
+        store.save_trials([*kept, gone], "m")
+        store.save_trials(kept, "m")  # once more, as an uninterrupted run would
+        assert store.db.execute("SELECT count(*) FROM ways").fetchone() == (4,)
+    trials = frames.read(tmp_path / "r.sqlite").trials.sort_values("seed")
+    assert list(zip(trials["way"], trials["way_reason"], strict=True)) == [*ways, ("", "")]
+
+
+def test_a_comparison_is_kept_with_the_results_of_its_run_or_not_at_all(
+    tmp_path: Path, plan: Plan
+) -> None:
+    key = plan.cases[1].key
+    found = Comparison(key, 1, 2048, "pointwise", 3e-7, 1e-4)
     with Store(tmp_path / "r.sqlite", create=True) as store:
         begin(store, plan)
-        store.save_verdict("f", plan.cases[:2], verdict)
-        assert store.verdicts() == {"f": verdict}
-        assert store.calls_closure() == {case.key: False for case in plan.cases[:2]}
-    cases = frames.read(tmp_path / "r.sqlite").cases
-    assert [case.why_alone for case in cases[:3]] == ["it mixes lanes", "it mixes lanes", ""]
+        unknown = replace(result_of(plan, 1), status="perfect")  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match="constraint"):
+            store.save_trials([unknown], "m", found)
+        assert store.db.execute("SELECT count(*) FROM comparisons").fetchone() == (0,)
+        store.save_trials([result_of(plan, 0)], "m", found)
+        sql = "SELECT key, seed, lanes, way, difference, rounding FROM comparisons JOIN cases "
+        sql += "ON cases.id = case_id"
+        assert store.db.execute(sql).fetchall() == [(key, 1, 2048, "pointwise", 3e-7, 1e-4)]
+        store.save_comparison(replace(found, difference=0.5))
+        assert store.db.execute(sql).fetchall() == [(key, 1, 2048, "pointwise", 0.5, 1e-4)]
 
 
 def test_a_report_is_current_until_the_plan_or_what_makes_it_changes(
@@ -194,6 +234,48 @@ CREATE TABLE timings (
 """
 
 
+TRIALS_3 = """
+CREATE TABLE trials_3 (
+    case_id INTEGER NOT NULL REFERENCES cases(id),
+    seed INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('ok','diverged','timeout','error','unavailable')),
+    step INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    final_loss REAL,
+    seconds REAL NOT NULL,
+    mode TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    PRIMARY KEY (case_id, seed)
+) WITHOUT ROWID
+"""
+VERDICTS_3 = """
+CREATE TABLE verdicts (
+    family TEXT PRIMARY KEY,
+    mode TEXT NOT NULL,
+    calls_closure INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    lane_bytes INTEGER NOT NULL,
+    step_seconds REAL NOT NULL
+) WITHOUT ROWID
+"""
+
+
+def to_version_3(store: Store) -> None:
+    """Make a store what the third version of the schema would have left."""
+    modes = "CASE ways.way WHEN 'pointwise' THEN 'vmap' ELSE ifnull(ways.way, '') END"
+    store.db.execute(TRIALS_3)
+    store.db.execute(
+        "INSERT INTO trials_3 SELECT case_id, seed, status, step, trials.reason, final_loss, "
+        f"seconds, {modes}, machine FROM trials LEFT JOIN ways ON ways.id = trials.way"
+    )
+    for table in ("trials", "ways", "sharings", "comparisons"):
+        store.db.execute(f"DROP TABLE {table}")
+    store.db.execute("ALTER TABLE trials_3 RENAME TO trials")
+    store.db.execute(VERDICTS_3)
+    store.db.execute("INSERT INTO verdicts VALUES ('f', 'grouped', 1, '', 17, 0.25)")
+    store.db.execute("PRAGMA user_version = 3")
+
+
 def version_1(path: Path, plan: Plan) -> None:
     """A store as the first version of the schema left it, with a trial and a timing."""
     with Store(path, create=True) as store:
@@ -206,6 +288,7 @@ def version_1(path: Path, plan: Plan) -> None:
             "INSERT INTO timings VALUES (1, 'm', 'settings', 'then', 10, 2, ?)",
             (np.ones(3).tobytes(),),
         )
+        to_version_3(store)
         store.db.execute("ALTER TABLE run_cases DROP COLUMN role")
         store.db.execute("PRAGMA user_version = 1")
 
@@ -218,8 +301,31 @@ def version_2(path: Path, plan: Plan) -> None:
         timing = Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))
         store.save_timings([timing], "m", "settings")
         store.finish_run()
+        to_version_3(store)
         store.db.execute("ALTER TABLE run_cases DROP COLUMN role")
         store.db.execute("PRAGMA user_version = 2")
+
+
+def version_3(path: Path, plan: Plan) -> None:
+    """A store as the third version of the schema left it: trials that ran in every way it knew."""
+    with Store(path, create=True) as store:
+        begin(store, plan, seeds=range(5))
+        alone = replace(result_of(plan, 1), way="alone")
+        gone = replace(result_of(plan, 2, "unavailable"), way="")
+        store.save_trials([result_of(plan, 0), alone, gone, result_of(plan, 3)], "m")
+        store.save_timings([Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))], "m", "s")
+        store.finish_run()
+        to_version_3(store)
+
+
+def upgraded(rows: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
+    """What a store of version 3 holds after its upgrade."""
+    modes = list(dict.fromkeys(str(row[7]) for row in rows["trials"] if row[7]))
+    ids = {mode: i for i, mode in enumerate(sorted(modes, reverse=True), 1)}
+    new = {name: table for name, table in rows.items() if name != "verdicts"}
+    new["trials"] = [(*row[:7], row[8], ids.get(str(row[7]))) for row in rows["trials"]]
+    new["ways"] = [(i, mode, "") for mode, i in ids.items()]
+    return new | {"sharings": [], "comparisons": []}
 
 
 def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -239,7 +345,7 @@ def test_a_file_of_version_1_is_upgraded_and_loses_its_timings_alone(
     before = rows_of(path)
     assert len(before.pop("timings")) == 1
     with Store(path, create=create) as store:
-        assert store.db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert store.db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert store.timed("m", "settings") == set()
         timing = Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))
         store.save_timings([timing], "m", "settings")
@@ -247,7 +353,7 @@ def test_a_file_of_version_1_is_upgraded_and_loses_its_timings_alone(
     after = rows_of(path)
     assert len(after.pop("timings")) == 1
     before["run_cases"] = [(*row, "given") for row in before["run_cases"]]
-    assert after == before
+    assert after == upgraded(before)
     assert len(frames.read(path).timings) == 3  # and it can be opened again
 
 
@@ -259,11 +365,52 @@ def test_a_file_of_version_2_is_upgraded_and_loses_nothing(
     version_2(path, plan)
     before = rows_of(path)
     with Store(path, create=create) as store:
-        assert store.db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert store.db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert store.timed("m", "settings") == {plan.cases[0].key}
     before["run_cases"] = [(*row, "given") for row in before["run_cases"]]
-    assert rows_of(path) == before
+    assert rows_of(path) == upgraded(before)
     assert [case.role for case in frames.read(path).cases] == ["given"] * len(plan.cases)
+
+
+@pytest.mark.parametrize("create", [True, False], ids=["to write", "to read"])
+def test_a_file_of_version_3_is_upgraded_and_keeps_how_its_trials_ran(
+    tmp_path: Path, plan: Plan, *, create: bool
+) -> None:
+    path = tmp_path / "r.sqlite"
+    version_3(path, plan)
+    before = rows_of(path)
+    with Store(path, create=create) as store:
+        assert store.db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert store.sharings() == {}  # of its verdicts nothing follows
+        assert store.timed("m", "s") == {plan.cases[0].key}
+    after, expected = rows_of(path), upgraded(before)
+    ran = {tuple(row[1:]): row[0] for row in after.pop("ways")}
+    assert set(ran) == {("vmap", ""), ("alone", "")}
+    ways = [(*row[:-1], {v: k for k, v in ran.items()}.get(row[-1])) for row in after["trials"]]
+    assert [row[-1] for row in ways] == [("vmap", ""), ("alone", ""), None, ("vmap", "")]
+    assert [row[:-1] for row in after.pop("trials")] == [row[:-1] for row in expected["trials"]]
+    assert after == {k: v for k, v in expected.items() if k not in ("ways", "trials")}
+    trials = frames.read(path).trials
+    assert trials["way"].tolist() == ["vmap", "alone", "", "vmap"]
+    with Store(path, create=True) as store:  # and it can be written to
+        store.save_trials([replace(result_of(plan, 4), way="vmapped", way_reason="why")], "m")
+    assert frames.read(path).trials["way"].tolist() == ["vmap", "alone", "", "vmap", "vmapped"]
+
+
+def test_an_upgraded_file_has_the_tables_of_a_new_one(tmp_path: Path, plan: Plan) -> None:
+    def columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
+        db = sqlite3.connect(path)
+        names = [n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {name: db.execute(f"PRAGMA table_info({name})").fetchall() for name in names}
+        db.close()
+        return found
+
+    new, *old = (tmp_path / f"{version}.sqlite" for version in (4, 1, 2, 3))
+    Store(new, create=True).close()
+    for path, make in zip(old, (version_1, version_2, version_3), strict=True):
+        make(path, plan)
+        Store(path, create=True).close()
+        assert columns(path) == columns(new)
 
 
 def test_an_upgrade_that_fails_changes_nothing(
@@ -299,7 +446,7 @@ def newer(path: Path) -> None:
     ("make", "message"),
     [
         (foreign, "SQLite file of something else"),
-        (newer, "schema version 99, this harness reads version 3"),
+        (newer, "schema version 99, this harness reads version 4"),
         (lambda path: path.write_bytes(b"not a database at all" * 50), "not a database"),
         (lambda path: path.mkdir(), "can't be used|is a directory"),
     ],

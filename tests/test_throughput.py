@@ -36,7 +36,7 @@ from harness.engine import Outcome, train
 from harness.lanes import Lane
 from harness.objective import Parameters
 from harness.plan import make_plan
-from harness.proof import prove
+from harness.sharing import decide
 from harness.spec import load
 from harness.suite import locate
 from harness.workload import BATCH_STREAM, Workload, generator, load_objective, prepare
@@ -360,7 +360,7 @@ def engine(
 ) -> Outcome:
     """Trials side by side as a run has them."""
     settings = [{"lr": lr, "eps": EPS} for lr in rates]
-    return train(workload, adagrad, settings, lanes, stacked=True, on_step=lambda _: None)
+    return train(workload, adagrad, settings, lanes, way="pointwise", on_step=lambda _: None)
 
 
 def assert_mean_is_as_published(losses: NDArray[np.floating]) -> None:
@@ -444,10 +444,10 @@ def test_grid(benchmark: BenchmarkFixture, track: Track, workload: Workload, ada
 
 
 def test_proof(benchmark: BenchmarkFixture, track: Track, workload: Workload, adagrad: Any) -> None:
-    verdict = track.run(
+    sharing = track.run(
         benchmark,
         "the proof of lanes, once per optimizer",
         None,
-        lambda: prove(workload, adagrad, [SETTING], range(10)),
+        lambda: decide(workload, adagrad, [SETTING], range(10)),
     )
-    assert verdict.mode == "grouped"
+    assert sharing.way == "pointwise"

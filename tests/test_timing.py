@@ -113,7 +113,7 @@ def timed_cases(
     for name, seconds in optimizers.items():
         fields = {**vars(base), "optimizer": name, "hyperparameters": {}, "key": name}
         factory = optimizer_of(clock, name, seconds)
-        cases.append(timing.TimedCase(Case(**fields), workload, factory, True, 0))
+        cases.append(timing.TimedCase(Case(**fields), workload, factory, 0))
     return cases
 
 
@@ -166,21 +166,20 @@ def test_cases_take_turns_and_the_first_place_goes_round(clock: Clock) -> None:
 
 def test_a_case_that_raises_is_left_out_and_the_others_are_timed_on(clock: Clock) -> None:
     cases = timed_cases(clock, {"a": 2.0, "b": 5.0})
+    taken: list[int] = []
 
     class Breaks(torch.optim.SGD):
-        taken = 0
-
         def __init__(self, params: Any) -> None:
             super().__init__(params, lr=0.1)
 
         def step(self, closure: Callable[[], Any] | None = None) -> Any:
             assert closure is not None
-            Breaks.taken += 1
-            if Breaks.taken > 10:
+            taken.append(1)
+            if len(taken) > 10:
                 raise ArithmeticError("no more")
             return closure()
 
-    broken = timing.TimedCase(cases[0].case, cases[0].workload, Breaks, True, 0)
+    broken = timing.TimedCase(cases[0].case, cases[0].workload, Breaks, 0)
     timings, failures = timing.time_cases([broken, cases[1]], spec_of(), ignore)
     assert [t.case_key for t in timings] == ["b"]
     assert timings[0].seconds.tolist() == [18.0] * 6
@@ -277,7 +276,7 @@ def test_what_steps_take_beside_time_is_counted_off_the_clock(clock: Clock) -> N
     timings, failures = timing.time_cases(cases, spec_of(), ignore)
     assert not failures
     for timed, found in zip(cases, timings, strict=True):
-        own = footprint(timed.workload, timed.factory, {}, calls_closure=True, seed=0)
+        own = footprint(timed.workload, timed.factory, {}, create_graph=False, seed=0)
         assert own.operators > 0
         assert found.footprint == own
         assert found.peak_bytes is None  # on a CPU
@@ -318,7 +317,7 @@ def test_the_peak_of_a_gpu_is_of_one_case_after_its_first_step(
     runner = timing.Runner(timed, 3)
     monkeypatch.setattr(timing, "Runner", lambda *_: runner)
     there = replace(timed.workload, device=torch.device("cuda"))
-    on_gpu = timing.TimedCase(timed.case, there, timed.factory, True, 0)
+    on_gpu = timing.TimedCase(timed.case, there, timed.factory, 0)
     assert timing._peak_bytes(on_gpu) == 3  # steps, none of them the first
 
 

@@ -39,7 +39,7 @@ from harness.training import QualityPass
 from harness.yaml_source import parse
 
 ROOT = Path(__file__).resolve().parent.parent
-FIRST_TUNING_SEED = 2**30
+FIRST_TUNING_SEED = 2**29
 
 FILES = {
     # Elementwise: a trial's numbers are the same in any company, to the bit.
@@ -211,7 +211,7 @@ MISTAKES = [
     (tuned_by("{trials: 1, sweep: «1001}"), "tuning.sweep", "expected at most 1,000, got 1001"),
     (tuned_by("{trials: 1, defaults: «1}"), "tuning.defaults", "expected true or false, got 1"),
     (tuned_by("{trials: 1, draw: «-1}"), "tuning.draw", "expected at least 0, got -1"),
-    (tuned_by("{trials: 1, draw: «2147483648}"), "tuning.draw", "expected less than 2"),
+    (tuned_by("{trials: 1, draw: «1073741823}"), "tuning.draw", "expected less than 1,073,741,823"),
     (tuned_by("{trials: 1, seeds: «0}"), "tuning.seeds", "expected at least 1 seed, got 0"),
     (tuned_by("{trials: 1, seeds: [5, «5]}"), "tuning.seeds.1", "seed 5 stands in the list twice"),
     (
@@ -220,9 +220,9 @@ MISTAKES = [
         "seed 1 is among the spec's seeds, which must see no tuning",
     ),
     (
-        BASE.replace("seeds: 2", "seeds: [0, 1073741825]").replace("tuning", "«tuning"),
+        BASE.replace("seeds: 2", "seeds: [0, 536870913]").replace("tuning", "«tuning"),
         "tuning.seeds",
-        "seed 1073741825 is among the spec's seeds, which must see no tuning",
+        "seed 536870913 is among the spec's seeds, which must see no tuning",
     ),
     # Relatives
     (a("search: {lr: {uniform: [0, 1]}}, generalizes: «sgd"), "optimizers.a.generalizes", "'sgd'"),
@@ -867,7 +867,7 @@ optimizers:
 """
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-SEEDS, TUNING_SEEDS = {0, 1, 2}, {2**30, 2**30 + 1}
+SEEDS, TUNING_SEEDS = {0, 1, 2}, {2**29, 2**29 + 1}
 COMPARED, TRIED, SWEPT = 7 * 3, 3 * 6 * 2, 4 * 3 * 2
 TRIALS = COMPARED + TRIED + SWEPT
 
@@ -1241,9 +1241,9 @@ def test_a_changed_optimizer_is_tuned_anew_alone_and_errors_cost_their_own_setti
     others = [row for row in after if row.optimizer != "heavy"]
     assert others == [row for row in before if row.optimizer != "heavy"]  # wall times and all
 
-    def results(rows: list[Row]) -> dict[tuple[str, str, int], tuple[Any, ...]]:
+    def results(rows: list[Row]) -> dict[tuple[str, str, int], Any]:
         return {
-            (row.role, row.setting, row.seed): (row.status, row.final, row.curve)
+            (row.role, row.setting, row.seed): (row.status, np.frombuffer(row.curve, "<f8"))
             for row in rows
             if row.optimizer == "heavy" and row.hyperparameters.get("lr", 1) <= 0.5
         }
@@ -1257,8 +1257,13 @@ def test_a_changed_optimizer_is_tuned_anew_alone_and_errors_cost_their_own_setti
     best = recomputed(after, "heavy")
     assert best["lr"] <= 0.5
     assert suite.tuned() == {**suite.tuned(), "heavy": best}
-    # The best was among the slow ones before, so it and all about it came out as they were.
-    assert results(after) == results(before)
+    # The best was among the slow ones before, so it and all about it came out as they were; but
+    # for rounding, as settings that disagree on a comparison can't be lanes of one run any more.
+    found, known = results(after), results(before)
+    assert found.keys() == known.keys()
+    for name, (status, curve) in found.items():
+        assert status == known[name][0]
+        np.testing.assert_allclose(curve, known[name][1], rtol=1e-5)
     assert {row.status for row in after if row.role == "tuned"} == {"ok"}
 
 

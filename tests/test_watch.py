@@ -321,7 +321,7 @@ def taken_early(store: Path, place: Path, source: random.Random) -> None:
     if source.random() < 0.7:
         db.execute("DELETE FROM timings")
     if source.random() < 0.3:
-        db.execute("DELETE FROM verdicts")
+        db.execute("DELETE FROM sharings")
     db.commit()
     db.close()
 

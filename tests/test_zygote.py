@@ -257,7 +257,7 @@ def test_a_run_trains_in_forks_and_times_in_a_process_of_its_own_start(tmp_path:
 
 def test_a_check_measures_in_processes_of_their_own_start(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.replace("Notes", "torch.optim:SGD"))
-    pool = sides.waiting(make_plan(load(tmp_path / "spec.yaml")))
+    pool = sides.waiting(make_plan(load(tmp_path / "spec.yaml")), progress.Quiet())
     pool.kill()
     assert [worker.is_fresh for worker in pool._workers] == [True]
     pool.close()

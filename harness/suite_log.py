@@ -1,0 +1,82 @@
+"""What a suite's code prints goes to a log that is named: it could hide the result."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.progress import Quiet, relative
+
+NAME = "printed.log"
+"""The log's name among a run's results."""
+
+
+@dataclass
+class Log:
+    """The log of a block that is over.
+
+    Attributes:
+        path: Where it is; None if nothing was printed, or nobody would be told.
+        lines: How many lines it has.
+    """
+
+    path: Path | None = None
+    lines: int = 0
+
+    @property
+    def note(self) -> str:
+        """Where it is, in a sentence; empty if nowhere."""
+        if self.path is None:
+            return ""
+        lines = f"{self.lines:,} line{'s' * (self.lines != 1)}"
+        return f"the suite's code printed {lines}: {relative(self.path)}"
+
+
+@contextlib.contextmanager
+def suite_log(progress: Quiet, home: Path | None = None, *, keep: bool = False) -> Iterator[Log]:
+    """Have what a suite's code prints go to a log.
+
+    Args:
+        progress: Who is told where it is; knows it meanwhile, for whoever starts a process.
+        home: The folder in which it lies afterwards, if the block ends well; else it stays where
+            temporary files are.
+        keep: Whether to keep it there even where ``progress`` says nothing.
+
+    Yields:
+        The log, which says something once the block is left.
+    """
+    log = Log()
+    failed = True
+    with tempfile.NamedTemporaryFile(prefix="harness-", suffix=".log", delete=False) as file:
+        path = Path(file.name)
+        before, progress.printed = progress.printed, file.fileno()
+        try:
+            yield log
+            failed = False
+        finally:
+            progress.printed = before
+            _settle(log, path, progress, None if failed else home, keep=keep, failed=failed)
+
+
+def _settle(
+    log: Log, path: Path, progress: Quiet, home: Path | None, *, keep: bool, failed: bool
+) -> None:
+    text = path.read_bytes()
+    log.lines = len(text.splitlines())
+    if home is not None:
+        (home / NAME).unlink(missing_ok=True)  # of the run before, which this one isn't
+    silent = type(progress) is Quiet
+    if text and (home is not None or failed or keep or not silent):
+        log.path = path if home is None else Path(shutil.copyfile(path, home / NAME))
+        if not silent:
+            progress.note(f"note: {log.note}")
+        elif failed:  # what it printed may be all there is to explain it
+            with contextlib.suppress(OSError):
+                print(f"note: {log.note}", file=sys.stderr, flush=True)
+    if log.path != path:
+        path.unlink()
