@@ -521,8 +521,8 @@ def sharing(results: Results) -> Table | None:
         "Side by side, op by op: trials share tensors, and every operator of every step was seen "
         "to work element by element. Side by side, lane by lane: the optimizer's own code ran "
         "inside vmap. Alone: one trial at a time. The reason is what kept trials from running in "
-        "the way before. One trial of each shared run was also run alone to its end; the difference "
-        "is the largest of a recorded loss, relative to its size.",
+        "the way before. One trial of each shared run was also run alone to its end; the "
+        "difference is the largest of a recorded loss, relative to its size.",
         pd.DataFrame(rows),
         pd.DataFrame(shown),
     )

@@ -148,7 +148,9 @@ def trained() -> Results:
         names = (position, info.name, optimizer, setting, case.label, "cpu")
         for row, (seed, status) in enumerate(zip(SEEDS, endings, strict=True)):
             final = losses[row, -1] if status == "ok" else math.nan
-            trials.append((*names, seed, status, info.steps, "as it is", 0.1, "pointwise", "", final))
+            trials.append(
+                (*names, seed, status, info.steps, "as it is", 0.1, "pointwise", "", final)
+            )
         if optimizer != "grid":
             seconds = 1e-4 * (position + 1) * np.linspace(1, 1.2, 7)
             timings += [
@@ -853,7 +855,8 @@ def test_curves_lie_along_steps_epochs_or_seconds(shown: Shown, along: str) -> N
     assert (panel["stepsPerX"], panel["stepsPerEpoch"]) == (4, 4)
     shown.select("along", along)
     [plot, *_] = shown.plots(LINES_LOSS)
-    words = {"steps": "step", "epochs": "epoch", "seconds": "seconds, at the median time per step"}
+    seconds = "seconds, at the median time per evaluation"
+    words = {"steps": "step", "epochs": "epoch", "seconds": seconds}
     assert plot["x"]["label"] == words[along]
     found = lines_of(plot)
     timings = RESULTS.timings
