@@ -194,8 +194,10 @@ def _pace(line: Line) -> Plain:
     """The seconds of a line: of a unit of x, where one takes as long as the other."""
     furthest = int(line.x.argmax())
     if line.x[furthest] > 0:
-        per_x = line.seconds[furthest] / line.x[furthest]
-        if np.allclose(line.seconds, line.x * per_x, rtol=1e-9, atol=0.0):
+        with np.errstate(over="ignore", invalid="ignore"):
+            per_x = float(line.seconds[furthest] / line.x[furthest])
+            is_even = np.allclose(line.seconds, line.x * per_x, rtol=1e-9, atol=0.0)
+        if is_even and math.isfinite(per_x):
             return {"secondsPerX": number(per_x)}
     return {"seconds": numbers(line.seconds, SHORT)}
 

@@ -77,8 +77,8 @@ CREATE TABLE trials (
     final_loss REAL,                -- NULL unless the status is ok
     seconds REAL NOT NULL,
     machine TEXT NOT NULL,          -- digest of the machine it ran on
-    way INTEGER REFERENCES ways(id),  -- how it ran; NULL where it didn't
     evaluations INTEGER,            -- of loss and gradients, in all; NULL where not known
+    way INTEGER REFERENCES ways(id),  -- how it ran; NULL where it didn't
     PRIMARY KEY (case_id, seed)
 ) WITHOUT ROWID;
 CREATE TABLE curves (
@@ -566,8 +566,8 @@ class Store:
                     (
                         *(case_id, r.seed, r.status, r.step, r.reason),
                         float(r.losses[-1]) if r.status == "ok" else None,
-                        *(r.seconds, machine, ways.get((str(r.way), r.way_reason))),
-                        r.evaluations,
+                        *(r.seconds, machine, r.evaluations),
+                        ways.get((str(r.way), r.way_reason)),
                     )
                     for case_id, r in keyed
                 ),
@@ -751,6 +751,8 @@ class Store:
                 for table in ("ways", "sharings", "comparisons"):
                     self.db.execute(_statement(table))
                 self.db.execute("DROP TABLE verdicts")
+                self.db.execute("ALTER TABLE curves ADD COLUMN evaluations BLOB")
+                self.db.execute("ALTER TABLE trials ADD COLUMN evaluations INTEGER")
                 self.db.execute("ALTER TABLE trials ADD COLUMN way INTEGER REFERENCES ways(id)")
                 self.db.execute(
                     "INSERT INTO ways (way, reason) "
@@ -760,8 +762,6 @@ class Store:
                     "UPDATE trials SET way = (SELECT id FROM ways WHERE ways.way = trials.mode)"
                 )
                 self.db.execute("ALTER TABLE trials DROP COLUMN mode")
-                self.db.execute("ALTER TABLE trials ADD COLUMN evaluations INTEGER")
-                self.db.execute("ALTER TABLE curves ADD COLUMN evaluations BLOB")
                 self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

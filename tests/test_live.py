@@ -362,7 +362,8 @@ def lines(draw: st.DrawFn) -> Line:
     x = draw(st.just(SHARED[count]) | arrays(count))
     low, high = draw(st.just((NONE, NONE)) | st.tuples(arrays(count, numbers), arrays(count)))
     seeds = st.none() | st.integers(0, 2**63)
-    more = (draw(flags), draw(flags), draw(seeds), draw(numbers), draw(texts))
+    seconds = draw(st.just(NONE) | st.just(0.25 * x) | arrays(count))
+    more = (draw(flags), draw(flags), draw(seeds), seconds, draw(texts))
     return Line(draw(texts), draw(styles), x, draw(arrays(count)), low, high, *more)
 
 
