@@ -161,15 +161,20 @@ def reached(found: Sequence[targets.Reached]) -> Table | None:
         "run: losses that the spec gives, or shares of the way from a trial's own start to the "
         "optimum. Expected running time (ERT): steps of all runs, those that missed with all they "
         "took, over the number of runs that reached the target; infinite where none did. Seconds: "
-        "the same steps at the timing pass's median time per step, evaluation not included. What a "
-        "trial reached before it diverged or failed it has reached; failed says how many did. "
-        "Where all seeds end alike they are one run, and a share of them has no interval."
+        "the loss and its gradients were evaluated so often on the way (once a step, but for "
+        "optimizers that take a closure: ERT in evaluations), at the timing pass's median time per "
+        "evaluation; the recording of losses is not included. What a trial reached before it "
+        "diverged or failed it has reached; failed says how many did. Where all seeds end alike "
+        "they are one run, and a share of them has no interval."
     )
+    if all(row["ert_evaluations"] == row["ert_steps"] for row, _ in rows):
+        for _, shown in rows:
+            del shown["ERT (evaluations)"]
     return _table("targets", "Steps and seconds to targets", note, rows)
 
 
-def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
-    expected = known.expected_steps()
+def _reached(known: targets.Reached) -> Iterator[tuple[Row, dict[str, str]]]:
+    expected, evaluations = known.expected_steps(), known.expected_evaluations()
     n = len(known.field.seeds)
     for j, target in enumerate(known.targets):
         for i, case in enumerate(known.field.cases):
@@ -178,7 +183,8 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
             copies = bool(known.copies[i])
             low, high = (math.nan, math.nan) if copies else stats.proportion_interval(count, n)
             steps = float(expected[j, i])
-            time = steps * float(known.step_seconds[i])
+            evaluated = float(evaluations[j, i])
+            time = evaluated * float(known.evaluation_seconds[i])
             failed = int(known.field.failures[i])
             row = {
                 **identity(case),
@@ -190,6 +196,7 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
                 "share_ci_low": low,
                 "share_ci_high": high,
                 "ert_steps": steps,
+                "ert_evaluations": evaluated,
                 "ert_seconds": time,
                 "failed": failed,
             }
@@ -199,6 +206,7 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
                 "reached": ("yes" if count else "no") if copies else f"{count} of {n}",
                 "95% interval": DASH if copies else f"{low:.0%} to {high:.0%}",
                 "ERT (steps)": _cost(steps),
+                "ERT (evaluations)": _cost(evaluated),
                 "ERT (s)": _cost(time),
                 "failed": str(failed),
             }

@@ -121,8 +121,9 @@ class ObjectiveSpec(_Model):
         1000.0,
         gt=0,
         allow_inf_nan=False,
-        description="A trial has diverged once its loss is above its start by this many times "
-        "the start's distance from the optimum (from zero where that is unknown).",
+        description="A trial has diverged if its loss is not finite at any step, or ends above its "
+        "start by more than this many times the start's distance from the optimum (from zero where "
+        "that is unknown).",
     )
 
     targets: Numbers = Field(
