@@ -120,13 +120,19 @@ class Contest:
 def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
     """The targets of an objective; none where nothing is given and no optimum is known."""
     given = results.run.settings.get("targets", {}).get(info.name, {})
-    losses = [Target(loss=loss) for loss in given.get("losses", ())]
-    tolerances = given.get("tolerances")
-    if info.optimum is None:
-        return tuple(losses)
+    return targets_from(given.get("losses", ()), given.get("tolerances"), info.optimum)
+
+
+def targets_from(
+    losses: Sequence[float], tolerances: Sequence[float] | None, optimum: float | None
+) -> tuple[Target, ...]:
+    """The targets that a spec gives, or that follow from the known optimum."""
+    given = tuple(Target(loss=loss) for loss in losses)
+    if optimum is None:
+        return given
     if tolerances is None:
-        tolerances = () if losses else TOLERANCES
-    return (*losses, *(Target(tolerance=share) for share in tolerances))
+        tolerances = () if given else TOLERANCES
+    return (*given, *(Target(tolerance=share) for share in tolerances))
 
 
 def reached(results: Results, field: Field) -> Reached | None:
@@ -147,7 +153,7 @@ def reached(results: Results, field: Field) -> Reached | None:
             losses, losses[:1], rtol=ALIKE, atol=0, equal_nan=True
         )
         for j, target in enumerate(targets):
-            steps[j, i] = _first_steps(losses, target, info)
+            steps[j, i] = first_steps(losses, target, info.optimum, info.record_steps)
     return Reached(field, targets, steps, used, _step_seconds(results, field.cases), copies)
 
 
@@ -254,20 +260,23 @@ def _curves(case: CaseData, seeds: NDArray[np.int64]) -> NDArray[np.float64]:
     return found
 
 
-def _first_steps(
-    losses: NDArray[np.float64], target: Target, info: ObjectiveInfo
+def first_steps(
+    losses: NDArray[np.float64],
+    target: Target,
+    optimum: float | None,
+    record_steps: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Per row, the first recorded step with a loss at or below the target; infinite if none."""
     level: NDArray[np.float64] | float
     if target.loss is not None:
         level = target.loss
     else:
-        assert info.optimum is not None
+        assert optimum is not None
         assert target.tolerance is not None
-        level = info.optimum + target.tolerance * (losses[:, :1] - info.optimum)
+        level = optimum + target.tolerance * (losses[:, :1] - optimum)
     with np.errstate(invalid="ignore"):
         below = losses <= level
-    first = info.record_steps[np.argmax(below, axis=1)].astype(float)
+    first = record_steps[: losses.shape[1]][np.argmax(below, axis=1)].astype(float)
     return np.where(below.any(axis=1), first, np.inf)
 
 
