@@ -466,6 +466,7 @@ def _train(
         except NotShareable:
             raise
         except Exception as error:
+            stepper.around.check()  # what can't be shared may end in another error
             raise TrialError(step, error, recorder, time.perf_counter() - began) from error
     if before is not None and (drawn := drawn_from(before, random_state())):
         raise NotShareable(

@@ -277,6 +277,12 @@ class TuningSpec(_Model):
         lt=SEED_LIMIT,
         description="Seed of the scrambled sequence that settings come from.",
     )
+    goal: Literal["final_loss", "time_to_target"] = Field(
+        "final_loss",
+        description="What the best setting is best by: fewest failures, then the lowest mean final "
+        "loss; or the most targets reached, then the fewest steps until they are, a miss costing "
+        "all steps that its trial took.",
+    )
     sweep: int = Field(
         15,
         ge=0,

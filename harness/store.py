@@ -532,6 +532,31 @@ class Store:
                 found[key].append((seed, status, reason, final, start))
         return found
 
+    def courses(
+        self, keys: Iterable[str], seeds: Iterable[int]
+    ) -> dict[str, list[tuple[int, NDArray[np.float64]]]]:
+        """By case key, how many steps the trials of some seeds took, and their recorded losses.
+
+        The losses are those at the objective's recorded steps, as far as a trial got.
+        """
+        found: dict[str, list[tuple[int, NDArray[np.float64]]]] = {key: [] for key in keys}
+        wanted = set(seeds)
+        rows = self.db.execute(
+            "SELECT key, seed, step, losses FROM trials JOIN cases ON cases.id = case_id "
+            "LEFT JOIN curves USING (case_id, seed) ORDER BY seed"
+        )
+        for key, seed, step, losses in rows:
+            if key in found and seed in wanted:
+                found[key].append((step, from_blob(losses) if losses else np.empty(0)))
+        return found
+
+    def description(self, objective_key: str) -> dict[str, Any]:
+        """What is known of an objective; see ``workload.Description``."""
+        row = self.db.execute(
+            "SELECT description FROM objectives WHERE key = ?", (objective_key,)
+        ).fetchone()
+        return dict(json.loads(row[0]))
+
     def has_run(self) -> bool:
         """Whether there is a run to report."""
         return bool(self.db.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0])

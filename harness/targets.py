@@ -136,13 +136,19 @@ class Contest:
 def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
     """The targets of an objective; none where nothing is given and no optimum is known."""
     given = results.run.settings.get("targets", {}).get(info.name, {})
-    losses = [Target(loss=loss) for loss in given.get("losses", ())]
-    tolerances = given.get("tolerances")
-    if info.optimum is None:
-        return tuple(losses)
+    return targets_from(given.get("losses", ()), given.get("tolerances"), info.optimum)
+
+
+def targets_from(
+    losses: Sequence[float], tolerances: Sequence[float] | None, optimum: float | None
+) -> tuple[Target, ...]:
+    """The targets that a spec gives, or that follow from the known optimum."""
+    given = tuple(Target(loss=loss) for loss in losses)
+    if optimum is None:
+        return given
     if tolerances is None:
-        tolerances = () if losses else TOLERANCES
-    return (*losses, *(Target(tolerance=share) for share in tolerances))
+        tolerances = () if given else TOLERANCES
+    return (*given, *(Target(tolerance=share) for share in tolerances))
 
 
 def reached(results: Results, field: Field) -> Reached | None:
@@ -168,7 +174,7 @@ def reached(results: Results, field: Field) -> Reached | None:
             losses, losses[:1], rtol=ALIKE, atol=0, equal_nan=True
         )
         for j, target in enumerate(targets):
-            first, is_reached = _first_records(losses, target, info)
+            first, is_reached = _first_records(losses, target, info.optimum)
             hit = np.flatnonzero(is_reached)
             steps[j, i, hit] = info.record_steps[first[hit]]
             evaluations[j, i, hit] = counts[hit, first[hit]]
@@ -282,17 +288,28 @@ def _of_seeds(
     return found
 
 
+def first_steps(
+    losses: NDArray[np.float64],
+    target: Target,
+    optimum: float | None,
+    record_steps: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Per row, the first recorded step with a loss at or below the target; infinite if none."""
+    first, is_reached = _first_records(losses, target, optimum)
+    return np.where(is_reached, record_steps[first].astype(float), np.inf)
+
+
 def _first_records(
-    losses: NDArray[np.float64], target: Target, info: ObjectiveInfo
+    losses: NDArray[np.float64], target: Target, optimum: float | None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Per row, the first record with a loss at or below the target, and whether there is one."""
     level: NDArray[np.float64] | float
     if target.loss is not None:
         level = target.loss
     else:
-        assert info.optimum is not None
+        assert optimum is not None
         assert target.tolerance is not None
-        level = info.optimum + target.tolerance * (losses[:, :1] - info.optimum)
+        level = optimum + target.tolerance * (losses[:, :1] - optimum)
     with np.errstate(invalid="ignore"):
         below = losses <= level
     return np.argmax(below, axis=1), np.asarray(below.any(axis=1))
