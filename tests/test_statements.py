@@ -300,6 +300,12 @@ class Reader:
                 r"Tuned settings do better than the constructor's defaults (?P<text>.+)\.",
                 self.defaults,
             ),
+            "again": (
+                r"Tuned again, on resampled settings and seeds, (?P<k>\d+) of (?P<n>\d+) "
+                r"differences called between tuned optimizers hold in fewer than 95% of tunings: "
+                r"(?P<text>.+)\.",
+                self.again,
+            ),
             "special": (
                 r"Tuned, and yet worse than its own special case, .+: (?P<text>.+)\.", self.special
             ),
@@ -748,6 +754,31 @@ class Reader:
             names, more = self.listed(said[2], sorted(own))
             assert len(names) + more == len(own) == words.pop(word)
         assert set(+words) <= {"lower"}
+
+    def again(self, found: re.Match[str]) -> None:
+        """The called pairs, counted by the trials; the shares, by the table."""
+        table = comparison_tables.retuned(self.analysis.retuned, self.analysis.compared)
+        assert table is not None
+        unsteady: dict[str, float] = {}
+        called = 0
+        for row in table.frame.to_dict("records"):
+            place = self.truths.places[row["objective"], row["device"]]
+            word = self.word(place, row["case"], row["against"])
+            assert row["called"] == {"none": "not significantly different"}.get(word, word)
+            if word not in ("lower", "higher"):
+                continue
+            called += 1
+            same = row["lower_share"] if word == "lower" else 1 - row["lower_share"]
+            names = [row["case"], row["against"]][:: 1 if word == "lower" else -1]
+            first, second = (place.cases[name].optimizer for name in names)
+            device = f" ({row['device']})" if self.truths.several else ""
+            if same < 0.95:
+                unsteady[f"{first} before {second} on {row['objective']}{device}"] = same
+        assert (int(found["k"]), int(found["n"])) == (len(unsteady), called)
+        said = re.findall(r"(\S+ before \S+ on \S+(?: \(\w+\))?) \((\d+)%\)", found["text"])
+        assert said
+        for text, share in said:
+            assert int(share) == round(100 * unsteady[text])
 
     def special(self, found: re.Match[str]) -> None:
         told: Mapping[str, Sequence[str]] = self.results.run.settings.get("generalizes", {})
