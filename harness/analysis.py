@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness import claims, comparison, sensitivity, stats, targets
+from harness import claims, comparison, retuning, sensitivity, stats, targets
 from harness.frames import Results
 
 
@@ -18,6 +18,7 @@ class Analysis:
         reached: When their trials reached targets, of those that have any.
         contests: Optimizers over all objectives, one contest per device.
         tuned: What tuning found.
+        retuned: What tuning again would find.
         curves: Loss against single hyperparameters.
         claims: Published numbers beside ours.
     """
@@ -27,6 +28,7 @@ class Analysis:
     reached: tuple[targets.Reached, ...]
     contests: tuple[targets.Contest, ...]
     tuned: tuple[sensitivity.Tuned, ...]
+    retuned: tuple[retuning.Retuned, ...]
     curves: tuple[sensitivity.Curve, ...]
     claims: tuple[claims.Checked, ...]
 
@@ -36,12 +38,16 @@ def analyse(results: Results) -> Analysis:
     compared = comparison.compare(results)
     found = (targets.reached(results, one.field) for one in compared)
     reached = tuple(known for known in found if known is not None)
+    tuned = tuple(sensitivity.tuned(results))
+    goal = (results.run.settings.get("tuning") or {}).get("goal", "final_loss")
     return Analysis(
         means=comparison.mean_losses(results),
         compared=tuple(compared),
         reached=reached,
         contests=tuple(targets.contests(reached, results.run.settings.get("families", {}))),
-        tuned=tuple(sensitivity.tuned(results)),
+        tuned=tuned,
+        # What is tuned for targets is chosen by curves, of which tuning trials keep none here.
+        retuned=tuple(retuning.retune(tuned)) if goal == "final_loss" else (),
         curves=tuple(sensitivity.curves(results)),
         claims=tuple(claims.check(results)),
     )

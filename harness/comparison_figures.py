@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import claims, profiles, search_space, sensitivity, targets
+from harness import claims, profiles, retuning, search_space, sensitivity, targets
 from harness.analysis import Analysis
 from harness.comparison import Compared, Pair
 from harness.figure_records import (
@@ -80,6 +80,7 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
             more = (
                 sensitive(results, info, own, looks, where),
                 heat(results, analysis.tuned, info, device, where),
+                budgets(analysis.retuned, info, device, looks, where),
                 published(info, here, looks, where),
             )
             records += (record for record in more if record is not None)
@@ -520,6 +521,64 @@ def heat(
         value_label=value_label,
         log=log,
         limits=limits,
+    )
+
+
+def budgets(
+    retuned: Sequence[retuning.Retuned],
+    info: ObjectiveInfo,
+    device: str,
+    looks: Mapping[int, Style],
+    where: str,
+) -> CurveFigure | None:
+    """The loss that tuning finds against the number of settings that it may try."""
+    found: list[tuple[retuning.Retuned, Array, Array, Array]] = [
+        (one, one.quantile(0.5), one.quantile(0.025), one.quantile(0.975))
+        for one in retuned
+        if (one.case.objective, one.case.device) == (info.name, device)
+    ]
+    # A number of settings of which most tunings end in failures has no point.
+    found = [own for own in found if np.isfinite(own[1]).any()]
+    if not found:
+        return None
+    base, y_label = _base(info, [v for own in found for v in own[1] if math.isfinite(v)])
+    middles = [middle[np.isfinite(middle)] - base for _, middle, _, _ in found]
+    edges = [end[np.isfinite(end)] - base for _, *ends in found for end in ends]
+    log, limits = scale(middles, [edge for edge in edges if len(edge)])
+    lines, words = [], []
+    for one, middle, low, high in found[:CURVES]:
+        kept = np.isfinite(middle)
+        # What failures push out of sight goes through the upper edge.
+        beyond = limits[1] * 10 if limits[1] > 0 else 1.0
+        top = np.where(np.isfinite(high), high - base, beyond)[kept]
+        x = one.budgets[kept].astype(float)
+        style = looks[one.case.position]
+        lines.append(Line(one.case.optimizer, style, x, middle[kept] - base, low[kept] - base, top))
+        words.append(f"{one.case.optimizer} {significant(float(middle[-1]), 4)}")
+    return CurveFigure(
+        name=f"budget_{safe_name(info.name)}",
+        objective=info.name,
+        title=f"Performance against budget: {info.name}{where}",
+        caption=(
+            "Line: median, over tunings on resampled settings and seeds, of the final loss that "
+            "tuning finds with so many settings; band: the middle 95% of tunings. A setting is "
+            "chosen by the seeds that are drawn and judged by the others. A band that leaves "
+            "through the upper edge goes on to trials that did not end ok. Scale of x: logarithmic."
+            + _shown_of(len(lines), len(found), "optimizers")
+        ),
+        alt=f"Loss that tuning finds on {info.name} with all settings: {', '.join(words)}.",
+        panels=(
+            CurvePanel(
+                title="",
+                x_label="settings tried",
+                y_label=y_label,
+                log=log,
+                limits=limits,
+                lines=tuple(lines),
+                x_log=True,
+            ),
+        ),
+        columns=1,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness import claims, profiles, search_space, sensitivity, stats, targets
+from harness import claims, profiles, retuning, search_space, sensitivity, stats, targets
 from harness.analysis import Analysis
 from harness.comparison import LEVEL, MOST, Compared, Pair, corrected_for
 from harness.frames import CaseData, Results
@@ -44,6 +44,7 @@ def build(results: Results, analysis: Analysis) -> list[Table]:
             len(results.run.settings.get("tuning_seeds", ())),
             (results.run.settings.get("tuning") or {}).get("goal", "final_loss"),
         ),
+        retuned(analysis.retuned, analysis.compared),
         sensitive(analysis.curves),
         claimed(analysis.claims),
         parity(results),
@@ -317,6 +318,60 @@ def tuning(
         "hold a better one. Failed: tuning trials that did not end ok."
     )
     return _table("tuning", "What tuning found", note, rows)
+
+
+def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> Table | None:
+    """How often tuned optimizers would come in the same order if they were tuned again."""
+    rows: list[tuple[Row, Row]] = []
+    for one, other, share in retuning.pairs(found):
+        ends = [[float(r.quantile(q)[-1]) for q in (0.5, 0.025, 0.975)] for r in (one, other)]
+        called = called_between(compared, one.case, other.case)
+        row = {
+            "objective": one.case.objective,
+            "device": one.case.device,
+            "case": one.case.label,
+            "against": other.case.label,
+            "lower_share": share,
+            "called": called,
+            **{
+                f"{who}_{name}": value
+                for who, values in zip(("case", "against"), ends, strict=True)
+                for name, value in zip(("median", "low", "high"), values, strict=True)
+            },
+        }
+        shown = {
+            **{key: str(row[key]) for key in ("objective", "device", "case", "against")},
+            "lower in": f"{share:.0%} of tunings",
+            "called now": called or DASH,
+            "loss of the case, tuned again": _spread(*ends[0]),
+            "of the other": _spread(*ends[1]),
+        }
+        rows.append((row, shown))
+    note = (
+        f"Tuning done again {retuning.RESAMPLES:,} times on resampled settings and seeds "
+        "(bootstrap): a setting is chosen by the tuning seeds that are drawn and judged by the "
+        "others. Lower in: the share of these tunings in which the case has the lower loss, ties "
+        "counting as half. Called now: what the test on the one setting that was found says. Loss: "
+        "median, and the middle 95% of tunings; ∞ where a trial that judges fails. A difference "
+        "that is called and holds in few tunings is one of the settings that happened to be drawn."
+    )
+    return _table("retuning", "Were tuning done again", note, rows)
+
+
+def called_between(compared: Sequence[Compared], case: CaseData, other: CaseData) -> str:
+    """What is called of two cases; empty where they were not compared."""
+    for one in compared:
+        index = {own.position: i for i, own in enumerate(one.field.cases)}
+        if case.position in index and other.position in index:
+            pair = one.between(index[case.position], index[other.position])
+            return pair.called if pair is not None else ""
+    return ""
+
+
+def _spread(median: float, low: float, high: float) -> str:
+    texts = ("∞" if math.isinf(value) else significant(value, 4) for value in (median, low, high))
+    middle, *ends = texts
+    return f"{middle} ({' to '.join(ends)})"
 
 
 _BEST = {

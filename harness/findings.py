@@ -10,10 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import claims, comparison, profiles, stats, tables, targets
+from harness import (
+    claims,
+    comparison,
+    comparison_tables,
+    profiles,
+    retuning,
+    stats,
+    tables,
+    targets,
+)
 from harness.analysis import Analysis
 from harness.comparison import Compared
-from harness.frames import Results
+from harness.frames import CaseData, Results
 from harness.verdicts import CellVerdict, GateReport, Judgement
 
 NAMED = 4
@@ -394,6 +403,7 @@ def _tuning(results: Results, analysis: Analysis) -> list[str]:
             f"Tuned, and yet worse than its own special case, which it can't be if tuned well: "
             f"{_listed(lost)}."
         )
+    sentences += [text] if (text := _if_tuned_again(analysis)) else []
     seeds = len(results.run.settings["seeds"])
     if results.run.settings.get("tuning") and seeds < FEWEST_SEEDS:
         sentences.append(
@@ -401,6 +411,39 @@ def _tuning(results: Results, analysis: Analysis) -> list[str]:
             "a comparison should rest on."
         )
     return sentences
+
+
+def _if_tuned_again(analysis: Analysis) -> str:
+    """How many of the differences between tuned optimizers hang on the settings that were drawn."""
+    called, unsteady = 0, []
+    for one, other, share in retuning.pairs(analysis.retuned):
+        word = comparison_tables.called_between(analysis.compared, one.case, other.case)
+        if word not in ("lower", "higher"):
+            continue
+        called += 1
+        same = share if word == "lower" else 1 - share
+        if same < stats.CONFIDENCE:
+            first, second = (one, other) if word == "lower" else (other, one)
+            where = _where(analysis.compared, _field_of(analysis.compared, one.case))
+            unsteady.append(
+                (same, f"{first.case.optimizer} before {second.case.optimizer} on {where}")
+            )
+    if not unsteady:
+        return ""
+    names = [f"{text} ({same:.0%})" for same, text in sorted(unsteady)]
+    return (
+        f"Tuned again, on resampled settings and seeds, {len(unsteady):,} of {called:,} "
+        f"differences called between tuned optimizers hold in fewer than {stats.CONFIDENCE:.0%} "
+        f"of tunings: {_listed(names)}."
+    )
+
+
+def _field_of(compared: Sequence[Compared], case: CaseData) -> comparison.Field:
+    return next(
+        one.field
+        for one in compared
+        if (one.field.objective, one.field.device) == (case.objective, case.device)
+    )
 
 
 def _against_defaults(compared: Sequence[Compared]) -> str:

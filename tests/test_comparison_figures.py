@@ -875,7 +875,7 @@ def everything(info: ObjectiveInfo = LINES) -> list[Results]:
     return [of_tuned(a, b, others=others, claims=told, targets=targets)]
 
 
-KINDS = ("differences", "runtime", "sensitivity", "heat", "published")
+KINDS = ("differences", "runtime", "sensitivity", "heat", "budget", "published")
 HOSTILE = ["../../etc", "a.b", "a b", "<b>&\"'", "ünïcode", "x" * 300, "con:nul|", "\n\t"]
 
 
@@ -925,6 +925,7 @@ def test_every_kind_of_figure_is_there_with_numbers_in_its_words_and_its_statist
         "runtime": "Band: 95%, for other seeds",
         "sensitivity": "mean final loss against one hyperparameter",
         "heat": "mean final loss over the seeds",
+        "budget": "the middle 95% of tunings",
         "published": "median and the middle 95%",
     }
     for kind, words in statistics.items():
@@ -934,6 +935,21 @@ def test_every_kind_of_figure_is_there_with_numbers_in_its_words_and_its_statist
         assert not re.search(r"\b(nan|inf|None)\b", record.alt + record.caption)
         assert "lines" in record.title
         assert record.alt.endswith(".")
+
+
+def test_performance_against_budget_is_the_median_and_middle_of_tunings_done_again() -> None:
+    (known,) = everything()
+    analysis = analyse(known)
+    panel = curve_figure(built(known), "budget_lines").panels[0]
+    assert [line.label for line in panel.lines] == [r.case.optimizer for r in analysis.retuned]
+    base = LINES.optimum if panel.y_label.startswith("loss −") else 0.0
+    for line, found in zip(panel.lines, analysis.retuned, strict=True):
+        ranked = np.sort(found.losses, axis=0)
+        kept = np.isfinite(ranked[499])
+        assert line.x.tolist() == found.budgets[kept].tolist()
+        np.testing.assert_allclose(line.y + (base or 0.0), ranked[499][kept])
+        np.testing.assert_allclose(line.low + (base or 0.0), ranked[24][kept])
+    assert panel.x_log
 
 
 def test_figures_over_all_objectives_name_their_statistic_and_the_numbers() -> None:

@@ -332,7 +332,7 @@ def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
         [table] = _grids(source, f"table-final_loss-{anchor}")
         rows = shown[shown["objective"] == objective]
         assert list(table["mean"]) == list(rows["mean"])
-        assert list(table["95% interval"]) == list(rows["95% interval"])
+        assert list(table["95% interval of mean"]) == list(rows["95% interval of mean"])
         assert list(table["statuses"]) == list(rows["statuses"])
         assert "objective" not in table
     [table] = _grids(source, "table-final_loss-1-bowl")
@@ -342,7 +342,7 @@ def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
 def test_number_columns_are_marked_and_words_are_not() -> None:
     parsed = Parsed(rendered(made()))
     numeric = {e.text for e in parsed.all("th") if e.attributes.get("class") == "number"}
-    assert {"mean", "sd", "95% interval", "n", "ratio"} <= numeric
+    assert {"mean", "sd", "median", "n", "ratio"} <= numeric
     assert not numeric & {"optimizer", "device", "statuses", "reference", "reason", "cpu"}
 
 

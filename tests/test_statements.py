@@ -9,6 +9,7 @@ the results made here, those of the stores that the environment variable ``STATE
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -70,6 +71,20 @@ def hodges_lehmann(differences: Array) -> float:
     averages = np.sort(averages[~np.isnan(averages)])
     with np.errstate(invalid="ignore"):
         return float((averages[(len(averages) - 1) // 2] + averages[len(averages) // 2]) / 2)
+
+
+@functools.cache
+def critical_rank(n: int) -> int:
+    """How many sums of negative ranks, from 0 on, scipy's exact test rejects, without ties."""
+    ranks = np.arange(1, n + 1, dtype=float)
+    for total in range(n * (n + 1) // 4):
+        signs, left = np.ones(n), total
+        for i in range(n - 1, -1, -1):
+            if ranks[i] <= left:
+                signs[i], left = -1.0, left - int(ranks[i])
+        if scipy.stats.wilcoxon(signs * ranks, method="exact").pvalue > LEVEL:
+            return total
+    raise AssertionError(f"no sum of {n} ranks is large enough")
 
 
 def holm(p_values: Sequence[float], family: int) -> list[float]:
@@ -299,6 +314,12 @@ class Reader:
             "defaults": (
                 r"Tuned settings do better than the constructor's defaults (?P<text>.+)\.",
                 self.defaults,
+            ),
+            "again": (
+                r"Tuned again, on resampled settings and seeds, (?P<k>\d+) of (?P<n>\d+) "
+                r"differences called between tuned optimizers hold in fewer than 95% of tunings: "
+                r"(?P<text>.+)\.",
+                self.again,
             ),
             "special": (
                 r"Tuned, and yet worse than its own special case, .+: (?P<text>.+)\.", self.special
@@ -574,27 +595,9 @@ class Reader:
         if n > 50 or np.isinf(differences).any():
             return
         averages = np.sort((differences[:, None] + differences)[np.triu_indices(n)] / 2)
-        table = scipy.stats.wilcoxon  # by its exact distribution, from values without ties
-        k = 0
-        ranks = np.arange(1, n + 1, dtype=float)
-        total = 0.0
-        # The largest sum of negative ranks that scipy's exact test rejects.
-        while total <= ranks.sum() / 2:
-            signs = self.with_sum(ranks, total)
-            if table(signs * ranks, method="exact").pvalue > LEVEL:
-                break
-            k, total = k + 1, total + 1
+        k = critical_rank(n)
         agrees(low, max(0.0, averages[k - 1]))
         agrees(high, averages[-k])
-
-    @staticmethod
-    def with_sum(ranks: Array, total: float) -> Array:
-        """Signs of which the negative ranks sum to a whole number."""
-        signs = np.ones(len(ranks))
-        for i in range(len(ranks) - 1, -1, -1):
-            if ranks[i] <= total:
-                signs[i], total = -1.0, total - ranks[i]
-        return signs
 
     def over_all(self, found: re.Match[str]) -> None:
         contest = next(c for c in self.analysis.contests if found["device"] in (None, c.device))
@@ -748,6 +751,31 @@ class Reader:
             names, more = self.listed(said[2], sorted(own))
             assert len(names) + more == len(own) == words.pop(word)
         assert set(+words) <= {"lower"}
+
+    def again(self, found: re.Match[str]) -> None:
+        """The called pairs, counted by the trials; the shares, by the table."""
+        table = comparison_tables.retuned(self.analysis.retuned, self.analysis.compared)
+        assert table is not None
+        unsteady: dict[str, float] = {}
+        called = 0
+        for row in table.frame.to_dict("records"):
+            place = self.truths.places[row["objective"], row["device"]]
+            word = self.word(place, row["case"], row["against"])
+            assert row["called"] == {"none": "not significantly different"}.get(word, word)
+            if word not in ("lower", "higher"):
+                continue
+            called += 1
+            same = row["lower_share"] if word == "lower" else 1 - row["lower_share"]
+            names = [row["case"], row["against"]][:: 1 if word == "lower" else -1]
+            first, second = (place.cases[name].optimizer for name in names)
+            device = f" ({row['device']})" if self.truths.several else ""
+            if same < 0.95:
+                unsteady[f"{first} before {second} on {row['objective']}{device}"] = same
+        assert (int(found["k"]), int(found["n"])) == (len(unsteady), called)
+        said = re.findall(r"(\S+ before \S+ on \S+(?: \(\w+\))?) \((\d+)%\)", found["text"])
+        assert said
+        for text, share in said:
+            assert int(share) == round(100 * unsteady[text])
 
     def special(self, found: re.Match[str]) -> None:
         told: Mapping[str, Sequence[str]] = self.results.run.settings.get("generalizes", {})
@@ -966,7 +994,7 @@ STUDY = {
     "seeds": 50,
     "timing": {"enabled": False},
     "objectives": {
-        name: {"steps": 120, "dtype": "float64", "record_every": 20,
+        name: {"steps": 40, "dtype": "float64", "record_every": 20,
                "arguments": {"start_spread": 1.0}}
         for name in (
             "sphere", "booth", "rosenbrock_2d", "beale", "himmelblau", "three_hump_camel",
