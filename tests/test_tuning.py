@@ -788,7 +788,7 @@ def test_a_lower_end_and_a_choice_that_the_constructor_refuses_are_found(here: P
     )
     lines = complaints(here, text.replace("trials: 4", "trials: 1"), "validate")
     found = {line.split(": ")[1] for line in lines if line.startswith("spec.yaml:7:")}
-    assert found == {"optimizers.a.search.lr", "optimizers.a.search.momentum"}
+    assert found == {"optimizers.a.search.lr", "optimizers.a.search.momentum.choice.2"}
 
 
 def test_every_choice_is_tried_on_the_constructor_before_anything_runs(here: Path) -> None:
