@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 from harness import checking, frames, tuning
 from harness.cli import main
+from harness.opened import Opened
 from harness.plan import CASE_LIMIT, TRIAL_LIMIT, Case, Overrides, Plan, Search, make_plan
 from harness.problems import BadInput
 from harness.progress import Quiet
@@ -691,6 +692,8 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
 
 class InProcess:
     """Stands in for the pool of workers: checks here, and runs nothing."""
+
+    opened = Opened()
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
