@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from harness import checking, environment
 from harness.cli import main
 from harness.environment import Machine
+from harness.opened import Opened
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,6 +47,8 @@ optimizers:
 
 class InProcess:
     """Stands in for the pool of workers: checks here, and runs nothing."""
+
+    opened = Opened()
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 

@@ -28,6 +28,7 @@ from harness import checking, sides, verdicts
 from harness import pool as pools
 from harness.baseline import Cell, Loss
 from harness.cli import main
+from harness.opened import Opened
 from harness.plan import Plan
 from harness.pool import Lost, Pool, Task, WorkerFailed
 from harness.progress import Quiet
@@ -853,6 +854,8 @@ def test_github_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 class InProcess:
     """Stands in for the pool of workers: checks here, and runs nothing."""
+
+    opened = Opened()
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
