@@ -109,7 +109,22 @@ def _checked(results: Results, claim: ClaimSpec) -> Iterator[Checked]:
         ok = ran[ran["status"] == "ok"]
         values = np.sort(_values(case, claim, ok))
         info = results.objectives[case.objective]
-        yield _judged(claim, case, values, len(ran) - len(ok), _base(claim, info, values))
+        lost = ran[ran["status"] == "diverged"]
+        above = int(np.isin(lost["seed"], case.ended_finite()).sum())
+        limited = _above_limit(above, info.divergence_factor)
+        yield _judged(claim, case, values, len(ran) - len(ok), limited, _base(claim, info, values))
+
+
+def _above_limit(count: int, divergence_factor: float | None) -> str:
+    """What is to be said of seeds that are left out by the limit that the spec sets."""
+    if not count:
+        return ""
+    factor = "" if divergence_factor is None else f" ({divergence_factor:g})"
+    one, verb = ("1 of them", "ends") if count == 1 else (f"{count:,} of them", "end")
+    return (
+        f", though {one} {verb} at a finite loss, above the limit that the spec's "
+        f"divergence_factor{factor} sets"
+    )
 
 
 def _base(claim: ClaimSpec, info: ObjectiveInfo, values: NDArray[np.float64]) -> float:
@@ -130,16 +145,24 @@ def _values(case: CaseData, claim: ClaimSpec, ok: Any) -> NDArray[np.float64]:
 
 
 def _judged(
-    claim: ClaimSpec, case: CaseData, values: NDArray[np.float64], failed: int, base: float
+    claim: ClaimSpec,
+    case: CaseData,
+    values: NDArray[np.float64],
+    failed: int,
+    limited: str,
+    base: float,
 ) -> Checked:
     nothing = (math.nan, math.nan, math.nan, math.nan, (math.nan, math.nan))
     kind: Literal["fixed", "run", "mean"] = "mean" if claim.seeds else "run"
     if not len(values):
-        why = f"none of {failed} seeds ended ok" if failed else "this is not known of any seed"
+        why = "this is not known of any seed"
+        if failed:
+            why = f"none of {failed} seeds ended ok{limited}"
         return Checked(claim, case, values, failed, kind, *nothing, "can't be told", why)
     if failed:
         failures = (
             f"; {failed} of {failed + len(values)} seeds did not end ok and are not among them"
+            f"{limited}"
         )
     else:
         failures = ""

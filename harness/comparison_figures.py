@@ -215,7 +215,7 @@ def runtimes(
     )
     text += _shown_of(len(shown), len(field.cases))
     if len(panels) > 1:
-        text += " Seconds: the same steps at the timing pass's median time per step."
+        text += " Seconds: the timing pass's median time per evaluation of loss and gradients."
     return CurveFigure(
         name=f"runtime_{safe_name(info.name)}",
         objective=info.name,

@@ -39,7 +39,11 @@ def build(results: Results, analysis: Analysis) -> list[Table]:
         differences(analysis.compared),
         reached(analysis.reached),
         profile(analysis.contests),
-        tuning(analysis.tuned, len(results.run.settings.get("tuning_seeds", ()))),
+        tuning(
+            analysis.tuned,
+            len(results.run.settings.get("tuning_seeds", ())),
+            (results.run.settings.get("tuning") or {}).get("goal", "final_loss"),
+        ),
         sensitive(analysis.curves),
         claimed(analysis.claims),
         parity(results),
@@ -161,15 +165,20 @@ def reached(found: Sequence[targets.Reached]) -> Table | None:
         "run: losses that the spec gives, or shares of the way from a trial's own start to the "
         "optimum. Expected running time (ERT): steps of all runs, those that missed with all they "
         "took, over the number of runs that reached the target; infinite where none did. Seconds: "
-        "the same steps at the timing pass's median time per step, evaluation not included. What a "
-        "trial reached before it diverged or failed it has reached; failed says how many did. "
-        "Where all seeds end alike they are one run, and a share of them has no interval."
+        "the loss and its gradients were evaluated so often on the way (once a step, but for "
+        "optimizers that take a closure: ERT in evaluations), at the timing pass's median time per "
+        "evaluation; the recording of losses is not included. What a trial reached before it "
+        "diverged or failed it has reached; failed says how many did. Where all seeds end alike "
+        "they are one run, and a share of them has no interval."
     )
+    if all(row["ert_evaluations"] == row["ert_steps"] for row, _ in rows):
+        for _, shown in rows:
+            del shown["ERT (evaluations)"]
     return _table("targets", "Steps and seconds to targets", note, rows)
 
 
-def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
-    expected = known.expected_steps()
+def _reached(known: targets.Reached) -> Iterator[tuple[Row, dict[str, str]]]:
+    expected, evaluations = known.expected_steps(), known.expected_evaluations()
     n = len(known.field.seeds)
     for j, target in enumerate(known.targets):
         for i, case in enumerate(known.field.cases):
@@ -178,7 +187,8 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
             copies = bool(known.copies[i])
             low, high = (math.nan, math.nan) if copies else stats.proportion_interval(count, n)
             steps = float(expected[j, i])
-            time = steps * float(known.step_seconds[i])
+            evaluated = float(evaluations[j, i])
+            time = evaluated * float(known.evaluation_seconds[i])
             failed = int(known.field.failures[i])
             row = {
                 **identity(case),
@@ -190,6 +200,7 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
                 "share_ci_low": low,
                 "share_ci_high": high,
                 "ert_steps": steps,
+                "ert_evaluations": evaluated,
                 "ert_seconds": time,
                 "failed": failed,
             }
@@ -199,6 +210,7 @@ def _reached(known: targets.Reached) -> Iterator[tuple[Row, Row]]:
                 "reached": ("yes" if count else "no") if copies else f"{count} of {n}",
                 "95% interval": DASH if copies else f"{low:.0%} to {high:.0%}",
                 "ERT (steps)": _cost(steps),
+                "ERT (evaluations)": _cost(evaluated),
                 "ERT (s)": _cost(time),
                 "failed": str(failed),
             }
@@ -252,12 +264,15 @@ def _profile_row(
     return {**row, **sizes}, {**shown, **{key: str(size) for key, size in sizes.items()}}
 
 
-def tuning(tuned: Sequence[sensitivity.Tuned], seeds: int) -> Table | None:
+def tuning(
+    tuned: Sequence[sensitivity.Tuned], seeds: int, goal: str = "final_loss"
+) -> Table | None:
     """What tuning tried and found.
 
     Args:
         tuned: By optimizer, objective and device.
         seeds: How many seeds each setting was run with.
+        goal: What the best setting is best by; see the spec.
     """
     rows: list[tuple[Row, Row]] = []
     for found in tuned:
@@ -296,13 +311,24 @@ def tuning(tuned: Sequence[sensitivity.Tuned], seeds: int) -> Table | None:
     note = (
         "Every optimizer with a search had the same number of settings, drawn by a scrambled "
         f"Halton sequence and each run with the same {seeds} tuning seeds, which are none of "
-        "the seeds reported elsewhere. Best: the setting with the lowest mean final loss of those "
-        "of which every trial ended ok. Loss in tuning is that mean; it is lower than what to "
-        "expect, for the setting was picked by it. At an edge: in the outer "
+        f"the seeds reported elsewhere. Best: {_BEST[goal]} Loss in tuning is the mean final loss "
+        "of the best setting. At an edge: in the outer "
         f"{sensitivity.OUTER:.0%} of the range, or the outermost value drawn; a wider range may "
         "hold a better one. Failed: tuning trials that did not end ok."
     )
     return _table("tuning", "What tuning found", note, rows)
+
+
+_BEST = {
+    "final_loss": (
+        "the setting with the lowest mean final loss of those of which every trial ended ok; that "
+        "mean is lower than what to expect, for the setting was picked by it."
+    ),
+    "time_to_target": (
+        "the setting whose trials reached the most targets, then in the fewest steps, a miss "
+        "costing all steps that its trial took."
+    ),
+}
 
 
 def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:

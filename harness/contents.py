@@ -264,7 +264,8 @@ class Report(Contents):
         """One row per trial: how it ended, and its final loss (NaN unless it ended ok).
 
         Columns: position (of the case in the run), objective, optimizer, setting, label, device,
-        seed, status, step, reason, seconds, way, way_reason, final_loss.
+        seed, status, step, reason, seconds, way, way_reason, final_loss, evaluations (of loss and
+        gradients).
         """
         return self.results.trials
 
@@ -299,7 +300,7 @@ class Report(Contents):
         """One row per block of steps that was timed, in seconds.
 
         Columns: position, objective, optimizer, setting, device, round, steps, steps_per_epoch,
-        seconds, cpu_seconds, epoch_seconds.
+        seconds, cpu_seconds, epoch_seconds, evaluations (of loss and gradients).
         """
         import pandas as pd
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -46,14 +47,17 @@ class Outcome:
     """What became of some lanes.
 
     Attributes:
-        diverged_at: Per lane the step after which the loss was not finite or too large; -1 if
-            never.
-        losses: Loss over all data at the recorded steps, shape ``(lanes, records)``, float64.
+        diverged_at: Per lane the step after which the loss was not finite, or the last step where
+            it ended above the limit; -1 where neither.
+        losses: Loss over all data at the recorded steps, shape ``(lanes, records)``, float64; NaN
+            after a loss that was not finite.
         trajectory: Parameters after every step, shape ``(lanes, steps + 1, 2)``, float64; None
             unless there are two parameters.
         step_sizes: The optimizer's effective step size of each parameter after every step, as
             ``trajectory``; None where the optimizer doesn't tell.
         seconds: Wall time of the loop, shared by all lanes.
+        evaluations: How often loss and gradients had been evaluated after each step, the same for
+            all lanes, as far as the loop got: shape ``(steps + 1,)`` at most.
     """
 
     diverged_at: NDArray[np.int64]
@@ -61,6 +65,7 @@ class Outcome:
     trajectory: NDArray[np.float64] | None
     step_sizes: NDArray[np.float64] | None
     seconds: float
+    evaluations: NDArray[np.int64]
 
 
 class Witness(Protocol):
@@ -265,17 +270,17 @@ class Recorder:
         self._steps: list[int] = []
         self._watched: list[torch.Tensor] = []
         self._watched_from = 0
+        self._evaluations = array("q", [0])
         self._diverged_at = np.full(len(lanes), -1, dtype=np.int64)
-        self._limit: NDArray[np.float64] | None = None
         two = lanes.dimension == 2
         self._points: list[torch.Tensor] | None = [] if two else None
         tells = callable(getattr(stepper.optimizer, "effective_step_size", None))
         self._sizes: list[torch.Tensor] | None = [] if two and tells else None
-        self._checked = 0
 
     def watch(self, losses: torch.Tensor) -> None:
-        """Note the losses at which a step started."""
+        """Note the losses at which a step started; called after the step."""
         self._watched.append(losses)
+        self._evaluations.append(self._stepper.evaluations)
 
     def record(self, step: int) -> None:
         """Note where the lanes stand after a step, where the optimizer wants to be evaluated."""
@@ -307,6 +312,7 @@ class Recorder:
         if self._losses:
             seen = torch.stack(self._losses, dim=1).double().cpu().numpy()
             losses[:, : seen.shape[1]] = seen
+            self._judge(losses)
         for lane, step in enumerate(self._diverged_at):
             if step >= 0:
                 after = np.searchsorted(self.lanes.workload.record_steps, step, side="right")
@@ -317,7 +323,14 @@ class Recorder:
             trajectory=self._stacked(self._points),
             step_sizes=self._stacked(self._sizes),
             seconds=seconds,
+            evaluations=self._evaluated(),
         )
+
+    def _evaluated(self) -> NDArray[np.int64]:
+        counts = list(self._evaluations)
+        if self._stepper.evaluations > counts[-1]:  # by a step that raised
+            counts.append(self._stepper.evaluations)
+        return np.array(counts, dtype=np.int64)
 
     def _stacked(self, points: list[torch.Tensor] | None) -> NDArray[np.float64] | None:
         if points is None:
@@ -332,7 +345,7 @@ class Recorder:
         return values
 
     def look(self) -> None:
-        """Find the first step after which each lane's loss was not finite or too large.
+        """Find the first step after which each lane's loss on its batch was not finite.
 
         Waits for the device.
         """
@@ -343,14 +356,19 @@ class Recorder:
             self._note(~np.isfinite(watched), self._watched_from + np.arange(len(watched)))
             self._watched_from += len(self._watched)
             self._watched.clear()
-        if len(self._losses) > self._checked:
-            seen = torch.stack(self._losses[self._checked :]).double().cpu().numpy()
-            if self._limit is None:
-                self._limit = self._divergence_limit(seen[0])
+
+    def _judge(self, losses: NDArray[np.float64]) -> None:
+        """Hold the loss over all data against the limit, where lanes start and where they end.
+
+        Not in between: whether a trial has diverged must not depend on how often it is looked at.
+        """
+        start, end = losses[:, 0], losses[:, -1]
+        self._note(~np.isfinite(start)[None], np.array([0]))
+        last = self.lanes.workload.steps
+        if self._steps[-1] == last:
             with np.errstate(invalid="ignore"):
-                bad = ~np.isfinite(seen) | (seen > self._limit)
-            self._note(bad, np.asarray(self._steps[self._checked :]))
-            self._checked = len(self._losses)
+                bad = ~np.isfinite(end) | (end > self._divergence_limit(start))
+            self._note(bad[None], np.array([last]))
 
     def _note(self, bad: NDArray[np.bool_], steps: NDArray[np.int64]) -> None:
         for lane in np.flatnonzero(bad.any(axis=0)):
@@ -359,10 +377,11 @@ class Recorder:
             self._diverged_at[lane] = step if known < 0 else min(known, step)
 
     def _divergence_limit(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The loss above which a lane has diverged, given where it started."""
+        """The loss above which a lane must not end, given where it started."""
         optimum = self.lanes.workload.objective.optimum
-        distance = np.abs(start - (0.0 if optimum is None else optimum))
-        limit = start + self.lanes.workload.divergence_factor * distance
+        with np.errstate(over="ignore"):
+            distance = np.abs(start - (0.0 if optimum is None else optimum))
+            limit = start + self.lanes.workload.divergence_factor * distance
         return np.where(distance > 0, limit, np.inf)
 
 
@@ -447,6 +466,7 @@ def _train(
         except NotShareable:
             raise
         except Exception as error:
+            stepper.around.check()  # what can't be shared may end in another error
             raise TrialError(step, error, recorder, time.perf_counter() - began) from error
     if before is not None and (drawn := drawn_from(before, random_state())):
         raise NotShareable(

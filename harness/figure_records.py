@@ -117,7 +117,7 @@ class Line:
         lost: Whether it is a trial that did not end ok: it ends in a cross.
         faint: Whether it stands back.
         seed: Whose course it is, where it is one trial's.
-        seconds_per_x: What a unit of x takes; NaN where that was not timed.
+        seconds: What it took until each x; empty where that is not known.
         called: What it is called where it is pointed at and has no label.
     """
 
@@ -130,7 +130,7 @@ class Line:
     lost: bool = False
     faint: bool = False
     seed: int | None = None
-    seconds_per_x: float = math.nan
+    seconds: Array = field(default_factory=lambda: np.empty(0))
     called: str = ""
 
 

@@ -548,7 +548,18 @@ def _failures(results: Results) -> str:
         return ""
     parts = [f"{n:,} {'ended in error' if s == 'error' else s}" for s, n in bad.items() if n]
     ran = int((results.trials["status"] != "unavailable").sum())
-    return f"Of {ran:,} trials, {_listed(parts)}; no number above stands in for them."
+    what = f"{_listed(parts)}{_above_limit(results)}"
+    return f"Of {ran:,} trials, {what}; no number above stands in for them."
+
+
+def _above_limit(results: Results) -> str:
+    """How many of those that diverged did so by the spec's limit alone."""
+    lost = results.trials[results.trials["status"] == "diverged"]
+    count = sum(
+        int(np.isin(lost.loc[lost["position"] == case.position, "seed"], case.ended_finite()).sum())
+        for case in results.cases
+    )
+    return f" ({count:,} of these at a finite loss, above the limit)" if count else ""
 
 
 def _place(results: Results, objective: str, device: str) -> str:

@@ -36,6 +36,7 @@ class ObjectiveInfo:
     window: tuple[tuple[float, float], tuple[float, float]] | None
     landscape: NDArray[np.float64] | None
     data_source: str
+    divergence_factor: float | None = None
 
     @property
     def has_epochs(self) -> bool:
@@ -65,6 +66,8 @@ class CaseData:
         role: Where its setting comes from: ``given``, ``tuned`` or ``defaults``.
         key: Digest of all that decides its trials but the seed; empty where that is not known.
         objective_key: Digest of all that decides its objective.
+        evaluations: How often loss and gradients had been evaluated at the recorded steps, as
+            ``losses``; NaN where that is not known. None where every step took one.
     """
 
     position: int
@@ -83,11 +86,16 @@ class CaseData:
     role: Role = "given"
     key: str = ""
     objective_key: str = ""
+    evaluations: NDArray[np.float64] | None = None
 
     @property
     def label(self) -> str:
         """Optimizer and setting."""
         return f"{self.optimizer} ({self.setting})" if self.setting else self.optimizer
+
+    def ended_finite(self) -> NDArray[np.int64]:
+        """The seeds whose loss after the last step is finite."""
+        return self.seeds[np.isfinite(self.losses[:, -1])]
 
 
 @dataclass(frozen=True)
@@ -124,9 +132,10 @@ class Results:
         objectives: By name, in the spec's order.
         cases: What is compared, in the spec's order.
         trials: One row per trial: position, objective, optimizer, setting, label, device, seed,
-            status, step, reason, seconds, way, way_reason, final_loss (NaN unless ok).
+            status, step, reason, seconds, way, way_reason, final_loss (NaN unless ok),
+            evaluations (of loss and gradients; NaN where not known).
         timings: One row per timed block: position, round, steps, steps_per_epoch, seconds,
-            cpu_seconds, epoch_seconds.
+            cpu_seconds, epoch_seconds, evaluations (NaN where not known).
         footprints: One row per timed case: position, operators, calls, counted_steps,
             state_bytes, peak_bytes; NaN where one is not known.
         tried: The settings that tuning and sweeps ran, in order.
@@ -197,14 +206,15 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
             if objective not in objectives:
                 objectives[objective] = _objective(store, objective, of)
             info = objectives[objective]
-            case = _case(store, row, case_id, described, seeds, len(info.record_steps))
+            case = _case(store, row, case_id, described, seeds, info.record_steps)
             cases.append(case)
             labels = (position, objective, optimizer, setting, case.label, device)
             trials += (labels + trial for trial in _trials(store, case_id, seeds))
             timings += _timings(store, case_id, position, record.settings["machine"])
             footprints += _footprints(store, case_id, position, record.settings["machine"])
     frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
-    frame["final_loss"] = frame["final_loss"].astype(float)
+    for name in ("final_loss", "evaluations"):
+        frame[name] = frame[name].astype(float)
     timed = pd.concat(timings, ignore_index=True) if timings else pd.DataFrame(columns=_TIMING)
     counted = _footprint_frame(footprints)
     return Results(
@@ -216,10 +226,11 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
 _TRIAL_COLUMNS = [
     *("position", "objective", "optimizer", "setting", "label", "device"),
     *("seed", "status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
+    "evaluations",
 ]
 _TIMING = [
     *("position", "round", "steps", "steps_per_epoch"),
-    *("seconds", "cpu_seconds", "epoch_seconds"),
+    *("seconds", "cpu_seconds", "epoch_seconds", "evaluations"),
 ]
 
 
@@ -242,6 +253,7 @@ def _objective(store: Store, name: str, key: str) -> ObjectiveInfo:
         window=((window[0][0], window[0][1]), (window[1][0], window[1][1])) if window else None,
         landscape=landscape.reshape(side, side) if side else None,
         data_source=known["data_source"],
+        divergence_factor=known.get("divergence_factor"),
     )
 
 
@@ -251,19 +263,28 @@ def _case(
     case_id: int,
     described: list[Any],
     seeds: frozenset[int],
-    records: int,
+    record_steps: NDArray[np.int64],
 ) -> CaseData:
     optimizer_class, hyperparameters, defaults, dtype, role = described
     curves = [
-        (seed, from_blob(blob))
-        for seed, blob in store.db.execute(
-            "SELECT seed, losses FROM curves WHERE case_id = ? ORDER BY seed", (case_id,)
+        known
+        for known in store.db.execute(
+            "SELECT seed, losses, curves.evaluations, trials.evaluations IS NOT NULL FROM curves "
+            "JOIN trials USING (case_id, seed) WHERE case_id = ? ORDER BY seed",
+            (case_id,),
         )
-        if seed in seeds
+        if known[0] in seeds
     ]
-    losses = np.full((len(curves), records), np.nan)
-    for i, (_, values) in enumerate(curves):
-        losses[i, : len(values)] = values
+    losses = np.full((len(curves), len(record_steps)), np.nan)
+    evaluations = np.full_like(losses, np.nan)
+    for i, (_, values, counts, are_counted) in enumerate(curves):
+        records = len(values) // losses.itemsize
+        losses[i, :records] = from_blob(values)
+        if are_counted:
+            evaluations[i, :records] = (
+                record_steps[:records] if counts is None else from_blob(counts)
+            )
+    one_each = all(counts is None and are_counted for *_, counts, are_counted in curves)
     trajectories: dict[int, NDArray[np.float64]] = {}
     step_sizes: dict[int, NDArray[np.float64]] = {}
     for seed, points, sizes in store.db.execute(
@@ -287,8 +308,9 @@ def _case(
         role=role,
         key=row[7],
         objective_key=row[6],
-        seeds=np.asarray([seed for seed, _ in curves], dtype=np.int64),
+        seeds=np.asarray([seed for seed, *_ in curves], dtype=np.int64),
         losses=losses,
+        evaluations=None if one_each else evaluations,
         trajectories=trajectories,
         step_sizes=step_sizes,
     )
@@ -318,7 +340,8 @@ def _tried(store: Store, row: tuple[Any, ...], seeds: frozenset[int]) -> Tried:
 def _trials(store: Store, case_id: int, seeds: frozenset[int]) -> Iterator[tuple[Any, ...]]:
     rows = store.db.execute(
         "SELECT seed, status, step, trials.reason, seconds, COALESCE(ways.way, ''), "
-        "COALESCE(ways.reason, ''), final_loss FROM trials LEFT JOIN ways ON ways.id = trials.way "
+        "COALESCE(ways.reason, ''), final_loss, evaluations FROM trials "
+        "LEFT JOIN ways ON ways.id = trials.way "
         "WHERE case_id = ? ORDER BY seed",
         (case_id,),
     )
@@ -327,16 +350,17 @@ def _trials(store: Store, case_id: int, seeds: frozenset[int]) -> Iterator[tuple
 
 def _timings(store: Store, case_id: int, position: int, machine: str) -> Iterator[pd.DataFrame]:
     rows = store.db.execute(
-        "SELECT steps, steps_per_epoch, seconds, cpu_seconds FROM timings "
+        "SELECT steps, steps_per_epoch, seconds, cpu_seconds, evaluations FROM timings "
         "WHERE case_id = ? AND machine = ?",
         (case_id, machine),
     )
-    for steps, steps_per_epoch, walls, cpus in rows:
+    for steps, steps_per_epoch, walls, cpus, counts in rows:
         seconds = from_blob(walls)
         frame = pd.DataFrame({"round": np.arange(len(seconds)), "seconds": seconds})
         frame = frame.assign(position=position, steps=steps, steps_per_epoch=steps_per_epoch)
         frame["cpu_seconds"] = from_blob(cpus)
         frame["epoch_seconds"] = frame["seconds"] / steps * steps_per_epoch
+        frame["evaluations"] = np.nan if counts is None else from_blob(counts)
         yield frame[_TIMING]
 
 

@@ -104,7 +104,9 @@ class LaneFunctions(TorchFunctionMode):
         tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)]
         if not tensors:
             return self._made(name, args, kwargs)
-        beside = max(tensors, key=torch.Tensor.dim)
+        # A number takes the precision of the tensors that it is computed with, not of a mask.
+        floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+        beside = max(floating or tensors, key=torch.Tensor.dim)
         if not self.in_vmap and not (beside.numel() > 1 and beside.shape[0] == self.lanes):
             raise Unequal(f"{name} mixes a hyperparameter with a tensor that has no lanes")
         if name in _SUMS:

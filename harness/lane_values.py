@@ -81,9 +81,10 @@ class LaneFloat(float):
         found = self._tensors.get(key)
         if found is None:
             shape = (len(self.values),) + (1,) * (rank - 1)
-            made = torch.empty(shape, dtype=dtype)
+            pinned = device.type == "cuda"  # so that nobody waits until it is there
+            made = torch.empty(shape, dtype=dtype, pin_memory=pinned)
             _NUMPY(made)[...] = self.values.reshape(shape)
-            found = self._tensors[key] = made.to(device)
+            found = self._tensors[key] = made.to(device, non_blocking=pinned)
         return found
 
     def refuse(self, why: str) -> NoReturn:
@@ -226,12 +227,22 @@ _CARRIED: dict[str, Any] = {
 _ASKED: dict[str, Any] = {"isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite}
 
 
+def _lane_float_in(values: Sequence[Any]) -> LaneFloat | None:
+    """The first value per lane among some arguments, or in a list that is one of them."""
+    for value in values:
+        if isinstance(value, LaneFloat):
+            return value
+        if isinstance(value, list | tuple) and (found := _lane_float_in(value)) is not None:
+            return found
+    return None
+
+
 def _of_math(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """A function of ``math`` that carries a :class:`LaneFloat`, or refuses it."""
 
     @functools.wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
-        lanes = next((a for a in (*args, *kwargs.values()) if isinstance(a, LaneFloat)), None)
+        lanes = _lane_float_in((*args, *kwargs.values()))
         if lanes is None:
             return original(*args, **kwargs)
         if name in _ASKED:

@@ -159,8 +159,8 @@ def _curve_panel(panel: CurvePanel, looks: _Looks) -> Plain:
             known["seed"] = own.seed
         if own.called and not own.label:
             known["called"] = own.called
-        if math.isfinite(own.seconds_per_x):
-            known["secondsPerX"] = number(own.seconds_per_x)
+        if len(own.seconds):
+            known |= _pace(own)
         return known | {flag: True for flag in ("lost", "faint") if getattr(own, flag)}
 
     return {
@@ -188,6 +188,18 @@ def _curve_panel(panel: CurvePanel, looks: _Looks) -> Plain:
         "stepsPerEpoch": panel.steps_per_epoch,
         "xs": shared.arrays,
     }
+
+
+def _pace(line: Line) -> Plain:
+    """The seconds of a line: of a unit of x, where one takes as long as the other."""
+    furthest = int(line.x.argmax())
+    if line.x[furthest] > 0:
+        with np.errstate(over="ignore", invalid="ignore"):
+            per_x = float(line.seconds[furthest] / line.x[furthest])
+            is_even = np.allclose(line.seconds, line.x * per_x, rtol=1e-9, atol=0.0)
+        if is_even and math.isfinite(per_x):
+            return {"secondsPerX": number(per_x)}
+    return {"seconds": numbers(line.seconds, SHORT)}
 
 
 def _dot_panel(panel: DotPanel, looks: _Looks) -> Plain:

@@ -51,6 +51,10 @@ class TrialResult:
             two parameters.
         step_sizes: Effective step size per parameter after every step, as ``trajectory``.
         way_reason: What kept it from running in the way before; empty for ``pointwise``.
+        evaluations: How often loss and gradients had been evaluated by the end of ``step``; None
+            where that is not known.
+        evaluations_at: The same at the recorded steps, as many as ``losses``; None where each step
+            took one, or where it is not known.
     """
 
     case_key: str
@@ -64,6 +68,13 @@ class TrialResult:
     trajectory: NDArray[np.float64] | None = None
     step_sizes: NDArray[np.float64] | None = None
     way_reason: str = ""
+    evaluations: int | None = None
+    evaluations_at: NDArray[np.int64] | None = None
+
+
+def above_limit(divergence_factor: float) -> str:
+    """Why a trial is not ``ok`` that ended at a finite loss: what is said of it everywhere."""
+    return f"final loss finite, but above the limit of divergence_factor ({divergence_factor:g})"
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,8 @@ class Timing:
         footprint: What its steps take beside time; None where that is not known.
         peak_bytes: The most memory that torch held at once on a GPU during some steps; None
             where that is not known, as on a CPU.
+        evaluations: How often each block evaluated loss and gradients; None where that is not
+            known.
     """
 
     case_key: str
@@ -162,6 +175,7 @@ class Timing:
     cpu_seconds: NDArray[np.float64]
     footprint: Footprint | None = None
     peak_bytes: int | None = None
+    evaluations: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -390,9 +390,27 @@ def inspect(
                 raise BadInput([*problems, loaded.source.problem((), text)]) from None
             deadly.add(name)
     found = [*problems, *(_as_problem(loaded, finding, given) for finding in checked.findings)]
+    found += _without_targets(loaded, plan, checked)
     if found:
         raise BadInput(found)
     return checked
+
+
+def _without_targets(loaded: LoadedSpec, plan: Plan, checked: Checked) -> Iterator[Problem]:
+    """Objectives that are tuned on for targets, and have none."""
+    told = plan.spec.tuning
+    if told is None or told.goal != "time_to_target":
+        return
+    for name in dict.fromkeys(search.base.objective.name for search in plan.searches):
+        known = checked.descriptions.get(name)
+        if known is not None and not tuning.targets_of(
+            plan.spec.objectives[name], known["optimum"]
+        ):
+            text = (
+                f"{name!r} has no target to tune for: give it 'targets', losses to reach, for its "
+                "optimum is not known"
+            )
+            yield loaded.source.problem(("tuning", "goal"), text)
 
 
 def _as_problem(loaded: LoadedSpec, finding: Finding, given: Sequence[str]) -> Problem:

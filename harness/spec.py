@@ -121,8 +121,9 @@ class ObjectiveSpec(_Model):
         1000.0,
         gt=0,
         allow_inf_nan=False,
-        description="A trial has diverged once its loss is above its start by this many times "
-        "the start's distance from the optimum (from zero where that is unknown).",
+        description="A trial has diverged if its loss is not finite at any step, or ends above its "
+        "start by more than this many times the start's distance from the optimum (from zero where "
+        "that is unknown).",
     )
 
     targets: Numbers = Field(
@@ -275,6 +276,12 @@ class TuningSpec(_Model):
         ge=0,
         lt=SEED_LIMIT,
         description="Seed of the scrambled sequence that settings come from.",
+    )
+    goal: Literal["final_loss", "time_to_target"] = Field(
+        "final_loss",
+        description="What the best setting is best by: fewest failures, then the lowest mean final "
+        "loss; or the most targets reached, then the fewest steps until they are, a miss costing "
+        "all steps that its trial took.",
     )
     sweep: int = Field(
         15,

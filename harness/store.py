@@ -77,6 +77,7 @@ CREATE TABLE trials (
     final_loss REAL,                -- NULL unless the status is ok
     seconds REAL NOT NULL,
     machine TEXT NOT NULL,          -- digest of the machine it ran on
+    evaluations INTEGER,            -- of loss and gradients, in all; NULL where not known
     way INTEGER REFERENCES ways(id),  -- how it ran; NULL where it didn't
     PRIMARY KEY (case_id, seed)
 ) WITHOUT ROWID;
@@ -84,6 +85,7 @@ CREATE TABLE curves (
     case_id INTEGER NOT NULL,
     seed INTEGER NOT NULL,
     losses BLOB NOT NULL,           -- at the objective's recorded steps, as far as it got
+    evaluations BLOB,               -- until each; NULL where a step took one, or not known
     PRIMARY KEY (case_id, seed)
 ) WITHOUT ROWID;
 CREATE TABLE trajectories (
@@ -132,6 +134,7 @@ CREATE TABLE timings (
     counted_steps INTEGER,
     state_bytes INTEGER,            -- of the optimizer, after them
     peak_bytes INTEGER,             -- most memory held at once on a GPU
+    evaluations BLOB,               -- of loss and gradients per block; NULL where not known
     PRIMARY KEY (case_id, machine)
 ) WITHOUT ROWID
 """
@@ -529,6 +532,31 @@ class Store:
                 found[key].append((seed, status, reason, final, start))
         return found
 
+    def courses(
+        self, keys: Iterable[str], seeds: Iterable[int]
+    ) -> dict[str, list[tuple[int, NDArray[np.float64]]]]:
+        """By case key, how many steps the trials of some seeds took, and their recorded losses.
+
+        The losses are those at the objective's recorded steps, as far as a trial got.
+        """
+        found: dict[str, list[tuple[int, NDArray[np.float64]]]] = {key: [] for key in keys}
+        wanted = set(seeds)
+        rows = self.db.execute(
+            "SELECT key, seed, step, losses FROM trials JOIN cases ON cases.id = case_id "
+            "LEFT JOIN curves USING (case_id, seed) ORDER BY seed"
+        )
+        for key, seed, step, losses in rows:
+            if key in found and seed in wanted:
+                found[key].append((step, from_blob(losses) if losses else np.empty(0)))
+        return found
+
+    def description(self, objective_key: str) -> dict[str, Any]:
+        """What is known of an objective; see ``workload.Description``."""
+        row = self.db.execute(
+            "SELECT description FROM objectives WHERE key = ?", (objective_key,)
+        ).fetchone()
+        return dict(json.loads(row[0]))
+
     def has_run(self) -> bool:
         """Whether there is a run to report."""
         return bool(self.db.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0])
@@ -558,26 +586,30 @@ class Store:
                 sql = "SELECT id FROM ways WHERE way = ? AND reason = ?"
                 ways[way] = self.db.execute(sql, way).fetchone()[0]
             self.db.executemany(
-                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     (
                         *(case_id, r.seed, r.status, r.step, r.reason),
                         float(r.losses[-1]) if r.status == "ok" else None,
-                        *(r.seconds, machine, ways.get((str(r.way), r.way_reason))),
+                        *(r.seconds, machine, r.evaluations),
+                        ways.get((str(r.way), r.way_reason)),
                     )
                     for case_id, r in keyed
                 ),
             )
             self.db.executemany(
-                "INSERT OR REPLACE INTO curves VALUES (?, ?, ?)",
-                ((case_id, r.seed, to_blob(r.losses)) for case_id, r in keyed),
+                "INSERT OR REPLACE INTO curves VALUES (?, ?, ?, ?)",
+                (
+                    (case_id, r.seed, to_blob(r.losses), _blob_or_null(r.evaluations_at))
+                    for case_id, r in keyed
+                ),
             )
             self.db.executemany(
                 "INSERT OR REPLACE INTO trajectories VALUES (?, ?, ?, ?)",
                 (
                     (
                         *(case_id, r.seed, to_blob(r.trajectory)),
-                        None if r.step_sizes is None else to_blob(r.step_sizes),
+                        _blob_or_null(r.step_sizes),
                     )
                     for case_id, r in keyed
                     if r.trajectory is not None
@@ -597,6 +629,7 @@ class Store:
                     counted and counted.steps,
                     counted and counted.state_bytes,
                     t.peak_bytes,
+                    _blob_or_null(t.evaluations),
                 )
                 self.db.execute(
                     "INSERT OR REPLACE INTO timings SELECT id, "
@@ -726,13 +759,15 @@ class Store:
 
         Version 1 lacks what is now kept with each timing: they are dropped, for the next run takes
         them again in seconds. Version 2 knows no tuning. Version 3 doesn't say why trials ran as
-        they did. All else stays.
+        they did, nor how often they evaluated the loss. All else stays.
         """
         with self.transaction():
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
             if version == 1:
                 self.db.execute("DROP TABLE timings")
                 self.db.execute(_TIMINGS)
+            elif version < SCHEMA_VERSION:
+                self.db.execute("ALTER TABLE timings ADD COLUMN evaluations BLOB")
             if version < 3:
                 self.db.execute(
                     "ALTER TABLE run_cases ADD COLUMN role TEXT NOT NULL DEFAULT 'given'"
@@ -741,6 +776,8 @@ class Store:
                 for table in ("ways", "sharings", "comparisons"):
                     self.db.execute(_statement(table))
                 self.db.execute("DROP TABLE verdicts")
+                self.db.execute("ALTER TABLE curves ADD COLUMN evaluations BLOB")
+                self.db.execute("ALTER TABLE trials ADD COLUMN evaluations INTEGER")
                 self.db.execute("ALTER TABLE trials ADD COLUMN way INTEGER REFERENCES ways(id)")
                 self.db.execute(
                     "INSERT INTO ways (way, reason) "
@@ -866,7 +903,11 @@ def _as_compared(case: Case) -> tuple[str, str, str, str, str]:
     return case.objective.name, case.optimizer, case.setting, case.device, case.role
 
 
-def to_blob(values: NDArray[np.float64]) -> bytes:
+def _blob_or_null(values: NDArray[np.float64] | NDArray[np.int64] | None) -> bytes | None:
+    return None if values is None else to_blob(values)
+
+
+def to_blob(values: NDArray[np.float64] | NDArray[np.int64]) -> bytes:
     """An array as the store keeps it."""
     return np.ascontiguousarray(values, dtype="<f8").tobytes()
 

@@ -6,14 +6,13 @@ trial's own start. What a trial reached before it diverged or failed, it has rea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import profiles, stats
+from harness import elapsed, profiles
 from harness.comparison import ALIKE, Field
 from harness.frames import CaseData, ObjectiveInfo, Results
 
@@ -58,7 +57,11 @@ class Reached:
         steps: ``(targets, cases, seeds)``: the first recorded step at or below the target;
             infinite for a miss.
         used: ``(cases, seeds)``: steps that a trial took in all, until it failed if it did.
-        step_seconds: Per case, seconds per step from the timing pass; NaN where not timed.
+        evaluations: As ``steps``: how often loss and gradients had been evaluated by then; NaN
+            where that is not known.
+        used_evaluations: As ``used``, likewise.
+        evaluation_seconds: Per case, seconds per evaluation from the timing pass; NaN where that
+            is not known.
         copies: Per case, whether all seeds take the same course, so that they are one run.
     """
 
@@ -66,21 +69,34 @@ class Reached:
     targets: tuple[Target, ...]
     steps: NDArray[np.float64]
     used: NDArray[np.float64]
-    step_seconds: NDArray[np.float64]
+    evaluations: NDArray[np.float64]
+    used_evaluations: NDArray[np.float64]
+    evaluation_seconds: NDArray[np.float64]
     copies: NDArray[np.bool_]
 
     @property
     def seconds(self) -> NDArray[np.float64] | None:
-        """``steps`` in seconds; None where some case is not timed."""
-        if np.isnan(self.step_seconds).any():
-            return None
-        return self.steps * self.step_seconds[None, :, None]
+        """``steps`` in seconds; None where they are not known of some case."""
+        seconds = self.evaluations * self.evaluation_seconds[None, :, None]
+        is_known = ~(np.isnan(seconds).any() or np.isnan(self.evaluation_seconds).any())
+        return seconds if is_known else None
 
     def expected_steps(self) -> NDArray[np.float64]:
         """Expected running time in steps, ``(targets, cases)``; see :mod:`harness.profiles`."""
+        return self._expected(self.steps, self.used)
+
+    def expected_evaluations(self) -> NDArray[np.float64]:
+        """The same in evaluations of loss and gradients; NaN where they are not known."""
+        return self._expected(self.evaluations, self.used_evaluations)
+
+    def _expected(
+        self, until: NDArray[np.float64], used: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         hit = np.isfinite(self.steps)
-        costs = np.where(hit, self.steps, self.used[None])
-        return profiles.expected_running_time(costs, hit)
+        costs = np.where(hit, until, used[None])
+        is_known = np.isfinite(costs)
+        found = profiles.expected_running_time(np.where(is_known, costs, 0.0), hit)
+        return np.where(is_known.all(axis=-1) | np.isinf(found), found, np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +136,19 @@ class Contest:
 def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
     """The targets of an objective; none where nothing is given and no optimum is known."""
     given = results.run.settings.get("targets", {}).get(info.name, {})
-    losses = [Target(loss=loss) for loss in given.get("losses", ())]
-    tolerances = given.get("tolerances")
-    if info.optimum is None:
-        return tuple(losses)
+    return targets_from(given.get("losses", ()), given.get("tolerances"), info.optimum)
+
+
+def targets_from(
+    losses: Sequence[float], tolerances: Sequence[float] | None, optimum: float | None
+) -> tuple[Target, ...]:
+    """The targets that a spec gives, or that follow from the known optimum."""
+    given = tuple(Target(loss=loss) for loss in losses)
+    if optimum is None:
+        return given
     if tolerances is None:
-        tolerances = () if losses else TOLERANCES
-    return (*losses, *(Target(tolerance=share) for share in tolerances))
+        tolerances = () if given else TOLERANCES
+    return (*given, *(Target(tolerance=share) for share in tolerances))
 
 
 def reached(results: Results, field: Field) -> Reached | None:
@@ -137,18 +159,27 @@ def reached(results: Results, field: Field) -> Reached | None:
         return None
     shape = (len(field.cases), len(field.seeds))
     steps = np.full((len(targets), *shape), np.inf)
-    used = np.full(shape, np.nan)
+    evaluations = np.full_like(steps, np.inf)
+    used, used_evaluations = np.full(shape, np.nan), np.full(shape, np.nan)
     copies = np.zeros(len(field.cases), dtype=np.bool_)
     for i, case in enumerate(field.cases):
-        trials = results.trials_by_position[case.position].set_index("seed")
-        used[i] = trials.loc[field.seeds, "step"].to_numpy(dtype=float)
-        losses = _curves(case, field.seeds)
+        trials = results.trials_by_position[case.position].set_index("seed").loc[field.seeds]
+        used[i] = trials["step"].to_numpy(dtype=float)
+        used_evaluations[i] = used[i]
+        if case.evaluations is not None:
+            used_evaluations[i] = trials["evaluations"].to_numpy(dtype=float)
+        losses = _of_seeds(case, case.losses, field.seeds)
+        counts = _of_seeds(case, elapsed.evaluations(case, info.record_steps), field.seeds)
         copies[i] = len(losses) > 1 and np.allclose(
             losses, losses[:1], rtol=ALIKE, atol=0, equal_nan=True
         )
         for j, target in enumerate(targets):
-            steps[j, i] = _first_steps(losses, target, info)
-    return Reached(field, targets, steps, used, _step_seconds(results, field.cases), copies)
+            first, is_reached = _first_records(losses, target, info.optimum)
+            hit = np.flatnonzero(is_reached)
+            steps[j, i, hit] = info.record_steps[first[hit]]
+            evaluations[j, i, hit] = counts[hit, first[hit]]
+    seconds = np.array([elapsed.evaluation_seconds(results, case) for case in field.cases])
+    return Reached(field, targets, steps, used, evaluations, used_evaluations, seconds, copies)
 
 
 def contests(known: Sequence[Reached], families: Mapping[str, str]) -> list[Contest]:
@@ -204,7 +235,8 @@ def _contest(device: str, known: Sequence[Reached], families: Mapping[str, str])
         at = np.searchsorted(one.field.seeds, seeds)
         chosen = [places[j][1] for places in whole.values()]
         steps.append(np.moveaxis(one.steps[:, chosen][:, :, at], 1, 2))
-        seconds.append(steps[-1] * one.step_seconds[chosen])
+        until = np.moveaxis(one.evaluations[:, chosen][:, :, at], 1, 2)
+        seconds.append(until * one.evaluation_seconds[chosen])
         failed += (~np.isfinite(one.field.losses[chosen][:, at])).sum(axis=1)
         name = one.field.objective
         problem_families += [families.get(name, name)] * len(one.targets)
@@ -246,37 +278,38 @@ def _given(one: Reached) -> Iterator[tuple[CaseData, int]]:
         yield case, sum(other.optimizer == case.optimizer for other in cases)
 
 
-def _curves(case: CaseData, seeds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The recorded losses of some seeds; NaN where a trial recorded none."""
-    found = np.full((len(seeds), case.losses.shape[1]), np.nan)
+def _of_seeds(
+    case: CaseData, values: NDArray[np.float64], seeds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What a case has at its recorded steps, of some seeds; NaN where a trial has nothing."""
+    found = np.full((len(seeds), values.shape[1]), np.nan)
     known = np.isin(seeds, case.seeds)
-    found[known] = case.losses[np.searchsorted(case.seeds, seeds[known])]
+    found[known] = values[np.searchsorted(case.seeds, seeds[known])]
     return found
 
 
-def _first_steps(
-    losses: NDArray[np.float64], target: Target, info: ObjectiveInfo
+def first_steps(
+    losses: NDArray[np.float64],
+    target: Target,
+    optimum: float | None,
+    record_steps: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Per row, the first recorded step with a loss at or below the target; infinite if none."""
+    first, is_reached = _first_records(losses, target, optimum)
+    return np.where(is_reached, record_steps[first].astype(float), np.inf)
+
+
+def _first_records(
+    losses: NDArray[np.float64], target: Target, optimum: float | None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Per row, the first record with a loss at or below the target, and whether there is one."""
     level: NDArray[np.float64] | float
     if target.loss is not None:
         level = target.loss
     else:
-        assert info.optimum is not None
+        assert optimum is not None
         assert target.tolerance is not None
-        level = info.optimum + target.tolerance * (losses[:, :1] - info.optimum)
+        level = optimum + target.tolerance * (losses[:, :1] - optimum)
     with np.errstate(invalid="ignore"):
         below = losses <= level
-    first = info.record_steps[np.argmax(below, axis=1)].astype(float)
-    return np.where(below.any(axis=1), first, np.inf)
-
-
-def _step_seconds(results: Results, cases: Sequence[CaseData]) -> NDArray[np.float64]:
-    found = []
-    for case in cases:
-        blocks = results.timings[results.timings["position"] == case.position]
-        per_step = blocks["seconds"] / blocks["steps"]
-        found.append(
-            stats.spread(per_step.to_numpy(dtype=float)).median if len(blocks) else math.nan
-        )
-    return np.array(found)
+    return np.argmax(below, axis=1), np.asarray(below.any(axis=1))

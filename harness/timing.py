@@ -187,7 +187,7 @@ class _Turns:
             key = timed.case.key
             if key in self.failures:
                 continue
-            walls, cpus = np.array(self._blocks[key]).reshape(-1, 2).T
+            walls, cpus, evaluations = np.array(self._blocks[key]).reshape(-1, 3).T
             found.append(
                 Timing(
                     case_key=key,
@@ -197,16 +197,24 @@ class _Turns:
                     cpu_seconds=cpus,
                     footprint=self._footprints.get(key),
                     peak_bytes=self._peaks.get(key),
+                    evaluations=evaluations.astype(np.int64),
                 )
             )
         return found
 
 
 class Block(NamedTuple):
-    """What a block of steps took: wall seconds, and seconds that processors worked for us."""
+    """What a block of steps took.
+
+    Attributes:
+        wall: Wall seconds.
+        cpu: Seconds that processors worked for us.
+        evaluations: How often loss and gradients were evaluated.
+    """
 
     wall: float
     cpu: float
+    evaluations: int = 0
 
 
 class Runner:
@@ -243,10 +251,11 @@ class Runner:
         step, batches = self._stepper.step, self._batches
         for _ in range(self._warm_steps):
             step(next(batches))
+        before = self._stepper.evaluations
         with self._watch:
             for _ in range(self.steps):
                 step(next(batches))
-        return self._watch.block
+        return self._watch.block._replace(evaluations=self._stepper.evaluations - before)
 
     def _restart(self) -> None:
         timed = self._timed

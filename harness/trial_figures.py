@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness import stats
+from harness import elapsed, stats
 from harness.figure_records import (
     CURVES,
     DASHES,
@@ -117,7 +117,7 @@ class _World:
     final: Mapping[int, Array]
     final_seeds: Mapping[int, Seeds]
     means: Mapping[int, stats.Mean]
-    step_seconds: Mapping[int, float]
+    evaluation_seconds: Mapping[int, float]
 
     @classmethod
     def of(cls, results: Results, means: Mapping[int, stats.Mean]) -> _World:
@@ -136,13 +136,28 @@ class _World:
             order = np.argsort(losses, kind="stable")
             final[case.position] = losses[order]
             seeds[case.position] = ok["seed"].to_numpy(dtype=np.int64)[order]
-        return cls(
-            *(results, styles(results), outcomes, final, seeds, means, _step_seconds(results))
-        )
+        seconds = {
+            case.position: elapsed.evaluation_seconds(results, case) for case in results.cases
+        }
+        return cls(*(results, styles(results), outcomes, final, seeds, means, seconds))
 
-    def seconds_per_step(self, case: CaseData) -> float:
-        """The median time of a step; NaN where the case was not timed."""
-        return self.step_seconds.get(case.position, math.nan)
+    def pace(
+        self, case: CaseData, steps: Array, rows: NDArray[np.bool_] | NDArray[np.int64]
+    ) -> Array:
+        """The mean seconds of some of a case's trials until each of some steps.
+
+        Between recorded steps, evaluations are taken to be spread evenly.
+
+        Returns:
+            As many as steps; none where seconds or evaluations are not known.
+        """
+        recorded = self.results.objectives[case.objective].record_steps
+        counts = elapsed.evaluations(case, recorded)[rows].mean(axis=0)
+        counts, recorded = counts[np.isfinite(counts)], recorded[np.isfinite(counts)]
+        if not len(recorded) or (len(steps) and steps.max() > recorded[-1]):
+            return _NONE
+        seconds = np.interp(steps, recorded, counts) * self.evaluation_seconds[case.position]
+        return seconds if np.isfinite(seconds).all() else _NONE
 
     def ran_on(self, objective: str) -> list[CaseData]:
         """The cases of an objective of which some trial ran."""
@@ -290,14 +305,6 @@ def _unit(seconds: Sequence[float]) -> tuple[float, str]:
     return next(((unit, name) for unit, name in _UNITS if largest >= unit), _UNITS[-1])
 
 
-def _step_seconds(results: Results) -> dict[int, float]:
-    """By a case's position, the median time of a step, where the case was timed."""
-    timings = results.timings
-    seconds = (timings["seconds"] / timings["steps"]).astype(float)
-    medians = seconds.groupby(timings["position"]).median()
-    return {int(str(position)): float(median) for position, median in medians.items()}
-
-
 def loss(world: _World, info: ObjectiveInfo) -> CurveFigure | None:
     """Loss against epochs, mean and interval over seeds; beside it how far above the optimum."""
     cases = [c for c in world.ran_on(info.name) if np.isfinite(c.losses).any()]
@@ -351,11 +358,10 @@ def _loss_lines(world: _World, info: ObjectiveInfo, cases: Sequence[CaseData]) -
             at = thinned(len(x), POINTS if shown else FAINT_POINTS)
             band = (low[at], high[at]) if shown and (high > low).any() else (_NONE, _NONE)
             label = world.label(case) if shown else ""
-            takes = world.seconds_per_step(case) * unit
             line = Line(
                 *(label, style, x[at], middle[at], *band),
                 faint=not shown,
-                seconds_per_x=takes,
+                seconds=world.pace(case, info.record_steps[at].astype(float), whole),
                 called=case.label,
             )
             (means if shown else faint).append(line)
@@ -402,7 +408,7 @@ def _of_seed(
     lost: bool = False,
 ) -> Line:
     """The curve of one trial of a case, by its index among the case's curves."""
-    steps = world.results.objectives[case.objective]
+    steps = x[at] * _steps_per_x(world.results.objectives[case.objective])
     return Line(
         case.label if not lost else "",
         world.styles[case.position],
@@ -412,7 +418,7 @@ def _of_seed(
         _NONE,
         lost=lost,
         seed=int(case.seeds[index]),
-        seconds_per_x=world.seconds_per_step(case) * _steps_per_x(steps),
+        seconds=world.pace(case, steps, np.array([index])),
         called=case.label,
     )
 
@@ -859,7 +865,7 @@ def _coordinate_panel(
             _NONE,
             lost=_is_lost(world, case),
             seed=min(case.trajectories),
-            seconds_per_x=world.seconds_per_step(case),
+            seconds=world.pace(case, at.astype(float), case.seeds == min(case.trajectories)),
         )
         lines.append(line)
     kept = [line.y for line in lines if not line.lost]
@@ -938,7 +944,7 @@ def _step_size_lines(world: _World, case: CaseData) -> tuple[Line, ...]:
             sizes[at, axis],
             _NONE,
             _NONE,
-            seconds_per_x=world.seconds_per_step(case),
+            seconds=world.pace(case, at.astype(float), case.seeds == min(case.step_sizes)),
         )
         for axis in (0, 1)
         if len(at)

@@ -16,7 +16,7 @@ from harness.engine import OptimizerFactory, Outcome, TrialError, train
 from harness.lane_values import NotShareable, Unequal
 from harness.lanes import Lane
 from harness.plan import Case, Hyperparameters
-from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, Way
+from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, Way, above_limit
 from harness.sharing import WORDS, FirstSteps, difference, rounding
 from harness.suite import last_line, place_of
 from harness.workload import Workload
@@ -168,7 +168,7 @@ def alone(
             on_step=on_step,
         )
     except Exception as error:
-        return _failed(case, seed, error, reason)
+        return _failed(case, seed, error, workload, reason)
     return _result(case, seed, outcome, 0, workload, "alone", outcome.seconds, reason)
 
 
@@ -185,18 +185,16 @@ def _result(
     diverged_at = int(outcome.diverged_at[lane])
     diverged = diverged_at >= 0
     losses = _reached(outcome.losses[lane])
-    reason = ""
-    if diverged:
-        at = np.flatnonzero(np.asarray(workload.record_steps) == diverged_at)
-        large = len(at) > 0 and np.isfinite(outcome.losses[lane, at[0]])
-        reason = "loss not finite"
-        if large:
-            reason = f"loss more than {workload.divergence_factor:g} times above its start"
+    step = diverged_at if diverged else workload.steps
+    reason = "loss not finite" if diverged else ""
+    # A loss on a batch is never that of the last step, so what diverged there ended so.
+    if diverged_at == workload.steps and np.isfinite(outcome.losses[lane, -1]):
+        reason = above_limit(workload.divergence_factor)
     return TrialResult(
         case_key=case.key,
         seed=seed,
         status="diverged" if diverged else "ok",
-        step=diverged_at if diverged else workload.steps,
+        step=step,
         reason=reason,
         seconds=seconds,
         way=way,
@@ -204,14 +202,17 @@ def _result(
         trajectory=_points(outcome.trajectory, lane),
         step_sizes=_points(outcome.step_sizes, lane),
         way_reason=why,
+        evaluations=int(outcome.evaluations[step]),
+        evaluations_at=_evaluations(outcome, workload, len(losses)),
     )
 
 
-def _failed(case: Case, seed: int, error: Exception, why: str) -> TrialResult:
+def _failed(case: Case, seed: int, error: Exception, workload: Workload, why: str) -> TrialResult:
     cause, step, partial = error, 0, None
     if isinstance(error, TrialError):
         cause, step = error.error, error.step
         partial = error.recorder.outcome(error.seconds)
+    losses = _reached(partial.losses[0]) if partial else np.empty(0)
     return TrialResult(
         case_key=case.key,
         seed=seed,
@@ -221,10 +222,19 @@ def _failed(case: Case, seed: int, error: Exception, why: str) -> TrialResult:
         seconds=partial.seconds if partial else 0.0,
         way="alone",
         way_reason=why,
-        losses=_reached(partial.losses[0]) if partial else np.empty(0),
+        losses=losses,
         trajectory=_points(partial.trajectory, 0) if partial else None,
         step_sizes=_points(partial.step_sizes, 0) if partial else None,
+        evaluations=int(partial.evaluations[-1]) if partial else None,
+        evaluations_at=_evaluations(partial, workload, len(losses)) if partial else None,
     )
+
+
+def _evaluations(outcome: Outcome, workload: Workload, records: int) -> NDArray[np.int64] | None:
+    """Evaluations at the first recorded steps; None where each step took one."""
+    steps = np.asarray(workload.record_steps[:records], dtype=np.int64)
+    found = outcome.evaluations[steps]
+    return None if np.array_equal(found, steps) else found
 
 
 def _reached(losses: NDArray[np.float64]) -> NDArray[np.float64]:

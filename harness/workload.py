@@ -194,6 +194,7 @@ class Description:
         landscape: For two parameters: the loss on a grid over the window, row-major from the
             lowest x2 and x1, ``LANDSCAPE_POINTS`` each way; else empty.
         data_source: Where the data come from, or empty.
+        divergence_factor: See the spec.
     """
 
     formula: str
@@ -207,6 +208,7 @@ class Description:
     window: Window | None
     landscape: tuple[float, ...]
     data_source: str
+    divergence_factor: float
 
 
 def in_precision(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -377,6 +379,7 @@ def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> De
         window=window,
         landscape=landscape,
         data_source=data_source,
+        divergence_factor=workload.divergence_factor,
     )
 
 

@@ -855,7 +855,8 @@ def test_curves_lie_along_steps_epochs_or_seconds(shown: Shown, along: str) -> N
     assert (panel["stepsPerX"], panel["stepsPerEpoch"]) == (4, 4)
     shown.select("along", along)
     [plot, *_] = shown.plots(LINES_LOSS)
-    words = {"steps": "step", "epochs": "epoch", "seconds": "seconds, at the median time per step"}
+    seconds = "seconds, at the median time per evaluation"
+    words = {"steps": "step", "epochs": "epoch", "seconds": seconds}
     assert plot["x"]["label"] == words[along]
     found = lines_of(plot)
     timings = RESULTS.timings

@@ -382,7 +382,7 @@ def test_seconds_are_steps_at_the_time_per_step() -> None:
     np.testing.assert_allclose(quick.y, counted(quick, [3, 6, 6, 12]))
     np.testing.assert_allclose(slow.y, counted(slow, [2, NEVER, NEVER, NEVER]))
     assert (quick.x[0], quick.x[-1]) == pytest.approx((2, 12.6))
-    assert "median time per step" in figure.caption
+    assert "median time per evaluation" in figure.caption
 
 
 def test_with_one_case_that_is_not_timed_there_are_steps_alone() -> None:

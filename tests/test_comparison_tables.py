@@ -166,7 +166,7 @@ COLUMNS = {
     "targets": [
         *CASE,
         *("target", "target_loss", "tolerance", "reached", "n", "share_ci_low", "share_ci_high"),
-        *("ert_steps", "ert_seconds", "failed"),
+        *("ert_steps", "ert_evaluations", "ert_seconds", "failed"),
     ],
     "profile": [
         *("optimizer", "device", "cost", "best", "best_ci_low", "best_ci_high"),

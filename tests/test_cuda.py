@@ -181,6 +181,7 @@ def lane_of(outcome: Outcome, lane: int) -> Outcome:
         one(outcome.trajectory),
         one(outcome.step_sizes),
         outcome.seconds,
+        outcome.evaluations,
     )
 
 
@@ -269,13 +270,13 @@ def test_what_diverges_does_so_at_the_same_step_and_ends_a_long_run_early(device
     settings = [{"lr": 0.4}, {"lr": 0.6}]
     lanes = [Lane(0, 0), Lane(1, 0)]
     found = train(workload_of("quadratic_2d", device), factory, settings, lanes, way="pointwise")
-    assert found.diverged_at.tolist() == [-1, 11]  # as tests/test_engine.py works out by hand
+    assert found.diverged_at.tolist() == [-1, 20]  # as tests/test_engine.py works out by hand
     taken: list[int] = []
     long = workload_of("quadratic_2d", device, steps=5000)
-    train(
-        long, factory, settings[1:], [Lane(0, 0), Lane(0, 1)], way="pointwise", on_step=taken.append
-    )
-    assert len(taken) == engine.WATCH_STEPS
+    both = [Lane(0, 0), Lane(0, 1)]
+    ended = train(long, factory, settings[1:], both, way="pointwise", on_step=taken.append)
+    assert 0 < ended.diverged_at[0] < 5000
+    assert len(taken) == -(-(ended.diverged_at[0] + 1) // engine.WATCH_STEPS) * engine.WATCH_STEPS
 
 
 class Heavy(Objective):

@@ -230,7 +230,7 @@ def test_effective_step_sizes_are_recorded_and_follow_their_formula(plan: Plan) 
         np.testing.assert_allclose(outcome.step_sizes[lane, 1:], expected, rtol=1e-12)
 
 
-def test_gradient_descent_that_grows_is_diverged_at_its_step_and_leaves_its_neighbours_alone() -> (
+def test_gradient_descent_that_ends_above_the_limit_is_diverged_and_leaves_its_neighbours_alone() -> (
     None
 ):
     workload = small(Quadratic2D())
@@ -244,14 +244,12 @@ def test_gradient_descent_that_grows_is_diverged_at_its_step_and_leaves_its_neig
     # x2 grows by 1 - 4 * 0.6 = -1.4 a step; f starts at 10.5 with 8 from x2, and x1 shrinks.
     start = 0.1 * 25 + 2 * 4
     losses = [0.1 * 25 * (1 - 0.12) ** (2 * t) + 8 * 1.4 ** (2 * t) for t in range(21)]
-    expected = next(t for t, loss in enumerate(losses) if loss > start + 1000 * start)
-    assert expected == 11
-    assert grows.diverged_at.tolist() == [-1, -1, expected, expected]
+    assert losses[-1] > start + 1000 * start
+    assert grows.diverged_at.tolist() == [-1, -1, 20, 20]
     assert np.array_equal(grows.losses[:2], stays.losses[:2])
-    np.testing.assert_allclose(grows.losses[2, : expected + 1], losses[: expected + 1], rtol=1e-12)
-    assert np.isnan(grows.losses[2, expected + 1 :]).all()
+    np.testing.assert_allclose(grows.losses[2], losses, rtol=1e-12)
     assert grows.trajectory is not None
-    assert np.isnan(grows.trajectory[2, expected + 1 :]).all()
+    assert np.isfinite(grows.trajectory).all()
 
 
 class Cliff(Objective):
@@ -295,7 +293,7 @@ def test_a_start_that_is_not_finite_is_diverged_at_step_zero() -> None:
 def test_a_long_run_stops_once_every_lane_has_diverged() -> None:
     taken: list[int] = []
     train(
-        small(Quadratic2D(), steps=5000),
+        small(Quadratic2D(), steps=5000, dtype=torch.float32),
         suite_optimizer("SGD"),
         [{"lr": 0.6}],
         lanes_of([0, 1]),

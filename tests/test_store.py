@@ -270,6 +270,10 @@ def to_version_3(store: Store) -> None:
     )
     for table in ("trials", "ways", "sharings", "comparisons"):
         store.db.execute(f"DROP TABLE {table}")
+    store.db.execute("ALTER TABLE curves DROP COLUMN evaluations")
+    columns = {name for _, name, *_ in store.db.execute("PRAGMA table_info(timings)")}
+    if "evaluations" in columns:
+        store.db.execute("ALTER TABLE timings DROP COLUMN evaluations")
     store.db.execute("ALTER TABLE trials_3 RENAME TO trials")
     store.db.execute(VERDICTS_3)
     store.db.execute("INSERT INTO verdicts VALUES ('f', 'grouped', 1, '', 17, 0.25)")
@@ -323,7 +327,10 @@ def upgraded(rows: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[
     modes = list(dict.fromkeys(str(row[7]) for row in rows["trials"] if row[7]))
     ids = {mode: i for i, mode in enumerate(sorted(modes, reverse=True), 1)}
     new = {name: table for name, table in rows.items() if name != "verdicts"}
-    new["trials"] = [(*row[:7], row[8], ids.get(str(row[7]))) for row in rows["trials"]]
+    new["trials"] = [(*row[:7], row[8], None, ids.get(str(row[7]))) for row in rows["trials"]]
+    new["curves"] = [(*row, None) for row in rows["curves"]]
+    if "timings" in rows:
+        new["timings"] = [(*row, None) for row in rows["timings"]]
     new["ways"] = [(i, mode, "") for mode, i in ids.items()]
     return new | {"sharings": [], "comparisons": []}
 

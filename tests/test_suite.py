@@ -7,9 +7,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness import suite
+from harness.dataset import Dataset
 from harness.listing import names
 from harness.problems import BadInput
 from harness.suite import Located, NotFound, Section, SuiteError, locate
@@ -257,6 +259,31 @@ def test_code_without_a_file_is_of_no_suite_wherever_one_stands(
     monkeypatch.chdir(tmp_path)  # where "<string>" would be a file of the suite
     said = load_error("X", tmp_path)
     assert said == "can't be imported: ZeroDivisionError: division by zero (optimizers/x.py:2)"
+
+
+def test_a_misfit_is_placed_at_the_suites_class_where_its_method_is_the_harnesss(
+    tmp_path: Path,
+) -> None:
+    code = """
+from torch import nn
+from harness.objectives.module import ModuleObjective
+
+class Own(ModuleObjective):
+    def module(self):
+        return nn.Linear(2, 1)
+    def criterion(self, output, labels):
+        return output
+
+class Loss(Own):
+    def loss(self, params, batch):
+        return 1.0
+"""
+    write(tmp_path, {"objectives/x.py": code})
+    data = Dataset(np.ones((3, 2)), np.ones(3), ("a", "b"), "c", "")
+    for name, line in (("Own", 5), ("Loss", 12)):
+        made = suite.locate(name, tmp_path, "objectives").load()(data)
+        error = suite.Misfit(made.loss, "no")
+        assert suite.place_of(error, tmp_path) == f" (objectives/x.py:{line})"
 
 
 def test_an_environment_in_a_suites_folder_is_not_the_suites_own(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_seconds_are_the_steps_at_the_median_time_per_step() -> None:
             targets=losses(1.0),
         )
     )
-    assert found.step_seconds.tolist() == pytest.approx([0.2, 0.5])
+    assert found.evaluation_seconds.tolist() == pytest.approx([0.2, 0.5])
     assert found.seconds is not None
     assert found.seconds.tolist() == [[pytest.approx([2.0, INF]), pytest.approx([5.0, INF])]]
 
@@ -271,8 +271,8 @@ def test_there_are_no_seconds_where_some_case_was_not_timed() -> None:
         results_of(Made("a", curves, step_seconds=[0.1]), Made("b", curves), targets=losses(1.0))
     )
     assert found.seconds is None
-    assert found.step_seconds[0] == pytest.approx(0.1)
-    assert math.isnan(found.step_seconds[1])
+    assert found.evaluation_seconds[0] == pytest.approx(0.1)
+    assert math.isnan(found.evaluation_seconds[1])
     table = comparison_tables.reached([found])
     assert table is not None
     assert table.frame["ert_seconds"].tolist() == [

@@ -27,13 +27,13 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import checking, frames, tuning
+from harness import api, checking, frames, tuning
 from harness.cli import main
 from harness.plan import CASE_LIMIT, TRIAL_LIMIT, Case, Overrides, Plan, Search, make_plan
 from harness.problems import BadInput
 from harness.progress import Quiet
 from harness.results import Absent
-from harness.spec import check
+from harness.spec import ObjectiveSpec, check
 from harness.store import Store
 from harness.training import QualityPass
 from harness.yaml_source import parse
@@ -631,6 +631,94 @@ def test_where_every_trial_failed_there_is_a_setting_still(folder: Path) -> None
     search = a_search(folder)
     losses: list[list[float | None]] = [[None, None]] * 5
     assert tuning.best(search, _by_key(search, losses)) == _values(search, search.settings[0])
+
+
+def test_a_score_by_targets_counts_misses_and_then_the_steps_a_miss_costing_all_it_took() -> None:
+    steps = np.array([0, 10, 20, 40])
+    wanted = tuning.targets_of(
+        ObjectiveSpec.model_validate({"steps": 40, "targets": [2.0, 1.0]}), None
+    )
+    quick = (40, np.array([4.0, 2.0, 1.0, 9.0]))
+    slow = (40, np.array([4.0, 4.0, 4.0, 2.0]))
+    diverged = (13, np.array([4.0, 1.5]))
+    lost = (7, np.empty(0))
+    assert tuning.target_score([quick], wanted, None, steps) == (0, 10 + 20)
+    assert tuning.target_score([slow], wanted, None, steps) == (1, 40 + 40)
+    assert tuning.target_score([diverged], wanted, None, steps) == (1, 10 + 13)
+    assert tuning.target_score([lost], wanted, None, steps) == (2, 7 + 7)
+    assert tuning.target_score([quick, slow], wanted, None, steps) == (1, 30 + 80)
+    # A tenth of the way to the optimum, 0, is left at 0.4.
+    shares = tuning.targets_of(
+        ObjectiveSpec.model_validate({"steps": 40, "tolerances": [0.1]}), 0.0
+    )
+    found = tuning.target_score([(40, np.array([4.0, 1.0, 0.4, 0.3]))], shares, 0.0, steps)
+    assert found == (0, 20)
+    assert tuning.targets_of(ObjectiveSpec.model_validate({"steps": 40}), None) == ()
+
+
+TIMED = """\
+suite: timed
+seeds: 3
+timing: {enabled: false}
+tuning: {trials: 12, seeds: 2, sweep: 0, defaults: false, goal: GOAL}
+objectives:
+  bowl: {class: quadratic_2d, steps: 60, dtype: float64, tolerances: [0.3],
+         arguments: {coefficients: [0.1, 2]}}
+optimizers:
+  momentum:
+    class: torch.optim:SGD
+    hyperparameters: {momentum: 0.9}
+    search: {lr: {log_uniform: [1e-3, 0.5]}}
+"""
+
+
+def test_a_spec_can_tune_for_the_time_to_a_target_and_finds_another_setting(
+    tmp_path: Path,
+) -> None:
+    best: dict[str, float] = {}
+    for goal in ("final_loss", "time_to_target"):
+        path = tmp_path / f"{goal}.yaml"
+        path.write_text(TIMED.replace("GOAL", goal))
+        api.run(path, output=tmp_path / goal)
+        results = frames.read(tmp_path / goal / "results.sqlite")
+        (case,) = results.cases
+        best[goal] = case.hyperparameters["lr"]
+
+    # On the quadratic 0.1 x1^2 + 2 x2^2 from (-5, -2), by hand: no seed changes anything.
+    def course(lr: float) -> list[float]:
+        x, v, losses = np.array([-5.0, -2.0]), np.zeros(2), []
+        for _ in range(61):
+            losses.append(float(0.1 * x[0] ** 2 + 2 * x[1] ** 2))
+            v = 0.9 * v + np.array([0.2, 4.0]) * x
+            x = x - lr * v
+        return losses
+
+    tried = [one.hyperparameters["lr"] for one in results.tried]
+    courses = {lr: course(lr) for lr in tried}
+    hits = {
+        lr: next((i for i, v in enumerate(c) if v <= 0.3 * c[0]), math.inf)
+        for lr, c in courses.items()
+    }
+    assert best["final_loss"] == min(tried, key=lambda lr: courses[lr][-1])
+    assert best["time_to_target"] == min(tried, key=lambda lr: hits[lr])
+    assert best["final_loss"] != best["time_to_target"]
+
+
+def test_an_objective_without_a_target_cannot_be_tuned_for_one() -> None:
+    spec = {
+        "suite": "untargeted",
+        "tuning": {"trials": 3, "goal": "time_to_target"},
+        "objectives": {
+            "spirals": {"class": "multilayer_perceptron", "dataset": "spirals", "steps": 5},
+            "bowl": {"class": "quadratic_2d", "steps": 5},
+        },
+        "optimizers": {"sgd": {"class": "SGD", "search": {"lr": {"uniform": [0.01, 0.1]}}}},
+    }
+    with pytest.raises(BadInput, match=r"goal: 'spirals' has no target to tune for") as error:
+        api.validate(spec, folder=ROOT)
+    assert len(error.value.problems) == 1
+    spec["objectives"]["spirals"]["targets"] = [0.5]  # type: ignore[index]
+    api.validate(spec, folder=ROOT)
 
 
 LOSS = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)

@@ -183,8 +183,9 @@ const ways = (panel) => {
   }
   if (chosen.along === "seconds") {
     return {
-      label: "seconds, at the median time per step",
+      label: "seconds, at the median time per evaluation",
       factor: (line) => line.secondsPerX ?? NaN,
+      places: (line) => line.seconds,
     };
   }
   return { label: panel.xLabel, factor: () => 1 };
@@ -195,10 +196,11 @@ const curvesShown = (chart, panel) => {
   const placed = (line) => {
     const style = styles[line.style];
     const factor = way.factor(line);
-    return { ...line, style, x: panel.xs[line.x].map((x) => x * factor), factor };
+    const x = way.places?.(line) ?? panel.xs[line.x].map((x) => x * factor);
+    return { ...line, style, x };
   };
   const kept = (lines) =>
-    lines.map(placed).filter((line) => shows(line.style.optimizer) && Number.isFinite(line.factor));
+    lines.map(placed).filter((line) => shows(line.style.optimizer) && line.x.every(Number.isFinite));
   return { way, lines: kept(panel.lines), strands: chosen.seeds ? kept(panel.strands) : [] };
 };
 const called = (line) => line.label || line.called || line.style.optimizer;
