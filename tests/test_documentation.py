@@ -23,8 +23,8 @@ from harness import cli, yaml_source
 from harness import spec as specs
 from harness.checking import check
 from harness.plan import make_plan
-from harness.sharing import decide
 from harness.results import Chunk, Sharing
+from harness.sharing import decide
 from harness.trials import together
 from harness.workload import load_objective, prepare
 

@@ -1,5 +1,7 @@
 """A hyperparameter with a value per lane: each lane's is what Python makes of the lane's own."""
 
+# ruff: noqa: ARG005 - each use gets all there is
+
 from __future__ import annotations
 
 import copy

@@ -14,7 +14,7 @@ import pytest
 from harness import progress
 from harness.plan import Case, Plan, make_plan
 from harness.pool import Done, Event, Lost, Pool, Sent, Task, WorkerFailed
-from harness.results import Absent, Chunk, Sharing, Together, TrialResult
+from harness.results import Absent, Chunk, Sharing, TrialResult
 from harness.spec import load
 from harness.store import Store
 from harness.training import QualityPass, chunks, family_key
