@@ -128,7 +128,7 @@ timing: {enabled: false}
 objectives:
   quadratic_2d: {steps: 12, dtype: float64}
 optimizers:
-  draws: {class: Draws, hyperparameters: {lr: 0.1, seconds: 0.02}}
+  draws: {class: Draws, hyperparameters: {lr: 0.1, seconds: 0.04}}
 """
 
 
