@@ -28,7 +28,7 @@ from harness.workload import Workload, describe, load_objective, prepare
 from .conftest import Call
 
 INF, NAN = math.inf, math.nan
-LBFGS = {"lr": 1, "max_iter": 20, "line_search_fn": "strong_wolfe"}
+LBFGS: dict[str, Any] = {"lr": 1, "max_iter": 20, "line_search_fn": "strong_wolfe"}
 SPREAD = 0.2
 
 
