@@ -113,7 +113,7 @@ def ends(
     """How the trials of some seeds end, one by one or in one run."""
     case: Any = SimpleNamespace(key="k")
     runs = [[seed] for seed in seeds] if way == "alone" else [list(seeds)]
-    found = []
+    found: list[tuple[str, int, str]] = []
     for run in runs:
         lanes = [Lane(0, seed) for seed in run]
         outcome = train(workload, Scheduled, [setting], lanes, way=way)
