@@ -92,7 +92,7 @@ class Planned:
     def gauged(self, side: Side, number: int) -> Gauged:
         """What a process measures."""
         broken = self.breaks.get(number, ())
-        timed = [case for case, _ in side.timed]
+        timed = side.timed
         return Gauged(
             {
                 c.key: pairs(at(self.ratios.get(c.optimizer, (1.0,)), number))

@@ -109,13 +109,16 @@ class BadRow(Regression):
         super().__init__()
         good = torch.ones(ROWS, dtype=torch.float64)
         good[17] = 0
+        assert self.data is not None
         self.data = (*self.data, good)
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        assert batch is not None
         *rows, good = batch
         # The derivative of a root is infinite at 0, and 0 times that is NaN.
         nothing = 0 * (good.prod() * params["weight"].square().sum()).sqrt()
-        return super().loss(params, rows) + nothing
+        loss: torch.Tensor = super().loss(params, tuple(rows)) + nothing
+        return loss
 
 
 def workload_of(
@@ -675,7 +678,8 @@ class SamByTheNorm(Sam):
 
     def scale(self) -> torch.Tensor:
         norms = [p.grad.norm(p=2) for p in self.params if p.grad is not None]
-        return self.rho / (torch.norm(torch.stack(norms), p=2) + 1e-12)
+        scale: torch.Tensor = self.rho / (torch.norm(torch.stack(norms), p=2) + 1e-12)
+        return scale
 
 
 class WritesData(Descent):

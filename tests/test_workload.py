@@ -69,7 +69,9 @@ def workload_of(objective: Objective, batch_size: int | None = None, steps: int 
 def losses(objective: Objective, *, batch_size: int | None, stacked: bool) -> Any:
     lanes = [Lane(0, 0), Lane(0, 1)] if stacked else [Lane(0, 0)]
     workload = workload_of(objective, batch_size)
-    return train(workload, torch.optim.SGD, [{"lr": 0.01}], lanes, stacked=stacked).losses
+    return train(
+        workload, torch.optim.SGD, [{"lr": 0.01}], lanes, way="pointwise" if stacked else "alone"
+    ).losses
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["alone", "side by side"])
@@ -95,7 +97,7 @@ def test_a_loss_that_writes_into_its_rows_only_later_is_an_error() -> None:
         return (writing if calls[0] == 4 else clean)(params, batch)
 
     with pytest.raises(Exception, match="has written into the data, which all trials share"):
-        losses(Regression(clean, later), batch_size=5, stacked=False)
+        losses(Regression(clean, later), batch_size=5, way="alone")
 
 
 BAD: list[tuple[str, Callable[[Parameters, Batch], Any], str]] = [
@@ -243,7 +245,9 @@ class Complex(Objective):
 def test_a_complex_parameter_is_two_real_ones_and_keeps_both(stacked: bool) -> None:
     workload = workload_of(Complex(()), steps=30)
     lanes = [Lane(0, 0), Lane(0, 1)] if stacked else [Lane(0, 0)]
-    found = train(workload, torch.optim.SGD, [{"lr": 0.1}], lanes, stacked=stacked)
+    found = train(
+        workload, torch.optim.SGD, [{"lr": 0.1}], lanes, way="pointwise" if stacked else "alone"
+    )
     assert found.trajectory is not None
     z = complex(workload.start(0)["z"])
     for step in range(31):  # the gradient is 2 (z - c)
@@ -255,7 +259,7 @@ def test_a_complex_parameter_is_two_real_ones_and_keeps_both(stacked: bool) -> N
 def test_two_complex_parameters_are_four_numbers_and_have_no_trajectory() -> None:
     workload = workload_of(Complex())
     assert describe(workload, "").dimension == 4
-    run = train(workload, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, 0)], stacked=False)
+    run = train(workload, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, 0)], way="alone")
     assert run.trajectory is None
 
 
