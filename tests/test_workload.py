@@ -97,7 +97,7 @@ def test_a_loss_that_writes_into_its_rows_only_later_is_an_error() -> None:
         return (writing if calls[0] == 4 else clean)(params, batch)
 
     with pytest.raises(Exception, match="has written into the data, which all trials share"):
-        losses(Regression(clean, later), batch_size=5, way="alone")
+        losses(Regression(clean, later), batch_size=5, stacked=False)
 
 
 BAD: list[tuple[str, Callable[[Parameters, Batch], Any], str]] = [
