@@ -73,10 +73,12 @@ def decide(
         on_step: Called with a number that changes as long as it gets on.
     """
     trial = _Trial(workload, factory, settings, create_graph, on_step)
+    # Where not all settings can, each by itself may be able to share a run with other seeds.
+    else_way: Literal["apart", "alone"] = "apart" if len(settings) > 1 else "alone"
     try:
         alone_seconds = trial.step_seconds([Lane(0, seeds[0])], "alone")
     except Exception as error:
-        return Sharing("alone", f"a run of its own fails: {in_words(error)}")
+        return Sharing(else_way, f"a run of its own fails: {in_words(error)}")
     if len(settings) * len(seeds) == 1:
         return Sharing("alone", "there is no other trial to share a run with", 0, alone_seconds)
     if len(settings) * len(seeds) < fewest:
@@ -90,8 +92,7 @@ def decide(
             return trial.shared(way, seeds, alone_seconds, reasons)
         except Exception as error:
             reasons.append(f"{WORDS[way]}: {in_words(error)}")
-    # Each setting by itself may be able to, with other seeds.
-    return Sharing("apart" if len(settings) > 1 else "alone", "; ".join(reasons), 0, alone_seconds)
+    return Sharing(else_way, "; ".join(reasons), 0, alone_seconds)
 
 
 def ran(sharing: Sharing) -> str:
