@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from harness import torch_settings, ways
-from harness.isolation import class_state, drawn_from, random_state, seed_globals
+from harness.isolation import class_state, seed_globals
 from harness.lane_values import LaneFloat, NotShareable
 from harness.lanes import Lane, Lanes
 from harness.objective import Batch
 from harness.plan import Hyperparameters
+from harness.random_state import drawn_from, generators, random_state
 from harness.results import Way
 from harness.workload import Workload
 
@@ -469,8 +470,6 @@ def _train(
             stepper.around.check()  # what can't be shared may end in another error
             raise TrialError(step, error, recorder, time.perf_counter() - began) from error
     if before is not None and (drawn := drawn_from(before, random_state())):
-        raise NotShareable(
-            f"it draws from {drawn} global generator, whose numbers are a trial's own"
-        )
+        raise NotShareable(f"it draws from {generators(drawn)}, whose numbers are a trial's own")
     recorder.look()  # so that the seconds are those of the device, which may be far behind
     return recorder.outcome(time.perf_counter() - began)

@@ -50,26 +50,6 @@ def _seed_torch(seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
-def random_state() -> tuple[Any, ...]:
-    """The state of every global generator, comparable with ``==``."""
-    _, keys, *rest = np.random.get_state()
-    return (
-        torch.get_rng_state().numpy().tobytes(),
-        (np.asarray(keys).tobytes(), *rest),
-        random.getstate(),
-    )
-
-
-GENERATORS = ("torch's", "numpy's", "Python's")
-
-
-def drawn_from(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
-    """Whose global generators changed, in words; empty if none did."""
-    return " and ".join(
-        name for name, a, b in zip(GENERATORS, before, after, strict=True) if a != b
-    )
-
-
 class ClassState:
     """What the classes and the modules of an optimizer or an objective hold, before any trial.
 

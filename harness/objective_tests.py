@@ -19,13 +19,12 @@ from harness.part_runner import (
     PartTest,
     class_of,
     copied,
-    generators,
     place_of_code,
-    random_state,
     seed_everything,
     touched,
 )
 from harness.part_tests import DatasetPart, ObjectivePart, Observation, Place
+from harness.random_state import generators, random_state
 from harness.results import Finding
 from harness.sharing import SHARING_SEEDS, decide, ran
 from harness.suite import Misfit, SuiteError, last_line

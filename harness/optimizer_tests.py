@@ -28,13 +28,13 @@ from harness.part_runner import (
     class_of,
     copied,
     distance,
-    generators,
     place_of_code,
     seed_everything,
     touched,
 )
 from harness.part_tests import Observation, OptimizerPart, Place
 from harness.plan import Hyperparameters
+from harness.random_state import generators
 from harness.sharing import SHARING_SEEDS, decide, ran
 from harness.suite import last_line
 from harness.ways import Surroundings

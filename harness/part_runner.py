@@ -23,7 +23,7 @@ import torch
 
 from harness.objective import Parameters
 from harness.part_tests import Begun, Observation, Place, Stuck
-from harness.random_state import kept_random_state
+from harness.random_state import drawn_from, kept_random_state, random_state
 from harness.suite import is_own, last_line
 
 STUCK_SHARE = 0.8
@@ -167,23 +167,6 @@ def copied(params: Parameters) -> Parameters:
     return {name: value.detach().clone().requires_grad_() for name, value in params.items()}
 
 
-GENERATORS = {
-    "torch": "torch's global generator",
-    "numpy": "numpy's global generator",
-    "random": "Python's random module",
-}
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every global generator, comparable with ``==``."""
-    _, keys, *rest = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "numpy": (np.asarray(keys).tobytes(), *rest),
-        "random": random.getstate(),
-    }
-
-
 def seed_everything(seed: int) -> None:
     """Put every global generator in a state that depends on the seed alone."""
     torch.manual_seed(seed)
@@ -200,14 +183,9 @@ def touched(act: Callable[[], object]) -> tuple[set[str], set[str]]:
         before = random_state()
         act()
         after.append(random_state())
-        drawn |= {name for name in GENERATORS if after[-1][name] != before[name]}
+        drawn |= drawn_from(before, after[-1])
     seeded = {name for name in drawn if after[0][name] == after[1][name]}
     return drawn - seeded, seeded
-
-
-def generators(names: Iterable[str]) -> str:
-    """Generators in words."""
-    return " and ".join(GENERATORS[name] for name in sorted(names))
 
 
 def class_of(factory: Any, made: object) -> Any:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+
+GENERATORS = {
+    "torch": "torch's global generator",
+    "numpy": "numpy's global generator",
+    "random": "Python's random module",
+}
+"""The global generators, in words."""
 
 
 @contextlib.contextmanager
@@ -23,3 +31,23 @@ def kept_random_state(device: torch.device | None = None) -> Iterator[None]:
     finally:
         np.random.set_state(of_numpy)
         random.setstate(of_python)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global generator, comparable with ``==``."""
+    _, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (np.asarray(keys).tobytes(), *rest),
+        "random": random.getstate(),
+    }
+
+
+def drawn_from(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """Names of the global generators whose state changed."""
+    return {name for name, state in before.items() if state != after[name]}
+
+
+def generators(names: Iterable[str]) -> str:
+    """Generators in words."""
+    return " and ".join(GENERATORS[name] for name in sorted(names))
