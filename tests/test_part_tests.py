@@ -939,7 +939,7 @@ def test_optimizers_of_torch_and_objectives_that_ship_are_sound(tmp_path: Path) 
     }
     alone, in_vmap = "trials run one at a time: ", "trials run side by side, lane by lane: "
     for (part, test), beginning in {
-        ("torch_Adafactor", "lanes"): in_vmap,
+        ("torch_Adafactor", "lanes"): alone,
         ("torch_LBFGS", "groups"): "not applicable: it takes one group only: ValueError: LBFGS",
         ("torch_LBFGS", "lanes"): alone,
         ("torch_Muon", "steps"): "takes matrices only; ",

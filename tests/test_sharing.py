@@ -1116,7 +1116,7 @@ VALUES: dict[str, tuple[float, float, float]] = {
     "lambd": (1e-4, 1e-3, 1e-2),
     "t0": (5.0, 20.0, 40.0),
     "beta2_decay": (-0.9, -0.8, -0.5),
-    "d": (0.5, 1.0, 2.0),
+    "d": (1.0, 1.5, 2.0),
     "tolerance_grad": (1e-7, 1e-6, 1e-5),
     "tolerance_change": (1e-9, 1e-8, 1e-7),
 }
@@ -1168,6 +1168,8 @@ def settings_of(place: str, name: str, parameter: str) -> list[dict[str, Any]]:
     if place == "torch" and name == "SGD" and parameter in ("dampening", "momentum"):
         beside["momentum"] = 0.5
     values: Sequence[Any] = PAIRS.get(parameter) or VALUES[parameter]
+    if (name, parameter) == ("Adafactor", "eps"):
+        values = ((1e-30, 1e-3), (1e-20, 1e-2), (1e-10, 1e-4))
     return [beside | {parameter: value} for value in values]
 
 
