@@ -109,13 +109,13 @@ class BadRow(Regression):
         super().__init__()
         good = torch.ones(ROWS, dtype=torch.float64)
         good[17] = 0
-        self.data = (*self.data, good)
+        self.data = (*(self.data or ()), good)
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         *rows, good = batch
         # The derivative of a root is infinite at 0, and 0 times that is NaN.
-        nothing = 0 * (good.prod() * params["weight"].square().sum()).sqrt()
-        return super().loss(params, rows) + nothing
+        nothing: torch.Tensor = 0 * (good.prod() * params["weight"].square().sum()).sqrt()
+        return super().loss(params, tuple(rows)) + nothing
 
 
 def workload_of(
@@ -673,7 +673,7 @@ class Sam(Descent):
 class SamByTheNorm(Sam):
     """The same by the norm of the whole gradient, as it was published."""
 
-    def scale(self) -> torch.Tensor:
+    def scale(self) -> Any:
         norms = [p.grad.norm(p=2) for p in self.params if p.grad is not None]
         return self.rho / (torch.norm(torch.stack(norms), p=2) + 1e-12)
 
