@@ -1326,7 +1326,7 @@ def test_an_optimizer_that_fails_alone_is_not_tried_any_further() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alone", "shared", "way"), [(1.0, 1.1 * 6, "pointwise"), (1.0, 1.3 * 6, "alone")]
+    ("alone", "shared", "way"), [(1.0, 1.2 * 6, "pointwise"), (1.0, 1.5 * 6, "alone")]
 )
 def test_trials_share_a_run_unless_each_would_be_faster_alone(
     alone: float, shared: float, way: str, monkeypatch: pytest.MonkeyPatch
@@ -1340,7 +1340,7 @@ def test_trials_share_a_run_unless_each_would_be_faster_alone(
     found = decide(workload_of(Regression()), Descent, SETTINGS, range(3))
     assert found.way == way
     assert found.step_seconds == alone
-    assert ("slower (1.3 times" in found.reason) == (way == "alone")
+    assert ("slower (1.5 times" in found.reason) == (way == "alone")
 
 
 def test_whether_it_gets_on_can_be_seen_while_it_is_found_out() -> None:
