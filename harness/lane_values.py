@@ -61,11 +61,12 @@ class LaneFloat(float):
             catch the exception that says so. What is computed from this notes it there as well.
     """
 
-    __slots__ = ("_tensors", "refusals", "values")
+    __slots__ = ("_negative", "_tensors", "refusals", "values")
 
     values: NDArray[np.float64]
     refusals: list[str]
     _tensors: dict[tuple[int, torch.dtype, torch.device], torch.Tensor]
+    _negative: LaneFloat | None
 
     def __new__(cls, values: NDArray[np.float64], refusals: list[str]) -> LaneFloat:
         """Make one; what reads it as a plain number gets NaN."""
@@ -73,6 +74,7 @@ class LaneFloat(float):
         self.values = values
         self.refusals = refusals
         self._tensors = {}
+        self._negative = None
         return self
 
     def tensor(self, rank: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -133,7 +135,10 @@ class LaneFloat(float):
         return self.agreed(self.values != 0, "whether a hyperparameter is 0")
 
     def __neg__(self) -> LaneFloat:
-        return LaneFloat(-self.values, self.refusals)
+        # Steps are taken by -lr: made once, it is sent to a device once.
+        if self._negative is None:
+            self._negative = LaneFloat(-self.values, self.refusals)
+        return self._negative
 
     def __pos__(self) -> LaneFloat:
         return self
