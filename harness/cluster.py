@@ -138,7 +138,7 @@ class Cluster:
         memory: int | None,
         progress: Quiet,
     ) -> None:
-        self.opened = Opened()  # other machines' files are theirs
+        self.opened = Opened()
         self._folder = folder
         self._progress = progress
         self._tasks: deque[Task] = deque()
@@ -297,6 +297,8 @@ class Cluster:
         for future, answer in self._completed.next_batch(block=False):
             self._late.pop(future.key, None)
             flight = self._flights.pop(future.key, None)
+            if isinstance(answer, Performed):
+                self.opened = self.opened.merged(answer.opened)
             if flight is not None and flight.copies.pop(future.key, None) is not None:
                 found.append((flight, answer))
         if self._client.status in ("closed", "closing"):

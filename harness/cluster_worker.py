@@ -21,6 +21,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from harness import environment, fingerprint, parcel
 from harness.environment import Machine
+from harness.opened import Opened
 from harness.pool import Done, Event, Lost, Pool, Sent, Task
 from harness.results import TrialResult
 from harness.suite import Located
@@ -38,12 +39,15 @@ class Performed:
         machine: Digest of the machine.
         seconds: From when the worker began with it.
         alone: Whether the worker began with nothing else meanwhile.
+        opened: What the suite's code was seen to read of the suite, by its paths where the run was
+            started.
     """
 
     events: tuple[Event, ...]
     machine: str
     seconds: float
     alone: bool
+    opened: Opened
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,8 @@ class SuitePlugin(WorkerPlugin):
         finally:
             self._give_back(pool)
         alone = self._begun == begun
-        return Performed(events, self._machine, time.monotonic() - began, alone)
+        opened = pool.opened.moved(self._folder, Path(self._origin))
+        return Performed(events, self._machine, time.monotonic() - began, alone, opened)
 
     def machine(self) -> Machine | Unfit:
         """What machine this is."""

@@ -52,6 +52,23 @@ class Opened:
             frozenset((told(Path(reader), folder), what) for reader, what in self.unwatched),
         )
 
+    def moved(self, folder: Path, elsewhere: Path) -> Opened:
+        """What is in a suite's folder, as it is in another copy of it; what isn't, is named."""
+
+        def place(path: str) -> str | None:
+            inside = told(Path(path), folder)
+            return None if Path(inside).is_absolute() else str(absolute(elsewhere) / inside)
+
+        edges = [(place(a), digest, place(b)) for a, digest, b in self.edges]
+        modules = ((name, place(file)) for name, file in self.modules)
+        unwatched = [(place(reader), what) for reader, what in self.unwatched]
+        unwatched += [(a, "elsewhere") for a, _, b in edges if a and not b]
+        return Opened(
+            frozenset((a, digest, b) for a, digest, b in edges if a and b),
+            frozenset((name, file) for name, file in modules if file),
+            frozenset((reader, what) for reader, what in unwatched if reader),
+        )
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What can't be watched, in sentences."""
@@ -151,6 +168,7 @@ _UNWATCHED = {
     "os.posix_spawn": "starts a process",
     "socket.connect": "connects to a server",
     "ctypes.dlopen": "loads a library",
+    "elsewhere": "reads files outside the suite on machines of a cluster",
 }
 """What may read files without a word to Python, or depend on something that is no file."""
 
@@ -198,7 +216,7 @@ class Watch:
         elif event in _LISTS or event == "sqlite3.connect":
             if isinstance(arguments[0] if arguments else None, str | bytes | os.PathLike):
                 self._note(os.fsdecode(arguments[0]), wrote=False)
-        elif event in _UNWATCHED:
+        elif event in _UNWATCHED:  # `elsewhere` is no event
             for reader in self._readers_on(sys._getframe(1)):
                 self._unwatched[reader, event] = None
 

@@ -30,11 +30,6 @@ from harness.training import QualityPass
 
 LOCK_NAME = ".lock"
 
-CLUSTER_NOTE = (
-    "on a cluster nobody watches which files the suite's code opens, so a change of one that is "
-    "neither imported nor a dataset's data is not seen; --fresh runs all again"
-)
-
 CHECK_SECONDS = 120.0
 """How long loading a suite's code may take."""
 
@@ -166,8 +161,7 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
             checked = inspect(pool, loaded, plan, problems, options.overrides)
             progress.advance(len(plan.cases))
         plan, checked, known = _reread(pool, loaded, plan, checked, known)
-        unwatched = (CLUSTER_NOTE,) if options.executor == "dask" else ()
-        for note in (*checked.notes, *unwatched):
+        for note in checked.notes:
             progress.note(f"note: {note}")
         loading.join()  # what can't be reported need not begin
         here = pool.machine(plan.spec.threads, here.key)

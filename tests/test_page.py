@@ -989,6 +989,7 @@ def test_copies_of_a_real_report_are_the_rows_of_its_files(
     analysis = analyse(results)
     built = [*tables.build(results, analysis.means), *comparison_tables.build(results, analysis)]
     opened = _opened(reading, _saved(tmp_path, of_comparison(results)))
+    opened.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     reads = "navigator.clipboard.readText()"
     seen = 0
     for table in built:
@@ -999,7 +1000,8 @@ def test_copies_of_a_real_report_are_the_rows_of_its_files(
             )
             if "objective" not in table.frame or not line.count():
                 continue
-            whole = table if table.name == "claims" else as_on_page(table, objective)
+            of_all = table.name in ("claims", "sharing")
+            whole = table if of_all else as_on_page(table, objective)
             if table.name == "seconds_per_epoch":
                 whole = replace(whole, title=f"{objective}: seconds per epoch")
             for name, text in (("Markdown", whole.to_markdown()), ("LaTeX", whole.to_latex())):
