@@ -39,6 +39,8 @@ from harness.progress import Quiet
 from harness.side_by_side import Difference, SideBySide, Source, lay, short_names
 from harness.store import RunRecord
 
+from .older_stores import to_version_3
+
 HOSTILE = (
     """</title></script><script>alert(1)</script><img src=x onerror="alert(1)">&lt;{{ 7*7 }}"""
 )
@@ -852,6 +854,7 @@ def test_an_output_for_the_report_of_one_is_refused(runs: Path) -> None:
 def as_version(path: Path, version: int) -> None:
     """Make a store what an older harness wrote, as far as the schema goes."""
     with contextlib.closing(sqlite3.connect(path)) as db, db:
+        to_version_3(db)
         db.execute("ALTER TABLE run_cases DROP COLUMN role")
         if version == 1:
             db.execute("DROP TABLE timings")
@@ -874,7 +877,7 @@ def test_a_store_of_a_newer_schema_is_refused(runs: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     done = call("one/spec.yaml", "two/spec.yaml")
     assert done.exit_code == 2
-    assert "has schema version 99, this harness reads version 3" in done.output
+    assert "has schema version 99, this harness reads version 4" in done.output
 
 
 def test_a_store_with_a_run_that_is_none_is_refused_without_a_traceback(runs: Path) -> None:

@@ -19,6 +19,8 @@ from harness.results import Comparison, Footprint, Sharing, Timing, TrialResult
 from harness.spec import load
 from harness.store import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, glance
 
+from .older_stores import to_version_3
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -234,52 +236,6 @@ CREATE TABLE timings (
 """
 
 
-TRIALS_3 = """
-CREATE TABLE trials_3 (
-    case_id INTEGER NOT NULL REFERENCES cases(id),
-    seed INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('ok','diverged','timeout','error','unavailable')),
-    step INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    final_loss REAL,
-    seconds REAL NOT NULL,
-    mode TEXT NOT NULL,
-    machine TEXT NOT NULL,
-    PRIMARY KEY (case_id, seed)
-) WITHOUT ROWID
-"""
-VERDICTS_3 = """
-CREATE TABLE verdicts (
-    family TEXT PRIMARY KEY,
-    mode TEXT NOT NULL,
-    calls_closure INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    lane_bytes INTEGER NOT NULL,
-    step_seconds REAL NOT NULL
-) WITHOUT ROWID
-"""
-
-
-def to_version_3(store: Store) -> None:
-    """Make a store what the third version of the schema would have left."""
-    modes = "CASE ways.way WHEN 'pointwise' THEN 'vmap' ELSE ifnull(ways.way, '') END"
-    store.db.execute(TRIALS_3)
-    store.db.execute(
-        "INSERT INTO trials_3 SELECT case_id, seed, status, step, trials.reason, final_loss, "
-        f"seconds, {modes}, machine FROM trials LEFT JOIN ways ON ways.id = trials.way"
-    )
-    for table in ("trials", "ways", "sharings", "comparisons"):
-        store.db.execute(f"DROP TABLE {table}")
-    store.db.execute("ALTER TABLE curves DROP COLUMN evaluations")
-    columns = {name for _, name, *_ in store.db.execute("PRAGMA table_info(timings)")}
-    if "evaluations" in columns:
-        store.db.execute("ALTER TABLE timings DROP COLUMN evaluations")
-    store.db.execute("ALTER TABLE trials_3 RENAME TO trials")
-    store.db.execute(VERDICTS_3)
-    store.db.execute("INSERT INTO verdicts VALUES ('f', 'grouped', 1, '', 17, 0.25)")
-    store.db.execute("PRAGMA user_version = 3")
-
-
 def version_1(path: Path, plan: Plan) -> None:
     """A store as the first version of the schema left it, with a trial and a timing."""
     with Store(path, create=True) as store:
@@ -292,7 +248,7 @@ def version_1(path: Path, plan: Plan) -> None:
             "INSERT INTO timings VALUES (1, 'm', 'settings', 'then', 10, 2, ?)",
             (np.ones(3).tobytes(),),
         )
-        to_version_3(store)
+        to_version_3(store.db)
         store.db.execute("ALTER TABLE run_cases DROP COLUMN role")
         store.db.execute("PRAGMA user_version = 1")
 
@@ -305,7 +261,7 @@ def version_2(path: Path, plan: Plan) -> None:
         timing = Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))
         store.save_timings([timing], "m", "settings")
         store.finish_run()
-        to_version_3(store)
+        to_version_3(store.db)
         store.db.execute("ALTER TABLE run_cases DROP COLUMN role")
         store.db.execute("PRAGMA user_version = 2")
 
@@ -319,7 +275,7 @@ def version_3(path: Path, plan: Plan) -> None:
         store.save_trials([result_of(plan, 0), alone, gone, result_of(plan, 3)], "m")
         store.save_timings([Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))], "m", "s")
         store.finish_run()
-        to_version_3(store)
+        to_version_3(store.db)
 
 
 def upgraded(rows: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
