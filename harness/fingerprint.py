@@ -152,6 +152,8 @@ class _Walk:
         except (ImportError, ValueError):
             spec = None
         origin = Path(spec.origin) if spec and spec.origin and spec.has_location else None
+        if origin is not None and top in self.parts:
+            return  # whatever of it is imported, all of it counts
         if origin is None and spec is not None and spec.submodule_search_locations is not None:
             self._namespace(top, names, [Path(p) for p in spec.submodule_search_locations])
         elif origin is None and (known := self._opened.module(top)) is not None:

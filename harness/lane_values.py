@@ -155,14 +155,6 @@ class LaneFloat(float):
     def __deepcopy__(self, memo: dict[int, Any]) -> LaneFloat:
         return self
 
-    def __repr__(self) -> str:
-        return f"{self.values.min():g} to {self.values.max():g}"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
 
 _COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 
@@ -219,6 +211,7 @@ for _name in (
     *("__float__", "__int__", "__trunc__", "__round__", "__floor__", "__ceil__", "__complex__"),
     *("__floordiv__", "__rfloordiv__", "__mod__", "__rmod__", "__divmod__", "__rdivmod__"),
     *("__array__", "__reduce_ex__", "__reduce__", "__getnewargs__"),
+    *("__repr__", "__str__", "__format__"),  # a text may be a name, a key, a file
     *("as_integer_ratio", "hex", "is_integer", "conjugate"),
 ):
     setattr(LaneFloat, _name, _refusal(_name.strip("_")))

@@ -141,7 +141,12 @@ def digest_of(path: Path) -> str:
 
 
 def is_worked_on(path: Path) -> bool:
-    """Whether a file may change without a version that tells: it is no installed package's."""
+    """Whether a file may change without a version that tells: it is no installed package's.
+
+    Another environment's packages, which a path file may lead to, are installed as well.
+    """
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return False
     return not any(root in path.parents for root in _installed())
 
 

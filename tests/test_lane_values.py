@@ -130,12 +130,19 @@ def test_what_fails_for_one_lane_is_refused() -> None:
         assert mine.refusals
 
 
+@pytest.mark.parametrize("text", [str, repr, lambda v: f"gate-{v}", lambda v: f"{v:.3f}"])
+def test_it_has_no_text_which_may_be_a_name_or_a_key(text: Callable[[Any], str]) -> None:
+    mine = lanes([0.1, 0.2])
+    with pytest.raises(Unequal, match="which needs a single number"):
+        text(mine)
+    assert mine.refusals
+
+
 def test_it_is_a_float_and_its_copies_are_itself() -> None:
     mine = lanes([0.1, 0.2])
     assert isinstance(mine, float)
     assert copy.copy(mine) is copy.deepcopy(mine) is +mine
     assert copy.deepcopy({"lr": [mine]})["lr"][0] is mine
-    assert str(mine) == "0.1 to 0.2"
     assert math.isnan(float.__float__(mine))  # what reads it past this class gets nothing plausible
 
 

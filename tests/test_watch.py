@@ -68,10 +68,10 @@ class Descent(torch.optim.Optimizer):
         p.sub_(p.grad, alpha=lr)
 
 class Waits(Descent):
-    # Its lanes are not apart, so it runs alone; it goes on once there is a file for its rate.
+    # It looks at a value, so it runs alone; it goes on once there is a file for its rate.
     steps = 0
     def move(self, p, lr):
-        p.sub_(p.grad / p.grad.norm(), alpha=lr)
+        p.sub_(p.grad / float(p.grad.norm()), alpha=lr)
         self.steps += 1
         folder = Path(__file__).parent.parent
         while self.steps == 28 and not (folder / f"gate-{lr}").exists():
