@@ -47,7 +47,7 @@ class Retuned:
 
 
 def retune(tuned: Sequence[Tuned]) -> list[Retuned]:
-    """Tune again and again what was tuned; none of what had fewer than two settings or seeds.
+    """Tune again and again what was tuned; none of what had fewer than two settings or seeds, or not yet all of them.
 
     Optimizers on one objective and device with as many seeds share the draws of these: they are
     paired, as their trials are.
@@ -70,6 +70,8 @@ def pairs(retuned: Sequence[Retuned]) -> Iterator[tuple[Retuned, Retuned, float]
 
 
 def _retuned(found: Tuned) -> Retuned | None:
+    if len({len(tried.losses) for tried in found.settings}) > 1:
+        return None  # a run that was cut short, or is under way
     table = np.array([tried.losses for tried in found.settings], dtype=np.float64)
     settings, seeds = table.shape
     if settings < 2 or seeds < 2:
