@@ -47,7 +47,9 @@ class Retuned:
 
 
 def retune(tuned: Sequence[Tuned]) -> list[Retuned]:
-    """Tune again and again what was tuned; none of what had fewer than two settings or seeds, or not yet all of them.
+    """Tune again and again what was tuned; nothing that had fewer than two settings or seeds.
+
+    Nor what has not all its trials yet.
 
     Optimizers on one objective and device with as many seeds share the draws of these: they are
     paired, as their trials are.
