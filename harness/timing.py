@@ -269,6 +269,8 @@ class Runner:
         self._stepper.train()
         self._batches = lanes.batches()
         self._stepper.step(next(self._batches))
+        if self._stepper.evaluations == 1:
+            self._stepper.trust_versions()
         self._left = max(self._warm_steps + self.steps, timed.workload.steps - 1)
 
 
