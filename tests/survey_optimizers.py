@@ -491,9 +491,9 @@ def main() -> None:
         pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
         print(f"the harness, {lanes} seeds: {time.monotonic() - began:.0f} s", flush=True)
         if lanes > LANES[0] and not options.all:
-            which = [(r["optimizer"], r["problem"]) for r in found if r.get("mode") != "alone"]
+            which = [(r["optimizer"], r["problem"]) for r in found if r.get("way") != "alone"]
     table = pd.DataFrame(rows)
-    print(table.groupby(["problem", "lanes", "mode", "verdict"]).size().to_string())
+    print(table.groupby(["problem", "lanes", "way", "verdict"]).size().to_string())
     for kind in ("WRONG", "can't be told", "no result"):
         some = table[table["verdict"] == kind].drop(columns="seconds")
         print(f"\n{kind}: {len(some)}")
