@@ -412,8 +412,9 @@ def test_of_numbers_from_the_seeds_own_distribution_at_most_one_in_a_hundred_is_
         found = checked(f"{values[i]:.{places}f}", rest)
         if found.kind == "fixed":
             continue  # so few seeds, or so few decimals, that they cannot tell them apart
-        # What Student's prediction calls absurd may be, of Cauchy's tails.
-        doubted += found.p < BEYOND if kind == "cauchy" else found.verdict == "not consistent"
+        # What Student's prediction calls absurd may be, of a tail as heavy as these two have.
+        heavy = kind in ("cauchy", "lognormal")
+        doubted += found.p < BEYOND if heavy else found.verdict == "not consistent"
         edge += found.p < EDGE
     assert doubted <= BEYOND * len(values)
     assert edge <= EDGE * len(values)
