@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+import warnings
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -193,11 +194,9 @@ class Stepper:
             losses = self.lanes.losses(self._batch)
             total = losses.sum() if self.lanes.stacked else losses
             if self._create_graph:
-                grads = torch.autograd.grad(
-                    total, self._leaves, create_graph=True, allow_unused=True
-                )
-                for leaf, grad in zip(self._leaves, grads, strict=True):
-                    leaf.grad = grad
+                # torch warns of a cycle, which ends with the next evaluation.
+                with warnings.catch_warnings(action="ignore"):
+                    total.backward(create_graph=True)
             else:
                 total.backward()
         self._keep(losses)

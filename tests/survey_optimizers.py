@@ -492,6 +492,8 @@ def main() -> None:
         print(f"the harness, {lanes} seeds: {time.monotonic() - began:.0f} s", flush=True)
         if lanes > LANES[0] and not options.all:
             which = [(r["optimizer"], r["problem"]) for r in found if r.get("way") != "alone"]
+            if not which:
+                break
     table = pd.DataFrame(rows)
     print(table.groupby(["problem", "lanes", "way", "verdict"]).size().to_string())
     for kind in ("WRONG", "can't be told", "no result"):
