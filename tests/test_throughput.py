@@ -36,6 +36,7 @@ from harness.engine import Outcome, train
 from harness.lanes import Lane
 from harness.objective import Parameters
 from harness.plan import make_plan
+from harness.results import Way
 from harness.sharing import decide
 from harness.spec import load
 from harness.suite import locate
@@ -358,9 +359,10 @@ def arrays(workload: Workload) -> tuple[Floats, Floats]:
 def engine(
     workload: Workload, adagrad: Any, lanes: Sequence[Lane], rates: Sequence[float] = (LR,)
 ) -> Outcome:
-    """Trials side by side as a run has them."""
+    """Trials side by side as a run has them; a single one alone."""
     settings = [{"lr": lr, "eps": EPS} for lr in rates]
-    return train(workload, adagrad, settings, lanes, way="pointwise", on_step=lambda _: None)
+    way: Way = "pointwise" if len(lanes) > 1 else "alone"
+    return train(workload, adagrad, settings, lanes, way=way, on_step=lambda _: None)
 
 
 def assert_mean_is_as_published(losses: NDArray[np.floating]) -> None:
@@ -443,10 +445,29 @@ def test_grid(benchmark: BenchmarkFixture, track: Track, workload: Workload, ada
         np.testing.assert_allclose(beside, own.losses[0], rtol=1e-5)
 
 
-def test_proof(benchmark: BenchmarkFixture, track: Track, workload: Workload, adagrad: Any) -> None:
+@pytest.mark.parametrize("of", ["seeds", "settings"])
+def test_a_thousand(of: str, benchmark: BenchmarkFixture, track: Track, workload: Workload) -> None:
+    adamw, count = torch.optim.AdamW, 1000
+    rates = np.geomspace(1e-4, 0.1, count).tolist() if of == "settings" else [0.01]
+    lanes = [Lane(i, 0) if of == "settings" else Lane(0, i) for i in range(count)]
+    settings = [{"lr": lr} for lr in rates]
+    outcome = track.run(
+        benchmark,
+        f"engine, AdamW, 1,000 {of}",
+        count,
+        lambda: train(workload, adamw, settings, lanes, way="pointwise", on_step=lambda _: None),
+    )
+    lane = lanes[700]
+    own = train(workload, adamw, [settings[lane.setting]], [Lane(0, lane.seed)], way="alone")
+    np.testing.assert_allclose(outcome.losses[700], own.losses[0], rtol=1e-5)
+
+
+def test_finding_out(
+    benchmark: BenchmarkFixture, track: Track, workload: Workload, adagrad: Any
+) -> None:
     sharing = track.run(
         benchmark,
-        "the proof of lanes, once per optimizer",
+        "finding out how trials may run, once per optimizer",
         None,
         lambda: decide(workload, adagrad, [SETTING], range(10)),
     )
