@@ -13,7 +13,7 @@ from harness.progress import Quiet
 from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
 from harness.store import Store
 
-GROW_SECONDS = 4.0
+GROW_SECONDS = 2.0
 """Work worth starting more workers for: loading torch for them takes about as long."""
 
 Family = tuple[Case, ...]
@@ -164,7 +164,8 @@ class QualityPass:
                 if due and len(chunk) == 1:
                     self._send_alone(due, "there is no other trial to share a run with")
                 elif due:
-                    self._work += 3 * steps * sharing.step_seconds
+                    # One trial alone, and a shared step that takes longer the more share it.
+                    self._work += steps * sharing.step_seconds * (4 + len(chunk) / 250)
                     limit = self.plan.spec.limits.seconds
                     arguments = (chunk, sharing, self.plan.spec.threads)
                     task = Task("together", arguments, limit, "step")
