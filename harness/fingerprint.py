@@ -22,7 +22,7 @@ ENGINE_FILES = (
     *("engine.py", "isolation.py", "lane_functions.py", "lane_operators.py", "lane_values.py"),
     *("lanes.py", "objective.py", "dataset.py", "sharing.py", "trials.py", "ways.py"),
     *("workload.py", "broadcasting.py", "objectives/module.py"),
-    *("random_state.py", "torch_settings.py"),
+    *("random_state.py", "seeds.py", "torch_settings.py"),
 )
 """Files of the harness that decide what a trial's numbers are."""
 
@@ -32,15 +32,8 @@ REPORT_FILES = (
     *("latex.py", "citation.py", "commands.py"),
     *("findings.py", "verdicts.py", "check_history.py", "figure_records.py", "trial_figures.py"),
     "comparison_figures.py",
-    *(
-        "check_figures.py",
-        "figures.py",
-        "plotting.py",
-        "svg.py",
-        "live.py",
-        "page.py",
-        "page_parts.py",
-    ),
+    *("elapsed.py", "retuning.py", "check_figures.py", "figures.py", "plotting.py"),
+    *("svg.py", "live.py", "page.py", "page_parts.py"),
     *("contents.py", "reporting.py", "shelf.py"),
 )
 """Files of the harness that decide what a report says and looks like."""
