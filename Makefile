@@ -41,6 +41,7 @@ test: $(TEST_STAMP) ## Set up, lint, check types, run the tests and the gate
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy -n 2
+	$(VENV)/bin/lint-imports --no-cache
 	$(call pytest,$(SIDE_BY_SIDE) -m "not serial")
 	$(call pytest,-m serial)
 	@$(MAKE) --no-print-directory gate
@@ -49,6 +50,7 @@ check: $(TEST_STAMP) ## Set up, lint and check types; no tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 docs: $(TEST_STAMP) ## Set up and build the site from docs/ to build/docs
 	$(PY) -m sphinx -q -W --keep-going docs build/docs

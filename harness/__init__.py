@@ -15,55 +15,95 @@ if TYPE_CHECKING:
         compare,
         history,
         init,
+        load_optimizer,
         names,
         preview,
         read,
         report,
         run,
         schema,
-        test,
+        test_suite,
         validate,
         write_baseline,
     )
-    from harness.contents import Comparison, Report
-    from harness.pool import WorkerFailed
-    from harness.problems import BadInput
+    from harness.commands.preview import Preview, Validation
+    from harness.conformance.records import PartReport
+    from harness.errors import BadInput
+    from harness.gate.history import History
+    from harness.objectives.base import Batch, Objective, Parameters, Window
+    from harness.objectives.dataset import Dataset
+    from harness.objectives.module import ModuleObjective
+    from harness.reporting.objects import Check, Comparison, Figure, Report, Run
+    from harness.reporting.tables.trials import Table
+    from harness.suite.listing import Names
+    from harness.workers.pool import WorkerFailed
 
 __version__ = "0.1.0"
 
+_CLASSES = {
+    "BadInput": "errors",
+    "Batch": "objectives.base",
+    "Check": "reporting.objects",
+    "Comparison": "reporting.objects",
+    "Dataset": "objectives.dataset",
+    "Figure": "reporting.objects",
+    "History": "gate.history",
+    "ModuleObjective": "objectives.module",
+    "Names": "suite.listing",
+    "Objective": "objectives.base",
+    "Parameters": "objectives.base",
+    "PartReport": "conformance.records",
+    "Preview": "commands.preview",
+    "Report": "reporting.objects",
+    "Run": "reporting.objects",
+    "Table": "reporting.tables.trials",
+    "Validation": "commands.preview",
+    "Window": "objectives.base",
+    "WorkerFailed": "workers.pool",
+}
+"""Public names that are not functions of :mod:`harness.api`, with their modules."""
+
 __all__ = [
     "BadInput",
+    "Batch",
+    "Check",
     "Comparison",
+    "Dataset",
+    "Figure",
+    "History",
+    "ModuleObjective",
+    "Names",
+    "Objective",
+    "Parameters",
+    "PartReport",
+    "Preview",
     "Report",
+    "Run",
+    "Table",
+    "Validation",
+    "Window",
     "WorkerFailed",
     "check",
     "compare",
     "history",
     "init",
+    "load_optimizer",
     "names",
     "preview",
     "read",
     "report",
     "run",
     "schema",
-    "test",
+    "test_suite",
     "validate",
     "write_baseline",
 ]
-
-_ELSEWHERE = {
-    "BadInput": "harness.problems",
-    "Comparison": "harness.contents",
-    "Report": "harness.contents",
-    "WorkerFailed": "harness.pool",
-}
-"""Where the names are that are not functions of :mod:`harness.api`."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_ELSEWHERE.get(name, "harness.api"))
+    module = importlib.import_module(f"harness.{_CLASSES.get(name, 'api')}")
     value = globals()[name] = getattr(module, name)
     return value
 

@@ -1,7 +1,7 @@
 """The harness as a library: a function for each command, which is a thin wrapper over it.
 
 A function returns what its command prints, as objects; mistakes are raised as
-:class:`~harness.problems.BadInput`, with every one of them in its text. None ends the process,
+:class:`~harness.errors.BadInput`, with every one of them in its text. None ends the process,
 writes to standard output or changes how signals are handled. Where a message names an option of
 the command line (``--only``), the argument of that name is meant.
 """
@@ -11,24 +11,26 @@ from __future__ import annotations
 import json
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from harness.problems import BadInput, Problem, nearest
+from harness.errors import BadInput, Problem, nearest
 from harness.seeds import SEED_LIMIT
 
 if TYPE_CHECKING:
-    from harness.check_history import History
-    from harness.contents import Check, Comparison, Contents, Report, Run
-    from harness.gate import GateOptions, Written
-    from harness.listing import Names
-    from harness.part_tests import PartReport
-    from harness.plan import Overrides
-    from harness.previewing import Preview, Validation
-    from harness.runner import Options
-    from harness.spec import LoadedSpec
+    import torch
+
+    from harness.commands.check import GateOptions, Written
+    from harness.commands.preview import Preview, Validation
+    from harness.commands.run import Options
+    from harness.conformance.records import PartReport
+    from harness.gate.history import History
+    from harness.plan.model import Overrides
+    from harness.reporting.objects import Check, Comparison, Contents, Report, Run
+    from harness.spec.model import LoadedSpec
+    from harness.suite.listing import Names
 
 Place = str | os.PathLike[str]
 """A path."""
@@ -52,7 +54,7 @@ def run(
     devices: Texts | None = None,
     seeds: int | None = None,
     seed: int | Sequence[int] = (),
-    set: Mapping[str, Any] | Sequence[str] = (),
+    override: Mapping[str, Any] | Sequence[str] = (),
     timing: bool = True,
     fresh: bool = False,
     watch: bool = False,
@@ -75,7 +77,7 @@ def run(
         devices: Devices in place of the spec's: ``"cpu"``, ``["cpu", "cuda:1"]``.
         seeds: Use the seeds 0 to ``seeds - 1``.
         seed: Use just this seed, or these, in place of ``seeds``.
-        set: Values of hyperparameters, by name, in place of those that the spec lists or
+        override: Values of hyperparameters, by name, in place of those that the spec lists or
             searches; or ``"name=value"`` with the value in JSON.
         timing: Whether to have a timing pass.
         fresh: Whether to run again what is known already.
@@ -98,17 +100,17 @@ def run(
         WorkerFailed: If the process that times ends in a way that no optimizer explains.
     """
     from harness import progress as progresses
-    from harness import runner
+    from harness.commands import run as running
 
     loaded = _loaded(spec, folder)
-    overrides = _overrides(only, devices, seeds, seed, set, timing=timing)
+    overrides = _overrides(only, devices, seeds, seed, override, timing=timing)
     options = _options(
         *(loaded, overrides, output, workers),
         *(executor, None if scheduler is None else os.fspath(scheduler)),
         fresh=fresh,
         watch=watch,
     )
-    return runner.run(loaded, options, progresses.choose(quiet=not progress))
+    return running.run(loaded, options, progresses.choose(quiet=not progress))
 
 
 def preview(
@@ -118,7 +120,7 @@ def preview(
     devices: Texts | None = None,
     seeds: int | None = None,
     seed: int | Sequence[int] = (),
-    set: Mapping[str, Any] | Sequence[str] = (),
+    override: Mapping[str, Any] | Sequence[str] = (),
     timing: bool = True,
     fresh: bool = False,
     output: Place | None = None,
@@ -133,12 +135,12 @@ def preview(
     Raises:
         BadInput: With every mistake.
     """
-    from harness import runner
+    from harness.commands import run as running
 
     loaded = _loaded(spec, folder)
-    overrides = _overrides(only, devices, seeds, seed, set, timing=timing)
+    overrides = _overrides(only, devices, seeds, seed, override, timing=timing)
     options = _options(loaded, overrides, output, None, fresh=fresh, watch=False)
-    return runner.preview(loaded, options)
+    return running.preview(loaded, options)
 
 
 def validate(
@@ -164,10 +166,11 @@ def validate(
     Raises:
         BadInput: With every mistake.
     """
-    from harness import previewing, runner
+    from harness.commands import preview as previewing
+    from harness.commands import run as running
 
     loaded = _loaded(spec, folder)
-    plan, checked = runner.validate(loaded, _overrides(only, devices, seeds))
+    plan, checked = running.validate(loaded, _overrides(only, devices, seeds))
     return previewing.Validation(loaded.source.file, plan, checked)
 
 
@@ -180,11 +183,13 @@ def read(results: Place = "benchmarks.yaml") -> Report:
     Raises:
         BadInput: If there is no run in it, or it can't be read.
     """
-    from harness import contents, frames, places
+    from harness.commands import result_paths
+    from harness.reporting import objects as report_objects
+    from harness.store import read as frames
 
-    path = places.store_path(Path(results))
+    path = result_paths.store_path(Path(results))
     found = frames.read(path, untouched=True)
-    return contents.Report(path, found.run.id, found)
+    return report_objects.Report(path, found.run.id, found)
 
 
 def report(results: Place = "benchmarks.yaml", *, formats: Texts = ()) -> Report:
@@ -198,9 +203,10 @@ def report(results: Place = "benchmarks.yaml", *, formats: Texts = ()) -> Report
     Raises:
         BadInput: If there is no run in it, or something can't be written.
     """
-    from harness import places, runner
+    from harness.commands import result_paths
+    from harness.commands import run as running
 
-    written = runner.report_again(places.store_path(Path(results)), _formats(formats))
+    written = running.report_again(result_paths.store_path(Path(results)), _formats(formats))
     return _listed(written)
 
 
@@ -217,15 +223,18 @@ def compare(*results: Place, formats: Texts = (), output: Place | None = None) -
         BadInput: If there are fewer than two, one can't be read or is given twice, or something
             can't be written.
     """
-    from harness import contents, places, reporting, side_by_side
+    from harness.analysis import side_by_side
+    from harness.commands import result_paths
+    from harness.reporting import objects as report_objects
+    from harness.reporting import write as report_writer
 
     paths = [Path(given) for given in results]
     if len(paths) < 2:
         raise BadInput.of_file("results", "expected two or more to lay side by side")
-    sources = side_by_side.read(places.store_paths(paths))
-    target = Path(output) if output is not None else places.side_by_side_folder(paths[0])
-    comparison = contents.Comparison(sources, target)
-    reporting.write_side_by_side(comparison, _formats(formats) or reporting.FORMATS)
+    sources = side_by_side.read(result_paths.store_paths(paths))
+    target = Path(output) if output is not None else result_paths.side_by_side_folder(paths[0])
+    comparison = report_objects.Comparison(sources, target)
+    report_writer.write_side_by_side(comparison, _formats(formats) or report_writer.FORMATS)
     return _listed(comparison)
 
 
@@ -265,9 +274,9 @@ def check(
         BadInput: If the spec or the baseline has mistakes, or results can't be written.
         WorkerFailed: If the check came to nothing.
     """
-    from harness import gate
     from harness import progress as progresses
-    from harness.verdicts import METRICS
+    from harness.commands import check as checks
+    from harness.gate.report import METRICS
 
     if (baseline is None) == (base is None):
         raise BadInput.of_file("baseline", "expected either a baseline or a base")
@@ -279,7 +288,7 @@ def check(
         warn=frozenset(_among("warn", warn, METRICS)),
         allow_new=allow_new,
     )
-    return gate.check(Path(spec), options, progresses.choose(quiet=not progress))
+    return checks.check(Path(spec), options, progresses.choose(quiet=not progress))
 
 
 def write_baseline(
@@ -312,12 +321,12 @@ def write_baseline(
             the file can't be written.
         WorkerFailed: If it came to nothing.
     """
-    from harness import gate
     from harness import progress as progresses
+    from harness.commands import check as checks
 
     given = _gate_options(only, devices, seeds, workers, output)
     options = replace(given, baseline=Path(baseline), processes=_whole("processes", processes, 3))
-    return gate.update(Path(spec), options, progresses.choose(quiet=not progress))
+    return checks.update(Path(spec), options, progresses.choose(quiet=not progress))
 
 
 def history(results: Place = "benchmarks.yaml", *, output: Place | None = None) -> History:
@@ -331,22 +340,24 @@ def history(results: Place = "benchmarks.yaml", *, output: Place | None = None) 
     Raises:
         BadInput: If there is no check to be read, or nothing to be drawn.
     """
-    from harness import check_history, places
+    from harness.commands import result_paths
+    from harness.gate import history as check_history
     from harness.progress import relative
 
-    path = places.history_path(Path(results))
+    path = result_paths.history_path(Path(results))
     known = check_history.read(path)
     if not known.entries:
         raise BadInput.of_file(relative(path), "holds no check that can be read")
     if output is not None:
-        from harness import check_figures, contents
+        from harness.reporting import objects as report_objects
+        from harness.reporting.figures import check as check_figures
 
-        file = contents.picture_file(Path(output))
+        file = report_objects.picture_file(Path(output))
         record = check_figures.latest_history(known)
         if record is None:
             message = "nothing to draw: it takes two checks with times on the same machine"
             raise BadInput.of_file(relative(path), message)
-        contents.Figure(record).save(file)
+        report_objects.Figure(record).save(file)
     return known
 
 
@@ -359,14 +370,14 @@ def names(suite: Place = ".") -> Names:
     Raises:
         BadInput: If there is no such folder.
     """
-    from harness import listing
+    from harness.suite import listing
 
     return listing.names(Path(suite))
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a spec, for editors."""
-    from harness.spec import json_schema
+    from harness.spec.model import json_schema
 
     return json_schema()
 
@@ -384,12 +395,12 @@ def init(folder: Place) -> tuple[Path, ...]:
         BadInput: If any of the files is there already, or one can't be written. Nothing of the
             suite is left then.
     """
-    from harness import starter
+    from harness.suite import scaffold
 
-    return starter.init(Path(folder))
+    return scaffold.init(Path(folder))
 
 
-def test(
+def test_suite(
     suite: Place = ".",
     *,
     seconds: float = 30.0,
@@ -410,27 +421,54 @@ def test(
     Raises:
         BadInput: If there is no spec, or one has mistakes that show before its parts are loaded.
     """
-    from harness import part_tests
     from harness import progress as progresses
+    from harness.commands import test_parts
 
     if workers is not None:
         _whole("workers", workers, 1, 1024)
     told = progresses.choose(quiet=not progress)
-    return part_tests.test(Path(suite), seconds=seconds, workers=workers, progress=told)
+    return test_parts.test_suite(Path(suite), seconds=seconds, workers=workers, progress=told)
+
+
+test_suite.__test__ = False  # type: ignore[attr-defined]  # else pytest collects it
+
+
+def load_optimizer(name: str, folder: Place = ".") -> Callable[..., torch.optim.Optimizer]:
+    """Load an optimizer as a spec that lies in a folder would.
+
+    Args:
+        name: As in a spec: a name in the folder's ``optimizers/``, ``file.py:Name`` or
+            ``package.module:Name``.
+        folder: Where the suite is.
+
+    Returns:
+        The class (or whatever makes an optimizer from parameters and hyperparameters).
+
+    Raises:
+        BadInput: If there is nothing of that name, or its file cannot be loaded.
+    """
+    from harness.suite import locate
+
+    try:
+        found = locate.locate(name, Path(folder), "optimizers")
+        loaded: Callable[..., torch.optim.Optimizer] = found.load()
+    except (locate.NotFound, locate.SuiteError) as error:
+        raise BadInput.of_file("name", str(error)) from error
+    return loaded
 
 
 def _listed(written: _Written) -> _Written:
     """A report, with which the list of reports is made anew."""
-    from harness import shelf
+    from harness.reporting.page import index
 
-    if note := shelf.update(written.page.parent):
+    if note := index.update(written.page.parent):
         written.notes = (*written.notes, note)
     return written
 
 
 def _loaded(spec: SpecLike, folder: Place | None) -> LoadedSpec:
-    from harness import spec as specs
-    from harness import yaml_source
+    from harness.spec import model as specs
+    from harness.spec import yaml_source
 
     if isinstance(spec, Mapping):
         return specs.check(yaml_source.of_mapping(spec, Path(folder or ".")))
@@ -448,7 +486,7 @@ def _overrides(
     *,
     timing: bool = True,
 ) -> Overrides:
-    from harness.plan import Overrides, parse_devices
+    from harness.plan.model import Overrides, parse_devices
 
     chosen = tuple(seed) if isinstance(seed, Sequence) else (seed,)
     if seeds is not None and chosen:
@@ -476,8 +514,8 @@ def _options(
     fresh: bool,
     watch: bool,
 ) -> Options:
-    from harness import commands
-    from harness.runner import Options
+    from harness.commands.run import Options
+    from harness.reporting.tables import reproduce
 
     if workers is not None:
         _whole("workers", workers, 1, 1024)
@@ -489,7 +527,7 @@ def _options(
         message = "are of this machine; a scheduler has workers of its own"
         raise BadInput.of_file("workers", message)
     where = None if output is None else Path(output)
-    command = commands.of_run(
+    command = reproduce.of_run(
         *(loaded.source, overrides, where, workers, executor, scheduler), fresh=fresh, watch=watch
     )
     who = executor or ("processes" if scheduler is None else "dask")
@@ -503,7 +541,7 @@ def _gate_options(
     workers: int | None,
     output: Place | None,
 ) -> GateOptions:
-    from harness.gate import GateOptions
+    from harness.commands.check import GateOptions
 
     return GateOptions(
         overrides=_overrides(only, devices, seeds),
@@ -513,7 +551,7 @@ def _gate_options(
 
 
 def _formats(formats: Texts) -> tuple[str, ...]:
-    from harness.reporting import FORMATS
+    from harness.reporting.write import FORMATS
 
     return _among("formats", formats, FORMATS)
 
@@ -558,4 +596,4 @@ def _as_json(name: str, value: Any) -> str:
         return json.dumps(plain)
     except (TypeError, ValueError):
         what = f"{name!r} is a {type(value).__name__}, expected plain data"
-        raise BadInput.of_file("set", what) from None
+        raise BadInput.of_file("override", what) from None

@@ -24,9 +24,9 @@ from harness.progress import relative
 from harness.seeds import SEED_LIMIT
 
 if TYPE_CHECKING:
-    from harness.contents import Run
-    from harness.gate import Written
-    from harness.verdicts import GateReport
+    from harness.commands.check import Written
+    from harness.gate.report import GateReport
+    from harness.reporting.objects import Run
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_CHECK_FAILED = 4
@@ -218,7 +218,7 @@ def run(
                 devices=devices,
                 seeds=seeds,
                 seed=chosen,
-                set=values,
+                override=values,
                 timing=not no_timing,
                 fresh=fresh,
                 output=output,
@@ -231,7 +231,7 @@ def run(
             devices=devices,
             seeds=seeds,
             seed=chosen,
-            set=values,
+            override=values,
             timing=not no_timing,
             fresh=fresh,
             watch=watch,
@@ -327,11 +327,11 @@ def check(
             output=output,
             progress=not quiet,
         )
-        from harness import gate_outputs
+        from harness.gate import outputs
 
         width = min(160, shutil.get_terminal_size().columns)
         colour = sys.stdout.isatty()
-        click.echo(gate_outputs.terminal(done.report, width, colour=colour), nl=False)
+        click.echo(outputs.terminal(done.report, width, colour=colour), nl=False)
         click.echo(f"Written to {relative(done.folder)}.")
         _tell_ci(done.report)
         sys.exit(done.exit_status)
@@ -339,12 +339,13 @@ def check(
 
 def _tell_ci(report: GateReport) -> None:
     """Annotations and a job summary, where GitHub's or a like runner asks for them."""
-    from harness import gate, gate_outputs
+    from harness.commands import check as checks
+    from harness.gate import outputs
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        click.echo(gate_outputs.annotations(report), nl=False)
+        click.echo(outputs.annotations(report), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary and (why := gate.add_summary(report, Path(summary))):
+    if summary and (why := checks.add_summary(report, Path(summary))):
         _tell(f"note: {why}")
 
 
@@ -447,9 +448,9 @@ def init_suite(folder: Path) -> None:
     """
     with _errors():
         written = api.init(folder)
-        from harness import starter
+        from harness.suite import scaffold
 
-        click.echo(starter.told(folder, written))
+        click.echo(scaffold.told(folder, written))
 
 
 @main.command("test")
@@ -476,22 +477,22 @@ def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) ->
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _errors():
         try:
-            found = api.test(suite, seconds=seconds, workers=workers, progress=not quiet)
+            found = api.test_suite(suite, seconds=seconds, workers=workers, progress=not quiet)
         except KeyboardInterrupt:
             _tell("\nInterrupted.")
             sys.exit(EXIT_INTERRUPTED)
-        from harness import part_tests
+        from harness.conformance import records as part_records
 
         width = min(100, shutil.get_terminal_size().columns)
-        click.echo(part_tests.terminal(found, width, colour=sys.stdout.isatty()), nl=False)
+        click.echo(part_records.terminal(found, width, colour=sys.stdout.isatty()), nl=False)
         sys.exit(found.exit_status)
 
 
 @contextlib.contextmanager
 def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
     """Turn what can go wrong into messages and exit statuses; ``failed``: of what has no other."""
-    from harness.pool import WorkerFailed
-    from harness.problems import BadInput
+    from harness.errors import BadInput
+    from harness.workers.pool import WorkerFailed
 
     try:
         with _writing(failed):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.plan import Case
+from harness.plan.model import Case
 
 Way = Literal["pointwise", "vmapped", "alone"]
 """How a trial ran: op by op with others, lane by lane with others, or alone."""

@@ -34,7 +34,7 @@ def shared_though_slower(monkeypatch: pytest.MonkeyPatch) -> None:
 
     What is faster depends on the machine, and on what else it does.
     """
-    from harness import sharing
+    from harness.engine import sharing
 
     monkeypatch.setattr(sharing, "FASTER_ALONE", math.inf)
 

@@ -41,8 +41,8 @@ import pandas as pd
 import torch
 
 import harness
-from harness import runner
-from harness.objective import Objective
+from harness.commands import run as running
+from harness.objectives.base import Objective
 from harness.objectives.linear_regression import LinearRegression
 
 SUITE = Path(__file__).resolve().with_name("survey_suite")
@@ -469,7 +469,7 @@ def main() -> None:
     # Compiling would take longer than all of this.
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
     # So would a page of all these optimizers.
-    runner.write_report = lambda *_: None
+    running.write_report = lambda *_: None
     forked(check_of_itself)
     folder: Path = options.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)

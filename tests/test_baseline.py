@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import baseline as baselines
-from harness import fingerprint
-from harness.baseline import Baseline, Cell, Loss
-from harness.problems import BadInput, Problem
+from harness.errors import BadInput, Problem
+from harness.gate import baseline as baselines
+from harness.gate.baseline import Baseline, Cell, Loss
+from harness.provenance import fingerprint
 from harness.results import Footprint
-from harness.spec import CheckSpec
+from harness.spec.model import CheckSpec
 
 HARNESS = Path(baselines.__file__).parent
 
@@ -606,12 +606,12 @@ def test_the_protocol_is_how_blocks_are_measured_and_not_how_many(
 
 
 def test_the_reference_loop_is_frozen() -> None:
-    source = (HARNESS / "reference_loop.py").read_bytes()
+    source = (HARNESS / "timing" / "reference_loop.py").read_bytes()
     assert (
         hashlib.sha256(source).hexdigest()
         == "5adbef769b89904243d789093f3e37429e233bf27c40439797d29e4ac2b5f6c6"
     ), (
-        "harness/reference_loop.py is what every measured time is a ratio to. With another one, "
+        "harness/timing/reference_loop.py is what every measured time is a ratio to. With another one, "
         "the times in every baseline that anybody has can't be compared any more. Put it back as "
         "it was; if it really must change, write all baselines anew and this digest with them."
     )

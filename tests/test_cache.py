@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import frames, progress
-from harness import runner as run
+from harness import progress
+from harness.commands import run
+from harness.store import read
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -55,7 +56,7 @@ class Signs(torch.optim.Optimizer):
 OBJECTIVES = {
     "bowl.py": '''
 import torch
-from harness.objective import Objective
+from harness import Objective
 
 class Bowl(Objective):
     """Elementwise: a trial's numbers are the same in any company, to the bit."""
@@ -73,7 +74,7 @@ DATASETS = {
     "points.py": '''
 from pathlib import Path
 import numpy as np
-from harness.dataset import Dataset
+from harness import Dataset
 
 def points():
     """A line with noise."""
@@ -294,7 +295,7 @@ def test_fewer_seeds_are_all_known(suite: Suite, command: Command) -> None:
     before = suite.trials()
     assert run_now(suite.run(command, "--seeds", "2")) == 0
     assert suite.trials() == before
-    assert set(frames.read(suite.output / "results.sqlite").trials["seed"]) == {0, 1}
+    assert set(read.read(suite.output / "results.sqlite").trials["seed"]) == {0, 1}
 
 
 def test_fresh_runs_everything_again_and_finds_the_same(suite: Suite) -> None:

@@ -37,15 +37,15 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness import baseline, gate_outputs
-from harness.checking import load_optimizer, unavailable
-from harness.engine import OptimizerFactory, Stepper, train
-from harness.isolation import seed_globals
-from harness.lanes import Lane, Lanes
-from harness.plan import Case, make_plan
-from harness.spec import load
-from harness.verdicts import Blocks, CellVerdict, GateReport
-from harness.workload import Workload, load_objective, prepare
+from harness.engine.isolation import seed_globals
+from harness.engine.lanes import Lane, Lanes
+from harness.engine.training_loop import OptimizerFactory, Stepper, train
+from harness.engine.validate import load_optimizer, unavailable
+from harness.engine.workload import Workload, load_objective, prepare
+from harness.gate import baseline, outputs
+from harness.gate.report import Blocks, CellVerdict, GateReport
+from harness.plan.model import Case, make_plan
+from harness.spec.model import load
 
 pytestmark = pytest.mark.serial
 
@@ -187,7 +187,7 @@ def test_names_are_those_of_the_file_that_a_check_leaves() -> None:
         for case in PLAN.cases
     )
     report = GateReport(PLAN.suite, "", "", "", 0.0, "", {}, "", (), (), cells)
-    written = json.loads(gate_outputs.benchmark_json(report))["benchmarks"]
+    written = json.loads(outputs.benchmark_json(report))["benchmarks"]
     assert [(b["group"], b["name"], b["fullname"], b["param"]) for b in written] == [
         (group(case), case.id, full_name(case), case.setting or None) for case in PLAN.cases
     ]

@@ -22,19 +22,13 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from harness import (
-    comparison_figures,
-    comparison_tables,
-    figure_records,
-    figures,
-    findings,
-    live,
-    page,
-    tables,
-    trial_figures,
-)
-from harness.analysis import analyse
-from harness.figure_records import (
+from harness.analysis.summary import analyse
+from harness.reporting.figures import comparison as comparison_figures
+from harness.reporting.figures import draw
+from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import trials as trial_figures
+from harness.reporting.figures.draw import Drawing
+from harness.reporting.figures.records import (
     CurveFigure,
     CurvePanel,
     FigureRecord,
@@ -45,9 +39,13 @@ from harness.figure_records import (
     Style,
     safe_name,
 )
-from harness.figures import Drawing
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.store import RunRecord
+from harness.reporting.page import charts
+from harness.reporting.page import run as page
+from harness.reporting.tables import comparison as comparison_tables
+from harness.reporting.tables import sentences
+from harness.reporting.tables import trials as trial_tables
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 Array = NDArray[np.float64]
 
@@ -204,14 +202,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     records: list[FigureRecord] = trial_figures.build(RESULTS, analysis.means)
     records += comparison_figures.build(RESULTS, analysis, [record.name for record in records])
     drawings = [
-        figures.draw(record) if record.name in DRAWN_REALLY else Drawing(record.name, FRAME, b"")
+        draw.draw(record) if record.name in DRAWN_REALLY else Drawing(record.name, FRAME, b"")
         for record in records
     ]
-    built = [*tables.build(RESULTS, analysis.means), *comparison_tables.build(RESULTS, analysis)]
-    said = findings.summarise(RESULTS, analysis)
+    built = [
+        *trial_tables.build(RESULTS, analysis.means),
+        *comparison_tables.build(RESULTS, analysis),
+    ]
+    said = sentences.summarise(RESULTS, analysis)
     path = tmp_path_factory.mktemp("charts") / "index.html"
     path.write_text(page.render(RESULTS, built, records, drawings, said), encoding="utf-8")
-    data = {record.name: live.plain(record) or {} for record in records}
+    data = {record.name: charts.plain(record) or {} for record in records}
     assert {one["kind"] for one in data.values()} == {"curves", "dots", "planes", "heat"}
     return Made(path.as_uri(), data)
 
@@ -1101,7 +1102,7 @@ def test_pictures_are_kept_as_on_paper(shown: Shown, scheme: Literal["light", "d
         root = ET.fromstring(svg)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert "var(--" not in svg
-        assert figures.BACKGROUND in svg
+        assert draw.BACKGROUND in svg
         assert (root.get("width") or "").endswith("pt")
         png = _kept(shown, name, "Picture as PNG", "png")
         assert png[:8] == b"\x89PNG\r\n\x1a\n"
@@ -1221,9 +1222,9 @@ ADA = figure_records.style_of(0, 0, 1, SCRIPTED)
 
 def by_hand(browser: Browser, folder: Path, record: FigureRecord) -> tuple[BrowserContext, Shown]:
     """A page with one figure, whose record was made by hand."""
-    drawing = figures.draw(record)
+    drawing = draw.draw(record)
     path = folder / "index.html"
-    said = findings.Findings()
+    said = sentences.Findings()
     path.write_text(page.render(RESULTS, [], [record], [drawing], said), encoding="utf-8")
     context = new_context(browser)
     return context, Shown(context.new_page(), Made(path.as_uri(), {}))

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import check_figures, figures, findings, tables
-from harness.check_history import CellEntry, Change, Series, change_points
-from harness.figure_records import ROWS, CurveFigure, IntervalFigure
-from harness.verdicts import METRICS, OUTCOMES, CellVerdict, GateReport, Judgement, Outcome
+from harness.gate.history import CellEntry, Change, Series, change_points
+from harness.gate.report import METRICS, OUTCOMES, CellVerdict, GateReport, Judgement, Outcome
+from harness.reporting.figures import check as check_figures
+from harness.reporting.figures import draw
+from harness.reporting.figures.records import ROWS, CurveFigure, IntervalFigure
+from harness.reporting.tables import sentences
+from harness.reporting.tables import trials as trial_tables
 
 
 def time(
@@ -80,7 +83,7 @@ def only(records: list[Any]) -> Any:
 def test_the_table_has_every_cell_with_all_digits_in_the_csv() -> None:
     worse = time(0.123456789, "regressed", why="slower than 5%")
     more = Judgement("operators", "regressed", "2 more", 12.0, 14.0, 1 / 6)
-    table = tables.check(checked(cell("sgd"), cell("ada", worse, more, setting="lr=0.1")))
+    table = trial_tables.check(checked(cell("sgd"), cell("ada", worse, more, setting="lr=0.1")))
     first, second = table.frame.to_dict("records")
     assert second["time_change"] == 0.123456789
     assert (second["time_before"], second["time_now"]) == (2.0, 2.0 * 1.123456789)
@@ -103,17 +106,17 @@ def test_the_table_has_every_cell_with_all_digits_in_the_csv() -> None:
 
 
 def test_what_could_not_be_found_out_is_empty_and_a_dash() -> None:
-    table = tables.check(checked(missing("sgd"), cell("ada", time(None, half=None))))
+    table = trial_tables.check(checked(missing("sgd"), cell("ada", time(None, half=None))))
     row = table.frame.iloc[0]
     assert all(math.isnan(row[f"{metric}_now"]) for metric in METRICS)
     assert table.to_csv().splitlines()[1].startswith("bowl,sgd,,cpu,2.0,,,,,0.0,missing,")
     shown = table.shown.iloc[0]
-    assert (shown["time (% change)"], shown["operators"]) == (tables.DASH, "2 → –")
+    assert (shown["time (% change)"], shown["operators"]) == (trial_tables.DASH, "2 → –")
     assert shown["outcome"] == "missing (the spec has it no more)"
 
 
 def test_a_reason_over_several_lines_stays_in_its_row() -> None:
-    table = tables.check(checked(missing("sgd", "it broke:\n  | there")))
+    table = trial_tables.check(checked(missing("sgd", "it broke:\n  | there")))
     assert "missing (it broke: \\| there)" in table.to_markdown()
 
 
@@ -121,14 +124,14 @@ def test_a_reason_over_several_lines_stays_in_its_row() -> None:
 
 
 def test_a_check_without_trouble_is_one_short_sentence() -> None:
-    assert findings.against(checked(cell(), cell("ada"))) == (
+    assert sentences.against(checked(cell(), cell("ada"))) == (
         "Against baseline.json, none of 2 cells has got worse."
     )
 
 
 def test_the_sentence_goes_from_worst_to_best_and_names_the_numbers() -> None:
     warned = Judgement("calls", "regressed", "more", 40.0, 44.0, 0.1, only_warns=True)
-    text = findings.against(
+    text = sentences.against(
         checked(
             cell("better", time(-0.1, "better")),
             cell("unsure", time(0.04, "inconclusive", 0.1, why="noise")),
@@ -147,16 +150,16 @@ def test_the_sentence_goes_from_worst_to_best_and_names_the_numbers() -> None:
 
 
 def test_what_is_not_known_is_not_called_fine() -> None:
-    text = findings.against(checked(cell(), missing("gone")))
+    text = sentences.against(checked(cell(), missing("gone")))
     assert text.startswith(
         "Against baseline.json, none of 2 cells is known to have got worse; 1 is"
     )
     several = checked(cell(device="cuda"), cell("ada", time(0.5, "regressed")))
-    assert "ada on bowl (cpu) (time +50.0%" in findings.against(several)
+    assert "ada on bowl (cpu) (time +50.0%" in sentences.against(several)
 
 
 def test_many_cells_are_counted_and_a_few_named() -> None:
-    text = findings.against(checked(*(cell(f"o{i}", time(0.2, "regressed")) for i in range(30))))
+    text = sentences.against(checked(*(cell(f"o{i}", time(0.2, "regressed")) for i in range(30))))
     assert "30 of 30 cells got worse" in text
     assert "o3 on bowl" in text
     assert "o4 on bowl" not in text
@@ -230,7 +233,7 @@ def test_many_cells_get_a_figure_per_objective_with_those_that_ask_for_a_look() 
 
 
 def test_every_outcome_has_a_look_that_needs_no_colour() -> None:
-    looks = figures._OUTCOME_LOOKS
+    looks = draw._OUTCOME_LOOKS
     assert set(looks) == set(OUTCOMES)
     shapes = {o: (marker, filled) for o, (_, marker, _, filled) in looks.items()}
     drawn = {shapes[o] for o in OUTCOMES if o not in ("missing", "failed")}
@@ -302,7 +305,7 @@ def test_a_change_point_is_marked_with_the_number_of_its_sentence() -> None:
     assert (mark.x, mark.text, mark.before, mark.after) == (6.0, "1", 2.0, 2.2)
     assert "a change point" in record.caption
     assert "with 1 change point: ada on bowl" in record.alt
-    drawing = figures.draw(record)
+    drawing = draw.draw(record)
     assert ">change point</text>" in drawing.svg
 
 
@@ -347,7 +350,7 @@ def test_names_of_any_kind_are_drawn_and_stay_text(name: str) -> None:
     history = [one(name, (1.0,) * 5 + (9.0,) * 4, objective=name), one("x", objective="y")]
     changes = [Change(s, point) for s in history for point in change_points(s.ratios)]
     for record in check_figures.build(report, history, changes):
-        drawing = figures.draw(record)
+        drawing = draw.draw(record)
         root = ET.fromstring(drawing.svg)
         label = root.attrib["aria-label"]
         assert " ".join(label.split()) == " ".join(record.alt.split())
@@ -355,4 +358,4 @@ def test_names_of_any_kind_are_drawn_and_stay_text(name: str) -> None:
         ids = re.findall(r' id="([^"]+)"', drawing.svg)
         assert all(found.startswith(record.name) for found in ids)
         assert "nan" not in re.sub(r">[^<]*<|aria-label=\"[^\"]*\"", "", drawing.svg)
-        assert figures.draw(record) == drawing
+        assert draw.draw(record) == drawing

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness import check_history as history
-from harness.check_history import CellEntry, Change, Series, append, change_points, read, series
 from harness.cli import main
-from harness.problems import BadInput
-from harness.verdicts import Blocks, CellVerdict, GateReport, Judgement
+from harness.errors import BadInput
+from harness.gate import history
+from harness.gate.history import CellEntry, Change, Series, append, change_points, read, series
+from harness.gate.report import Blocks, CellVerdict, GateReport, Judgement
 
 Array = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import checking
-from harness.plan import Overrides, Plan, draft
-from harness.problems import Problem
-from harness.spec import check
-from harness.suite import SuiteError, locate
-from harness.yaml_source import parse
+from harness.engine import validate
+from harness.errors import Problem
+from harness.plan.model import Overrides, Plan, draft
+from harness.spec.model import check
+from harness.spec.yaml_source import parse
+from harness.suite.locate import SuiteError, locate
 
 Place = tuple[int, int]
 Look = Callable[[str], tuple[Problem, ...]]
@@ -69,7 +69,7 @@ number = 5
 
 OBJECTIVES = """
 import torch
-from harness.objective import Objective
+from harness import Objective
 
 class Line(Objective):
     def __init__(self, slope=1.0, *, intercept=0.0):
@@ -121,7 +121,7 @@ def wrong():
 
 DATASETS = """
 import numpy as np
-from harness.dataset import Dataset
+from harness import Dataset
 
 def table(rows=6, bad=0.0):
     return Dataset(np.full((rows, 2), bad), np.zeros(rows), ("a", "b"), "y", "nowhere")
@@ -184,7 +184,7 @@ def planned(text: str, folder: Path) -> tuple[Plan, tuple[Problem, ...], tuple[P
     source = parse(text.encode(), str(folder / "spec.yaml"))
     plan, problems = draft(check(source), Overrides())
     assert plan is not None
-    findings = checking.check(plan).findings
+    findings = validate.check(plan).findings
     found = (source.problem(f.path, f.message, at_key=f.at_key) for f in findings)
     return plan, problems, tuple(sorted(set(found)))
 
@@ -465,16 +465,20 @@ OBJECTIVE = [
         "can't be used: SystemExit: 4 (objectives/all.py",
     ),
     ("«bowl: {class: NoLoss, steps: 1}", "", "Can't instantiate abstract class NoLoss"),
-    ("bowl: {class: «Other, steps: 1}", "class", "'Other' is not a harness.objective.Objective"),
+    (
+        "bowl: {class: «Other, steps: 1}",
+        "class",
+        "'Other' is not a harness.Objective",
+    ),
     (
         "bowl: {class: «'torch.optim:SGD', steps: 1}",
         "class",
-        "is not a harness.objective.Objective",
+        "is not a harness.Objective",
     ),
     (
         "bowl: {class: «wrong, steps: 1}",
         "class",
-        "'wrong' gives a int, expected a harness.objective",
+        "'wrong' gives a int, expected a harness.objectives.base",
     ),
     ("bowl: {class: «'math:pi', steps: 1}", "class", "'math:pi' is not a class"),
     ("«powell: {steps: 1}", "", "no objective 'powell' in objectives/"),
@@ -486,7 +490,7 @@ OBJECTIVE = [
     (
         "bowl: {class: Fit, dataset: «a_list, steps: 1}",
         "dataset",
-        "'a_list' gives a list, expected a harness.dataset.Dataset",
+        "'a_list' gives a list, expected a harness.Dataset",
     ),
     (
         "bowl: {class: Fit, dataset: «fails, steps: 1}",
@@ -559,18 +563,18 @@ def test_what_an_objective_takes_is_no_mistake(look: Look, entry: str) -> None:
 
 def test_defaults_are_told_as_far_as_they_are_plain_data(folder: Path) -> None:
     plan, _, _ = planned(optimizer("o: {class: Odd}"), folder)
-    (defaults,) = checking.check(plan).defaults.values()
+    (defaults,) = validate.check(plan).defaults.values()
     assert defaults == {"plain": 1, "pair": [1, 2.0]}
     plan, _, _ = planned(adam("lr: 0.5"), folder)
-    (defaults,) = checking.check(plan).defaults.values()
+    (defaults,) = validate.check(plan).defaults.values()
     assert (defaults["lr"], defaults["betas"]) == (0.5, [0.9, 0.999])
 
 
 def test_what_is_loaded_must_be_callable(folder: Path) -> None:
     with pytest.raises(SuiteError, match="is not a class"):
-        checking.load_optimizer(locate("math:pi", folder, "optimizers"))
+        validate.load_optimizer(locate("math:pi", folder, "optimizers"))
 
 
 def test_a_device_that_is_not_there_is_said_so() -> None:
-    assert checking.unavailable("cpu") == ""
-    assert "finds no xpu device" in checking.unavailable("xpu:3") or not checking.unavailable("xpu")
+    assert validate.unavailable("cpu") == ""
+    assert "finds no xpu device" in validate.unavailable("xpu:3") or not validate.unavailable("xpu")

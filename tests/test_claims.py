@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from harness import comparison_tables
-from harness.claims import BEYOND, EDGE, Checked, check, decimals, half_unit
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.spec import ClaimSpec
-from harness.store import RunRecord
+from harness.analysis.claims import BEYOND, EDGE, Checked, check, decimals, half_unit
+from harness.reporting.tables import comparison as comparison_tables
+from harness.spec.model import ClaimSpec
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -560,7 +560,7 @@ def test_a_number_of_the_whole_chapter_that_is_not_consistent_is_called_so(
 ) -> None:
     """The claims of what --only leaves out are no mistake, and have no row."""
     only = ("--only", "optimizer=torch_adadelta", "--only", "objective=linreg_concise")
-    table = run(command, ROOT / "chapter7.yaml", tmp_path / "out", *only)
+    table = run(command, ROOT / "specs" / "chapter7.yaml", tmp_path / "out", *only)
     (row,) = table.to_dict("records")
     assert (row["optimizer"], row["published"], row["n"]) == ("torch_adadelta", "0.242104", 1000)
     assert row["verdict"] == "not consistent"

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from harness import checking, environment
 from harness.cli import main
-from harness.environment import Machine
-from harness.opened import Opened
+from harness.engine import validate
+from harness.provenance import environment
+from harness.provenance.environment import Machine
+from harness.provenance.opened_files import Opened
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,7 +63,7 @@ class InProcess:
 
     def call(self, task: Any) -> Any:
         assert task.name == "check", "bad input was run"
-        return checking.check(*task.arguments)
+        return validate.check(*task.arguments)
 
 
 @pytest.fixture
@@ -70,10 +71,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "optimizers").mkdir()
     (tmp_path / "optimizers" / "sgd.py").write_text(SGD)
     # Else run imports them in a thread that outlives the test.
-    import harness.figures
-    import harness.reporting  # noqa: F401
+    import harness.reporting.figures.draw
+    import harness.reporting.write  # noqa: F401
 
-    monkeypatch.setattr("harness.runner.Pool", InProcess)
+    monkeypatch.setattr("harness.commands.run.Pool", InProcess)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

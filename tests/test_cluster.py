@@ -20,15 +20,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from harness import cli, cluster, runner
-from harness.contents import Run
-from harness.plan import Overrides, make_plan
-from harness.pool import Disturbed, Lost, Task, WorkerFailed
-from harness.problems import BadInput
+from harness import cli
+from harness.commands import run as running
+from harness.commands.run import Options
+from harness.errors import BadInput
+from harness.plan.model import Overrides, make_plan
 from harness.progress import Quiet
-from harness.runner import Options
-from harness.spec import load
-from harness.store import NoResults, glance
+from harness.reporting.objects import Run
+from harness.spec.model import load
+from harness.store.database import NoResults, glance
+from harness.workers.dask import cluster
+from harness.workers.pool import Disturbed, Lost, Task, WorkerFailed
 
 distributed = pytest.importorskip("distributed")
 
@@ -112,7 +114,7 @@ from pathlib import Path
 
 import torch
 
-from harness.objective import Objective
+from harness import Objective
 
 SCALE = float((Path(__file__).parent / "scale.txt").read_text())
 
@@ -251,7 +253,7 @@ def wait_for(found: Callable[[], Any], seconds: float = 60.0) -> Any:
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run found out is what counts here; drawing it would take longer."""
-    monkeypatch.setattr(runner, "write_report", lambda *_: None)
+    monkeypatch.setattr(running, "write_report", lambda *_: None)
 
 
 @pytest.fixture
@@ -270,7 +272,7 @@ def run(
 ) -> Run:
     executor = given.pop("executor", "dask" if scheduler else "processes")
     options = Options(output=output, executor=executor, scheduler=scheduler, **given)
-    return runner.run(spec, options, told or Quiet())
+    return running.run(spec, options, told or Quiet())
 
 
 def content(output: Path, *, seeds: int | None = None) -> dict[str, list[Any]]:
@@ -394,7 +396,7 @@ def test_a_worker_that_would_compute_something_else_is_left_out(
     shutil.copytree(
         ROOT / "harness", other / "harness", ignore=shutil.ignore_patterns("__pycache__")
     )
-    with (other / "harness" / "engine.py").open("a") as file:
+    with (other / "harness" / "engine" / "training_loop.py").open("a") as file:
         file.write("\n# Changed.\n")
     spec = write_suite(tmp_path / "suite", "normed: {class: Normed}")
     machines.add(PYTHONPATH=str(other))
@@ -482,7 +484,7 @@ def test_a_task_that_fails_there_says_how(
     assert event.kind == "raised"
     assert event.machine
     # One that can't even be unpacked fails on every worker, so it is not tried for ever.
-    monkeypatch.setattr("harness.parcel.dumps", lambda *_: b"torn")
+    monkeypatch.setattr("harness.workers.dask.suite_archive.dumps", lambda *_: b"torn")
     with pytest.raises(WorkerFailed, match="UnpicklingError"):
         small.call(Task("check", (), 5.0))
     small.submit(Task("check", (), 5.0))
@@ -569,7 +571,7 @@ def test_no_scheduler_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_dask_it_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "harness.cluster")
+    monkeypatch.delitem(sys.modules, "harness.workers.dask.cluster")
     monkeypatch.setitem(sys.modules, "distributed", None)
     result = invoke(str(write_suite(tmp_path, "normed: {class: Normed}")), "--executor", "dask")
     assert result.exit_code == 2

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from harness import commands, frames
-from harness.store import RunRecord
+from harness.reporting.tables import reproduce
+from harness.store import read
+from harness.store.database import RunRecord
 
 OBJECTIVES = """
 import torch
-from harness.objective import Objective
+from harness import Objective
 
 class Bowl(Objective):
     optimum = 0.0
@@ -178,11 +179,11 @@ def record(command: str) -> RunRecord:
 def test_what_repeats_a_trial_has_its_results_below_those_of_the_run(
     command: str, folder: str
 ) -> None:
-    case = frames.CaseData(
+    case = read.CaseData(
         *(0, "bowl", "sgd", "lr=[1, 2]", "cuda:1", "SGD", {}, {}, "float64"),
         *([], [], {}, {}),  # type: ignore[arg-type]
     )
-    words = shlex.split(commands.repeat(record(command), case, 17))
+    words = shlex.split(reproduce.repeat(record(command), case, 17))
     assert words[words.index("--output") + 1] == folder
     assert words[words.index("--seed") + 1] == "17"
     assert words[words.index("--devices") + 1] == "cuda:1"

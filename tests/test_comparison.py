@@ -13,10 +13,20 @@ import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from harness import comparison
-from harness.comparison import ALIKE, LEVEL, MOST, Compared, Field, Pair, compare, fields, pairs
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.store import RunRecord
+from harness.analysis import comparison
+from harness.analysis.comparison import (
+    ALIKE,
+    LEVEL,
+    MOST,
+    Compared,
+    Field,
+    Pair,
+    compare,
+    fields,
+    pairs,
+)
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 Key = tuple[str, str, str]
 """Objective, optimizer, device."""

@@ -20,27 +20,25 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
 
-from harness import (
-    comparison,
-    comparison_figures,
-    figure_records,
-    figures,
-    page,
-    page_parts,
-)
-from harness.analysis import analyse
-from harness.figure_records import (
+from harness.analysis import comparison
+from harness.analysis.summary import analyse
+from harness.plan.model import Role
+from harness.reporting.figures import comparison as comparison_figures
+from harness.reporting.figures import draw
+from harness.reporting.figures import records as figure_records
+from harness.reporting.figures.draw import Drawing
+from harness.reporting.figures.records import (
     CurveFigure,
     DotFigure,
     FigureRecord,
     HeatFigure,
     Line,
 )
-from harness.figures import Drawing
-from harness.findings import Findings
-from harness.frames import CaseData, ObjectiveInfo, Results, Tried
-from harness.plan import Role
-from harness.store import RunRecord
+from harness.reporting.page import parts
+from harness.reporting.page import run as run_page
+from harness.reporting.tables.sentences import Findings
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
 
 Array = NDArray[np.float64]
 
@@ -324,7 +322,7 @@ def test_a_row_without_dots_is_not_said_to_have_no_seed_that_ended_ok() -> None:
     row = next(row for row in known.panels[0].rows if row.label == "b")
     assert (len(row.values), row.note) == (0, "3 of 4 failed")
     # One of b's seeds did: it is the seed at which the best failed.
-    assert "no seed ended ok" not in figures.draw(known).svg
+    assert "no seed ended ok" not in draw.draw(known).svg
 
 
 def test_of_thousands_of_seeds_some_dots_are_drawn_and_the_mean_is_of_all() -> None:
@@ -603,7 +601,7 @@ def test_a_line_is_split_where_a_seed_failed_and_a_cross_stands_there() -> None:
     assert [line.x.tolist() for line in crosses] == [[0.03], [1.0]]
     assert all(line.y[-1] > panel.limits[1] for line in crosses)
     assert "the line stops there" in figure.caption
-    svg = figures.draw(figure).svg
+    svg = draw.draw(figure).svg
     assert svg.count(">did not end ok</text>") == 1
 
 
@@ -828,7 +826,7 @@ def test_a_star_stands_at_the_printed_value_and_the_verdict_in_the_note() -> Non
         assert len(row.values) == figure_records.DOTS
         assert panel.limits[0] < row.published < panel.limits[1]
     assert "sgd 0.42 (a book, table 1): not consistent, above all 200 seeds" in figure.alt
-    assert "as published" in figures.draw(figure).svg
+    assert "as published" in draw.draw(figure).svg
 
 
 @pytest.mark.parametrize("printed", ["0.0000001", "-3.50", "0.00", "1000000.0", "0.50"])
@@ -1011,7 +1009,7 @@ def words_of(svg: str) -> list[Words]:
         # Texts in a row that look the same stand in a group that says how.
         style = element.get("style", "") or groups[element].get("style", "")
         size = float(re.findall(r"font(?:-size)?: ([0-9.]+)px", style)[0])
-        font = FontProperties(family=[figures.FONT], size=size)
+        font = FontProperties(family=[draw.FONT], size=size)
         width = float(_MEASURE.get_text_width_height_descent(text, font, False)[0])
         anchor = re.findall(r"text-anchor: (\w+)", style)
         start = {"middle": -width / 2, "end": -width}.get(anchor[0] if anchor else "start", 0.0)
@@ -1059,14 +1057,14 @@ def is_sound(record: FigureRecord, drawing: Drawing) -> None:
     assert not re.search(r"\b(nan|inf)\b", bare)
     assert drawing.png.startswith(b"\x89PNG")
     assert b"tIME" not in drawing.png
-    assert int.from_bytes(drawing.png[16:20], "big") == round(figures.WIDTH * 150)
+    assert int.from_bytes(drawing.png[16:20], "big") == round(draw.WIDTH * 150)
 
 
 Drawn = dict[str, tuple[FigureRecord, Drawing]]
 
 
 def drawn_of(found: Sequence[FigureRecord]) -> Drawn:
-    drawings = figures.draw_all(found)
+    drawings = draw.draw_all(found)
     return {record.name: (record, d) for record, d in zip(found, drawings, strict=True)}
 
 
@@ -1126,10 +1124,12 @@ def test_the_images_of_heat_are_in_the_drawing_itself(drawn: Drawn) -> None:
 
 def test_a_page_keeps_the_images_of_heat_and_its_policy_allows_them(drawn: Drawn) -> None:
     svg = drawn["heat_lines"][1].svg
-    inline = str(page_parts.inline(svg, "Heat."))
+    inline = str(parts.inline(svg, "Heat."))
     assert images_of(inline) == images_of(svg)
     known = results(*race())
-    html = page.render(known, [], [drawn["heat_lines"][0]], [drawn["heat_lines"][1]], Findings())
+    html = run_page.render(
+        known, [], [drawn["heat_lines"][0]], [drawn["heat_lines"][1]], Findings()
+    )
     assert images_of(html) == images_of(svg)
     policy = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)[0]
     assert "img-src data:" in policy
@@ -1165,12 +1165,12 @@ def test_a_single_value_has_the_colour_that_the_bar_has_there() -> None:
     from matplotlib import colormaps
 
     figure = heat_figure(built(of_tuned(heats([[0.25, 0.25]] * 4))), "heat_lines")
-    svg = figures.draw(figure).svg
+    svg = draw.draw(figure).svg
     own = pixels_of(images_of(svg)[0])[0, 0] / 255
     colours = colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]
     place = np.abs(colours - own).sum(axis=1).argmin() / 255
     # Right of the plane there are the numbers of the bar alone, from its one end to the other.
-    right = 72 * (figures.WIDTH - 1)
+    right = 72 * (draw.WIDTH - 1)
     bar = [float(w.text) for w in words_of(svg) if w.box[0] > right and w.text[0].isdigit()]
     assert min(bar) <= 0.25 <= max(bar)
     assert place > 0.1 or min(bar) == 0.25
@@ -1251,7 +1251,7 @@ EXTREMES: dict[str, Callable[[], list[Results]]] = {
 def extreme(what: str) -> list[tuple[FigureRecord, Drawing]]:
     """What is drawn of an extreme; of several results, names may come twice."""
     found = records_of(EXTREMES[what]())
-    return list(zip(found, figures.draw_all(found), strict=True))
+    return list(zip(found, draw.draw_all(found), strict=True))
 
 
 @pytest.mark.parametrize("what", EXTREMES)
@@ -1280,5 +1280,5 @@ def test_every_axis_has_a_number_however_narrow_its_range() -> None:
         info = dataclasses.replace(LINES, steps=steps, record_steps=np.array([0, steps]))
         case = Case("a", [0.3, 0.4], info, curves=[[1, 0.3]] * 2)
         figure = curve_figure(records(case, targets={"lines": TARGETS}), "runtime_lines")
-        texts = {words.text for words in words_of(figures.draw(figure).svg)}
+        texts = {words.text for words in words_of(draw.draw(figure).svg)}
         assert any(float(t) >= steps * 0.9 for t in texts if re.fullmatch(r"[0-9.]+", t)), steps

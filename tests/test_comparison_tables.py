@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from harness import comparison, tables
-from harness.analysis import Analysis, analyse
-from harness.comparison_tables import build, differences, parity, ranks, reached
-from harness.frames import CaseData, ObjectiveInfo, Results, Tried
-from harness.plan import Role
-from harness.store import RunRecord
-from harness.tables import DASH, Table
+from harness.analysis import comparison
+from harness.analysis.summary import Analysis, analyse
+from harness.plan.model import Role
+from harness.reporting.tables import trials as trial_tables
+from harness.reporting.tables.comparison import build, differences, parity, ranks, reached
+from harness.reporting.tables.trials import DASH, Table
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
 
 NAN = math.nan
 STEPS = 4
@@ -455,7 +456,7 @@ def test_of_more_cases_than_are_paired_the_note_says_so() -> None:
     [(NAN, DASH), (1.0, "1"), (0.04999, "0.05"), (1e-4, "0.0001"), (9.8e-5, "1e-04"), (0, "0e+00")],
 )
 def test_a_p_value_is_shown_with_two_digits(p: float, text: str) -> None:
-    assert tables.probability(p) == text
+    assert trial_tables.probability(p) == text
 
 
 # ---- parity

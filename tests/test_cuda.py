@@ -26,20 +26,22 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness import engine, footprint, frames, timing, ways
-from harness.checking import load_optimizer, unavailable
-from harness.engine import Outcome, TrialError, train
-from harness.gauge import Gauge
-from harness.lane_values import NotShareable
-from harness.lanes import Lane, Lanes
-from harness.objective import Batch, Objective, Parameters
-from harness.objectives.module import ModuleObjective
-from harness.plan import Case, PlannedObjective, make_plan
+from harness import ModuleObjective
+from harness.engine import training_loop, ways
+from harness.engine.lane_values import NotShareable
+from harness.engine.lanes import Lane, Lanes
+from harness.engine.sharing import decide
+from harness.engine.training_loop import Outcome, TrialError, train
+from harness.engine.validate import load_optimizer, unavailable
+from harness.engine.workload import Workload, default_dtype, load_objective, prepare
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.plan.model import Case, PlannedObjective, make_plan
 from harness.results import Way
-from harness.sharing import decide
-from harness.spec import CheckSpec, TimingSpec, load
-from harness.suite import SHIPPED_OBJECTIVES, locate
-from harness.workload import Workload, default_dtype, load_objective, prepare
+from harness.spec.model import CheckSpec, TimingSpec, load
+from harness.store import read
+from harness.suite.locate import SHIPPED_OBJECTIVES, locate
+from harness.timing import counts, timing
+from harness.timing.reference_ratio import Gauge
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = make_plan(load(ROOT / "benchmarks.yaml"))
@@ -276,7 +278,10 @@ def test_what_diverges_does_so_at_the_same_step_and_ends_a_long_run_early(device
     both = [Lane(0, 0), Lane(0, 1)]
     ended = train(long, factory, settings[1:], both, way="pointwise", on_step=taken.append)
     assert 0 < ended.diverged_at[0] < 5000
-    assert len(taken) == -(-(ended.diverged_at[0] + 1) // engine.WATCH_STEPS) * engine.WATCH_STEPS
+    assert (
+        len(taken)
+        == -(-(ended.diverged_at[0] + 1) // training_loop.WATCH_STEPS) * training_loop.WATCH_STEPS
+    )
 
 
 class Heavy(Objective):
@@ -473,9 +478,9 @@ def trained_without_waits(
     """
     waits = Waits(workload.device.type)
     looks: list[int] = []
-    look = engine.Recorder.look
+    look = training_loop.Recorder.look
 
-    def allowed(recorder: engine.Recorder) -> None:
+    def allowed(recorder: training_loop.Recorder) -> None:
         looks.append(len(recorder._watched))
         waits.refuse(False)
         look(recorder)
@@ -493,9 +498,11 @@ def trained_without_waits(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ways.Surroundings, "__init__", as_elsewhere)
-        patch.setattr(engine, "WATCH_STEPS", 8)
-        patch.setattr(engine.Recorder, "look", allowed)
-        patch.setattr(engine.Recorder, "outcome", lambda *_: None)  # which fetches everything
+        patch.setattr(training_loop, "WATCH_STEPS", 8)
+        patch.setattr(training_loop.Recorder, "look", allowed)
+        patch.setattr(
+            training_loop.Recorder, "outcome", lambda *_: None
+        )  # which fetches everything
         try:
             with contextlib.nullcontext() if waits.device == "cuda" else waits:
                 train(workload, factory, settings, lanes, way=way, on_step=on_step)
@@ -770,8 +777,8 @@ def test_the_peak_is_of_what_runs_and_forgets_what_ran_before(device: str) -> No
 
     place = torch.device(device)
     gc.collect()
-    large = footprint.peak_bytes(place, hold(2**28))
-    small = footprint.peak_bytes(place, hold(2**20))
+    large = counts.peak_bytes(place, hold(2**28))
+    small = counts.peak_bytes(place, hold(2**20))
     assert large is not None
     assert small is not None
     assert large - small == 2**28 - 2**20
@@ -840,7 +847,7 @@ def test_a_run_on_every_device_makes_a_report(device: str, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "cuda:63" in (out / "index.html").read_text(encoding="utf-8")
-    results = frames.read(out / "results.sqlite")
+    results = read.read(out / "results.sqlite")
     levels = ["device", "objective", "optimizer", "setting", "seed"]
     trials = results.trials.set_index(levels).sort_index()
     assert len(trials) == len(devices) * 2 * 4 * 3

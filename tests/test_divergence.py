@@ -15,16 +15,18 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness import findings, frames, trials
-from harness.claims import check
-from harness.engine import train
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.lanes import Lane
-from harness.objective import Batch, Objective, Parameters
+from harness.analysis.claims import check
+from harness.engine import trials
+from harness.engine.lanes import Lane
+from harness.engine.training_loop import train
+from harness.engine.workload import Workload
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.reporting.tables import sentences
 from harness.results import Way, above_limit
-from harness.spec import ClaimSpec
-from harness.store import RunRecord
-from harness.workload import Workload
+from harness.spec.model import ClaimSpec
+from harness.store import read
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 from .conftest import Call
 
@@ -317,11 +319,11 @@ def test_a_claim_names_the_factor_that_left_seeds_out(
 
 def test_the_sentence_on_failures_says_how_many_ended_finite() -> None:
     known = results_of({0: ("ok", 0.4), 1: HIGH, 2: GONE, 3: HIGH}, 10.0, [])
-    assert findings._failures(known) == (
+    assert sentences._failures(known) == (
         "Of 4 trials, 3 diverged (2 of these at a finite loss, above the limit); no number above "
         "stands in for them."
     )
-    assert "finite" not in findings._failures(results_of({0: ("ok", 0.4), 1: GONE}, 10.0, []))
+    assert "finite" not in sentences._failures(results_of({0: ("ok", 0.4), 1: GONE}, 10.0, []))
 
 
 def test_a_run_tells_the_two_kinds_apart_and_its_claim_names_the_factor(
@@ -346,7 +348,7 @@ claims:
     )
     done = command("run", "spec.yaml", "--output", "o", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    results = frames.read(tmp_path / "o" / "results.sqlite")
+    results = read.read(tmp_path / "o" / "results.sqlite")
     ended = {
         case.setting: set(zip(own["status"], own["reason"], strict=True))
         for case in results.cases

@@ -19,14 +19,15 @@ import yaml
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
-from harness import cli, yaml_source
-from harness import spec as specs
-from harness.checking import check
-from harness.plan import make_plan
+from harness import cli
+from harness.engine.sharing import decide
+from harness.engine.trials import together
+from harness.engine.validate import check
+from harness.engine.workload import load_objective, prepare
+from harness.plan.model import make_plan
 from harness.results import Chunk, Sharing
-from harness.sharing import decide
-from harness.trials import together
-from harness.workload import load_objective, prepare
+from harness.spec import model as specs
+from harness.spec import yaml_source
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]

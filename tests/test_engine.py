@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.checking import load_optimizer
-from harness.engine import Outcome, TrialError, train
-from harness.lanes import Lane, Lanes
-from harness.objective import Batch, Objective, Parameters
-from harness.objectives.quadratic_2d import Quadratic2D
-from harness.plan import Plan, make_plan
-from harness.seeds import SEED_LIMIT
-from harness.spec import load
-from harness.suite import locate
-from harness.workload import (
+from harness.engine.lanes import Lane, Lanes
+from harness.engine.training_loop import Outcome, TrialError, train
+from harness.engine.validate import load_optimizer
+from harness.engine.workload import (
     BATCH_STREAM,
     INIT_STREAM,
     Workload,
@@ -28,6 +22,12 @@ from harness.workload import (
     load_objective,
     prepare,
 )
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.quadratic_2d import Quadratic2D
+from harness.plan.model import Plan, make_plan
+from harness.seeds import SEED_LIMIT
+from harness.spec.model import load
+from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parent.parent
 RELATIVE = {torch.float32: 1e-6, torch.float64: 1e-12}

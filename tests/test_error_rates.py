@@ -13,12 +13,7 @@ import scipy.stats
 import torch
 from numpy.typing import NDArray
 
-from harness.checking import load_optimizer
-from harness.engine import train
-from harness.lanes import Lane
-from harness.plan import make_plan
-from harness.spec import load
-from harness.stats import (
+from harness.analysis.stats import (
     bootstrap_t_intervals,
     holm,
     mean_interval,
@@ -26,8 +21,13 @@ from harness.stats import (
     proportion_interval,
     signed_rank,
 )
-from harness.suite import locate
-from harness.workload import load_objective, prepare
+from harness.engine.lanes import Lane
+from harness.engine.training_loop import train
+from harness.engine.validate import load_optimizer
+from harness.engine.workload import load_objective, prepare
+from harness.plan.model import make_plan
+from harness.spec.model import load
+from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import frames, progress
-from harness import runner as run
-from harness.problems import BadInput
-from harness.store import SCHEMA_VERSION, NoResults, Store
+from harness import progress
+from harness.commands import run
+from harness.errors import BadInput
+from harness.store import read
+from harness.store.database import SCHEMA_VERSION, NoResults, Store
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,7 +29,7 @@ SEEDS, FAULTY = (2, 0, 3), 0
 OBJECTIVES = '''
 import ctypes, os, time
 import torch
-from harness.objective import Objective
+from harness import Objective
 
 class Bowl(Objective):
     """Elementwise, so that a trial's numbers are the same in any company, to the bit."""
@@ -212,7 +213,7 @@ class Ran:
     """A finished run."""
 
     done: subprocess.CompletedProcess[str]
-    results: frames.Results
+    results: read.Results
 
     def row(self, optimizer: str, seed: int, objective: str = "bowl") -> dict[str, object]:
         """A trial."""
@@ -240,7 +241,7 @@ class Ran:
 
 def run_suite(folder: Path, text: str, command: Command) -> Ran:
     done = command("run", write_suite(folder, text), "-o", folder / "out")
-    return Ran(done, frames.read(folder / "out" / "results.sqlite"))
+    return Ran(done, read.read(folder / "out" / "results.sqlite"))
 
 
 @pytest.fixture(scope="module")
@@ -525,12 +526,12 @@ def test_an_empty_results_file_is_filled_by_a_run_and_left_alone_by_a_report(
 ) -> None:
     """A run that is killed as it begins may leave one."""
     path = suite / "out" / "results.sqlite"
-    whole = frames.read(path)
+    whole = read.read(path)
     path.write_bytes(b"")
     refused(command("report", suite / "out"), str(path), "no results")
     assert path.read_bytes() == b""
     assert command("run", suite / "spec.yaml", "-o", suite / "out").returncode == 0
-    assert frames.read(path).cases[0].losses.tobytes() == whole.cases[0].losses.tobytes()
+    assert read.read(path).cases[0].losses.tobytes() == whole.cases[0].losses.tobytes()
 
 
 def test_a_folder_in_place_of_the_results_file_is_refused(suite: Path, command: Command) -> None:
@@ -568,7 +569,7 @@ def test_a_full_disk_is_said_and_what_was_stored_is_whole(
         assert store.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert store.statuses() == {"ok": 200}
     ours, theirs = (
-        frames.read(folder / "results.sqlite").cases[0] for folder in (output, finished / "out")
+        read.read(folder / "results.sqlite").cases[0] for folder in (output, finished / "out")
     )
     assert ours.losses[:2].tobytes() == theirs.losses.tobytes()
 
@@ -600,7 +601,7 @@ def test_a_disk_without_room_for_a_store_is_said_and_holds_nothing_half_written(
     refused(done, str(output / "results.sqlite"), "full")
     assert {file.name for file in output.iterdir()} <= {".lock", "results.sqlite"}
     with pytest.raises(NoResults):
-        frames.read(output / "results.sqlite")
+        read.read(output / "results.sqlite")
 
 
 @pytest.fixture

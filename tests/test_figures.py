@@ -17,11 +17,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from harness import figure_records, figures, stats, trial_figures
-from harness.comparison import mean_losses
-from harness.figure_records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.store import RunRecord
+from harness.analysis import stats
+from harness.analysis.comparison import mean_losses
+from harness.reporting.figures import draw as figures
+from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import trials as trial_figures
+from harness.reporting.figures.records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 Array = NDArray[np.float64]
 

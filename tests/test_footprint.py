@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness import footprint as footprints
-from harness.footprint import COUNTED_STEPS, footprint
-from harness.objective import Batch, Objective, Parameters
+from harness.engine.workload import Workload
+from harness.objectives.base import Batch, Objective, Parameters
 from harness.results import Footprint
-from harness.workload import Workload
+from harness.timing import counts as footprints
+from harness.timing.counts import COUNTED_STEPS, footprint
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 5
@@ -283,7 +283,7 @@ def test_what_the_standard_library_calls_within_is_its_own_affair() -> None:
 def test_code_of_the_harness_is_not_counted_but_for_its_objectives() -> None:
     source = "def more():\n    return abs(-1)"
     for file, calls in (
-        ("harness/engine.py", 0),
+        ("harness/engine/training_loop.py", 0),
         ("harness/objectives/own.py", 1),
         ("optimizers/own.py", 1),
         ("harness_of_somebody/own.py", 1),

@@ -23,19 +23,21 @@ import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
 
-from harness import baseline as baselines
-from harness import checking, sides, verdicts
-from harness import pool as pools
-from harness.baseline import Cell, Loss
 from harness.cli import main
-from harness.opened import Opened
-from harness.plan import Plan
-from harness.pool import Lost, Pool, Task, WorkerFailed
+from harness.commands import measure_revision
+from harness.commands.measure_revision import Side
+from harness.engine import validate
+from harness.gate import baseline as baselines
+from harness.gate import report as verdicts
+from harness.gate.baseline import Cell, Loss
+from harness.gate.report import METRICS, GateReport, Metric, Outcome
+from harness.plan.model import Plan
 from harness.progress import Quiet
+from harness.provenance.opened_files import Opened
 from harness.results import Gauged, Pairs
-from harness.sides import Side
-from harness.spec import LoadedSpec
-from harness.verdicts import METRICS, GateReport, Metric, Outcome
+from harness.spec.model import LoadedSpec
+from harness.workers import pool as pools
+from harness.workers.pool import Lost, Pool, Task, WorkerFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -241,9 +243,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in [name for name in os.environ if name.startswith("GITHUB_")]:
         monkeypatch.delenv(name)
     world = World(tmp_path)
-    monkeypatch.setattr(sides, "opened", world.opened)
-    monkeypatch.setattr(sides, "measure", world.measure)
-    monkeypatch.setattr(sides, "waiting", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(measure_revision, "opened", world.opened)
+    monkeypatch.setattr(measure_revision, "measure", world.measure)
+    monkeypatch.setattr(measure_revision, "waiting", lambda *_: contextlib.nullcontext())
     handler = signal.getsignal(signal.SIGTERM)
     assert world.update().exit_code == 0
     yield world
@@ -866,19 +868,19 @@ class InProcess:
 
     def call(self, task: Any) -> Any:
         assert task.name == "check", "bad input was run"
-        return checking.check(*task.arguments)
+        return validate.check(*task.arguments)
 
 
-OPENED, WAITING = sides.opened, sides.waiting
+OPENED, WAITING = measure_revision.opened, measure_revision.waiting
 
 
 @pytest.mark.parametrize("update", [False, True])
 def test_results_that_can_not_be_written_are_bad_input(
     world: World, monkeypatch: pytest.MonkeyPatch, update: bool
 ) -> None:
-    monkeypatch.setattr(sides, "opened", OPENED)
-    monkeypatch.setattr(sides, "waiting", WAITING)
-    monkeypatch.setattr(sides, "Pool", InProcess)
+    monkeypatch.setattr(measure_revision, "opened", OPENED)
+    monkeypatch.setattr(measure_revision, "waiting", WAITING)
+    monkeypatch.setattr(measure_revision, "Pool", InProcess)
     (world.folder / "out").mkdir()
     arguments = ("--baseline", "base.json", *(("--update",) if update else ()))
     with FileLock(world.folder / "out" / ".lock"):
@@ -907,7 +909,7 @@ def test_a_process_that_can_not_hand_over_what_it_measured_is_no_regression(
     def fails(*_: object) -> None:
         raise WorkerFailed(Lost(Task("gauged", (), 1.0), "died", "ended by SIGKILL", 0, 1.0))
 
-    monkeypatch.setattr(sides, "measure", fails)
+    monkeypatch.setattr(measure_revision, "measure", fails)
     assert world.complaint("--baseline", "base.json", exits=4) == "error: ended by SIGKILL"
 
 
@@ -924,7 +926,9 @@ def test_a_package_beside_the_harness_is_the_revisions_too(
         told.update(env)
         raise InterruptedError
 
-    monkeypatch.setattr(pools, "__file__", str(tmp_path / "now" / "harness" / "pool.py"))
+    monkeypatch.setattr(
+        pools, "__file__", str(tmp_path / "now" / "harness" / "workers" / "pool.py")
+    )
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", popen)
         with pytest.raises(InterruptedError):

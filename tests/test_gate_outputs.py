@@ -21,8 +21,9 @@ from markdown_it import MarkdownIt
 from pytest_benchmark.stats import Stats
 from rich.cells import cell_len
 
-from harness import gate_outputs, verdicts
-from harness.verdicts import (
+from harness.gate import outputs
+from harness.gate import report as verdicts
+from harness.gate.report import (
     METRICS,
     OUTCOMES,
     Blocks,
@@ -178,7 +179,7 @@ reference loop, +12.0 % (+10.1 to +14.6), limit 5 %; confirmed in 3 processes
 
 
 def test_a_narrow_terminal() -> None:
-    assert gate_outputs.terminal(mixed(), 80) == (
+    assert outputs.terminal(mixed(), 80) == (
         """\
 Check of mine against baseline.json
 
@@ -213,7 +214,7 @@ Exit status 1: something regressed.
 
 
 def test_a_wide_terminal_has_a_row_for_each_cell() -> None:
-    *_, table, wrong, _ = gate_outputs.terminal(mixed(), 140).split("\n\n")
+    *_, table, wrong, _ = outputs.terminal(mixed(), 140).split("\n\n")
     assert wrong + "\n" == SENTENCES
     assert table == (
         """\
@@ -238,7 +239,7 @@ def test_columns_line_up_and_a_table_is_never_too_wide() -> None:
     found = report(*(cell(name, slower(), *exact()) for name in names))
 
     def table(width: int) -> list[str]:
-        return gate_outputs.terminal(found, width).split("\n\n")[1].splitlines()
+        return outputs.terminal(found, width).split("\n\n")[1].splitlines()
 
     head, _, *rows = table(200)
     starts = {cell_len(row[: row.index("time regressed")]) for row in rows}
@@ -252,8 +253,8 @@ def test_columns_line_up_and_a_table_is_never_too_wide() -> None:
 
 def test_colour_only_adds_to_the_words() -> None:
     for width in (80, 140):
-        plain = gate_outputs.terminal(mixed(), width)
-        coloured = gate_outputs.terminal(mixed(), width, colour=True)
+        plain = outputs.terminal(mixed(), width)
+        coloured = outputs.terminal(mixed(), width, colour=True)
         assert "\x1b[31mtime, operators regressed\x1b[0m" in coloured
         assert "\x1b[32mfine\x1b[0m" in coloured
         assert "\x1b[33mtime regressed (warning)\x1b[0m" in coloured
@@ -262,14 +263,14 @@ def test_colour_only_adds_to_the_words() -> None:
 
 
 def test_a_check_without_cells() -> None:
-    assert gate_outputs.terminal(report()) == (
+    assert outputs.terminal(report()) == (
         "Check of mine against baseline.json\n\n"
         "0 cells; 41.9 s.\nExit status 0: nothing is worse than it was.\n"
     )
-    assert "passed" in gate_outputs.markdown(report())
-    assert gate_outputs.annotations(report()) == ""
-    assert 'tests="0"' in gate_outputs.junit(report())
-    assert json.loads(gate_outputs.benchmark_json(report()))["benchmarks"] == []
+    assert "passed" in outputs.markdown(report())
+    assert outputs.annotations(report()) == ""
+    assert 'tests="0"' in outputs.junit(report())
+    assert json.loads(outputs.benchmark_json(report()))["benchmarks"] == []
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -280,7 +281,7 @@ def test_the_summary_says_what_the_exit_status_means(outcome: Outcome, only_warn
         cell("b", judgement("time")),
         cell("c", judgement("time")),
     )
-    first, *_, last = gate_outputs.summary(found)
+    first, *_, last = outputs.summary(found)
     harmless = outcome in ("better", "fine")
     kind = outcome if harmless or not only_warns else "with warnings"
     assert first == (
@@ -294,7 +295,7 @@ def test_the_summary_says_what_the_exit_status_means(outcome: Outcome, only_warn
     }
     warned = ", with warnings" if only_warns and not harmless else ""
     assert last == f"Exit status {found.exit_status}: {words[found.exit_status]}{warned}."
-    heading = gate_outputs.markdown(found).splitlines()[0]
+    heading = outputs.markdown(found).splitlines()[0]
     verdict = {0: "passed", 1: "regressed", 3: "undecided", 4: "incomplete"}
     assert heading == f"## Check of mine: {verdict[found.exit_status]}{warned}"
 
@@ -304,10 +305,10 @@ def test_a_better_cell_asks_for_a_new_baseline_but_not_of_a_revision() -> None:
     worse = cell("c", judgement("time", "better"), judgement("loss", "regressed", 1.0, 2.0))
     text = "2 cells are better than"
     found = report(*better, worse)
-    assert f"{text} the baseline: write a new one with --update." in gate_outputs.summary(found)
+    assert f"{text} the baseline: write a new one with --update." in outputs.summary(found)
     found = report(*better, worse, against="revision abc123")
-    assert f"{text} revision abc123." in gate_outputs.summary(found)
-    assert not any("better than" in line for line in gate_outputs.summary(report(worse)))
+    assert f"{text} revision abc123." in outputs.summary(found)
+    assert not any("better than" in line for line in outputs.summary(report(worse)))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +335,7 @@ def test_a_better_cell_asks_for_a_new_baseline_but_not_of_a_revision() -> None:
     ],
 )
 def test_numbers_have_sensible_digits(given_: Judgement, text: str) -> None:
-    (sentence,) = gate_outputs.sentences(report(cell("sgd", given_)))
+    (sentence,) = outputs.sentences(report(cell("sgd", given_)))
     assert text in sentence
 
 
@@ -360,7 +361,7 @@ def test_the_table_says_how_the_loss_changed(
     found = report(
         cell("sgd", judgement("time", "fine", 1.0, 1.0), judgement("loss", "fine", before, now))
     )
-    row = gate_outputs.terminal(found, 80).split("\n\n")[1].splitlines()[-1]
+    row = outputs.terminal(found, 80).split("\n\n")[1].splitlines()[-1]
     assert re.split(" {2,}", row) == ["", "sgd", "+0.0 %", text, "–", "fine"]
 
 
@@ -376,7 +377,7 @@ def test_metrics_of_which_different_things_are_said_keep_their_lines() -> None:
         )
     )
     head = "benchmarks.yaml:12:7: bowl/a/cpu: "
-    assert gate_outputs.sentences(found) == [
+    assert outputs.sentences(found) == [
         f"{head}time, loss: failed: no clock",
         f"{head}operators: failed: no counts",
         f"{head}calls: failed",
@@ -389,7 +390,7 @@ def test_many_cells_that_cannot_be_compared_for_one_reason_share_a_line() -> Non
             judgement("time", "not comparable", 1.0 + i, 2.0, why="another machine")
             for i in range(count)
         ]
-        return gate_outputs.sentences(
+        return outputs.sentences(
             report(
                 cell("noisy", judgement("time", "inconclusive", why="noise")),
                 *(cell(f"o{i}", each, *exact()) for i, each in enumerate(other)),
@@ -408,7 +409,7 @@ def test_many_cells_that_cannot_be_compared_for_one_reason_share_a_line() -> Non
 
 
 def test_markdown() -> None:
-    assert gate_outputs.markdown(mixed()).startswith(
+    assert outputs.markdown(mixed()).startswith(
         """\
 ## Check of mine: regressed
 
@@ -427,7 +428,7 @@ What is wrong, gravest first:
 reference loop, +12.0 % (+10.1 to +14.6), limit 5 %; confirmed in 3 processes
 """
     )
-    assert gate_outputs.markdown(mixed()).endswith(
+    assert outputs.markdown(mixed()).endswith(
         """\
 
 | objective | optimizer | setting | device | time | loss | counts | outcome |
@@ -505,7 +506,7 @@ def test_markdown_shows_names_as_they_are(a: str, b: str, c: str, d: str) -> Non
         machine={c: d},
         git="",
     )
-    text = gate_outputs.markdown(found)
+    text = outputs.markdown(found)
     for line in text.splitlines():
         if line.startswith("|"):
             columns = 6 if line.count(" | ") < 7 else 8
@@ -516,7 +517,7 @@ def test_markdown_shows_names_as_they_are(a: str, b: str, c: str, d: str) -> Non
     assert rows[2][:4] == [escaped(b).strip(), "x", "–", escaped(a).strip()]
     assert [len(row) for row in rows] == [8, 8, 8, 6, 6]
     assert rows[4][0] == escaped(found.cells[0].id).strip()
-    sentences = [line.strip() for line in gate_outputs.sentences(found)]
+    sentences = [line.strip() for line in outputs.sentences(found)]
     facts = [f"{escaped(c)}: {escaped(d)}".strip()]
     assert items[-3 - len(sentences) : -2] == sentences + facts
 
@@ -532,7 +533,7 @@ def test_markdown_of_many_cells_stays_within_a_mebibyte() -> None:
         )
         for i in range(3000)
     ]
-    text = gate_outputs.markdown(report(*many))
+    text = outputs.markdown(report(*many))
     assert len(text.encode()) < 2**20
     assert "And 2,800 more lines." in text
     assert text.count("And 2,000 more cells.") == 2
@@ -542,7 +543,7 @@ def test_markdown_of_many_cells_stays_within_a_mebibyte() -> None:
 
 
 def test_annotations() -> None:
-    lines = gate_outputs.annotations(mixed()).splitlines()
+    lines = outputs.annotations(mixed()).splitlines()
     place = "file=benchmarks.yaml,line=12,col=7"
     assert lines[0] == (
         f"::error {place},title=bowl/adagrad[lr=0.1]/cpu%3A time regressed::"
@@ -575,7 +576,7 @@ def test_annotations() -> None:
 )
 def test_a_place_is_read_from_the_right(place: str, properties: str) -> None:
     found = report(cell("a", judgement("time", "failed"), place=place))
-    assert gate_outputs.annotations(found) == (
+    assert outputs.annotations(found) == (
         f"::error {properties}title=bowl/a/cpu%3A time failed::bowl/a/cpu: time: failed\n"
     )
 
@@ -590,7 +591,7 @@ def read_back(text: str) -> str:
 @given(names | st.text("%:,\r\n25A0D ", max_size=12), names, names)
 def test_an_annotation_is_a_line_that_reads_back(why: str, name: str, file: str) -> None:
     found = report(cell(name, judgement("time", "failed", why=why), place=f"{file}:3:4"))
-    lines = gate_outputs.annotations(found).splitlines()
+    lines = outputs.annotations(found).splitlines()
     assert len(lines) == 1
     _, command, message = lines[0].split("::", 2)
     level, _, properties = command.partition(" ")
@@ -614,7 +615,7 @@ def test_an_annotation_is_a_line_that_reads_back(why: str, name: str, file: str)
 
 
 def test_junit() -> None:
-    root = ElementTree.fromstring(gate_outputs.junit(mixed()))
+    root = ElementTree.fromstring(outputs.junit(mixed()))
     (suite,) = root
     assert root.tag == "testsuites"
     counts = {"tests": "40", "failures": "2", "errors": "10", "skipped": "2", "time": "41.870000"}
@@ -664,7 +665,7 @@ def test_junit_has_an_element_for_each_outcome(
     outcome: Outcome, only_warns: bool, tag: str | None
 ) -> None:
     found = report(cell("a", judgement("loss", outcome, why="so", only_warns=only_warns)))
-    root = ElementTree.fromstring(gate_outputs.junit(found))
+    root = ElementTree.fromstring(outputs.junit(found))
     (test,) = root.iter("testcase")
     assert [child.tag for child in test] == ([tag] if tag else [])
     for counted, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
@@ -683,7 +684,7 @@ def test_junit_reads_back(why: str, name: str, value: str) -> None:
     found = report(
         cell(name, judgement("time", "failed", why=why), objective=value), machine={name: value}
     )
-    text = gate_outputs.junit(found)
+    text = outputs.junit(found)
     root = ElementTree.fromstring(text.encode())
     (test,) = root.iter("testcase")
     assert test.attrib["name"] == legal(f"{name}: time")
@@ -703,7 +704,7 @@ positive = st.floats(1e-9, 1e3)
 @given(st.lists(positive | st.sampled_from([1.0, 2.0]), min_size=1, max_size=30), st.integers(1, 9))
 def test_statistics_are_those_of_pytest_benchmark(seconds: list[float], steps: int) -> None:
     found = report(cell("sgd", judgement("time"), blocks=[measured(*seconds, steps=steps)]))
-    (benchmark,) = json.loads(gate_outputs.benchmark_json(found))["benchmarks"]
+    (benchmark,) = json.loads(outputs.benchmark_json(found))["benchmarks"]
     oracle: Any = Stats()  # type: ignore[no-untyped-call]
     for each in seconds:
         oracle.update(each / steps)
@@ -723,7 +724,7 @@ def test_benchmark_json() -> None:
         cell("empty", judgement("time", "failed"), blocks=[measured()]),
         cell("endless", judgement("time", "failed"), blocks=[measured(math.inf)]),
     )
-    data = json.loads(gate_outputs.benchmark_json(found))
+    data = json.loads(outputs.benchmark_json(found))
     (benchmark,) = data.pop("benchmarks")
     stats = benchmark.pop("stats")
     assert (stats["data"], stats["iterations"], stats["rounds"]) == ([0.02, 0.04], 10, 2)
@@ -749,7 +750,7 @@ def test_benchmark_json() -> None:
     assert data["commit_info"]["id"] == "cf3114fa2be4"
     assert data["commit_info"]["dirty"] is True
     assert data["machine_info"]["cpu"] == {"brand_raw": "Fast CPU", "arch": "x86_64", "count": 2}
-    assert (data["datetime"], data["version"]) == (found.taken, gate_outputs.PYTEST_BENCHMARK)
+    assert (data["datetime"], data["version"]) == (found.taken, outputs.PYTEST_BENCHMARK)
 
 
 @pytest.mark.parametrize(
@@ -763,7 +764,7 @@ def test_benchmark_json() -> None:
 )
 def test_benchmark_json_tells_the_machine(system: str, words: list[str]) -> None:
     found = report(machine={"system": system, "python": "CPython 3.11.7"})
-    info = json.loads(gate_outputs.benchmark_json(found))["machine_info"]
+    info = json.loads(outputs.benchmark_json(found))["machine_info"]
     assert [info["system"], info["release"], info["machine"]] == words
     assert (info["python_implementation"], info["python_version"]) == ("CPython", "3.11.7")
 
@@ -775,7 +776,7 @@ def test_pytest_benchmark_compares_the_files(tmp_path: Path) -> None:
             cell(weird, judgement("time"), blocks=[measured(0.1 * factor, 0.2 * factor)]),
             cell("sgd", judgement("time"), setting="lr=0.1", blocks=[measured(0.1 * factor)]),
         )
-        (tmp_path / f"{name}.json").write_text(gate_outputs.benchmark_json(found), "utf-8")
+        (tmp_path / f"{name}.json").write_text(outputs.benchmark_json(found), "utf-8")
     for extra in (["--csv=out.csv"], ["--between=min,mean"], ["--group-by=param:optimizer"]):
         done = subprocess.run(
             [sys.executable, "-P", "-m", "pytest_benchmark", "compare", "a.json", "b.json", *extra],
@@ -800,7 +801,7 @@ def test_pytest_compares_a_run_with_the_file(tmp_path: Path) -> None:
     """A benchmark whose full name is a cell's is held against it."""
     slow = cell("sgd", judgement("time"), blocks=[measured(1e4)])
     found = report(dataclasses.replace(slow, id="test_it"), suite="test_bench.py")
-    (tmp_path / "a.json").write_text(gate_outputs.benchmark_json(found), "utf-8")
+    (tmp_path / "a.json").write_text(outputs.benchmark_json(found), "utf-8")
     source = "def test_it(benchmark):\n    benchmark.pedantic(int, rounds=2)\n"
     (tmp_path / "test_bench.py").write_text(source, "utf-8")
     done = subprocess.run(
@@ -898,16 +899,16 @@ def test_json_keeps_what_is_not_finite(value: float) -> None:
 @given(reports, st.integers(20, 200), st.booleans())
 @settings(deadline=None)
 def test_everything_can_be_shown(found: GateReport, width: int, colour: bool) -> None:
-    shown = gate_outputs.terminal(found, width, colour=colour)
+    shown = outputs.terminal(found, width, colour=colour)
     assert all(line.replace("\x1b", "").isprintable() for line in shown.split("\n"))
-    lines = gate_outputs.annotations(found).splitlines()
+    lines = outputs.annotations(found).splitlines()
     assert len(lines) <= sum(j.outcome != "fine" for _, j in found)
     assert len(lines) >= sum(any(j.outcome != "fine" for j in c.judgements) for c in found.cells)
-    assert gate_outputs.markdown(found).count("<details>") == 1
-    root = ElementTree.fromstring(gate_outputs.junit(found))
+    assert outputs.markdown(found).count("<details>") == 1
+    root = ElementTree.fromstring(outputs.junit(found))
     assert len(list(root.iter("testcase"))) == len(list(found))
     assert len(list(root.iter("failure"))) == sum(
         j.outcome == "regressed" and not j.only_warns for _, j in found
     )
-    for benchmark in json.loads(gate_outputs.benchmark_json(found))["benchmarks"]:
+    for benchmark in json.loads(outputs.benchmark_json(found))["benchmarks"]:
         assert benchmark["stats"]["rounds"] == len(benchmark["stats"]["data"])

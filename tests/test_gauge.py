@@ -19,15 +19,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import gauge
-from harness.gauge import MIN_ROUNDS, WARM_ROUNDS, WARM_STEPS, Gauge, ratio_of
-from harness.objective import Batch, Objective, Parameters
-from harness.plan import Case, make_plan
-from harness.reference_loop import BATCH, FEATURES, RATE, ROWS, ReferenceLoop
+from harness.engine.workload import Workload
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.plan.model import Case, make_plan
 from harness.results import Gauged
-from harness.spec import CheckSpec, load
-from harness.timing import TimedCase
-from harness.workload import Workload
+from harness.spec.model import CheckSpec, load
+from harness.timing import reference_ratio
+from harness.timing.reference_loop import BATCH, FEATURES, RATE, ROWS, ReferenceLoop
+from harness.timing.reference_ratio import MIN_ROUNDS, WARM_ROUNDS, WARM_STEPS, Gauge, ratio_of
+from harness.timing.timing import TimedCase
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,7 +93,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     monkeypatch.setattr(time, "process_time", lambda: clock.worked)
-    monkeypatch.setattr(gauge, "ReferenceLoop", FakeLoop)
+    monkeypatch.setattr(reference_ratio, "ReferenceLoop", FakeLoop)
     return clock
 
 
@@ -449,7 +449,7 @@ def test_the_control_is_the_reference_once_more(
         def run(self, steps: int) -> None:
             clock.spend("S", steps * self.pace)
 
-    monkeypatch.setattr(gauge, "ReferenceLoop", Strays)
+    monkeypatch.setattr(reference_ratio, "ReferenceLoop", Strays)
     assert measure(cells_of(clock, {"a": 3.0})).controls == (1.5,)
 
 

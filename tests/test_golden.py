@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness import comparison_tables, frames, profiles, stats
-from harness.analysis import Analysis, analyse
-from harness.plan import make_plan
+from harness.analysis import profiles, stats
+from harness.analysis.summary import Analysis, analyse
+from harness.plan.model import make_plan
+from harness.reporting.tables import comparison as comparison_tables
+from harness.reporting.tables.trials import Table
 from harness.results import TrialResult
-from harness.spec import load
-from harness.store import Store
-from harness.tables import Table
+from harness.spec.model import load
+from harness.store import read
+from harness.store.database import Store
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden.json").read_text())
 EXPECTED = GOLDEN["expected"]
@@ -146,7 +148,7 @@ optimizers:
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> frames.Results:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> read.Results:
     """The golden trials, through a store."""
     folder = tmp_path_factory.mktemp("golden")
     (folder / "golden.yaml").write_text(SPEC)
@@ -196,11 +198,11 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> frames.Results:
         )
         store.save_trials(results, "m")
         store.finish_run()
-    return frames.read(path)
+    return read.read(path)
 
 
 @pytest.fixture(scope="module")
-def analysis(stored: frames.Results) -> Analysis:
+def analysis(stored: read.Results) -> Analysis:
     return analyse(stored)
 
 

@@ -12,15 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.checking import load_optimizer
-from harness.engine import train
-from harness.isolation import class_state, seed_globals
-from harness.lanes import Lane
+from harness.engine.isolation import class_state, seed_globals
+from harness.engine.lanes import Lane
+from harness.engine.training_loop import train
+from harness.engine.validate import load_optimizer
+from harness.engine.workload import Workload
 from harness.objectives.quadratic_2d import Quadratic2D
-from harness.random_state import drawn_from, generators, random_state
 from harness.seeds import FIRST_TUNING_SEED, NUMPY_STREAM, SEED_LIMIT, TORCH_STREAM
-from harness.suite import locate
-from harness.workload import Workload
+from harness.suite.locate import locate
+from harness.suite.random_state import drawn_from, generators, random_state
 
 seeds = st.integers(0, SEED_LIMIT - 1)
 

@@ -12,10 +12,10 @@ import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from harness import judge
-from harness.baseline import Baseline, Cell, Loss
-from harness.judge import Comparison, Limits
-from harness.verdicts import METRICS, OUTCOMES, CellVerdict, GateReport, Judgement, Metric
+from harness.gate import judge
+from harness.gate.baseline import Baseline, Cell, Loss
+from harness.gate.judge import Comparison, Limits
+from harness.gate.report import METRICS, OUTCOMES, CellVerdict, GateReport, Judgement, Metric
 
 MACHINE = {
     "cpu": "A",

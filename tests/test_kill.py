@@ -29,7 +29,7 @@ MARK = "HARNESS_TEST_RUN"
 
 OBJECTIVES = """
 import torch
-from harness.objective import Objective
+from harness import Objective
 
 class Bowl(Objective):
     optimum = 0.0

@@ -17,8 +17,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from harness.lane_functions import LaneFunctions
-from harness.lane_values import LaneFloat, Unequal, lane_arithmetic
+from harness.engine.lane_functions import LaneFunctions
+from harness.engine.lane_values import LaneFloat, Unequal, lane_arithmetic
 
 numbers = st.floats(0.001, 100, allow_nan=False)
 lists = st.lists(numbers, min_size=3, max_size=3)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import latex
-from harness.tables import Table
+from harness.reporting.tables import latex
+from harness.reporting.tables.trials import Table
 
 WORDS = {
     "textbackslash": "\\",

@@ -26,9 +26,12 @@ from click.testing import CliRunner
 from nbclient import NotebookClient
 
 import harness
-from harness import api, cli, contents, frames, reporting
-from harness.problems import BadInput
-from harness.store import FILE_NAME
+from harness import api, cli
+from harness.errors import BadInput
+from harness.reporting import objects as report_objects
+from harness.reporting import write as report_writer
+from harness.store import read
+from harness.store.database import FILE_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,8 +76,8 @@ output: Place | None = None, folder: Place | None = None) -> Preview
 read(results: Place = 'benchmarks.yaml') -> Report
 report(results: Place = 'benchmarks.yaml', *, formats: Texts = ()) -> Report
 run(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = None, \
-seed: int | Sequence[int] = (), set: Mapping[str, Any] | Sequence[str] = (), timing: bool = True, \
-fresh: bool = False, watch: bool = False, workers: int | None = None, \
+seed: int | Sequence[int] = (), override: Mapping[str, Any] | Sequence[str] = (), \
+timing: bool = True, fresh: bool = False, watch: bool = False, workers: int | None = None, \
 executor: Executor | None = None, scheduler: Place | None = None, \
 output: Place | None = None, folder: Place | None = None, progress: bool = True) -> Run
 schema() -> dict[str, Any]
@@ -101,7 +104,7 @@ limits: {seconds: 60}
 
 DATASET = '''
 import numpy as np
-from harness.dataset import Dataset
+from harness import Dataset
 
 def rows():
     """Eight points on a line."""
@@ -145,7 +148,7 @@ def text_of(name: str, function: Any) -> str:
 
 def promised() -> Iterator[str]:
     for name in [*harness.__all__, "Run"]:
-        thing = getattr(harness, name, contents.Run)
+        thing = getattr(harness, name, report_objects.Run)
         if not isinstance(thing, type):
             yield text_of(name, thing)
             continue
@@ -217,7 +220,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
             "devices": "cpu",
             "seeds": 7,
             "seed": (),
-            "set": ("lr=0.5",),
+            "override": ("lr=0.5",),
             "timing": False,
             "fresh": True,
             "watch": True,
@@ -237,7 +240,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
             "devices": None,
             "seeds": None,
             "seed": (),
-            "set": (),
+            "override": (),
             "timing": True,
             "fresh": False,
             "watch": False,
@@ -257,7 +260,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
             "devices": None,
             "seeds": None,
             "seed": (4, 5),
-            "set": (),
+            "override": (),
             "timing": True,
             "fresh": False,
             "output": Path("o"),
@@ -366,7 +369,7 @@ def test_every_command_is_tried_and_hands_on_each_of_its_options() -> None:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, contents.Run]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, report_objects.Run]:
     """One suite, run by a command in one folder and by the library in another."""
     by_command = make_suite(tmp_path_factory.mktemp("command") / "suite")
     by_call = make_suite(tmp_path_factory.mktemp("call") / "suite")
@@ -409,7 +412,7 @@ def stored(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def test_a_call_leaves_what_the_command_leaves(both: tuple[Path, Path, contents.Run]) -> None:
+def test_a_call_leaves_what_the_command_leaves(both: tuple[Path, Path, report_objects.Run]) -> None:
     by_command, by_call, done = both
     one, other = stored(by_command), stored(by_call)
     assert len(one["trials"]) == 2 * 3 * 3
@@ -426,10 +429,10 @@ def test_a_call_leaves_what_the_command_leaves(both: tuple[Path, Path, contents.
 
 
 def test_a_run_has_frames_tables_sentences_and_figures_as_the_page_has_them(
-    both: tuple[Path, Path, contents.Run],
+    both: tuple[Path, Path, report_objects.Run],
 ) -> None:
     _, _, done = both
-    results = frames.read(done.store)
+    results = read.read(done.store)
     pd.testing.assert_frame_equal(done.trials, results.trials)
     curves = done.curves
     assert len(curves) == sum(case.losses.size for case in results.cases)
@@ -456,7 +459,7 @@ def test_a_run_has_frames_tables_sentences_and_figures_as_the_page_has_them(
 
 
 def test_stored_results_are_read_without_a_run_and_stay_as_they_are(
-    both: tuple[Path, Path, contents.Run], tmp_path: Path
+    both: tuple[Path, Path, report_objects.Run], tmp_path: Path
 ) -> None:
     _, by_call, done = both
     folder = tmp_path / "copy"
@@ -477,7 +480,7 @@ def test_stored_results_are_read_without_a_run_and_stay_as_they_are(
 
 
 def test_a_run_stays_the_one_that_it_was_when_others_follow(
-    both: tuple[Path, Path, contents.Run], tmp_path: Path
+    both: tuple[Path, Path, report_objects.Run], tmp_path: Path
 ) -> None:
     _, by_call, _ = both
     suite = tmp_path / "suite"
@@ -582,7 +585,7 @@ def test_a_mistake_in_a_mapping_is_told_by_its_key(
         ({"seed": 1, "seeds": 2}, "seed: expected either seeds or seed"),
         ({"workers": 0}, "workers: expected a whole number from 1 to 1,024, got 0"),
         ({"devices": "gpu"}, "--devices: 'gpu' is not a device; did you mean 'cuda'?"),
-        ({"set": {"lr": object()}}, "set: 'lr' is a object, expected plain data"),
+        ({"override": {"lr": object()}}, "override: 'lr' is a object, expected plain data"),
         ({"folder": "."}, "folder: is for a mapping; the suite of a file is where it lies"),
     ],
 )
@@ -603,7 +606,7 @@ def test_formats_and_warnings_are_those_there_are(tmp_path: Path) -> None:
         harness.check(tmp_path / "s.yaml", base="HEAD", warn=["times"])
     with pytest.raises(BadInput, match="baseline: expected either a baseline or a base"):
         harness.check(tmp_path / "s.yaml")
-    assert set(reporting.FORMATS) == {"csv", "md", "tex", "svg", "png", "html"}
+    assert set(report_writer.FORMATS) == {"csv", "md", "tex", "svg", "png", "html"}
 
 
 # Where it runs
@@ -651,7 +654,7 @@ except KeyboardInterrupt:
 
 
 def test_a_notebook_shows_the_answer_and_the_figures_in_place(
-    both: tuple[Path, Path, contents.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    both: tuple[Path, Path, report_objects.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, by_call, _ = both
     suite = tmp_path / "suite"
@@ -692,7 +695,7 @@ def test_a_notebook_shows_the_answer_and_the_figures_in_place(
 
 
 def test_the_schema_is_that_of_the_file_and_names_are_those_of_the_suite(tmp_path: Path) -> None:
-    assert harness.schema() == json.loads((ROOT / "harness/spec.schema.json").read_text())
+    assert harness.schema() == json.loads((ROOT / "harness/spec/schema.json").read_text())
     known = harness.names(make_suite(tmp_path / "suite"))
     assert list(known.optimizers) == ["SGD"]
     assert known.datasets == {"rows": "Eight points on a line."}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import frames
+from harness.store import read
 
 from .conftest import Call
 
@@ -58,7 +58,7 @@ def test_an_optimizer_that_shares_runs_times_out_like_one_that_does_not(
     (tmp_path / "spec.yaml").write_text(text)
     done = command("run", "spec.yaml", "--output", "o", "--workers", "2", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    trials = frames.read(tmp_path / "o" / "results.sqlite").trials
+    trials = read.read(tmp_path / "o" / "results.sqlite").trials
     assert trials["status"].tolist() == ["timeout"] * 2 * seeds
     assert trials["optimizer"].tolist() == ["shares"] * seeds + ["alone"] * seeds
     assert set(trials["way"]) == {"alone"}

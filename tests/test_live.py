@@ -23,9 +23,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.interpolate import RegularGridInterpolator
 
-from harness import comparison_figures, figure_records, live, page, page_parts, trial_figures
-from harness.analysis import analyse
-from harness.figure_records import (
+from harness.analysis.summary import analyse
+from harness.reporting.figures import comparison as comparison_figures
+from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import trials as trial_figures
+from harness.reporting.figures.draw import Drawing
+from harness.reporting.figures.records import (
     CurveFigure,
     CurvePanel,
     DotFigure,
@@ -42,10 +45,11 @@ from harness.figure_records import (
     PlanePanel,
     Style,
 )
-from harness.figures import Drawing
-from harness.findings import Findings
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.store import RunRecord
+from harness.reporting.page import charts, parts
+from harness.reporting.page import run as run_page
+from harness.reporting.tables.sentences import Findings
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 Array = NDArray[np.float64]
 Plain = Mapping[str, Any]
@@ -176,7 +180,7 @@ def rounding(digits: int) -> float:
     return 5.001 * 10.0**-digits
 
 
-def same(said: float | None, value: float, digits: int = live.DIGITS) -> None:
+def same(said: float | None, value: float, digits: int = charts.DIGITS) -> None:
     """A number is said with its digits; what is none is said to be none."""
     if math.isfinite(value):
         assert said == pytest.approx(value, rel=rounding(digits), abs=1e-320)
@@ -185,7 +189,7 @@ def same(said: float | None, value: float, digits: int = live.DIGITS) -> None:
 
 
 def all_same(
-    said: Sequence[float | None], values: Array | Sequence[float], digits: int = live.DIGITS
+    said: Sequence[float | None], values: Array | Sequence[float], digits: int = charts.DIGITS
 ) -> None:
     assert len(said) == len(values)
     for one, value in zip(said, values, strict=True):
@@ -209,9 +213,9 @@ def lines_alike(said: Plain, panel: Plain, lines: Sequence[Plain], known: Sequen
         assert told["label"] == line.label
         looks_alike(said, told["style"], line.style)
         all_same(panel["xs"][told["x"]], line.x)
-        all_same(told["y"], line.y, live.DIGITS if line.seed is None else live.SHORT)
-        all_same(told.get("low", []), line.low, live.SHORT)
-        all_same(told.get("high", []), line.high, live.SHORT)
+        all_same(told["y"], line.y, charts.DIGITS if line.seed is None else charts.SHORT)
+        all_same(told.get("low", []), line.low, charts.SHORT)
+        all_same(told.get("high", []), line.high, charts.SHORT)
         assert told.get("seed") == line.seed
         assert told.get("called", "") == ("" if line.label else line.called)
         assert told.get("lost", False) == line.lost
@@ -219,7 +223,7 @@ def lines_alike(said: Plain, panel: Plain, lines: Sequence[Plain], known: Sequen
         if "secondsPerX" in told:
             np.testing.assert_allclose(line.x * told["secondsPerX"], line.seconds, rtol=1e-5)
         else:
-            all_same(told.get("seconds", []), line.seconds, live.SHORT)
+            all_same(told.get("seconds", []), line.seconds, charts.SHORT)
 
 
 def curves_alike(said: Plain, record: CurveFigure) -> None:
@@ -278,15 +282,15 @@ def planes_alike(said: Plain, record: PlaneFigure) -> None:
         for path, own in zip(panel["paths"], shown.paths, strict=True):
             assert (path["label"], path["seed"], path["lost"]) == (own.label, own.seed, own.lost)
             looks_alike(said, path["style"], own.style)
-            all_same(path["x"], own.points[:, 0], live.SHORT)
-            all_same(path["y"], own.points[:, 1], live.SHORT)
+            all_same(path["x"], own.points[:, 0], charts.SHORT)
+            all_same(path["y"], own.points[:, 1], charts.SHORT)
             assert path["steps"] == own.steps.tolist()
 
 
 def heat_alike(said: Plain, record: HeatFigure) -> None:
     assert (said["valueLabel"], said["log"]) == (record.value_label, record.log)
     all_same(said["limits"], record.limits)
-    assert len(set(said["colors"])) == live.HEAT_STEPS
+    assert len(set(said["colors"])) == charts.HEAT_STEPS
     assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in said["colors"])
     for panel, known in zip(said["panels"], record.panels, strict=True):
         assert (panel["title"], panel["optimizer"]) == (known.title, known.optimizer)
@@ -454,34 +458,34 @@ def figures(draw: st.DrawFn) -> FigureRecord:
 @settings(max_examples=80, deadline=None)
 @given(figures())
 def test_whatever_a_record_holds_is_said_as_it_is(record: FigureRecord) -> None:
-    alike(live.plain(record), record)
+    alike(charts.plain(record), record)
 
 
 def test_every_figure_of_results_is_said_as_its_record_says(records: list[FigureRecord]) -> None:
     kinds = {type(record) for record in records}
     assert kinds == {CurveFigure, DotFigure, PlaneFigure, HeatFigure}
     for record in records:
-        alike(live.plain(record), record)
+        alike(charts.plain(record), record)
 
 
 def test_what_is_drawn_on_paper_alone_has_no_data() -> None:
     named = ("check-time", None, "Time", "Caption.", "Words.")
-    assert live.plain(FigureRecord(*named)) is None
-    assert live.plain(IntervalFigure(*named, ())) is None
+    assert charts.plain(FigureRecord(*named)) is None
+    assert charts.plain(IntervalFigure(*named, ())) is None
 
 
 @given(st.lists(numbers, max_size=5))
 def test_no_number_takes_more_than_its_digits(values: list[float]) -> None:
-    for said in live.numbers(values):
+    for said in charts.numbers(values):
         if said is not None:
             digits = re.sub(r"e.*|[-.]", "", repr(said)).strip("0")
-            assert len(digits) <= live.DIGITS
+            assert len(digits) <= charts.DIGITS
 
 
 def test_data_take_few_bytes_for_a_point(records: list[FigureRecord]) -> None:
     known = {record.name: record for record in records}
     for name, most in (("loss_lines", 12), ("coordinates_bowl", 30), ("final_loss_lines", 30)):
-        said = live.plain(known[name])
+        said = charts.plain(known[name])
         assert said is not None
         points = sum(
             len(line["y"]) + len(line.get("low", [])) + len(line.get("high", []))
@@ -491,8 +495,8 @@ def test_data_take_few_bytes_for_a_point(records: list[FigureRecord]) -> None:
         points += sum(
             len(row["values"]) for panel in said["panels"] for row in panel.get("rows", [])
         )
-        looks = len(page_parts.as_json(said["styles"])) + 800 * len(said["panels"])
-        assert len(page_parts.as_json(said)) <= most * points + looks
+        looks = len(parts.as_json(said["styles"])) + 800 * len(said["panels"])
+        assert len(parts.as_json(said)) <= most * points + looks
 
 
 # Seeds, times, contours: against what the results hold
@@ -507,7 +511,7 @@ def test_strands_are_the_curves_of_the_seeds_that_they_name(
     results: Results, records: list[FigureRecord], name: str
 ) -> None:
     [record] = [one for one in records if one.name == f"loss_{name}"]
-    said = live.plain(record)
+    said = charts.plain(record)
     assert said is not None
     info, cases = results.objectives[name], cases_by_label(results, name)
     unit = info.steps_per_epoch
@@ -521,7 +525,7 @@ def test_strands_are_the_curves_of_the_seeds_that_they_name(
             np.testing.assert_array_equal(info.record_steps[at], steps)
             assert (steps[0], steps[-1]) == (0, info.steps)
             [losses] = case.losses[case.seeds == strand["seed"]]
-            off = rounding(live.SHORT)
+            off = rounding(charts.SHORT)
             np.testing.assert_allclose(strand["y"], losses[at] - lowered, rtol=off, atol=1e-12)
             assert said["styles"][strand["style"]]["optimizer"] == case.optimizer
             found.setdefault(case.label, []).append(strand["seed"])
@@ -546,7 +550,7 @@ def test_a_unit_of_x_takes_the_median_time_of_a_step_as_often_as_it_has_steps(
     for record in records:
         if not record.name.startswith(("loss_", "coordinates_")):
             continue
-        said = live.plain(record)
+        said = charts.plain(record)
         assert said is not None
         cases = cases_by_label(results, str(record.objective))
         for panel in said["panels"]:
@@ -564,7 +568,7 @@ def test_step_sizes_know_the_time_of_a_step_too(
     results: Results, records: list[FigureRecord]
 ) -> None:
     [record] = [one for one in records if one.name == "step_sizes_bowl"]
-    said = live.plain(record)
+    said = charts.plain(record)
     assert said is not None
     timed = {case.label for case in results.cases if case.optimizer != "grid"}
     for panel in said["panels"]:
@@ -576,7 +580,7 @@ def test_every_dot_is_the_loss_of_the_seed_that_it_names(
     results: Results, records: list[FigureRecord]
 ) -> None:
     [record] = [one for one in records if one.name == "final_loss_lines"]
-    said = live.plain(record)
+    said = charts.plain(record)
     assert said is not None
     cases = cases_by_label(results, "lines")
     for row in said["panels"][0]["rows"]:
@@ -588,7 +592,7 @@ def test_every_dot_is_the_loss_of_the_seed_that_it_names(
 
 def test_every_timed_block_has_its_number(results: Results, records: list[FigureRecord]) -> None:
     [record] = [one for one in records if one.name == "seconds_per_epoch"]
-    said = live.plain(record)
+    said = charts.plain(record)
     assert said is not None
     assert said["numberLabel"] == "block"
     timings = results.timings
@@ -620,15 +624,15 @@ def on_its_level(record: PlaneFigure, level: float, points: Array) -> None:
         float(np.abs(np.diff(record.landscape, axis=axis)).max()) / (x[1] - x[0])
         for axis, x in enumerate((x2, x1))
     ]
-    off = rounding(live.PLACE) * np.abs(points) @ np.array(steepest)
-    off += rounding(live.DIGITS) * abs(level) + 1e-6 * float(np.ptp(record.landscape))
+    off = rounding(charts.PLACE) * np.abs(points) @ np.array(steepest)
+    off += rounding(charts.DIGITS) * abs(level) + 1e-6 * float(np.ptp(record.landscape))
     assert (np.abs(loss - level) <= off).all()
 
 
 def test_contours_lie_on_their_levels(records: list[FigureRecord]) -> None:
     [record] = [one for one in records if one.name == "trajectories_bowl"]
     assert isinstance(record, PlaneFigure)
-    said = live.plain(record)
+    said = charts.plain(record)
     assert said is not None
     levels = [contour["level"] for contour in said["contours"]]
     assert levels == sorted(levels)
@@ -656,7 +660,7 @@ def test_contours_of_any_landscape_lie_on_their_levels(
 ) -> None:
     landscape = np.round(np.array(values).reshape(4, 5), 3)
     record = over(landscape, tuple(levels))
-    said = live.plain(record)
+    said = charts.plain(record)
     assert said is not None
     inside = [level for level in levels if landscape.min() < level < landscape.max()]
     all_same([contour["level"] for contour in said["contours"]], inside)
@@ -668,12 +672,12 @@ def test_contours_of_any_landscape_lie_on_their_levels(
 def test_where_the_landscape_is_unknown_there_are_no_contours() -> None:
     landscape = np.add.outer(np.arange(6.0), np.arange(9.0))
     landscape[:, :4] = np.nan
-    said = live.plain(over(landscape, (7.5,)))
+    said = charts.plain(over(landscape, (7.5,)))
     assert said is not None
     [(level, points)] = contour_points(said)
     assert level == 7.5
     assert (points[:, 1] >= 1.0).all()
-    said = live.plain(over(np.full((3, 3), np.nan), (1.0,)))
+    said = charts.plain(over(np.full((3, 3), np.nan), (1.0,)))
     assert said is not None
     assert said["contours"] == []
 
@@ -681,8 +685,8 @@ def test_where_the_landscape_is_unknown_there_are_no_contours() -> None:
 def test_an_optimizer_has_the_looks_of_its_first_case(results: Results) -> None:
     looks = figure_records.styles(results)
     first = {case.optimizer: looks[case.position] for case in reversed(results.cases)}
-    assert live.styles_by_optimizer(looks) == first
-    assert list(live.styles_by_optimizer(looks)) == results.optimizers
+    assert charts.styles_by_optimizer(looks) == first
+    assert list(charts.styles_by_optimizer(looks)) == results.optimizers
 
 
 # On the page
@@ -737,7 +741,7 @@ plain_values = st.recursive(
 
 @given(plain_values)
 def test_data_cannot_close_the_element_that_they_stand_in(value: Any) -> None:
-    text = str(page_parts.as_json(value))
+    text = str(parts.as_json(value))
     assert "<" not in text
     assert "\u2028" not in text
     around = f'<p><script type="application/json">{text}</script></p>'
@@ -750,7 +754,7 @@ def test_data_cannot_close_the_element_that_they_stand_in(value: Any) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, [-math.inf]])
 def test_what_json_has_no_word_for_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        page_parts.as_json(value)
+        parts.as_json(value)
 
 
 def installed_script() -> bytes:
@@ -761,7 +765,7 @@ def installed_script() -> bytes:
 
 
 def test_the_library_unpacks_to_the_script_that_is_installed_and_is_the_same_each_time() -> None:
-    one, other = live.library(), live.library()
+    one, other = charts.library(), charts.library()
     assert one == other
     script = gzip.decompress(base64.b64decode(one.packed, validate=True))
     assert script == installed_script()
@@ -779,7 +783,7 @@ DRAWN = (
 
 def rendered(results: Results, records: Sequence[FigureRecord]) -> Scripts:
     drawings = [Drawing(record.name, DRAWN, b"") for record in records]
-    return Scripts(page.render(results, [], records, drawings, Findings()))
+    return Scripts(run_page.render(results, [], records, drawings, Findings()))
 
 
 def test_picture_and_chart_are_of_the_same_record(
@@ -789,7 +793,7 @@ def test_picture_and_chart_are_of_the_same_record(
     parsed = rendered(results, [*records, only_paper])
     assert set(parsed.figures) == {record.name for record in records}
     for record in records:
-        assert json.loads(parsed.figures[record.name]) == live.plain(record)
+        assert json.loads(parsed.figures[record.name]) == charts.plain(record)
 
 
 def test_the_policy_names_the_scripts_that_may_run_and_no_others(
@@ -817,5 +821,5 @@ def test_a_page_without_charts_carries_no_library(results: Results) -> None:
 def test_the_page_knows_how_every_optimizer_looks(results: Results) -> None:
     parsed = rendered(results, [])
     [looks] = [text for known, text in parsed.scripts if known.get("id") == "looks"]
-    expected = live.styles_by_optimizer(figure_records.styles(results))
-    assert json.loads(looks) == [[name, live.swatch(style)] for name, style in expected.items()]
+    expected = charts.styles_by_optimizer(figure_records.styles(results))
+    assert json.loads(looks) == [[name, charts.swatch(style)] for name, style in expected.items()]

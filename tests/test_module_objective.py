@@ -12,15 +12,22 @@ import pytest
 import torch
 from torch import nn
 
-from harness.dataset import Dataset
-from harness.engine import Outcome, train
-from harness.lanes import Lane
-from harness.objectives.module import ModuleObjective
-from harness.plan import make_plan
-from harness.sharing import decide
-from harness.spec import load
-from harness.suite import locate
-from harness.workload import BATCH_STREAM, INIT_STREAM, Workload, generator, load_objective, prepare
+from harness import ModuleObjective
+from harness.engine.lanes import Lane
+from harness.engine.sharing import decide
+from harness.engine.training_loop import Outcome, train
+from harness.engine.workload import (
+    BATCH_STREAM,
+    INIT_STREAM,
+    Workload,
+    generator,
+    load_objective,
+    prepare,
+)
+from harness.objectives.dataset import Dataset
+from harness.plan.model import make_plan
+from harness.spec.model import load
+from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parent.parent
 airfoil = locate("airfoil", ROOT, "datasets").load()
@@ -31,7 +38,7 @@ LANES = [Lane(0, seed) for seed in range(3)]
 SMALL_NET = """\
 from torch import nn
 
-from harness.objectives.module import ModuleObjective
+from harness import ModuleObjective
 
 
 class SmallNet(ModuleObjective):

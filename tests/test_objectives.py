@@ -19,20 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.dataset import Dataset
-from harness.engine import train
-from harness.lanes import Lane
-from harness.objective import Batch, Objective, Parameters
+from harness.engine.lanes import Lane
+from harness.engine.sharing import decide
+from harness.engine.training_loop import train
+from harness.engine.workload import Workload, describe, load_objective, prepare
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.dataset import Dataset
 from harness.objectives.functions_2d import Ackley, Function2D, McCormick
 from harness.objectives.logistic_regression import LogisticRegression
 from harness.objectives.multilayer_perceptron import MultilayerPerceptron
 from harness.objectives.noisy_quadratic import NoisyQuadratic
 from harness.objectives.rosenbrock import Rosenbrock
-from harness.plan import make_plan
-from harness.sharing import decide
-from harness.spec import load
-from harness.suite import SHIPPED_OBJECTIVES, locate
-from harness.workload import Workload, describe, load_objective, prepare
+from harness.plan.model import make_plan
+from harness.spec.model import load
+from harness.suite.locate import SHIPPED_OBJECTIVES, locate
 
 ROOT = Path(__file__).resolve().parent.parent
 airfoil = locate("airfoil", ROOT, "datasets").load()

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import opened, runner
-from harness.opened import Opened
+from harness.commands import run as running
+from harness.commands.run import Options
 from harness.progress import Quiet
-from harness.runner import Options
+from harness.provenance import opened_files
+from harness.provenance.opened_files import Opened
 
 SGD = "(torch.optim.SGD): pass\n"
 FILES = {
@@ -74,7 +75,7 @@ class Packaged{SGD}""",
     "lib/two/__init__.py": "",
     "lib/two/const.py": "X = 1\n",
     "objectives/fit.py": """
-from harness.objective import Objective
+from harness import Objective
 import torch
 class Fit(Objective):
     def __init__(self, dataset):
@@ -88,7 +89,7 @@ class Fit(Objective):
 import sqlite3
 from pathlib import Path
 import numpy as np
-from harness.dataset import Dataset
+from harness import Dataset
 HERE = Path(__file__).parent.parent / "elsewhere"
 def far():
     sum(len(p.name) for p in HERE.glob("*.part"))
@@ -150,7 +151,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def keys(suite: Path) -> dict[str, str]:
     """The key of each optimizer's case on the bowl; and of the objective that has data."""
-    plan, _ = runner.validate(suite / "spec.yaml")
+    plan, _ = running.validate(suite / "spec.yaml")
     found = {c.optimizer: c.key for c in plan.cases if c.objective.name == "bowl"}
     (fit,) = (o for o in plan.objectives if o.name == "Fit")
     return {**found, "Fit": fit.key}
@@ -211,7 +212,7 @@ def test_a_change_of_what_is_read_changes_the_keys_of_its_readers_and_no_others(
 
 def statuses(suite: Path) -> tuple[int, dict[str, float]]:
     """How many trials were run now, and the final losses."""
-    done = runner.run(suite / "spec.yaml", Options(workers=1), Quiet())
+    done = running.run(suite / "spec.yaml", Options(workers=1), Quiet())
     table = done.curves.groupby("optimizer").loss.last()
     return done.trained, dict(table)
 
@@ -259,7 +260,7 @@ def test_what_can_not_be_watched_is_named(tmp_path: Path) -> None:
     code = "import subprocess, torch\nsubprocess.run(['true'])\nclass Asks(torch.optim.SGD): pass\n"
     (tmp_path / "optimizers" / "asks.py").write_text(code)
     (tmp_path / "spec.yaml").write_text(LAZY_SPEC.replace("Lazy", "Asks"))
-    _, checked = runner.validate(tmp_path / "spec.yaml")
+    _, checked = running.validate(tmp_path / "spec.yaml")
     assert checked.notes == (
         "optimizers/asks.py starts a process, and what that gives is no part of what makes a "
         "result known",
@@ -273,19 +274,19 @@ def test_what_was_seen_is_kept_and_read_back(tmp_path: Path) -> None:
     ).of(Path("/s"))
     assert seen.by("optimizers/a.py", "12") == ["a.json"]
     assert seen.by("optimizers/a.py", "13") == []  # it is other code now
-    opened.save(tmp_path, seen)
-    assert opened.load(tmp_path) == seen
-    (tmp_path / opened.FILE_NAME).write_text('{"edges": [[1]]}')
-    assert opened.load(tmp_path) == Opened()
-    opened.save(tmp_path, Opened())
-    assert not (tmp_path / opened.FILE_NAME).exists()
+    opened_files.save(tmp_path, seen)
+    assert opened_files.load(tmp_path) == seen
+    (tmp_path / opened_files.FILE_NAME).write_text('{"edges": [[1]]}')
+    assert opened_files.load(tmp_path) == Opened()
+    opened_files.save(tmp_path, Opened())
+    assert not (tmp_path / opened_files.FILE_NAME).exists()
 
 
 def test_a_watch_notes_who_reads_and_not_what_the_process_wrote_itself(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
-from harness import opened
+from harness.provenance import opened_files as opened
 watch = opened.watch()
 import reader
 assert watch.has_more and not watch.has_more

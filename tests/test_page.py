@@ -19,25 +19,22 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from harness import (
-    __version__,
-    citation,
-    comparison_tables,
-    figures,
-    frames,
-    page,
-    page_parts,
-    tables,
-)
-from harness import runner as running
-from harness.analysis import analyse
-from harness.comparison import mean_losses
-from harness.figure_records import FigureRecord
-from harness.figures import Drawing
-from harness.findings import Findings
+from harness import __version__
+from harness.analysis.comparison import mean_losses
+from harness.analysis.summary import analyse
+from harness.commands import run as running
+from harness.gate.report import CellVerdict, GateReport, Judgement
 from harness.progress import Quiet
-from harness.store import RunRecord
-from harness.verdicts import CellVerdict, GateReport, Judgement
+from harness.reporting.figures import draw
+from harness.reporting.figures.draw import Drawing
+from harness.reporting.figures.records import FigureRecord
+from harness.reporting.page import citation, parts
+from harness.reporting.page import run as run_page
+from harness.reporting.tables import comparison as comparison_tables
+from harness.reporting.tables import trials as trial_tables
+from harness.reporting.tables.sentences import Findings
+from harness.store import read
+from harness.store.database import RunRecord
 
 HOSTILE = (
     """</title></script><script>alert('x')</script><img src=x onerror="alert(1)">&lt;'\"{{ 7*7 }}"""
@@ -66,7 +63,7 @@ def made(
     timed: bool = True,
     finished: str | None = "2026-01-02T03:04:06+00:00",
     **settings: Any,
-) -> frames.Results:
+) -> read.Results:
     """Results by (objective, optimizer, setting, device), each with an ending per seed."""
     if endings is None:
         endings = {
@@ -77,7 +74,7 @@ def made(
         }
     objectives, cases, trials, timings = {}, [], [], []
     for position, ((objective, optimizer, setting, device), ends) in enumerate(endings.items()):
-        objectives[objective] = frames.ObjectiveInfo(
+        objectives[objective] = read.ObjectiveInfo(
             name=objective,
             formula=formula,
             dimension=2,
@@ -91,7 +88,7 @@ def made(
             landscape=None,
             data_source="",
         )
-        case = frames.CaseData(
+        case = read.CaseData(
             position=position,
             objective=objective,
             optimizer=optimizer,
@@ -135,7 +132,7 @@ def made(
         *("position", "objective", "optimizer", "setting", "label", "device", "seed"),
         *("status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
     ]
-    return frames.Results(
+    return read.Results(
         run,
         objectives,
         tuple(cases),
@@ -150,7 +147,7 @@ def made(
     )
 
 
-def unlucky(reason: str = "the loss is NaN", missing: str = "no cuda here") -> frames.Results:
+def unlucky(reason: str = "the loss is NaN", missing: str = "no cuda here") -> read.Results:
     """Results in which every status but a timeout occurs."""
     nan = float("nan")
     return made(
@@ -163,7 +160,7 @@ def unlucky(reason: str = "the loss is NaN", missing: str = "no cuda here") -> f
     )
 
 
-def rendered(results: frames.Results, sentences: Sequence[str] = ("Sgd is a bit lower.",)) -> str:
+def rendered(results: read.Results, sentences: Sequence[str] = ("Sgd is a bit lower.",)) -> str:
     records = [
         *(
             FigureRecord(f"loss_{i}", name, f"Loss: {name}", "Mean and band.", f"Loss on {name}.")
@@ -172,9 +169,9 @@ def rendered(results: frames.Results, sentences: Sequence[str] = ("Sgd is a bit 
         FigureRecord("seconds_per_epoch", None, "Time", "Dots.", "How long an epoch takes."),
     ]
     drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
-    return page.render(
+    return run_page.render(
         results,
-        tables.build(results, mean_losses(results)),
+        trial_tables.build(results, mean_losses(results)),
         records,
         drawings,
         Findings(tuple(sentences)),
@@ -234,7 +231,7 @@ def programs(parsed: Parsed) -> list[Element]:
 
 
 @pytest.mark.parametrize("results", [made(), unlucky(), made(timed=False)])
-def test_every_tag_is_closed_and_every_identifier_is_unique(results: frames.Results) -> None:
+def test_every_tag_is_closed_and_every_identifier_is_unique(results: read.Results) -> None:
     parsed = Parsed(rendered(results))
     ids = [e.attributes["id"] for e in parsed.elements if "id" in e.attributes]
     assert len(ids) == len(set(ids))
@@ -327,7 +324,7 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
 def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
     results = made()
     source = rendered(results)
-    shown = tables.final_loss(results, mean_losses(results)).shown
+    shown = trial_tables.final_loss(results, mean_losses(results)).shown
     for objective, anchor in (("bowl", "1-bowl"), ("line", "2-line")):
         [table] = _grids(source, f"table-final_loss-{anchor}")
         rows = shown[shown["objective"] == objective]
@@ -354,7 +351,7 @@ def test_a_download_is_the_rows_of_the_table_with_all_digits() -> None:
         for e in parsed.all("a")
         if "download" in e.attributes
     }
-    whole = tables.final_loss(results, mean_losses(results)).frame
+    whole = trial_tables.final_loss(results, mean_losses(results)).frame
     for objective in ("bowl", "line"):
         uri = links[f"final_loss-{objective}.csv"]
         head, _, body = uri.partition(",")
@@ -383,8 +380,8 @@ def test_a_figure_is_inline_named_and_follows_the_colours_of_the_page() -> None:
 
 
 def test_the_colours_that_the_page_replaces_are_those_of_the_drawings() -> None:
-    colours = [figures.FOREGROUND, figures.GRID, figures.BACKGROUND]
-    assert colours == [page_parts.INK, page_parts.GRID, page_parts.PAPER]
+    colours = [draw.FOREGROUND, draw.GRID, draw.BACKGROUND]
+    assert colours == [parts.INK, parts.GRID, parts.PAPER]
 
 
 def test_what_went_wrong_is_said_twice_in_short_and_in_full() -> None:
@@ -414,7 +411,9 @@ def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
 
 def test_a_run_that_timed_nothing_says_so() -> None:
     results = made(timed=False)
-    source = page.render(results, tables.build(results, mean_losses(results)), [], [], Findings())
+    source = run_page.render(
+        results, trial_tables.build(results, mean_losses(results)), [], [], Findings()
+    )
     assert "Nothing was timed: the timing pass was turned off." in Parsed(source).text
 
 
@@ -554,10 +553,10 @@ def checked_page(text: str = "All is well.", *cells: CellVerdict) -> str:
         FigureRecord("check-history_bowl", None, text, text, text),
     ]
     drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
-    check = page.Check(text, ((text, text),), (text,), (text, "Then faster."), text)
+    check = run_page.Check(text, ((text, text),), (text,), (text, "Then faster."), text)
     results = made()
-    built = [*tables.build(results, mean_losses(results)), tables.check(report)]
-    return page.render(results, built, records, drawings, Findings(), check)
+    built = [*trial_tables.build(results, mean_losses(results)), trial_tables.check(report)]
+    return run_page.render(results, built, records, drawings, Findings(), check)
 
 
 def test_a_page_without_a_check_says_nothing_of_a_baseline() -> None:
@@ -595,34 +594,34 @@ def test_whatever_a_check_says_stays_text() -> None:
 
 
 def test_a_check_that_cannot_be_read_is_a_remark() -> None:
-    check = page.Check("", remarks=("check/check.json is left out: it is torn.",))
-    source = page.render(made(), [], [], [], Findings(), check)
+    check = run_page.Check("", remarks=("check/check.json is left out: it is torn.",))
+    source = run_page.render(made(), [], [], [], Findings(), check)
     [section] = [e for e in Parsed(source).all("section") if e.attributes["id"] == "check"]
     lines = [line for line in section.text.split("\n") if line]
     assert lines == ["Against the baseline", "check/check.json is left out: it is torn."]
 
 
 def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:
-    listed = page_parts.listed_files(rendered(made()))
+    listed = parts.listed_files(rendered(made()))
     assert "tables/final_loss.csv" in listed
     assert "tables/final_loss.tex" in listed
     assert "figures/loss_0.png" in listed
     bad = ["../x.csv", "tables/../../x.csv", "tables/..\\x.csv", "/tables/x.csv", "x.csv", 7]
     content = html.escape(json.dumps([*bad, "tables/x.csv"]))
-    assert page_parts.listed_files(f'<meta name="harness-files" content="{content}">') == [
+    assert parts.listed_files(f'<meta name="harness-files" content="{content}">') == [
         "tables/x.csv"
     ]
-    assert page_parts.listed_files("<p>somebody else's page</p>") == []
-    assert page_parts.listed_files('<meta name="harness-files" content="nonsense">') == []
+    assert parts.listed_files("<p>somebody else's page</p>") == []
+    assert parts.listed_files('<meta name="harness-files" content="nonsense">') == []
 
 
-def of_comparison(results: frames.Results) -> str:
+def of_comparison(results: read.Results) -> str:
     """A page with the tables of a comparison and no figure."""
     built = [
-        *tables.build(results, mean_losses(results)),
+        *trial_tables.build(results, mean_losses(results)),
         *comparison_tables.build(results, analyse(results)),
     ]
-    return page.render(results, built, [], [], Findings(("Sgd is a bit lower.",)))
+    return run_page.render(results, built, [], [], Findings(("Sgd is a bit lower.",)))
 
 
 def claim(value: str = "1.5", objective: str = "bowl", **more: Any) -> dict[str, Any]:
@@ -630,10 +629,10 @@ def claim(value: str = "1.5", objective: str = "bowl", **more: Any) -> dict[str,
     return {**told, "objective": objective, **more}
 
 
-def tried(role: Literal["tuning", "sweep"], count: int) -> list[frames.Tried]:
+def tried(role: Literal["tuning", "sweep"], count: int) -> list[read.Tried]:
     statuses, losses = ("ok", "ok"), np.array([1.0, 2.0])
     return [
-        frames.Tried(role, "bowl", "sgd", "cpu", {"lr": float(i)}, "", statuses, losses)
+        read.Tried(role, "bowl", "sgd", "cpu", {"lr": float(i)}, "", statuses, losses)
         for i in range(count)
     ]
 
@@ -668,8 +667,8 @@ def test_without_published_numbers_there_is_no_section_and_no_link_to_one() -> N
 def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: int) -> None:
     frame = pd.DataFrame({"objective": ["bowl"] * rows, "value": range(rows)})
     shown = frame.assign(value=[f"value {i}" for i in range(rows)])
-    source = page.render(
-        made(), [tables.Table("long", "Long", "A note.", frame, shown)], [], [], Findings()
+    source = run_page.render(
+        made(), [trial_tables.Table("long", "Long", "A note.", frame, shown)], [], [], Findings()
     )
     parsed = Parsed(source)
     folded = [e for e in parsed.all("details") if f"value {rows - 1}" in e.text]
@@ -853,8 +852,8 @@ def sortable(context: BrowserContext, tmp_path: Path) -> Page:
         }
     )
     shown = frame.assign(value=list(SORTING))
-    table = tables.Table("sorted", "Sorted", "A note.", frame, shown)
-    source = page.render(made(), [table], [], [], Findings())
+    table = trial_tables.Table("sorted", "Sorted", "A note.", frame, shown)
+    source = run_page.render(made(), [table], [], [], Findings())
     return _opened(context, _saved(tmp_path, source))
 
 
@@ -923,7 +922,7 @@ COPIED = [
 ]
 
 
-def copied_table(rows: int = 1) -> tables.Table:
+def copied_table(rows: int = 1) -> trial_tables.Table:
     """A table of one objective with hostile cells and settings, as often as asked for."""
     frame = pd.DataFrame(
         {
@@ -935,10 +934,10 @@ def copied_table(rows: int = 1) -> tables.Table:
         }
     )
     shown = frame.assign(setting=[text or "–" for text in frame["setting"]])
-    return tables.Table("final_loss", "Final & loss", "A 5% note − of 2 µs.", frame, shown)
+    return trial_tables.Table("final_loss", "Final & loss", "A 5% note − of 2 µs.", frame, shown)
 
 
-def as_on_page(table: tables.Table, objective: str = "bowl") -> tables.Table:
+def as_on_page(table: trial_tables.Table, objective: str = "bowl") -> trial_tables.Table:
     """What is copied of a table from an objective's section: its rows, without its name."""
     rows = table.frame["objective"] == objective
     return replace(
@@ -967,7 +966,9 @@ def test_a_copy_is_what_the_files_have_of_the_rows_that_are_shown(
     reading: BrowserContext, tmp_path: Path, rows: int
 ) -> None:
     table = copied_table(rows)
-    opened = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], Findings())))
+    opened = _opened(
+        reading, _saved(tmp_path, run_page.render(made(), [table], [], [], Findings()))
+    )
     for summary in opened.locator("summary").all():
         summary.click()
     line = opened.locator(".download", has_text="final_loss.csv")
@@ -987,7 +988,10 @@ def test_copies_of_a_real_report_are_the_rows_of_its_files(
 ) -> None:
     results = made(claims=[claim(), claim("0.5", "line")])
     analysis = analyse(results)
-    built = [*tables.build(results, analysis.means), *comparison_tables.build(results, analysis)]
+    built = [
+        *trial_tables.build(results, analysis.means),
+        *comparison_tables.build(results, analysis),
+    ]
     opened = _opened(reading, _saved(tmp_path, of_comparison(results)))
     opened.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     reads = "navigator.clipboard.readText()"
@@ -1018,7 +1022,9 @@ def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
     reading: BrowserContext, tmp_path: Path
 ) -> None:
     table = copied_table()
-    opened = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], Findings())))
+    opened = _opened(
+        reading, _saved(tmp_path, run_page.render(made(), [table], [], [], Findings()))
+    )
     heading = opened.locator("#table-final_loss-1-bowl").get_by_role("button", name="n")
     heading.last.click()
     heading.last.click()
@@ -1044,7 +1050,7 @@ def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
     reading: BrowserContext, tmp_path: Path, clipboard: str
 ) -> None:
     table = copied_table()
-    other = _opened(reading, _saved(tmp_path, page.render(made(), [table], [], [], Findings())))
+    other = _opened(reading, _saved(tmp_path, run_page.render(made(), [table], [], [], Findings())))
     opened = reading.new_page()
     opened.add_init_script(
         f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})"
@@ -1066,7 +1072,7 @@ def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Pat
         "Object.defineProperty(navigator, 'clipboard', { value: undefined });"
         "document.execCommand = () => false;"
     )
-    opened.goto(_saved(tmp_path, page.render(made(), [copied_table()], [], [], Findings())))
+    opened.goto(_saved(tmp_path, run_page.render(made(), [copied_table()], [], [], Findings())))
     opened.get_by_role("button", name="Copy as LaTeX").click()
     said = opened.get_by_role("status").filter(has_text="did not let it be copied")
     said.wait_for()
@@ -1230,4 +1236,4 @@ def test_texts_of_drawings_have_the_font_that_they_were_measured_with(
     context: BrowserContext, tuned_page: Path
 ) -> None:
     opened = _opened(context, tuned_page.as_uri())
-    assert opened.evaluate(FONTS) == [f'"{figures.FONT}"']
+    assert opened.evaluate(FONTS) == [f'"{draw.FONT}"']

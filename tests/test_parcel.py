@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import fingerprint, parcel
-from harness.plan import make_plan
-from harness.problems import BadInput
-from harness.spec import load
-from harness.suite import Located
+from harness.errors import BadInput
+from harness.plan.model import make_plan
+from harness.provenance import fingerprint
+from harness.spec.model import load
+from harness.suite.locate import Located
+from harness.workers.dask import suite_archive
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,9 +39,9 @@ def suite(folder: Path) -> Path:
 
 def test_what_arrives_has_the_digests_of_what_was_sent(tmp_path: Path) -> None:
     here, there = suite(tmp_path / "here"), tmp_path / "there"
-    parcel.unpack(parcel.pack(here, named(here)), there)
+    suite_archive.unpack(suite_archive.pack(here, named(here)), there)
     for mine in named(here):
-        theirs: Located = parcel.loads(parcel.dumps(mine, here), there)
+        theirs: Located = suite_archive.loads(suite_archive.dumps(mine, here), there)
         assert (theirs.folder, theirs.reference) == (there, mine.reference)
         assert theirs.file is None or theirs.file.is_file()
         assert fingerprint.of(theirs, data=True) == fingerprint.of(mine, data=True)
@@ -55,9 +56,9 @@ def test_the_same_content_is_the_same_parcel(tmp_path: Path) -> None:
     (two / "optimizers" / ".sgd.py.swp").write_bytes(b"an editor's")
     (two / "reports").mkdir()
     (two / "reports" / "results.sqlite").write_bytes(b"large")
-    assert parcel.pack(one, named(one)) == parcel.pack(two, named(two))
+    assert suite_archive.pack(one, named(one)) == suite_archive.pack(two, named(two))
     (two / "optimizers" / "sgd.py").write_text("changed")
-    assert parcel.pack(one, []) != parcel.pack(two, [])
+    assert suite_archive.pack(one, []) != suite_archive.pack(two, [])
 
 
 def test_files_beside_the_sections_go_along_if_they_are_used(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_files_beside_the_sections_go_along_if_they_are_used(tmp_path: Path) -> 
     (tmp_path / "own" / "common.py").write_text("class Base: ...\n")
     (tmp_path / "own" / "notes.py").write_text("")
     lion = Located("own/lion.py:Lion", tmp_path, "own.lion", "Lion", tmp_path / "own" / "lion.py")
-    parcel.unpack(parcel.pack(tmp_path, [lion]), tmp_path / "there")
+    suite_archive.unpack(suite_archive.pack(tmp_path, [lion]), tmp_path / "there")
     assert sorted(f.name for f in (tmp_path / "there").rglob("*.py")) == ["common.py", "lion.py"]
 
 
@@ -74,9 +75,9 @@ def test_too_much_to_send_is_told_with_the_largest_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = suite(tmp_path / "suite")
-    monkeypatch.setattr(parcel, "MOST_BYTES", 30_000)
+    monkeypatch.setattr(suite_archive, "MOST_BYTES", 30_000)
     with pytest.raises(BadInput, match=r"datasets/airfoil\.csv the most.*machines share"):
-        parcel.pack(folder, named(folder))
+        suite_archive.pack(folder, named(folder))
 
 
 @dataclass(frozen=True)
@@ -96,5 +97,5 @@ def test_only_paths_in_the_folder_are_moved(
     here, there = Path("/suite/one"), Path("/elsewhere")
     away = Path("/suite/one more").joinpath(*outside)
     message = Message(here.joinpath(*inside), (away, here, Path("relative")), number)
-    moved = parcel.loads(parcel.dumps(message, here), there)
+    moved = suite_archive.loads(suite_archive.dumps(message, here), there)
     assert moved == Message(there.joinpath(*inside), (away, there, Path("relative")), number)

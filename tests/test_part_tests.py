@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import cli, part_tests
-from harness.part_tests import PartFinding, PartReport
-from harness.problems import BadInput
-from harness.suite import SHIPPED_OBJECTIVES
+from harness import cli
+from harness.commands import test_parts
+from harness.conformance import records as part_records
+from harness.conformance.records import PartFinding, PartReport
+from harness.errors import BadInput
+from harness.suite.locate import SHIPPED_OBJECTIVES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -407,7 +409,7 @@ import time
 import numpy as np
 import torch
 
-from harness.objective import Objective
+from harness import Objective
 
 
 class Sound(Objective):
@@ -722,7 +724,7 @@ WITH_ROWS = ("Sparse", "LastRow", "WritesRows")
 DATASETS = """
 import numpy as np
 
-from harness.dataset import Dataset
+from harness import Dataset
 
 FEATURES = np.random.default_rng(0).normal(size=(20, 2))
 
@@ -772,7 +774,7 @@ FOUND_IN_DATASETS: dict[str, list[tuple[str, str, str]]] = {
     "constant": [("columns", "note", "'b' is the same in every row")],
     "single": [("columns", "wrong", "features are float32, expected float64")],
     "infinite": [("loads", "wrong", "raises ValueError: features and labels must be finite")],
-    "table": [("loads", "wrong", "gives a ndarray, expected a harness.dataset.Dataset")],
+    "table": [("loads", "wrong", "gives a ndarray, expected a harness.Dataset")],
 }
 
 
@@ -806,7 +808,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> PartReport:
-    return part_tests.test(folder, workers=2)
+    return test_parts.test_suite(folder, workers=2)
 
 
 def unusual(report: PartReport, section: str, part: str) -> list[PartFinding]:
@@ -886,7 +888,7 @@ def test_a_part_that_hangs_or_dies_costs_its_own_findings_only(tmp_path: Path) -
         + "".join(f"  {n}: {{class: {n}}}\n" for n in ("Dies", "HangsOnLoad", "Sound"))
     )
     folder = written(tmp_path, spec)
-    report = part_tests.test(folder / "spec.yaml", seconds=6, workers=1)
+    report = test_parts.test_suite(folder / "spec.yaml", seconds=6, workers=1)
     optimizers, objectives = folder / "optimizers" / "all.py", folder / "objectives" / "all.py"
     found: dict[tuple[str, str], PartFinding] = {(f.section, f.part): f for f in report.wrong}
     assert len(found) == len(report.wrong) == 3
@@ -937,7 +939,7 @@ def test_optimizers_of_torch_and_objectives_that_ship_are_sound(tmp_path: Path) 
         )
         + "".join(f"  {n}: {{class: {n}, hyperparameters: {h}}}\n" for n, h in scratch.items())
     )
-    report = part_tests.test(tmp_path, workers=2)
+    report = test_parts.test_suite(tmp_path, workers=2)
     assert report.untested == ()
     assert [str(finding) for finding in report.wrong] == []
     notes = {
@@ -981,7 +983,7 @@ def test_a_folder_means_all_its_specs_and_each_part_once(tmp_path: Path) -> None
     (folder / "compose.yaml").write_text("services: {web: {image: !reset x}}\n")
     (folder / ".hidden.yaml").write_text("suite: [")
     (folder / "optimizers" / "spare.py").write_text("class Spare: ...\n")
-    report = part_tests.test(folder, workers=1)
+    report = test_parts.test_suite(folder, workers=1)
     parts = list(dict.fromkeys((f.section, f.part) for f in report.findings))
     assert parts == [
         ("optimizers", "sgd (lr=0.1, momentum=0)"),
@@ -995,25 +997,25 @@ def test_a_folder_means_all_its_specs_and_each_part_once(tmp_path: Path) -> None
     assert report.exit_status == 0
     untested = (folder / "optimizers" / "spare.py", folder / "datasets" / "all.py")
     assert report.untested == tuple(map(str, untested))
-    assert "Not tested" in part_tests.terminal(report)
+    assert "Not tested" in part_records.terminal(report)
 
 
 def test_bad_input_is_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no spec \(\*.yaml\) in this folder"):
-        part_tests.test(tmp_path)
+        test_parts.test_suite(tmp_path)
     (tmp_path / "compose.yaml").write_text("services: {web: !reset x}\n")
     with pytest.raises(BadInput, match=r"no spec \(\*.yaml\) in this folder"):
-        part_tests.test(tmp_path)
+        test_parts.test_suite(tmp_path)
     (tmp_path / "broken.yaml").write_text("suite: s\nobjectives: [\n")
     with pytest.raises(BadInput, match=r"broken.yaml:\d+"):
-        part_tests.test(tmp_path)
+        test_parts.test_suite(tmp_path)
     (tmp_path / "broken.yaml").unlink()
     with pytest.raises(BadInput, match="no such file"):
-        part_tests.test(tmp_path / "spec.yaml")
+        test_parts.test_suite(tmp_path / "spec.yaml")
     spec = "suite: s\nobjectives: {Sound: {step: 3}}\noptimizers: {Sond: {}}\n"
     written(tmp_path, spec)
     with pytest.raises(BadInput) as raised:
-        part_tests.test(tmp_path)
+        test_parts.test_suite(tmp_path)
     assert {(p.line, p.key) for p in raised.value.problems} >= {(2, "objectives.Sound.step")}
 
 
@@ -1035,7 +1037,7 @@ def test_the_command_says_all_and_its_status_whether_something_is_wrong(
             asked.append((suite, seconds, workers))
             return PartReport(findings[:count])
 
-        monkeypatch.setattr(part_tests, "test", test)
+        monkeypatch.setattr(part_records, "test", test)
 
     runner = CliRunner()
     found(4)
@@ -1058,7 +1060,7 @@ def test_the_command_says_all_and_its_status_whether_something_is_wrong(
     assert str(findings[2]).startswith(f"{place}: objective bowl: minimum: it is")
     found(2)
     assert runner.invoke(cli.main, ["test"]).exit_code == 0
-    assert asked[-1] == (Path(), part_tests.TEST_SECONDS, None)
+    assert asked[-1] == (Path(), test_parts.TEST_SECONDS, None)
 
 
 def test_a_spec_that_is_not_there_is_bad_input(tmp_path: Path) -> None:

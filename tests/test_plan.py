@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import fingerprint
-from harness.plan import (
+from harness.errors import BadInput
+from harness.plan.model import (
     CASE_LIMIT,
     TRIAL_LIMIT,
     Overrides,
@@ -25,9 +25,9 @@ from harness.plan import (
     parse_devices,
     trial_ids,
 )
-from harness.problems import BadInput
-from harness.spec import check
-from harness.yaml_source import parse
+from harness.provenance import fingerprint
+from harness.spec.model import check
+from harness.spec.yaml_source import parse
 
 OPTIMIZERS = """
 from .helper import base
@@ -349,8 +349,8 @@ def test_a_plan_of_more_trials_than_are_allowed_is_refused_unbuilt(
         __iter__ = built
 
     if not overrides:
-        monkeypatch.setattr("harness.plan._case_key", built)
-    monkeypatch.setattr("harness.plan.range", Unbuilt, raising=False)
+        monkeypatch.setattr("harness.plan.model._case_key", built)
+    monkeypatch.setattr("harness.plan.model.range", Unbuilt, raising=False)
     for said in refusal(text, folder, **overrides):
         assert "the limit is" in said or "at most" in said
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from harness import progress
-from harness.plan import Case, Plan, make_plan
-from harness.pool import Done, Event, Lost, Pool, Sent, Task, WorkerFailed
+from harness.commands.quality_pass import QualityPass, chunks, family_key
+from harness.plan.model import Case, Plan, make_plan
 from harness.results import Absent, Chunk, Sharing, TrialResult
-from harness.spec import load
-from harness.store import Store
-from harness.training import QualityPass, chunks, family_key
+from harness.spec.model import load
+from harness.store.database import Store
+from harness.workers.pool import Done, Event, Lost, Pool, Sent, Task, WorkerFailed
 
 OPTIMIZERS = {
     "steady.py": '''

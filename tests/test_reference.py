@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import frames
+from harness.store import read
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 1000
@@ -124,7 +124,7 @@ def test_the_printed_loss_lies_inside_the_distribution_over_seeds(
 ) -> None:
     printed = REGRESSION[optimizer][0]
     folder = concise if optimizer == "torch_adagrad" else output
-    trials = frames.read(folder / "results.sqlite").trials
+    trials = read.read(folder / "results.sqlite").trials
     losses = trials[(trials["objective"] == "ch7_linreg") & (trials["optimizer"] == optimizer)]
     percentile = float((losses["final_loss"] < printed).mean()) * 100
     print(f"{optimizer}: {printed} is at percentile {percentile:.1f} of {SEEDS} seeds")
@@ -133,7 +133,7 @@ def test_the_printed_loss_lies_inside_the_distribution_over_seeds(
 
 
 def test_no_loss_is_below_the_least_squares_floor(output: Path) -> None:
-    trials = frames.read(output / "results.sqlite").trials
+    trials = read.read(output / "results.sqlite").trials
     losses = trials.loc[trials["objective"] == "ch7_linreg", "final_loss"]
     assert losses.min() > 0.241688 - 1e-6
 

@@ -17,10 +17,10 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.isolation import seed_globals
+from harness.engine.isolation import seed_globals
+from harness.engine.workload import generator
 from harness.objectives.quadratic_2d import Quadratic2D
 from harness.seeds import SEED_LIMIT
-from harness.workload import generator
 
 from .conftest import Call
 

@@ -18,28 +18,32 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from harness import check_history as history
-from harness import cli, frames, page_parts, tables, verdicts
-from harness import contents as contents_of
-from harness import reporting as report
-from harness import runner as running
-from harness.comparison import mean_losses
-from harness.figure_records import FigureRecord
-from harness.figures import Drawing
-from harness.problems import BadInput
+from harness import cli
+from harness.analysis.comparison import mean_losses
+from harness.commands import run as running
+from harness.errors import BadInput
+from harness.gate import history
+from harness.gate import report as verdicts
+from harness.gate.report import CellVerdict, GateReport, Judgement
 from harness.progress import Quiet
-from harness.store import RunRecord
-from harness.verdicts import CellVerdict, GateReport, Judgement
+from harness.reporting import objects as contents_of
+from harness.reporting import write as report
+from harness.reporting.figures.draw import Drawing
+from harness.reporting.figures.records import FigureRecord
+from harness.reporting.page import parts
+from harness.reporting.tables import trials as trial_tables
+from harness.store import read
+from harness.store.database import RunRecord
 
 
-def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False) -> frames.Results:
+def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False) -> read.Results:
     """Results with two optimizers, three seeds, and on request a seed that diverged."""
-    infos: dict[str, frames.ObjectiveInfo] = {}
-    cases: list[frames.CaseData] = []
+    infos: dict[str, read.ObjectiveInfo] = {}
+    cases: list[read.CaseData] = []
     trials, timings = [], []
     generator = np.random.default_rng(0)
     for name in objectives:
-        infos[name] = frames.ObjectiveInfo(
+        infos[name] = read.ObjectiveInfo(
             name=name,
             formula="f(x) = x1² + 3 x2²",
             dimension=2,
@@ -56,7 +60,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
         for optimizer in ("sgd", "adagrad"):
             position = len(cases)
             losses = np.sort(generator.random((3, 5)), axis=1)[:, ::-1] / 3
-            case = frames.CaseData(
+            case = read.CaseData(
                 position=position,
                 objective=name,
                 optimizer=optimizer,
@@ -100,7 +104,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
         *("position", "round", "steps", "steps_per_epoch"),
         *("seconds", "cpu_seconds", "epoch_seconds"),
     ]
-    return frames.Results(
+    return read.Results(
         run,
         infos,
         tuple(cases),
@@ -109,9 +113,9 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
     )
 
 
-def built_tables() -> list[tables.Table]:
+def built_tables() -> list[trial_tables.Table]:
     results = made(broken=True)
-    return tables.build(results, mean_losses(results))
+    return trial_tables.build(results, mean_losses(results))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +131,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     def sketch(records: Sequence[FigureRecord]) -> list[Drawing]:
         return [Drawing(record.name, "<svg><g/></svg>", b"\x89PNG") for record in records]
 
-    monkeypatch.setattr("harness.figures.draw_all", sketch)
+    monkeypatch.setattr("harness.reporting.figures.draw.draw_all", sketch)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -140,7 +144,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_report_is_a_page_with_its_tables_and_figures_beside_it(written: Path) -> None:
     names = set(contents(written))
-    listed = set(page_parts.listed_files((written / "index.html").read_text(encoding="utf-8")))
+    listed = set(parts.listed_files((written / "index.html").read_text(encoding="utf-8")))
     assert names == {"index.html", *listed}
     for table in built_tables():
         assert {f"tables/{table.name}.{ending}" for ending in ("csv", "md", "tex")} <= names
@@ -213,14 +217,14 @@ def test_what_is_not_asked_for_stays_until_no_page_lists_it(tmp_path: Path) -> N
     report.write(made(("bowl",)), tmp_path, ["html"])
     left = set(contents(tmp_path))
     assert not any("failures" in name or "profile" in name for name in left)
-    assert left == {"index.html", *page_parts.listed_files((tmp_path / "index.html").read_text())}
+    assert left == {"index.html", *parts.listed_files((tmp_path / "index.html").read_text())}
 
 
 @pytest.mark.usefixtures("sketched")
 def test_a_page_from_before_there_was_latex_still_lists_what_is_removed(tmp_path: Path) -> None:
     report.write(made(broken=True), tmp_path)
     old = tmp_path / "index.html"
-    listed = page_parts.listed_files(old.read_text())
+    listed = parts.listed_files(old.read_text())
     text = json.dumps([name for name in listed if not name.endswith(".tex")])
     old.write_text(f'<meta name="harness-files" content="{html.escape(text)}">')
     for path in (tmp_path / "tables").glob("*.tex"):
@@ -252,7 +256,7 @@ def test_files_of_an_earlier_report_go_and_files_of_others_stay(tmp_path: Path) 
     assert "tables/failures.csv" in old - new
     assert any(name.startswith("figures/") and "line" in name for name in old - new)
     assert new - old == {"figures/mine.png", "results.sqlite"}
-    listed = set(page_parts.listed_files((tmp_path / "index.html").read_text(encoding="utf-8")))
+    listed = set(parts.listed_files((tmp_path / "index.html").read_text(encoding="utf-8")))
     assert new == listed | {"index.html", "figures/mine.png", "results.sqlite"}
 
 

@@ -9,10 +9,10 @@ import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from harness import comparison_tables
-from harness.frames import CaseData, Tried
-from harness.retuning import RESAMPLES, Retuned, pairs, retune
-from harness.sensitivity import Tuned
+from harness.analysis.retuning import RESAMPLES, Retuned, pairs, retune
+from harness.analysis.sensitivity import Tuned
+from harness.reporting.tables import comparison as comparison_tables
+from harness.store.read import CaseData, Tried
 
 
 def case_of(name: str, objective: str = "bowl", device: str = "cpu") -> CaseData:

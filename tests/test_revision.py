@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import revision
-from harness.problems import BadInput, Problem
-from harness.revision import Revision, laid_out
+from harness.errors import BadInput, Problem
+from harness.gate import revision
+from harness.gate.revision import Revision, laid_out
 
 FILES = {
     "suite/spec.yaml": b"suite: old\n",

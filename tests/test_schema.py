@@ -13,11 +13,11 @@ import yaml
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.spec import check, json_schema
-from harness.yaml_source import parse, read
+from harness.spec.model import check, json_schema
+from harness.spec.yaml_source import parse, read
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMITTED = ROOT / "harness" / "spec.schema.json"
+COMMITTED = ROOT / "harness" / "spec" / "schema.json"
 
 VALID = """\
 suite: s

@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from harness import search_space
-from harness.plan import shown
-from harness.search_space import DIGITS, draw, ends, grid, place, value
-from harness.spec import SpaceSpec
-from harness.yaml_source import parse
+from harness.plan.model import shown
+from harness.spec import search_space
+from harness.spec.model import SpaceSpec
+from harness.spec.search_space import DIGITS, draw, ends, grid, place, value
+from harness.spec.yaml_source import parse
 
 UNITS = st.floats(0, 1)
 REAL = ("uniform", "log_uniform", "one_minus_log_uniform")

@@ -11,19 +11,22 @@ import pandas as pd
 import pytest
 import torch
 
-from harness import comparison_tables, frames, live, trial_figures
-from harness.comparison import fields, mean_losses
-from harness.engine import train
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.lanes import Lane
+from harness.analysis.comparison import fields, mean_losses
+from harness.analysis.targets import Reached, reached
+from harness.engine.lanes import Lane
+from harness.engine.training_loop import train
+from harness.engine.workload import Workload, describe, load_objective, prepare
 from harness.objectives.rosenbrock import Rosenbrock
-from harness.plan import make_plan
+from harness.plan.model import make_plan
+from harness.reporting.figures import trials as trial_figures
+from harness.reporting.page import charts
+from harness.reporting.tables import comparison as comparison_tables
 from harness.results import Timing, TrialResult, Way
-from harness.spec import load
-from harness.store import RunRecord, Store
-from harness.targets import Reached, reached
-from harness.timing import Runner, TimedCase
-from harness.workload import Workload, describe, load_objective, prepare
+from harness.spec.model import load
+from harness.store import read
+from harness.store.database import RunRecord, Store
+from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.timing.timing import Runner, TimedCase
 
 from .conftest import Call
 
@@ -215,7 +218,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, command: Call) -> Path:
 
 
 def test_what_was_counted_and_timed_is_stored_and_makes_the_table(ran: Path) -> None:
-    results = frames.read(ran / "o" / "results.sqlite")
+    results = read.read(ran / "o" / "results.sqlite")
     adam, lbfgs = results.cases
     assert adam.evaluations is None
     expected = np.array([by_hand(seed, 6)[0] for seed in (0, 1)], dtype=float)
@@ -243,13 +246,13 @@ def test_what_was_counted_and_timed_is_stored_and_makes_the_table(ran: Path) -> 
 
 
 def test_curves_along_seconds_follow_the_evaluations(ran: Path) -> None:
-    results = frames.read(ran / "o" / "results.sqlite")
+    results = read.read(ran / "o" / "results.sqlite")
     [_, lbfgs] = results.cases
     blocks = results.timings[results.timings["position"] == 1]
     one = float(np.median(blocks["seconds"] / blocks["evaluations"]))
     figures = {f.name: f for f in trial_figures.build(results, mean_losses(results))}
     figure = figures["loss_rosenbrock"]
-    said = live.plain(figure)
+    said = charts.plain(figure)
     assert said is not None
     panel = said["panels"][0]
     mean = next(line for line in panel["lines"] if line["label"].startswith("lbfgs"))
@@ -314,7 +317,7 @@ def test_evaluations_come_back_as_they_were_stored_and_unknown_ones_stay_unknown
             "m",
             "s",
         )
-    found = frames.read(path)
+    found = read.read(path)
     one, other = found.cases
     assert one.evaluations is None
     expected = [counted, [*counted[:3], *[NAN] * 4], [NAN] * 7]

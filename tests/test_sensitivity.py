@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import comparison_tables
-from harness.frames import CaseData, ObjectiveInfo, Results, Tried
-from harness.plan import Role
-from harness.sensitivity import FACTOR, OUTER, Curve, Point, curves, tuned
-from harness.spec import SpaceSpec
-from harness.store import RunRecord
+from harness.analysis.sensitivity import FACTOR, OUTER, Curve, Point, curves, tuned
+from harness.plan.model import Role
+from harness.reporting.tables import comparison as comparison_tables
+from harness.spec.model import SpaceSpec
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
 
 NAN = math.nan
 

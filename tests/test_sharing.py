@@ -30,19 +30,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness import lane_operators, sharing, trials
-from harness.checking import load_optimizer
-from harness.engine import train
-from harness.lanes import Lane
-from harness.memory import lane_bytes
-from harness.objective import Batch, Objective, Parameters
+from harness.engine import lane_operators, sharing, trials
+from harness.engine.lanes import Lane
+from harness.engine.memory import lane_bytes
+from harness.engine.sharing import decide, difference
+from harness.engine.training_loop import train
+from harness.engine.validate import load_optimizer
+from harness.engine.workload import Workload
+from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.quadratic_2d import Quadratic2D
-from harness.plan import Case, make_plan
+from harness.plan.model import Case, make_plan
 from harness.results import Chunk, Comparison, TrialResult
-from harness.sharing import decide, difference
-from harness.spec import load
-from harness.suite import locate
-from harness.workload import Workload
+from harness.spec.model import load
+from harness.suite.locate import locate
 
 from .conftest import Call
 

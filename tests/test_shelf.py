@@ -19,16 +19,20 @@ import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser, sync_playwright
 
-from harness import cli, page_parts, shelf, store, verdicts
-from harness import runner as running
-from harness.figure_records import FigureRecord
-from harness.figures import Drawing
-from harness.plan import Plan, make_plan
+from harness import cli
+from harness.commands import run as running
+from harness.gate import report as verdicts
+from harness.gate.report import CellVerdict, GateReport, Judgement
+from harness.plan.model import Plan, make_plan
 from harness.progress import Quiet
+from harness.reporting.figures.draw import Drawing
+from harness.reporting.figures.records import FigureRecord
+from harness.reporting.page import index as shelf
+from harness.reporting.page import parts
 from harness.results import TrialResult
-from harness.spec import load
-from harness.store import Store
-from harness.verdicts import CellVerdict, GateReport, Judgement
+from harness.spec.model import load
+from harness.store import database
+from harness.store.database import Store
 
 HOSTILE = (
     """</title></script><script>alert(1)</script><img src=x onerror="alert(1)">&lt;{{ 7*7 }}"""
@@ -222,7 +226,7 @@ def test_settings_that_were_only_tried_are_not_counted(reports: Path, plan: Plan
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE run_cases SET role = 'tuning' WHERE position = 0")
         db.execute("UPDATE run_cases SET role = 'sweep' WHERE position = 1")
-    seen = store.glance(path)
+    seen = database.glance(path)
     assert seen is not None
     assert (seen.cases, seen.statuses) == (2, {"ok": 6})
 
@@ -379,7 +383,7 @@ def test_the_list_needs_neither_torch_nor_what_figures_are_drawn_with(
 ) -> None:
     put(reports / "a", plan)
     code = (
-        "import sys; from pathlib import Path; from harness import shelf\n"
+        "import sys; from pathlib import Path; from harness.reporting.page import index as shelf\n"
         "note = shelf.update(Path(sys.argv[1]))\n"
         "print(repr(note), [n in sys.modules for n in ('torch', 'matplotlib', 'scipy')])"
     )
@@ -403,7 +407,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     def sketch(records: Sequence[FigureRecord]) -> list[Drawing]:
         return [Drawing(record.name, "<svg><g/></svg>", b"\x89PNG") for record in records]
 
-    monkeypatch.setattr("harness.figures.draw_all", sketch)
+    monkeypatch.setattr("harness.reporting.figures.draw.draw_all", sketch)
 
 
 @pytest.mark.usefixtures("sketched")
@@ -412,7 +416,7 @@ def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Pa
     page_path = running.run(tmp_path / "spec.yaml", running.Options(), Quiet()).page
     reports = tmp_path / "reports"
     [row] = rows(reports)
-    first = page_parts.told(page_path, "description")
+    first = parts.told(page_path, "description")
     assert first.startswith("On rosenbrock_2d")
     assert row[3:6] == ["1 × 2", "12 ok", first]
     (reports / "index.html").unlink()

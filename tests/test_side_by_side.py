@@ -20,24 +20,21 @@ from click.testing import CliRunner, Result
 from playwright.sync_api import Browser, sync_playwright
 from scipy import stats as reference
 
-from harness import (
-    cli,
-    frames,
-    page_parts,
-    side_by_side,
-    side_by_side_figures,
-    side_by_side_findings,
-    side_by_side_page,
-    side_by_side_tables,
-    stats,
-)
-from harness import runner as running
-from harness.figure_records import DotFigure, FigureRecord
-from harness.figures import Drawing
-from harness.problems import BadInput
+from harness import cli
+from harness.analysis import side_by_side, stats
+from harness.analysis.side_by_side import Difference, SideBySide, Source, lay, short_names
+from harness.commands import run as running
+from harness.errors import BadInput
 from harness.progress import Quiet
-from harness.side_by_side import Difference, SideBySide, Source, lay, short_names
-from harness.store import RunRecord
+from harness.reporting.figures import side_by_side as side_by_side_figures
+from harness.reporting.figures.draw import Drawing
+from harness.reporting.figures.records import DotFigure, FigureRecord
+from harness.reporting.page import parts
+from harness.reporting.page import side_by_side as side_by_side_page
+from harness.reporting.tables import side_by_side as side_by_side_tables
+from harness.reporting.tables import side_by_side_sentences
+from harness.store import read as frames
+from harness.store.database import RunRecord
 
 from .older_stores import to_version_3
 
@@ -162,7 +159,7 @@ def test_the_same_trials_twice_are_equal_to_the_bit() -> None:
         ("equal to the bit", 20, 0.0, True)
     ] * 2
     assert all(d.pair is None for d in beside.differences)
-    [_, matched, equal, *_] = side_by_side_findings.summarise(beside)
+    [_, matched, equal, *_] = side_by_side_sentences.summarise(beside)
     assert matched == (
         "Of 2 cases that ran anywhere, all ran in both; of 2 comparisons, all are of the same "
         "computation (one key); seeds in common: 0 to 19."
@@ -206,7 +203,7 @@ def test_without_a_seed_in_common_each_has_the_mean_of_its_own_and_nothing_is_te
     [found] = beside.differences
     assert (found.verdict, found.pair, found.equal) == ("no seed in common", None, 0)
     assert found.match.side(1).mean.mean == pytest.approx(np.mean(list(other.values())))
-    assert "seeds in common: none" in side_by_side_findings.summarise(beside)[1]
+    assert "seeds in common: none" in side_by_side_sentences.summarise(beside)[1]
 
 
 def test_a_case_is_matched_by_its_key_whatever_it_is_called() -> None:
@@ -222,7 +219,7 @@ def test_a_case_is_matched_by_its_key_whatever_it_is_called() -> None:
     assert side_by_side_tables.called_otherwise(found) == "plain (lr=1)"
     assert (
         "The same computation under another name: sgd on bowl, plain (lr=1) in b."
-        in side_by_side_findings.summarise(beside)
+        in side_by_side_sentences.summarise(beside)
     )
 
 
@@ -305,7 +302,7 @@ def test_cases_that_are_not_everywhere_are_listed_and_those_that_ran_nowhere_cou
     assert beside.differences == ()
     assert (
         "Not in a is new on bowl; not in b is old on bowl; there, but not run, in b is sgd on "
-        "bowl; run in none of them is 1 case." in side_by_side_findings.summarise(beside)
+        "bowl; run in none of them is 1 case." in side_by_side_sentences.summarise(beside)
     )
 
 
@@ -335,7 +332,7 @@ def test_a_planted_difference_is_called_and_chance_is_not() -> None:
             "Called different on the same seeds (Holm's correction for 20 comparisons): o7 on bowl "
             "is higher in b by 0.2"
         )
-        for text in side_by_side_findings.summarise(beside)
+        for text in side_by_side_sentences.summarise(beside)
     )
 
 
@@ -399,7 +396,7 @@ def test_trials_that_ended_otherwise_are_counted_listed_and_the_worst() -> None:
     assert (
         "8 matched trials ended otherwise in one than in another (7 of sgd on bowl: ok in a, "
         "diverged in b; 1 of sgd on bowl: ok in a, timeout in b); no loss stands in for them."
-        in side_by_side_findings.summarise(beside)
+        in side_by_side_sentences.summarise(beside)
     )
     [row] = [r for r in dots(beside, "final_loss_bowl").panels[0].rows if r.note.startswith("b")]
     assert row.note == "b, 12 of 20 ok"
@@ -420,7 +417,7 @@ def test_what_only_failed_trials_decide_is_not_given_the_others_mean() -> None:
     one = noisy(1, 1)
     other: Losses = {s: "diverged" if s < 15 else v - 0.5 for s, v in one.items()}
     beside = lay([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
-    [text] = [t for t in side_by_side_findings.summarise(beside) if t.startswith("Called")]
+    [text] = [t for t in side_by_side_sentences.summarise(beside) if t.startswith("Called")]
     assert text.endswith("sgd on bowl is higher in b by its failures, in 15 of 20 seeds against 0.")
 
 
@@ -477,7 +474,7 @@ def test_times_are_ratios_within_a_source_and_across_only_on_one_machine(
         ("adam", "b", 10.0),
     ]
     words = "one machine" if across else "different machines"
-    assert f"Seconds per epoch come from {words}" in side_by_side_findings.summarise(beside)[-1]
+    assert f"Seconds per epoch come from {words}" in side_by_side_sentences.summarise(beside)[-1]
 
 
 # How they were made
@@ -589,7 +586,7 @@ def sketch(records: Sequence[FigureRecord]) -> list[Drawing]:
 @pytest.fixture
 def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures that take no time to draw."""
-    monkeypatch.setattr("harness.figures.draw_all", sketch)
+    monkeypatch.setattr("harness.reporting.figures.draw.draw_all", sketch)
 
 
 def rendered(beside: SideBySide) -> str:
@@ -668,7 +665,7 @@ def test_the_page_is_well_formed_and_whatever_is_named_stays_text(hostile: str) 
 
 def test_the_page_tells_the_list_of_reports_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text(full_page(HOSTILE))
-    about = json.loads(page_parts.told(tmp_path / "index.html", "harness-side-by-side"))
+    about = json.loads(parts.told(tmp_path / "index.html", "harness-side-by-side"))
     assert about == {
         "sources": ["a", f"b{HOSTILE}"],
         "started": "2026-01-02T03:04:05+00:00",
@@ -720,7 +717,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (suite / "optimizers" / "own.py").write_text(code)
         (suite / "spec.yaml").write_text(SPEC.format(**given))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.figures.draw_all", sketch)
+            patch.setattr("harness.reporting.figures.draw.draw_all", sketch)
             running.run(suite / "spec.yaml", running.Options(), Quiet())
     return folder
 
@@ -781,7 +778,7 @@ def test_a_page_of_its_own_is_written_and_the_results_stay_as_they_are(runs: Pat
     assert (done.exit_code, done.output) == (0, "Page: one/reports/side-by-side/index.html\n")
     folder = runs / "one" / "reports" / "side-by-side"
     text = (folder / "index.html").read_text()
-    assert set(tree(folder)) == {"index.html", *page_parts.listed_files(text)}
+    assert set(tree(folder)) == {"index.html", *parts.listed_files(text)}
     assert {path.partition("/")[0] for path in tree(folder)} == {"index.html", "tables", "figures"}
     assert {name: tree(runs / name) for name in before} == before
     assert tree(runs / "one" / "reports" / "small") == stayed

@@ -16,10 +16,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.plan import Overrides, draft
-from harness.problems import BadInput, Problem, join, nearest
-from harness.spec import LoadedSpec, Spec, check, load, require
-from harness.yaml_source import parse
+from harness.errors import BadInput, Problem, join, nearest
+from harness.plan.model import Overrides, draft
+from harness.spec.model import LoadedSpec, Spec, check, load, require
+from harness.spec.yaml_source import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 Place = tuple[int, int]
@@ -492,7 +492,7 @@ claims:
 
 
 WHOLE = (
-    (ROOT / "tuned.yaml").read_text()
+    (ROOT / "specs" / "tuned.yaml").read_text()
     + """
 include: [{optimizer: "*"}]
 exclude: [{hyperparameters: {lr: 0.2}}]

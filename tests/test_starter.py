@@ -15,12 +15,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness import cli, starter
-from harness.problems import BadInput
-from harness.spec import load
+from harness import cli
+from harness.errors import BadInput
+from harness.spec.model import load
+from harness.suite import scaffold
 
-TARGETS = [file.target for file in starter.FILES]
-SOURCES = {file.target: starter.SOURCE / file.source for file in starter.FILES}
+TARGETS = [file.target for file in scaffold.FILES]
+SOURCES = {file.target: scaffold.SOURCE / file.source for file in scaffold.FILES}
 
 
 def everything(folder: Path) -> set[str]:
@@ -29,10 +30,10 @@ def everything(folder: Path) -> set[str]:
 
 def test_it_writes_every_file_that_ships_and_no_other(tmp_path: Path) -> None:
     folder = tmp_path / "a new" / "suite"
-    assert starter.init(folder) == tuple(folder / target for target in TARGETS)
+    assert scaffold.init(folder) == tuple(folder / target for target in TARGETS)
     for target, source in SOURCES.items():
         assert (folder / target).read_bytes() == source.read_bytes()
-    there = {path for path in starter.SOURCE.rglob("*") if path.is_file()}
+    there = {path for path in scaffold.SOURCE.rglob("*") if path.is_file()}
     assert {path for path in there if "__pycache__" not in path.parts} == set(SOURCES.values())
     assert {path for path in everything(folder) if (folder / path).is_file()} == set(TARGETS)
 
@@ -41,7 +42,7 @@ def test_a_folder_may_hold_other_files(tmp_path: Path) -> None:
     (tmp_path / "optimizers").mkdir()
     (tmp_path / "optimizers" / "other.py").write_text("mine")
     (tmp_path / ".gitignore").write_text("mine")
-    starter.init(tmp_path)
+    scaffold.init(tmp_path)
     assert (tmp_path / "optimizers" / "other.py").read_text() == "mine"
     assert (tmp_path / ".gitignore").read_text() == "mine"
 
@@ -49,7 +50,7 @@ def test_a_folder_may_hold_other_files(tmp_path: Path) -> None:
 def test_what_is_there_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "harvest.csv").write_text("mine")
-    (tmp_path / starter.SPEC).symlink_to("nowhere")
+    (tmp_path / scaffold.SPEC).symlink_to("nowhere")
     (tmp_path / "tests").write_text("a file")
     before = everything(tmp_path)
     result = CliRunner().invoke(cli.main, ["init", str(tmp_path)])
@@ -67,9 +68,9 @@ def test_what_is_there_is_named_and_nothing_is_written(tmp_path: Path) -> None:
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "suite").write_text("a file")
     with pytest.raises(BadInput, match="suite: is no folder"):
-        starter.init(tmp_path / "suite")
+        scaffold.init(tmp_path / "suite")
     with pytest.raises(BadInput, match="suite: is no folder"):
-        starter.init(tmp_path / "suite" / "below")
+        scaffold.init(tmp_path / "suite" / "below")
     assert everything(tmp_path) == {"suite"}
 
 
@@ -89,7 +90,7 @@ def test_of_a_write_that_fails_midway_nothing_is_left(
     monkeypatch.setattr(Path, "read_bytes", failing)
     expected = BadInput if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as raised:
-        starter.init(tmp_path / "suite")
+        scaffold.init(tmp_path / "suite")
     if isinstance(raised.value, BadInput):
         assert str(raised.value).endswith(f"{TARGETS[number]}: can't be written: No space left")
     assert everything(tmp_path) == {"suite", "suite/optimizers"}
@@ -99,7 +100,7 @@ def test_of_a_write_that_fails_midway_nothing_is_left(
 def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(BadInput, match="can't be written"):
-        starter.init(tmp_path / "suite")
+        scaffold.init(tmp_path / "suite")
 
 
 def test_it_says_what_there_is_and_what_to_do_next(tmp_path: Path) -> None:
@@ -115,8 +116,8 @@ def test_it_says_what_there_is_and_what_to_do_next(tmp_path: Path) -> None:
 
 
 def test_its_specs_have_no_mistakes_and_tens_of_seeds(tmp_path: Path) -> None:
-    starter.init(tmp_path)
-    for name in (starter.SPEC, starter.GATE):
+    scaffold.init(tmp_path)
+    for name in (scaffold.SPEC, scaffold.GATE):
         loaded = load(tmp_path / name)
         assert loaded.problems == ()
         assert loaded.spec is not None
@@ -126,12 +127,12 @@ def test_its_specs_have_no_mistakes_and_tens_of_seeds(tmp_path: Path) -> None:
 
 def test_what_ci_holds_against_each_change_can_be_checked(tmp_path: Path) -> None:
     """A check takes no search; all of it runs in seconds elsewhere."""
-    starter.init(tmp_path)
-    spec = load(tmp_path / starter.GATE).spec
+    scaffold.init(tmp_path)
+    spec = load(tmp_path / scaffold.GATE).spec
     assert spec is not None
     assert spec.tuning is None
     assert not any(optimizer.search for optimizer in spec.optimizers.values())
-    assert "loss_tolerance" in (tmp_path / starter.GATE).read_text()
+    assert "loss_tolerance" in (tmp_path / scaffold.GATE).read_text()
 
 
 def workflow() -> dict[Any, Any]:
@@ -159,9 +160,9 @@ def test_every_command_of_its_workflow_is_one() -> None:
 def test_its_workflow_names_the_spec_and_the_results_of_the_suite() -> None:
     env = workflow()["env"]
     for spec, results in (("SPEC", "RESULTS"), ("GATE", "CHECKED")):
-        suite = load(starter.SOURCE / env[spec]).source.data["suite"]
+        suite = load(scaffold.SOURCE / env[spec]).source.data["suite"]
         assert env[results] == f"reports/{suite}"
-    assert (env["SPEC"], env["GATE"]) == (starter.SPEC, starter.GATE)
+    assert (env["SPEC"], env["GATE"]) == (scaffold.SPEC, scaffold.GATE)
     assert workflow()["permissions"] == {"contents": "read"}
     assert step("Publish")["if"] == "always()"
 
@@ -201,12 +202,12 @@ def test_its_workflow_compares_with_a_base_that_has_the_suite(
     (tmp_path / "other").write_text("")
     for words in (["init", "-q"], ["add", "other"], ["commit", "-qm", "before"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
-    variables = {"GATE": starter.GATE, "BASE": "HEAD", "STATUS": str(status)}
+    variables = {"GATE": scaffold.GATE, "BASE": "HEAD", "STATUS": str(status)}
     ran = in_bash(script, tmp_path, **variables)
     assert (ran.returncode, ran.stdout) == (0, "Nothing to compare with.\n")
 
-    starter.init(tmp_path)
-    for words in (["add", starter.GATE], ["commit", "-qm", "a suite"]):
+    scaffold.init(tmp_path)
+    for words in (["add", scaffold.GATE], ["commit", "-qm", "a suite"]):
         subprocess.run([*git, *words], cwd=tmp_path, check=True)
     ran = in_bash(script, tmp_path, **variables)
     assert ran.returncode == ends_with
@@ -215,7 +216,7 @@ def test_its_workflow_compares_with_a_base_that_has_the_suite(
 
 
 def test_results_stay_out_of_git_and_nothing_else_does(tmp_path: Path) -> None:
-    starter.init(tmp_path)
+    scaffold.init(tmp_path)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / "reports" / "comparison").mkdir()
     (tmp_path / "reports" / "comparison" / "index.html").write_text("")

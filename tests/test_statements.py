@@ -27,11 +27,14 @@ import scipy.stats
 from numpy.typing import NDArray
 
 import harness
-from harness import comparison_tables, findings, frames, tables
-from harness.analysis import Analysis, analyse
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.plan import Role
-from harness.store import RunRecord
+from harness.analysis.summary import Analysis, analyse
+from harness.plan.model import Role
+from harness.reporting.tables import comparison as comparison_tables
+from harness.reporting.tables import sentences
+from harness.reporting.tables import trials as tables
+from harness.store import read
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVEL = 0.05
@@ -278,7 +281,7 @@ class Reader:
         self.kinds: Counter[str] = Counter()
 
     def check(self) -> Counter[str]:
-        said = findings.summarise(self.results, self.analysis)
+        said = sentences.summarise(self.results, self.analysis)
         for text in (*said.outcome, *said.certainty, *said.speed, *said.trouble):
             self.sentence(text)
         self.tables()
@@ -982,7 +985,7 @@ def test_a_sentence_that_is_not_true_is_found_out(right: str, wrong: str) -> Non
     )
     reader = Reader(made)
     reader.check()
-    text = findings.summarise(made, reader.analysis).outcome[0]
+    text = sentences.summarise(made, reader.analysis).outcome[0]
     turned = re.sub(right, wrong, text, count=1)
     assert turned != text
     with pytest.raises((AssertionError, KeyError)):
@@ -1014,17 +1017,17 @@ STUDY = {
 @pytest.mark.slow
 def test_no_sentence_contradicts_eleven_functions_from_fifty_starts(tmp_path: Path) -> None:
     harness.run(STUDY, output=tmp_path / "out", folder=tmp_path)
-    kinds = Reader(frames.read(tmp_path / "out" / "results.sqlite")).check()
+    kinds = Reader(read.read(tmp_path / "out" / "results.sqlite")).check()
     assert kinds["loss"] == 11
     assert kinds["over all"] == 1
 
 
 def test_no_sentence_contradicts_the_shipped_specs_trials(tmp_path: Path) -> None:
     harness.run(ROOT / "benchmarks.yaml", output=tmp_path / "out", devices=["cpu"], timing=False)
-    kinds = Reader(frames.read(tmp_path / "out" / "results.sqlite")).check()
+    kinds = Reader(read.read(tmp_path / "out" / "results.sqlite")).check()
     assert kinds["loss"] == kinds["alike"] == kinds["claims"] == 1
 
 
 @pytest.mark.parametrize("store", [p for p in os.environ.get("STATEMENTS", "").split(":") if p])
 def test_no_sentence_contradicts_a_stored_run(store: str) -> None:
-    assert Reader(frames.read(Path(store), untouched=True)).check()
+    assert Reader(read.read(Path(store), untouched=True)).check()

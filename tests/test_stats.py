@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from harness import profiles, stats
-from harness.stats import (
+from harness.analysis import profiles, stats
+from harness.analysis.stats import (
     bootstrap_t_intervals,
     friedman,
     hodges_lehmann,

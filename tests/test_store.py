@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import frames
-from harness.plan import Plan, make_plan
-from harness.problems import BadInput
+from harness.errors import BadInput
+from harness.plan.model import Plan, make_plan
 from harness.results import Comparison, Footprint, Sharing, Timing, TrialResult
-from harness.spec import load
-from harness.store import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, glance
+from harness.spec.model import load
+from harness.store import read as frames
+from harness.store.database import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, glance
 
 from .older_stores import to_version_3
 
@@ -382,7 +382,7 @@ def test_an_upgrade_that_fails_changes_nothing(
     path = tmp_path / "r.sqlite"
     version_1(path, plan)
     before = rows_of(path)
-    monkeypatch.setattr("harness.store._TIMINGS", "CREATE TABLE timings (")
+    monkeypatch.setattr("harness.store.database._TIMINGS", "CREATE TABLE timings (")
     with pytest.raises(BadInput):
         Store(path, create=True)
     assert rows_of(path) == before

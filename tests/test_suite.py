@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import suite
-from harness.dataset import Dataset
-from harness.listing import names
-from harness.problems import BadInput
-from harness.suite import Located, NotFound, Section, SuiteError, locate
+from harness.errors import BadInput
+from harness.objectives.dataset import Dataset
+from harness.suite import locate as suite
+from harness.suite.listing import names
+from harness.suite.locate import Located, NotFound, Section, SuiteError, locate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -107,7 +107,7 @@ def test_a_suites_folders_never_become_top_level_packages(tmp_path: Path) -> Non
         f"""
         import sys
         from pathlib import Path
-        from harness.suite import locate
+        from harness.suite.locate import locate
         print(locate("Own", Path({str(tmp_path)!r}), "optimizers").load().value)
         names = ("datasets", "optimizers", "objectives")
         print([m for m in sys.modules if m.partition(".")[0] in names])
@@ -139,7 +139,7 @@ def test_an_installed_package_of_the_same_name_is_not_shadowed(tmp_path: Path) -
     out = python(
         f"""
         from pathlib import Path
-        from harness.suite import locate
+        from harness.suite.locate import locate
         folder = Path({str(folder)!r})
         print(locate("Own", folder, "optimizers").load().origins)
         print(locate("datasets:origin", folder, "datasets").load())
@@ -266,7 +266,7 @@ def test_a_misfit_is_placed_at_the_suites_class_where_its_method_is_the_harnesss
 ) -> None:
     code = """
 from torch import nn
-from harness.objectives.module import ModuleObjective
+from harness import ModuleObjective
 
 class Own(ModuleObjective):
     def module(self):
@@ -434,7 +434,7 @@ def test_listing_imports_neither_torch_nor_the_suite(tmp_path: Path) -> None:
         f"""
         import sys
         from pathlib import Path
-        from harness.listing import names
+        from harness.suite.listing import names
         names(Path({str(tmp_path)!r}))
         print("torch" in sys.modules)
         """,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.progress import Quiet
-from harness.suite_log import NAME, suite_log
+from harness.workers.suite_log import NAME, suite_log
 
 NOISY = """
 import os, sys, torch

@@ -108,5 +108,5 @@ def test_settings_of_matplotlib_that_are_no_text_are_named(tmp_path: Path) -> No
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
     done = load_matplotlib(tmp_path)
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("harness.problems.BadInput: matplotlibrc: matplotlib can't be loaded")
+    assert last.startswith("harness.errors.BadInput: matplotlibrc: matplotlib can't be loaded")
     assert "can't decode byte 0xff" in last

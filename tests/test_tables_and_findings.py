@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from harness import findings, tables
-from harness.analysis import analyse
-from harness.comparison import mean_losses
-from harness.frames import CaseData, ObjectiveInfo, Results, Tried
-from harness.plan import Role
-from harness.store import RunRecord
+from harness.analysis.comparison import mean_losses
+from harness.analysis.summary import analyse
+from harness.plan.model import Role
+from harness.reporting.tables import sentences
+from harness.reporting.tables import trials as trial_tables
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
 
 
 def results_of(
@@ -110,15 +111,15 @@ def results_of(
     )
 
 
-def row(table: tables.Table | None, optimizer: str) -> dict[str, Any]:
+def row(table: trial_tables.Table | None, optimizer: str) -> dict[str, Any]:
     assert table is not None
     found = table.frame[table.frame["optimizer"] == optimizer].to_dict("records")
     assert len(found) == 1
     return {str(key): value for key, value in found[0].items()}
 
 
-def final_loss_of(results: Results) -> tables.Table:
-    return tables.final_loss(results, mean_losses(results))
+def final_loss_of(results: Results) -> trial_tables.Table:
+    return trial_tables.final_loss(results, mean_losses(results))
 
 
 def test_final_loss_counts_what_failed_and_takes_no_number_from_it() -> None:
@@ -146,14 +147,14 @@ def test_a_case_of_which_no_trial_ended_well_has_no_number_at_all() -> None:
     numbers = ("mean", "sd", "ci_low", "ci_high", "median", "best", "worst", "gap_to_optimum")
     assert all(math.isnan(found[key]) for key in numbers)
     assert found["n"] == 0
-    assert set(table.shown.loc[0, ["mean", "median", "best", "worst"]]) == {tables.DASH}
+    assert set(table.shown.loc[0, ["mean", "median", "best", "worst"]]) == {trial_tables.DASH}
 
 
 def test_seeds_that_end_alike_have_no_interval() -> None:
     table = final_loss_of(results_of({"a": [0.25] * 5}))
     assert row(table, "a")["sd"] == 0
     intervals = [f"95% interval of {what}" for what in ("mean", "median", "gap")]
-    assert {table.shown.loc[0, name] for name in intervals} == {tables.DASH}
+    assert {table.shown.loc[0, name] for name in intervals} == {trial_tables.DASH}
 
 
 def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> None:
@@ -171,10 +172,10 @@ def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> No
     assert (found["gap_to_optimum"], found["gap_ci_low"], found["gap_ci_high"]) == pytest.approx(
         expected
     )
-    assert table.shown.loc[0, "95% interval of mean"] == tables.DASH
+    assert table.shown.loc[0, "95% interval of mean"] == trial_tables.DASH
     text = sentence(results_of({"a": values.tolist(), "b": (values + 9).tolist()}, optimum=0.5))
     low, median, high = (
-        tables.significant(float(v), 3) for v in (gaps[5], np.median(gaps), gaps[14])
+        trial_tables.significant(float(v), 3) for v in (gaps[5], np.median(gaps), gaps[14])
     )
     assert (
         f"a has the lowest median gap to the optimum, {median} (95% CI {low} to {high}, 20 seeds)"
@@ -185,7 +186,7 @@ def test_end_points_are_of_the_trials_that_ended_well() -> None:
     results = results_of(
         {"a": [0.1, "diverged", 0.3]}, ends={"a": [(3.0, 4.0), (1e9, 1e9), (5.0, 6.0)]}
     )
-    found = row(tables.end_points(results), "a")
+    found = row(trial_tables.end_points(results), "a")
     assert (found["x1"], found["x2"], found["n"]) == (4.0, 5.0, 2)
     assert found["x1_sd"] == pytest.approx(math.sqrt(2))
     assert found["distance_to_minimum"] == pytest.approx(math.hypot(4, 5))
@@ -195,7 +196,7 @@ def test_seconds_per_epoch_are_scaled_from_blocks_and_compared_round_by_round() 
     first = [1.0, 2.0, 4.0, 1.0, 2.0, 4.0, 3.0]
     second = [value * ratio for value, ratio in zip(first, [2, 2, 2, 3, 2, 2, 1], strict=True)]
     results = results_of({"a": [0.1], "b": [0.1]}, seconds={"a": first, "b": second})
-    table = tables.epoch_seconds(results)
+    table = trial_tables.epoch_seconds(results)
     assert row(table, "a")["median_seconds"] == pytest.approx(2.0 / 5)
     assert row(table, "a")["ratio"] == 1
     assert row(table, "a")["n"] == 7
@@ -213,7 +214,7 @@ def test_beside_the_seconds_stand_processor_time_and_what_a_step_takes() -> None
         cpu={"a": [0.5, 2.0, 3.0], "b": [1.0, 1.0, 1.0]},
         footprints=[(0, 380, 1615, 20, 16, math.nan)],
     )
-    table = tables.epoch_seconds(results)
+    table = trial_tables.epoch_seconds(results)
     found = row(table, "a")
     assert found["median_cpu_seconds"] == pytest.approx(2.0 / 5)
     assert found["cpu_share"] == pytest.approx(5.5 / 7)
@@ -224,20 +225,20 @@ def test_beside_the_seconds_stand_processor_time_and_what_a_step_takes() -> None
     cells = dict(zip(back[0].split(","), back[1].split(","), strict=True))
     assert (cells["state_bytes"], cells["peak_bytes"]) == ("16", "")
     shown = table.shown[["operators/step", "state (bytes)"]].to_numpy().tolist()
-    assert shown == [["19", "16"], [tables.DASH, tables.DASH]]  # b's are not known
+    assert shown == [["19", "16"], [trial_tables.DASH, trial_tables.DASH]]  # b's are not known
     assert "with 1 thread" in table.note
 
 
 def test_peak_memory_is_a_column_where_some_case_has_it() -> None:
     times = {"a": [1.0] * 3, "b": [1.0] * 3}
     counts = [(0, 1, 1, 1, 0, 3 * 2**20), (1, 1, 1, 1, 0, math.nan)]
-    table = tables.epoch_seconds(
+    table = trial_tables.epoch_seconds(
         results_of({"a": [0.1], "b": [0.1]}, seconds=times, footprints=counts, device="cuda")
     )
     assert table is not None
-    assert table.shown["peak memory (MiB)"].tolist() == ["3.00", tables.DASH]
+    assert table.shown["peak memory (MiB)"].tolist() == ["3.00", trial_tables.DASH]
     assert row(table, "a")["peak_bytes"] == 3 * 2**20
-    without = tables.epoch_seconds(results_of({"a": [0.1]}, seconds=times))
+    without = trial_tables.epoch_seconds(results_of({"a": [0.1]}, seconds=times))
     assert without is not None
     assert "peak memory (MiB)" not in without.shown
     assert "Peak" in table.note
@@ -268,7 +269,7 @@ def test_noise_is_the_spread_or_the_share_of_time_that_was_not_ours(
     results = results_of(
         {"a": [0.1]}, seconds={"a": wall}, cpu={"a": cpu}, device=device, threads=threads
     )
-    table = tables.epoch_seconds(results)
+    table = trial_tables.epoch_seconds(results)
     found = row(table, "a")
     assert found["noise"] == pytest.approx(noise)
     assert found["noisy"] == ("yes" if noise > 0.1 else "no")
@@ -277,14 +278,16 @@ def test_noise_is_the_spread_or_the_share_of_time_that_was_not_ours(
 
 
 def test_failures_share_a_row_where_they_are_alike() -> None:
-    table = tables.failures(results_of({"a": [0.1, "error", "error", "diverged"], "b": [0.1] * 4}))
+    table = trial_tables.failures(
+        results_of({"a": [0.1, "error", "error", "diverged"], "b": [0.1] * 4})
+    )
     assert table is not None
     found = table.frame.set_index("status")
     assert found.loc["error", "trials"] == 2
     assert found.loc["error", "seeds"] == "1–2"
     assert (found.loc["error", "first_step"], found.loc["error", "last_step"]) == (4, 5)
     assert set(table.frame["optimizer"]) == {"a"}
-    assert tables.failures(results_of({"a": [0.1]})) is None
+    assert trial_tables.failures(results_of({"a": [0.1]})) is None
 
 
 def test_a_csv_gives_the_numbers_back_whole_and_markdown_has_every_row() -> None:
@@ -306,15 +309,15 @@ def test_a_csv_gives_the_numbers_back_whole_and_markdown_has_every_row() -> None
         (1234.5, 3, "1234"),
         (12.3456, 3, "12.3"),
         (-0.5, 3, "-0.500"),
-        (math.nan, 3, tables.DASH),
+        (math.nan, 3, trial_tables.DASH),
     ],
 )
 def test_significant_digits(value: float, digits: int, text: str) -> None:
-    assert tables.significant(value, digits) == text
+    assert trial_tables.significant(value, digits) == text
 
 
 def told(results: Results) -> list[str]:
-    said = findings.summarise(results, analyse(results))
+    said = sentences.summarise(results, analyse(results))
     return [*said.outcome, *said.certainty, *said.speed, *said.trouble]
 
 

@@ -11,12 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import comparison_tables
-from harness.comparison import fields
-from harness.frames import CaseData, ObjectiveInfo, Results
-from harness.plan import Role
-from harness.store import RunRecord
-from harness.targets import (
+from harness.analysis.comparison import fields
+from harness.analysis.targets import (
     TOLERANCES,
     Contest,
     Reached,
@@ -26,6 +22,10 @@ from harness.targets import (
     reached,
     targets_of,
 )
+from harness.plan.model import Role
+from harness.reporting.tables import comparison as comparison_tables
+from harness.store.database import RunRecord
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 INF, NAN = math.inf, math.nan
 RECORDS = [0, 10, 20, 40]

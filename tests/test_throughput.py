@@ -31,16 +31,16 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch.utils.data import DataLoader, TensorDataset
 
-from harness.checking import load_optimizer
-from harness.engine import Outcome, train
-from harness.lanes import Lane
-from harness.objective import Parameters
-from harness.plan import make_plan
+from harness.engine.lanes import Lane
+from harness.engine.sharing import decide
+from harness.engine.training_loop import Outcome, train
+from harness.engine.validate import load_optimizer
+from harness.engine.workload import BATCH_STREAM, Workload, generator, load_objective, prepare
+from harness.objectives.base import Parameters
+from harness.plan.model import make_plan
 from harness.results import Way
-from harness.sharing import decide
-from harness.spec import load
-from harness.suite import locate
-from harness.workload import BATCH_STREAM, Workload, generator, load_objective, prepare
+from harness.spec.model import load
+from harness.suite.locate import locate
 
 pytestmark = pytest.mark.serial
 

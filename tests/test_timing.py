@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from harness import previewing, timing
-from harness import runner as run
-from harness.footprint import footprint
-from harness.objective import Batch, Objective, Parameters
-from harness.plan import Case, make_plan
-from harness.previewing import TimingPreview
+from harness.commands import preview as previewing
+from harness.commands import run
+from harness.commands.preview import TimingPreview
+from harness.engine.workload import Workload
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.plan.model import Case, make_plan
 from harness.progress import Quiet
 from harness.results import Absent, Footprint, Timing
-from harness.spec import TimingSpec, load
-from harness.workload import Workload
+from harness.spec.model import TimingSpec, load
+from harness.timing import timing
+from harness.timing.counts import footprint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -294,7 +295,7 @@ def test_a_count_that_fails_costs_nothing_else(
         return known
 
     cases = timed_cases(clock, {"a": 2.0, "b": 5.0})
-    monkeypatch.setattr("harness.footprint.footprint", count)
+    monkeypatch.setattr("harness.timing.counts.footprint", count)
     timings, failures = timing.time_cases(cases, spec_of(), ignore)
     assert not failures
     assert [t.footprint for t in timings] == [None, known]
@@ -310,7 +311,7 @@ def test_the_peak_of_a_gpu_is_of_one_case_after_its_first_step(
         run()
         return clock.log.count("a")
 
-    monkeypatch.setattr("harness.footprint.peak_bytes", peak)
+    monkeypatch.setattr("harness.timing.counts.peak_bytes", peak)
     monkeypatch.setattr(timing.Stopwatch, "_wait", lambda _: None)
     (timed,) = timed_cases(clock, {"a": 2.0})
     assert timing._peak_bytes(timed) is None

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness import torch_settings
-from harness.suite import locate
+from harness.suite import torch_settings
+from harness.suite.locate import locate
 
 CHANGES = [
     ("torch.set_default_dtype(torch.float64)", "torch's default dtype"),

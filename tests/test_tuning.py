@@ -27,17 +27,20 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import api, checking, frames, tuning
+from harness import api
 from harness.cli import main
-from harness.opened import Opened
-from harness.plan import CASE_LIMIT, TRIAL_LIMIT, Case, Overrides, Plan, Search, make_plan
-from harness.problems import BadInput
+from harness.commands import tuning
+from harness.commands.quality_pass import QualityPass
+from harness.engine import validate
+from harness.errors import BadInput
+from harness.plan.model import CASE_LIMIT, TRIAL_LIMIT, Case, Overrides, Plan, Search, make_plan
 from harness.progress import Quiet
+from harness.provenance.opened_files import Opened
 from harness.results import Absent
-from harness.spec import ObjectiveSpec, check
-from harness.store import Store
-from harness.training import QualityPass
-from harness.yaml_source import parse
+from harness.spec.model import ObjectiveSpec, check
+from harness.spec.yaml_source import parse
+from harness.store import read as frames
+from harness.store.database import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_TUNING_SEED = 2**29
@@ -46,7 +49,7 @@ FILES = {
     # Elementwise: a trial's numbers are the same in any company, to the bit.
     "objectives/bowl.py": """
 import torch
-from harness.objective import Objective
+from harness import Objective
 
 class Bowl(Objective):
     optimum = 0.0
@@ -792,17 +795,17 @@ class InProcess:
 
     def call(self, task: Any) -> Any:
         assert task.name == "check", "bad input was run"
-        return checking.check(*task.arguments)
+        return validate.check(*task.arguments)
 
 
 @pytest.fixture
 def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A suite's folder, to stand in; commands run in this process and train nothing."""
     # Else run imports them in a thread that outlives the test.
-    import harness.figures
-    import harness.reporting  # noqa: F401
+    import harness.reporting.figures.draw
+    import harness.reporting.write  # noqa: F401
 
-    monkeypatch.setattr("harness.runner.Pool", InProcess)
+    monkeypatch.setattr("harness.commands.run.Pool", InProcess)
     monkeypatch.chdir(folder)
     return folder
 
@@ -1245,7 +1248,7 @@ def test_a_second_run_trains_nothing_and_writes_the_same_tables(suite: Suite) ->
 def test_a_look_at_what_is_known_tells_the_tuned_settings(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.runner.Pool", InProcess)
+    monkeypatch.setattr("harness.commands.run.Pool", InProcess)
     result = call(suite.folder, "run", "--dry-run", str(suite.folder / "spec.yaml"))
     assert result.exit_code == 0
     rows = [re.split(r"\s{2,}", line.strip()) for line in result.stdout.splitlines()]
@@ -1283,7 +1286,7 @@ def test_what_is_known_is_known_under_other_options(
     known: int,
     trials: int,
 ) -> None:
-    monkeypatch.setattr("harness.runner.Pool", InProcess)
+    monkeypatch.setattr("harness.commands.run.Pool", InProcess)
     if old:
         suite.edit("spec.yaml", old, new)
     spec = str(suite.folder / "spec.yaml")

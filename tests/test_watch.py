@@ -19,14 +19,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import frames, watch
-from harness import reporting as report
-from harness import runner as running
-from harness.contents import Report
-from harness.figure_records import FigureRecord
-from harness.figures import Drawing
+from harness.commands import run as running
+from harness.commands import watch
 from harness.progress import Quiet
-from harness.store import Store
+from harness.reporting import write as report
+from harness.reporting.figures.draw import Drawing
+from harness.reporting.figures.records import FigureRecord
+from harness.reporting.objects import Report
+from harness.store import read
+from harness.store.database import Store
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,7 +35,7 @@ MARK = "HARNESS_TEST_RUN"
 
 OBJECTIVES = """
 import torch
-from harness.objective import Objective
+from harness import Objective
 
 class Bowl(Objective):
     optimum = 0.0
@@ -255,7 +256,7 @@ def test_a_run_that_is_cut_short_leaves_a_whole_page_and_nobody_who_writes_it(
     suite = Suite(tmp_path / "suite")
     with suite.running("--watch") as process:
         wait_until(lambda: suite.done() == 4, process)
-        assert suite.processes("harness.watch")
+        assert suite.processes("harness.commands.watch")
         process.send_signal(way)
         process.wait(timeout=30)
         wait_until(lambda: not suite.processes(), seconds=20)
@@ -280,7 +281,7 @@ def test_what_goes_wrong_with_the_page_meanwhile_is_a_note_and_the_run_goes_on(
         wait_until(lambda: "the page could not be written meanwhile: " in suite.said, process)
         assert "index.html: can't be written: Is a directory" in suite.said
         (suite.output / "index.html").rmdir()
-        for writer in suite.processes("harness.watch"):
+        for writer in suite.processes("harness.commands.watch"):
             os.kill(writer, signal.SIGKILL)
         wait_until(lambda: "the page is not kept current any more" in suite.said, process)
         suite.open("0.25", "0.5")
@@ -334,13 +335,13 @@ def test_whatever_part_of_a_run_is_stored_makes_a_page(
     def sketch(records: Sequence[FigureRecord]) -> list[Drawing]:
         return [Drawing(record.name, "<svg><g/></svg>", b"\x89PNG") for record in records]
 
-    monkeypatch.setattr("harness.figures.draw_all", sketch)
-    total = frames.read(store).run.settings["trials"]
+    monkeypatch.setattr("harness.reporting.figures.draw.draw_all", sketch)
+    total = read.read(store).run.settings["trials"]
     for number in range(40):
         place = tmp_path / str(number) / "results.sqlite"
         place.parent.mkdir()
         taken_early(store, place, random.Random(number))
-        results = frames.read(place)
+        results = read.read(place)
         live = watch.live(results, 20.0)
         assert live.total == total
         assert live.done <= total
@@ -352,7 +353,7 @@ def test_whatever_part_of_a_run_is_stored_makes_a_page(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_all_trials_that_there_will_be_are_counted_from_the_start(store: Path) -> None:
-    results = frames.read(store)
+    results = read.read(store)
     live = watch.live(results, 1.0)
     assert live.done == live.total == results.run.settings["trials"]
     assert live.seconds == 10

@@ -54,12 +54,12 @@ def test_a_wheel_holds_the_package_whole_and_nothing_else(wheel: Path) -> None:
     own = {name for name in names if ".dist-info/" not in name}
     assert own == sources()
     assert {name for name in own if not name.endswith(".py")} >= {
-        "harness/spec.schema.json",
-        "harness/templates/page.html.j2",
-        "harness/starter_suite/comparison.yaml",
-        "harness/starter_suite/datasets/harvest.csv",
-        "harness/starter_suite/optimizers.yml",
-        "harness/starter_suite/gitignore",
+        "harness/spec/schema.json",
+        "harness/reporting/page/templates/page.html.j2",
+        "harness/suite/starter/comparison.yaml",
+        "harness/suite/starter/datasets/harvest.csv",
+        "harness/suite/starter/optimizers.yml",
+        "harness/suite/starter/gitignore",
     }
     (top,) = [name for name in names if name.endswith("top_level.txt")]
     assert zipfile.ZipFile(wheel).read(top).decode().split() == ["harness"]

@@ -13,9 +13,10 @@ import click
 import pytest
 import yaml
 
-from harness import check_history as history
-from harness import cli, contents
-from harness.spec import load
+from harness import cli
+from harness.gate import history
+from harness.reporting import objects as report_objects
+from harness.spec.model import load
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / "docs" / "ci").glob("*.yml"))
@@ -82,7 +83,7 @@ def test_results_are_published_whatever_came_out() -> None:
     published = step("Publish")
     assert published["if"] == "always()"
     paths = published["with"]["path"].splitlines()
-    for name in ("index.html", f"{contents.CHECK_FOLDER}/", history.FILE_NAME):
+    for name in ("index.html", f"{report_objects.CHECK_FOLDER}/", history.FILE_NAME):
         assert f"${{{{ env.RESULTS }}}}/{name}" in paths
 
 
@@ -126,4 +127,6 @@ def test_gitlab_lets_an_undecided_check_pass() -> None:
     job = yaml.safe_load((ROOT / "docs" / "ci" / "gitlab-ci.yml").read_text())["optimizers"]
     assert job["allow_failure"] == {"exit_codes": 3}
     assert job["artifacts"]["when"] == "always"
-    assert job["artifacts"]["reports"]["junit"] == f"$RESULTS/{contents.CHECK_FOLDER}/junit.xml"
+    assert (
+        job["artifacts"]["reports"]["junit"] == f"$RESULTS/{report_objects.CHECK_FOLDER}/junit.xml"
+    )

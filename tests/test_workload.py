@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from harness.engine import train
-from harness.lanes import Lane, Lanes
-from harness.objective import Batch, Objective, Parameters
+from harness.engine.lanes import Lane, Lanes
+from harness.engine.training_loop import train
+from harness.engine.workload import Workload, describe, flatten, in_precision, unflatten
+from harness.objectives.base import Batch, Objective, Parameters
 from harness.results import Way
-from harness.suite import Misfit, place_of
-from harness.workload import Workload, describe, flatten, in_precision, unflatten
+from harness.suite.locate import Misfit, place_of
 
 ROWS = 20
 

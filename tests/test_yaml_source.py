@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.problems import BadInput, Problem
-from harness.yaml_source import (
+from harness.errors import BadInput, Problem
+from harness.spec.yaml_source import (
     DEPTH_LIMIT,
     MISTAKE_LIMIT,
     NODE_LIMIT,

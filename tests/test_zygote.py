@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from harness import progress, sides, zygote
-from harness import runner as run
-from harness.plan import make_plan
-from harness.pool import Pool, Task, WorkerFailed
-from harness.spec import load
+from harness import progress
+from harness.commands import measure_revision, run
+from harness.plan.model import make_plan
+from harness.spec.model import load
+from harness.workers import forkserver
+from harness.workers.pool import Pool, Task, WorkerFailed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers fork on Linux only")
 
@@ -66,7 +67,7 @@ def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
 @pytest.fixture(autouse=True)
 def warm() -> None:
     """Have a process here that forks."""
-    while zygote.kept(environment()) is None:
+    while forkserver.kept(environment()) is None:
         pass
 
 
@@ -79,7 +80,7 @@ def environment() -> dict[str, str]:
         raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zygote, "kept", note)
+        patch.setattr(forkserver, "kept", note)
         with pytest.raises(InterruptedError):
             Pool(1)
     return told
@@ -100,7 +101,7 @@ def test_after_the_first_worker_all_are_forked_of_one_process_while_the_environm
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends neither with the thread that wanted it nor before its last fork."""
-    monkeypatch.setattr(zygote, "_keeper", zygote._Keeper())
+    monkeypatch.setattr(forkserver, "_keeper", forkserver._Keeper())
     parents = []
 
     def use() -> None:
@@ -117,7 +118,7 @@ def test_after_the_first_worker_all_are_forked_of_one_process_while_the_environm
         assert parents[1] == parents[2] != os.getpid()
         assert Path(f"/proc/{parents[1]}/stat").read_text().split()[3] == str(os.getpid())
         monkeypatch.setenv("HARNESS_TEST_ZYGOTE", "another")
-        assert zygote.kept(environment()) is None
+        assert forkserver.kept(environment()) is None
         assert parent(pool, tmp_path) == parents[1]
     wait_until(lambda: not alive(parents[1]))
 
@@ -257,7 +258,7 @@ def test_a_run_trains_in_forks_and_times_in_a_process_of_its_own_start(tmp_path:
 
 def test_a_check_measures_in_processes_of_their_own_start(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.replace("Notes", "torch.optim:SGD"))
-    pool = sides.waiting(make_plan(load(tmp_path / "spec.yaml")), progress.Quiet())
+    pool = measure_revision.waiting(make_plan(load(tmp_path / "spec.yaml")), progress.Quiet())
     pool.kill()
     assert [worker.is_fresh for worker in pool._workers] == [True]
     pool.close()
@@ -265,7 +266,7 @@ def test_a_check_measures_in_processes_of_their_own_start(tmp_path: Path) -> Non
 
 COORDINATOR = """
 import time
-from harness.pool import Pool
+from harness.workers.pool import Pool
 if __name__ == "__main__":
     pools = [Pool(1) for _ in range(3)]
     print(*(pool._workers[0]._process.pid for pool in pools), flush=True)

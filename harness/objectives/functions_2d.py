@@ -24,7 +24,7 @@ from typing import ClassVar
 
 import torch
 
-from harness.objective import Batch, Objective, Parameters, Window
+from harness.objectives.base import Batch, Objective, Parameters, Window
 
 
 class Function2D(Objective):

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from harness.dataset import Dataset
-from harness.objective import Batch, Objective, Parameters
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.dataset import Dataset
 
 
 class LinearRegression(Objective):

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from harness.dataset import Dataset
-from harness.objective import Batch, Objective, Parameters
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.dataset import Dataset
 
 NEWTON_STEPS = 100
 GRADIENT_NORM = 1e-13

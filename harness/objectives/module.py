@@ -25,8 +25,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from harness.dataset import Dataset
-from harness.objective import Batch, Objective, Parameters
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.dataset import Dataset
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from harness.dataset import Dataset
-from harness.objective import Batch, Objective, Parameters
+from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.dataset import Dataset
 
 
 class MultilayerPerceptron(Objective):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from harness.objective import Batch, Objective, Parameters
+from harness.objectives.base import Batch, Objective, Parameters
 
 TABLE_SEED = 0
 SIGNIFICAND_BITS = 24

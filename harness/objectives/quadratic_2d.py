@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.objective import Batch, Objective, Parameters
+from harness.objectives.base import Batch, Objective, Parameters
 
 
 class Quadratic2D(Objective):

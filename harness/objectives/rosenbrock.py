@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from harness.objective import Batch, Objective, Parameters
+from harness.objectives.base import Batch, Objective, Parameters
 
 
 class Rosenbrock(Objective):

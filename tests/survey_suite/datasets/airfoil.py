@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from harness.dataset import Dataset
+from harness.objectives.dataset import Dataset
 
 PROJECT = Path(__file__).resolve().parents[3]
 

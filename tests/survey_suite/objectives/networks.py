@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.objectives.module import ModuleObjective
+from harness import ModuleObjective
 
 
 class Network(ModuleObjective):

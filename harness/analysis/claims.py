@@ -1,0 +1,324 @@
+"""Published numbers held against what came out: where they fall, and whether they may be so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis import stats
+from harness.plan.model import claimed
+from harness.spec.model import ClaimSpec
+from harness.store.read import CaseData, ObjectiveInfo, Results
+
+EDGE, BEYOND = 0.1, 0.01
+"""Two-sided probabilities below which a claim is at the edge, and not consistent."""
+
+ABSURD, ABSURD_LOG = 1e-5, 1e-3
+"""Probabilities by Student's prediction interval, of losses and of their logarithms, below both of
+which a number beyond all seeds is not consistent, however few they are. Of log-normal losses such
+calls are then wrong less often than ``ABSURD_LOG``."""
+
+Verdict = Literal["reproduced", "consistent", "at the edge", "not consistent", "can't be told"]
+"""Reproduced: in every printed digit. Consistent: it may well be so."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """One claim with what is known of it on one device.
+
+    Attributes:
+        claim: As the spec has it.
+        case: What it is of.
+        values: The same quantity of every seed that ended ok, ascending.
+        failed: How many seeds did not end ok.
+        kind: ``fixed``: no seed changes a printed digit; ``run``: one run's number; ``mean``: a
+            mean over several runs.
+        percentile: Where a run's number falls among the seeds, 0 to 100; NaN of other kinds.
+        p: Two-sided probability of a number so far out; NaN where it is not a matter of chance.
+        least_p: The least that ``p`` can be with so many seeds; NaN likewise.
+        deviations: How far it lies from the mean of ours, in standard deviations of ours; NaN
+            where they have none.
+        noticed: Below the first and above the second it would not have been consistent, with so
+            many seeds; NaN where it is not a matter of chance.
+        verdict: In a word.
+        why: The same in a sentence.
+    """
+
+    claim: ClaimSpec
+    case: CaseData
+    values: NDArray[np.float64]
+    failed: int
+    kind: Literal["fixed", "run", "mean"]
+    percentile: float
+    p: float
+    least_p: float
+    deviations: float
+    noticed: tuple[float, float]
+    verdict: Verdict
+    why: str
+
+    @property
+    def least_noticed(self) -> float:
+        """The smallest deviation that could have been noticed, in standard deviations of ours."""
+        own = stats.mean_interval(self.values)
+        low, high = self.noticed
+        return min(own.mean - low, high - own.mean) / own.sd if own.sd > 0 else math.nan
+
+    @property
+    def value(self) -> float:
+        """The number that was published."""
+        return float(self.claim.value)
+
+
+def check(results: Results) -> list[Checked]:
+    """Every claim of a run, on every device where what it is of was run."""
+    return [found for claim in claims_of(results) for found in _checked(results, claim)]
+
+
+def claims_of(results: Results) -> list[ClaimSpec]:
+    """The claims that the run's spec makes."""
+    return [ClaimSpec.model_validate(told) for told in results.run.settings.get("claims", ())]
+
+
+def decimals(printed: str) -> int:
+    """Decimals that a number was printed with: ``-0.000073`` has six, ``1e3`` none."""
+    exponent = Decimal(printed).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def half_unit(printed: str) -> float:
+    """Half a unit of the last digit: what rounding may have taken or given."""
+    exponent = Decimal(printed).as_tuple().exponent
+    return 0.5 * 10.0 ** (exponent if isinstance(exponent, int) else 0)
+
+
+def _checked(results: Results, claim: ClaimSpec) -> Iterator[Checked]:
+    for case in results.cases_on(claim.objective):
+        if not claimed(claim, case.optimizer, case.objective, case.setting, case.hyperparameters):
+            continue
+        trials = results.trials_by_position.get(case.position)
+        ran = None if trials is None else trials[trials["status"] != "unavailable"]
+        if ran is None or ran.empty:
+            continue
+        ok = ran[ran["status"] == "ok"]
+        values = np.sort(_values(case, claim, ok))
+        info = results.objectives[case.objective]
+        lost = ran[ran["status"] == "diverged"]
+        above = int(np.isin(lost["seed"], case.ended_finite()).sum())
+        limited = _above_limit(above, info.divergence_factor)
+        yield _judged(claim, case, values, len(ran) - len(ok), limited, _base(claim, info, values))
+
+
+def _above_limit(count: int, divergence_factor: float | None) -> str:
+    """What is to be said of seeds that are left out by the limit that the spec sets."""
+    if not count:
+        return ""
+    factor = "" if divergence_factor is None else f" ({divergence_factor:g})"
+    one, verb = ("1 of them", "ends") if count == 1 else (f"{count:,} of them", "end")
+    return (
+        f", though {one} {verb} at a finite loss, above the limit that the spec's "
+        f"divergence_factor{factor} sets"
+    )
+
+
+def _base(claim: ClaimSpec, info: ObjectiveInfo, values: NDArray[np.float64]) -> float:
+    """What a claimed quantity can't be below: the optimum; 0 where all are above; else nothing."""
+    if claim.quantity != "final_loss" or not len(values):
+        return -math.inf
+    if info.optimum is not None and info.optimum < values[0]:
+        return info.optimum
+    return 0.0 if values[0] > 0 else -math.inf
+
+
+def _values(case: CaseData, claim: ClaimSpec, ok: Any) -> NDArray[np.float64]:
+    if claim.quantity == "final_loss":
+        return np.asarray(ok["final_loss"], dtype=np.float64)
+    axis = 0 if claim.quantity == "x1" else 1
+    points = (case.trajectories[s][-1, axis] for s in ok["seed"] if s in case.trajectories)
+    return np.fromiter(points, dtype=np.float64)
+
+
+def _judged(
+    claim: ClaimSpec,
+    case: CaseData,
+    values: NDArray[np.float64],
+    failed: int,
+    limited: str,
+    base: float,
+) -> Checked:
+    nothing = (math.nan, math.nan, math.nan, math.nan, (math.nan, math.nan))
+    kind: Literal["fixed", "run", "mean"] = "mean" if claim.seeds else "run"
+    if not len(values):
+        why = "this is not known of any seed"
+        if failed:
+            why = f"none of {failed} seeds ended ok{limited}"
+        return Checked(claim, case, values, failed, kind, *nothing, "can't be told", why)
+    if failed:
+        failures = (
+            f"; {failed} of {failed + len(values)} seeds did not end ok and are not among them"
+            f"{limited}"
+        )
+    else:
+        failures = ""
+    own = stats.mean_interval(values)
+    away = (float(claim.value) - own.mean) / own.sd if own.sd > 0 else math.nan
+    if kind == "mean":
+        p, noticed, why = _of_mean(claim, values)
+        verdict = _word(p, 0.0)
+        return Checked(
+            claim, case, values, failed, kind, math.nan, p, 0.0, away, noticed, verdict,
+            why + failures,
+        )  # fmt: skip
+    rounding = 4 * float(np.spacing(np.abs(values.astype(case.dtype)).max()))
+    if len(values) > 1 and np.ptp(values) <= max(half_unit(claim.value) / 100, rounding):
+        fixed, why = _of_fixed(claim.value, float(values[0]), len(values), rounding)
+        return Checked(claim, case, values, failed, "fixed", *nothing, fixed, why + failures)
+    tail = stats.tail_probability(values, float(claim.value), half_unit(claim.value))
+    least = min(1.0, 2 / (tail.n + 1))
+    noticed = _noticed(values, half_unit(claim.value), base)
+    beyond = not noticed[0] <= float(claim.value) <= noticed[1] and len(values) > 1
+    verdict = "not consistent" if beyond else _word(tail.p, least)
+    return Checked(
+        claim, case, values, failed, kind, tail.percentile, tail.p, least, away, noticed, verdict,
+        _of_run(tail, least, verdict, away, noticed, own) + failures,
+    )  # fmt: skip
+
+
+def _noticed(ascending: NDArray[np.float64], half_width: float, base: float) -> tuple[float, float]:
+    """Below the first and above the second a run's number is not consistent with these seeds.
+
+    The places are those where it would be too far out in their order, if they are many enough to
+    say so, or those where it would be absurd, whichever is nearer.
+
+    Args:
+        ascending: Ours, in their order.
+        half_width: Half of the last printed digit's unit.
+        base: What no loss is below; minus infinity where that is not known.
+    """
+    n = len(ascending)
+    if n < 2:
+        return -math.inf, math.inf
+    reach = half_width + 1e-12 * float(np.abs(ascending).max())
+    low, high = _prediction(ascending, ABSURD)
+    if -math.inf < base < float(ascending[0]):
+        logarithms = _prediction(np.log(ascending - base), ABSURD_LOG)
+        # What is below the base is absurd on this scale, whatever the spread.
+        low, high = min(low, base + _exp(logarithms[0])), max(high, base + _exp(logarithms[1]))
+    low, high = min(low, float(ascending[0])), max(high, float(ascending[-1]))
+    # So many of ours may lie beyond a number that its p is still below.
+    beyond = math.ceil(BEYOND * (n + 1) / 2 - 1e-9) - 2
+    if beyond >= 0:
+        low, high = max(low, float(ascending[beyond])), min(high, float(ascending[-1 - beyond]))
+    return low - reach, high + reach
+
+
+def _prediction(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Student's prediction interval of one more value (Hahn & Meeker, section 4.7)."""
+    own = stats.mean_interval(values)
+    reach = stats.t_quantile(own.n - 1, 1 - level / 2) * own.sd * math.sqrt(1 + 1 / own.n)
+    return own.mean - reach, own.mean + reach
+
+
+def _exp(exponent: float) -> float:
+    return math.exp(exponent) if exponent < 700 else math.inf
+
+
+def _of_fixed(printed: str, own: float, seeds: int, rounding: float) -> tuple[Verdict, str]:
+    """A number that no seed changes, against the decimals that were printed."""
+    places = decimals(printed)
+    unit = max(2 * half_unit(printed), rounding)
+    rounded = Decimal(own).quantize(Decimal(printed), context=Context(prec=400))
+    text = f"{own:.{places}f}" if places else f"{rounded:f}"
+    same = f"all {seeds:,} seeds give {own:.{min(places + 2, 17)}g}"
+    if 2 * half_unit(printed) > rounding:
+        same = f"all {seeds:,} seeds give {own:.{places + 2}f}"
+    # A number that rounds to 0 may be printed with a sign or without.
+    if rounded == Decimal(printed):
+        return "reproduced", f"{same}, which prints as {text}"
+    if abs(own - float(printed)) <= rounding:
+        return "consistent", f"{same}, the same but for the rounding of its last bits"
+    off = abs(own - float(printed)) / unit
+    if off <= 1.5:
+        return "at the edge", f"{same}: one unit of the last printed digit away"
+    return "not consistent", f"{same}: {off:.3g} units of the last printed digit away"
+
+
+def _of_run(
+    tail: stats.Tail,
+    least: float,
+    verdict: Verdict,
+    away: float,
+    noticed: tuple[float, float],
+    own: stats.Mean,
+) -> str:
+    where = f"percentile {tail.percentile:.3g} of {tail.n:,} seeds"
+    if tail.below == 0 and tail.equal == 0:
+        where = f"below all {tail.n:,} seeds"
+    if tail.above == 0 and tail.equal == 0:
+        where = f"above all {tail.n:,} seeds"
+    if not math.isnan(away):
+        where += f", {abs(away):.3g} standard deviations from their mean"
+    chance = "at most" if tail.p <= least else "about"
+    text = f"{where}; a run so far out has a probability of {chance} {tail.p:.2g}"
+    if verdict == "not consistent" and tail.p >= BEYOND:
+        text = f"{where}: too far for any loss of theirs, though so few seeds rank it no rarer "
+        text += f"than {tail.p:.2g}"
+    elif verdict == "can't be told":
+        text = f"{text}, the least that so few seeds can show"
+    if math.isnan(away):
+        return text
+    sides = [
+        f"{side} {_rounded(end, own)} ({abs(end - own.mean) / own.sd:.3g} standard deviations)"
+        for side, end in zip(("below", "above"), noticed, strict=True)
+        if math.isfinite(end)
+    ]
+    return f"{text}; not consistent would be a number {' or '.join(sides)}" if sides else text
+
+
+def _rounded(value: float, own: stats.Mean) -> str:
+    """A value to a hundredth of the spread of ours, or better."""
+    places = 2 - math.floor(math.log10(own.sd)) if own.sd > 0 else 6
+    return f"{value:.{min(max(places, 0), 12)}f}"
+
+
+def _of_mean(
+    claim: ClaimSpec, values: NDArray[np.float64]
+) -> tuple[float, tuple[float, float], str]:
+    """A mean of several runs, against ours: Welch's test."""
+    assert claim.sd is not None
+    assert claim.seeds is not None
+    own = stats.mean_interval(values)
+    # Rounding adds the variance of a uniform distribution to what is not known of the mean.
+    theirs = math.hypot(claim.sd / math.sqrt(claim.seeds), half_unit(claim.value) / math.sqrt(3))
+    ours = own.sd / math.sqrt(own.n) if own.n > 1 else math.nan
+    error = math.hypot(ours, theirs)
+    difference = float(claim.value) - own.mean
+    if own.n < 2 or error == 0:
+        return math.nan, (math.nan, math.nan), f"one seed gives {own.mean:.6g}"
+    freedom = error**4 / (ours**4 / (own.n - 1) + theirs**4 / (claim.seeds - 1))
+    p = 2 * stats.t_probability(freedom, -abs(difference) / error)
+    reach = stats.t_quantile(freedom, 1 - BEYOND / 2) * error
+    away = f"{abs(difference) / own.sd:.3g} standard deviations, " if own.sd > 0 else ""
+    why = (
+        f"our mean is {own.mean:.6g} over {own.n:,} seeds, {away}"
+        f"{abs(difference) / error:.1f} standard errors from it; a difference so large has a "
+        f"probability of about {p:.2g}; not consistent would be one of more than {reach:.2g}"
+    )
+    return p, (own.mean - reach, own.mean + reach), why
+
+
+def _word(p: float, least: float) -> Verdict:
+    if math.isnan(p):
+        return "can't be told"
+    # With few seeds nothing can be far out: what is beyond all of them may be anywhere.
+    if p <= least and least >= EDGE:
+        return "can't be told"
+    if p < BEYOND:
+        return "not consistent"
+    return "at the edge" if p < EDGE else "consistent"

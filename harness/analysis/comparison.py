@@ -1,0 +1,540 @@
+"""Which case does better, and how sure that is: the trials of an objective, compared by seed.
+
+A trial that did not end ok is worse than any that did: here its loss is infinite. Nothing stands
+in for it where a difference is taken.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis import stats
+from harness.store.read import CaseData, Results
+
+LEVEL = 0.05
+"""Probability of calling any difference of a family of pairs, if there is none."""
+
+ALIKE = 1e-6
+"""Relative spread of losses below which seeds end alike: a float32's rounding."""
+
+LEAST_RANKED = 5
+"""Seeds of which a mean rank has an interval, at least."""
+
+MOST = 24
+"""Most cases of which all pairs are compared; of more, those that do best are."""
+
+Called = Literal["lower", "higher", "tied", "not significantly different"]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """Cases that are compared with each other: of one objective on one device.
+
+    Attributes:
+        objective: Name of the objective.
+        device: Where they ran.
+        cases: Those of which some trial ran, in the spec's order.
+        seeds: The seeds that all of them were run with, ascending.
+        losses: Final loss, ``(cases, seeds)``; infinite where a trial did not end ok.
+        floors: By seed, the difference of losses below which two are tied; see :func:`floors`.
+        rounding: The share of a loss below which a difference is a tie as well.
+        smallest: The smallest difference that matters, as the spec has it; 0 where it has none.
+        optimum: The lowest loss there is; None where that is not known.
+    """
+
+    objective: str
+    device: str
+    cases: tuple[CaseData, ...]
+    seeds: NDArray[np.int64]
+    losses: NDArray[np.float64]
+    floors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    rounding: float = 0.0
+    smallest: float = 0.0
+    optimum: float | None = None
+
+    @functools.cached_property
+    def alike(self) -> NDArray[np.bool_]:
+        """For each case, whether all seeds end alike, but for rounding; ``(cases,)``.
+
+        Its trials are copies of one run: repeating that would make any difference look certain.
+        """
+        failed = ~np.isfinite(self.losses)
+        same_end = (failed == failed[:, :1]).all(axis=1)
+        known = np.where(failed, 0.0, self.losses)
+        size = np.abs(known).max(axis=1, initial=0.0)
+        with np.errstate(over="ignore"):
+            spread = np.ptp(known, axis=1) if len(self.seeds) else np.zeros(len(known))
+        floor = float(self.floors.max(initial=0.0)) - self.smallest
+        return np.asarray(same_end & (spread <= np.maximum(ALIKE * size, floor)), dtype=np.bool_)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether anything depends on the seed, beyond rounding; not known of a single seed."""
+        return len(self.seeds) > 1 and not bool(self.alike.all())
+
+    @property
+    def failures(self) -> NDArray[np.int64]:
+        """How many trials of each case did not end ok."""
+        return np.asarray((~np.isfinite(self.losses)).sum(axis=1), dtype=np.int64)
+
+    @property
+    def centre(self) -> Literal["mean", "median"]:
+        """What stands for the losses of a case's trials that ended ok.
+
+        Where the optimum is known, losses less the optimum span orders of magnitude, and a mean
+        is that of the worst seed: then it is the median.
+        """
+        return "mean" if self.optimum is None else "median"
+
+    @functools.cached_property
+    def centres(self) -> NDArray[np.float64]:
+        """Each case's mean or median loss, see ``centre``; infinite where no trial ended ok."""
+        centre = stats.average if self.optimum is None else np.median
+        rows = (row[np.isfinite(row)] for row in self.losses)
+        return np.array([float(centre(row)) if len(row) else math.inf for row in rows])
+
+    def order(self) -> list[int]:
+        """Indices of the cases, best first: by trials that did not end ok, then by ``centres``."""
+        failed = self.failures
+        return sorted(
+            range(len(self.cases)), key=lambda i: (int(failed[i]), float(self.centres[i]), i)
+        )
+
+    def differences(self, first: int, second: int) -> NDArray[np.float64]:
+        """The first case's losses less the second's, by seed; see :func:`differences`."""
+        one, other = self.losses[first], self.losses[second]
+        return differences(one, other, self.floors, self.rounding)
+
+    def ranks(self) -> NDArray[np.float64]:
+        """Mid-ranks of the cases within each seed, ``(cases, seeds)``; 1 is the lowest loss.
+
+        A loss is tied with the lowest of those before it that it does not differ from.
+        """
+        table = self.losses.copy()
+        for seed in range(table.shape[1]):
+            order = np.argsort(table[:, seed], kind="stable")
+            level = order[0]
+            for i in order[1:]:
+                pair = table[[i], seed], table[[level], seed]
+                floor = self.floors[[seed % len(self.floors)]]
+                if differences(*pair, floor, self.rounding)[0] == 0:
+                    table[i, seed] = table[level, seed]
+                else:
+                    level = i
+        return stats.mean_ranks(table)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cases on the same seeds.
+
+    Attributes:
+        first: Index of the one case.
+        second: Index of the other.
+        n: Seeds that both were run with.
+        failed: How many trials of each did not end ok.
+        both: Seeds at which both ended ok.
+        lower: Seeds at which the first is the better, the other's failures included; a
+            difference below the floor is none.
+        higher: Seeds at which it is the worse.
+        shift: Hodges-Lehmann estimate of the first's loss less the second's, over all seeds:
+            infinite where failures decide it. Where all seeds end alike, the difference.
+        low: Lower end of its 95% interval; NaN where seeds are too few, or all end alike.
+        high: Upper end.
+        effect: Matched-pairs rank-biserial correlation over all seeds: -1 where the first is
+            always lower, 1 where it is always higher; NaN where all seeds end alike.
+        p: Of the Wilcoxon signed-rank test over all seeds, a failed trial being the worst; NaN
+            where all seeds end alike: copies of one run are not tested.
+        adjusted: The same by Holm's method, for all pairs of the family.
+        p_ok: Of the test over the seeds at which both ended ok.
+        effect_ok: The effect over these.
+    """
+
+    first: int
+    second: int
+    n: int
+    failed: tuple[int, int]
+    both: int
+    lower: int
+    higher: int
+    shift: float
+    low: float
+    high: float
+    effect: float
+    p: float
+    adjusted: float
+    p_ok: float
+    effect_ok: float
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether some seed makes a difference, so that chance is a matter."""
+        return not math.isnan(self.p)
+
+    @property
+    def called(self) -> Called:
+        """What may be said of the first, at the level that all pairs share."""
+        if self.lower == self.higher == 0:
+            return "tied"
+        if not self.is_tested:
+            # Of copies of one run every seed says the same, or they differ by rounding alone.
+            if self.lower == self.n:
+                return "lower"
+            return "higher" if self.higher == self.n else "tied"
+        if not self.adjusted <= LEVEL or self.effect == 0:
+            return "not significantly different"
+        return "lower" if self.effect < 0 else "higher"
+
+    @property
+    def by_failures(self) -> bool:
+        """Whether it is called and the seeds at which both ended ok do not say the same."""
+        if self.called not in ("lower", "higher") or not any(self.failed):
+            return False
+        if not self.is_tested:
+            return not math.isfinite(self.shift)
+        return not (self.p_ok <= LEVEL and self.effect_ok * self.effect > 0)
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether the shift and its interval say by how much: both finite, and beyond 0."""
+        ends = (self.low, self.high) if self.is_tested else (self.shift, self.shift)
+        return math.isfinite(self.shift) and (ends[0] > 0 or ends[1] < 0)
+
+    def seen_from(self, index: int) -> Pair:
+        """The same pair, with that case as the first."""
+        if index == self.first:
+            return self
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            failed=self.failed[::-1],
+            lower=self.higher,
+            higher=self.lower,
+            shift=-self.shift,
+            low=-self.high,
+            high=-self.low,
+            effect=-self.effect,
+            effect_ok=-self.effect_ok,
+        )
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How a case ranks among the others of its field, seed by seed.
+
+    Attributes:
+        mean: Mean rank, 1 the best; ties share theirs, failed trials are tied for the last.
+        low: Lower end of its bootstrap-t interval over seeds; NaN of too few seeds.
+        high: Upper end.
+        first: Share of seeds at which no other is better.
+    """
+
+    mean: float
+    low: float
+    high: float
+    first: float
+
+
+def mean_losses(results: Results) -> dict[int, stats.Mean]:
+    """By a case's position, its mean final loss over the seeds that ended ok, with its interval."""
+    trials = results.trials
+    ok = trials[(trials["status"] == "ok") & np.isfinite(trials["final_loss"])]
+    losses = {
+        position: own.to_numpy(dtype=float)
+        for position, own in ok.groupby("position")["final_loss"]
+    }
+    rows = [losses.get(case.position, np.empty(0)) for case in results.cases]
+    found = stats.means(rows)
+    return {case.position: mean for case, mean in zip(results.cases, found, strict=True)}
+
+
+def fields(results: Results) -> list[Field]:
+    """What can be compared: for each objective and device, the cases that ran, on shared seeds."""
+    found = []
+    for objective in results.objectives:
+        cases = results.cases_on(objective)
+        for device in dict.fromkeys(case.device for case in cases):
+            field = _field(results, objective, device)
+            if field is not None:
+                found.append(field)
+    return found
+
+
+def pairs(field: Field) -> list[Pair]:
+    """Every pair of a field's cases, each case against those after it in the spec.
+
+    Where there are more than ``MOST`` cases, only those that do best are paired; the correction
+    for multiplicity counts all pairs nevertheless, for which are best is known from these seeds.
+    """
+    kept = sorted(field.order()[:MOST])
+    found = list(itertools.combinations(kept, 2))
+    if not found or len(field.seeds) < 2:
+        return []
+    return paired(
+        [(field.losses[a], field.losses[b]) for a, b in found],
+        found,
+        family(field),
+        floors=[field.floors] * len(found),
+        rounding=field.rounding,
+        copies=[bool(field.alike[[a, b]].all()) for a, b in found],
+    )
+
+
+def family(field: Field) -> int:
+    """How many pairs of a field's cases there are to test: all but those of copies of one run."""
+    copies = int(field.alike.sum())
+    return math.comb(len(field.cases), 2) - math.comb(copies, 2)
+
+
+def paired(
+    losses: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    indices: Sequence[tuple[int, int]],
+    family: int | None = None,
+    *,
+    floors: Sequence[NDArray[np.float64]] = (),
+    rounding: float = 0.0,
+    copies: Sequence[bool] = (),
+) -> list[Pair]:
+    """Pairs of what was run with the same seeds, all tested together.
+
+    Args:
+        losses: Of each pair the final losses of the one and of the other, by seed; infinite where
+            a trial did not end ok.
+        indices: What the two of each pair are called.
+        family: Number of hypotheses, if these pairs are only those that may be told apart.
+        floors: Of each pair the difference, by seed, below which two losses are tied; none if
+            left out.
+        rounding: The share of a loss below which a difference is a tie.
+        copies: Of each pair whether all its seeds end alike, so that there is nothing to test.
+    """
+    found = []
+    for i, ((one, other), (first, second)) in enumerate(zip(losses, indices, strict=True)):
+        own = differences(one, other, floors[i] if floors else np.zeros(1), rounding)
+        found.append(_pair(one, other, own, first, second, copy=bool(copies) and copies[i]))
+    return adjusted(found, family)
+
+
+def adjusted(pairs: Sequence[Pair], family: int | None = None) -> list[Pair]:
+    """The same pairs with p-values corrected for all that are tested, by Holm's method.
+
+    Args:
+        pairs: Any pairs; those that are not tested stay as they are.
+        family: Number of hypotheses, if these pairs are not all.
+    """
+    tested = [i for i, pair in enumerate(pairs) if pair.is_tested]
+    values = iter(stats.holm([pairs[i].p for i in tested], family if tested else None))
+    return [replace(p, adjusted=float(next(values))) if p.is_tested else p for p in pairs]
+
+
+def differences(
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    floors: NDArray[np.float64],
+    rounding: float = 0.0,
+) -> NDArray[np.float64]:
+    """One less the other; 0 where they are tied, infinite where one of them failed.
+
+    Tied are two that failed, and two whose difference is at most the floor and the rounding of
+    the larger.
+
+    Args:
+        one: Losses by seed; infinite where a trial did not end ok.
+        other: The same of the other.
+        floors: By seed, or the same for all.
+        rounding: As a share.
+    """
+    failed = np.isinf(one) & np.isinf(other)
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = np.where(failed, 0.0, one - other)
+    both = np.isfinite(one) & np.isfinite(other)
+    # Two finite losses near the largest number may differ by more than that.
+    found[both] = np.nan_to_num(found[both])
+    size = np.where(both, np.maximum(np.abs(one), np.abs(other)), 0.0)
+    return np.where(np.abs(found) <= floors + rounding * size, 0.0, found)
+
+
+def floors(
+    cases: Sequence[CaseData], seeds: NDArray[np.int64], smallest: float = 0.0
+) -> NDArray[np.float64]:
+    """By seed, the difference of losses below which two are tied.
+
+    What is below the rounding of the loss at the start is no loss to speak of: so the check has
+    it too. That is the start's loss times the spacing of numbers about 1.
+
+    Args:
+        cases: What is compared.
+        seeds: Their seeds.
+        smallest: The smallest difference that matters.
+    """
+    found = np.zeros(len(seeds))
+    for case in cases:
+        if not case.losses.shape[1]:
+            continue
+        at = np.searchsorted(case.seeds, seeds)
+        known = np.isin(seeds, case.seeds)
+        starts = np.abs(case.losses[at[known], 0])
+        own = np.where(np.isfinite(starts), starts, 0.0) * stats.EPSILON[case.dtype]
+        found[known] = np.maximum(found[known], own)
+    return found + smallest
+
+
+def _pair(
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    less: NDArray[np.float64],
+    first: int,
+    second: int,
+    *,
+    copy: bool,
+) -> Pair:
+    both = np.isfinite(one) & np.isfinite(other)
+    ok = stats.signed_rank(less[both])
+    nothing = stats.SignedRank(math.nan, math.nan, len(less), 0)
+    test = nothing if copy else stats.signed_rank(less)
+    if copy:
+        shift = stats.Shift(float(np.median(less)), math.nan, math.nan)
+    else:
+        shift = stats.hodges_lehmann(less)
+    return Pair(
+        first=first,
+        second=second,
+        n=len(less),
+        failed=(_failed(one), _failed(other)),
+        both=int(both.sum()),
+        lower=int((less < 0).sum()),
+        higher=int((less > 0).sum()),
+        shift=shift.estimate,
+        low=shift.low,
+        high=shift.high,
+        effect=test.effect,
+        p=test.p,
+        adjusted=test.p,
+        p_ok=math.nan if copy else ok.p,
+        effect_ok=math.nan if copy else ok.effect,
+    )
+
+
+def ranks(field: Field) -> tuple[list[Rank], float]:
+    """How each case of a field ranks, and the p-value of Friedman's test that all do alike.
+
+    Copies of one run don't take part in the test. The p-value is NaN where fewer than three
+    cases do, or there are fewer than two seeds.
+    """
+    table = field.ranks()
+    # Of few seeds, ranks have too few different values for an interval to cover as it says.
+    intervals = stats.bootstrap_t_intervals(table, least=LEAST_RANKED)
+    best = table == table.min(axis=0)
+    varying = table[~field.alike]
+    _, p = stats.friedman(varying) if len(varying) else (math.nan, math.nan)
+    found = [
+        Rank(float(row.mean()), float(low), float(high), float(first.mean()))
+        for row, first, (low, high) in zip(table, best, intervals, strict=True)
+    ]
+    return found, p
+
+
+def _field(results: Results, objective: str, device: str) -> Field | None:
+    trials = results.trials
+    here = trials[(trials["objective"] == objective) & (trials["device"] == device)]
+    here = here[here["status"] != "unavailable"]
+    table = here.assign(loss=here["final_loss"].where(here["status"] == "ok", np.inf)).pivot(
+        index="position", columns="seed", values="loss"
+    )
+    table = table.dropna(axis=1)
+    if table.empty:
+        return None
+    by_position = {case.position: case for case in results.cases_on(objective)}
+    cases = tuple(by_position[position] for position in table.index)
+    seeds = table.columns.to_numpy(dtype=np.int64)
+    smallest = float(results.run.settings.get("smallest_differences", {}).get(objective, 0.0))
+    return Field(
+        objective=objective,
+        device=device,
+        cases=cases,
+        seeds=seeds,
+        losses=table.to_numpy(dtype=np.float64),
+        floors=floors(cases, seeds, smallest),
+        rounding=max(stats.ROUNDING[case.dtype] for case in cases),
+        smallest=smallest,
+        optimum=results.objectives[objective].optimum,
+    )
+
+
+def _failed(losses: NDArray[np.float64]) -> int:
+    return int((~np.isfinite(losses)).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A field with what comparing its cases gave.
+
+    Attributes:
+        field: The cases and seeds.
+        pairs: Every pair; none of a single seed.
+        ranks: In the order of the cases.
+        friedman: P-value of Friedman's test that all cases rank alike; NaN where it has none.
+        family: How many pairs the correction for multiplicity counts.
+        of_page: Whether these are the pairs of all objectives, not of this one alone.
+    """
+
+    field: Field
+    pairs: tuple[Pair, ...]
+    ranks: tuple[Rank, ...]
+    friedman: float
+    family: int
+    of_page: bool = False
+
+    @property
+    def tested(self) -> tuple[Pair, ...]:
+        """The pairs that chance is a matter of."""
+        return tuple(pair for pair in self.pairs if pair.is_tested)
+
+    @property
+    def least_adjusted(self) -> float:
+        """The least adjusted p-value that so many seeds and pairs can show."""
+        return min(1.0, 2.0 ** (1 - len(self.field.seeds)) * self.family)
+
+    def between(self, first: int, second: int) -> Pair | None:
+        """A pair as seen from the first of two cases, by index; None where it wasn't compared."""
+        for pair in self.pairs:
+            if {pair.first, pair.second} == {first, second}:
+                return pair.seen_from(first)
+        return None
+
+
+def compare(results: Results) -> list[Compared]:
+    """Compare what can be compared: see :func:`fields`, :func:`pairs` and :func:`ranks`.
+
+    Holm's correction is for the pairs of one objective on one device or, where the spec asks for
+    it, for those of the whole page.
+    """
+    found = []
+    for one in fields(results):
+        own = ranks(one) if len(one.cases) > 1 else ([], math.nan)
+        friedman = own[1] if one.is_random else math.nan
+        found.append(Compared(one, tuple(pairs(one)), tuple(own[0]), friedman, family(one)))
+    if results.run.settings.get("correction") != "page":
+        return found
+    everything = sum(one.family for one in found if one.pairs)
+    together = iter(adjusted([pair for one in found for pair in one.pairs], everything))
+    of_page: list[Compared] = []
+    for one_field in found:
+        own_pairs = tuple(next(together) for _ in one_field.pairs)
+        of_page.append(replace(one_field, pairs=own_pairs, family=everything, of_page=True))
+    return of_page
+
+
+def corrected_for(compared: Sequence[Compared]) -> str:
+    """Which pairs share the level, in words."""
+    if any(one.of_page for one in compared):
+        return "all pairs of all objectives together"
+    return "all pairs of an objective together"

@@ -1,0 +1,269 @@
+"""How much a loss depends on one hyperparameter, and what tuning found.
+
+Curves come from sweeps: one hyperparameter over its whole range, the others at the best setting,
+with the tuning seeds. Where a spec has a grid in place of a search, they come from its cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.plan.model import Hyperparameters, varied
+from harness.spec import search_space
+from harness.spec.model import SpaceSpec
+from harness.store.read import CaseData, Results, Tried
+
+FACTOR = 2.0
+"""How many times the best loss (from the optimum, where that is known) still counts as near it."""
+
+OUTER = 0.05
+"""The part of a range, at either end, in which a best value is called at the edge."""
+
+SCALES = ("log_uniform", "one_minus_log_uniform")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of the hyperparameter.
+
+    Attributes:
+        value: The value.
+        mean: Mean final loss of the seeds that ended ok; NaN of none.
+        low: Lower end of the middle 95% of them.
+        high: Upper end.
+        failed: How many seeds did not end ok.
+    """
+
+    value: float
+    mean: float
+    low: float
+    high: float
+    failed: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether every seed ended ok."""
+        return self.failed == 0 and math.isfinite(self.mean)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Final loss against one hyperparameter of one optimizer, on one objective and device.
+
+    Attributes:
+        objective: Name of the objective.
+        optimizer: Name of the optimizer.
+        device: Where it ran.
+        parameter: The hyperparameter.
+        space: Its range.
+        points: By value, ascending.
+        best: The value in the setting that is best; None of a grid.
+        others: What the other hyperparameters are held at.
+        optimum: The lowest possible loss; None where that is not known.
+    """
+
+    objective: str
+    optimizer: str
+    device: str
+    parameter: str
+    space: SpaceSpec
+    points: tuple[Point, ...]
+    best: float | None
+    others: Hyperparameters
+    optimum: float | None
+
+    @property
+    def log(self) -> bool:
+        """Whether values are evenly spaced on a scale of logarithms."""
+        return self.space.log_uniform is not None
+
+    @property
+    def lowest(self) -> Point | None:
+        """The point with the lowest mean of those at which every seed ended ok; None if none."""
+        return min((p for p in self.points if p.ok), key=lambda p: p.mean, default=None)
+
+    def near(self) -> float:
+        """The share of the range in which the loss is within ``FACTOR`` of the lowest.
+
+        Each point stands for the part of the range that is nearest to it, on the range's scale.
+        A point at which a seed did not end ok is not near. NaN where no point has a loss, and
+        where losses are 0 or below with no optimum known: a multiple of that says nothing.
+        """
+        lowest = self.lowest
+        if lowest is None or (self.optimum is None and lowest.mean <= 0):
+            return math.nan
+        base = self.optimum or 0.0
+        limit = base + FACTOR * max(lowest.mean - base, 0.0)
+        near = np.array([p.ok and p.mean <= limit for p in self.points])
+        return float(self._widths()[near].sum())
+
+    def diverging(self) -> tuple[float, ...]:
+        """The values at which some seed did not end ok."""
+        return tuple(p.value for p in self.points if p.failed)
+
+    def _widths(self) -> NDArray[np.float64]:
+        """The part of the range that is nearest to each point; they sum to 1."""
+        at = np.array([search_space.place(self.space, p.value) for p in self.points])
+        ends = np.concatenate([[0.0], (at[1:] + at[:-1]) / 2, [1.0]])
+        return np.diff(ends)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found for one optimizer on one objective and device.
+
+    Attributes:
+        case: The case with the best setting.
+        spaces: By hyperparameter, what was searched.
+        settings: The settings tried, in the order drawn.
+        best: Values of what was searched, in the best setting.
+        edges: The hyperparameters whose best value is at an edge of its range, each in words.
+    """
+
+    case: CaseData
+    spaces: dict[str, SpaceSpec]
+    settings: tuple[Tried, ...]
+    best: Hyperparameters
+    edges: tuple[str, ...]
+
+    @property
+    def winner(self) -> Tried:
+        """The best setting, as it was tried."""
+        return next(
+            tried
+            for tried in self.settings
+            if all(tried.hyperparameters[name] == value for name, value in self.best.items())
+        )
+
+    @property
+    def failed(self) -> int:
+        """How many of all tuning trials did not end ok."""
+        return sum(status != "ok" for tried in self.settings for status in tried.statuses)
+
+
+def tuned(results: Results) -> list[Tuned]:
+    """What tuning found, in the order of the cases."""
+    groups = _grouped(results.tried, "tuning")
+    found = []
+    for case in results.cases:
+        settings = groups.get((case.objective, case.optimizer, case.device))
+        if case.role != "tuned" or not settings:
+            continue
+        spaces = _spaces(results, case)
+        best = {name: case.hyperparameters[name] for name in spaces}
+        edges = [text for name in spaces if (text := _edge(name, spaces[name], best, settings))]
+        found.append(Tuned(case, spaces, tuple(settings), best, tuple(edges)))
+    return found
+
+
+def curves(results: Results) -> list[Curve]:
+    """Every curve that the results allow: of each sweep, and of each grid over one number."""
+    found = []
+    groups = _grouped(results.tried, "sweep")
+    for case in results.cases:
+        optimum = results.objectives[case.objective].optimum
+        sweep = groups.get((case.objective, case.optimizer, case.device), [])
+        if case.role != "tuned" or not sweep:
+            continue
+        ranges = _spaces(results, case).items()
+        for name, space in ((n, s) for n, s in ranges if search_space.is_range(s)):
+            points = _points((t.hyperparameters[name], t.losses) for t in sweep if t.varied == name)
+            if len(points) > 1:
+                others = {k: v for k, v in case.hyperparameters.items() if k != name}
+                best = float(case.hyperparameters[name])
+                found.append(
+                    Curve(
+                        case.objective,
+                        case.optimizer,
+                        case.device,
+                        name,
+                        space,
+                        points,
+                        best,
+                        others,
+                        optimum,
+                    )
+                )
+    return found + list(_grid_curves(results))
+
+
+def _grid_curves(results: Results) -> Iterator[Curve]:
+    """Curves of grids in which one number alone varies, over three values or more."""
+    groups: dict[tuple[str, str, str], list[CaseData]] = {}
+    for case in results.cases:
+        if case.role == "given":
+            key = (case.objective, case.optimizer, case.device)
+            groups.setdefault(key, []).append(case)
+    trials = results.trials_by_position
+    for (objective, optimizer, device), cases in groups.items():
+        names = varied(case.hyperparameters for case in cases)
+        values = [case.hyperparameters.get(names[0]) for case in cases] if len(names) == 1 else []
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(numbers) < 3 or len(numbers) != len(values):
+            continue
+        known = [trials[c.position] for c in cases if c.position in trials]
+        if len(known) != len(cases) or any((t["status"] == "unavailable").any() for t in known):
+            continue
+        losses = (t["final_loss"].where(t["status"] == "ok").to_numpy(dtype=float) for t in known)
+        low, high = min(numbers), max(numbers)
+        kind = "log_uniform" if low > 0 and high / low >= 10 else "uniform"
+        yield Curve(
+            objective, optimizer, device, names[0],
+            SpaceSpec.model_validate({kind: [low, high]}),
+            _points(zip(numbers, losses, strict=True)),
+            None,
+            {k: v for k, v in cases[0].hyperparameters.items() if k != names[0]},
+            results.objectives[objective].optimum,
+        )  # fmt: skip
+
+
+def _points(found: Iterable[tuple[float, NDArray[np.float64]]]) -> tuple[Point, ...]:
+    points = []
+    for value, losses in found:
+        ok = losses[np.isfinite(losses)]
+        low, high = np.quantile(ok, [0.025, 0.975]) if len(ok) else (math.nan, math.nan)
+        mean = float(ok.mean()) if len(ok) else math.nan
+        if len(losses):
+            failed = len(losses) - len(ok)
+            points.append(Point(float(value), mean, float(low), float(high), failed))
+    return tuple(sorted(points, key=lambda point: point.value))
+
+
+def _edge(name: str, space: SpaceSpec, best: Mapping[str, Any], settings: Iterable[Tried]) -> str:
+    """Which edge of its range a best value is at, in words; empty if at none.
+
+    At an edge is what lies in the outer part of the range, or has no value drawn beyond it.
+    """
+    if not search_space.is_range(space):
+        return ""
+    value = best[name]
+    place = search_space.place(space, value)
+    places = [search_space.place(space, tried.hyperparameters[name]) for tried in settings]
+    low, high = search_space.ends(space)
+    if place <= max(OUTER, min(places)):
+        return f"{name} {value:g} is at the lower edge of its range ({low:g} to {high:g})"
+    if place >= min(1 - OUTER, max(places)):
+        return f"{name} {value:g} is at the upper edge of its range ({low:g} to {high:g})"
+    return ""
+
+
+def _spaces(results: Results, case: CaseData) -> dict[str, SpaceSpec]:
+    """What was searched of a case's optimizer on its objective."""
+    told = results.run.settings.get("searches", {}).get(case.optimizer, {})
+    fixed = results.run.settings.get("fixed", {}).get(case.optimizer, {}).get(case.objective, ())
+    return {n: SpaceSpec.model_validate(s) for n, s in told.items() if n not in fixed}
+
+
+def _grouped(tried: Iterable[Tried], role: str) -> dict[tuple[str, str, str], list[Tried]]:
+    groups: dict[tuple[str, str, str], list[Tried]] = {}
+    for one in tried:
+        # What could not run on a device has found nothing there.
+        if one.role == role and set(one.statuses) != {"unavailable"}:
+            groups.setdefault((one.objective, one.optimizer, one.device), []).append(one)
+    return groups

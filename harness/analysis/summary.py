@@ -1,0 +1,53 @@
+"""Everything that is worked out from a run's results, once, for tables, figures and sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.analysis import claims, comparison, retuning, sensitivity, stats, targets
+from harness.store.read import Results
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What a run's results come to.
+
+    Attributes:
+        means: By a case's position, its mean final loss.
+        compared: Cases of one objective on one device, compared by seed.
+        reached: When their trials reached targets, of those that have any.
+        contests: Optimizers over all objectives, one contest per device.
+        tuned: What tuning found.
+        retuned: What tuning again would find.
+        curves: Loss against single hyperparameters.
+        claims: Published numbers beside ours.
+    """
+
+    means: dict[int, stats.Mean]
+    compared: tuple[comparison.Compared, ...]
+    reached: tuple[targets.Reached, ...]
+    contests: tuple[targets.Contest, ...]
+    tuned: tuple[sensitivity.Tuned, ...]
+    retuned: tuple[retuning.Retuned, ...]
+    curves: tuple[sensitivity.Curve, ...]
+    claims: tuple[claims.Checked, ...]
+
+
+def analyse(results: Results) -> Analysis:
+    """Work everything out."""
+    compared = comparison.compare(results)
+    found = (targets.reached(results, one.field) for one in compared)
+    reached = tuple(known for known in found if known is not None)
+    tuned = tuple(sensitivity.tuned(results))
+    goal = (results.run.settings.get("tuning") or {}).get("goal", "final_loss")
+    return Analysis(
+        means=comparison.mean_losses(results),
+        compared=tuple(compared),
+        reached=reached,
+        contests=tuple(targets.contests(reached, results.run.settings.get("families", {}))),
+        tuned=tuned,
+        # What is tuned for targets is chosen by curves, of which tuning trials keep none here.
+        retuned=tuple(retuning.retune(tuned)) if goal == "final_loss" else (),
+        curves=tuple(sensitivity.curves(results)),
+        claims=tuple(claims.check(results)),
+    )

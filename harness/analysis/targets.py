@@ -1,0 +1,315 @@
+"""How soon trials reach their targets, in steps and in seconds. A miss is infinite.
+
+Targets are known before a run: the spec gives them, or they follow from the known optimum and a
+trial's own start. What a trial reached before it diverged or failed, it has reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis import elapsed, profiles
+from harness.analysis.comparison import ALIKE, Field
+from harness.store.read import CaseData, ObjectiveInfo, Results
+
+TOLERANCES = (0.1, 0.01, 0.001)
+"""Shares of the way to the optimum that are left, where a spec gives no targets."""
+
+FEWEST_FAMILIES = 5
+"""Families of objectives that a sentence over all objectives rests on, at least."""
+
+POINTS = 200
+"""Places at which a distribution is told."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be reached.
+
+    Attributes:
+        loss: A loss over all data; None where the tolerance says it.
+        tolerance: A share of the distance from a trial's start to the optimum (More and Wild,
+            "Benchmarking derivative-free optimization algorithms", SIAM J. Optim. 20, 2009).
+    """
+
+    loss: float | None = None
+    tolerance: float | None = None
+
+    @property
+    def label(self) -> str:
+        """In words: ``loss 0.25``, ``1% of the way left``."""
+        if self.loss is not None:
+            return f"loss {self.loss:.6g}"
+        return f"{100 * (self.tolerance or 0):g}% of the way left"
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """When the trials of a field reached its targets.
+
+    Attributes:
+        field: The cases and seeds.
+        targets: In the spec's order.
+        steps: ``(targets, cases, seeds)``: the first recorded step at or below the target;
+            infinite for a miss.
+        used: ``(cases, seeds)``: steps that a trial took in all, until it failed if it did.
+        evaluations: As ``steps``: how often loss and gradients had been evaluated by then; NaN
+            where that is not known.
+        used_evaluations: As ``used``, likewise.
+        evaluation_seconds: Per case, seconds per evaluation from the timing pass; NaN where that
+            is not known.
+        copies: Per case, whether all seeds take the same course, so that they are one run.
+    """
+
+    field: Field
+    targets: tuple[Target, ...]
+    steps: NDArray[np.float64]
+    used: NDArray[np.float64]
+    evaluations: NDArray[np.float64]
+    used_evaluations: NDArray[np.float64]
+    evaluation_seconds: NDArray[np.float64]
+    copies: NDArray[np.bool_]
+
+    @property
+    def seconds(self) -> NDArray[np.float64] | None:
+        """``steps`` in seconds; None where they are not known of some case."""
+        seconds = self.evaluations * self.evaluation_seconds[None, :, None]
+        is_known = ~(np.isnan(seconds).any() or np.isnan(self.evaluation_seconds).any())
+        return seconds if is_known else None
+
+    def expected_steps(self) -> NDArray[np.float64]:
+        """Expected running time in steps, ``(targets, cases)``."""
+        return self._expected(self.steps, self.used)
+
+    def expected_evaluations(self) -> NDArray[np.float64]:
+        """The same in evaluations of loss and gradients; NaN where they are not known."""
+        return self._expected(self.evaluations, self.used_evaluations)
+
+    def _expected(
+        self, until: NDArray[np.float64], used: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        hit = np.isfinite(self.steps)
+        costs = np.where(hit, until, used[None])
+        is_known = np.isfinite(costs)
+        found = profiles.expected_running_time(np.where(is_known, costs, 0.0), hit)
+        return np.where(is_known.all(axis=-1) | np.isinf(found), found, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """Optimizers that ran on the same objectives, and what they took to reach every target.
+
+    Attributes:
+        device: Where they ran.
+        solvers: Names, with the setting where it is not the spec's only one.
+        cases: By solver, its case on each objective.
+        objectives: Names.
+        left_out: Names of others, that did not run on all of these objectives.
+        families: By objective, what it is drawn with: itself, or the family that the spec says.
+        failed: Per solver, how many of its trials did not end ok.
+        steps: ``(problems, seeds, solvers)``: a problem is a target of an objective.
+        seconds: The same in seconds; None where something is not timed.
+        problem_families: By problem, the family of its objective.
+    """
+
+    device: str
+    solvers: tuple[str, ...]
+    cases: tuple[tuple[CaseData, ...], ...]
+    objectives: tuple[str, ...]
+    left_out: tuple[str, ...]
+    families: tuple[str, ...]
+    failed: tuple[int, ...]
+    steps: NDArray[np.float64]
+    seconds: NDArray[np.float64] | None
+    problem_families: tuple[str, ...]
+
+    @property
+    def says_much(self) -> bool:
+        """Whether there are objectives enough for a sentence over all of them."""
+        return len(set(self.families)) >= FEWEST_FAMILIES
+
+
+def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
+    """The targets of an objective; none where nothing is given and no optimum is known."""
+    given = results.run.settings.get("targets", {}).get(info.name, {})
+    return targets_from(given.get("losses", ()), given.get("tolerances"), info.optimum)
+
+
+def targets_from(
+    losses: Sequence[float], tolerances: Sequence[float] | None, optimum: float | None
+) -> tuple[Target, ...]:
+    """The targets that a spec gives, or that follow from the known optimum."""
+    given = tuple(Target(loss=loss) for loss in losses)
+    if optimum is None:
+        return given
+    if tolerances is None:
+        tolerances = () if given else TOLERANCES
+    return (*given, *(Target(tolerance=share) for share in tolerances))
+
+
+def reached(results: Results, field: Field) -> Reached | None:
+    """When a field's trials reached their targets; None where there are no targets."""
+    info = results.objectives[field.objective]
+    targets = targets_of(results, info)
+    if not targets:
+        return None
+    shape = (len(field.cases), len(field.seeds))
+    steps = np.full((len(targets), *shape), np.inf)
+    evaluations = np.full_like(steps, np.inf)
+    used, used_evaluations = np.full(shape, np.nan), np.full(shape, np.nan)
+    copies = np.zeros(len(field.cases), dtype=np.bool_)
+    for i, case in enumerate(field.cases):
+        trials = results.trials_by_position[case.position].set_index("seed").loc[field.seeds]
+        used[i] = trials["step"].to_numpy(dtype=float)
+        used_evaluations[i] = used[i]
+        if case.evaluations is not None:
+            used_evaluations[i] = trials["evaluations"].to_numpy(dtype=float)
+        losses = _of_seeds(case, case.losses, field.seeds)
+        counts = _of_seeds(case, elapsed.evaluations(case, info.record_steps), field.seeds)
+        copies[i] = len(losses) > 1 and np.allclose(
+            losses, losses[:1], rtol=ALIKE, atol=0, equal_nan=True
+        )
+        for j, target in enumerate(targets):
+            first, is_reached = _first_records(losses, target, info.optimum)
+            hit = np.flatnonzero(is_reached)
+            steps[j, i, hit] = info.record_steps[first[hit]]
+            evaluations[j, i, hit] = counts[hit, first[hit]]
+    seconds = np.array([elapsed.evaluation_seconds(results, case) for case in field.cases])
+    return Reached(field, targets, steps, used, evaluations, used_evaluations, seconds, copies)
+
+
+def contests(known: Sequence[Reached], families: Mapping[str, str]) -> list[Contest]:
+    """For each device, the settings that can be compared across all objectives with targets.
+
+    Each setting takes part by itself: which of a grid is best is known from these same seeds
+    alone, and the order of the spec says nothing. Settings of an optimizer are matched across
+    objectives by what they are called; where an optimizer has a single one on each, by its name.
+    One that is tuned takes part tuned, and once more at its defaults. Objectives that fewer than
+    two such entrants ran on are left out, and then entrants that did not run on all others.
+
+    Args:
+        known: When trials reached their targets.
+        families: By objective, the family that the spec puts it in, if any.
+    """
+    found: dict[str, list[Reached]] = {}
+    for one in known:
+        found.setdefault(one.field.device, []).append(one)
+    return [
+        contest
+        for device, several in found.items()
+        if (contest := _contest(device, several, families)) is not None
+    ]
+
+
+def places(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Costs from the lowest to the highest, evenly spaced by ratio; none where all missed."""
+    finite = costs[np.isfinite(costs) & (costs > 0)]
+    if not len(finite):
+        return np.empty(0)
+    return np.geomspace(finite.min(), finite.max() * 1.05, POINTS)
+
+
+def _contest(device: str, known: Sequence[Reached], families: Mapping[str, str]) -> Contest | None:
+    # An objective that one entrant alone ran on compares nothing.
+    entered = {one.field.objective: _entrants(one, known) for one in known}
+    known = [one for one in known if len(entered[one.field.objective]) > 1]
+    if len(known) < 2:
+        return None
+    seeds = sorted(set.intersection(*(set(k.field.seeds.tolist()) for k in known)))
+    entrants: dict[str, list[tuple[Reached, int]]] = {}
+    for one in known:
+        for name, i in entered[one.field.objective].items():
+            entrants.setdefault(name, []).append((one, i))
+    whole = {name: places for name, places in entrants.items() if len(places) == len(known)}
+    left_out = [name for name in entrants if name not in whole]
+    if len(whole) < 2 or not seeds:
+        return None
+    steps, seconds = [], []
+    problem_families: list[str] = []
+    failed = np.zeros(len(whole), dtype=np.int64)
+    for j, one in enumerate(known):
+        at = np.searchsorted(one.field.seeds, seeds)
+        chosen = [places[j][1] for places in whole.values()]
+        steps.append(np.moveaxis(one.steps[:, chosen][:, :, at], 1, 2))
+        until = np.moveaxis(one.evaluations[:, chosen][:, :, at], 1, 2)
+        seconds.append(until * one.evaluation_seconds[chosen])
+        failed += (~np.isfinite(one.field.losses[chosen][:, at])).sum(axis=1)
+        name = one.field.objective
+        problem_families += [families.get(name, name)] * len(one.targets)
+    timed = not any(np.isnan(part).any() for part in seconds)
+    objectives = tuple(one.field.objective for one in known)
+    return Contest(
+        device=device,
+        solvers=tuple(whole),
+        cases=tuple(tuple(o.field.cases[i] for o, i in places) for places in whole.values()),
+        objectives=objectives,
+        left_out=tuple(left_out),
+        families=tuple(families.get(name, name) for name in objectives),
+        failed=tuple(int(count) for count in failed),
+        steps=np.concatenate(steps),
+        seconds=np.concatenate(seconds) if timed else None,
+        problem_families=tuple(problem_families),
+    )
+
+
+def _entrants(one: Reached, known: Sequence[Reached]) -> dict[str, int]:
+    """By name, the index of each setting on an objective."""
+    several = {
+        case.optimizer
+        for other in known
+        for case, count in _given(other)
+        if count > 1
+    }  # fmt: skip
+    found: dict[str, int] = {}
+    for i, case in enumerate(one.field.cases):
+        alone = case.role == "given" and case.optimizer not in several
+        found.setdefault(case.optimizer if alone else case.label, i)
+    return found
+
+
+def _given(one: Reached) -> Iterator[tuple[CaseData, int]]:
+    """The cases that the spec gives, with how many settings of their optimizer there are."""
+    cases = [case for case in one.field.cases if case.role == "given"]
+    for case in cases:
+        yield case, sum(other.optimizer == case.optimizer for other in cases)
+
+
+def _of_seeds(
+    case: CaseData, values: NDArray[np.float64], seeds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What a case has at its recorded steps, of some seeds; NaN where a trial has nothing."""
+    found = np.full((len(seeds), values.shape[1]), np.nan)
+    known = np.isin(seeds, case.seeds)
+    found[known] = values[np.searchsorted(case.seeds, seeds[known])]
+    return found
+
+
+def first_steps(
+    losses: NDArray[np.float64],
+    target: Target,
+    optimum: float | None,
+    record_steps: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Per row, the first recorded step with a loss at or below the target; infinite if none."""
+    first, is_reached = _first_records(losses, target, optimum)
+    return np.where(is_reached, record_steps[first].astype(float), np.inf)
+
+
+def _first_records(
+    losses: NDArray[np.float64], target: Target, optimum: float | None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Per row, the first record with a loss at or below the target, and whether there is one."""
+    level: NDArray[np.float64] | float
+    if target.loss is not None:
+        level = target.loss
+    else:
+        assert optimum is not None
+        assert target.tolerance is not None
+        level = optimum + target.tolerance * (losses[:, :1] - optimum)
+    with np.errstate(invalid="ignore"):
+        below = losses <= level
+    return np.argmax(below, axis=1), np.asarray(below.any(axis=1))

@@ -1,0 +1,1 @@
+"""What each command does, from a spec to what it leaves."""

@@ -1,0 +1,436 @@
+"""The check: measure what a suite does, compare it with what it did, say what came of it.
+
+A first process measures times. Where a cell's has changed, or the reference loop strayed from
+itself, two more do, and the median of the three decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.commands import measure_revision
+from harness.commands.measure_revision import Side
+from harness.commands.run import locked, output_folder, write_report
+from harness.errors import BadInput, Problem
+from harness.gate import baseline as baselines
+from harness.gate import history, judge, outputs, revision
+from harness.gate import report as verdicts
+from harness.gate.baseline import Baseline, Cell
+from harness.gate.judge import Comparison, Limits
+from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgement
+from harness.plan.model import Case, Overrides, Plan, applies, draft
+from harness.progress import Quiet
+from harness.provenance import environment, fingerprint
+from harness.reporting.objects import CHECK_FOLDER, Check, Report
+from harness.spec.model import LoadedSpec, Spec, load, matches
+from harness.store.database import FILE_NAME, Store
+from harness.workers.suite_log import suite_log
+
+CONFIRMING, UPDATING, FEWEST = 3, 5, 3
+"""Processes that decide on a cell; that a new baseline is from; the fewest of those."""
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What the command line asks of a check.
+
+    Attributes:
+        overrides: Seeds, devices and filters on top of the spec.
+        output: Where results go; None for ``reports/<suite>`` beside the spec.
+        baseline: The baseline to compare to, or to write; None where ``base`` is given.
+        base: A revision to compare to.
+        warn: Metrics that never fail the check.
+        allow_new: Whether a cell that only this side has may pass.
+        workers: Worker processes at most; None for one per core.
+        processes: Processes that a new baseline is from.
+    """
+
+    overrides: Overrides = field(default_factory=Overrides)
+    output: Path | None = None
+    baseline: Path | None = None
+    base: str | None = None
+    warn: frozenset[str] = frozenset()
+    allow_new: bool = False
+    workers: int | None = None
+    processes: int = UPDATING
+
+
+@dataclass(frozen=True)
+class Written:
+    """A baseline that was written.
+
+    Attributes:
+        baseline: What stands in it.
+        missing: By device that isn't there, why; its cells are not in it.
+    """
+
+    baseline: Baseline
+    missing: Mapping[str, str]
+
+
+class NotWritten(BadInput):
+    """There is nothing sound to write in a baseline; carries every reason, and the status."""
+
+    def __init__(self, problems: Iterable[Problem], exit_status: int) -> None:
+        super().__init__(problems)
+        self.exit_status = exit_status
+
+
+def check(spec: Path, options: GateOptions, progress: Quiet) -> Check:
+    """Compare a suite with a baseline, or with another revision of itself.
+
+    Args:
+        spec: The YAML file.
+        options: What the command line says.
+        progress: Who is told how it goes.
+
+    Returns:
+        What was found, and where it is written down.
+
+    Raises:
+        BadInput: If the spec or the baseline has mistakes, or results can't be written.
+    """
+    began = time.monotonic()
+    before = baselines.read(options.baseline) if options.baseline else None
+    loaded, plan = _planned(spec, options.overrides)
+    output = output_folder(loaded.folder, plan.suite, options.output)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(suite_log(progress, output))
+        there = None
+        if options.base is not None:
+            there = stack.enter_context(_laid_out(options.base, spec, plan))
+        # They load torch while the trials run.
+        started = [measure_revision.waiting(plan, progress)]
+        if there is not None:
+            started.append(measure_revision.waiting(plan, progress, there.search))
+        for pool in started:
+            stack.enter_context(pool)
+        now = measure_revision.opened(
+            loaded, plan, output / FILE_NAME, progress, workers=options.workers
+        )
+        other = _other_side(there, plan, options, progress) if there else None
+        both = [now, other] if other else [now]
+        limits = {case.id: _limits(plan.spec, case) for case in now.cases}
+        measure_revision.measure(both, 0, progress, started)
+        comparison = _comparison(now, other, before)
+        if comparison.suspects(limits) or comparison.strayed:
+            for number in range(1, CONFIRMING):
+                measure_revision.measure(both, number, progress)
+            comparison = _comparison(now, other, before)
+    report = _Reporter(now, other, comparison, options).report(began)
+    _keep(report, output, progress)
+    return Check(report, output)
+
+
+def add_summary(report: GateReport, file: Path) -> str:
+    """Add what a check found to a file of Markdown, such as a runner shows beside a job.
+
+    Returns:
+        Why that could not be done; empty if it could.
+    """
+    try:
+        with file.open("a", encoding="utf-8") as summary:
+            summary.write(outputs.markdown(report))
+    except OSError as error:
+        return f"{file} can't be written: {error.strerror}"
+    return ""
+
+
+def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
+    """Write a baseline of what a suite does now.
+
+    Raises:
+        BadInput: If the spec has mistakes, or the baseline can't be written.
+        NotWritten: If a cell can't be measured, or the reference loop strays from itself.
+    """
+    assert options.baseline is not None
+    if options.baseline.is_dir():
+        raise BadInput.of_file(str(options.baseline), "is a folder, expected a file to write")
+    loaded, plan = _planned(spec, options.overrides)
+    path = output_folder(loaded.folder, plan.suite, options.output) / FILE_NAME
+    with suite_log(progress, path.parent):
+        now = measure_revision.opened(loaded, plan, path, progress, workers=options.workers)
+        kept = _kept(options, now.measured())
+        for number in range(max(FEWEST, options.processes)):
+            if not now.whys:
+                measure_revision.measure([now], number, progress)
+    file = str(options.baseline)
+    if now.whys:
+        raise NotWritten(
+            [Problem(file, 0, 0, name, f"not written: {why}") for name, why in now.whys.items()],
+            verdicts.EXIT_MISSING,
+        )
+    if now.strayed or now.starved:
+        far = ", ".join(f"{control:.3f}" for control in now.controls)
+        part = ", ".join(f"{share:.0%}" for share in now.shares)
+        why = f"the reference loop took {far} times its own time, with {part} of a processor"
+        why = f"not written: a busy machine: {why}"
+        raise NotWritten([Problem(file, 0, 0, "", why)], verdicts.EXIT_UNSURE)
+    found = now.measured()
+    found = found.model_copy(update={"cells": {**kept, **found.cells}})
+    baselines.write(found, options.baseline)
+    return Written(found, now.missing)
+
+
+def _kept(options: GateOptions, found: Baseline) -> dict[str, Cell]:
+    """The cells of a baseline that the command line left out of its update.
+
+    Raises:
+        BadInput: If there are some that don't hold for what was measured now.
+    """
+    overrides, file = options.overrides, options.baseline
+    assert file is not None
+    if not (overrides.only or overrides.devices) or not file.exists():
+        return {}
+    old = baselines.read(file)
+    kept = {n: cell for n, cell in old.cells.items() if not _is_asked_for(n, overrides)}
+    differs = [*baselines.time_differs(old, found), *baselines.counts_differ(old, found)]
+    if old.seeds != found.seeds:
+        differs.append(f"seeds: {old.seeds} then, {found.seeds} now")
+    if kept and differs:
+        text = f"the {len(kept):,} cells left out would not fit ({'; '.join(differs)}): update all"
+        raise BadInput.of_file(str(file), text)
+    return kept
+
+
+def _planned(spec: Path, overrides: Overrides) -> tuple[LoadedSpec, Plan]:
+    loaded = load(spec)
+    plan, problems = draft(loaded, overrides)
+    if plan is None or problems:
+        raise BadInput(problems)
+    if plan.searches:
+        text = "a check needs settings that stay as they are: give values in place of the search"
+        searched = dict.fromkeys(search.base.optimizer for search in plan.searches)
+        places = [("optimizers", name, "search") for name in searched]
+        raise BadInput([loaded.source.problem(path, text, at_key=True) for path in places])
+    return loaded, plan
+
+
+@contextlib.contextmanager
+def _laid_out(base: str, spec: Path, plan: Plan) -> Iterator[revision.Revision]:
+    named = {
+        name
+        for case in plan.cases
+        for located in (case.located, case.objective.located, case.objective.dataset)
+        if located is not None
+        for name in fingerprint.of(located)
+    }
+    packages = {name for name in named if name.isidentifier()}
+    with revision.laid_out(base, spec, packages - {"harness"}) as there:
+        yield there
+
+
+def _other_side(there: revision.Revision, now: Plan, options: GateOptions, progress: Quiet) -> Side:
+    """The side of another revision, measured as today's is; of its results nothing is kept.
+
+    What the command line leaves in need not be there.
+    """
+    try:
+        with revision.found_first(there.search):
+            loaded, plan = _planned(there.spec, replace(options.overrides, only=()))
+        spec = plan.spec.model_copy(update={"check": now.spec.check})
+        cases = tuple(case for case in plan.cases if _is_asked_for(case.id, options.overrides))
+        plan = replace(plan, spec=spec, cases=cases)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / FILE_NAME
+            return measure_revision.opened(
+                loaded, plan, path, progress, workers=options.workers, search=there.search
+            )
+    except BadInput as error:
+        raise revision.as_named(error, there, options.base or "") from None
+
+
+def _comparison(now: Side, other: Side | None, before: Baseline | None) -> Comparison:
+    if other is not None:
+        return Comparison(
+            other.measured(),
+            now.measured(),
+            paired=True,
+            strayed=now.strayed or other.strayed,
+            starved=now.starved or other.starved,
+        )
+    assert before is not None
+    return Comparison(before, now.measured(), strayed=now.strayed, starved=now.starved)
+
+
+def _limits(spec: Spec, case: Case) -> Limits:
+    """What the spec lets a cell do."""
+    threshold, tolerance = spec.check.threshold, spec.check.loss_tolerance
+    names = {
+        "optimizer": case.optimizer,
+        "objective": case.objective.name,
+        "device": case.device,
+    }
+    for cell in spec.check.cells:
+        if applies(cell, names, case.hyperparameters):
+            threshold = threshold if cell.threshold is None else cell.threshold
+            tolerance = tolerance if cell.loss_tolerance is None else cell.loss_tolerance
+    return Limits(threshold, tolerance, case.objective.dtype)
+
+
+@dataclass(frozen=True)
+class _Reporter:
+    """Makes a report of what was measured."""
+
+    now: Side
+    other: Side | None
+    comparison: Comparison
+    options: GateOptions
+
+    def report(self, began: float) -> GateReport:
+        """The report of a check that began at a monotonic time."""
+        plan, comparison = self.now.plan, self.comparison
+        known = {case.id for case in plan.cases}
+        gone = [name for name in comparison.before.cells if name not in known]
+        differs = [*comparison.time_differs, *comparison.counts_differ]
+        if comparison.before.suite != plan.suite:
+            differs.insert(0, f"suite: {comparison.before.suite} then, {plan.suite} now")
+        return GateReport(
+            suite=plan.suite,
+            spec_file=self.now.loaded.source.file,
+            against=f"revision {self.options.base}" if self.other else str(self.options.baseline),
+            taken=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            seconds=time.monotonic() - began,
+            git=environment.git_state(self.now.loaded.folder),
+            machine=comparison.now.machine,
+            machine_key=fingerprint.digest(
+                [comparison.now.machine, comparison.now.protocol],
+            )[:12],
+            differs=tuple(dict.fromkeys(differs)),
+            controls=(*self.now.controls, *(self.other.controls if self.other else ())),
+            shares=(*self.now.shares, *(self.other.shares if self.other else ())),
+            cells=(
+                *(self._cell(case) for case in plan.cases),
+                *(self._gone(name) for name in gone if _is_asked_for(name, self.options.overrides)),
+            ),
+        )
+
+    def _cell(self, case: Case) -> CellVerdict:
+        return CellVerdict(
+            id=case.id,
+            objective=case.objective.name,
+            optimizer=case.optimizer,
+            setting=case.setting,
+            device=case.device,
+            place=self._place(case.optimizer),
+            judgements=judge.warn_only(self._judgements(case), self.options.warn),
+            steps_per_epoch=self.now.steps_per_epoch[case.objective.name],
+            blocks=tuple(self._blocks(case)),
+        )
+
+    def _judgements(self, case: Case) -> tuple[Judgement, ...]:
+        is_here = case.id in self.comparison.now.cells
+        is_there = case.id in self.comparison.before.cells
+        why = self.now.missing.get(case.device, "")
+        if is_here and is_there:
+            judged = self.comparison.cell(case.id, _limits(self.now.plan.spec, case))
+            return tuple(self._explained(case, each) for each in judged)
+        if is_here and case.id in self.now.whys:
+            return _all("failed", self.now.whys[case.id])
+        if is_here:
+            hint = "; --update writes it down" if self.options.baseline else ""
+            found = _all("missing", f"only this side has the cell{hint}")
+            return judge.warn_only(found, METRICS if self.options.allow_new else ())
+        if is_there:
+            return _all("missing", f"only the other side has the cell: {why}")
+        # Neither side could run it: there is nothing that could have passed silently.
+        return judge.warn_only(_all("not comparable", f"on neither side: {why}"), METRICS)
+
+    def _explained(self, case: Case, judged: Judgement) -> Judgement:
+        """A judgement, with what is known of the reason where it failed."""
+        side, before = {
+            "failed": (self.now, ""),
+            "missing": (self.other, "on the other side it "),
+        }.get(judged.outcome, (None, ""))
+        why = side.whys.get(case.id) if side else None
+        return replace(judged, why=f"{before}{why}") if why else judged
+
+    def _gone(self, name: str) -> CellVerdict:
+        """A cell that only the other side has."""
+        objective, optimizer, setting, device = _parts(name)
+        return CellVerdict(
+            id=name,
+            objective=objective,
+            optimizer=optimizer,
+            setting=setting,
+            device=device,
+            place=self._place(optimizer),
+            judgements=judge.warn_only(
+                _all("missing", "only the other side has the cell"), self.options.warn
+            ),
+        )
+
+    def _place(self, optimizer: str) -> str:
+        problem = self.now.loaded.source.problem(("optimizers", optimizer), "", at_key=True)
+        return f"{problem.file}:{problem.line}:{problem.column}"
+
+    def _blocks(self, case: Case) -> Iterator[Blocks]:
+        """What was measured of a cell, on both sides."""
+        for side, name in ((self.now, "now"), (self.other, "before")):
+            keys = {c.id: c.key for c in side.cases} if side else {}
+            for number, gauged in enumerate(side.gauged if side else ()):
+                pairs = gauged.cells.get(keys.get(case.id, ""))
+                if pairs is not None:
+                    yield Blocks(process=number, side=name, **vars(pairs))  # type: ignore[arg-type]
+
+
+def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:
+    """The same judgement of every metric."""
+    return tuple(Judgement(metric, outcome, why) for metric in METRICS)
+
+
+def _is_asked_for(name: str, overrides: Overrides) -> bool:
+    """Whether the command line leaves a cell in."""
+    objective, optimizer, setting, device = _parts(name)
+    names = {
+        "objective": objective,
+        "optimizer": optimizer,
+        "setting": setting,
+        "device": device,
+    }
+    if overrides.devices and device not in overrides.devices:
+        return False
+    wanted: dict[str, list[str]] = {}
+    for text in overrides.only:
+        key, _, pattern = text.partition("=")
+        wanted.setdefault(key, []).append(pattern)
+    return all(any(matches(names[k], p) for p in ps) for k, ps in wanted.items())
+
+
+def _parts(name: str) -> tuple[str, str, str, str]:
+    """Objective, optimizer, setting and device of a cell's id."""
+    found = re.fullmatch(r"([^/]*)/([^/[]*)(?:\[(.*)\])?/([^/]*)", name, re.S)
+    return (found[1], found[2], found[3] or "", found[4]) if found else (name, "", "", "")
+
+
+def _keep(report: GateReport, output: Path, progress: Quiet) -> None:
+    """Write down what a check found, and put it on the page if there is one."""
+    folder = output / CHECK_FOLDER
+    made = {
+        "check.json": verdicts.to_json(report),
+        "summary.md": outputs.markdown(report),
+        "junit.xml": outputs.junit(report),
+        "pytest-benchmark.json": outputs.benchmark_json(report),
+    }
+    path = folder
+    with locked(output):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in made.items():
+                path = folder / name
+                temporary = folder / f".{name}.tmp"
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
+        except OSError as error:
+            raise BadInput.of_file(str(path), f"can't be written: {error.strerror}") from None
+        history.append(output / history.FILE_NAME, report)
+        with Store(output / FILE_NAME, create=True) as store:
+            if store.has_run():
+                write_report(store, Report(store.path), progress)

@@ -1,0 +1,152 @@
+"""What a run would do, and how that is told before it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.plan.model import Plan
+from harness.progress import relative
+from harness.results import Absent, Checked
+from harness.spec.model import TimingSpec
+
+
+@dataclass(frozen=True)
+class TimingPreview:
+    """What a run's timing pass would do.
+
+    Attributes:
+        cases: How many cases it would time.
+        known: How many need not be timed again.
+        spec: How.
+        seconds: About what its blocks take, or None where that is not known.
+    """
+
+    cases: int
+    known: int
+    spec: TimingSpec
+    seconds: float | None
+
+
+@dataclass(frozen=True, repr=False)
+class Preview:
+    """What a run would do; as text, what a dry run prints.
+
+    Attributes:
+        plan: The plan.
+        steps: By objective name, updates per trial.
+        absent: What can't be run here.
+        known: How many of the plan's trials need not run again.
+        output: Where results would go.
+        timing: What would be timed; None where that is turned off.
+    """
+
+    plan: Plan
+    steps: dict[str, int]
+    absent: Absent
+    known: int
+    output: Path
+    timing: TimingPreview | None
+
+    def __repr__(self) -> str:
+        return "\n".join([*_aligned(_rows(self)), "", *_sums(self)])
+
+
+@dataclass(frozen=True, repr=False)
+class Validation:
+    """A spec without a mistake; as text, how much it asks for.
+
+    Attributes:
+        spec: The spec as the user named it.
+        plan: The plan.
+        checked: What its names turned out to be.
+    """
+
+    spec: str
+    plan: Plan
+    checked: Checked
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why devices are missing, and what else is worth knowing, a sentence each."""
+        return (*self.checked.absent.devices.values(), *self.checked.notes)
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        fine = (
+            f"{self.spec}: fine. {len(plan.cases) + len(plan.open_searches):,} cases with "
+            f"{len(plan.seeds):,} seeds: {plan.trials:,} trials"
+            f"{', tuning and sweeps included' if plan.searches else ''}."
+        )
+        return "\n".join([fine, *(f"note: {why}" for why in self.notes)])
+
+
+_HEADINGS = ("objective", "optimizer", "setting", "device", "seeds", "steps each", "")
+
+
+def _rows(preview: Preview) -> list[tuple[str, ...]]:
+    plan = preview.plan
+    rows: list[tuple[str, ...]] = [_HEADINGS]
+    for case in plan.cases:
+        steps = preview.steps[case.objective.name]
+        missing = "unavailable" if preview.absent.why(case) else ""
+        names = (case.objective.name, case.optimizer, case.setting or "-", case.device)
+        rows.append((*names, f"{len(plan.seeds):,}", f"{steps:,}", missing))
+    for search in plan.searches:
+        base = search.base
+        steps = preview.steps[base.objective.name]
+        missing = "unavailable" if preview.absent.why(base) else ""
+        tried = f"{len(search.settings):,} tried"
+        names = (base.objective.name, base.optimizer, tried, base.device)
+        rows.append((*names, f"{len(plan.tuning_seeds):,}", f"{steps:,}", missing))
+    return rows
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _sums(preview: Preview) -> list[str]:
+    plan = preview.plan
+    cases = len(plan.cases) + len(plan.open_searches)
+    steps = sum(
+        preview.steps[case.objective.name] * len(part.seeds)
+        for part in (plan, plan.tuning, plan.sweeping)
+        for case in part.cases
+        if not preview.absent.why(case)
+    )
+    tuning = ", tuning and sweeps included" if plan.searches else ""
+    lines = [
+        f"{cases:,} cases with {len(plan.seeds):,} seeds: {plan.trials:,} trials{tuning}, "
+        f"{preview.known:,} of them known; about {steps:,} optimizer steps for all"
+        f"{' but what tuning decides' if plan.open_searches else ''}.",
+        timing_line(preview.timing),
+    ]
+    missing = preview.absent.devices.values()
+    lines += [f"note: {why}; its trials will be 'unavailable'" for why in missing]
+    lines += [
+        f"note: {why}: its trials at the defaults will be 'unavailable'"
+        for why in dict.fromkeys(preview.absent.cases.values())
+    ]
+    return [*lines, f"Results would go to {relative(preview.output)}."]
+
+
+def timing_line(timing: TimingPreview | None) -> str:
+    """What the timing pass would do, in a sentence."""
+    if timing is None:
+        return "Timing pass: none, it is turned off."
+    if not timing.cases:
+        return f"Timing pass: nothing to do; {timing.known:,} cases are timed already."
+    spec = timing.spec
+    about = ""
+    if timing.seconds is not None and timing.seconds < spec.seconds:
+        about = f"about {timing.seconds:.2g} s, "
+    known = f" ({timing.known:,} others are timed already)" if timing.known else ""
+    return (
+        f"Timing pass: {timing.cases:,} cases{known}, {spec.rounds:,} rounds of up to "
+        f"{spec.block_steps:,} steps each, {about}at most about {spec.seconds:g} s."
+    )

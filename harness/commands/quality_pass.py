@@ -1,0 +1,262 @@
+"""The quality pass: trials to workers, results to the store, whatever becomes of a worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.plan.model import Case, Plan
+from harness.progress import Quiet
+from harness.provenance import fingerprint
+from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
+from harness.store.database import Store
+from harness.workers.pool import Done, Executor, Lost, Sent, Task
+
+GROW_SECONDS = 2.0
+"""Work worth starting more workers for: loading torch for them takes about as long."""
+
+Family = tuple[Case, ...]
+Trial = tuple[Case, int]
+
+
+def family_key(cases: Sequence[Case], seeds: Sequence[int]) -> str:
+    """A digest of some cases that may share a run; how they may is remembered by it."""
+    return fingerprint.digest([sorted(case.key for case in cases), len(seeds)])
+
+
+def chunks(cases: Family, seeds: Sequence[int], sharing: Sharing) -> Iterator[Chunk]:
+    """Cut a family's trials into chunks; the same cut whatever is known already.
+
+    Args:
+        cases: The family.
+        seeds: All seeds of the plan.
+        sharing: How its trials may run, in one run or several.
+    """
+    lanes = sharing.lanes_at_once
+    settings = min(len(cases), lanes)
+    per_setting = max(1, lanes // settings)
+    for start in range(0, len(cases), settings):
+        for first in range(0, len(seeds), per_setting):
+            yield Chunk(cases[start : start + settings], tuple(seeds[first : first + per_setting]))
+
+
+@dataclass
+class _Batch:
+    """Trials given to a worker one by one."""
+
+    todo: list[Trial]
+    reason: str
+    finished: int = 0
+
+
+@dataclass
+class QualityPass:
+    """Runs the trials of a plan that are not known.
+
+    Args:
+        pool: Who runs them.
+        store: Where results go.
+        plan: What there is to run.
+        machine: Digest of this machine, or of what stands for it.
+        absent: What can't be run.
+        progress: Who is told.
+    """
+
+    pool: Executor
+    store: Store
+    plan: Plan
+    machine: str
+    absent: Absent
+    progress: Quiet
+    _deciding: dict[Task, Family] = field(default_factory=dict)
+    _together: dict[Task, Chunk] = field(default_factory=dict)
+    _alone: dict[Task, _Batch] = field(default_factory=dict)
+    _known: dict[str, Sharing] = field(default_factory=dict)
+    _due: dict[str, set[int]] = field(default_factory=dict)
+    _work: float = 0.0
+
+    def run(self, done: Mapping[str, set[int]], what: str = "training") -> int:
+        """Run what is due.
+
+        Args:
+            done: By case key, the seeds that need not run.
+            what: What progress is told that this is.
+
+        Returns:
+            How many trials were run.
+        """
+        wanted = set(self.plan.seeds)
+        self._due = {case.key: wanted - done[case.key] for case in self.plan.cases}
+        families: list[Family] = []
+        planned: set[str] = set()
+        for names in self.plan.families():
+            # Under two names, the same case is still one.
+            unique = {case.key: case for case in names if case.key not in planned}
+            family = tuple(unique.values())
+            planned |= {case.key for case in family}
+            if not any(self._due[case.key] for case in family):
+                continue
+            there = tuple(case for case in family if not self.absent.why(case))
+            self._unavailable(case for case in family if self.absent.why(case))
+            if any(self._due[case.key] for case in there):
+                families.append(there)
+        total = sum(len(self._due[case.key]) for family in families for case in family)
+        if total:
+            with self.progress.stage(what, total, "trials"):
+                self._run(families)
+        return total
+
+    def _run(self, families: Iterable[Family]) -> None:
+        limit = self.plan.spec.limits.seconds
+        self._known = self.store.sharings()
+        for family in families:
+            self._begin(family, limit)
+        for event in self.pool.events():
+            match event:
+                case Sent(task, answers, machine):
+                    self._alone[task].finished += len(answers)
+                    self._keep(answers, machine)
+                case Done(task, answer) if task in self._deciding:
+                    self._decided(self._deciding.pop(task), answer)
+                case Done(task, answer, machine) if task in self._together:
+                    self._shared(self._together.pop(task), answer, machine)
+                case Done(task):
+                    batch = self._alone.pop(task)
+                    self._send_alone(batch.todo[batch.finished :], batch.reason, first=True)
+                case Lost():
+                    self._lost(event)
+
+    def _begin(self, family: Family, limit: float) -> None:
+        """Send out a family's trials, or first what finds out how they may run."""
+        key = family_key(family, self.plan.seeds)
+        if key in self._known:
+            self._decided(family, self._known[key])
+            return
+        task = Task("decide", (family, self.plan.seeds, self.plan.spec.threads), limit, "step")
+        self._deciding[task] = family
+        self.pool.submit(task)
+
+    def _decided(self, family: Family, sharing: Sharing) -> None:
+        """Remember how a family's trials may run, and send them out."""
+        self.store.save_sharing(family_key(family, self.plan.seeds), family, sharing)
+        if sharing.way == "apart":
+            self._apart(family)
+        else:
+            self._submit(family, sharing)
+
+    def _apart(self, cases: Iterable[Case]) -> None:
+        """Find out how the trials of each case by itself may run."""
+        for case in cases:
+            if self._due[case.key]:
+                self._begin((case,), self.plan.spec.limits.seconds)
+
+    def _submit(self, family: Family, sharing: Sharing) -> None:
+        """Send out what is due of a family."""
+        steps = self.store.steps(family[0].objective.key)
+        if sharing.way == "alone":
+            due = [(case, s) for case in family for s in self.plan.seeds if self._is_due(case, s)]
+            self._work += len(due) * steps * sharing.step_seconds
+            self._send_alone(due, sharing.reason)
+        else:
+            for chunk in chunks(family, self.plan.seeds, sharing):
+                due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
+                if due and len(chunk) == 1:
+                    self._send_alone(due, "there is no other trial to share a run with")
+                elif due:
+                    # One trial alone, and a shared step that takes longer the more share it.
+                    self._work += steps * sharing.step_seconds * (4 + len(chunk) / 250)
+                    limit = self.plan.spec.limits.seconds
+                    arguments = (chunk, sharing, self.plan.spec.threads)
+                    task = Task("together", arguments, limit, "step")
+                    self._together[task] = chunk
+                    self.pool.submit(task)
+        if self._work > GROW_SECONDS:
+            self.pool.grow()
+
+    def _shared(self, chunk: Chunk, answer: Together, machine: str) -> None:
+        """Keep what a shared run gave; or send its trials out again, each alone."""
+        if answer.results:
+            self._keep(answer.results, machine, answer.comparison)
+            return
+        if answer.comparison is not None:
+            self.store.save_comparison(answer.comparison)
+            self.progress.note(f"{chunk.cases[0].id}: {answer.refusal}; its trials run alone")
+        if answer.apart:
+            self._apart(chunk.cases)
+            return
+        due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
+        self._send_alone(due, answer.refusal, first=True)
+
+    def _send_alone(self, due: Sequence[Trial], reason: str, *, first: bool = False) -> None:
+        """Send out trials that run one by one, in batches small enough to share evenly."""
+        size = max(1, min(64, math.ceil(len(due) / (4 * self.pool.size))))
+        for start in range(0, len(due), size):
+            todo = list(due[start : start + size])
+            arguments = (todo, reason, self.plan.spec.threads)
+            task = Task("alone", arguments, self.plan.spec.limits.seconds, "result")
+            self._alone[task] = _Batch(todo, reason)
+            self.pool.submit(task, first=first)
+
+    def _lost(self, event: Lost) -> None:
+        """Somebody raised, hung or died: find out whom it concerns, and go on with the others."""
+        task = event.task
+        if event.kind == "timeout":  # its like may wait out their limits as well
+            self.pool.grow()
+        if task in self._deciding:
+            family = self._deciding.pop(task)
+            why = f"finding out how they may run ended early: {_last(event)}"
+            self._submit(family, Sharing("alone", why))
+        elif task in self._together:
+            chunk = self._together.pop(task)
+            due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
+            self._send_alone(due, f"side by side: {_last(event)}", first=True)
+        else:
+            batch = self._alone.pop(task)
+            if batch.finished == len(batch.todo):  # it died of something else, afterwards
+                return
+            case, seed = batch.todo[batch.finished]
+            status: Status = "timeout" if event.kind == "timeout" else "error"
+            self._keep(
+                [
+                    TrialResult(
+                        *(case.key, seed, status, event.step, _last(event), event.seconds),
+                        "alone",
+                        way_reason=batch.reason,
+                    )
+                ],
+                event.machine,
+            )
+            self._send_alone(batch.todo[batch.finished + 1 :], batch.reason, first=True)
+
+    def _is_due(self, case: Case, seed: int) -> bool:
+        return seed in self._due[case.key]
+
+    def _keep(
+        self,
+        results: Sequence[TrialResult],
+        machine: str,
+        comparison: Comparison | None = None,
+    ) -> None:
+        """Store some results; ``machine``: where they were made, if that isn't here."""
+        self.store.save_trials(results, machine or self.machine, comparison)
+        fresh = 0
+        for result in results:
+            if result.seed in self._due[result.case_key]:
+                self._due[result.case_key].remove(result.seed)
+                fresh += 1
+        self.progress.advance(fresh)
+
+    def _unavailable(self, cases: Iterable[Case]) -> None:
+        results = [
+            TrialResult(case.key, seed, "unavailable", 0, self.absent.why(case), 0.0, "")
+            for case in cases
+            for seed in sorted(self._due[case.key])
+        ]
+        if results:
+            self.store.save_trials(results, self.machine)
+
+
+def _last(event: Lost) -> str:
+    """The last line of what is known of it."""
+    return event.reason.strip().rpartition("\n")[2]

@@ -1,0 +1,278 @@
+"""Try a suite's parts before a long run: the coordinator's side.
+
+Which parts there are, and what became of each. Imports no torch and runs none of a suite's code; a
+worker does, in :mod:`harness.conformance`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.conformance.records import (
+    Begun,
+    DatasetPart,
+    ObjectivePart,
+    Observation,
+    OptimizerPart,
+    Part,
+    PartFinding,
+    PartReport,
+    Stuck,
+)
+from harness.errors import BadInput, Problem
+from harness.plan.model import (
+    Case,
+    Hyperparameters,
+    Overrides,
+    Plan,
+    draft,
+    named_by,
+    shown,
+)
+from harness.progress import Quiet, relative
+from harness.spec.model import LoadedSpec, load
+from harness.spec.yaml_source import SPECS, SUFFIXES, KeyPath, YamlSource
+from harness.suite.locate import SECTIONS, Section, absolute, names_in
+from harness.workers.pool import Done, Lost, Pool, Sent, Task
+from harness.workers.suite_log import suite_log
+
+TEST_SECONDS = 30.0
+"""How long one test of a part may take."""
+
+LOSSES = 2
+"""Tests of a part that may hang or end the process before the others are left out."""
+
+
+def test_suite(
+    suite: Path,
+    *,
+    seconds: float = TEST_SECONDS,
+    workers: int | None = None,
+    progress: Quiet | None = None,
+) -> PartReport:
+    """Try every optimizer, objective and dataset that a suite's specs name.
+
+    Args:
+        suite: A spec, or a folder with some.
+        seconds: How long each test of a part may take.
+        workers: Worker processes at most; None for one per core.
+        progress: Who is told how it goes.
+
+    Returns:
+        All that was found.
+
+    Raises:
+        BadInput: If there is no spec, or one has mistakes that show before its parts are loaded.
+    """
+    specs = _specs(suite)
+    drafts = [(loaded, *draft(loaded, Overrides())) for loaded in specs]
+    problems = [problem for _, _, found in drafts for problem in found]
+    if problems:
+        raise BadInput(problems)
+    plans = [(loaded, plan) for loaded, plan, _ in drafts if plan is not None]
+    waiting = _parts(plans)
+    memory = round(max(plan.spec.limits.memory_gib for _, plan in plans) * 2**30)
+    size = min(workers or os.cpu_count() or 1, len(waiting))
+    told = progress or Quiet()
+    with (
+        suite_log(told),
+        Pool(size, memory, printed=told.printed) as pool,
+        told.stage("testing", len(waiting), "parts"),
+    ):
+        running = {}
+        for trying in waiting:
+            task = trying.task(seconds)
+            running[task] = trying
+            pool.submit(task)
+        pool.grow()
+        for event in pool.events():
+            trying = running[event.task]
+            match event:
+                case Sent():
+                    for answer in event.answers:
+                        trying.hear(answer)
+                case Lost() if trying.lose(event):
+                    task = trying.task(seconds)
+                    running[task] = trying
+                    pool.submit(task, first=True)
+                case Done() | Lost():
+                    told.advance(1)
+    findings = tuple(finding for trying in waiting for finding in trying.findings)
+    folders = {loaded.folder for loaded in specs} if suite.is_dir() else set()
+    used = {
+        absolute(located.file)
+        for _, plan in plans
+        for located in named_by(_cases(plan))
+        if located.file is not None
+    }
+    return PartReport(findings, tuple(_untested(folders, used)))
+
+
+@dataclass
+class _Trying:
+    """A part under test."""
+
+    part: Part
+    section: Section
+    name: str
+    source: YamlSource
+    path: KeyPath
+    findings: list[PartFinding] = field(default_factory=list)
+    begun: Begun = field(default=Begun("loads", 0, None))
+    stuck: Stuck | None = None
+    losses: int = 0
+
+    def task(self, seconds: float) -> Task:
+        """What a worker is to do: the tests after those that were begun."""
+        return Task("test_part", (self.part, self.begun.number, seconds), seconds, "step")
+
+    def hear(self, answer: Begun | Stuck | Observation) -> None:
+        """Take what the worker says on its way."""
+        match answer:
+            case Begun():
+                self.begun, self.stuck = answer, None
+            case Stuck():
+                self.stuck = answer
+            case Observation():
+                self._find(answer)
+
+    def lose(self, lost: Lost) -> bool:
+        """Note that the worker was lost in a test; returns whether to go on with the next."""
+        self.losses += 1
+        what = lost.reason.strip().rpartition("\n")[2]
+        if lost.kind == "timeout":
+            what = f"comes to no end ({what})"
+        place = (self.stuck and self.stuck.place) or self.begun.place
+        self._find(Observation("wrong", what, place))
+        gate = self.begun.number <= GATES
+        if not gate and self.losses >= LOSSES:
+            self._find(Observation("note", "the tests after this one are left out"))
+        return not gate and self.losses < LOSSES
+
+    def _find(self, seen: Observation) -> None:
+        message, place = seen.message, ""
+        if seen.fault is not None:
+            problem = self.source.problem(
+                seen.fault.path, seen.fault.message, at_key=seen.fault.at_key
+            )
+            message, place = problem.message, _of_problem(problem)
+        elif seen.place is not None:
+            place = f"{_shown(seen.place.file)}:{seen.place.line}"
+        else:
+            place = _of_problem(self.source.problem(self.path, "", at_key=True))
+        finding = PartFinding(self.section, self.name, self.begun.test, seen.kind, message, place)
+        self.findings.append(finding)
+
+
+GATES = 3
+"""The first tests of a part; the others make no sense where one of these fails."""
+
+
+def _of_problem(problem: Problem) -> str:
+    return f"{problem.file}:{problem.line}:{problem.column}"
+
+
+def _shown(file: Path) -> str:
+    """A file as seen from here, or an installed package's as seen from where it is installed."""
+    here = relative(file)
+    if here != str(file):
+        return here
+    roots = [Path(entry) for entry in sys.path if entry and Path(entry) in file.parents]
+    return str(file.relative_to(max(roots, key=lambda root: len(root.parts)))) if roots else here
+
+
+def _specs(suite: Path) -> list[LoadedSpec]:
+    """The specs of a folder, or the one that is given."""
+    if not suite.is_dir():
+        return [load(suite)]
+    found = [*sorted(suite.glob("[!.]*")), *sorted((suite / SPECS).glob("[!.]*"))]
+    files = [p for p in found if p.suffix in SUFFIXES and p.is_file()]
+    specs = [load(file) for file in files if _is_spec(file)]
+    if not specs:
+        raise BadInput.of_file(str(suite), "no spec (*.yaml) in this folder")
+    return specs
+
+
+def _is_spec(file: Path) -> bool:
+    """Whether a YAML file is meant as a spec, even one with mistakes: other tools have theirs."""
+    text = file.read_bytes().decode(errors="replace")
+    return re.search(r"^\W*(suite|objectives|optimizers)\W*:", text, re.MULTILINE) is not None
+
+
+def _cases(plan: Plan) -> list[Case]:
+    """The cases that a spec gives, and those at the ends of what it searches."""
+    given = [case for case in plan.cases if case.role == "given"]
+    return [*given, *(case for search in plan.searches for case in search.corners())]
+
+
+def _parts(plans: Iterable[tuple[LoadedSpec, Plan]]) -> list[_Trying]:
+    """Every part once, whichever and how many specs name it: optimizers first."""
+    seen: set[tuple[object, ...]] = set()
+    optimizers: list[_Trying] = []
+    objectives: list[_Trying] = []
+    datasets: list[_Trying] = []
+    for loaded, plan in plans:
+        source = loaded.source
+        for name in plan.spec.optimizers:
+            kept = {
+                (case.located, _kind_of(case.hyperparameters)): case
+                for case in reversed([c for c in _cases(plan) if c.optimizer == name])
+            }
+            for key, case in reversed(kept.items()):
+                if key not in seen:
+                    seen.add(key)
+                    label = f"{name} ({_setting(case.hyperparameters)})" if len(kept) > 1 else name
+                    part = OptimizerPart(plan, case)
+                    path: KeyPath = ("optimizers", name)
+                    optimizers.append(_Trying(part, "optimizers", label, source, path))
+        for planned in plan.objectives:
+            path = ("objectives", planned.name)
+            if (planned.key,) not in seen:
+                seen.add((planned.key,))
+                made = ObjectivePart(plan, planned)
+                objectives.append(_Trying(made, "objectives", planned.name, source, path))
+            located = planned.dataset
+            if located is not None and ("dataset", located) not in seen:
+                seen.add(("dataset", located))
+                rows = DatasetPart(located, planned.name)
+                where: KeyPath = (*path, "dataset")
+                datasets.append(_Trying(rows, "datasets", located.reference, source, where))
+    found = [*optimizers, *objectives, *datasets]
+    names = Counter((trying.section, trying.name) for trying in found)
+    for trying in found:
+        if names[trying.section, trying.name] > 1:
+            trying.name += f" of {Path(trying.source.file).name}"
+    return found
+
+
+def _kind_of(setting: Hyperparameters) -> tuple[tuple[str, str], ...]:
+    """What two settings share that differ by the size of numbers above zero alone.
+
+    An optimizer has a branch for a momentum of 0 or for ``nesterov``, not for each learning rate.
+    """
+    return tuple(
+        (
+            name,
+            "a number"
+            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+            else shown(value),
+        )
+        for name, value in sorted(setting.items())
+    )
+
+
+def _setting(setting: Hyperparameters) -> str:
+    return ", ".join(f"{name}={shown(value)}" for name, value in setting.items()) or "defaults"
+
+
+def _untested(folders: Iterable[Path], used: set[Path]) -> Iterator[str]:
+    for folder in sorted(folders):
+        for section in SECTIONS:
+            files = dict.fromkeys(file for file, _ in names_in(folder, section).values())
+            yield from (relative(f) for f in files if absolute(f) not in used)

@@ -1,0 +1,1 @@
+"""Tests of a suite's optimizers, objectives and datasets."""

@@ -1,0 +1,1 @@
+"""Train trials: the loop, and how many trials share one step."""

@@ -1,0 +1,479 @@
+"""The training loop. One trial is one lane; a thousand trials are a thousand lanes."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import warnings
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.engine import ways
+from harness.engine.isolation import class_state, seed_globals
+from harness.engine.lane_values import LaneFloat, NotShareable
+from harness.engine.lanes import Lane, Lanes
+from harness.engine.workload import Workload
+from harness.objectives.base import Batch
+from harness.plan.model import Hyperparameters
+from harness.results import Way
+from harness.suite import torch_settings
+from harness.suite.random_state import drawn_from, generators, random_state
+
+WATCH_STEPS = 64
+"""Steps between two looks at the losses of the steps (a look waits for the device)."""
+
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+"""An optimizer's class, or anything called like one: parameters first, then hyperparameters."""
+
+
+class TrialError(Exception):
+    """An optimizer or objective raised; carries the step, the time and what was recorded."""
+
+    def __init__(self, step: int, error: Exception, recorder: Recorder, seconds: float) -> None:
+        self.step = step
+        self.error = error
+        self.recorder = recorder
+        self.seconds = seconds
+        super().__init__(str(error))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of some lanes.
+
+    Attributes:
+        diverged_at: Per lane the step after which the loss was not finite, or the last step where
+            it ended above the limit; -1 where neither.
+        losses: Loss over all data at the recorded steps, shape ``(lanes, records)``, float64; NaN
+            after a loss that was not finite.
+        trajectory: Parameters after every step, shape ``(lanes, steps + 1, 2)``, float64; None
+            unless there are two parameters.
+        step_sizes: The optimizer's effective step size of each parameter after every step, as
+            ``trajectory``; None where the optimizer doesn't tell.
+        seconds: Wall time of the loop, shared by all lanes.
+        evaluations: How often loss and gradients had been evaluated after each step, the same for
+            all lanes, as far as the loop got: shape ``(steps + 1,)`` at most.
+    """
+
+    diverged_at: NDArray[np.int64]
+    losses: NDArray[np.float64]
+    trajectory: NDArray[np.float64] | None
+    step_sizes: NDArray[np.float64] | None
+    seconds: float
+    evaluations: NDArray[np.int64]
+
+
+class Witness(Protocol):
+    """Notes what steps do."""
+
+    def note_gradients(self, leaves: Sequence[torch.Tensor], losses: torch.Tensor) -> None:
+        """Note what a step is about to be taken with."""
+        ...
+
+    def note_parameters(self, leaves: Sequence[torch.Tensor]) -> None:
+        """Note what it made of the parameters."""
+        ...
+
+
+class Stepper:
+    """Takes an optimizer's steps for all lanes.
+
+    Each step, the loss and its gradients are evaluated first, as ``loss.backward()`` does; then
+    ``step`` gets a closure. Called while nothing has changed, it gives what is known already;
+    afterwards it evaluates anew, at the parameters as they are then.
+
+    Args:
+        lanes: Whose parameters to update.
+        factory: The optimizer's class.
+        settings: Hyperparameters by setting index.
+        way: How the optimizer's code runs.
+        create_graph: Whether gradients keep their graph, for an optimizer that differentiates them.
+
+    Attributes:
+        optimizer: The optimizer.
+        evaluations: How often loss and gradients were evaluated.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        factory: OptimizerFactory,
+        settings: Sequence[Hyperparameters],
+        way: Way,
+        *,
+        create_graph: bool = False,
+    ) -> None:
+        self.lanes = lanes
+        self.evaluations = 0
+        self._leaves = lanes.leaves()
+        self._create_graph = create_graph
+        refusals: list[str] = []
+        given, with_vectors = hyperparameters(settings, lanes.lanes, refusals)
+        self.around = ways.start(way, self._leaves, refusals, with_vectors=with_vectors)
+        self._factory = factory
+        with self.running(), self.around.inside():
+            self.optimizer = factory(self.around.params, **given)
+        self.around.check()
+        self._takes_closure = takes_closure(self.optimizer)
+        self._modes = modes(self.optimizer)
+        self._batch: Batch = None
+        self._losses = torch.empty(0)
+
+    def running(self) -> AbstractContextManager[Any]:
+        """Be entered around all steps."""
+        return self.around.run(self._factory)
+
+    def trust_versions(self) -> None:
+        """Take a trial alone for unchanged where its version counters are, which takes no time."""
+        self.around = ways.Versions(self._leaves)
+
+    def step(self, batch: Batch, witness: Witness | None = None) -> torch.Tensor:
+        """Update the parameters.
+
+        Args:
+            batch: Of all lanes.
+            witness: Notes the gradients and what the step makes of the parameters.
+
+        Returns:
+            The losses before the update, detached: shape ``(lanes,)``, or a scalar alone.
+        """
+        self._batch = batch
+        losses = self._evaluate()
+        if witness is not None:
+            witness.note_gradients(self._leaves, losses)
+        with self.around.inside():
+            if self._takes_closure:
+                self.optimizer.step(self._closure)  # type: ignore[arg-type]
+            else:
+                self.optimizer.step()
+        self.around.check()
+        if witness is not None:
+            witness.note_parameters(self._leaves)
+        return losses
+
+    def train(self) -> None:
+        """Put the parameters where steps are taken, where an optimizer tells the two apart."""
+        self._switch(0)
+
+    def eval(self) -> None:
+        """Put the parameters where the loss is to be evaluated."""
+        self._switch(1)
+
+    def step_sizes(self) -> torch.Tensor:
+        """The optimizer's effective step size of each parameter, shape ``(lanes, dimension)``."""
+        size: Any = self.optimizer.effective_step_size  # type: ignore[attr-defined]
+        with self.around.inside():
+            sizes = [size(param) for param in self.around.params]
+        self.around.check()
+        return self.lanes.flat(self.around.plain(sizes))
+
+    def _switch(self, index: int) -> None:
+        if self._modes is not None:
+            with self.around.inside():
+                self._modes[index]()
+            self.around.check()
+
+    def _closure(self) -> torch.Tensor:
+        if not self.around.is_as_evaluated():
+            with self.around.outside():
+                self._evaluate()
+        return self.around.shown(self._losses)
+
+    def _evaluate(self) -> torch.Tensor:
+        self.evaluations += 1
+        for leaf in self._leaves:
+            leaf.grad = None
+        with torch.enable_grad():
+            losses = self.lanes.losses(self._batch)
+            total = losses.sum() if self.lanes.stacked else losses
+            if self._create_graph:
+                # torch warns of a cycle, which ends with the next evaluation.
+                with warnings.catch_warnings(action="ignore"):
+                    total.backward(create_graph=True)
+            else:
+                total.backward()
+        self._keep(losses)
+        return self._losses
+
+    def _keep(self, losses: torch.Tensor) -> None:
+        """Keep what was evaluated for a closure."""
+        self._losses = losses.detach()
+        self.around.evaluated()
+
+
+def hyperparameters(
+    settings: Sequence[Hyperparameters], lanes: Sequence[Lane], refusals: list[str]
+) -> tuple[Hyperparameters, bool]:
+    """What an optimizer's constructor gets, and whether some of it has a value per lane.
+
+    Args:
+        settings: Settings of the same keys, which differ by floats alone.
+        lanes: Which of them each lane has.
+        refusals: Where it is noted that a value per lane could not be carried.
+    """
+    used = [settings[i] for i in dict.fromkeys(lane.setting for lane in lanes)]
+    if len(used) == 1:
+        return used[0], False
+    own = [settings[lane.setting] for lane in lanes]
+    return {name: _one_value([s[name] for s in own], refusals) for name in used[0]}, True
+
+
+def _one_value(values: Sequence[Any], refusals: list[str]) -> Any:
+    """One value for all lanes, element by element in lists."""
+    first = values[0]
+    if isinstance(first, list | tuple):
+        return type(first)(_one_value(own, refusals) for own in zip(*values, strict=True))
+    if all(value == first for value in values):
+        return first
+    return LaneFloat(np.array(values, dtype=np.float64), refusals)
+
+
+def takes_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether ``step`` can be given a closure: whether it names one, or takes any argument."""
+    try:
+        parameters = inspect.signature(optimizer.step).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(
+        p.kind == p.VAR_POSITIONAL or (p.name == "closure" and p.kind != p.KEYWORD_ONLY)
+        for p in parameters
+    ) or any(p.kind != p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
+
+
+def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable[[], Any]] | None:
+    """``train`` and ``eval`` of an optimizer that is evaluated elsewhere than it steps; or None."""
+    found = []
+    for name in ("train", "eval"):
+        try:
+            method = getattr(optimizer, name, None)
+        except Exception:
+            return None
+        if not callable(method):
+            return None
+        found.append(method)
+    return found[0], found[1]
+
+
+class Recorder:
+    """What is kept of some lanes while they run; stays on the device until it is asked for."""
+
+    def __init__(self, stepper: Stepper) -> None:
+        lanes = stepper.lanes
+        workload = lanes.workload
+        self.lanes = lanes
+        self._stepper = stepper
+        self._due = set(workload.record_steps)
+        self._losses: list[torch.Tensor] = []
+        self._steps: list[int] = []
+        self._watched: list[torch.Tensor] = []
+        self._watched_from = 0
+        self._evaluations = array("q", [0])
+        self._diverged_at = np.full(len(lanes), -1, dtype=np.int64)
+        two = lanes.dimension == 2
+        self._points: list[torch.Tensor] | None = [] if two else None
+        tells = callable(getattr(stepper.optimizer, "effective_step_size", None))
+        self._sizes: list[torch.Tensor] | None = [] if two and tells else None
+
+    def watch(self, losses: torch.Tensor) -> None:
+        """Note the losses at which a step started; called after the step."""
+        self._watched.append(losses)
+        self._evaluations.append(self._stepper.evaluations)
+
+    def record(self, step: int) -> None:
+        """Note where the lanes stand after a step, where the optimizer wants to be evaluated."""
+        is_due = step in self._due
+        if self._points is None and not is_due:
+            return
+        if step:
+            self._stepper.eval()
+        if self._points is not None:
+            self._points.append(self.lanes.flat())
+        if self._sizes is not None:
+            self._sizes.append(self._stepper.step_sizes())
+        if is_due:
+            self._losses.append(self.lanes.full_losses())
+            self._steps.append(step)
+        if step < self.lanes.workload.steps:
+            self._stepper.train()
+
+    def all_diverged(self) -> bool:
+        """Whether no lane is worth going on with. Waits for the device."""
+        self.look()
+        return bool((self._diverged_at >= 0).all())
+
+    def outcome(self, seconds: float) -> Outcome:
+        """Fetch what was kept."""
+        self.look()
+        records = len(self.lanes.workload.record_steps)
+        losses = np.full((len(self.lanes), records), np.nan)
+        if self._losses:
+            seen = torch.stack(self._losses, dim=1).double().cpu().numpy()
+            losses[:, : seen.shape[1]] = seen
+            self._judge(losses)
+        for lane, step in enumerate(self._diverged_at):
+            if step >= 0:
+                after = np.searchsorted(self.lanes.workload.record_steps, step, side="right")
+                losses[lane, after:] = np.nan
+        return Outcome(
+            diverged_at=self._diverged_at,
+            losses=losses,
+            trajectory=self._stacked(self._points),
+            step_sizes=self._stacked(self._sizes),
+            seconds=seconds,
+            evaluations=self._evaluated(),
+        )
+
+    def _evaluated(self) -> NDArray[np.int64]:
+        counts = list(self._evaluations)
+        if self._stepper.evaluations > counts[-1]:  # by a step that raised
+            counts.append(self._stepper.evaluations)
+        return np.array(counts, dtype=np.int64)
+
+    def _stacked(self, points: list[torch.Tensor] | None) -> NDArray[np.float64] | None:
+        if points is None:
+            return None
+        values = np.full((len(self.lanes), self.lanes.workload.steps + 1, 2), np.nan)
+        if points:
+            seen = torch.stack(points, dim=1).double().cpu().numpy()
+            values[:, : seen.shape[1]] = seen
+        for lane, step in enumerate(self._diverged_at):
+            if step >= 0:
+                values[lane, step + 1 :] = np.nan
+        return values
+
+    def look(self) -> None:
+        """Find the first step after which each lane's loss on its batch was not finite.
+
+        Waits for the device.
+        """
+        self._stepper.around.settle()
+        count = len(self.lanes)
+        if self._watched:
+            watched = torch.stack(self._watched).reshape(-1, count).double().cpu().numpy()
+            self._note(~np.isfinite(watched), self._watched_from + np.arange(len(watched)))
+            self._watched_from += len(self._watched)
+            self._watched.clear()
+
+    def _judge(self, losses: NDArray[np.float64]) -> None:
+        """Hold the loss over all data against the limit, where lanes start and where they end.
+
+        Not in between: whether a trial has diverged must not depend on how often it is looked at.
+        """
+        start, end = losses[:, 0], losses[:, -1]
+        self._note(~np.isfinite(start)[None], np.array([0]))
+        last = self.lanes.workload.steps
+        if self._steps[-1] == last:
+            with np.errstate(invalid="ignore"):
+                bad = ~np.isfinite(end) | (end > self._divergence_limit(start))
+            self._note(bad[None], np.array([last]))
+
+    def _note(self, bad: NDArray[np.bool_], steps: NDArray[np.int64]) -> None:
+        for lane in np.flatnonzero(bad.any(axis=0)):
+            step = int(steps[np.argmax(bad[:, lane])])
+            known = self._diverged_at[lane]
+            self._diverged_at[lane] = step if known < 0 else min(known, step)
+
+    def _divergence_limit(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The loss above which a lane must not end, given where it started."""
+        optimum = self.lanes.workload.objective.optimum
+        with np.errstate(over="ignore"):
+            distance = np.abs(start - (0.0 if optimum is None else optimum))
+            limit = start + self.lanes.workload.divergence_factor * distance
+        return np.where(distance > 0, limit, np.inf)
+
+
+def train(
+    workload: Workload,
+    factory: OptimizerFactory,
+    settings: Sequence[Hyperparameters],
+    lanes: Sequence[Lane],
+    *,
+    way: Way,
+    create_graph: bool = False,
+    on_step: Callable[[int], None] | None = None,
+    disturb: Callable[[Lanes], None] | None = None,
+    witness: Witness | None = None,
+) -> Outcome:
+    """Run some trials from start to end.
+
+    Args:
+        workload: What to minimise, and for how long.
+        factory: The optimizer's class.
+        settings: Hyperparameters, by the lanes' setting index.
+        lanes: The trials; one alone.
+        way: How the optimizer's code runs.
+        create_graph: See :class:`Stepper`.
+        on_step: Called with the number of every step begun.
+        disturb: Called after every step, to change the parameters.
+        witness: Notes what the first steps do.
+
+    Returns:
+        What became of each lane, in the order given.
+
+    Raises:
+        TrialError: If the optimizer or the objective raises.
+        NotShareable: If the trials can't share a run in that way.
+    """
+    with torch_settings.settings_kept():
+        return _train(
+            *(workload, factory, settings, lanes, way),
+            create_graph=create_graph,
+            on_step=on_step,
+            disturb=disturb,
+            witness=witness,
+        )
+
+
+def _train(
+    workload: Workload,
+    factory: OptimizerFactory,
+    settings: Sequence[Hyperparameters],
+    lanes: Sequence[Lane],
+    way: Way,
+    *,
+    create_graph: bool,
+    on_step: Callable[[int], None] | None,
+    disturb: Callable[[Lanes], None] | None,
+    witness: Witness | None,
+) -> Outcome:
+    alone = way == "alone"
+    for kind in (factory, type(workload.objective)):
+        class_state(kind).restore()
+    seed_globals(lanes[0].seed if alone else None)
+    before = None if alone else random_state()
+    began = time.perf_counter()
+    side_by_side = Lanes(workload, lanes, stacked=not alone)
+    stepper = Stepper(side_by_side, factory, settings, way, create_graph=create_graph)
+    recorder = Recorder(stepper)
+    step = 0
+    with stepper.running():
+        try:
+            recorder.record(0)
+            for step, batch in zip(
+                range(1, workload.steps + 1), side_by_side.batches(), strict=False
+            ):
+                if on_step is not None:
+                    on_step(step)
+                recorder.watch(stepper.step(batch, witness))
+                if disturb is not None:
+                    disturb(side_by_side)
+                recorder.record(step)
+                if step % WATCH_STEPS == 0 and recorder.all_diverged():
+                    break
+        except NotShareable:
+            raise
+        except Exception as error:
+            stepper.around.check()  # what can't be shared may end in another error
+            raise TrialError(step, error, recorder, time.perf_counter() - began) from error
+    if before is not None and (drawn := drawn_from(before, random_state())):
+        raise NotShareable(f"it draws from {generators(drawn)}, whose numbers are a trial's own")
+    recorder.look()  # so that the seconds are those of the device, which may be far behind
+    return recorder.outcome(time.perf_counter() - began)

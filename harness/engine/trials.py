@@ -1,0 +1,250 @@
+"""Trials from start to end, as results: side by side, or one by one."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.engine.lane_values import NotShareable, Unequal
+from harness.engine.lanes import Lane
+from harness.engine.sharing import WORDS, FirstSteps, difference, rounding
+from harness.engine.training_loop import OptimizerFactory, Outcome, TrialError, train
+from harness.engine.workload import Workload
+from harness.plan.model import Case, Hyperparameters
+from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, Way, above_limit
+from harness.suite.locate import last_line, place_of
+
+
+def together(
+    chunk: Chunk,
+    workload: Workload,
+    factory: OptimizerFactory,
+    sharing: Sharing,
+    start_clock: Callable[[], None],
+    on_step: Callable[[int], None],
+) -> Together:
+    """Run one of a chunk's trials alone to its end, then all of them as lanes of one run.
+
+    The trial alone has the limit of a trial: where it takes too long, so would each of the others.
+    The shared run may take longer than that, as long as it gets on.
+
+    Args:
+        chunk: Which trials; more than one.
+        workload: What they minimise.
+        factory: Their optimizer.
+        sharing: How they may run. Op by op, if some later step isn't, they run lane by lane.
+        start_clock: Sets the clock of the limit back to zero.
+        on_step: Called with the number of every step that the shared run begins.
+
+    Returns:
+        One result per trial, in order of cases, then seeds; none if they can't share a run.
+
+    Raises:
+        TrialError: If any of them raises in the shared run; nobody knows which.
+    """
+    run = _Run(chunk, workload, factory, start_clock)
+    start_clock()
+    own = run.alone()
+    reasons = [sharing.reason] if sharing.reason else []
+    unequal = False
+    for way in SHARED_WAYS[SHARED_WAYS.index(sharing.way) :]:
+        start_clock()
+        try:
+            outcome = run.shared(way, on_step)
+        except NotShareable as error:
+            reasons.append(f"{WORDS[way]}: {error}")
+            unequal = unequal or (isinstance(error, Unequal) and len(chunk.cases) > 1)
+            continue
+        comparison = run.compared(own, outcome, way)
+        if not comparison.is_equal:
+            return Together((), comparison, _fault(comparison, way))
+        return Together(tuple(run.results(outcome, way, "; ".join(reasons))), comparison)
+    return Together((), None, "; ".join(reasons), apart=unequal)
+
+
+SHARED_WAYS: tuple[Literal["pointwise", "vmapped"], ...] = ("pointwise", "vmapped")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Some trials that may share a run."""
+
+    chunk: Chunk
+    workload: Workload
+    factory: OptimizerFactory
+    start_clock: Callable[[], None]
+
+    @functools.cached_property
+    def lanes(self) -> list[Lane]:
+        """The trials: by cases, then seeds."""
+        chunk = self.chunk
+        return [Lane(i, seed) for i in range(len(chunk.cases)) for seed in chunk.seeds]
+
+    @functools.cached_property
+    def chosen(self) -> int:
+        """The lane that is run alone as well; always the same one."""
+        names = "".join(case.key for case in self.chunk.cases) + str(self.chunk.seeds)
+        return int(hashlib.sha256(names.encode()).hexdigest(), 16) % len(self.lanes)
+
+    @property
+    def settings(self) -> list[Hyperparameters]:
+        """Hyperparameters by the lanes' setting index."""
+        return [case.hyperparameters for case in self.chunk.cases]
+
+    def alone(self) -> Outcome | None:
+        """The chosen trial alone; None if it raises."""
+        lane = self.lanes[self.chosen]
+        setting = self.settings[lane.setting]
+        try:
+            return train(self.workload, self.factory, [setting], [Lane(0, lane.seed)], way="alone")
+        except TrialError:
+            return None
+
+    def shared(self, way: Way, on_step: Callable[[int], None]) -> Outcome:
+        """All trials in one run.
+
+        Raises:
+            NotShareable: If they can't share it in this way.
+        """
+        witness = FirstSteps(len(self.lanes)) if way == "pointwise" else None
+        run = (self.workload, self.factory, self.settings, self.lanes)
+        outcome = train(*run, way=way, on_step=on_step, witness=witness)
+        if witness is not None:
+            witness.compare(*run, on_step)
+        return outcome
+
+    def compared(self, own: Outcome | None, outcome: Outcome, way: Way) -> Comparison:
+        """The chosen trial in the shared run beside the same trial alone."""
+        lane = self.lanes[self.chosen]
+        case = self.chunk.cases[lane.setting]
+        found, allowed = math.inf, 0.0
+        if own is not None:
+            self.start_clock()
+            found = difference(own.losses[0], outcome.losses[self.chosen])
+            trial = (self.workload, self.factory, case.hyperparameters, lane.seed)
+            allowed = rounding(*trial, own, found)
+        return Comparison(case.key, lane.seed, len(self.lanes), way, found, allowed)
+
+    def results(self, outcome: Outcome, way: Way, why: str) -> Iterator[TrialResult]:
+        """What became of each trial."""
+        share = outcome.seconds / len(self.lanes)
+        for i, lane in enumerate(self.lanes):
+            case = self.chunk.cases[lane.setting]
+            yield _result(case, lane.seed, outcome, i, self.workload, way, share, why)
+
+
+def _fault(comparison: Comparison, way: Way) -> str:
+    """What sends a run's trials alone that could have shared it."""
+    return (
+        f"{WORDS[way]}: seed {comparison.seed} alone differs by {comparison.difference:.1e} from "
+        f"its run with {comparison.lanes - 1:,} others, a fault of the harness"
+    )
+
+
+def alone(
+    case: Case,
+    seed: int,
+    workload: Workload,
+    factory: OptimizerFactory,
+    reason: str,
+    on_step: Callable[[int], None],
+) -> TrialResult:
+    """Run one trial on its own. One that raises has the status ``error``, with its reason."""
+    try:
+        outcome = train(
+            workload,
+            factory,
+            [case.hyperparameters],
+            [Lane(0, seed)],
+            way="alone",
+            create_graph=case.create_graph,
+            on_step=on_step,
+        )
+    except Exception as error:
+        return _failed(case, seed, error, workload, reason)
+    return _result(case, seed, outcome, 0, workload, "alone", outcome.seconds, reason)
+
+
+def _result(
+    case: Case,
+    seed: int,
+    outcome: Outcome,
+    lane: int,
+    workload: Workload,
+    way: Way,
+    seconds: float,
+    why: str,
+) -> TrialResult:
+    diverged_at = int(outcome.diverged_at[lane])
+    diverged = diverged_at >= 0
+    losses = _reached(outcome.losses[lane])
+    step = diverged_at if diverged else workload.steps
+    reason = "loss not finite" if diverged else ""
+    # A loss on a batch is never that of the last step, so what diverged there ended so.
+    if diverged_at == workload.steps and np.isfinite(outcome.losses[lane, -1]):
+        reason = above_limit(workload.divergence_factor)
+    return TrialResult(
+        case_key=case.key,
+        seed=seed,
+        status="diverged" if diverged else "ok",
+        step=step,
+        reason=reason,
+        seconds=seconds,
+        way=way,
+        losses=losses,
+        trajectory=_points(outcome.trajectory, lane),
+        step_sizes=_points(outcome.step_sizes, lane),
+        way_reason=why,
+        evaluations=int(outcome.evaluations[step]),
+        evaluations_at=_evaluations(outcome, workload, len(losses)),
+    )
+
+
+def _failed(case: Case, seed: int, error: Exception, workload: Workload, why: str) -> TrialResult:
+    cause, step, partial = error, 0, None
+    if isinstance(error, TrialError):
+        cause, step = error.error, error.step
+        partial = error.recorder.outcome(error.seconds)
+    losses = _reached(partial.losses[0]) if partial else np.empty(0)
+    return TrialResult(
+        case_key=case.key,
+        seed=seed,
+        status="error",
+        step=step,
+        reason=f"{last_line(cause)}{place_of(cause, case.located.folder)}",
+        seconds=partial.seconds if partial else 0.0,
+        way="alone",
+        way_reason=why,
+        losses=losses,
+        trajectory=_points(partial.trajectory, 0) if partial else None,
+        step_sizes=_points(partial.step_sizes, 0) if partial else None,
+        evaluations=int(partial.evaluations[-1]) if partial else None,
+        evaluations_at=_evaluations(partial, workload, len(losses)) if partial else None,
+    )
+
+
+def _evaluations(outcome: Outcome, workload: Workload, records: int) -> NDArray[np.int64] | None:
+    """Evaluations at the first recorded steps; None where each step took one."""
+    steps = np.asarray(workload.record_steps[:records], dtype=np.int64)
+    found = outcome.evaluations[steps]
+    return None if np.array_equal(found, steps) else found
+
+
+def _reached(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The recorded losses up to the last; what comes after was never reached."""
+    seen = np.flatnonzero(~np.isnan(losses))
+    return losses[: seen[-1] + 1] if len(seen) else losses[:0]
+
+
+def _points(values: NDArray[np.float64] | None, lane: int) -> NDArray[np.float64] | None:
+    if values is None:
+        return None
+    seen = np.flatnonzero(~np.isnan(values[lane]).all(axis=1))
+    return values[lane, : seen[-1] + 1] if len(seen) else values[lane, :0]

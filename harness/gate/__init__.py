@@ -1,0 +1,1 @@
+"""Judge results against a baseline."""

@@ -1,0 +1,1 @@
+"""From a spec to trials with stable ids."""

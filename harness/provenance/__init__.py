@@ -1,0 +1,1 @@
+"""What a result depends on: code, data, versions and the machine."""

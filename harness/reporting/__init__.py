@@ -1,0 +1,1 @@
+"""Show results: tables, figures, sentences and the page."""

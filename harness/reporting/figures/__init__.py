@@ -1,0 +1,1 @@
+"""Figures: records of what is to be drawn, and the drawing of them."""

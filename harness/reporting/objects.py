@@ -1,0 +1,563 @@
+"""What a report says, as Python objects: frames, tables, sentences and figures.
+
+Each part is read, worked out or drawn once, when it is first asked for, so that an object of this
+module costs nothing until then. The page and the files beside it are made from the same objects,
+and in a notebook they show themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from harness.errors import BadInput, nearest
+from harness.progress import relative
+from harness.store.database import FILE_NAME
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.analysis.side_by_side import SideBySide, Source
+    from harness.analysis.summary import Analysis
+    from harness.gate.history import Change, Entry, Series
+    from harness.gate.report import GateReport
+    from harness.reporting.figures.draw import Drawing
+    from harness.reporting.figures.records import FigureRecord
+    from harness.reporting.tables.sentences import Findings
+    from harness.reporting.tables.trials import Table
+    from harness.store.read import CaseData, Results
+
+PAGE_NAME, CHECK_NAME, CHECK_FOLDER = "index.html", "check/check.json", "check"
+
+
+class _Showing(Protocol):
+    """Something that a notebook can show."""
+
+    def to_html(self) -> str: ...
+
+
+Shown = TypeVar("Shown", bound=_Showing)
+
+
+class Named(Mapping[str, Shown], Generic[Shown]):
+    """Tables or figures by their file name without ending, in the page's order.
+
+    Args:
+        kind: What one of them is called.
+        items: The items.
+    """
+
+    def __init__(self, kind: str, items: Mapping[str, Shown]) -> None:
+        self._kind, self._items = kind, dict(items)
+
+    def __getitem__(self, name: str) -> Shown:
+        try:
+            return self._items[name]
+        except KeyError:
+            raise KeyError(f"no {self._kind} {name!r}{nearest(str(name), self._items)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} {self._kind}s: {', '.join(self)}>"
+
+    def _repr_html_(self) -> str:
+        return "\n".join(item.to_html() for item in self.values())
+
+
+class Figure:
+    """A figure of a report, drawn when it is first shown.
+
+    Args:
+        record: What it shows.
+    """
+
+    def __init__(self, record: FigureRecord) -> None:
+        self.record = record
+
+    @property
+    def name(self) -> str:
+        """File name without ending."""
+        return self.record.name
+
+    @functools.cached_property
+    def drawing(self) -> Drawing:
+        """The figure as SVG and as PNG."""
+        from harness.reporting.figures import (
+            draw as figures,  # loads matplotlib, which takes a second
+        )
+
+        return figures.draw(self.record)
+
+    @property
+    def svg(self) -> str:
+        """The figure as SVG, from ``<svg`` on."""
+        return self.drawing.svg
+
+    @property
+    def png(self) -> bytes:
+        """The figure as PNG, at 150 dpi."""
+        return self.drawing.png
+
+    def save(self, path: Path | str) -> Path:
+        """Write the figure to a file whose name ends in ``.svg`` or ``.png``; returns its path.
+
+        Raises:
+            BadInput: If the name ends otherwise, or the file can't be written.
+        """
+        file = picture_file(path)
+        content = self.png if file.suffix.lower() == ".png" else self.svg.encode()
+        try:
+            file.write_bytes(content)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise BadInput.of_file(str(path), f"can't be written: {why}") from None
+        return file
+
+    def __repr__(self) -> str:
+        return f"<figure {self.name}: {self.record.title}>"
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def to_html(self) -> str:
+        """Heading, caption and picture, for a page of somebody else's."""
+        # As an image of its own: a notebook may show figures of one name side by side.
+        data = base64.b64encode(self.svg.encode()).decode()
+        source = f"data:image/svg+xml;base64,{data}"
+        alt = escape(self.record.alt)
+        return (
+            f"<figure><figcaption><strong>{escape(self.record.title)}</strong>. "
+            f'{escape(self.record.caption)}</figcaption><img src="{source}" alt="{alt}"></figure>'
+        )
+
+
+class Figures(Named[Figure]):
+    """The figures of a report, by name, in the page's order.
+
+    Args:
+        records: What they show.
+    """
+
+    def __init__(self, records: Sequence[FigureRecord]) -> None:
+        super().__init__("figure", {record.name: Figure(record) for record in records})
+
+    @property
+    def records(self) -> list[FigureRecord]:
+        """What they show."""
+        return [figure.record for figure in self.values()]
+
+    def drawings(self) -> list[Drawing]:
+        """All of them drawn; what is not drawn yet is drawn side by side."""
+        from harness.reporting.figures import draw as figures
+
+        left = [figure for figure in self.values() if "drawing" not in vars(figure)]
+        drawn = figures.draw_all([figure.record for figure in left])
+        for figure, drawing in zip(left, drawn, strict=True):
+            figure.drawing = drawing
+        return [figure.drawing for figure in self.values()]
+
+    def _repr_html_(self) -> str:
+        self.drawings()
+        return super()._repr_html_()
+
+
+class Contents(ABC):
+    """What a page says; the common part of a report of one run and of several."""
+
+    @property
+    @abstractmethod
+    def page(self) -> Path:
+        """The page; it is there once the report is written."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the page is called."""
+
+    @property
+    @abstractmethod
+    def tables(self) -> Named[Table]:
+        """The tables, by file name."""
+
+    @property
+    @abstractmethod
+    def figures(self) -> Figures:
+        """The figures, by file name."""
+
+    @property
+    @abstractmethod
+    def sentences(self) -> tuple[str, ...]:
+        """What the page says first."""
+
+    notes: tuple[str, ...] = ()
+    """What could not be done beside the report, such as to list it; a sentence each."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {relative(self.page)}>"
+
+    def __str__(self) -> str:
+        return "\n".join((self.title, *self.sentences, f"Page: {relative(self.page)}"))
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
+        parts = [f"<h3>{escape(self.title)}</h3>", f"<ul>{said}</ul>"]
+        if MAIN_TABLE in self.tables:
+            parts.append(self.tables[MAIN_TABLE].to_html())
+        parts.append(self.figures._repr_html_())
+        where = escape(relative(self.page))
+        parts.append(f"<p>All of it: <code>{where}</code></p>")
+        return "\n".join(parts)
+
+
+MAIN_TABLE = "final_loss"
+"""Name of the table that says what came out."""
+
+
+class Report(Contents):
+    """A run that was stored: its frames, and what its page says of it.
+
+    Args:
+        store: The file with the results.
+        run: Number of the run in it; None for the latest.
+        results: What is in it, where somebody has read it already.
+    """
+
+    def __init__(self, store: Path, run: int | None = None, results: Results | None = None) -> None:
+        self.store = store
+        self._run = run
+        if results is not None:
+            self.results = results
+
+    @functools.cached_property
+    def results(self) -> Results:
+        """Everything that is stored of the run, as frames and arrays.
+
+        Raises:
+            BadInput: If it can't be read.
+        """
+        from harness.store import read
+
+        return read.read(self.store, run=self._run)
+
+    @property
+    def page(self) -> Path:
+        """The page; it is there once the report is written."""
+        return self.store.parent / PAGE_NAME
+
+    @property
+    def title(self) -> str:
+        """The title of the run, or the name of its suite."""
+        run = self.results.run
+        return str(run.settings.get("title") or run.suite)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial: how it ended, and its final loss (NaN unless it ended ok).
+
+        Columns: position (of the case in the run), objective, optimizer, setting, label, device,
+        seed, status, step, reason, seconds, way, way_reason, final_loss, evaluations (of loss and
+        gradients).
+        """
+        return self.results.trials
+
+    @functools.cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per loss that was recorded: the curves of all trials, one below the other.
+
+        Columns: position, objective, optimizer, setting, device, seed, step, epoch, loss. A trial
+        that diverged ends with what it got to; one that failed has no rows.
+        """
+        import numpy as np
+        import pandas as pd
+
+        parts = []
+        for case in self.results.cases:
+            info = self.results.objectives[case.objective]
+            steps, seeds = info.record_steps, len(case.seeds)
+            columns: dict[str, Any] = dict(zip(_NAMES, _named(case), strict=True))
+            columns |= {
+                "seed": np.repeat(case.seeds, len(steps)),
+                "step": np.tile(steps, seeds),
+                "epoch": np.tile(steps / info.steps_per_epoch, seeds),
+                "loss": case.losses.ravel(),
+            }
+            parts.append(pd.DataFrame(columns).dropna(subset="loss"))
+        if not parts:
+            return pd.DataFrame(columns=[*_NAMES, "seed", "step", "epoch", "loss"])
+        return pd.concat(parts, ignore_index=True)
+
+    @functools.cached_property
+    def timings(self) -> pd.DataFrame:
+        """One row per block of steps that was timed, in seconds.
+
+        Columns: position, objective, optimizer, setting, device, round, steps, steps_per_epoch,
+        seconds, cpu_seconds, epoch_seconds, evaluations (of loss and gradients).
+        """
+        import pandas as pd
+
+        names = [_named(case) for case in self.results.cases]
+        return pd.DataFrame(names, columns=_NAMES).merge(self.results.timings, on="position")
+
+    @functools.cached_property
+    def analysis(self) -> Analysis:
+        """What the statistics come to."""
+        from harness.analysis import summary as analysis
+
+        return analysis.analyse(self.results)
+
+    @functools.cached_property
+    def findings(self) -> Findings:
+        """What came out, how sure that is, how fast it was and what went wrong."""
+        from harness.reporting.tables import sentences as findings
+
+        return findings.summarise(self.results, self.analysis)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The findings, one sentence after the other."""
+        said = self.findings
+        return (*said.outcome, *said.certainty, *said.speed, *said.trouble)
+
+    @functools.cached_property
+    def checks(self) -> Checks | None:
+        """The checks of the suite that lie beside the results; None where there is none."""
+        return read_checks(self.store.parent, self.results.run.suite)
+
+    @functools.cached_property
+    def tables(self) -> Named[Table]:
+        """The page's tables, by file name: ``final_loss``, ``differences``, ``targets``, ...
+
+        Each has its numbers in ``frame``, and in ``shown`` the same as the page shows it.
+        """
+        from harness.reporting.tables import comparison as comparison_tables
+        from harness.reporting.tables import trials as tables
+
+        built = tables.build(self.results, self.analysis.means)
+        built += comparison_tables.build(self.results, self.analysis)
+        if self.checks and self.checks.latest and self.checks.latest.cells:
+            built.append(tables.check(self.checks.latest))
+        return Named("table", {table.name: table for table in built})
+
+    @functools.cached_property
+    def figures(self) -> Figures:
+        """The page's figures, by file name; one is drawn when it is shown."""
+        from harness.reporting.figures import check as check_figures
+        from harness.reporting.figures import comparison as comparison_figures
+        from harness.reporting.figures import trials as trial_figures
+
+        results, checks = self.results, self.checks
+        records = trial_figures.build(results, self.analysis.means)
+        known = [record.name for record in records]
+        records += comparison_figures.build(results, self.analysis, known)
+        if checks and checks.latest:
+            history = (checks.latest, checks.series, checks.changes)
+            records += check_figures.build(*history, results.optimizers)
+        return Figures(records)
+
+
+_NAMES = ["position", "objective", "optimizer", "setting", "device"]
+
+
+def _named(case: CaseData) -> tuple[int, str, str, str, str]:
+    return (case.position, case.objective, case.optimizer, case.setting, case.device)
+
+
+class Run(Report):
+    """The report of a run that was just made.
+
+    Args:
+        store: The file with the results.
+        run: Number of the run in it.
+        statuses: How many trials of the plan ended how.
+        trained: How many trials were run now; the others were known.
+        timed: How many cases were timed now.
+    """
+
+    def __init__(
+        self, store: Path, run: int, statuses: dict[str, int], trained: int, timed: int
+    ) -> None:
+        super().__init__(store, run)
+        self.statuses, self.trained, self.timed = statuses, trained, timed
+
+    @property
+    def failed(self) -> bool:
+        """Whether some trial ended in an error or at its time limit."""
+        return bool(self.statuses.get("error", 0) + self.statuses.get("timeout", 0))
+
+
+class Comparison(Contents):
+    """Results of several runs, laid side by side.
+
+    Args:
+        sources: The results.
+        folder: Where their page goes.
+    """
+
+    def __init__(self, sources: Sequence[Source], folder: Path) -> None:
+        self.sources = tuple(sources)
+        self.folder = folder
+
+    @property
+    def page(self) -> Path:
+        """The page; it is there once the report is written."""
+        return self.folder / PAGE_NAME
+
+    @property
+    def title(self) -> str:
+        """Names of what lies side by side."""
+        from harness.reporting.tables import side_by_side_sentences
+
+        return side_by_side_sentences.title(self.beside)
+
+    @functools.cached_property
+    def beside(self) -> SideBySide:
+        """Which cases and trials are the same, and what differs."""
+        from harness.analysis import side_by_side
+
+        return side_by_side.lay(self.sources)
+
+    @functools.cached_property
+    def sentences(self) -> tuple[str, ...]:
+        """What is equal, what differs and how sure that is, and what is missing."""
+        from harness.reporting.tables import side_by_side_sentences
+
+        return tuple(side_by_side_sentences.summarise(self.beside))
+
+    @functools.cached_property
+    def tables(self) -> Named[Table]:
+        """The page's tables, by file name."""
+        from harness.reporting.tables import side_by_side as side_by_side_tables
+
+        built = side_by_side_tables.build(self.beside)
+        return Named("table", {table.name: table for table in built})
+
+    @functools.cached_property
+    def figures(self) -> Figures:
+        """The page's figures, by file name; one is drawn when it is shown."""
+        from harness.reporting.figures import side_by_side as side_by_side_figures
+
+        return Figures(side_by_side_figures.build(self.beside))
+
+
+@dataclass(frozen=True, repr=False)
+class Check:
+    """What a check came to.
+
+    Attributes:
+        report: The verdict on every cell.
+        output: The folder of the suite's results.
+    """
+
+    report: GateReport
+    output: Path
+
+    @property
+    def exit_status(self) -> int:
+        """0 fine, 1 something regressed, 3 inconclusive or not comparable, 4 missing or failed."""
+        return self.report.exit_status
+
+    @property
+    def folder(self) -> Path:
+        """Where it is written down: as Markdown, JUnit, JSON."""
+        return self.output / CHECK_FOLDER
+
+    @property
+    def table(self) -> Table:
+        """Every cell before and now."""
+        from harness.reporting.tables import trials as tables
+
+        return tables.check(self.report)
+
+    def __repr__(self) -> str:
+        from harness.gate import outputs
+
+        return outputs.terminal(self.report)
+
+    def _repr_html_(self) -> str:
+        from harness.reporting.tables import sentences as findings
+
+        verdict = f"<p>{escape(findings.against(self.report))}</p>"
+        return verdict + (self.table.to_html() if self.report.cells else "")
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What lies beside a report of checks against a baseline.
+
+    Attributes:
+        latest: The latest check; None where it can't be read.
+        why: Why it can't be.
+        history: All checks so far.
+        remarks: What of the history can't be read, a sentence each.
+    """
+
+    latest: GateReport | None
+    why: str = ""
+    history: tuple[Entry, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def series(self) -> list[Series]:
+        """The times of each cell on the machine of the latest check."""
+        from harness.gate import history as check_history
+
+        if self.latest is None:
+            return []
+        return list(check_history.series(self.history, self.latest.machine_key).values())
+
+    @functools.cached_property
+    def changes(self) -> list[Change]:
+        """Where these times changed for good, if that can be found out."""
+        from harness.gate import history as check_history
+
+        return check_history.changes(self.series) if check_history.can_find_changes() else []
+
+
+def read_checks(output: Path, suite: str) -> Checks | None:
+    """The checks in a report's folder; None where there is none of this suite."""
+    from harness.gate import history as check_history
+    from harness.gate import report as verdicts
+
+    try:
+        latest = verdicts.from_json((output / CHECK_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Checks(None, error.strerror or str(error))
+    except ValueError:
+        return Checks(None, "it is not what a check writes")
+    if latest.suite != suite:
+        return None
+    try:
+        known = check_history.read(output / check_history.FILE_NAME)
+    except BadInput as error:
+        return Checks(latest, remarks=(f"The history is left out: {error.problems[0].message}.",))
+    return Checks(latest, "", known.entries, tuple(known.remarks))
+
+
+def picture_file(path: Path | str) -> Path:
+    """A path for a picture.
+
+    Raises:
+        BadInput: If it ends neither in ``.svg`` nor in ``.png``.
+    """
+    file = Path(path)
+    if file.suffix.lower() not in (".svg", ".png"):
+        raise BadInput.of_file(str(path), "expected a name that ends in .svg or .png")
+    return file
+
+
+def of_results(results: Results, output: Path) -> Report:
+    """The report of results that are read already."""
+    return Report(output / FILE_NAME, results.run.id, results)

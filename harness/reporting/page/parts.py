@@ -1,0 +1,395 @@
+"""What pages are put together from: tables, pictures, lists of facts, and the document around them.
+
+What a page says is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+
+from harness.provenance.environment import WORDS
+from harness.reporting.page import charts
+from harness.reporting.tables import latex
+from harness.reporting.tables.format import moment
+from harness.reporting.tables.trials import DASH, Table
+from harness.results import STATUSES
+from harness.store.database import RunRecord
+
+if TYPE_CHECKING:
+    from harness.reporting.figures.records import FigureRecord
+
+TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "png")
+"""What tables and figures beside a page are written as; each is a file's ending."""
+
+CHART_SCRIPTS = ("looks.js", "plots.js", "planes.js", "charts.js", "keeping.js", "start.js")
+"""What live charts and the reader's choices are made of; they share one scope, in this order."""
+
+INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
+"""Colours of a drawing that follow the page into the dark."""
+
+HEAD_BYTES = 65_536
+"""What of a page is read to find what its head says."""
+
+LONG = 36
+"""Characters beyond which a cell's text may break into lines."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, and what stands small behind it."""
+
+    text: str
+    aside: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column's heading and how its cells are set.
+
+    Attributes:
+        heading: Its heading.
+        numeric: Whether it holds numbers, which are set to the right.
+        long: Whether its texts may break into lines.
+        aside: Heading of what stands small behind its texts; empty where nothing does.
+    """
+
+    heading: str
+    numeric: bool = False
+    long: bool = False
+    aside: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as the page shows it.
+
+    Attributes:
+        id: Its anchor.
+        title: Its heading; may be empty.
+        note: What the columns are; may be empty.
+        columns: Headings.
+        rows: Cells, row by row.
+        faint: For each row, whether it holds no result.
+        optimizers: For each row, the optimizers that it is of, as JSON; empty where of none.
+        csv: The numbers as a ``data:`` URI; empty if there is nothing to download.
+        csv_name: What the download is called.
+        note_id: Anchor of the note that goes with the table when it is copied.
+    """
+
+    id: str
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    faint: tuple[bool, ...]
+    optimizers: tuple[str, ...] = ()
+    csv: str = ""
+    csv_name: str = ""
+    note_id: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it.
+
+    Attributes:
+        id: Its anchor.
+        name: What it is called as a file, without ending.
+        title: Heading.
+        caption: What is drawn, and which statistic.
+        svg: The drawing.
+        data: What its live chart is made from, as JSON; None where it has none.
+    """
+
+    id: str
+    name: str
+    title: str
+    caption: str
+    svg: Markup
+    data: Markup | None = None
+
+
+def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
+    """What lies beside a page, relative to it; the page lists it."""
+    return [
+        *(f"tables/{name}.{ending}" for name in tables for ending in TABLE_FORMATS),
+        *(f"figures/{name}.{ending}" for name in figures for ending in FIGURE_FORMATS),
+    ]
+
+
+def listed_files(html: str) -> list[str]:
+    """What a page that was rendered earlier says lies beside it; empty if it isn't ours."""
+    found = re.search(r'<meta name="harness-files" content="([^"]*)">', html)
+    try:
+        listed = json.loads(Markup(found[1]).unescape()) if found else []
+    except json.JSONDecodeError:
+        return []
+    endings = "|".join(TABLE_FORMATS), "|".join(FIGURE_FORMATS)
+    pattern = r"(tables/[^/\\]+\.({})|figures/[^/\\]+\.({}))".format(*endings)
+    return [name for name in listed if isinstance(name, str) and re.fullmatch(pattern, name)]
+
+
+def told(page: Path, name: str) -> str:
+    """What the head of a page that is there says under a name; empty if it says nothing."""
+    try:
+        with page.open("rb") as file:
+            head = file.read(HEAD_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(rf'<meta name="{re.escape(name)}" content="([^"]*)">', head)
+    return Markup(found[1]).unescape() if found else ""
+
+
+def inline(svg: str, label: str) -> Markup:
+    """A drawing as a part of the page, whose ink, grid and paper it takes.
+
+    Args:
+        svg: From ``<svg`` on; its ids are its own on the whole page.
+        label: What those hear who don't see it.
+    """
+    opening = svg[: svg.index(">") + 1]
+    body = svg[len(opening) :]
+    width = re.search(r'\swidth="([0-9.]+)pt"', opening)
+    own = re.search(r'\sstyle="([^"]*)"', opening)
+    rules = [own[1].rstrip("; ")] if own else []
+    rules += [f"max-width: {float(width[1]) * 4 / 3:.0f}px"] if width else []
+    style = f' style="{"; ".join(rules)}"' if rules else ""
+    kept = re.sub(r'\s(width|height|role|aria-label|style)="[^"]*"', "", opening)
+    kept = kept.removeprefix("<svg")
+    for colour, variable in ((INK, "ink"), (GRID, "grid"), (PAPER, "paper")):
+        body = body.replace(colour, f"var(--{variable})")
+    return Markup(f'<svg role="img" aria-label="{escape(label)}"{style}{kept}{body}')
+
+
+def picture(record: FigureRecord, svg: str) -> Picture:
+    """A figure with its drawing as a part of the page."""
+    anchor = f"figure-{slug(record.name)}"
+    label = record.alt or record.title
+    data = charts.plain(record)
+    return Picture(
+        id=anchor,
+        name=record.name,
+        title=record.title,
+        caption=record.caption,
+        svg=inline(svg, label),
+        data=as_json(data) if data else None,
+    )
+
+
+def as_json(value: Any) -> Markup:
+    """Data for a script, fit to stand inside of an element of a page."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
+
+
+def grid(
+    table: Table,
+    rows: pd.Index,
+    anchor: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    objective: str | None = None,
+    named: bool = True,
+) -> Grid:
+    """Some rows of a table; without the objective where it is one, setting beside optimizer.
+
+    Args:
+        table: The table.
+        rows: Which rows, by their index.
+        anchor: What sets the table's anchor apart from that of its other rows.
+        labels: By the label of a case, its optimizer; None where rows follow no selection.
+        objective: The objective that the rows are of.
+        named: Whether the table has its own heading and note.
+    """
+    shown, frame = table.shown.loc[rows], table.frame.loc[rows]
+    merged = {"optimizer", "setting"} <= set(shown.columns)
+    left_out = {"setting"} if merged else set()
+    if objective is not None:
+        left_out.add("objective")
+    columns, cells = [], []
+    for heading, numeric in zip(shown.columns, table.numeric, strict=True):
+        if heading in left_out:
+            continue
+        texts = [str(text) for text in shown[heading]]
+        long = any(len(text) > LONG for text in texts)
+        aside = "setting" if merged and heading == "optimizer" else ""
+        columns.append(Column(str(heading), numeric, long, aside))
+        asides = [""] * len(texts)
+        if aside:
+            asides = ["" if text == DASH else str(text) for text in shown["setting"]]
+        cells.append([Cell(*pair) for pair in zip(texts, asides, strict=True)])
+    whole = len(frame) == len(table.frame)
+    grid_id = f"table-{table.name}-{anchor}"
+    return Grid(
+        id=grid_id,
+        title=table.title if named else "",
+        note=table.note if named else "",
+        columns=tuple(columns),
+        rows=tuple(zip(*cells, strict=True)),
+        faint=tuple(str(n) == "0" for n in shown["n"]) if "n" in shown else (False,) * len(rows),
+        optimizers=_optimizers(frame, labels or {}),
+        csv=_data_uri(frame.to_csv(index=False, lineterminator="\n")),
+        csv_name=f"{table.name}.csv" if whole else f"{table.name}-{slug(str(objective))}.csv",
+        note_id=f"{grid_id}-note" if named else f"note-{table.name}",
+    )
+
+
+def whole(table: Table | None, labels: Mapping[str, str] | None = None) -> Grid | None:
+    """A table with all of its rows, where there is one; see :func:`grid`."""
+    return grid(table, table.frame.index, "all", labels=labels) if table is not None else None
+
+
+def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """The optimizers that each row names, as JSON."""
+    known = set(labels.values())
+    if not known:
+        return ()
+    columns = [
+        [labels.get(str(value), str(value)) for value in frame[column]]
+        for column in ("optimizer", "case", "against", "other")
+        if column in frame.columns
+    ]
+    if not columns:
+        return ()
+    return tuple(
+        json.dumps([name for name in dict.fromkeys(names) if name in known], ensure_ascii=False)
+        for names in zip(*columns, strict=True)
+    )
+
+
+def plain_grid(
+    anchor: str,
+    headings: Sequence[str],
+    rows: Sequence[tuple[Cell, ...]],
+    optimizers: Sequence[str] = (),
+) -> Grid:
+    """A table that is on the page alone, with no numbers to download.
+
+    Args:
+        anchor: Its anchor.
+        headings: Of its columns.
+        rows: Cells, row by row.
+        optimizers: What each row is of, where rows follow a selection.
+    """
+    columns = tuple(
+        Column(heading, long=any(len(row[i].text) > LONG for row in rows))
+        for i, heading in enumerate(headings)
+    )
+    named = tuple(json.dumps([name], ensure_ascii=False) for name in optimizers)
+    return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows), named)
+
+
+def environment(run: RunRecord, *, under_way: bool = False) -> list[tuple[str, str]]:
+    """How a run was made, term by term."""
+    unfinished = "not yet" if under_way else "cut short"
+    rows = [
+        ("Started", moment(run.started)),
+        ("Finished", moment(run.finished) if run.finished else unfinished),
+        ("Command", run.command),
+        ("Spec", run.spec_file),
+    ]
+    known = {key: value for key, value in run.environment.items() if value}
+    rows += [(word, known[key]) for key, word in WORDS.items() if key in known]
+    if "git" not in known:
+        rows.append(("Git commit", "none: the suite is not under version control"))
+    if "machine" in run.settings:
+        rows.append(("Machine digest", str(run.settings["machine"])[:12]))
+    packages = [f"{key} {value}" for key, value in known.items() if key not in WORDS]
+    if packages:
+        rows.append(("Packages", ", ".join(packages)))
+    return rows
+
+
+def counts(statuses: Iterable[Any]) -> list[tuple[str, int]]:
+    """How often each status occurs, in the order of the statuses."""
+    counter = Counter(statuses)
+    return [(status, counter[status]) for status in STATUSES if counter[status]]
+
+
+def counted(counts: Iterable[tuple[str, int]]) -> str:
+    """``9 ok, 1 diverged``; a dash for nothing."""
+    return ", ".join(f"{count:,} {status}" for status, count in counts) or DASH
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count and what is counted: ``1 seed``, ``1,000 seeds``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def slug(name: str) -> str:
+    """A name as a part of an anchor or a file's name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
+
+
+def _data_uri(csv: str) -> str:
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(csv.encode()).decode()}"
+
+
+def document(
+    template: str, listed: Sequence[str], library: charts.Library | None = None, **context: Any
+) -> str:
+    """A whole page as HTML: self-contained, under a policy that lets it load nothing.
+
+    Args:
+        template: File name of the template, which extends ``base.html.j2``.
+        listed: What lies beside the page, relative to it; see :func:`files`.
+        library: What draws its live charts; None where it has none.
+        context: What the template asks for.
+    """
+    script = _script()
+    return _template(template).render(
+        policy=_policy(script, library.digest if library else ""),
+        library=library,
+        style=Markup(_read("page.css")),
+        script=Markup(script),
+        files=json.dumps(list(listed)),
+        **context,
+    )
+
+
+def _script() -> str:
+    """The page's script, which escapes for LaTeX what the tables' files do."""
+    signs = json.dumps(latex.SIGNS, ensure_ascii=False).replace("<", "\\u003c")
+    copying = _read("copying.js").replace("LATEX_SIGNS", signs)
+    parts = "".join(_read(name) for name in CHART_SCRIPTS)
+    copying = copying.replace("LATEX_LONG", str(latex.LONG))
+    return f'{copying}(() => {{\n"use strict";\n{parts}}})();\n'
+
+
+def _policy(script: str, also: str) -> str:
+    """What the page may load: nothing, but its own style and scripts with these digests."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = f"'sha256-{digest}'" + (f" '{also}'" if also else "")
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src {scripts}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _template(name: str) -> jinja2.Template:
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return templates.get_template(name)

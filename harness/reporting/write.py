@@ -1,0 +1,204 @@
+"""A report on disk: tables, figures and the page, each file whole or not written at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput
+from harness.gate import history
+from harness.reporting import objects as report_objects
+from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Checks, Comparison, Report
+from harness.reporting.page import parts
+from harness.reporting.page import run as run_page
+from harness.reporting.page import side_by_side as side_by_side_page
+from harness.reporting.tables import sentences
+from harness.reporting.tables import trials as trial_tables
+from harness.store.database import FILE_NAME
+from harness.store.read import Results
+
+if TYPE_CHECKING:
+    from harness.reporting.figures.draw import Drawing
+
+FORMATS = (*parts.TABLE_FORMATS, *parts.FIGURE_FORMATS, "html")
+"""What a report is made of; each is a file's ending."""
+
+
+def write(
+    results: Results,
+    output: Path,
+    formats: Collection[str] = FORMATS,
+    under_way: run_page.UnderWay | None = None,
+) -> Path:
+    """Write the report of a run, with the latest check of its suite if the folder has one.
+
+    Everything is made before anything is written, and everything is written beside its place
+    before anything is put there, the page last. So a full disk leaves the report that was there.
+    What an earlier page lists and this run has no more is removed, but only files in the formats
+    that are written; with the page, all of them, for the new one doesn't list them.
+
+    Args:
+        results: The run.
+        output: Folder of the report; made where there is none.
+        formats: Which of ``FORMATS`` to write; what is of another is left as it is.
+        under_way: How far the run is; None where it is not under way.
+
+    Returns:
+        The page: ``output/index.html``. Beside it are ``tables/<name>.csv``, ``.md`` and ``.tex``,
+        and ``figures/<name>.svg`` and ``.png``. It is not there if ``formats`` lacks it.
+
+    Raises:
+        BadInput: If something can't be written.
+    """
+    return write_report(report_objects.of_results(results, output), formats, under_way)
+
+
+def write_report(
+    report: Report, formats: Collection[str] = FORMATS, under_way: run_page.UnderWay | None = None
+) -> Path:
+    """Write a report beside its store; see :func:`write`."""
+    return _put(_make(report, frozenset(formats), under_way), report.page.parent, formats)
+
+
+def write_side_by_side(beside: Comparison, formats: Collection[str] = FORMATS) -> Path:
+    """Write the report of several results laid side by side, as :func:`write` does that of one.
+
+    Args:
+        beside: The results, and the folder of the report, which is made where there is none.
+        formats: Which of ``FORMATS`` to write.
+
+    Raises:
+        BadInput: If something can't be written, or something else is there already.
+    """
+    output, page_path = beside.folder, beside.page
+    if (output / FILE_NAME).exists():
+        message = "has results of its own, whose page it is; give another --output"
+        raise BadInput.of_file(str(output), message)
+    if page_path.exists() and not parts.told(page_path, "harness-side-by-side"):
+        message = "is not a page of results side by side; give another --output"
+        raise BadInput.of_file(str(page_path), message)
+    made = _table_files(beside.tables.values(), formats)
+    if not frozenset((*parts.FIGURE_FORMATS, "html")).isdisjoint(formats):
+        drawings = beside.figures.drawings()
+        made |= _figure_files(drawings, formats)
+        if "html" in formats:
+            built, records = list(beside.tables.values()), beside.figures.records
+            html = side_by_side_page.render(beside.beside, built, records, drawings)
+            made[PAGE_NAME] = html.encode()
+    return _put(made, output, formats)
+
+
+def _put(made: Mapping[str, bytes], output: Path, formats: Collection[str]) -> Path:
+    """Put files in their places, as :func:`write` says; returns the page."""
+    old = _listed(output / PAGE_NAME)
+    current = {*made, *parts.listed_files(made.get(PAGE_NAME, b"").decode())}
+    if PAGE_NAME not in made:
+        old = [name for name in old if name.rpartition(".")[2] in formats]
+    staged: dict[Path, Path] = {}
+    path = output
+    try:
+        for name, content in made.items():
+            path = output / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            staged[path].write_bytes(content)
+        page_path = output / PAGE_NAME
+        for path in [path for path in staged if path != page_path]:
+            staged[path].replace(path)
+        for path in [output / name for name in old if name not in current]:
+            path.unlink(missing_ok=True)
+        if page_path in staged:
+            path = page_path
+            staged[path].replace(path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BadInput.of_file(str(path), f"can't be written: {why}") from None
+    finally:
+        for temporary in staged.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    return output / PAGE_NAME
+
+
+def _make(
+    report: Report, formats: frozenset[str], under_way: run_page.UnderWay | None = None
+) -> dict[str, bytes]:
+    """Every file's content by its path below the report's folder; the page comes last."""
+    made = _table_files(report.tables.values(), formats)
+    if formats.isdisjoint((*parts.FIGURE_FORMATS, "html")):
+        return made
+    drawings = report.figures.drawings()
+    made |= _figure_files(drawings, formats)
+    if "html" in formats:
+        built, records = list(report.tables.values()), report.figures.records
+        check = _check(report.checks) if report.checks else None
+        html = run_page.render(
+            report.results, built, records, drawings, report.findings, check, under_way
+        )
+        made[PAGE_NAME] = html.encode()
+    return made
+
+
+def _table_files(built: Iterable[trial_tables.Table], formats: Collection[str]) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
+    for table in built:
+        texts = {"csv": table.to_csv, "md": table.to_markdown, "tex": table.to_latex}
+        for ending in parts.TABLE_FORMATS:
+            if ending in formats:
+                made[f"tables/{table.name}.{ending}"] = texts[ending]().encode()
+    return made
+
+
+def _figure_files(drawings: Iterable[Drawing], formats: Collection[str]) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
+    for drawing in drawings:
+        if "svg" in formats:
+            made[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
+        if "png" in formats:
+            made[f"figures/{drawing.name}.png"] = drawing.png
+    return made
+
+
+def _check(checks: Checks) -> run_page.Check:
+    """What the page says of checks."""
+    latest = checks.latest
+    if latest is None:
+        return run_page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
+    facts = [("Checked", history.moment(latest.taken)), ("Against", latest.against)]
+    if latest.git:
+        facts.append(("Git commit", latest.git))
+    facts.append(("Took", f"{latest.seconds:.1f} s"))
+    if latest.controls:
+        ratios = ", ".join(f"{ratio:.4f}" for ratio in latest.controls)
+        facts.append(("Reference loop to itself, 1 on a quiet machine", ratios))
+    facts.append(("Machine", ", ".join(f"{k} {v}" for k, v in latest.machine.items())))
+    return run_page.Check(
+        verdict=sentences.against(latest),
+        facts=tuple(facts),
+        remarks=(*latest.differs, *checks.remarks),
+        changes=tuple(map(str, checks.changes)),
+        changes_note=_changes_note(checks.series, checks.changes),
+    )
+
+
+def _changes_note(known: list[history.Series], changes: list[history.Change]) -> str:
+    """Why there are no change points; empty where there are, or nothing to say."""
+    most = max((len(one.ratios) for one in known), default=0)
+    if most < 2 or changes:
+        return ""
+    if most < 2 * history.SHORTEST:
+        return f"Change points are looked for from {2 * history.SHORTEST} checks on."
+    if not history.can_find_changes():
+        return history.NEEDS
+    return f"No change point in {most:,} checks on this machine."
+
+
+def _listed(old_page: Path) -> list[str]:
+    """Files of an earlier report; only what it lists as its own is ever removed."""
+    try:
+        return parts.listed_files(old_page.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return []

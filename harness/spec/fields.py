@@ -1,0 +1,437 @@
+"""What single values of a spec may be, and what is said of those that are not."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Annotated, Any, LiteralString, NoReturn
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from harness.errors import nearest
+from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
+
+SEED_COUNT_LIMIT = 2_000_000
+"""How many seeds a spec may have."""
+
+STEP_LIMIT = 100_000_000
+INTEGER_LIMIT = 2**63 - 1
+"""The largest whole number that torch and SQLite take."""
+
+WORD_LENGTH = 200
+"""Characters that a hyperparameter's value may have."""
+
+UNUSABLE = "\0"
+"""Stands for what was given wrongly, once that is reported; YAML can't spell it here."""
+
+_DEVICE_FILES = "|".join(
+    "".join(f"[{c.upper()}{c}]" if c.isalpha() else "[0-9]" for c in name)
+    for name in ("con", "prn", "aux", "nul", "com0", "lpt0")
+)
+# A name is a file's name as well: nothing that Windows keeps for itself, no dot at the end.
+NAME_PATTERN = (
+    rf"^(?!(?:{_DEVICE_FILES})(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,62}}[A-Za-z0-9_-])?$"
+)
+PARAMETER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+DEVICE_PATTERN = r"^(cpu|cuda(:[0-9]{1,2})?|mps|xpu(:[0-9]{1,2})?)$"
+REFERENCE_PATTERN = (
+    r"^(?!.*\.\.)(?:[A-Za-z_][A-Za-z0-9_]*|[A-Za-z0-9_./-]+\.py:[A-Za-z_][A-Za-z0-9_]*|"
+    r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*)$"
+)
+
+Scalar = bool | int | float | str | None
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value):
+        return value
+    raise PydanticCustomError(
+        "name",
+        "expected a name that can be a file's: at most 64 letters, digits, '.', '_' and '-', "
+        "the first a letter or digit, the last no '.', got {value}",
+        {"value": shown(value)},
+    )
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, str) and (re.fullmatch(PARAMETER_PATTERN, value) or value == UNUSABLE):
+        return value
+    raise PydanticCustomError(
+        "parameter",
+        "expected the name of an argument: at most 64 letters, digits and '_', got {value}",
+        {"value": shown(value)},
+    )
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            refuse("seeds", f"expected at least 1 seed, got {shown(value)}")
+        if value > SEED_COUNT_LIMIT:
+            refuse("seeds", f"expected at most {SEED_COUNT_LIMIT:,} seeds, got {shown(value)}")
+        return tuple(range(value))
+    if not isinstance(value, list | tuple):
+        refuse("seeds", f"expected how many seeds, or a list of them, got {shown(value)}")
+    if not value:
+        refuse("seeds", "the list is empty, expected at least one seed")
+    seen: set[int] = set()
+    for i, seed in enumerate(value):
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
+            expected = f"a seed is a whole number from 0 to {SEED_LIMIT - 1:,}"
+            refuse("seeds", f"{expected}, got {shown(seed)}", (i,))
+        if seed in seen:
+            refuse("seeds", f"seed {seed} stands in the list twice", (i,))
+        seen.add(seed)
+    return tuple(value)
+
+
+def _tuning_seeds(value: Any) -> tuple[int, ...]:
+    seeds = _seeds(value)
+    if isinstance(value, int):
+        return tuple(FIRST_TUNING_SEED + seed for seed in seeds)
+    return seeds
+
+
+def refuse(kind: LiteralString, message: str, below: tuple[int, ...] = ()) -> NoReturn:
+    """Refuse a value, or what stands below it at some indices."""
+    raise PydanticCustomError(kind, "{message}", {"message": message, "below": below})
+
+
+def _check_scalar(value: Any, below: tuple[int, ...] = ()) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        refuse("finite", f"expected a finite number, got {shown(value)}", below)
+    if isinstance(value, int) and abs(value) > INTEGER_LIMIT:
+        refuse("size", f"expected a number of at most 63 bits, got {shown(value)}", below)
+    if isinstance(value, str) and value != UNUSABLE:
+        if not value.isprintable():
+            refuse("word", f"expected a word on one line, got {shown(value)}", below)
+        if len(value) > WORD_LENGTH:
+            message = f"expected at most {WORD_LENGTH} characters, got {len(value):,}"
+            refuse("word", message, below)
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_scalar(item, (*below, i))
+    elif not isinstance(value, bool | int | float | str | None):
+        expected = "expected a number, a word, true, false, null or a list of these"
+        refuse("value", f"{expected}, got {shown(value)}", below)
+
+
+def unfit(value: Any) -> str:
+    """Why a value can be no hyperparameter; empty if it can be one."""
+    try:
+        _check_scalar(value)
+    except PydanticCustomError as error:
+        return error.message()
+    return ""
+
+
+def _argument(value: Any) -> Any:
+    _check_scalar(value)
+    return value
+
+
+def _grid(value: Any) -> Any:
+    _check_scalar(value)
+    if isinstance(value, list):
+        if not value:
+            refuse("grid", "the list is empty, expected at least one value")
+        # Two values are one where they are equal (1, 1.0, true) or look the same (0.4, "0.4").
+        equal = [json.dumps(_as_numbers(item)) for item in value]
+        alike = [item if isinstance(item, str) else json.dumps(item) for item in value]
+        seen: set[tuple[str, str]] = set()
+        for i, (item, *looks) in enumerate(zip(value, equal, alike, strict=True)):
+            marks = set(zip(("equal", "alike"), looks, strict=True))
+            if marks & seen:
+                refuse("grid", f"{shown(item)} stands in this list twice", (i,))
+            seen |= marks
+    return value
+
+
+def _ends(value: Any) -> tuple[float, float]:
+    """The two ends of a range."""
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(end, int | float) and not isinstance(end, bool) for end in value
+    )
+    if not numbers or len(value) != 2:
+        refuse("ends", f"expected a list of two numbers, [low, high], got {shown(value)}")
+    _check_scalar(list(value))
+    low, high = value
+    if not low < high:
+        refuse("ends", f"expected the lower end first, got [{low:g}, {high:g}]")
+    return low, high
+
+
+def _positive_ends(value: Any) -> tuple[float, float]:
+    low, high = _ends(value)
+    if low <= 0:
+        refuse("ends", f"expected ends above 0, for a scale of logarithms, got {low:g}")
+    return low, high
+
+
+def _ends_below_one(value: Any) -> tuple[float, float]:
+    low, high = _ends(value)
+    if high >= 1:
+        refuse("ends", f"expected ends below 1, for 1 less them has a logarithm, got {high:g}")
+    return low, high
+
+
+def _whole_ends(value: Any) -> tuple[int, int]:
+    low, high = _ends(value)
+    if not (isinstance(low, int) and isinstance(high, int)):
+        refuse("ends", f"expected two whole numbers, got [{low:g}, {high:g}]")
+    return low, high
+
+
+def _choices(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        refuse("choice", f"expected a list of values, got {shown(value)}")
+    choices = _grid(list(value))
+    if len(choices) < 2:
+        refuse("choice", "expected at least two values to choose from")
+    return tuple(choices)
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        refuse("numbers", f"expected a list of numbers, got {shown(value)}")
+    for i, number in enumerate(value):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            refuse("numbers", f"expected a number, got {shown(number)}", (i,))
+        _check_scalar(number, (i,))
+    return tuple(float(number) for number in value)
+
+
+def _shares(value: Any) -> tuple[float, ...]:
+    shares = _numbers(value)
+    for i, share in enumerate(shares):
+        if not 0 < share < 1:
+            refuse("shares", f"expected a share between 0 and 1, got {share:g}", (i,))
+    return shares
+
+
+def _printed(value: Any) -> str:
+    """A number as it was printed, every digit of it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        refuse("printed", f"expected a number, got {shown(value)}")
+    try:
+        finite = math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        finite = False
+    if not finite:
+        refuse("printed", f"expected a finite number, got {shown(value)}")
+    return str(value).strip()
+
+
+def _as_numbers(value: Any) -> Any:
+    """A value such that equal numbers are written alike."""
+    if isinstance(value, list):
+        return [_as_numbers(item) for item in value]
+    if isinstance(value, bool | float) and value == int(value):
+        return int(value)
+    return value
+
+
+def _device(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(DEVICE_PATTERN, value):
+        return value
+    raise PydanticCustomError(
+        "device",
+        "expected a device such as 'cpu', 'cuda' or 'cuda:1', got {value}{hint}",
+        {
+            "value": shown(value),
+            "hint": device_hint(str(value)) if value else "",
+        },
+    )
+
+
+def device_hint(name: str) -> str:
+    """The end of a message that helps with an unknown device."""
+    kinds = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "mps": "mps", "xpu": "xpu"}
+    kind = name.partition(":")[0].strip().lower()
+    return f"; did you mean {kinds[kind]!r}?" if kind in kinds else nearest(name, kinds.values())
+
+
+def _reference(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(REFERENCE_PATTERN, value):
+        return value
+    raise PydanticCustomError(
+        "reference",
+        "expected a name of the suite ('AdaGrad'), a file of it ('optimizers/adagrad.py:AdaGrad') "
+        "or something importable ('torch.optim:Adagrad'), got {value}",
+        {"value": shown(value)},
+    )
+
+
+def _texts(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Name = Annotated[
+    str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
+]
+Parameter = Annotated[
+    str,
+    BeforeValidator(_parameter),
+    WithJsonSchema({"type": "string", "pattern": PARAMETER_PATTERN}),
+]
+Reference = Annotated[
+    str,
+    BeforeValidator(_reference),
+    WithJsonSchema({"type": "string", "pattern": REFERENCE_PATTERN}),
+]
+Device = Annotated[
+    str,
+    BeforeValidator(_device),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["cpu", "cuda", "mps", "xpu"]},
+                {"type": "string", "pattern": DEVICE_PATTERN},
+            ]
+        }
+    ),
+]
+_ANY_SCALAR = {"type": ["number", "string", "boolean", "null"]}
+_ANY_LIST = {"type": "array", "items": {"type": [*_ANY_SCALAR["type"], "array"]}}
+_ANY_VALUE = {"anyOf": [_ANY_SCALAR, _ANY_LIST]}
+_SEEDS_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": SEED_COUNT_LIMIT},
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": SEED_LIMIT - 1},
+            "minItems": 1,
+            "uniqueItems": True,
+        },
+    ]
+}
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds), WithJsonSchema(_SEEDS_SCHEMA)]
+TuningSeeds = Annotated[
+    tuple[int, ...],
+    BeforeValidator(_tuning_seeds),
+    WithJsonSchema(_SEEDS_SCHEMA),
+]
+_ENDS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 2,
+    "maxItems": 2,
+}
+Ends = Annotated[tuple[float, float], BeforeValidator(_ends), WithJsonSchema(_ENDS_SCHEMA)]
+PositiveEnds = Annotated[
+    tuple[float, float], BeforeValidator(_positive_ends), WithJsonSchema(_ENDS_SCHEMA)
+]
+EndsBelowOne = Annotated[
+    tuple[float, float], BeforeValidator(_ends_below_one), WithJsonSchema(_ENDS_SCHEMA)
+]
+WholeEnds = Annotated[
+    tuple[int, int],
+    BeforeValidator(_whole_ends),
+    WithJsonSchema({**_ENDS_SCHEMA, "items": {"type": "integer"}}),
+]
+Choices = Annotated[
+    tuple[Any, ...],
+    BeforeValidator(_choices),
+    WithJsonSchema({**_ANY_LIST, "minItems": 2, "uniqueItems": True}),
+]
+Printed = Annotated[str, BeforeValidator(_printed), WithJsonSchema({"type": ["number", "string"]})]
+_NUMBERS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers), WithJsonSchema(_NUMBERS_SCHEMA)]
+_SHARE_SCHEMA = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+Shares = Annotated[
+    tuple[float, ...],
+    BeforeValidator(_shares),
+    WithJsonSchema({"type": "array", "items": _SHARE_SCHEMA}),
+]
+Argument = Annotated[Any, BeforeValidator(_argument), WithJsonSchema(_ANY_VALUE)]
+Grid = Annotated[
+    Any,
+    BeforeValidator(_grid),
+    WithJsonSchema({"anyOf": [_ANY_SCALAR, {**_ANY_LIST, "minItems": 1, "uniqueItems": True}]}),
+]
+Patterns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda v: tuple(v) if isinstance(v := _texts(v), list) else v),
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        }
+    ),
+]
+
+
+_WORDS_FOR = {
+    True: ("true", "yes", "on", "y", "t"),
+    False: ("false", "no", "off", "n", "f"),
+    None: ("null", "none", "nil", "~", ""),
+}
+"""Words that stand for a value in other languages, YAML 1.1 among them."""
+
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d", "-"))
+
+
+def meant(word: str) -> bool | int | float | str | None:
+    """What a word was probably meant to be: true, false, null or a number; else the word."""
+    plain = word.partition("#")[0].strip().strip("'\"\u2018\u2019\u201c\u201d").translate(_DASHES)
+    for value, words in _WORDS_FOR.items():
+        if plain.lower() in words:
+            return value
+    for kind in (int, float):
+        try:
+            number = kind(plain)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else word
+    return word
+
+
+def mistaken_word(value: Any, default: Any, *, is_known: bool = True) -> str:
+    """Why a word can't be what an argument takes whose default is known; empty if it may be.
+
+    Args:
+        value: What is given, a word or anything else.
+        default: What the argument is if nothing is given.
+        is_known: Whether there is a default; without one, a word is none that is a number.
+    """
+    if isinstance(value, list) and isinstance(default, tuple | list):
+        found = (mistaken_word(v, d) for v, d in zip(value, default, strict=False))
+        return next((text for text in found if text), "")
+    if not isinstance(value, str) or value == UNUSABLE:
+        return ""
+    likely = meant(value)
+    number = isinstance(likely, int | float) and not isinstance(likely, bool)
+    if is_known and isinstance(default, bool):
+        likely = bool(likely) if number else likely
+        said = "expected true or false, "
+    elif is_known and default is None:
+        if not isinstance(likely, bool | None):
+            return ""
+        said = ""
+    elif not is_known or isinstance(default, int | float):
+        if not number:
+            return ""
+        said = "expected a number, "
+    else:
+        return ""
+    said += f"got the word {shown(value)}"
+    return said if isinstance(likely, str) else f"{said}; write {json.dumps(likely)}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: short, on one line."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}[str(value)]
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "nothing"}[value]
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Keep what trials gave in an SQLite file, and read it again."""

@@ -1,0 +1,1 @@
+"""A suite's files: find them, list them, load them, and write a first one."""

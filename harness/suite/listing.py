@@ -1,0 +1,105 @@
+"""What a spec can name, found by reading source: no torch, none of the suite's code is run."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import BadInput, join
+from harness.spec.yaml_source import suite_folder
+from harness.suite.locate import SHIPPED_OBJECTIVES, Section, definitions, names_in
+
+
+@dataclass(frozen=True, repr=False)
+class Names:
+    """What a spec of a suite can name, each with the first line of what its source says of it.
+
+    Attributes:
+        optimizers: Of the suite.
+        objectives: Of the suite.
+        shipped: Objectives that come with the harness.
+        datasets: Of the suite.
+        torch: Names of torch's optimizers; none where torch is not installed.
+    """
+
+    optimizers: dict[str, str]
+    objectives: dict[str, str]
+    shipped: dict[str, str]
+    datasets: dict[str, str]
+    torch: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        blocks = [
+            _block("Optimizers of the suite (class: NAME)", self.optimizers),
+            _block("Objectives of the suite (class: NAME)", self.objectives),
+            _block("Objectives that ship (class: NAME)", self.shipped),
+            _block("Datasets of the suite (dataset: NAME)", self.datasets),
+            "Optimizers of torch (class: torch.optim:NAME)\n"
+            + textwrap.fill(
+                join(self.torch, limit=1000) or "torch is not installed",
+                width=96,
+                initial_indent="  ",
+                subsequent_indent="  ",
+            ),
+            "Anything importable can be named too: class: package.module:NAME",
+        ]
+        return "\n\n".join(block for block in blocks if block)
+
+
+def names(suite: Path) -> Names:
+    """What optimizers, objectives and datasets there are.
+
+    Args:
+        suite: A suite's folder, or a spec in it.
+
+    Raises:
+        BadInput: If there is no such folder.
+    """
+    folder = suite_folder(suite) if suite.is_file() else suite
+    if not folder.is_dir():
+        raise BadInput.of_file(str(suite), "no such folder or spec")
+    return Names(
+        optimizers=_own(folder, "optimizers"),
+        objectives=_own(folder, "objectives"),
+        shipped=dict(_shipped()),
+        datasets=_own(folder, "datasets"),
+        torch=tuple(_torch_optimizers()),
+    )
+
+
+def _block(heading: str, known: Mapping[str, str]) -> str:
+    if not known:
+        return ""
+    width = max(map(len, known))
+    rows = (f"  {name:<{width}}  {doc}".rstrip() for name, doc in known.items())
+    return "\n".join([heading, *rows])
+
+
+def _own(folder: Path, section: Section) -> dict[str, str]:
+    return {name: doc for name, (_, doc) in names_in(folder, section).items()}
+
+
+def _shipped() -> Iterable[tuple[str, str]]:
+    for name, reference in SHIPPED_OBJECTIVES.items():
+        module, _, attribute = reference.partition(":")
+        file = Path(__file__).parents[1].joinpath(*module.split(".")[1:]).with_suffix(".py")
+        yield name, definitions(file).get(attribute, "")
+
+
+def _torch_optimizers() -> list[str]:
+    """Names of torch.optim's optimizers, read off its source."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return []
+    tree = ast.parse((Path(spec.origin).parent / "optim" / "__init__.py").read_bytes())
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    return sorted(n for n in names if n[0].isupper() and n != "Optimizer")

@@ -1,0 +1,131 @@
+"""A small suite to begin with, written into a folder of the user's. Loads no torch.
+
+What is written stands in ``starter/`` as it is, so it is linted, typed and tested there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import BadInput, Problem
+from harness.progress import relative
+
+SOURCE = Path(__file__).with_name("starter")
+
+SPEC, GATE = "comparison.yaml", "gate.yaml"
+
+
+@dataclass(frozen=True)
+class StarterFile:
+    """A file of the starter suite.
+
+    Attributes:
+        target: Where it goes, below the suite's folder.
+        source: Where it stands below ``starter/``; by another name where this one would mean
+            something to the tools that look after the harness.
+        meaning: What it is, in a few words.
+    """
+
+    target: str
+    source: str
+    meaning: str
+
+
+FILES = (
+    StarterFile(SPEC, SPEC, "the spec: what is compared, and how"),
+    StarterFile("optimizers/signum.py", "optimizers/signum.py", "an optimizer"),
+    StarterFile("objectives/ridge.py", "objectives/ridge.py", "an objective"),
+    StarterFile("datasets/harvest.py", "datasets/harvest.py", "a dataset"),
+    StarterFile("datasets/harvest.csv", "datasets/harvest.csv", "its rows (invented)"),
+    StarterFile(GATE, GATE, "a spec for CI: what every change is held against"),
+    StarterFile("tests/test_parts.py", "tests/test_parts.py", "a test, for pytest"),
+    StarterFile(
+        ".github/workflows/optimizers.yml", "optimizers.yml", "a workflow for GitHub Actions"
+    ),
+    StarterFile("reports/.gitignore", "gitignore", "keeps what runs write out of git"),
+)
+
+
+def init(folder: Path) -> tuple[Path, ...]:
+    """Write the starter suite into a folder, which may exist and hold other files.
+
+    Args:
+        folder: The suite's folder; made if it isn't there.
+
+    Returns:
+        The files written, in the order in which a reader wants to see them.
+
+    Raises:
+        BadInput: If any of the files is there already, or one can't be written. Nothing of the
+            suite is left then.
+    """
+    targets = [folder / file.target for file in FILES]
+    problems = [p for target in targets for p in _in_the_way(target)]
+    if problems:
+        raise BadInput(problems)
+    made: list[Path] = []
+    target = folder
+    try:
+        for file, target in zip(FILES, targets, strict=True):
+            content = (SOURCE / file.source).read_bytes()
+            _make_folder(target.parent, made)
+            with target.open("xb") as opened:
+                made.append(target)
+                opened.write(content)
+    except BaseException as error:
+        _remove(made)
+        if isinstance(error, OSError):
+            why = error.strerror or str(error)
+            raise BadInput.of_file(str(target), f"can't be written: {why}") from None
+        raise
+    return tuple(targets)
+
+
+def told(folder: Path, written: tuple[Path, ...]) -> str:
+    """What a folder now holds, and what to do next."""
+    width = max(len(file.target) for file in FILES)
+    lines = [f"  {file.target:<{width}}  {file.meaning}" for file in FILES]
+    go = [] if folder.resolve() == Path.cwd() else [f"  cd {shlex.quote(str(folder))}"]
+    heading = f"{len(written)} files written to {relative(folder)}:"
+    commands = [
+        *go,
+        "  python -m harness test .",
+        f"  python -m harness run {SPEC}",
+    ]
+    return "\n".join([heading, *lines, "", "Next:", *commands])
+
+
+def _in_the_way(target: Path) -> list[Problem]:
+    """What keeps a file from being written: itself, or a file where its folder would be."""
+    if os.path.lexists(target):
+        return [Problem(str(target), 0, 0, "", "is there already; nothing is written over it")]
+    nearest = target.parent
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if nearest.is_dir():
+        return []
+    return [Problem(str(nearest), 0, 0, "", "is no folder, and one of that name is needed")]
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it, noting which are new."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir()
+        made.append(new)
+
+
+def _remove(made: list[Path]) -> None:
+    for path in reversed(made):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()

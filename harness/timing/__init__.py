@@ -1,0 +1,1 @@
+"""Measure seconds per epoch, and what an optimizer does beside."""

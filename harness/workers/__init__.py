@@ -1,0 +1,1 @@
+"""Processes that run a suite's code, on this machine and on a cluster."""
