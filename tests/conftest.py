@@ -9,12 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-Call = Callable[..., subprocess.CompletedProcess[str]]
+from builders import Call
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,7 +35,7 @@ PENALTY = 4.0
 
 Bayes's information criterion with a little more than its two parameters per change: a page shows
 many cells, so that one false alarm in fifty series would be a false alarm on most pages. The
-rates that this gives are measured in ``tests/test_check_history.py``.
+rates that this gives are measured in ``tests/gate/test_history.py``.
 """
 
 LEAST_NOISE = 0.002
