@@ -612,6 +612,6 @@ def test_the_reference_loop_is_frozen() -> None:
         == "5adbef769b89904243d789093f3e37429e233bf27c40439797d29e4ac2b5f6c6"
     ), (
         "harness/timing/reference_loop.py is what every measured time is a ratio to. With another "
-        "one, the times in every baseline that anybody has can't be compared any more. Put it back as "
-        "it was; if it really must change, write all baselines anew and this digest with them."
+        "one, the times in every baseline that anybody has can't be compared any more. Put it back "
+        "as it was; if it really must change, write all baselines and this digest anew."
     )
