@@ -33,7 +33,7 @@ from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import parts
 from harness.reporting.tables import trials as trial_tables
 from harness.store import read
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord, RunSettings
 
 
 def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False) -> read.Results:
@@ -93,7 +93,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
         suite="sample",
         spec_file="spec.yaml",
         spec_text="suite: sample\n",
-        settings={"title": "", "description": "", "seeds": [0, 1, 2], "missing": {}},
+        settings=RunSettings(seeds=(0, 1, 2)),
         environment={"harness": "0.1.0"},
     )
     columns = [

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.plan.model import Overrides
     from harness.spec.yaml_source import YamlSource
-    from harness.store.database import RunRecord
     from harness.store.read import CaseData, Results
+    from harness.store.records import RunRecord
 
 PROGRAM = ("python", "-m", "harness")
 
@@ -129,7 +129,7 @@ def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
     ]
     values: dict[str, Any] = {}
     if case.role == "tuned":
-        searched = run.settings.get("searches", {}).get(case.optimizer, ())
+        searched = run.settings.searches.get(case.optimizer, ())
         known = (name for name in searched if name in case.hyperparameters)
         values = {name: case.hyperparameters[name] for name in known}
     elif case.setting:

@@ -34,7 +34,7 @@ from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.sentences import Findings
 from harness.store import read
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord, RunSettings
 
 HOSTILE = (
     """</title></script><script>alert('x')</script><img src=x onerror="alert(1)">&lt;'\"{{ 7*7 }}"""
@@ -118,14 +118,15 @@ def made(
         suite="sample",
         spec_file="spec.yaml",
         spec_text="suite: sample\n",
-        settings={
-            "title": "Bowl & line",
-            "description": "What is flat and what is steep.",
-            "seeds": list(SEEDS),
-            "missing": {},
-            "timing": {"enabled": timed, "rounds": 8, "warmup_rounds": 3, "block_steps": 10},
-            **settings,
-        },
+        settings=RunSettings.model_validate(
+            {
+                "title": "Bowl & line",
+                "description": "What is flat and what is steep.",
+                "seeds": list(SEEDS),
+                "timing": {"enabled": timed, "rounds": 8, "warmup_rounds": 3, "block_steps": 10},
+                **settings,
+            }
+        ),
         environment={"harness": "0.1.0", "engine": "0123456789ab", "torch": "2.9.0", "git": ""},
     )
     columns = [
@@ -270,7 +271,7 @@ def test_no_attribute_points_outside_of_the_page() -> None:
 
 def test_whatever_the_spec_or_an_error_says_stays_text() -> None:
     results = unlucky(reason=HOSTILE, missing=HOSTILE)
-    settings = {**results.run.settings, "title": HOSTILE, "description": HOSTILE}
+    settings = results.run.settings.model_copy(update={"title": HOSTILE, "description": HOSTILE})
     run = replace(
         results.run,
         settings=settings,
