@@ -8,10 +8,13 @@ from typing import Any
 import torch
 
 Parameters = dict[str, torch.Tensor]
+"""Tensors by name."""
+
 Batch = Any
 """A tuple of tensors with rows first, or None for an objective without data."""
 
 Window = tuple[tuple[float, float], tuple[float, float]]
+"""The part of the plane that figures show: ``((x0, x1), (y0, y1))``."""
 
 
 class Objective(ABC):
