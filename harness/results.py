@@ -161,7 +161,7 @@ class Timing:
         steps_per_epoch: Optimizer steps in an epoch.
         seconds: Wall seconds of each block, in the order of the rounds.
         cpu_seconds: Seconds that processors worked for us in each, in the same order.
-        footprint: What its steps take beside time; None where that is not known.
+        counts: What its steps take beside time; None where that is not known.
         peak_bytes: The most memory that torch held at once on a GPU during some steps; None
             where that is not known, as on a CPU.
         evaluations: How often each block evaluated loss and gradients; None where that is not
@@ -173,13 +173,13 @@ class Timing:
     steps_per_epoch: int
     seconds: NDArray[np.float64]
     cpu_seconds: NDArray[np.float64]
-    footprint: Footprint | None = None
+    counts: StepCounts | None = None
     peak_bytes: int | None = None
     evaluations: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
-class Footprint:
+class StepCounts:
     """What some steps of a trial on its own take beside time; exact.
 
     Attributes:
@@ -196,8 +196,8 @@ class Footprint:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """What the gauge measured of one cell in one process.
+class BlockPairs:
+    """Blocks of one cell and of the reference loop, measured in one process.
 
     Attributes:
         clock: ``cpu``: seconds of processor time; ``wall``.
@@ -217,8 +217,8 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Gauged:
-    """What the gauge measured in one process.
+class MeasuredRatios:
+    """Blocks of all cells, measured against the reference loop in one process.
 
     Attributes:
         cells: By case key, of those that could be measured.
@@ -227,7 +227,7 @@ class Gauged:
         share: The part of the time in which a processor worked for it.
     """
 
-    cells: dict[str, Pairs]
+    cells: dict[str, BlockPairs]
     controls: tuple[float, ...]
     failures: dict[str, str]
     share: float = 1.0

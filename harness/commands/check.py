@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.commands import measure_revision
-from harness.commands.measure_revision import Side
+from harness.commands.measure_revision import MeasuredRevision
 from harness.commands.run import locked, output_folder, write_report
 from harness.errors import BadInput, Problem
 from harness.gate import baseline as baselines
@@ -120,7 +120,7 @@ def check(spec: Path, options: GateOptions, progress: Quiet) -> Check:
         limits = {case.id: _limits(plan.spec, case) for case in now.cases}
         measure_revision.measure(both, 0, progress, started)
         comparison = _comparison(now, other, before)
-        if comparison.suspects(limits) or comparison.strayed:
+        if comparison.suspects(limits) or comparison.unstable_reference:
             for number in range(1, CONFIRMING):
                 measure_revision.measure(both, number, progress)
             comparison = _comparison(now, other, before)
@@ -159,15 +159,18 @@ def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
         now = measure_revision.opened(loaded, plan, path, progress, workers=options.workers)
         kept = _kept(options, now.measured())
         for number in range(max(FEWEST, options.processes)):
-            if not now.whys:
+            if not now.failure_reasons:
                 measure_revision.measure([now], number, progress)
     file = str(options.baseline)
-    if now.whys:
+    if now.failure_reasons:
         raise NotWritten(
-            [Problem(file, 0, 0, name, f"not written: {why}") for name, why in now.whys.items()],
+            [
+                Problem(file, 0, 0, name, f"not written: {why}")
+                for name, why in now.failure_reasons.items()
+            ],
             verdicts.EXIT_MISSING,
         )
-    if now.strayed or now.starved:
+    if now.unstable_reference or now.cpu_starved:
         far = ", ".join(f"{control:.3f}" for control in now.controls)
         part = ", ".join(f"{share:.0%}" for share in now.shares)
         why = f"the reference loop took {far} times its own time, with {part} of a processor"
@@ -227,7 +230,9 @@ def _laid_out(base: str, spec: Path, plan: Plan) -> Iterator[revision.Revision]:
         yield there
 
 
-def _other_side(there: revision.Revision, now: Plan, options: GateOptions, progress: Quiet) -> Side:
+def _other_side(
+    there: revision.Revision, now: Plan, options: GateOptions, progress: Quiet
+) -> MeasuredRevision:
     """The side of another revision, measured as today's is; of its results nothing is kept.
 
     What the command line leaves in need not be there.
@@ -247,17 +252,24 @@ def _other_side(there: revision.Revision, now: Plan, options: GateOptions, progr
         raise revision.as_named(error, there, options.base or "") from None
 
 
-def _comparison(now: Side, other: Side | None, before: Baseline | None) -> Comparison:
+def _comparison(
+    now: MeasuredRevision, other: MeasuredRevision | None, before: Baseline | None
+) -> Comparison:
     if other is not None:
         return Comparison(
             other.measured(),
             now.measured(),
             paired=True,
-            strayed=now.strayed or other.strayed,
-            starved=now.starved or other.starved,
+            unstable_reference=now.unstable_reference or other.unstable_reference,
+            cpu_starved=now.cpu_starved or other.cpu_starved,
         )
     assert before is not None
-    return Comparison(before, now.measured(), strayed=now.strayed, starved=now.starved)
+    return Comparison(
+        before,
+        now.measured(),
+        unstable_reference=now.unstable_reference,
+        cpu_starved=now.cpu_starved,
+    )
 
 
 def _limits(spec: Spec, case: Case) -> Limits:
@@ -279,8 +291,8 @@ def _limits(spec: Spec, case: Case) -> Limits:
 class _Reporter:
     """Makes a report of what was measured."""
 
-    now: Side
-    other: Side | None
+    now: MeasuredRevision
+    other: MeasuredRevision | None
     comparison: Comparison
     options: GateOptions
 
@@ -332,8 +344,8 @@ class _Reporter:
         if is_here and is_there:
             judged = self.comparison.cell(case.id, _limits(self.now.plan.spec, case))
             return tuple(self._explained(case, each) for each in judged)
-        if is_here and case.id in self.now.whys:
-            return _all("failed", self.now.whys[case.id])
+        if is_here and case.id in self.now.failure_reasons:
+            return _all("failed", self.now.failure_reasons[case.id])
         if is_here:
             hint = "; --update writes it down" if self.options.baseline else ""
             found = _all("missing", f"only this side has the cell{hint}")
@@ -349,7 +361,7 @@ class _Reporter:
             "failed": (self.now, ""),
             "missing": (self.other, "on the other side it "),
         }.get(judged.outcome, (None, ""))
-        why = side.whys.get(case.id) if side else None
+        why = side.failure_reasons.get(case.id) if side else None
         return replace(judged, why=f"{before}{why}") if why else judged
 
     def _gone(self, name: str) -> CellVerdict:
@@ -375,8 +387,8 @@ class _Reporter:
         """What was measured of a cell, on both sides."""
         for side, name in ((self.now, "now"), (self.other, "before")):
             keys = {c.id: c.key for c in side.cases} if side else {}
-            for number, gauged in enumerate(side.gauged if side else ()):
-                pairs = gauged.cells.get(keys.get(case.id, ""))
+            for number, found in enumerate(side.ratios if side else ()):
+                pairs = found.cells.get(keys.get(case.id, ""))
                 if pairs is not None:
                     yield Blocks(process=number, side=name, **vars(pairs))  # type: ignore[arg-type]
 

@@ -20,12 +20,12 @@ from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
 from harness.progress import Quiet
 from harness.provenance import environment
-from harness.results import Checked, Footprint, Gauged
+from harness.results import Checked, MeasuredRatios, StepCounts
 from harness.spec.model import LoadedSpec
 from harness.store.database import Store
 from harness.workers.pool import Pool, Task, WorkerFailed
 
-ENOUGH = 0.25
+MIN_CPU_SHARE = 0.25
 """The part of a processor that a process needs: with less, too few blocks are undisturbed."""
 
 SLICE = 10
@@ -39,7 +39,7 @@ Trial = tuple[int, str, str, float | None, float | None]
 
 
 @dataclass
-class Side:
+class MeasuredRevision:
     """One version of a suite, and what is known of it.
 
     Attributes:
@@ -49,8 +49,8 @@ class Side:
         missing: By device that isn't there, why.
         steps_per_epoch: By objective.
         cells: By id, what is known of each cell whose device is there.
-        whys: By id, why a cell could not be run or measured.
-        gauged: By process, what was measured.
+        failure_reasons: By id, why a cell could not be run or measured.
+        ratios: By process, what was measured.
     """
 
     loaded: LoadedSpec
@@ -59,8 +59,8 @@ class Side:
     missing: Mapping[str, str]
     steps_per_epoch: Mapping[str, int]
     cells: dict[str, Cell] = field(default_factory=dict)
-    whys: dict[str, str] = field(default_factory=dict)
-    gauged: list[Gauged] = field(default_factory=list)
+    failure_reasons: dict[str, str] = field(default_factory=dict)
+    ratios: list[MeasuredRatios] = field(default_factory=list)
 
     @property
     def cases(self) -> list[Case]:
@@ -70,19 +70,19 @@ class Side:
     @property
     def timed(self) -> list[Case]:
         """The cases that can be measured."""
-        return [case for case in self.cases if case.id not in self.whys]
+        return [case for case in self.cases if case.id not in self.failure_reasons]
 
     @property
     def controls(self) -> list[float]:
         """The reference loop's ratio to itself, the furthest of each process."""
         return [
             max(found.controls, key=lambda ratio: abs(ratio - 1))
-            for found in self.gauged
+            for found in self.ratios
             if found.controls
         ]
 
     @property
-    def strayed(self) -> bool:
+    def unstable_reference(self) -> bool:
         """Whether the reference loop strayed from itself by more than half a threshold."""
         far = [abs(control - 1) for control in self.controls]
         return bool(far) and statistics.median(far) > self.plan.spec.check.threshold / 2
@@ -90,21 +90,21 @@ class Side:
     @property
     def shares(self) -> list[float]:
         """The part of the time in which a processor worked for each process."""
-        return [found.share for found in self.gauged]
+        return [found.share for found in self.ratios]
 
     @property
-    def starved(self) -> bool:
+    def cpu_starved(self) -> bool:
         """Whether the processes had too little of a processor for a change to be believed."""
         spec = self.plan.spec
         alone = spec.threads == 1 and all(case.device == "cpu" for case in self.cases)
-        return alone and bool(self.shares) and statistics.median(self.shares) < ENOUGH
+        return alone and bool(self.shares) and statistics.median(self.shares) < MIN_CPU_SHARE
 
     def measured(self) -> Baseline:
         """All that is known, as a baseline holds it."""
         cells = {}
         for case in self.cases:
-            gauged = [] if case.id in self.whys else self.gauged
-            found = [g.cells[case.key] for g in gauged if case.key in g.cells]
+            measured = [] if case.id in self.failure_reasons else self.ratios
+            found = [ratios.cells[case.key] for ratios in measured if case.key in ratios.cells]
             times = tuple(round(pairs.ratio, baselines.DECIMALS) for pairs in found)
             clock = found[0].clock if found else None
             cells[case.id] = self.cells[case.id].model_copy(update={"times": times, "clock": clock})
@@ -127,7 +127,7 @@ def opened(
     *,
     workers: int | None = None,
     search: Sequence[Path] = (),
-) -> Side:
+) -> MeasuredRevision:
     """Run what is not known of a suite's trials, and count what its steps take.
 
     Args:
@@ -149,7 +149,7 @@ def opened(
         with locked(path.parent), Store(path, create=True) as store:
             outcomes = _trained(pool, store, plan, checked, progress)
             epochs = {n: int(d["steps_per_epoch"]) for n, d in checked.descriptions.items()}
-            side = Side(loaded, plan, tuple(search), checked.absent.devices, epochs)
+            side = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in side.cases:
                 trials = outcomes[case.key]
                 losses = [(seed, status, final, start) for seed, status, _, final, start in trials]
@@ -158,7 +158,9 @@ def opened(
                     reason for _, status, reason, *_ in trials if status in ("error", "timeout")
                 ]
                 if wrong:
-                    side.whys[case.id] = f"{len(wrong)} of {len(trials)} trials failed: {wrong[0]}"
+                    side.failure_reasons[case.id] = (
+                        f"{len(wrong)} of {len(trials)} trials failed: {wrong[0]}"
+                    )
         _count(pool, side, progress)
     return side
 
@@ -175,26 +177,26 @@ def _trained(
     return store.outcomes(keys, plan.seeds)
 
 
-def _count(pool: Pool, side: Side, progress: Quiet) -> None:
+def _count(pool: Pool, side: MeasuredRevision, progress: Quiet) -> None:
     """Count what the steps of each cell take; one that kills or hangs its process costs itself."""
     with progress.stage("counting", len(side.timed), "cells"):
         for case in side.timed:
             arguments = (case, side.plan.seeds[0], side.plan.spec.threads)
             try:
-                found: Footprint = pool.call(
+                found: StepCounts = pool.call(
                     # In a fork the stack is deeper, which code that looks at it could count.
-                    Task("footprint", arguments, CALL_SECONDS, fresh=True)
+                    Task("count_steps", arguments, CALL_SECONDS, fresh=True)
                 )
             except WorkerFailed as error:
                 why = str(error).strip().rpartition("\n")[2]
-                side.whys[case.id] = f"its steps could not be counted: {why}"
+                side.failure_reasons[case.id] = f"its steps could not be counted: {why}"
             else:
-                side.cells[case.id] = side.cells[case.id].with_footprint(found)
+                side.cells[case.id] = side.cells[case.id].with_counts(found)
             progress.advance(1)
 
 
 def measure(
-    sides: Sequence[Side], number: int, progress: Quiet, started: Sequence[Pool] = ()
+    sides: Sequence[MeasuredRevision], number: int, progress: Quiet, started: Sequence[Pool] = ()
 ) -> None:
     """Have one fresh process per side measure its cells; the sides take turns.
 
@@ -215,33 +217,36 @@ def measure(
                     stack.enter_context(pool)
                 found = _take_turns(pools, sides, progress)
             started = ()
-    for side, gauged in zip(sides, found, strict=True):
-        side.gauged.append(gauged)
+    for side, ratios in zip(sides, found, strict=True):
+        side.ratios.append(ratios)
         for case in side.cases:
-            if case.key in gauged.failures:
-                side.whys[case.id] = f"could not be measured: {gauged.failures[case.key]}"
+            if case.key in ratios.failures:
+                reason = f"could not be measured: {ratios.failures[case.key]}"
+                side.failure_reasons[case.id] = reason
 
 
 def _take_turns(
-    pools: Sequence[Pool], sides: Sequence[Side], progress: Quiet
-) -> list[Gauged] | None:
+    pools: Sequence[Pool], sides: Sequence[MeasuredRevision], progress: Quiet
+) -> list[MeasuredRatios] | None:
     """What each side's process measured; None where a cell ended one, and is left out now."""
     rounds = sides[0].plan.spec.check.rounds
     each = SLICE if len(sides) == 1 else 1
     turns = list(zip(pools, sides, strict=True))
     for pool, side in turns:
         spec = side.plan.spec
-        if _call(pool, side, "gauge", side.timed, spec.check, side.plan.seeds[0], spec.threads):
+        if _call(
+            pool, side, "prepare_ratios", side.timed, spec.check, side.plan.seeds[0], spec.threads
+        ):
             return None
     for first in range(0, rounds, each):
         for pool, side in turns if first % 2 else reversed(turns):
-            if _call(pool, side, "gauge_rounds", min(each, rounds - first)):
+            if _call(pool, side, "measure_ratios", min(each, rounds - first)):
                 return None
         progress.advance(min(each, rounds - first))
-    return [pool.call(Task("gauged", (), CALL_SECONDS)) for pool in pools]
+    return [pool.call(Task("measured_ratios", (), CALL_SECONDS)) for pool in pools]
 
 
-def _call(pool: Pool, side: Side, name: str, *arguments: object) -> bool:
+def _call(pool: Pool, side: MeasuredRevision, name: str, *arguments: object) -> bool:
     """Ask a side's process for something; whether a cell ended it. That one is left out."""
     try:
         pool.call(Task(name, arguments, side.plan.spec.limits.seconds, "step", fresh=True))
@@ -250,7 +255,7 @@ def _call(pool: Pool, side: Side, name: str, *arguments: object) -> bool:
         if not error.lost.step or not cases:
             raise
         culprit = cases[(error.lost.step - 1) % len(cases)]
-        side.whys[culprit.id] = f"could not be measured: {error}"
+        side.failure_reasons[culprit.id] = f"could not be measured: {error}"
         return True
     return False
 

@@ -16,14 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import BadInput, Problem
 from harness.provenance import environment, fingerprint
-from harness.results import Footprint
+from harness.results import StepCounts
 from harness.spec.fields import INTEGER_LIMIT
 from harness.spec.model import CheckSpec
 
 FORMAT = 1
 
 PROTOCOL = 2
-"""How times are measured (``gauge.py``); raised with every change that could move a ratio."""
+"""Version of ``timing/reference_ratio.py``; raised with every change that could move a ratio."""
 
 DECIMALS = 5
 """Of the ratios; a process is off by more than the third."""
@@ -79,7 +79,7 @@ class Cell(_Model):
     calls: Count | None = None
     state_bytes: Count | None = None
 
-    def with_footprint(self, found: Footprint) -> Cell:
+    def with_counts(self, found: StepCounts) -> Cell:
         """The same cell, with what its steps take beside time."""
         counts = {
             "counted_steps": found.steps,

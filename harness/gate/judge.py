@@ -48,15 +48,15 @@ class Comparison:
         before: What it was like.
         now: What it is like.
         paired: Whether the processes of both sides ran side by side, two by two.
-        strayed: Whether the reference strayed from itself.
-        starved: Whether others left too little of a processor for a change to be believed.
+        unstable_reference: Whether the reference strayed from itself.
+        cpu_starved: Whether others left too little of a processor for a change to be believed.
     """
 
     before: Baseline
     now: Baseline
     paired: bool = False
-    strayed: bool = False
-    starved: bool = False
+    unstable_reference: bool = False
+    cpu_starved: bool = False
 
     @functools.cached_property
     def time_differs(self) -> list[str]:
@@ -106,9 +106,9 @@ class Comparison:
         count = len(now.times)
         processes = "one process" if count == 1 else f"median of {count} processes"
         why = "" if outcome == "fine" else processes
-        if self.strayed:
+        if self.unstable_reference:
             outcome, why = "inconclusive", "the reference loop strayed from itself: a busy machine"
-        elif self.starved and outcome != "fine":
+        elif self.cpu_starved and outcome != "fine":
             outcome, why = "inconclusive", "others left too little of a processor: a busy machine"
         return Judgement("time", outcome, why, old, new, change, low, high, limit)
 

@@ -620,7 +620,7 @@ class Store:
         """Keep the timing pass's findings, all or none."""
         with self.transaction():
             for t in timings:
-                counted = t.footprint
+                counted = t.counts
                 values = (
                     *(machine, settings, _now(), t.steps, t.steps_per_epoch),
                     *(to_blob(t.seconds), to_blob(t.cpu_seconds)),

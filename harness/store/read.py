@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness.plan.model import Role
 from harness.store.database import RunRecord, Store, from_blob
 
-_FOOTPRINT = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
+_COUNTS = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Results:
             evaluations (of loss and gradients; NaN where not known).
         timings: One row per timed block: position, round, steps, steps_per_epoch, seconds,
             cpu_seconds, epoch_seconds, evaluations (NaN where not known).
-        footprints: One row per timed case: position, operators, calls, counted_steps,
+        step_counts: One row per timed case: position, operators, calls, counted_steps,
             state_bytes, peak_bytes; NaN where one is not known.
         tried: The settings that tuning and sweeps ran, in order.
         comparisons: One row per trial of a shared run that was run alone as well: role, objective,
@@ -148,7 +148,7 @@ class Results:
     cases: tuple[CaseData, ...]
     trials: pd.DataFrame
     timings: pd.DataFrame
-    footprints: pd.DataFrame = field(default_factory=lambda: _footprint_frame([]))
+    step_counts: pd.DataFrame = field(default_factory=lambda: _counts_frame([]))
     tried: tuple[Tried, ...] = ()
     comparisons: pd.DataFrame = field(default_factory=lambda: _comparison_frame([]))
 
@@ -194,7 +194,7 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
         cases: list[CaseData] = []
         trials: list[tuple[Any, ...]] = []
         timings: list[pd.DataFrame] = []
-        footprints: list[tuple[Any, ...]] = []
+        step_counts: list[tuple[Any, ...]] = []
         tried: list[Tried] = []
         compared: list[tuple[Any, ...]] = []
         for row in rows:
@@ -211,12 +211,12 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
             labels = (position, objective, optimizer, setting, case.label, device)
             trials += (labels + trial for trial in _trials(store, case_id, seeds))
             timings += _timings(store, case_id, position, record.settings["machine"])
-            footprints += _footprints(store, case_id, position, record.settings["machine"])
+            step_counts += _step_counts(store, case_id, position, record.settings["machine"])
     frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
     for name in ("final_loss", "evaluations"):
         frame[name] = frame[name].astype(float)
     timed = pd.concat(timings, ignore_index=True) if timings else pd.DataFrame(columns=_TIMING)
-    counted = _footprint_frame(footprints)
+    counted = _counts_frame(step_counts)
     return Results(
         *(record, objectives, tuple(cases), frame, timed, counted, tuple(tried)),
         _comparison_frame(compared),
@@ -381,11 +381,11 @@ def _comparisons(
     return (names + comparison for comparison in found if comparison[0] in seeds)
 
 
-def _footprint_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=_FOOTPRINT, dtype=float)
+def _counts_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=_COUNTS, dtype=float)
 
 
-def _footprints(
+def _step_counts(
     store: Store, case_id: int, position: int, machine: str
 ) -> Iterator[tuple[Any, ...]]:
     rows = store.db.execute(

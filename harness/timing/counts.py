@@ -24,21 +24,21 @@ from harness.engine.training_loop import OptimizerFactory, Stepper
 from harness.engine.ways import Surroundings
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
-from harness.results import Footprint
+from harness.results import StepCounts
 
 COUNTED_STEPS = 20
 """Steps that are counted, after the first, which makes the state: enough for what an optimizer
 does every few steps only."""
 
 
-def footprint(
+def count_steps(
     workload: Workload,
     factory: OptimizerFactory,
     setting: Hyperparameters,
     *,
     create_graph: bool,
     seed: int,
-) -> Footprint:
+) -> StepCounts:
     """Count over the second to the twenty-first step of a trial on its own (or as many as it has).
 
     A step here is the plainest loop that could be: loss, backward, ``optimizer.step()``. Neither
@@ -51,7 +51,7 @@ def footprint(
         loop.take(steps)
     loop = _PlainLoop(workload, factory, setting, seed, create_graph=create_graph)
     calls = _count_calls(lambda: loop.take(steps))
-    return Footprint(steps, operators.count, calls, _bytes_of_state(loop.optimizer))
+    return StepCounts(steps, operators.count, calls, _bytes_of_state(loop.optimizer))
 
 
 def peak_bytes(device: torch.device, run: Callable[[], None]) -> int | None:

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from harness.results import Gauged, Pairs
+from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.model import CheckSpec
 from harness.timing.counts import wrap_steps
 from harness.timing.reference_loop import ReferenceLoop
@@ -43,7 +43,7 @@ MIN_ROUNDS = 20
 """Rounds that are measured however slow they are."""
 
 
-class Gauge:
+class RatioMeasurement:
     """Measures some cells, round by round.
 
     Args:
@@ -98,9 +98,9 @@ class Gauge:
             if collecting:
                 gc.enable()
 
-    def result(self) -> Gauged:
+    def result(self) -> MeasuredRatios:
         """What was measured so far."""
-        return Gauged(
+        return MeasuredRatios(
             {self._timed[i].case.key: self._measured(cell) for i, cell in self._cells.items()},
             tuple(self._measured(control).ratio for control in self._controls),
             dict(self._failures),
@@ -164,8 +164,8 @@ class Gauge:
             shorter = int(self._spec.block_steps * self._spec.seconds / expected)
             self._set_up(max(1, shorter))
 
-    def _measured(self, turn: _Turn) -> Pairs:
-        return Pairs(
+    def _measured(self, turn: _Turn) -> BlockPairs:
+        return BlockPairs(
             clock=self._clock(turn.device),
             steps=turn.runner.steps,
             reference_steps=self._spec.block_steps,

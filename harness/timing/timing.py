@@ -25,7 +25,7 @@ from harness.engine.lanes import Lane, Lanes
 from harness.engine.training_loop import OptimizerFactory, Stepper
 from harness.engine.workload import Workload
 from harness.plan.model import Case
-from harness.results import Footprint, Timing
+from harness.results import StepCounts, Timing
 from harness.spec.model import TimingSpec
 from harness.timing import counts
 
@@ -118,7 +118,7 @@ class _Turns:
         self._turn = 0
         self._steps: dict[str, int] = {}
         self._blocks: dict[str, list[Block]] = {}
-        self._footprints: dict[str, Footprint] = {}
+        self._step_counts: dict[str, StepCounts] = {}
         self._peaks: dict[str, int | None] = {}
 
     def set_up(self, block_steps: int) -> None:
@@ -178,7 +178,7 @@ class _Turns:
             with contextlib.suppress(Exception):
                 self._peaks[key] = _peak_bytes(timed)
             with contextlib.suppress(Exception):
-                self._footprints[key] = counted(timed)
+                self._step_counts[key] = counted(timed)
 
     def timings(self) -> list[Timing]:
         """What was found, of the cases that could be timed."""
@@ -195,7 +195,7 @@ class _Turns:
                     steps_per_epoch=timed.workload.steps_per_epoch,
                     seconds=walls,
                     cpu_seconds=cpus,
-                    footprint=self._footprints.get(key),
+                    counts=self._step_counts.get(key),
                     peak_bytes=self._peaks.get(key),
                     evaluations=evaluations.astype(np.int64),
                 )
@@ -314,9 +314,9 @@ class Stopwatch:
             torch.xpu.synchronize(self._device)
 
 
-def counted(timed: TimedCase) -> Footprint:
+def counted(timed: TimedCase) -> StepCounts:
     """What a case's steps take beside time."""
-    return counts.footprint(
+    return counts.count_steps(
         timed.workload,
         timed.factory,
         timed.case.hyperparameters,

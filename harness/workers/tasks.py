@@ -12,10 +12,10 @@ from harness.engine.sharing import FEWEST, decide
 from harness.engine.training_loop import OptimizerFactory
 from harness.engine.workload import Workload, load_objective, prepare
 from harness.plan.model import Case, Plan
-from harness.results import Checked, Chunk, Footprint, Gauged, Sharing, Timing, Together
+from harness.results import Checked, Chunk, MeasuredRatios, Sharing, StepCounts, Timing, Together
 from harness.spec.model import CheckSpec, TimingSpec
 from harness.timing import timing
-from harness.timing.reference_ratio import Gauge
+from harness.timing.reference_ratio import RatioMeasurement
 from harness.workers.memory_limit import Memory
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Session:
         self._on_step = on_step
         self._memory = memory
         self._workloads: dict[tuple[str, str], Workload] = {}
-        self._gauge: Gauge
+        self._ratios: RatioMeasurement
 
     def check(self, plan: Plan, deadly: Collection[str]) -> Checked:
         """Load and construct everything a plan names; the step is the objective's number."""
@@ -100,29 +100,31 @@ class Session:
         self._start_clock()
         return timing.time_cases(timed, spec, self._on_step)
 
-    def footprint(self, case: Case, seed: int, threads: int) -> Footprint:
+    def count_steps(self, case: Case, seed: int, threads: int) -> StepCounts:
         """What a case's steps take beside time."""
         torch.set_num_threads(threads)
         timed = timing.TimedCase(case, *self._ready(case), seed)
         self._start_clock()
         return timing.counted(timed)
 
-    def gauge(self, cases: Sequence[Case], spec: CheckSpec, seed: int, threads: int) -> None:
+    def prepare_ratios(
+        self, cases: Sequence[Case], spec: CheckSpec, seed: int, threads: int
+    ) -> None:
         """Make cells ready to be measured."""
         torch.set_num_threads(threads)
         timed = [timing.TimedCase(case, *self._ready(case), seed) for case in cases]
         self._start_clock()
-        self._gauge = Gauge(timed, spec, threads, self._on_step)
+        self._ratios = RatioMeasurement(timed, spec, threads, self._on_step)
 
-    def gauge_rounds(self, count: int) -> None:
+    def measure_ratios(self, count: int) -> None:
         """Measure some more rounds of the cells made ready."""
         self._start_clock()
-        self._gauge.rounds(count)
+        self._ratios.rounds(count)
 
-    def gauged(self) -> Gauged:
+    def measured_ratios(self) -> MeasuredRatios:
         """What was measured."""
         self._start_clock()
-        return self._gauge.result()
+        return self._ratios.result()
 
     def test_part(self, part: Part, after: int, seconds: float) -> None:
         """Try a part of a suite and send what is found; ``after`` so many tests begun before."""

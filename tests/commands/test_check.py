@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from harness.cli import main
 from harness.commands import measure_revision
-from harness.commands.measure_revision import Side
+from harness.commands.measure_revision import MeasuredRevision
 from harness.engine import validate
 from harness.gate import baseline as baselines
 from harness.gate import report as verdicts
@@ -35,7 +35,7 @@ from harness.plan.model import Plan
 from harness.progress import Quiet
 from harness.provenance import environment
 from harness.provenance.opened_files import Opened
-from harness.results import Gauged, Pairs
+from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.model import LoadedSpec
 from harness.workers.pool import Lost, Pool, Task, WorkerFailed
 
@@ -79,7 +79,7 @@ class Planned:
         controls: The reference loop's ratio to itself by process, likewise.
         shares: The part of a processor that each process gets, likewise.
         missing: By device, why it isn't there.
-        whys: By optimizer, why its trials failed.
+        failure_reasons: By optimizer, why its trials failed.
         breaks: By process, the optimizers that can't be measured by it.
     """
 
@@ -88,14 +88,14 @@ class Planned:
     controls: Sequence[float] = (1.0,)
     shares: Sequence[float] = (1.0,)
     missing: dict[str, str] = field(default_factory=dict)
-    whys: dict[str, str] = field(default_factory=dict)
+    failure_reasons: dict[str, str] = field(default_factory=dict)
     breaks: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
-    def gauged(self, side: Side, number: int) -> Gauged:
+    def measured_ratios(self, side: MeasuredRevision, number: int) -> MeasuredRatios:
         """What a process measures."""
         broken = self.breaks.get(number, ())
         timed = side.timed
-        return Gauged(
+        return MeasuredRatios(
             {
                 c.key: pairs(at(self.ratios.get(c.optimizer, (1.0,)), number))
                 for c in timed
@@ -111,8 +111,8 @@ def at(values: Sequence[float], number: int) -> float:
     return values[min(number, len(values) - 1)]
 
 
-def pairs(ratio: float) -> Pairs:
-    return Pairs("cpu", 2, 2, (ratio * 1e-4,) * 20, (1e-4,) * 20, ratio)
+def pairs(ratio: float) -> BlockPairs:
+    return BlockPairs("cpu", 2, 2, (ratio * 1e-4,) * 20, (1e-4,) * 20, ratio)
 
 
 @dataclass
@@ -123,7 +123,7 @@ class World:
     now: Planned = field(default_factory=Planned)
     before: Planned = field(default_factory=Planned)
     processes: int = 0
-    _sides: list[Side] = field(default_factory=list)
+    _sides: list[MeasuredRevision] = field(default_factory=list)
 
     def opened(
         self,
@@ -134,29 +134,33 @@ class World:
         *,
         workers: int | None = None,
         search: Sequence[Path] = (),
-    ) -> Side:
+    ) -> MeasuredRevision:
         """Stands in for running trials and counting."""
         del path, progress, workers
         planned = self.before if self._sides else self.now
-        side = Side(loaded, plan, tuple(search), planned.missing, {"bowl": 1}, {})
+        side = MeasuredRevision(loaded, plan, tuple(search), planned.missing, {"bowl": 1}, {})
         for case in side.cases:
             side.cells[case.id] = planned.cells.get(case.optimizer, CELL)
-            if case.optimizer in planned.whys:
-                side.whys[case.id] = planned.whys[case.optimizer]
+            if case.optimizer in planned.failure_reasons:
+                side.failure_reasons[case.id] = planned.failure_reasons[case.optimizer]
         self._sides.append(side)
         return side
 
     def measure(
-        self, measured: Sequence[Side], number: int, progress: Quiet, started: object = ()
+        self,
+        measured: Sequence[MeasuredRevision],
+        number: int,
+        progress: Quiet,
+        started: object = (),
     ) -> None:
         """Stands in for processes that measure."""
         del progress, started
         self.processes += 1
         for side, planned in zip(measured, (self.now, self.before), strict=False):
-            found = planned.gauged(side, number)
-            side.gauged.append(found)
+            found = planned.measured_ratios(side, number)
+            side.ratios.append(found)
             names = {case.key: case.id for case in side.cases}
-            side.whys |= {names[key]: why for key, why in found.failures.items()}
+            side.failure_reasons |= {names[key]: why for key, why in found.failures.items()}
 
     def call(self, *arguments: str) -> Result:
         """``python -m harness check spec.yaml ...``."""
@@ -278,13 +282,16 @@ EXITS: list[tuple[str, Planned, int, dict[Metric, Outcome]]] = [
     ("more state", counting(state_bytes=65), 1, {"state": "regressed"}),
     (
         "failed trials",
-        Planned({"a": Cell(loss=LOSS.model_copy(update={"ok": 1, "failed": 1}))}, whys={"a": "no"}),
+        Planned(
+            {"a": Cell(loss=LOSS.model_copy(update={"ok": 1, "failed": 1}))},
+            failure_reasons={"a": "no"},
+        ),
         4,
         all_of("failed"),
     ),
     (
         "no counts",
-        Planned({"a": Cell(loss=LOSS)}, whys={"a": "its steps exit"}),
+        Planned({"a": Cell(loss=LOSS)}, failure_reasons={"a": "its steps exit"}),
         4,
         {"time": "failed", "operators": "failed", "calls": "failed", "state": "failed"},
     ),
@@ -305,7 +312,9 @@ def test_what_changed_is_said_and_decides_the_exit_status(
     everywhere = "inconclusive" in expected.values()
     assert outcomes(report, "b") == ({"time": "inconclusive"} if everywhere else {})
     if "failed" in expected.values():
-        reason = next(iter(planned.whys.values()), "could not be measured: RuntimeError: boom")
+        reason = next(
+            iter(planned.failure_reasons.values()), "could not be measured: RuntimeError: boom"
+        )
         reason = reason.removeprefix("could not be measured: ")
         assert why(report, "time").endswith(reason)
 
@@ -421,7 +430,7 @@ def test_a_cell_that_the_baseline_lacks_is_missing_unless_new_ones_are_allowed(
 def test_a_new_cell_that_fails_does_not_pass_for_being_new(world: World) -> None:
     world.edit_baseline(lambda data: data["cells"].pop("bowl/b/cpu"))
     failed = Cell(loss=LOSS.model_copy(update={"mean": None, "ok": 0, "failed": 2}))
-    world.now = Planned({"b": failed}, whys={"b": "2 of 2 trials failed: boom"})
+    world.now = Planned({"b": failed}, failure_reasons={"b": "2 of 2 trials failed: boom"})
     world.check("--allow-new", exits=4)
 
 
@@ -638,7 +647,7 @@ def json_of(baseline: baselines.Baseline) -> str:
     ("planned", "exits", "said"),
     [
         (
-            Planned(whys={"a": "1 of 2 trials failed: boom"}),
+            Planned(failure_reasons={"a": "1 of 2 trials failed: boom"}),
             4,
             "base.json: bowl/a/cpu: not written: 1 of 2 trials failed: boom",
         ),
@@ -907,7 +916,9 @@ def test_a_process_that_can_not_hand_over_what_it_measured_is_no_regression(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
-        raise WorkerFailed(Lost(Task("gauged", (), 1.0), "died", "ended by SIGKILL", 0, 1.0))
+        raise WorkerFailed(
+            Lost(Task("measured_ratios", (), 1.0), "died", "ended by SIGKILL", 0, 1.0)
+        )
 
     monkeypatch.setattr(measure_revision, "measure", fails)
     assert world.complaint("--baseline", "base.json", exits=4) == "error: ended by SIGKILL"
@@ -994,7 +1005,7 @@ class Exits(Plain):
     def more(self, p):
         frame = sys._getframe()
         while frame is not None:
-            if frame.f_code.co_filename.endswith("gauge.py"):
+            if frame.f_code.co_filename.endswith("reference_ratio.py"):
                 self.timed()
             frame = frame.f_back
     def timed(self):

@@ -41,7 +41,7 @@ from harness.spec.model import CheckSpec, TimingSpec, load
 from harness.store import read
 from harness.suite.locate import SHIPPED_OBJECTIVES, locate
 from harness.timing import counts, timing
-from harness.timing.reference_ratio import Gauge
+from harness.timing.reference_ratio import RatioMeasurement
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = make_plan(load(ROOT / "benchmarks.yaml"))
@@ -724,8 +724,8 @@ def test_cases_are_timed_against_each_other_and_their_steps_counted(device: str)
     for found in timings:
         assert (found.steps, found.steps_per_epoch, len(found.seconds)) == (20, 150, 5)
         assert (found.seconds > 0).all()
-        assert found.footprint is not None
-        assert min(found.footprint.operators, found.footprint.calls) > 0
+        assert found.counts is not None
+        assert min(found.counts.operators, found.counts.calls) > 0
         assert (found.peak_bytes is not None) == (device == "cuda")
         assert found.peak_bytes is None or found.peak_bytes > 1500 * 6 * 4  # the data at least
 
@@ -788,9 +788,9 @@ def test_the_peak_is_of_what_runs_and_forgets_what_ran_before(device: str) -> No
 def test_the_check_measures_there_against_the_reference_by_the_right_clock(device: str) -> None:
     spec = CheckSpec.model_validate({"rounds": 20, "block_steps": 5, "seconds": 20})
     cells = [timed_case("ch7_linreg", device), timed_case("quadratic_2d", device, "sgd")]
-    gauge = Gauge(cells, spec, threads=1, on_step=lambda _: None)
-    gauge.rounds(20)
-    found = gauge.result()
+    measurement = RatioMeasurement(cells, spec, threads=1, on_step=lambda _: None)
+    measurement.rounds(20)
+    found = measurement.result()
     assert not found.failures
     for pairs in found.cells.values():
         assert pairs.clock == ("cpu" if device == "cpu" else "wall")
@@ -866,7 +866,7 @@ def test_a_run_on_every_device_makes_a_report(device: str, tmp_path: Path) -> No
     )
     timed = {results.cases[int(p)].device for p in results.timings["position"].unique()}
     assert timed == {"cpu", device}
-    positions = results.footprints["position"].astype(int)
+    positions = results.step_counts["position"].astype(int)
     on = [results.cases[p].device for p in positions]
-    known = results.footprints["peak_bytes"].notna().to_numpy()
+    known = results.step_counts["peak_bytes"].notna().to_numpy()
     assert [bool(k) for k in known] == [d == "cuda" for d in on]

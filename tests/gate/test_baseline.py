@@ -19,7 +19,7 @@ from harness.errors import BadInput, Problem
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell, Loss
 from harness.provenance import fingerprint
-from harness.results import Footprint
+from harness.results import StepCounts
 from harness.spec.model import CheckSpec
 
 HARNESS = Path(baselines.__file__).parents[1]
@@ -570,9 +570,9 @@ def test_which_seed_had_which_loss_is_in_the_digest() -> None:
     assert one.bits != other.bits
 
 
-def test_a_cell_with_a_footprint_has_all_of_it_and_the_rest_as_it_was() -> None:
+def test_a_cell_with_counts_has_all_of_it_and_the_rest_as_it_was() -> None:
     before = PLAIN.cells["q/sgd/cpu"]
-    found = before.with_footprint(Footprint(steps=1, operators=2, calls=3, state_bytes=4))
+    found = before.with_counts(StepCounts(steps=1, operators=2, calls=3, state_bytes=4))
     counted = (found.counted_steps, found.operators, found.calls, found.state_bytes)
     assert counted == (1, 2, 3, 4)
     assert (found.loss, found.clock, found.times) == (before.loss, before.clock, before.times)

@@ -442,7 +442,7 @@ def test_without_the_library_all_but_change_points_is_told(
 
 def test_the_command_loads_no_torch_and_the_module_no_library_of_change_points() -> None:
     code = (
-        "import sys, harness.check_history, harness.check_figures, harness.cli\n"
+        "import sys, harness.gate.history, harness.reporting.figures.check, harness.cli\n"
         "print([name in sys.modules for name in ('torch', 'ruptures', 'matplotlib')])"
     )
     done = subprocess.run(

@@ -239,9 +239,9 @@ def test_another_machine_or_protocol_is_named_and_losses_are_judged_all_the_same
 def test_what_only_one_side_names_of_a_machine_is_unknown_on_the_other() -> None:
     there, here = side_of(cell_of(1.0)), side_of(cell_of(1.0))
     older = there.model_copy(update={"machine": {"cpu": "A"}})
-    whys = Comparison(older, here).time_differs
-    assert "cores: unknown then, 2 now" in whys
-    assert len(whys) == len(MACHINE) - 1
+    reasons = Comparison(older, here).time_differs
+    assert "cores: unknown then, 2 now" in reasons
+    assert len(reasons) == len(MACHINE) - 1
     assert "torch: 2.13.0+cpu then, unknown now" in Comparison(here, older).time_differs
 
 
@@ -270,7 +270,7 @@ thresholds = st.floats(1e-3, 10)
 def test_on_a_machine_that_strayed_a_time_is_never_judged(
     before: list[float], now: list[float], threshold: float, paired: bool
 ) -> None:
-    found = time_of(before, now, threshold, strayed=True, paired=paired)
+    found = time_of(before, now, threshold, unstable_reference=True, paired=paired)
     usual = time_of(before, now, threshold, paired=paired)
     assert found.outcome in {"inconclusive", "failed", "missing"}
     if found.outcome == "inconclusive":
@@ -285,14 +285,17 @@ def test_of_a_starved_process_no_change_is_believed_and_no_change_is(
     before: list[float], now: list[float], threshold: float
 ) -> None:
     usual = time_of(before, now, threshold)
-    found = time_of(before, now, threshold, starved=True)
+    found = time_of(before, now, threshold, cpu_starved=True)
     assert found.outcome == ("fine" if usual.outcome == "fine" else "inconclusive")
     assert found.change == usual.change
 
 
 def test_straying_bears_on_times_alone() -> None:
     sides = side_of(cell_of(1.0)), side_of(cell_of(9.0, loss=loss_of(5.0), operators=101))
-    found = {j.metric: j.outcome for j in Comparison(*sides, strayed=True).cell(ID, limits_of())}
+    found = {
+        j.metric: j.outcome
+        for j in Comparison(*sides, unstable_reference=True).cell(ID, limits_of())
+    }
     assert found == {
         "time": "inconclusive",
         "loss": "regressed",

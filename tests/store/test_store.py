@@ -15,7 +15,7 @@ from older_stores import to_version_3
 
 from harness.errors import BadInput
 from harness.plan.model import Plan, make_plan
-from harness.results import Comparison, Footprint, Sharing, Timing, TrialResult
+from harness.results import Comparison, Sharing, StepCounts, Timing, TrialResult
 from harness.spec.model import load
 from harness.store import read as frames
 from harness.store.database import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, glance
@@ -80,9 +80,9 @@ def test_what_is_stored_comes_back_to_the_bit(tmp_path: Path, plan: Plan) -> Non
         store.save_trials(kept, "m")
         seconds = np.random.default_rng(9).random(5)
         first, second = (case.key for case in plan.cases[:2])
-        footprint = Footprint(steps=19, operators=380, calls=1615, state_bytes=2**40)
+        counts = StepCounts(steps=19, operators=380, calls=1615, state_bytes=2**40)
         timings = [
-            Timing(first, 10, 2, seconds, seconds / 2, footprint, 2**41),
+            Timing(first, 10, 2, seconds, seconds / 2, counts, 2**41),
             Timing(second, 10, 2, seconds[:3], seconds[:3]),
         ]
         store.save_timings(timings, "m", "settings")
@@ -102,7 +102,7 @@ def test_what_is_stored_comes_back_to_the_bit(tmp_path: Path, plan: Plan) -> Non
     assert np.array_equal(blocks["cpu_seconds"], seconds / 2)
     assert np.array_equal(blocks["epoch_seconds"], seconds / 10 * 2)
     assert results.timings["position"].tolist() == [0] * 5 + [1] * 3
-    known, unknown = results.footprints.to_dict("records")
+    known, unknown = results.step_counts.to_dict("records")
     assert known == {
         "position": 0,
         "operators": 380,

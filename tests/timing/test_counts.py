@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
-from harness.results import Footprint
-from harness.timing import counts as footprints
-from harness.timing.counts import COUNTED_STEPS, footprint
+from harness.results import StepCounts
+from harness.timing import counts as step_counts
+from harness.timing.counts import COUNTED_STEPS, count_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 5
@@ -108,16 +108,16 @@ def count(
     workload: Workload | None = None,
     seed: int = 0,
     **setting: Any,
-) -> Footprint:
+) -> StepCounts:
     workload = workload or workload_of()
-    return footprint(workload, factory, setting, create_graph=False, seed=seed)
+    return count_steps(workload, factory, setting, create_graph=False, seed=seed)
 
 
-def plus(more: Callable[[], object]) -> Footprint:
+def plus(more: Callable[[], object]) -> StepCounts:
     """The count where each step does something more, less the count where it does nothing."""
     known, found = count(more=nothing), count(more=more)
     assert found.steps == known.steps == COUNTED_STEPS
-    return Footprint(
+    return StepCounts(
         found.steps,
         found.operators - known.operators,
         found.calls - known.calls,
@@ -414,7 +414,7 @@ def test_each_trial_starts_at_the_seeds_own_random_numbers() -> None:
 def assert_nothing_is_left(profile: Any) -> None:
     assert sys.getprofile() is profile
     assert torch._C._len_torch_dispatch_stack() == 0
-    assert footprints._uncounted.now is False
+    assert step_counts._uncounted.now is False
 
 
 def test_the_hook_for_profiles_is_put_back() -> None:

@@ -1,4 +1,4 @@
-"""The gauge: what is on its clock, who comes after whom, and what a fault or a busy moment costs.
+"""Measured ratios: what is on its clock, who comes after whom, what a fault or a busy moment costs.
 
 No test here judges a time; a clock that the tests turn by hand stands in for the real one.
 """
@@ -22,11 +22,17 @@ from hypothesis import strategies as st
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.plan.model import Case, make_plan
-from harness.results import Gauged
+from harness.results import MeasuredRatios
 from harness.spec.model import CheckSpec, load
 from harness.timing import reference_ratio
 from harness.timing.reference_loop import BATCH, FEATURES, RATE, ROWS, ReferenceLoop
-from harness.timing.reference_ratio import MIN_ROUNDS, WARM_ROUNDS, WARM_STEPS, Gauge, ratio_of
+from harness.timing.reference_ratio import (
+    MIN_ROUNDS,
+    WARM_ROUNDS,
+    WARM_STEPS,
+    RatioMeasurement,
+    ratio_of,
+)
 from harness.timing.timing import TimedCase
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +75,7 @@ class Clock:
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_collections() -> Iterator[None]:
-    """Leave what was there before out of every collection; the gauge begins with one."""
+    """Leave what was there before out of every collection; the measurement begins with one."""
     gc.freeze()
     yield
     gc.unfreeze()
@@ -191,9 +197,9 @@ def measure(
     spec: CheckSpec | None = None,
     threads: int = 1,
     on_step: Callable[[int], None] = ignore,
-) -> Gauged:
+) -> MeasuredRatios:
     spec = spec or spec_of()
-    measuring = Gauge(cells, spec, threads, on_step)
+    measuring = RatioMeasurement(cells, spec, threads, on_step)
     measuring.rounds(spec.rounds)
     return measuring.result()
 
@@ -356,7 +362,7 @@ def test_a_process_that_is_interrupted_has_the_same_ratio_by_the_processors_cloc
         return 0.0
 
     cells = cells_of(clock, {"a": 3.0}, also={"a": interrupted})
-    measuring = Gauge(cells, spec_of(), 1, ignore)
+    measuring = RatioMeasurement(cells, spec_of(), 1, ignore)
     measuring.rounds(ROUNDS)
     assert measuring.result().cells["a"].ratio == 3.0 / REFERENCE
     assert clock.now > 2 * clock.worked
@@ -368,7 +374,7 @@ def test_garbage_is_not_collected_meanwhile_and_is_again_as_before(
     clock: Clock, collecting: bool
 ) -> None:
     seen: set[bool] = set()
-    measuring = Gauge(cells_of(clock, {"a": 3.0}), spec_of(), 1, ignore)
+    measuring = RatioMeasurement(cells_of(clock, {"a": 3.0}), spec_of(), 1, ignore)
     assert gc.isenabled()
     clock.on_spend = lambda _: seen.add(gc.isenabled())
     if not collecting:
@@ -382,7 +388,7 @@ def test_garbage_is_not_collected_meanwhile_and_is_again_as_before(
 
 
 def test_garbage_is_collected_again_also_where_somebody_interrupts(clock: Clock) -> None:
-    measuring = Gauge(cells_of(clock, {"a": 3.0}), spec_of(), 1, ignore)
+    measuring = RatioMeasurement(cells_of(clock, {"a": 3.0}), spec_of(), 1, ignore)
 
     def interrupt(who: str) -> None:
         del who
@@ -400,7 +406,9 @@ def test_garbage_is_collected_again_also_where_somebody_interrupts(clock: Clock)
 def test_each_block_comes_right_after_one_of_the_reference_and_the_first_place_goes_round(
     clock: Clock,
 ) -> None:
-    measuring = Gauge(cells_of(clock, {"a": 1.0, "b": 1.0, "c": 1.0}), spec_of(), 1, ignore)
+    measuring = RatioMeasurement(
+        cells_of(clock, {"a": 1.0, "b": 1.0, "c": 1.0}), spec_of(), 1, ignore
+    )
     clock.log.clear()
     measuring.rounds(6)
     # In every other round the control's two loops change places.
@@ -410,7 +418,7 @@ def test_each_block_comes_right_after_one_of_the_reference_and_the_first_place_g
 
 
 def test_rounds_go_on_where_they_stopped(clock: Clock) -> None:
-    measuring = Gauge(cells_of(clock, {"a": 3.0, "b": 1.0}), spec_of(), 1, ignore)
+    measuring = RatioMeasurement(cells_of(clock, {"a": 3.0, "b": 1.0}), spec_of(), 1, ignore)
     clock.log.clear()
     for count in (1, 3, 0, 2):
         measuring.rounds(count)
@@ -487,7 +495,7 @@ def test_a_cell_that_raises_midway_is_left_out_and_the_others_go_on(clock: Clock
 
 
 def test_where_no_cell_can_be_measured_nothing_is(clock: Clock) -> None:
-    assert measure([]) == Gauged({}, (), {})
+    assert measure([]) == MeasuredRatios({}, (), {})
     assert clock.log == []
 
 

@@ -23,10 +23,10 @@ from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.plan.model import Case, make_plan
 from harness.progress import Quiet
-from harness.results import Absent, Footprint, Timing
+from harness.results import Absent, StepCounts, Timing
 from harness.spec.model import TimingSpec, load
 from harness.timing import timing
-from harness.timing.counts import footprint
+from harness.timing.counts import count_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -234,7 +234,7 @@ def bounded(clock: Clock, **fields: float) -> tuple[Timing, int]:
     """The slow case's timing, and how many blocks it took before anything was counted."""
     cases = timed_cases(clock, {"slow": 30.0}, steps=10_000)
     (found,), _ = timing.time_cases(cases, spec_of(rounds=1000, **fields), ignore)
-    counted = (20 + 1) * 2 if found.footprint else 0
+    counted = (20 + 1) * 2 if found.counts else 0
     return found, (clock.log.count("slow") - 1 - counted) // 3
 
 
@@ -242,7 +242,7 @@ def test_no_round_begins_once_the_time_is_used_and_set_up_is_part_of_it(clock: C
     found, blocks = bounded(clock, seconds=READY + 8 * BLOCK)
     assert len(found.seconds) == 7  # begun after 1 to 7 blocks; the first of them warmed up
     assert blocks == 8
-    assert found.footprint is None
+    assert found.counts is None
 
 
 def test_three_rounds_count_after_one_to_warm_up_however_slow_they_are(clock: Clock) -> None:
@@ -259,7 +259,7 @@ def test_warming_up_ends_when_a_quarter_of_the_time_is_used(clock: Clock) -> Non
 def test_time_to_count_is_set_aside_where_it_is_no_more_than_a_quarter(clock: Clock) -> None:
     seconds = 4 * COUNTING
     found, blocks = bounded(clock, seconds=seconds)
-    assert found.footprint is not None
+    assert found.counts is not None
     rounds = [k for k in range(1000) if READY + k * BLOCK < seconds - COUNTING]
     assert blocks == len(rounds)
     assert len(found.seconds) == len(rounds) - 2
@@ -268,7 +268,7 @@ def test_time_to_count_is_set_aside_where_it_is_no_more_than_a_quarter(clock: Cl
 def test_where_counting_would_take_more_than_a_quarter_nothing_is_counted(clock: Clock) -> None:
     seconds = 4 * COUNTING - 1
     found, blocks = bounded(clock, seconds=seconds)
-    assert found.footprint is None
+    assert found.counts is None
     assert blocks == len([k for k in range(1000) if READY + k * BLOCK < seconds])
 
 
@@ -277,9 +277,9 @@ def test_what_steps_take_beside_time_is_counted_off_the_clock(clock: Clock) -> N
     timings, failures = timing.time_cases(cases, spec_of(), ignore)
     assert not failures
     for timed, found in zip(cases, timings, strict=True):
-        own = footprint(timed.workload, timed.factory, {}, create_graph=False, seed=0)
+        own = count_steps(timed.workload, timed.factory, {}, create_graph=False, seed=0)
         assert own.operators > 0
-        assert found.footprint == own
+        assert found.counts == own
         assert found.peak_bytes is None  # on a CPU
     assert timings[0].seconds.tolist() == [9.0] * 6
 
@@ -287,18 +287,18 @@ def test_what_steps_take_beside_time_is_counted_off_the_clock(clock: Clock) -> N
 def test_a_count_that_fails_costs_nothing_else(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = Footprint(1, 2, 3, 4)
+    known = StepCounts(1, 2, 3, 4)
 
-    def count(*arguments: Any, **_: Any) -> Footprint:
+    def count(*arguments: Any, **_: Any) -> StepCounts:
         if arguments[1] is cases[0].factory:
             raise ArithmeticError("no")
         return known
 
     cases = timed_cases(clock, {"a": 2.0, "b": 5.0})
-    monkeypatch.setattr("harness.timing.counts.footprint", count)
+    monkeypatch.setattr("harness.timing.counts.count_steps", count)
     timings, failures = timing.time_cases(cases, spec_of(), ignore)
     assert not failures
-    assert [t.footprint for t in timings] == [None, known]
+    assert [t.counts for t in timings] == [None, known]
     assert timings[0].seconds.tolist() == [9.0] * 6
 
 

@@ -213,7 +213,7 @@ def epoch_seconds(results: Results) -> Table | None:
         ratio, low, high = _paired_ratio(results, case, reference)
         per_step = own.median / float(blocks["steps_per_epoch"].iloc[0])
         scale = blocks["epoch_seconds"] / blocks["seconds"]
-        counted = _footprint(results, case)
+        counted = _step_counts(results, case)
         noise = _noise(results, case, blocks)
         rows.append(
             {
@@ -287,9 +287,9 @@ def _threads(results: Results) -> str:
     return f", with {count} thread{'' if count == '1' else 's'}" if count else ""
 
 
-def _footprint(results: Results, case: CaseData) -> dict[str, float]:
+def _step_counts(results: Results, case: CaseData) -> dict[str, float]:
     """What a step takes beside time; NaN where that is not known."""
-    found = results.footprints[results.footprints["position"] == case.position]
+    found = results.step_counts[results.step_counts["position"] == case.position]
     known = found.iloc[0] if len(found) else pd.Series(math.nan, index=found.columns)
     return {
         "operators_per_step": float(known["operators"] / known["counted_steps"]),

@@ -31,7 +31,7 @@ def results_of(
     optimum: float | None = None,
     seconds: Mapping[str, Sequence[float]] | None = None,
     cpu: Mapping[str, Sequence[float]] | None = None,
-    footprints: Sequence[tuple[float, ...]] = (),
+    step_counts: Sequence[tuple[float, ...]] = (),
     device: str = "cpu",
     threads: str = "1",
     ends: Mapping[str, Sequence[tuple[float, float]]] | None = None,
@@ -109,7 +109,7 @@ def results_of(
         tuple(cases),
         pd.DataFrame(trials),
         pd.DataFrame(timings, columns=columns),
-        pd.DataFrame(footprints, columns=counted, dtype=float),
+        pd.DataFrame(step_counts, columns=counted, dtype=float),
     )
 
 
@@ -214,7 +214,7 @@ def test_beside_the_seconds_stand_processor_time_and_what_a_step_takes() -> None
         {"a": [0.1], "b": [0.1]},
         seconds={"a": [1.0, 2.0, 4.0], "b": [1.0, 1.0, 1.0]},
         cpu={"a": [0.5, 2.0, 3.0], "b": [1.0, 1.0, 1.0]},
-        footprints=[(0, 380, 1615, 20, 16, math.nan)],
+        step_counts=[(0, 380, 1615, 20, 16, math.nan)],
     )
     table = trial_tables.epoch_seconds(results)
     found = row(table, "a")
@@ -235,7 +235,7 @@ def test_peak_memory_is_a_column_where_some_case_has_it() -> None:
     times = {"a": [1.0] * 3, "b": [1.0] * 3}
     counts = [(0, 1, 1, 1, 0, 3 * 2**20), (1, 1, 1, 1, 0, math.nan)]
     table = trial_tables.epoch_seconds(
-        results_of({"a": [0.1], "b": [0.1]}, seconds=times, footprints=counts, device="cuda")
+        results_of({"a": [0.1], "b": [0.1]}, seconds=times, step_counts=counts, device="cuda")
     )
     assert table is not None
     assert table.shown["peak memory (MiB)"].tolist() == ["3.00", formatting.DASH]
