@@ -16,7 +16,7 @@ from harness.reporting.page import parts
 from harness.reporting.page import run as run_page
 from harness.reporting.page import side_by_side as side_by_side_page
 from harness.reporting.tables import sentences
-from harness.reporting.tables import trials as trial_tables
+from harness.reporting.tables.model import Table
 from harness.store.database import FILE_NAME
 from harness.store.read import Results
 
@@ -142,7 +142,7 @@ def _make(
     return made
 
 
-def _table_files(built: Iterable[trial_tables.Table], formats: Collection[str]) -> dict[str, bytes]:
+def _table_files(built: Iterable[Table], formats: Collection[str]) -> dict[str, bytes]:
     made: dict[str, bytes] = {}
     for table in built:
         texts = {"csv": table.to_csv, "md": table.to_markdown, "tex": table.to_latex}

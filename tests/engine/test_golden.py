@@ -15,7 +15,7 @@ from harness.analysis import profiles, stats
 from harness.analysis.summary import Analysis, analyse
 from harness.plan.model import make_plan
 from harness.reporting.tables import comparison as comparison_tables
-from harness.reporting.tables.trials import Table
+from harness.reporting.tables.model import Table
 from harness.results import Description, TrialResult
 from harness.spec.model import load
 from harness.store import read

@@ -32,6 +32,7 @@ from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import parts
 from harness.reporting.tables import trials as trial_tables
+from harness.reporting.tables.model import Table
 from harness.store import read
 from harness.store.records import RunRecord, RunSettings
 
@@ -113,7 +114,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
     )
 
 
-def built_tables() -> list[trial_tables.Table]:
+def built_tables() -> list[Table]:
     results = made(broken=True)
     return trial_tables.build(results, mean_losses(results))
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.errors import join
+from harness.formatting import significant
 from harness.gate import history as check_history
 from harness.gate.history import Change, Series, moment
 from harness.gate.report import CellVerdict, GateReport, Judgement, Outcome
@@ -30,7 +31,6 @@ from harness.reporting.figures.records import (
     thinned,
     unique_name,
 )
-from harness.reporting.tables.trials import significant
 
 TIME, HISTORY = "check-time", "check-history"
 """How the names of these figures begin; no other figure's does."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import BadInput
+from harness.formatting import moment
 from harness.gate import report as verdicts
 from harness.reporting.page import parts
-from harness.reporting.tables.format import moment
 from harness.results import STATUSES
 from harness.store import database
 from harness.store.database import FILE_NAME, NoResults

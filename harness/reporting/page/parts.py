@@ -20,11 +20,11 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from harness.formatting import DASH, moment
 from harness.provenance.environment import WORDS
 from harness.reporting.page import charts
 from harness.reporting.tables import latex
-from harness.reporting.tables.format import moment
-from harness.reporting.tables.trials import DASH, Table
+from harness.reporting.tables.model import Table
 from harness.results import STATUSES
 from harness.store.records import RunRecord
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.errors import join
+from harness.formatting import DASH, moment
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import records as figure_records
 from harness.reporting.page import charts, citation
@@ -32,9 +33,9 @@ from harness.reporting.page.parts import (
     whole,
 )
 from harness.reporting.tables import reproduce
-from harness.reporting.tables.format import moment
+from harness.reporting.tables.model import Table
 from harness.reporting.tables.sentences import Findings
-from harness.reporting.tables.trials import DASH, WAYS, Table
+from harness.reporting.tables.trials import WAYS
 from harness.results import STATUSES
 from harness.store.read import CaseData, ObjectiveInfo, Results
 

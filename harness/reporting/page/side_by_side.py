@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.analysis.side_by_side import SideBySide, seeds_text
+from harness.formatting import DASH, moment
 from harness.reporting.figures import side_by_side as of_figures
 from harness.reporting.page import charts
 from harness.reporting.page.parts import (
@@ -28,8 +29,7 @@ from harness.reporting.page.parts import (
 )
 from harness.reporting.tables import side_by_side as of_tables
 from harness.reporting.tables import side_by_side_sentences as findings
-from harness.reporting.tables.format import moment
-from harness.reporting.tables.trials import DASH, Table
+from harness.reporting.tables.model import Table
 
 if TYPE_CHECKING:
     from harness.reporting.figures.draw import Drawing

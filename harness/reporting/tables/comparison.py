@@ -11,19 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness import formatting
 from harness.analysis import claims, profiles, retuning, sensitivity, stats, targets
 from harness.analysis.comparison import LEVEL, MOST, Compared, Pair, corrected_for
 from harness.analysis.summary import Analysis
-from harness.reporting.tables.trials import (
-    DASH,
-    Table,
-    identity,
-    interval,
-    probability,
-    shown_identity,
-    shown_shift,
-    significant,
-)
+from harness.formatting import DASH, interval, probability, significant
+from harness.reporting.tables.model import Table
+from harness.reporting.tables.trials import identity, shown_identity
 from harness.spec import search_space
 from harness.store.read import CaseData, Results
 
@@ -101,7 +95,7 @@ def _difference(one: Compared, pair: Pair) -> tuple[Row, Row]:
         "case_failed": pair.failed[0],
         "against_failed": pair.failed[1],
     }
-    shift, ends = shown_shift(pair)
+    shift, ends = formatting.shift(pair.shift, pair.low, pair.high)
     tested = pair.is_tested
     shown = {
         "objective": field.objective,

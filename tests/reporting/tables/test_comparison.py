@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from harness import formatting
 from harness.analysis import comparison
 from harness.analysis.summary import Analysis, analyse
+from harness.formatting import DASH
 from harness.plan.model import Role
-from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.comparison import build, differences, parity, ranks, reached
-from harness.reporting.tables.trials import DASH, Table
+from harness.reporting.tables.model import Table
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
 from harness.store.records import RunRecord, RunSettings
 
@@ -456,7 +457,7 @@ def test_of_more_cases_than_are_paired_the_note_says_so() -> None:
     [(NAN, DASH), (1.0, "1"), (0.04999, "0.05"), (1e-4, "0.0001"), (9.8e-5, "1e-04"), (0, "0e+00")],
 )
 def test_a_p_value_is_shown_with_two_digits(p: float, text: str) -> None:
-    assert trial_tables.probability(p) == text
+    assert formatting.probability(p) == text
 
 
 # ---- parity
