@@ -18,7 +18,7 @@ from harness.commands.run import inspect, locked
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.results import Checked, MeasuredRatios, StepCounts
 from harness.spec.model import LoadedSpec
@@ -123,7 +123,7 @@ def opened(
     loaded: LoadedSpec,
     plan: Plan,
     path: Path,
-    progress: Quiet,
+    progress: Progress,
     *,
     workers: int | None = None,
     search: Sequence[Path] = (),
@@ -166,7 +166,7 @@ def opened(
 
 
 def _trained(
-    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Quiet
+    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Progress
 ) -> dict[str, list[Trial]]:
     """Run the trials that this machine has not run; how all of them ended."""
     machine = environment.machine_key(plan.spec.threads)
@@ -177,7 +177,7 @@ def _trained(
     return store.outcomes(keys, plan.seeds)
 
 
-def _count(pool: Pool, side: MeasuredRevision, progress: Quiet) -> None:
+def _count(pool: Pool, side: MeasuredRevision, progress: Progress) -> None:
     """Count what the steps of each cell take; one that kills or hangs its process costs itself."""
     with progress.stage("counting", len(side.timed), "cells"):
         for case in side.timed:
@@ -196,7 +196,7 @@ def _count(pool: Pool, side: MeasuredRevision, progress: Quiet) -> None:
 
 
 def measure(
-    sides: Sequence[MeasuredRevision], number: int, progress: Quiet, started: Sequence[Pool] = ()
+    sides: Sequence[MeasuredRevision], number: int, progress: Progress, started: Sequence[Pool] = ()
 ) -> None:
     """Have one fresh process per side measure its cells; the sides take turns.
 
@@ -226,7 +226,7 @@ def measure(
 
 
 def _take_turns(
-    pools: Sequence[Pool], sides: Sequence[MeasuredRevision], progress: Quiet
+    pools: Sequence[Pool], sides: Sequence[MeasuredRevision], progress: Progress
 ) -> list[MeasuredRatios] | None:
     """What each side's process measured; None where a cell ended one, and is left out now."""
     rounds = sides[0].plan.spec.check.rounds
@@ -260,7 +260,7 @@ def _call(pool: Pool, side: MeasuredRevision, name: str, *arguments: object) -> 
     return False
 
 
-def waiting(plan: Plan, progress: Quiet, search: Sequence[Path] = ()) -> Pool:
+def waiting(plan: Plan, progress: Progress, search: Sequence[Path] = ()) -> Pool:
     """A process that loads torch, to measure with later."""
     return Pool(1, _memory(plan), search, fresh=True, printed=progress.printed)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.plan.model import Case, Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import fingerprint
 from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
 from harness.store.database import Store
@@ -68,7 +68,7 @@ class QualityPass:
     plan: Plan
     machine: str
     absent: Absent
-    progress: Quiet
+    progress: Progress
     _deciding: dict[Task, Family] = field(default_factory=dict)
     _together: dict[Task, Chunk] = field(default_factory=dict)
     _alone: dict[Task, _Batch] = field(default_factory=dict)

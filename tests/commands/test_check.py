@@ -32,7 +32,7 @@ from harness.gate import report as verdicts
 from harness.gate.baseline import Cell, Loss
 from harness.gate.report import METRICS, GateReport, Metric, Outcome
 from harness.plan.model import Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
@@ -130,7 +130,7 @@ class World:
         loaded: LoadedSpec,
         plan: Plan,
         path: Path,
-        progress: Quiet,
+        progress: Progress,
         *,
         workers: int | None = None,
         search: Sequence[Path] = (),
@@ -150,7 +150,7 @@ class World:
         self,
         measured: Sequence[MeasuredRevision],
         number: int,
-        progress: Quiet,
+        progress: Progress,
         started: object = (),
     ) -> None:
         """Stands in for processes that measure."""

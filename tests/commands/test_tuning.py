@@ -34,7 +34,7 @@ from harness.commands.quality_pass import QualityPass
 from harness.engine import validate
 from harness.errors import BadInput
 from harness.plan.model import CASE_LIMIT, TRIAL_LIMIT, Case, Overrides, Plan, Search, make_plan
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.provenance.opened_files import Opened
 from harness.results import Absent
 from harness.spec.model import ObjectiveSpec, check
@@ -773,7 +773,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
     pool: Any = Nowhere()
     with Store(folder / "results.sqlite", create=True) as store:
         store.put_plan(part, {}, {})
-        quality = QualityPass(pool, store, part, "here", Absent(), Quiet())
+        quality = QualityPass(pool, store, part, "here", Absent(), NullProgress())
         trials = quality.run({case.key: set() for case in part.cases})
     (task,) = pool.tasks
     keys = [case.key for case in task.arguments[0]]

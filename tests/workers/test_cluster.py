@@ -25,7 +25,7 @@ from harness.commands import run as running
 from harness.commands.run import Options
 from harness.errors import BadInput
 from harness.plan.model import Overrides, make_plan
-from harness.progress import Quiet
+from harness.progress import NullProgress, Progress
 from harness.reporting.objects import Run
 from harness.spec.model import load
 from harness.store.database import NoResults, summarize
@@ -157,7 +157,7 @@ def write_suite(
     return spec
 
 
-class Told(Quiet):
+class Told(NullProgress):
     """Remembers what was said."""
 
     def __init__(self) -> None:
@@ -169,9 +169,9 @@ class Told(Quiet):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def begin(self, what: str, total: int, unit: str) -> None:
+    def begin(self, name: str, total: int, unit: str) -> None:
         del total, unit
-        self.stage_of = what
+        self.stage_of = name
 
     def advance(self, count: int) -> None:
         self.finished += count if self.stage_of == "training" else 0
@@ -268,11 +268,15 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 
 def run(
-    spec: Path, output: Path, scheduler: str | None = None, told: Quiet | None = None, **given: Any
+    spec: Path,
+    output: Path,
+    scheduler: str | None = None,
+    told: Progress | None = None,
+    **given: Any,
 ) -> Run:
     executor = given.pop("executor", "dask" if scheduler else "processes")
     options = Options(output=output, executor=executor, scheduler=scheduler, **given)
-    return running.run(spec, options, told or Quiet())
+    return running.run(spec, options, told or NullProgress())
 
 
 def content(output: Path, *, seeds: int | None = None) -> dict[str, list[Any]]:
@@ -423,7 +427,7 @@ def small(tmp_path: Path, machines: Machines) -> Iterator[cluster.Cluster]:
         scheduler=machines.address,
         size=1,
         memory=None,
-        progress=Quiet(),
+        progress=NullProgress(),
     ) as made:
         yield made
 
@@ -514,7 +518,7 @@ def test_times_come_from_one_machine_even_if_that_is_lost(
     class Watching(Told):
         """Kills the worker that times, once it does."""
 
-        def begin(self, what: str, total: int, unit: str) -> None:
+        def begin(self, name: str, total: int, unit: str) -> None:
             super().begin(what, total, unit)
             if what == "timing" and not lost:
                 threading.Thread(target=self.kill_who_times).start()

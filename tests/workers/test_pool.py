@@ -360,7 +360,9 @@ def run_script(plan: Plan, folder: Path, *answers: Callable[[Task], list[Event]]
             descriptions={case.objective.name: Description("", 1, 0, 5, 1, (0, 5))},
             defaults={},
         )
-        quality = QualityPass(cast(Pool, script), store, small, "m", Absent(), progress.Quiet())
+        quality = QualityPass(
+            cast(Pool, script), store, small, "m", Absent(), progress.NullProgress()
+        )
         assert quality.run({case.key: set()}) == 4
         assert sum(store.statuses().values()) == 4
         script.statuses = {  # type: ignore[attr-defined]
