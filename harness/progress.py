@@ -11,8 +11,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from typing_extensions import override
-
 from harness.formatting import duration
 
 if TYPE_CHECKING:
@@ -73,13 +71,13 @@ class NullProgress:
 class _Counting(NullProgress):
     """Progress that counts the units of a stage itself."""
 
-    @override
     def begin(self, name: str, total: int, unit: str) -> None:
+        """Show that a stage begins."""
         self._name, self._total, self._unit, self._done = name, total, unit, 0
         self._began = self._shown = time.monotonic()
 
-    @override
     def advance(self, count: int) -> None:
+        """Show how far the stage is, now and then."""
         self._done += count
 
     def _taken(self) -> str:
@@ -89,13 +87,13 @@ class _Counting(NullProgress):
 class LogProgress(_Counting):
     """Plain lines on standard error, for logs."""
 
-    @override
     def begin(self, name: str, total: int, unit: str) -> None:
+        """Show that a stage begins."""
         super().begin(name, total, unit)
         self.note(f"{name}: {total:,} {unit}")
 
-    @override
     def advance(self, count: int) -> None:
+        """Show how far the stage is, now and then."""
         super().advance(count)
         now = time.monotonic()
         if now - self._shown >= LINE_SECONDS and 0 < self._done < self._total:
@@ -106,12 +104,12 @@ class LogProgress(_Counting):
                 f"about {duration(left)} left"
             )
 
-    @override
     def end(self, *, finished: bool) -> None:
+        """Show how the stage ended."""
         self.note(f"{self._name}: {'done' if finished else 'cut short'}, {self._taken()}")
 
-    @override
     def note(self, text: str) -> None:
+        """Show a line."""
         with contextlib.suppress(OSError):  # nobody may be there to read it any more
             print(text, file=sys.stderr, flush=True)
 
@@ -139,24 +137,24 @@ class BarProgress(NullProgress):
         )
         self._task: TaskID | None = None
 
-    @override
     def begin(self, name: str, total: int, unit: str) -> None:
+        """Show that a stage begins."""
         self._bar.start()
         self._task = self._bar.add_task(name, total=total, unit=unit)
         self._bar.refresh()
 
-    @override
     def advance(self, count: int) -> None:
+        """Show how far the stage is, now and then."""
         if self._task is not None:
             self._bar.update(self._task, advance=count, refresh=True)
 
-    @override
     def end(self, *, finished: bool) -> None:
+        """Show how the stage ended."""
         self._bar.refresh()
         self._bar.stop()
 
-    @override
     def note(self, text: str) -> None:
+        """Show a line."""
         self._bar.console.print(text, markup=False, highlight=False)
 
 
@@ -172,25 +170,25 @@ class NotebookProgress(_Counting):
         self._name = ""
         self._display: Any = None
 
-    @override
     def begin(self, name: str, total: int, unit: str) -> None:
+        """Show that a stage begins."""
         super().begin(name, total, unit)
         self._show()
 
-    @override
     def advance(self, count: int) -> None:
+        """Show how far the stage is, now and then."""
         super().advance(count)
         if time.monotonic() - self._shown >= self.LEAST_SECONDS:
             self._show()
 
-    @override
     def end(self, *, finished: bool) -> None:
+        """Show how the stage ended."""
         self._past.append(f"{self._name} {self._taken()}" + ("" if finished else ", cut short"))
         self._name = ""
         self._show()
 
-    @override
     def note(self, text: str) -> None:
+        """Show a line."""
         self._notes.append(text)
         self._show()
 

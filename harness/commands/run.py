@@ -27,6 +27,7 @@ from harness.store.database import FILE_NAME, NoResults, Store
 from harness.store.records import RunSettings
 from harness.suite.locate import as_text
 from harness.workers.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
+from harness.workers.requests import TimeCases, ValidatePlan
 from harness.workers.suite_log import suite_log
 
 LOCK_NAME = ".lock"
@@ -354,8 +355,7 @@ def inspect(
     checked: Checked | None = None
     while checked is None:
         try:
-            task = Task("check", (plan, frozenset(deadly)), CHECK_SECONDS, "step")
-            checked = pool.call(task)
+            checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), CHECK_SECONDS))
         except Moved:
             continue
         except WorkerFailed as error:
@@ -567,10 +567,9 @@ def _time_cell(
     """Time the cases of a cell against each other; without one that kills or hangs the worker."""
     cases = list(cell)
     while cases:
-        arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
-        task = Task("time", arguments, plan.spec.limits.seconds, "step", fresh=True)
+        request = TimeCases(tuple(cases), spec, plan.seeds[0], plan.spec.threads)
         try:
-            timings, failures = pool.call(task)
+            timings, failures = pool.call(Task(request, plan.spec.limits.seconds))
         except Disturbed as error:
             names = ", ".join(case.id for case in cases)
             progress.note(f"{names} could not be timed: {error}")
