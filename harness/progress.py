@@ -149,7 +149,8 @@ class BarProgress(NullProgress):
             self._bar.update(self._task, advance=count, refresh=True)
 
     def end(self, *, finished: bool) -> None:
-        """Show how the stage ended."""
+        """Leave the bar as it is."""
+        del finished
         self._bar.refresh()
         self._bar.stop()
 

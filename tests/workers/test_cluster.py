@@ -521,8 +521,8 @@ def test_times_come_from_one_machine_even_if_that_is_lost(
         """Kills the worker that times, once it does."""
 
         def begin(self, name: str, total: int, unit: str) -> None:
-            super().begin(what, total, unit)
-            if what == "timing" and not lost:
+            super().begin(name, total, unit)
+            if name == "timing" and not lost:
                 threading.Thread(target=self.kill_who_times).start()
 
         def kill_who_times(self) -> None:
