@@ -263,7 +263,7 @@ def test_no_segmentation_explains_a_series_better() -> None:
             ratios[start:] *= generator.choice([0.97, 1.03, 1.06])
         values = np.log(ratios)
         noise = history._noise(values)
-        tamed = history._tamed(values, history.FAR * noise)
+        tamed = history._tamed(values, history.OUTLIER_SD * noise)
         penalty = history.PENALTY * noise**2 * math.log(len(values))
         ends = [0, *(point.index for point in change_points(list(ratios))), len(values)]
         parts = [tamed[a:b] for a, b in itertools.pairwise(ends)]
