@@ -391,7 +391,7 @@ class _Reporter:
             for number, found in enumerate(side.ratios if side else ()):
                 pairs = found.cells.get(keys.get(case.id, ""))
                 if pairs is not None:
-                    yield Blocks(process=number, side=name, **vars(pairs))  # type: ignore[arg-type]
+                    yield Blocks(**vars(pairs), process=number, side=name)  # type: ignore[arg-type]
 
 
 def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:

@@ -177,7 +177,7 @@ def test_cell(benchmark: BenchmarkFixture, request: pytest.FixtureRequest, case:
 
 
 def test_names_are_those_of_the_file_that_a_check_leaves() -> None:
-    blocks = Blocks(0, "now", "cpu", 1, 1, (1.0,), (1.0,), 1.0)
+    blocks = Blocks("cpu", 1, 1, (1.0,), (1.0,), 1.0, 0, "now")
     cells = tuple(
         CellVerdict(
             *(case.id, case.objective.name, case.optimizer, case.setting, case.device, ""),

@@ -38,7 +38,7 @@ def cell(ratio: float | None = 1.5, optimizer: str = "sgd", setting: str = "") -
         device="cpu",
         place="spec.yaml:3:5",
         judgements=(time, Judgement("operators", "fine", "", 12.0, 12.0, 0.0)),
-        blocks=(Blocks(0, "now", "cpu", 10, 10, (1.0,), (1.0,), 1.0),),
+        blocks=(Blocks("cpu", 10, 10, (1.0,), (1.0,), 1.0, 0, "now"),),
     )
 
 

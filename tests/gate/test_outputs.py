@@ -85,7 +85,7 @@ def cell(
 
 def measured(*seconds: float, process: int = 0, ratio: float = 2.0, steps: int = 10) -> Blocks:
     reference = tuple(0.5 * s for s in seconds)
-    return Blocks(process, "now", "cpu", steps, 5, seconds, reference, ratio)
+    return Blocks("cpu", steps, 5, seconds, reference, ratio, process, "now")
 
 
 def report(*cells: CellVerdict, **fields: object) -> GateReport:
