@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.objectives.dataset import Dataset
     from harness.objectives.module import ModuleObjective
     from harness.reporting.objects import Check, Comparison, Figure, Report, Run
-    from harness.reporting.tables.trials import Table
+    from harness.reporting.tables.model import Table
     from harness.suite.listing import Names
     from harness.workers.pool import WorkerFailed
 

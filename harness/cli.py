@@ -343,7 +343,7 @@ def _tell_ci(report: GateReport) -> None:
     from harness.gate.outputs import github
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        click.echo(github.annotations(report), nl=False)
+        click.echo(github.render(report), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and (why := checks.add_summary(report, Path(summary))):
         _tell(f"note: {why}")

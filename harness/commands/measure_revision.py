@@ -148,7 +148,7 @@ def opened(
             progress.advance(len(plan.cases))
         with locked(path.parent), Store(path, create=True) as store:
             outcomes = _trained(pool, store, plan, checked, progress)
-            epochs = {n: int(d["steps_per_epoch"]) for n, d in checked.descriptions.items()}
+            epochs = {name: d.steps_per_epoch for name, d in checked.descriptions.items()}
             side = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in side.cases:
                 trials = outcomes[case.key]

@@ -153,7 +153,7 @@ class QualityPass:
 
     def _submit(self, family: Family, sharing: Sharing) -> None:
         """Send out what is due of a family."""
-        steps = self.store.steps(family[0].objective.key)
+        steps = self.store.description(family[0].objective.key).steps
         if sharing.way == "alone":
             due = [(case, s) for case in family for s in self.plan.seeds if self._is_due(case, s)]
             self._work += len(due) * steps * sharing.step_seconds

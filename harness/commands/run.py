@@ -23,8 +23,9 @@ from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.reporting.objects import PAGE_NAME, Report, Run
 from harness.results import Absent, Checked, Finding, Timing
-from harness.spec.model import LoadedSpec, Spec, TimingSpec, load
+from harness.spec.model import LoadedSpec, TimingSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
+from harness.store.records import RunSettings
 from harness.suite.locate import as_text
 from harness.workers.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
 from harness.workers.suite_log import suite_log
@@ -111,7 +112,7 @@ def preview(spec: Path | LoadedSpec, options: Options) -> Preview:
             known = sum(_known(store, part, machine) for part in _parts(plan))
             cells = _cells(plan, checked.absent, store.failing())
             due = _untimed(store, plan, cells, machine)
-    steps = {name: int(d["steps"]) for name, d in checked.descriptions.items()}
+    steps = {name: d.steps for name, d in checked.descriptions.items()}
     timed = None
     if plan.spec.timing.enabled:
         cases = [case for cell in due for case in cell]
@@ -240,7 +241,7 @@ def _expected_machine(path: Path, plan: Plan, options: Options) -> Machine:
     with contextlib.suppress(NoResults), Store(path, create=False) as store:
         run = store.last_run()
         if "workers" in run.environment:
-            return Machine(run.settings["machine"], run.environment)
+            return Machine(run.settings.machine, run.environment)
     return Machine("", {})
 
 
@@ -404,9 +405,7 @@ def _without_targets(loaded: LoadedSpec, plan: Plan, checked: Checked) -> Iterat
         return
     for name in dict.fromkeys(search.base.objective.name for search in plan.searches):
         known = checked.descriptions.get(name)
-        if known is not None and not tuning.targets_of(
-            plan.spec.objectives[name], known["optimum"]
-        ):
+        if known is not None and not tuning.targets_of(plan.spec.objectives[name], known.optimum):
             text = (
                 f"{name!r} has no target to tune for: give it 'targets', losses to reach, for its "
                 "optimum is not known"
@@ -440,66 +439,16 @@ def _begin(
     absent: Absent,
     checked: Checked | None,
 ) -> None:
-    spec = plan.spec
     store.begin_run(
         plan,
         command=as_text(options.command),
         spec_file=as_text(loaded.source.file),
         spec_text=loaded.source.text,
-        settings={
-            "title": spec.title,
-            "description": spec.description,
-            "seeds": list(plan.seeds),
-            "trials": plan.trials,
-            "tuning_seeds": list(plan.tuning_seeds),
-            "missing": absent.devices,
-            "without_default": absent.cases,
-            "machine": here.key,
-            "timing": spec.timing.model_dump(),
-            **_told(spec),
-        },
+        settings=RunSettings.of(plan, absent, here.key),
         environment={**here.description, "git": environment.git_state(loaded.folder)},
         descriptions=checked.descriptions if checked else {},
         defaults=checked.defaults if checked else {},
     )
-
-
-def _told(spec: Spec) -> dict[str, Any]:
-    """What of a spec decides no trial, but what a report says of them; plain data."""
-    return {
-        "tuning": spec.tuning.model_dump(mode="json", exclude={"seeds"}) if spec.tuning else None,
-        "claims": [claim.model_dump(mode="json") for claim in spec.claims],
-        "targets": {
-            name: {"losses": list(o.targets), "tolerances": o.tolerances and list(o.tolerances)}
-            for name, o in spec.objectives.items()
-        },
-        "smallest_differences": {
-            name: o.smallest_difference
-            for name, o in spec.objectives.items()
-            if o.smallest_difference
-        },
-        "correction": spec.correction,
-        "families": {name: o.family for name, o in spec.objectives.items() if o.family},
-        "searches": {
-            name: {
-                key: space.model_dump(mode="json", exclude_none=True)
-                for key, space in o.search.items()
-            }
-            for name, o in spec.optimizers.items()
-            if o.search
-        },
-        "fixed": {
-            name: {objective: list(given) for objective, given in o.per_objective.items()}
-            for name, o in spec.optimizers.items()
-            if o.search
-        },
-        "generalizes": {
-            n: list(o.generalizes) for n, o in spec.optimizers.items() if o.generalizes
-        },
-        "counterparts": {
-            name: o.counterpart.model_dump() for name, o in spec.optimizers.items() if o.counterpart
-        },
-    }
 
 
 def _cells(plan: Plan, absent: Absent, failing: Container[str]) -> list[tuple[Case, ...]]:
@@ -531,7 +480,7 @@ def _time_at_one_place(
     If that machine is lost, another one takes over: one of its kind goes on, else all begins again.
     """
     while plan.spec.timing.enabled:
-        like = str(store.last_run().settings["machine"])
+        like = store.last_run().settings.machine
         here = pool.machine(plan.spec.threads, like)
         store.note_machine(here)
         try:
@@ -558,7 +507,7 @@ def _time(
         return 0
     cases = [case for cell in todo for case in cell]
     objectives = {case.objective.name: case.objective.key for case in cases}
-    steps = {name: store.steps(key) for name, key in objectives.items()}
+    steps = {name: store.description(key).steps for name, key in objectives.items()}
     step_seconds = store.step_seconds()
     spec = _within_budget(plan.spec.timing, cases, steps, step_seconds)
     weights = _weights([_expected(spec, cell, steps, step_seconds) for cell in todo])

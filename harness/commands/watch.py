@@ -179,7 +179,7 @@ def live(results: Results, seconds: float, done: int | None = None) -> UnderWay:
     low, high = RELOAD_SECONDS
     return UnderWay(
         done=done,
-        total=results.run.settings.get("trials", 0),
+        total=results.run.settings.trials,
         written=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seconds=min(high, max(low, round(seconds))),
     )

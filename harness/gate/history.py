@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import importlib.util
 import math
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from harness.errors import BadInput, printable
+from harness.formatting import moment, plural
 from harness.gate.report import CellVerdict, GateReport
 from harness.terminal import aligned
 
@@ -178,10 +178,11 @@ class History:
         """A sentence on each kind of line that was skipped."""
         texts = []
         for count, what in ((self.torn, "can't be read"), (self.newer, "a newer harness wrote")):
-            lines = "1 line" if count == 1 else f"{count:,} lines"
-            left_out = f"{'was' if count == 1 else 'were'} left out"
+            were = "was" if count == 1 else "were"
             if count:
-                texts.append(f"Of the history, {lines} that {what} {left_out}.")
+                texts.append(
+                    f"Of the history, {plural(count, 'line')} that {what} {were} left out."
+                )
         return texts
 
 
@@ -254,7 +255,9 @@ class Change:
 
     def _check(self, index: int) -> str:
         git = self.series.gits[index]
-        return moment(self.series.times[index]) + (f" (commit {git})" if git else "")
+        return moment(self.series.times[index], to_the_minute=True) + (
+            f" (commit {git})" if git else ""
+        )
 
 
 def append(path: Path, report: GateReport) -> None:
@@ -380,16 +383,15 @@ def text(history: History) -> str:
     for key in dict.fromkeys(entry.machine_key for entry in history.entries):
         own = of_machine(history.entries, key)
         known = series(own, key)
-        count = "1 check" if len(own) == 1 else f"{len(own):,} checks"
-        rows = [("cell", "checks", "first", "latest")]
+        rows: list[tuple[str, ...]] = [("cell", "checks", "first", "latest")]
         for name, one in known.items():
-            first, latest = one.ratios[0], one.ratios[-1]
-            rows.append((name, f"{len(one.ratios):,}", f"{first:#.4g}", f"{latest:#.4g}"))
+            ratios = [f"{ratio:#.4g}" for ratio in (one.ratios[0], one.ratios[-1])]
+            rows.append((name, f"{len(one.ratios):,}", *ratios))
         found = changes(known.values()) if can_find_changes() else []
+        first, last = (moment(own[i].taken, to_the_minute=True) for i in (0, -1))
         lines = [
             f"Machine {key[:12]}: {own[-1].machine}",
-            f"{count}, {moment(own[0].taken)} to {moment(own[-1].taken)}; time of a step as a "
-            "ratio to the reference loop",
+            f"{plural(len(own), 'check')}, {first} to {last}; time of a step as a ratio to the reference loop",
             *aligned(rows, right=(1, 2, 3)),
             *map(str, found),
         ]
@@ -397,15 +399,6 @@ def text(history: History) -> str:
     if history.entries and not can_find_changes():
         parts.append(NEEDS)
     return "\n\n".join(parts)
-
-
-def moment(taken: str) -> str:
-    """A time as people read it, to the minute."""
-    try:
-        when = datetime.datetime.fromisoformat(taken)
-    except ValueError:
-        return taken
-    return when.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _noise(values: NDArray[np.float64]) -> float:

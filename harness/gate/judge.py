@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis import stats
+from harness.formatting import plural
 from harness.gate.baseline import Baseline, Cell, counts_differ, same_rounding, time_differs
 from harness.gate.report import Judgement, Metric, Outcome
 
@@ -148,15 +149,15 @@ class Comparison:
             limit = (SAME if same else OTHER)[limits.dtype]
         judged = functools.partial(Judgement, "loss", before=before.mean, now=now.mean, limit=limit)
         if now.failed:
-            return judged("failed", f"{_trials(now.failed)} ended in an error")
+            return judged("failed", f"{plural(now.failed, 'trial')} ended in an error")
         if now.diverged:
             then = f"; {before.diverged} did before" if before.diverged else ""
-            return judged("regressed", f"{_trials(now.diverged)} diverged{then}")
+            return judged("regressed", f"{plural(now.diverged, 'trial')} diverged{then}")
         if self.before.seeds != self.now.seeds:
             why = f"seeds {self.before.seeds} then, {self.now.seeds} now"
             return judged("not comparable", why)
         if now.ok > before.ok:
-            return judged("better", f"{_trials(now.ok)} ended ok, {before.ok} before")
+            return judged("better", f"{plural(now.ok, 'trial')} ended ok, {before.ok} before")
         if before.mean is None or now.mean is None:
             return judged("not comparable", "no trial of the other side ended ok")
         # As a share of its size: a rise is positive, whatever the sign of the loss.
@@ -217,7 +218,3 @@ def _moved(rise: float, limit: float) -> Outcome:
 def _standard_error(times: Sequence[float]) -> float:
     """The standard error of the median of some processes, for a standard deviation of 1."""
     return (MEDIAN_ERROR if len(times) > 2 else 1.0) / math.sqrt(len(times))
-
-
-def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count:,} trials"

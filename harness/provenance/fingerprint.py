@@ -24,7 +24,16 @@ _OF_TRIALS = ("errors.py", "seeds.py", "suite", "objectives", "engine")
 """Files and packages of the harness that decide what a trial's numbers are."""
 
 _OF_REPORTS = (
-    *("errors.py", "progress.py", "results.py", "seeds.py", "spec", "suite", "provenance"),
+    *(
+        "errors.py",
+        "formatting.py",
+        "progress.py",
+        "results.py",
+        "seeds.py",
+        "spec",
+        "suite",
+        "provenance",
+    ),
     *("plan", "store", "timing", "analysis", "gate", "reporting"),
 )
 """Files and packages of the harness that decide what a report says and looks like."""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from harness.gate.report import GateReport
     from harness.reporting.figures.draw import Drawing
     from harness.reporting.figures.records import FigureRecord
+    from harness.reporting.tables.model import Table
     from harness.reporting.tables.sentences import Findings
-    from harness.reporting.tables.trials import Table
     from harness.store.read import CaseData, Results
 
 PAGE_NAME, CHECK_NAME, CHECK_FOLDER = "index.html", "check/check.json", "check"
@@ -259,7 +259,7 @@ class Report(Contents):
     def title(self) -> str:
         """The title of the run, or the name of its suite."""
         run = self.results.run
-        return str(run.settings.get("title") or run.suite)
+        return run.settings.title or run.suite
 
     @property
     def trials(self) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.formatting import moment
 from harness.gate import history
 from harness.reporting import objects as report_objects
 from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Checks, Comparison, Report
@@ -16,7 +17,7 @@ from harness.reporting.page import parts
 from harness.reporting.page import run as run_page
 from harness.reporting.page import side_by_side as side_by_side_page
 from harness.reporting.tables import sentences
-from harness.reporting.tables import trials as trial_tables
+from harness.reporting.tables.model import Table
 from harness.store.database import FILE_NAME
 from harness.store.read import Results
 
@@ -142,7 +143,7 @@ def _make(
     return made
 
 
-def _table_files(built: Iterable[trial_tables.Table], formats: Collection[str]) -> dict[str, bytes]:
+def _table_files(built: Iterable[Table], formats: Collection[str]) -> dict[str, bytes]:
     made: dict[str, bytes] = {}
     for table in built:
         texts = {"csv": table.to_csv, "md": table.to_markdown, "tex": table.to_latex}
@@ -167,7 +168,7 @@ def _check(checks: Checks) -> run_page.Check:
     latest = checks.latest
     if latest is None:
         return run_page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
-    facts = [("Checked", history.moment(latest.taken)), ("Against", latest.against)]
+    facts = [("Checked", moment(latest.taken, to_the_minute=True)), ("Against", latest.against)]
     if latest.git:
         facts.append(("Git commit", latest.git))
     facts.append(("Took", f"{latest.seconds:.1f} s"))

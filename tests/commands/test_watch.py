@@ -336,7 +336,7 @@ def test_whatever_part_of_a_run_is_stored_makes_a_page(
         return [Drawing(record.name, "<svg><g/></svg>", b"\x89PNG") for record in records]
 
     monkeypatch.setattr("harness.reporting.figures.draw.draw_all", sketch)
-    total = read.read(store).run.settings["trials"]
+    total = read.read(store).run.settings.trials
     for number in range(40):
         place = tmp_path / str(number) / "results.sqlite"
         place.parent.mkdir()
@@ -355,7 +355,7 @@ def test_whatever_part_of_a_run_is_stored_makes_a_page(
 def test_all_trials_that_there_will_be_are_counted_from_the_start(store: Path) -> None:
     results = read.read(store)
     live = watch.live(results, 1.0)
-    assert live.done == live.total == results.run.settings["trials"]
+    assert live.done == live.total == results.run.settings.trials
     assert live.seconds == 10
     assert watch.live(results, 1e6, done=7).done == 7
     assert watch.live(results, 1e6).seconds == 60

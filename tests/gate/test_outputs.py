@@ -243,7 +243,7 @@ def test_a_check_without_cells() -> None:
         "0 cells; 41.9 s.\nExit status 0: nothing is worse than it was.\n"
     )
     assert "passed" in markdown.render(report())
-    assert github.annotations(report()) == ""
+    assert github.render(report()) == ""
     assert 'tests="0"' in junit.render(report())
     assert json.loads(pytest_benchmark.render(report()))["benchmarks"] == []
 
@@ -518,7 +518,7 @@ def test_markdown_of_many_cells_stays_within_a_mebibyte() -> None:
 
 
 def test_annotations() -> None:
-    lines = github.annotations(mixed()).splitlines()
+    lines = github.render(mixed()).splitlines()
     place = "file=benchmarks.yaml,line=12,col=7"
     assert lines[0] == (
         f"::error {place},title=bowl/adagrad[lr=0.1]/cpu%3A time regressed::"
@@ -551,7 +551,7 @@ def test_annotations() -> None:
 )
 def test_a_place_is_read_from_the_right(place: str, properties: str) -> None:
     found = report(cell("a", judgement("time", "failed"), place=place))
-    assert github.annotations(found) == (
+    assert github.render(found) == (
         f"::error {properties}title=bowl/a/cpu%3A time failed::bowl/a/cpu: time: failed\n"
     )
 
@@ -566,7 +566,7 @@ def read_back(text: str) -> str:
 @given(names | st.text("%:,\r\n25A0D ", max_size=12), names, names)
 def test_an_annotation_is_a_line_that_reads_back(why: str, name: str, file: str) -> None:
     found = report(cell(name, judgement("time", "failed", why=why), place=f"{file}:3:4"))
-    lines = github.annotations(found).splitlines()
+    lines = github.render(found).splitlines()
     assert len(lines) == 1
     _, command, message = lines[0].split("::", 2)
     level, _, properties = command.partition(" ")
@@ -866,7 +866,7 @@ def test_json_keeps_what_is_not_finite(value: float) -> None:
 def test_everything_can_be_shown(found: GateReport, width: int, colour: bool) -> None:
     shown = terminal.render(found, width, colour=colour)
     assert all(line.replace("\x1b", "").isprintable() for line in shown.split("\n"))
-    lines = github.annotations(found).splitlines()
+    lines = github.render(found).splitlines()
     assert len(lines) <= sum(j.outcome != "fine" for _, j in found)
     assert len(lines) >= sum(any(j.outcome != "fine" for j in c.judgements) for c in found.cells)
     assert markdown.render(found).count("<details>") == 1

@@ -32,8 +32,9 @@ from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import parts
 from harness.reporting.tables import trials as trial_tables
+from harness.reporting.tables.model import Table
 from harness.store import read
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord, RunSettings
 
 
 def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False) -> read.Results:
@@ -93,7 +94,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
         suite="sample",
         spec_file="spec.yaml",
         spec_text="suite: sample\n",
-        settings={"title": "", "description": "", "seeds": [0, 1, 2], "missing": {}},
+        settings=RunSettings(seeds=(0, 1, 2)),
         environment={"harness": "0.1.0"},
     )
     columns = [
@@ -113,7 +114,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
     )
 
 
-def built_tables() -> list[trial_tables.Table]:
+def built_tables() -> list[Table]:
     results = made(broken=True)
     return trial_tables.build(results, mean_losses(results))
 

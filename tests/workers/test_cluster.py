@@ -28,7 +28,7 @@ from harness.plan.model import Overrides, make_plan
 from harness.progress import Quiet
 from harness.reporting.objects import Run
 from harness.spec.model import load
-from harness.store.database import NoResults, glance
+from harness.store.database import NoResults, summarize
 from harness.workers.dask import cluster
 from harness.workers.pool import Disturbed, Lost, Task, WorkerFailed
 
@@ -295,7 +295,7 @@ def content(output: Path, *, seeds: int | None = None) -> dict[str, list[Any]]:
 def stored(output: Path) -> int:
     """How many trials are stored, from the moment on when a run is about to make its store."""
     try:
-        seen = glance(output / "results.sqlite")
+        seen = summarize(output / "results.sqlite")
     except NoResults:
         return 0
     return sum(seen.statuses.values()) if seen else 0

@@ -14,9 +14,10 @@ import pytest
 from harness import progress
 from harness.commands.quality_pass import QualityPass, chunks, family_key
 from harness.plan.model import Case, Plan, make_plan
-from harness.results import Absent, Chunk, Sharing, TrialResult
+from harness.results import Absent, Chunk, Description, Sharing, TrialResult
 from harness.spec.model import load
 from harness.store.database import Store
+from harness.store.records import RunSettings
 from harness.workers.pool import Done, Event, Lost, Pool, Sent, Task, WorkerFailed
 
 OPTIMIZERS = {
@@ -354,9 +355,9 @@ def run_script(plan: Plan, folder: Path, *answers: Callable[[Task], list[Event]]
             command="",
             spec_file="",
             spec_text="",
-            settings={"seeds": list(small.seeds), "missing": {}, "machine": "m"},
+            settings=RunSettings(seeds=small.seeds, machine="m"),
             environment={},
-            descriptions={case.objective.name: {"steps": 5}},
+            descriptions={case.objective.name: Description("", 1, 0, 5, 1, (0, 5))},
             defaults={},
         )
         quality = QualityPass(cast(Pool, script), store, small, "m", Absent(), progress.Quiet())

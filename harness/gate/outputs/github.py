@@ -9,7 +9,7 @@ from harness.gate.outputs import wording
 from harness.gate.report import GateReport
 
 
-def annotations(report: GateReport) -> str:
+def render(report: GateReport) -> str:
     """A line for each thing that isn't fine, gravest first.
 
     Metrics of a cell of which the same is said, without a number, share one: GitHub shows only ten

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from harness.errors import printable
+from harness.formatting import DASH, plural
 from harness.gate.outputs import wording
 from harness.gate.report import WORDS, CellVerdict, GateReport
 
@@ -46,7 +47,7 @@ def render(report: GateReport) -> str:
 
 
 def _row(cell: CellVerdict) -> list[str]:
-    names = [cell.objective, cell.optimizer, cell.setting or wording.DASH, cell.device]
+    names = [cell.objective, cell.optimizer, cell.setting or DASH, cell.device]
     time = " ".join(wording.time(cell)).strip()
     return [*names, time, wording.loss(cell), wording.counts(cell), wording.outcome(cell)]
 
@@ -66,7 +67,7 @@ def _processes(cell: CellVerdict) -> list[str]:
 
     def ratios(side: str) -> str:
         own = [block.ratio for block in cell.blocks if block.side == side]
-        return ", ".join(wording.number("time", ratio) for ratio in own) or wording.DASH
+        return ", ".join(wording.number("time", ratio) for ratio in own) or DASH
 
     first, count = cell.blocks[0], sum(len(block.cell) for block in cell.blocks)
     steps = f"{first.steps:,}"
@@ -94,4 +95,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _and_more(count: int, what: str) -> str:
-    return f"And {count:,} more {what}{'s' * (count != 1)}." if count > 0 else ""
+    return f"And {plural(count, f'more {what}')}." if count > 0 else ""

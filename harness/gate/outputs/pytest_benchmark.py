@@ -52,7 +52,7 @@ def _benchmark(report: GateReport, cell: CellVerdict, blocks: Blocks) -> dict[st
 
     name = printable(cell.id)
     names = ("objective", "optimizer", "setting", "device")
-    stats = Stats()  # type: ignore[no-untyped-call]
+    stats = Stats()
     for seconds in blocks.cell:
         stats.update(seconds / blocks.steps)
     return {

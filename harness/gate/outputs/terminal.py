@@ -47,6 +47,6 @@ def _table(cells: Sequence[CellVerdict], width: int, *, colour: bool) -> list[st
         for cell in members:
             style = _COLOURS[wording.SEVERITIES[wording.kind_of_cell(cell)]]
             outcome = Text(wording.outcome(cell), style)
-            columns = [*wording.time(cell), wording.loss(cell), wording.counts(cell), outcome]
-            rows.append([f"  {cell.label}", *columns])
+            row = [f"  {cell.label}", *wording.time(cell)]
+            rows.append([*row, wording.loss(cell), wording.counts(cell), outcome])
     return aligned(rows, right=[1], width=width, colour=colour)

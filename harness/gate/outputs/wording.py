@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import printable
+from harness.formatting import DASH, is_are, plural
 from harness.gate.report import (
     EXIT_FINE,
     WORDS,
@@ -16,8 +17,6 @@ from harness.gate.report import (
     Metric,
     Outcome,
 )
-
-DASH = "–"
 
 SPELT_OUT = 3
 """Cells that can't be compared for the same reason and still get a line each."""
@@ -95,11 +94,6 @@ def with_warnings(report: GateReport) -> str:
     return ", with warnings" if warned and report.exit_status == EXIT_FINE else ""
 
 
-def count_cells(count: int) -> str:
-    """So many cells, in words."""
-    return f"{count:,} cell{'s' * (count != 1)}"
-
-
 def summary(report: GateReport) -> list[str]:
     """How many cells came out how, what to do where some are better, and the exit status.
 
@@ -107,9 +101,11 @@ def summary(report: GateReport) -> list[str]:
     """
     kinds = [kind_of_cell(cell) for cell in report.cells]
     counts = ", ".join(f"{kinds.count(kind):,} {kind}" for kind in SEVERITIES if kind in kinds)
-    found = [f"{count_cells(len(kinds))}{': ' if counts else ''}{counts}; {report.seconds:,.1f} s."]
+    found = [
+        f"{plural(len(kinds), 'cell')}{': ' if counts else ''}{counts}; {report.seconds:,.1f} s."
+    ]
     if better := kinds.count("better"):
-        text = f"{count_cells(better)} {'is' if better == 1 else 'are'} better than"
+        text = f"{plural(better, 'cell')} {is_are(better)} better than"
         against = "the baseline: write a new one with --update"
         if report.against.startswith("revision "):
             against = printable(report.against)
@@ -150,7 +146,7 @@ def sentences(report: GateReport) -> list[str]:
     lines = []
     for key, same in groups.items():
         fold = len(key) > 1 and len(same) > SPELT_OUT
-        lines += [line(count_cells(len(same)), *key[1:])] if fold else same
+        lines += [line(plural(len(same), "cell"), *key[1:])] if fold else same
     return lines
 
 

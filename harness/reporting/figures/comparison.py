@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import formatting
 from harness.analysis import claims, profiles, retuning, sensitivity, targets
 from harness.analysis.comparison import Compared, Pair
 from harness.analysis.summary import Analysis
+from harness.formatting import significant
 from harness.plan.model import varied
 from harness.reporting.figures.records import (
     CURVES,
@@ -36,7 +38,6 @@ from harness.reporting.figures.records import (
     unique_name,
     wants_log,
 )
-from harness.reporting.tables.trials import shown_shift, significant
 from harness.spec import search_space
 from harness.spec.model import SpaceSpec
 from harness.store.read import CaseData, ObjectiveInfo, Results
@@ -116,7 +117,8 @@ def differences(
     for i in order[1:10]:
         pair = one.between(i, best)
         if pair is not None and pair.is_tested:
-            words.append(f"{field.cases[i].label} {shown_shift(pair)[0]}, {pair.called}")
+            shift, _ = formatting.shift(pair.shift, pair.low, pair.high)
+            words.append(f"{field.cases[i].label} {shift}, {pair.called}")
     return DotFigure(
         name=f"differences_{safe_name(info.name)}",
         objective=info.name,

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.analysis import stats
 from harness.analysis.side_by_side import Match, SideBySide
+from harness.formatting import significant
 from harness.reporting.figures.records import (
     COLORS,
     DASHES,
@@ -29,7 +30,6 @@ from harness.reporting.figures.records import (
     scale,
     unique_name,
 )
-from harness.reporting.tables.trials import significant
 
 LOSS, SPEED = "final_loss", "seconds_per_epoch"
 """How the names of the figures begin."""

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis import elapsed, stats
+from harness.formatting import significant
 from harness.reporting.figures.records import (
     CURVES,
     DASHES,
@@ -50,7 +51,6 @@ from harness.reporting.figures.records import (
     unique_name,
     wants_log,
 )
-from harness.reporting.tables.trials import significant
 from harness.results import STATUSES
 from harness.store.read import CaseData, ObjectiveInfo, Results
 

@@ -20,13 +20,13 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from harness.formatting import DASH, moment
 from harness.provenance.environment import WORDS
 from harness.reporting.page import charts
 from harness.reporting.tables import latex
-from harness.reporting.tables.format import moment
-from harness.reporting.tables.trials import DASH, Table
+from harness.reporting.tables.model import Table
 from harness.results import STATUSES
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord
 
 if TYPE_CHECKING:
     from harness.reporting.figures.records import FigureRecord
@@ -305,8 +305,8 @@ def environment(run: RunRecord, *, under_way: bool = False) -> list[tuple[str, s
     rows += [(word, known[key]) for key, word in WORDS.items() if key in known]
     if "git" not in known:
         rows.append(("Git commit", "none: the suite is not under version control"))
-    if "machine" in run.settings:
-        rows.append(("Machine digest", str(run.settings["machine"])[:12]))
+    if run.settings.machine:
+        rows.append(("Machine digest", run.settings.machine[:12]))
     packages = [f"{key} {value}" for key, value in known.items() if key not in WORDS]
     if packages:
         rows.append(("Packages", ", ".join(packages)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.errors import join
+from harness.formatting import DASH, moment
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import records as figure_records
 from harness.reporting.page import charts, citation
@@ -32,9 +33,9 @@ from harness.reporting.page.parts import (
     whole,
 )
 from harness.reporting.tables import reproduce
-from harness.reporting.tables.format import moment
+from harness.reporting.tables.model import Table
 from harness.reporting.tables.sentences import Findings
-from harness.reporting.tables.trials import DASH, WAYS, Table
+from harness.reporting.tables.trials import WAYS
 from harness.results import STATUSES
 from harness.store.read import CaseData, ObjectiveInfo, Results
 
@@ -164,8 +165,8 @@ def render(
     return document(
         "page.html.j2",
         files([table.name for table in tables], list(svgs)),
-        title=settings.get("title") or results.run.suite,
-        description=settings.get("description", ""),
+        title=settings.title or results.run.suite,
+        description=settings.description,
         run=results.run,
         said=said,
         overview=pictures.get("overview"),
@@ -175,9 +176,9 @@ def render(
         moment=moment(under_way.written) if under_way else "",
         scope=_scope(results),
         counts=counts(results.trials["status"]),
-        missing=settings.get("missing", {}),
+        missing=settings.missing,
         troubles=_troubles(results),
-        lacking=len(results.cases) * len(settings["seeds"]) - len(results.trials),
+        lacking=len(results.cases) * len(settings.seeds) - len(results.trials),
         cases=_case_grid(results),
         hyperparameters=_hyperparameter_grid(results),
         sections=sections,
@@ -192,7 +193,7 @@ def render(
         timed=[section for section in timed if section.pictures or section.grids],
         timing_pictures=_chosen(pictures, timing_pictures, None),
         timing_note=timing.note if timing else "",
-        timing=settings.get("timing", {}),
+        timing=settings.timing,
         timing_scope=_timing_scope(results, timing),
         failures=whole(failures, labels),
         sharing=whole(shared, labels),
@@ -236,7 +237,7 @@ def _choices(results: Results) -> Choices:
         looks=as_json([[name, charts.swatch(style)] for name, style in looks.items()]),
         epochs=any(info.has_epochs for info in results.objectives.values()),
         seconds=bool(len(results.timings)),
-        seeds=len(results.run.settings["seeds"]) > 1,
+        seeds=len(results.run.settings.seeds) > 1,
     )
 
 
@@ -325,7 +326,7 @@ def _across_devices(
 def _scope(results: Results) -> str:
     """How much was run, in a sentence."""
     devices = list(dict.fromkeys(case.device for case in results.cases))
-    seeds = results.run.settings["seeds"]
+    seeds = results.run.settings.seeds
     text = (
         f"{plural(len(results.optimizers), 'optimizer')} × "
         f"{plural(len(results.objectives), 'objective')} × "
@@ -337,7 +338,7 @@ def _scope(results: Results) -> str:
         text = "What is compared is known once tuning has come to its end."
     tried = Counter(tried.role for tried in results.tried)
     if tried["tuning"]:
-        tuning_seeds = plural(len(results.run.settings["tuning_seeds"]), "other seed")
+        tuning_seeds = plural(len(results.run.settings.tuning_seeds), "other seed")
         text += (
             f" Before them, tuning tried {plural(tried['tuning'], 'setting')} with {tuning_seeds}"
         )
@@ -350,19 +351,18 @@ def _scope(results: Results) -> str:
 
 def _timing_scope(results: Results, table: Table | None) -> str:
     """How seconds per epoch were measured, in a few sentences; empty where that is not known."""
-    timing = results.run.settings.get("timing")
-    if not timing:
+    timing = results.run.settings.timing
+    if timing is None:
         return ""
     threads = results.run.environment.get("threads", "")
     text = (
-        f"Up to {plural(timing['rounds'], 'round')} after {timing['warmup_rounds']} to warm up; "
+        f"Up to {plural(timing.rounds, 'round')} after {timing.warmup_rounds} to warm up; "
         "in each round every case runs a block of at most "
-        f"{plural(timing['block_steps'], 'step')}"
+        f"{plural(timing.block_steps, 'step')}"
     )
     if threads:
         text += f", with {threads} {'thread' if threads == '1' else 'threads'}"
-    if "seconds" in timing:
-        text += f"; at most about {timing['seconds']:g} s in all"
+    text += f"; at most about {timing.seconds:g} s in all"
     text += ". Evaluation, recording and loading data are not on the clock."
     noisy = 0 if table is None else int((table.frame["noisy"] == "yes").sum())
     if table is not None and noisy:

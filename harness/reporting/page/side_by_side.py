@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.analysis.side_by_side import SideBySide, seeds_text
+from harness.formatting import DASH, moment
 from harness.reporting.figures import side_by_side as of_figures
 from harness.reporting.page import charts
 from harness.reporting.page.parts import (
@@ -28,8 +29,7 @@ from harness.reporting.page.parts import (
 )
 from harness.reporting.tables import side_by_side as of_tables
 from harness.reporting.tables import side_by_side_sentences as findings
-from harness.reporting.tables.format import moment
-from harness.reporting.tables.trials import DASH, Table
+from harness.reporting.tables.model import Table
 
 if TYPE_CHECKING:
     from harness.reporting.figures.draw import Drawing
@@ -127,9 +127,9 @@ def _sources(beside: SideBySide) -> Grid:
                 Cell(source.name),
                 Cell(source.place),
                 Cell(results.run.suite),
-                Cell(str(results.run.settings.get("title") or "") or DASH),
+                Cell(results.run.settings.title or DASH),
                 Cell(moment(results.run.started)),
-                Cell(seeds_text(results.run.settings["seeds"])),
+                Cell(seeds_text(results.run.settings.seeds)),
                 Cell(f"{len(results.optimizers)} × {len(results.objectives)}"),
                 Cell(counted(counts(ended))),
             )

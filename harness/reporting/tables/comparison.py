@@ -11,19 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness import formatting
 from harness.analysis import claims, profiles, retuning, sensitivity, stats, targets
 from harness.analysis.comparison import LEVEL, MOST, Compared, Pair, corrected_for
 from harness.analysis.summary import Analysis
-from harness.reporting.tables.trials import (
-    DASH,
-    Table,
-    identity,
-    interval,
-    probability,
-    shown_identity,
-    shown_shift,
-    significant,
-)
+from harness.formatting import DASH, interval, probability, significant
+from harness.reporting.tables.model import Table
+from harness.reporting.tables.trials import identity, shown_identity
 from harness.spec import search_space
 from harness.store.read import CaseData, Results
 
@@ -42,8 +36,8 @@ def build(results: Results, analysis: Analysis) -> list[Table]:
         profile(analysis.contests),
         tuning(
             analysis.tuned,
-            len(results.run.settings.get("tuning_seeds", ())),
-            (results.run.settings.get("tuning") or {}).get("goal", "final_loss"),
+            len(results.run.settings.tuning_seeds),
+            results.run.settings.tuning.goal if results.run.settings.tuning else "final_loss",
         ),
         retuned(analysis.retuned, analysis.compared),
         sensitive(analysis.curves),
@@ -101,7 +95,7 @@ def _difference(one: Compared, pair: Pair) -> tuple[Row, Row]:
         "case_failed": pair.failed[0],
         "against_failed": pair.failed[1],
     }
-    shift, ends = shown_shift(pair)
+    shift, ends = formatting.shift(pair.shift, pair.low, pair.high)
     tested = pair.is_tested
     shown = {
         "objective": field.objective,
@@ -509,18 +503,18 @@ def parity(results: Results) -> Table | None:
     rows: list[tuple[Row, Row]] = []
     ran = results.trials[~results.trials["status"].isin(["ok", "unavailable"])]
     failed = Counter(ran["position"].tolist())
-    for name, told in results.run.settings.get("counterparts", {}).items():
-        for case, other in _counterparts(results, name, told["optimizer"]):
+    for name, told in results.run.settings.counterparts.items():
+        for case, other in _counterparts(results, name, told.optimizer):
             apart, step = _apart(case, other)
             loss, scale = _loss_apart(case, other)
-            row = {
+            row: dict[str, Any] = {
                 **identity(case),
                 "counterpart": other.optimizer,
                 "parameters_apart": apart,
                 "at_step": step,
                 "losses_apart": loss,
                 "losses_apart_relative": loss / scale if scale else math.nan,
-                "because": told["because"],
+                "because": told.because,
                 "failed": failed[case.position],
                 "counterpart_failed": failed[other.position],
             }
@@ -531,7 +525,7 @@ def parity(results: Results) -> Table | None:
                 "at step": DASH if math.isnan(step) else f"{step:.0f}",
                 "losses apart": significant(loss, 2),
                 "relative": significant(row["losses_apart_relative"], 2),
-                "because": told["because"] or DASH,
+                "because": told.because or DASH,
                 "failed": f"{failed[case.position]}, {failed[other.position]}",
             }
             rows.append((row, shown))

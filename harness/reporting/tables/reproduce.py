@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.plan.model import Overrides
     from harness.spec.yaml_source import YamlSource
-    from harness.store.database import RunRecord
     from harness.store.read import CaseData, Results
+    from harness.store.records import RunRecord
 
 PROGRAM = ("python", "-m", "harness")
 
@@ -86,7 +86,7 @@ def of_run(
     }
     if source.folder is None:
         return line("run", source.file, **given)
-    given["timing"] = not given.pop("no_timing")
+    given["timing"], given["override"] = not given.pop("no_timing"), given.pop("set")
     defaults = {"timing": True, "watch": False, "fresh": False}
     told = {k: v for k, v in given.items() if v not in (None, []) and v is not defaults.get(k)}
     folder = str(source.folder)
@@ -129,21 +129,21 @@ def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
     ]
     values: dict[str, Any] = {}
     if case.role == "tuned":
-        searched = run.settings.get("searches", {}).get(case.optimizer, ())
+        searched = run.settings.searches.get(case.optimizer, ())
         known = (name for name in searched if name in case.hyperparameters)
         values = {name: case.hyperparameters[name] for name in known}
     elif case.setting:
         only.append(f"setting={glob.escape(case.setting)}")
     output = str(PurePath(_folder(run)) / REPEATS)
     if _is_call(run):
-        given: dict[str, Any] = {"only": only} | ({"set": values} if values else {})
+        given: dict[str, Any] = {"only": only} | ({"override": values} if values else {})
         given |= {"devices": case.device, "seed": seed, "timing": False, "fresh": True}
         folder = {name: value for name, value in _arguments(run).items() if name == "folder"}
         return call(**folder, **given, output=output)
     return line(
         *("run", run.spec_file),
         only=only,
-        override=[f"{name}={json.dumps(value)}" for name, value in values.items()],
+        set=[f"{name}={json.dumps(value)}" for name, value in values.items()],
         devices=case.device,
         seed=seed,
         no_timing=True,

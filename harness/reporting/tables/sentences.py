@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import formatting
 from harness.analysis import claims, comparison, profiles, retuning, stats, targets
 from harness.analysis.comparison import Compared
 from harness.analysis.summary import Analysis
@@ -67,7 +68,7 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
 def _sure(results: Results, compared: Sequence[Compared]) -> str:
     """What the sentences on losses rest on."""
     random = [one for one in compared if one.field.is_random]
-    seeds = len(results.run.settings["seeds"])
+    seeds = len(results.run.settings.seeds)
     if not random:
         return ""
     known = [one.field.centre == "median" for one in random]
@@ -107,7 +108,7 @@ def _by_chance(tested: Sequence[Compared]) -> str:
         )
     return (
         "Were all optimizers equal, a difference would be called by chance on up to "
-        f"{trial_tables.significant(comparison.LEVEL * count, 2)} of these {count} objectives"
+        f"{formatting.significant(comparison.LEVEL * count, 2)} of these {count} objectives"
         f" on average, and on some with a probability of up to "
         f"{1 - (1 - comparison.LEVEL) ** count:.0%}; correction: page in the spec corrects for all "
         "of them together."
@@ -182,10 +183,10 @@ def _moved(judgement: Judgement) -> str:
     if not told or before is None or now is None:
         return f"{metric}: {judgement.why or judgement.outcome}"
     if metric != "time" or judgement.change is None:
-        return f"{metric} {trial_tables.exactly(before)} to {trial_tables.exactly(now)}"
-    text = f"{metric} {trial_tables.percent(judgement.change)}"
+        return f"{metric} {formatting.exactly(before)} to {formatting.exactly(now)}"
+    text = f"{metric} {formatting.percent(judgement.change)}"
     if judgement.low is not None and judgement.high is not None:
-        low, high = (trial_tables.percent(end - 1) for end in (judgement.low, judgement.high))
+        low, high = (formatting.percent(end - 1) for end in (judgement.low, judgement.high))
         text += f", 95% interval {low} to {high}"
     return text
 
@@ -230,11 +231,12 @@ def _centre(
         mean = means[field.cases[index].position]
         return (
             "mean final loss",
-            f"{trial_tables.number(mean.mean, trial_tables.decimals(mean))}" + _interval(mean),
+            f"{formatting.number(mean.mean, formatting.decimals(mean.mean, mean.low, mean.high))}"
+            + _interval(mean),
         )
     losses = field.losses[index][np.isfinite(field.losses[index])]
     gap = trial_tables.above(float(field.centres[index]), field.optimum)
-    text = trial_tables.significant(gap, 3)
+    text = formatting.significant(gap, 3)
     low, high = (trial_tables.above(end, field.optimum) for end in stats.median_interval(losses))
     n = len(losses)
     if max(gap, high) <= float(field.floors.max()) - field.smallest:
@@ -242,7 +244,7 @@ def _centre(
     if trial_tables.alike(losses):
         text += f" ({n} seeds, all alike)"
     elif math.isfinite(low):
-        ends = f"{trial_tables.significant(low, 3)} to {trial_tables.significant(high, 3)}"
+        ends = f"{formatting.significant(low, 3)} to {formatting.significant(high, 3)}"
         text += f" (95% CI {ends}, {n} seeds)"
     else:
         text += f" ({n} {'seed' if n == 1 else 'seeds'})"
@@ -268,7 +270,7 @@ def _others(one: Compared, best: int, others: Sequence[int]) -> Iterator[str]:
             said.setdefault("none", []).append(f"{label}{_failed(field, i)}")
             p_values.append(pair.adjusted)
     if names := said.get("none"):
-        least = trial_tables.probability(min(p_values))
+        least = formatting.probability(min(p_values))
         text = f"{_listed(names)} {_is_are(names)} not significantly different from "
         exact = len(names) == 1 or min(p_values) == 1
         text += f"{field.cases[best].label} (p {'=' if exact else '≥'} {least})"
@@ -298,7 +300,7 @@ def _never_ok(field: comparison.Field) -> Iterator[str]:
 def _by(pair: comparison.Pair, word: str) -> str:
     """By how much the first of a pair is worse, or better: in the terms of the test."""
     p = (
-        f"p = {trial_tables.probability(pair.adjusted)}"
+        f"p = {formatting.probability(pair.adjusted)}"
         if pair.is_tested
         else "every seed ends alike"
     )
@@ -307,7 +309,7 @@ def _by(pair: comparison.Pair, word: str) -> str:
         return f"fails in {own} of {pair.n} seeds, against {other} ({p})"
     sign = 1 if word == "worse" else -1
     if pair.has_shift:
-        shift, ends = trial_tables.shown_shift(pair, sign)
+        shift, ends = formatting.shift(pair.shift, pair.low, pair.high, sign)
         interval = f"95% CI {ends}, " if pair.is_tested else ""
         failed = f", {own} of {pair.n} failed" if own else ""
         return f"is {word} by {shift} ({interval}{p}{failed})"
@@ -356,7 +358,7 @@ def _alike(results: Results, field: comparison.Field, place: str, order: Sequenc
 
 
 def _loss_of(field: comparison.Field, index: int) -> str:
-    return trial_tables.significant(float(field.centres[index]), 3)
+    return formatting.significant(float(field.centres[index]), 3)
 
 
 def _over_all(results: Results, contests: Sequence[targets.Contest]) -> Iterator[str]:
@@ -402,8 +404,8 @@ def _tuning(results: Results, analysis: Analysis) -> list[str]:
             f"{_listed(lost)}."
         )
     sentences += [text] if (text := _if_tuned_again(analysis)) else []
-    seeds = len(results.run.settings["seeds"])
-    if results.run.settings.get("tuning") and seeds < FEWEST_SEEDS:
+    seeds = len(results.run.settings.seeds)
+    if results.run.settings.tuning and seeds < FEWEST_SEEDS:
         sentences.append(
             f"The tuned settings are compared on {seeds} seeds; {FEWEST_SEEDS} are the least that "
             "a comparison should rest on."
@@ -481,7 +483,7 @@ def _where(compared: Sequence[Compared], field: comparison.Field) -> str:
 
 
 def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> Iterator[str]:
-    told: Mapping[str, Sequence[str]] = results.run.settings.get("generalizes", {})
+    told = results.run.settings.generalizes
     for one in compared:
         cases = one.field.cases
         for i, case in enumerate(cases):
@@ -532,7 +534,7 @@ def _claims(checked: Sequence[claims.Checked]) -> str:
     if least:
         parts.append(
             "no deviation below "
-            f"{trial_tables.significant(least, 2)} standard deviations could have been noticed"
+            f"{formatting.significant(least, 2)} standard deviations could have been noticed"
         )
     return "; ".join([text, *parts]) + "."
 
@@ -615,7 +617,9 @@ def _interval(mean: stats.Mean) -> str:
         return " (one seed)" if mean.n == 1 else f" ({mean.n} seeds)"
     if mean.sd == 0:
         return f" ({mean.n} seeds, all alike)"
-    ends = trial_tables.interval(mean.low, mean.high, trial_tables.decimals(mean))
+    ends = formatting.interval(
+        mean.low, mean.high, formatting.decimals(mean.mean, mean.low, mean.high)
+    )
     return f" (95% CI {ends}, {mean.n} seeds)"
 
 
@@ -625,7 +629,7 @@ def _ends(row: Mapping[Hashable, Any]) -> str:
 
 
 def _ratio(value: float) -> str:
-    return trial_tables.significant(value, 3)
+    return formatting.significant(value, 3)
 
 
 def _label(row: Mapping[Hashable, Any]) -> str:
@@ -635,8 +639,8 @@ def _label(row: Mapping[Hashable, Any]) -> str:
 def _time(seconds: float) -> str:
     for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
         if seconds * scale >= 1:
-            return f"{trial_tables.significant(seconds * scale, 3)} {unit}"
-    return f"{trial_tables.significant(seconds * 1e9, 3)} ns"
+            return f"{formatting.significant(seconds * scale, 3)} {unit}"
+    return f"{formatting.significant(seconds * 1e9, 3)} ns"
 
 
 def _listed(names: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness import formatting
 from harness.analysis import stats
 from harness.analysis.comparison import ALIKE
 from harness.analysis.side_by_side import (
@@ -21,9 +22,9 @@ from harness.analysis.side_by_side import (
     Verdict,
     seeds_text,
 )
+from harness.formatting import DASH, moment
 from harness.reporting.tables import trials as trial_tables
-from harness.reporting.tables.format import moment
-from harness.reporting.tables.trials import DASH, Table
+from harness.reporting.tables.model import Table
 
 LOSS, DIFFERENCES, ENDINGS = "final_loss", "differences", "other_endings"
 NOT_EVERYWHERE, SPEED, MADE = "not_everywhere", "seconds_per_epoch", "how_made"
@@ -57,7 +58,12 @@ def final_loss(beside: SideBySide) -> Table | None:
         }
         text = {**trial_tables.shown_identity(match.case), "seeds in common": str(len(match.seeds))}
         digits = max(
-            (trial_tables.decimals(s.mean) for s in match.sides if s and s.mean.n), default=6
+            (
+                formatting.decimals(m.mean, m.low, m.high)
+                for s in match.sides
+                if s and (m := s.mean).n
+            ),
+            default=6,
         )
         for source, side in zip(beside.sources, match.sides, strict=True):
             mean = side.mean if side else None
@@ -90,8 +96,8 @@ def _shown_mean(name: str, mean: stats.Mean | None, of: int, digits: int) -> dic
     if mean is None or not of:
         text, ends, ok = DASH, DASH, DASH
     else:
-        text = trial_tables.number(mean.mean, digits)
-        ends = DASH if mean.sd == 0 else trial_tables.interval(mean.low, mean.high, digits)
+        text = formatting.number(mean.mean, digits)
+        ends = DASH if mean.sd == 0 else formatting.interval(mean.low, mean.high, digits)
         ok = f"{mean.n} of {of}"
     return {f"mean: {name}": text, f"95% interval: {name}": ends, f"ok: {name}": ok}
 
@@ -127,7 +133,7 @@ def differences(beside: SideBySide) -> Table | None:
                 "verdict": verdict,
             }
         )
-        told = trial_tables.shown_shift(pair) if pair else (DASH, DASH)
+        told = formatting.shift(pair.shift, pair.low, pair.high) if pair else (DASH, DASH)
         shown.append(
             {
                 **trial_tables.shown_identity(case),
@@ -135,9 +141,9 @@ def differences(beside: SideBySide) -> Table | None:
                 "verdict": verdict,
                 "shift": told[0],
                 "95% interval": told[1],
-                "adjusted p": trial_tables.significant(pair.adjusted, 2) if pair else DASH,
+                "adjusted p": formatting.significant(pair.adjusted, 2) if pair else DASH,
                 "equal to the bit": f"{found.equal} of {n}" if n else DASH,
-                "largest relative difference": trial_tables.significant(found.largest, 2),
+                "largest relative difference": formatting.significant(found.largest, 2),
                 "key": f"{key}; called {called} there" if called else key,
             }
         )
@@ -202,7 +208,7 @@ def seconds(beside: SideBySide) -> Table | None:
             text |= _shown_time(source.name, timed)
         across = list(_across(beside.sources, own))
         row |= {f"ratio_{other}_to_{base}": ratio for other, base, ratio in across}
-        text |= {f"{o} / {b}": trial_tables.significant(ratio, 3) for o, b, ratio in across}
+        text |= {f"{o} / {b}": formatting.significant(ratio, 3) for o, b, ratio in across}
         rows.append(row)
         shown.append(text)
     if not rows:
@@ -268,11 +274,11 @@ def _shown_time(name: str, timed: Mapping[str, Any] | None) -> dict[str, str]:
     else:
         is_reference = timed["reference"] == _label(timed)
         noisy = " (noisy)" if timed["noisy"] == "yes" else ""
-        ends = trial_tables.interval(timed["ratio_ci_low"], timed["ratio_ci_high"], 2)
+        ends = formatting.interval(timed["ratio_ci_low"], timed["ratio_ci_high"], 2)
         texts = {
-            "median": trial_tables.seconds(timed["median_seconds"]),
-            "IQR": trial_tables.seconds(timed["iqr_seconds"]) + noisy,
-            "ratio": "1" if is_reference else trial_tables.number(timed["ratio"], 2),
+            "median": formatting.significant(timed["median_seconds"]),
+            "IQR": formatting.significant(timed["iqr_seconds"]) + noisy,
+            "ratio": "1" if is_reference else formatting.number(timed["ratio"], 2),
             "interval": DASH if is_reference else ends,
             "reference": str(timed["reference"]),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness import formatting
 from harness.analysis.comparison import LEVEL
 from harness.analysis.side_by_side import (
     ALWAYS_OTHER,
@@ -13,7 +14,6 @@ from harness.analysis.side_by_side import (
     SideBySide,
     seeds_text,
 )
-from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.side_by_side import called_otherwise, endings, presence
 
 NAMED = 4
@@ -47,7 +47,7 @@ def _laid(beside: SideBySide) -> str:
     runs = [
         f"{source.name} (suite {source.results.run.suite}, "
         f"{_plural(len(source.results.cases), 'case')}, "
-        f"seeds {seeds_text(source.results.run.settings['seeds'])})"
+        f"seeds {seeds_text(source.results.run.settings.seeds)})"
         for source in beside.sources
     ]
     return f"Laid side by side: {listed(runs, 8)}."
@@ -155,7 +155,9 @@ def _told(beside: SideBySide, found: Difference) -> str:
         if found.verdict == "higher":
             return f"{text} at {pair.higher} of {pair.n} seeds and lower at {pair.lower}"
         return f"{text} at {pair.lower} of {pair.n} seeds and higher at {pair.higher}"
-    shift, ends = trial_tables.shown_shift(pair, 1 if found.verdict == "higher" else -1)
+    shift, ends = formatting.shift(
+        pair.shift, pair.low, pair.high, 1 if found.verdict == "higher" else -1
+    )
     return f"{text} by {shift} (95% CI {ends})"
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from harness.analysis import stats
-from harness.analysis.comparison import ALIKE, Pair
+from harness.analysis.comparison import ALIKE
+from harness.formatting import (
+    DASH,
+    decimals,
+    exactly,
+    interval,
+    number,
+    percent,
+    seed_ranges,
+    significant,
+)
 from harness.gate.report import METRICS, CellVerdict, GateReport, Judgement, Metric
-from harness.reporting.tables import latex, reproduce
+from harness.reporting.tables import reproduce
+from harness.reporting.tables.model import Table
 from harness.results import STATUSES
 from harness.store.read import CaseData, Results
-
-DASH = "–"
 
 NOISY = 0.1
 """Noise of a case's block times above which they are called noisy.
@@ -27,88 +34,6 @@ On an idle machine the blocks' interquartile range is some percent of their medi
 processor is ours but for some thousandths of the time; with others at work it is 15 to 40%. The
 seconds then say as much of the others as of the optimizer.
 """
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table.
-
-    Attributes:
-        name: File name without ending.
-        title: Heading.
-        note: What the columns are, in a sentence or two.
-        frame: The numbers; its columns are the CSV's. NaN where there is none.
-        shown: The same cells as a person reads them; its columns are headings with units.
-    """
-
-    name: str
-    title: str
-    note: str
-    frame: pd.DataFrame
-    shown: pd.DataFrame
-
-    @property
-    def numeric(self) -> list[bool]:
-        """For each column of ``shown``, whether it holds numbers."""
-        one = r"([-+]?[0-9.]+(e[-+]?[0-9]+)?%?|-?∞)"
-        number = re.compile(rf"^{one}( (to|of) {one})?$")
-        return [
-            all(cell == DASH or number.match(cell) for cell in cells) and any(cells != DASH)
-            for _, cells in self.shown.items()
-        ]
-
-    def to_csv(self) -> str:
-        """All digits, an empty cell where there is no number."""
-        return str(self.frame.to_csv(index=False, lineterminator="\n"))
-
-    def to_markdown(self) -> str:
-        """Heading, table and note, in GitHub's Markdown."""
-        right = self.numeric
-        rows = [list(self.shown.columns), *self.shown.to_numpy().tolist()]
-        cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(right))]
-        rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
-        lines = [
-            "| "
-            + " | ".join(
-                cell.rjust(w) if r else cell.ljust(w)
-                for cell, w, r in zip(row, widths, right, strict=True)
-            )
-            + " |"
-            for row in [cells[0], rule, *cells[1:]]
-        ]
-        return f"## {self.title}\n\n" + "\n".join(lines) + f"\n\n{self.note}\n"
-
-    def to_html(self) -> str:
-        """Heading, table and note, for a page of somebody else's."""
-        right = dict(zip(self.shown.columns, self.numeric, strict=True))
-        align = {name: "right" if numeric else "left" for name, numeric in right.items()}
-        rows = self.shown.to_dict("records")
-        head = "".join(
-            f'<th style="text-align: {align[name]}">{escape(str(name))}</th>' for name in align
-        )
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f'<td style="text-align: {align[name]}">{escape(str(row[name]))}</td>'
-                for name in align
-            )
-            + "</tr>"
-            for row in rows
-        )
-        return (
-            f"<h4>{escape(self.title)}</h4><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table><p><small>{escape(self.note)}</small></p>"
-        )
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
-
-    def to_latex(self) -> str:
-        """The table with title and note as its caption, for a paper; see ``latex.table``."""
-        rows = [[str(cell) for cell in row] for row in self.shown.to_numpy().tolist()]
-        headings = [str(heading) for heading in self.shown.columns]
-        return latex.table(self.name, self.title, self.note, headings, rows, self.numeric)
 
 
 def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
@@ -164,9 +89,9 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
                 **counts,
             }
         )
-        digits = decimals(mean)
+        digits = decimals(mean.mean, mean.low, mean.high)
         equal = alike(losses)
-        places = decimals(stats.Mean(median, math.nan, *middle, len(losses)))
+        places = decimals(median, *middle)
         shown.append(
             {
                 **shown_identity(case),
@@ -313,8 +238,8 @@ def epoch_seconds(results: Results) -> Table | None:
         shown.append(
             {
                 **shown_identity(case),
-                "median (s/epoch)": seconds(own.median),
-                "IQR (s/epoch)": seconds(own.iqr),
+                "median (s/epoch)": significant(own.median),
+                "IQR (s/epoch)": significant(own.iqr),
                 "n": str(own.n),
                 "µs/step": f"{per_step * 1e6:.1f}",
                 "ratio": "1" if case is reference else number(ratio, 2),
@@ -410,7 +335,7 @@ def failures(results: Results) -> Table | None:
                 "device": device,
                 "status": "unavailable",
                 "trials": len(group),
-                "seeds": _ranges(sorted(set(group["seed"]))),
+                "seeds": seed_ranges(group["seed"]),
                 "first_step": 0,
                 "last_step": 0,
                 "reason": reason,
@@ -425,7 +350,7 @@ def failures(results: Results) -> Table | None:
                 **identity(case),
                 "status": status,
                 "trials": len(group),
-                "seeds": _ranges(sorted(group["seed"])),
+                "seeds": seed_ranges(group["seed"]),
                 "first_step": int(steps.min()),
                 "last_step": int(steps.max()),
                 "reason": reason,
@@ -563,8 +488,8 @@ def check(report: GateReport) -> Table:
                 "optimizer": cell.optimizer,
                 "setting": cell.setting or DASH,
                 "device": cell.device,
-                "time (% change)": _percent(_number_of(time, "change")),
-                "95% interval": f"{_percent(low - 1)} to {_percent(high - 1)}"
+                "time (% change)": percent(_number_of(time, "change"), ""),
+                "95% interval": f"{percent(low - 1, '')} to {percent(high - 1, '')}"
                 if math.isfinite(low + high)
                 else DASH,
                 "loss": _before_and_now(cell, "loss"),
@@ -596,66 +521,6 @@ def reference_case(results: Results, case: CaseData) -> CaseData:
     )
 
 
-def significant(value: float, digits: int) -> str:
-    """A number with so many significant digits, powers of ten written out beyond 1e-4 and 1e6."""
-    if math.isnan(value):
-        return DASH
-    if value == 0:
-        return "0"
-    if 1e-4 <= abs(value) < 1e6:
-        places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-        return f"{value:.{places}f}"
-    return f"{value:.{digits - 1}e}"
-
-
-def number(value: float, decimals: int) -> str:
-    """A number with so many decimals; a power of ten where that would show nothing."""
-    if math.isnan(value):
-        return DASH
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    if value != 0 and (abs(value) < max(1e-4, 0.5 * 10**-decimals) or abs(value) >= 1e7):
-        digits = max(2, decimals + math.floor(math.log10(abs(value))))
-        return f"{value:.{min(digits, 5)}e}"
-    return f"{value:.{decimals}f}"
-
-
-def probability(p: float) -> str:
-    """A p-value with two digits; none where there is none."""
-    if math.isnan(p):
-        return DASH
-    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
-
-
-def shown_shift(pair: Pair, sign: int = 1) -> tuple[str, str]:
-    """A pair's shift, times a sign, and its interval, in as many digits as that allows."""
-    low, high = sorted((sign * pair.low, sign * pair.high))
-    mean = stats.Mean(sign * pair.shift, math.nan, low, high, pair.n)
-    # An interval that has no width but rounding's says nothing of how many digits are known.
-    largest = max((abs(end) for end in (mean.mean, low, high) if math.isfinite(end)), default=0.0)
-    most = max(0, 5 - math.floor(math.log10(largest))) if largest else 0
-    digits = min(decimals(mean), most)
-    return number(mean.mean, digits), interval(low, high, digits)
-
-
-def interval(low: float, high: float, decimals: int) -> str:
-    """Two ends of an interval."""
-    if math.isnan(low) or math.isnan(high):
-        return DASH
-    return f"{number(low, decimals)} to {number(high, decimals)}"
-
-
-def seconds(value: float) -> str:
-    """A time with three significant digits."""
-    return significant(value, 3)
-
-
-def percent(change: float) -> str:
-    """A relative change, with its sign."""
-    text = f"{100 * change:+.1f}" if abs(change) < 100 else f"{100 * change:+.1e}"
-    return f"{'0.0' if text in ('-0.0', '+0.0') else text}%"
-
-
 def _whys(cell: CellVerdict) -> str:
     """What of a cell is not fine, and why; metrics of which the same is said, together."""
     said: dict[str, list[str]] = {}
@@ -672,11 +537,6 @@ def _whys(cell: CellVerdict) -> str:
     return " ".join("; ".join(parts).split())
 
 
-def _percent(share: float) -> str:
-    """A change in percent, with its sign and one decimal."""
-    return DASH if math.isnan(share) else f"{100 * share:+.1f}"
-
-
 def _before_and_now(cell: CellVerdict, metric: Metric) -> str:
     """A number, or the two where it changed."""
     judgement = cell.of(metric)
@@ -686,12 +546,6 @@ def _before_and_now(cell: CellVerdict, metric: Metric) -> str:
         DASH if value is None else exactly(value) for value in (judgement.before, judgement.now)
     )
     return now if before == now else f"{before} → {now}"
-
-
-def exactly(value: float) -> str:
-    """A count with all its digits; anything else with six."""
-    whole = math.isfinite(value) and value == math.floor(value) and abs(value) < 1e15
-    return f"{value:.0f}" if whole else f"{value:.6g}"
 
 
 def _number_of(judgement: Judgement | None, name: str) -> float:
@@ -729,32 +583,7 @@ def shown_identity(case: CaseData) -> dict[str, str]:
     return {**identity(case), "setting": case.setting or DASH}
 
 
-def decimals(mean: stats.Mean) -> int:
-    """Decimals that a mean's uncertainty allows: two digits of its interval's half-width.
-
-    Where all values are equal (or there is only one), six significant digits.
-    """
-    half = (mean.high - mean.low) / 2
-    if math.isfinite(half) and half > 0:
-        return min(12, max(0, 1 - math.floor(math.log10(half))))
-    if math.isfinite(mean.mean) and mean.mean != 0:
-        return min(12, max(0, 5 - math.floor(math.log10(abs(mean.mean)))))
-    return 6
-
-
 def _distance(point: np.ndarray, minimizers: Sequence[Sequence[float]]) -> float:
     if not minimizers:
         return math.nan
     return float(min(np.linalg.norm(point - np.asarray(m)) for m in minimizers))
-
-
-def _ranges(seeds: Iterable[int]) -> str:
-    """Seeds as ranges: ``0–9, 12``."""
-    parts: list[list[int]] = []
-    for seed in seeds:
-        if parts and seed == parts[-1][1] + 1:
-            parts[-1][1] = seed
-        else:
-            parts.append([seed, seed])
-    texts = [str(a) if a == b else f"{a}{DASH}{b}" for a, b in parts]
-    return ", ".join(texts[:20]) + (f", … ({len(texts)} ranges)" if len(texts) > 20 else "")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness import formatting
 from harness.gate.history import CellEntry, Change, Series, change_points
 from harness.gate.report import METRICS, OUTCOMES, CellVerdict, GateReport, Judgement, Outcome
 from harness.reporting.figures import check as check_figures
@@ -111,7 +112,7 @@ def test_what_could_not_be_found_out_is_empty_and_a_dash() -> None:
     assert all(math.isnan(row[f"{metric}_now"]) for metric in METRICS)
     assert table.to_csv().splitlines()[1].startswith("bowl,sgd,,cpu,2.0,,,,,0.0,missing,")
     shown = table.shown.iloc[0]
-    assert (shown["time (% change)"], shown["operators"]) == (trial_tables.DASH, "2 → –")
+    assert (shown["time (% change)"], shown["operators"]) == (formatting.DASH, "2 → –")
     assert shown["outcome"] == "missing (the spec has it no more)"
 
 

@@ -32,9 +32,10 @@ from harness.reporting.page import citation, parts
 from harness.reporting.page import run as run_page
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import trials as trial_tables
+from harness.reporting.tables.model import Table
 from harness.reporting.tables.sentences import Findings
 from harness.store import read
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord, RunSettings
 
 HOSTILE = (
     """</title></script><script>alert('x')</script><img src=x onerror="alert(1)">&lt;'\"{{ 7*7 }}"""
@@ -118,14 +119,15 @@ def made(
         suite="sample",
         spec_file="spec.yaml",
         spec_text="suite: sample\n",
-        settings={
-            "title": "Bowl & line",
-            "description": "What is flat and what is steep.",
-            "seeds": list(SEEDS),
-            "missing": {},
-            "timing": {"enabled": timed, "rounds": 8, "warmup_rounds": 3, "block_steps": 10},
-            **settings,
-        },
+        settings=RunSettings.model_validate(
+            {
+                "title": "Bowl & line",
+                "description": "What is flat and what is steep.",
+                "seeds": list(SEEDS),
+                "timing": {"enabled": timed, "rounds": 8, "warmup_rounds": 3, "block_steps": 10},
+                **settings,
+            }
+        ),
         environment={"harness": "0.1.0", "engine": "0123456789ab", "torch": "2.9.0", "git": ""},
     )
     columns = [
@@ -270,7 +272,7 @@ def test_no_attribute_points_outside_of_the_page() -> None:
 
 def test_whatever_the_spec_or_an_error_says_stays_text() -> None:
     results = unlucky(reason=HOSTILE, missing=HOSTILE)
-    settings = {**results.run.settings, "title": HOSTILE, "description": HOSTILE}
+    settings = results.run.settings.model_copy(update={"title": HOSTILE, "description": HOSTILE})
     run = replace(
         results.run,
         settings=settings,
@@ -668,7 +670,7 @@ def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: 
     frame = pd.DataFrame({"objective": ["bowl"] * rows, "value": range(rows)})
     shown = frame.assign(value=[f"value {i}" for i in range(rows)])
     source = run_page.render(
-        made(), [trial_tables.Table("long", "Long", "A note.", frame, shown)], [], [], Findings()
+        made(), [Table("long", "Long", "A note.", frame, shown)], [], [], Findings()
     )
     parsed = Parsed(source)
     folded = [e for e in parsed.all("details") if f"value {rows - 1}" in e.text]
@@ -852,7 +854,7 @@ def sortable(context: BrowserContext, tmp_path: Path) -> Page:
         }
     )
     shown = frame.assign(value=list(SORTING))
-    table = trial_tables.Table("sorted", "Sorted", "A note.", frame, shown)
+    table = Table("sorted", "Sorted", "A note.", frame, shown)
     source = run_page.render(made(), [table], [], [], Findings())
     return _opened(context, _saved(tmp_path, source))
 
@@ -922,7 +924,7 @@ COPIED = [
 ]
 
 
-def copied_table(rows: int = 1) -> trial_tables.Table:
+def copied_table(rows: int = 1) -> Table:
     """A table of one objective with hostile cells and settings, as often as asked for."""
     frame = pd.DataFrame(
         {
@@ -934,10 +936,10 @@ def copied_table(rows: int = 1) -> trial_tables.Table:
         }
     )
     shown = frame.assign(setting=[text or "–" for text in frame["setting"]])
-    return trial_tables.Table("final_loss", "Final & loss", "A 5% note − of 2 µs.", frame, shown)
+    return Table("final_loss", "Final & loss", "A 5% note − of 2 µs.", frame, shown)
 
 
-def as_on_page(table: trial_tables.Table, objective: str = "bowl") -> trial_tables.Table:
+def as_on_page(table: Table, objective: str = "bowl") -> Table:
     """What is copied of a table from an objective's section: its rows, without its name."""
     rows = table.frame["objective"] == objective
     return replace(

@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from harness import formatting
 from harness.analysis import comparison
 from harness.analysis.summary import Analysis, analyse
+from harness.formatting import DASH
 from harness.plan.model import Role
-from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.comparison import build, differences, parity, ranks, reached
-from harness.reporting.tables.trials import DASH, Table
-from harness.store.database import RunRecord
+from harness.reporting.tables.model import Table
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
+from harness.store.records import RunRecord, RunSettings
 
 NAN = math.nan
 STEPS = 4
@@ -88,7 +89,7 @@ def results_of(
                 }
             )
     timed = [(case.position, 10, 10 * seconds) for case in known] if seconds else []
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": [], **settings}, {})
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", RunSettings.model_validate(settings), {})
     records = np.array([0, 2, STEPS])
     names = dict.fromkeys(case.objective for case in cases)
     return Results(
@@ -456,7 +457,7 @@ def test_of_more_cases_than_are_paired_the_note_says_so() -> None:
     [(NAN, DASH), (1.0, "1"), (0.04999, "0.05"), (1e-4, "0.0001"), (9.8e-5, "1e-04"), (0, "0e+00")],
 )
 def test_a_p_value_is_shown_with_two_digits(p: float, text: str) -> None:
-    assert trial_tables.probability(p) == text
+    assert formatting.probability(p) == text
 
 
 # ---- parity

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.reporting.tables import latex
-from harness.reporting.tables.trials import Table
+from harness.reporting.tables.model import Table
 
 WORDS = {
     "textbackslash": "\\",

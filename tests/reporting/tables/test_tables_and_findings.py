@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from harness import formatting
 from harness.analysis.comparison import mean_losses
 from harness.analysis.summary import analyse
 from harness.plan.model import Role
 from harness.reporting.tables import sentences
 from harness.reporting.tables import trials as trial_tables
-from harness.store.database import RunRecord
+from harness.reporting.tables.model import Table
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
+from harness.store.records import RunRecord, RunSettings
 
 
 def results_of(
@@ -94,7 +96,7 @@ def results_of(
         worked = list((cpu or {}).get(name, walls))
         for number, (block, own) in enumerate(zip(walls, worked, strict=True)):
             timings.append((position, number, 10, 2, block, own, block / 10 * 2))
-    settings: dict[str, Any] = {"missing": {}, "seeds": []}
+    settings = RunSettings()
     run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {"threads": threads})
     columns = [
         *("position", "round", "steps", "steps_per_epoch"),
@@ -111,14 +113,14 @@ def results_of(
     )
 
 
-def row(table: trial_tables.Table | None, optimizer: str) -> dict[str, Any]:
+def row(table: Table | None, optimizer: str) -> dict[str, Any]:
     assert table is not None
     found = table.frame[table.frame["optimizer"] == optimizer].to_dict("records")
     assert len(found) == 1
     return {str(key): value for key, value in found[0].items()}
 
 
-def final_loss_of(results: Results) -> trial_tables.Table:
+def final_loss_of(results: Results) -> Table:
     return trial_tables.final_loss(results, mean_losses(results))
 
 
@@ -147,14 +149,14 @@ def test_a_case_of_which_no_trial_ended_well_has_no_number_at_all() -> None:
     numbers = ("mean", "sd", "ci_low", "ci_high", "median", "best", "worst", "gap_to_optimum")
     assert all(math.isnan(found[key]) for key in numbers)
     assert found["n"] == 0
-    assert set(table.shown.loc[0, ["mean", "median", "best", "worst"]]) == {trial_tables.DASH}
+    assert set(table.shown.loc[0, ["mean", "median", "best", "worst"]]) == {formatting.DASH}
 
 
 def test_seeds_that_end_alike_have_no_interval() -> None:
     table = final_loss_of(results_of({"a": [0.25] * 5}))
     assert row(table, "a")["sd"] == 0
     intervals = [f"95% interval of {what}" for what in ("mean", "median", "gap")]
-    assert {table.shown.loc[0, name] for name in intervals} == {trial_tables.DASH}
+    assert {table.shown.loc[0, name] for name in intervals} == {formatting.DASH}
 
 
 def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> None:
@@ -172,10 +174,10 @@ def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> No
     assert (found["gap_to_optimum"], found["gap_ci_low"], found["gap_ci_high"]) == pytest.approx(
         expected
     )
-    assert table.shown.loc[0, "95% interval of mean"] == trial_tables.DASH
+    assert table.shown.loc[0, "95% interval of mean"] == formatting.DASH
     text = sentence(results_of({"a": values.tolist(), "b": (values + 9).tolist()}, optimum=0.5))
     low, median, high = (
-        trial_tables.significant(float(v), 3) for v in (gaps[5], np.median(gaps), gaps[14])
+        formatting.significant(float(v), 3) for v in (gaps[5], np.median(gaps), gaps[14])
     )
     assert (
         f"a has the lowest median gap to the optimum, {median} (95% CI {low} to {high}, 20 seeds)"
@@ -225,7 +227,7 @@ def test_beside_the_seconds_stand_processor_time_and_what_a_step_takes() -> None
     cells = dict(zip(back[0].split(","), back[1].split(","), strict=True))
     assert (cells["state_bytes"], cells["peak_bytes"]) == ("16", "")
     shown = table.shown[["operators/step", "state (bytes)"]].to_numpy().tolist()
-    assert shown == [["19", "16"], [trial_tables.DASH, trial_tables.DASH]]  # b's are not known
+    assert shown == [["19", "16"], [formatting.DASH, formatting.DASH]]  # b's are not known
     assert "with 1 thread" in table.note
 
 
@@ -236,7 +238,7 @@ def test_peak_memory_is_a_column_where_some_case_has_it() -> None:
         results_of({"a": [0.1], "b": [0.1]}, seconds=times, step_counts=counts, device="cuda")
     )
     assert table is not None
-    assert table.shown["peak memory (MiB)"].tolist() == ["3.00", trial_tables.DASH]
+    assert table.shown["peak memory (MiB)"].tolist() == ["3.00", formatting.DASH]
     assert row(table, "a")["peak_bytes"] == 3 * 2**20
     without = trial_tables.epoch_seconds(results_of({"a": [0.1]}, seconds=times))
     assert without is not None
@@ -309,11 +311,11 @@ def test_a_csv_gives_the_numbers_back_whole_and_markdown_has_every_row() -> None
         (1234.5, 3, "1234"),
         (12.3456, 3, "12.3"),
         (-0.5, 3, "-0.500"),
-        (math.nan, 3, trial_tables.DASH),
+        (math.nan, 3, formatting.DASH),
     ],
 )
 def test_significant_digits(value: float, digits: int, text: str) -> None:
-    assert trial_tables.significant(value, digits) == text
+    assert formatting.significant(value, digits) == text
 
 
 def told(results: Results) -> list[str]:
@@ -414,7 +416,9 @@ def test_the_sentence_on_speed_is_of_the_objective_with_most_optimizers() -> Non
 
 
 def with_settings(results: Results, **settings: Any) -> Results:
-    run = replace(results.run, settings={**results.run.settings, **settings})
+    run = replace(
+        results.run, settings=RunSettings.model_validate(dict(results.run.settings) | settings)
+    )
     return replace(results, run=run)
 
 
