@@ -35,6 +35,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_plan
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.engine.isolation import seed_globals
@@ -44,8 +45,8 @@ from harness.engine.validate import load_optimizer, unavailable
 from harness.engine.workload import Workload, load_objective, prepare
 from harness.gate import baseline, outputs
 from harness.gate.report import Blocks, CellVerdict, GateReport
-from harness.plan.model import Case, make_plan
-from harness.spec.model import load
+from harness.plan.model import Case
+from harness.spec.validation import load
 
 pytestmark = pytest.mark.serial
 
