@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.commands import tuning, watch
+from harness.commands import tuning
 from harness.commands.preview import Preview, TimingPreview
 from harness.commands.quality_pass import QualityPass
 from harness.errors import BadInput, Problem
@@ -48,7 +47,6 @@ class Options:
         command: How to ask for it again, for the report.
         workers: Worker processes at most; None for one per core.
         fresh: Whether to run again what is known.
-        watch: Whether to keep the page current while trials run.
         executor: Who runs trials: processes of this machine, or Dask.
         scheduler: Address of a Dask scheduler, or the JSON file in which it stands; None for a
             cluster of Dask workers on this machine.
@@ -59,7 +57,6 @@ class Options:
     command: str = "python -m harness run"
     workers: int | None = None
     fresh: bool = False
-    watch: bool = False
     executor: Literal["processes", "dask"] = "processes"
     scheduler: str | None = None
 
@@ -172,15 +169,16 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
         with locked(output), Store(path, create=True) as store:
             opened_files.save(output, known)
             _begin(store, loaded, plan, options, here, checked.absent, checked)
-            with _watching(output, progress, options) as told:
-                trainer = _Trainer(pool, store, here.key, checked.absent, told, options.fresh)
-                trained = 0
-                if plan.searches:
-                    trained += trainer.run(plan.tuning, "tuning")
-                    plan = tuning.completed(plan, store)
-                    store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
-                trained += trainer.run(plan, "training")
-                trained += trainer.run(plan.sweeping, "sweeping")
+            trainer = _Trainer(pool, store, here.key, checked.absent, progress, options.fresh)
+            trained = 0
+            if plan.searches:
+                trained += trainer.run(plan.tuning, "tuning")
+                plan = tuning.completed(plan, store)
+                store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
+            trained += trainer.run(plan, "training")
+            trained += trainer.run(plan.sweeping, "sweeping")
+            if trained and plan.spec.timing.enabled:
+                _write_page(path, progress)
             timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
             if (more := known.merged(pool.opened.of(loaded.folder))) != known:
                 opened_files.save(output, more)  # what is read by steps, once the plan had its keys
@@ -247,18 +245,6 @@ def _expected_machine(path: Path, plan: Plan, options: Options) -> Machine:
     return Machine("", {})
 
 
-def _watching(
-    output: Path, progress: Quiet, options: Options
-) -> contextlib.AbstractContextManager[Quiet]:
-    """Keep the page current while trials run, where that is asked for.
-
-    Timing has the machine to itself, and the report at the end is written by this process.
-    """
-    if options.watch:
-        return watch.watching(output, progress, fresh=options.fresh)
-    return contextlib.nullcontext(progress)
-
-
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
     """Be the only one who writes to a folder.
@@ -278,18 +264,6 @@ def locked(output: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise BadInput.of_file(str(output), f"can't be written: {error.strerror}") from None
-
-
-def is_locked(output: Path) -> bool:
-    """Whether somebody writes to a folder; nothing is made to find that out."""
-    try:
-        with (output / LOCK_NAME).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def output_folder(folder: Path, suite: str, output: Path | None) -> Path:
@@ -640,6 +614,18 @@ class _Loading:
             raise self._error
 
 
+def _write_page(path: Path, progress: Quiet) -> None:
+    """Write the page of a run whose trials are done and not yet timed, if it can be written."""
+    from harness.reporting import write as report_writer
+
+    with progress.stage("reporting", 1, "page"):
+        try:
+            report_writer.write_report(Report(path), ("html",))
+        except BadInput as error:
+            progress.note(str(error.problems[0]))
+        progress.advance(1)
+
+
 def write_report(store: Store, report: Report, progress: Quiet) -> None:
     """Write the report of a store's latest run beside it."""
     with progress.stage("reporting", 1, "page"):
@@ -667,11 +653,8 @@ def report_again(path: Path, formats: Collection[str] = ()) -> Report:
 
     while True:
         report = Report(path)
-        live = None
-        if report.results.run.finished is None and is_locked(path.parent):
-            live = watch.live(report.results, watch.RELOAD_SECONDS[1])
-        report_writer.write_report(report, formats or report_writer.FORMATS, live)
-        if live is None:
+        report_writer.write_report(report, formats or report_writer.FORMATS)
+        if report.results.run.finished:
             return report
         with Store(path, create=False) as store:
             # The run's own report may have been there before, and be the newer one.

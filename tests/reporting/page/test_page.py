@@ -407,7 +407,7 @@ def test_a_run_without_trouble_says_so() -> None:
 
 def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
     text = Parsed(rendered(made(finished=None, seeds=[0, 1, 2, 3]))).text
-    assert "The run was cut short" in text
+    assert "The run has not finished" in text
     assert "4 of the trials planned have no result yet." in text
 
 
