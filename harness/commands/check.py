@@ -27,7 +27,7 @@ from harness.gate.judge import Comparison, Limits
 from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgement
 from harness.plan.builder import Overrides, draft
 from harness.plan.model import Case, Plan, applies
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment, fingerprint
 from harness.reporting.objects import CHECK_FOLDER, Check, Report
 from harness.spec.model import Spec, matches
@@ -85,7 +85,7 @@ class NotWritten(BadInput):
         self.exit_status = exit_status
 
 
-def check(spec: Path, options: GateOptions, progress: Quiet) -> Check:
+def check(spec: Path, options: GateOptions, progress: Progress) -> Check:
     """Compare a suite with a baseline, or with another revision of itself.
 
     Args:
@@ -145,7 +145,7 @@ def add_summary(report: GateReport, file: Path) -> str:
     return ""
 
 
-def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
+def update(spec: Path, options: GateOptions, progress: Progress) -> Written:
     """Write a baseline of what a suite does now.
 
     Raises:
@@ -233,7 +233,7 @@ def _laid_out(base: str, spec: Path, plan: Plan) -> Iterator[revision.Revision]:
 
 
 def _other_side(
-    there: revision.Revision, now: Plan, options: GateOptions, progress: Quiet
+    there: revision.Revision, now: Plan, options: GateOptions, progress: Progress
 ) -> MeasuredRevision:
     """The side of another revision, measured as today's is; of its results nothing is kept.
 
@@ -424,7 +424,7 @@ def _parts(name: str) -> tuple[str, str, str, str]:
     return (found[1], found[2], found[3] or "", found[4]) if found else (name, "", "", "")
 
 
-def _keep(report: GateReport, output: Path, progress: Quiet) -> None:
+def _keep(report: GateReport, output: Path, progress: Progress) -> None:
     """Write down what a check found, and put it on the page if there is one."""
     folder = output / CHECK_FOLDER
     made = {

@@ -32,12 +32,13 @@ from harness.gate import report as verdicts
 from harness.gate.baseline import Cell, Loss
 from harness.gate.report import METRICS, GateReport, Metric, Outcome
 from harness.plan.model import Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.workers.pool import Lost, Pool, Task, WorkerFailed
+from harness.workers.requests import CollectRatios
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,7 +131,7 @@ class World:
         loaded: LoadedSpec,
         plan: Plan,
         path: Path,
-        progress: Quiet,
+        progress: Progress,
         *,
         workers: int | None = None,
         search: Sequence[Path] = (),
@@ -150,7 +151,7 @@ class World:
         self,
         measured: Sequence[MeasuredRevision],
         number: int,
-        progress: Quiet,
+        progress: Progress,
         started: object = (),
     ) -> None:
         """Stands in for processes that measure."""
@@ -916,9 +917,7 @@ def test_a_process_that_can_not_hand_over_what_it_measured_is_no_regression(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
-        raise WorkerFailed(
-            Lost(Task("measured_ratios", (), 1.0), "died", "ended by SIGKILL", 0, 1.0)
-        )
+        raise WorkerFailed(Lost(Task(CollectRatios(), 1.0), "died", "ended by SIGKILL", 0, 1.0))
 
     monkeypatch.setattr(measure_revision, "measure", fails)
     assert world.complaint("--baseline", "base.json", exits=4) == "error: ended by SIGKILL"

@@ -23,7 +23,7 @@ from harness.commands.preview import TimingPreview
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.plan.model import Case
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.results import Absent, StepCounts, Timing
 from harness.spec.model import TimingSpec
 from harness.spec.validation import load
@@ -463,10 +463,12 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     store: Any = FakeStore()
     pool: Any = None
     absent = Absent({"cuda": "none"})
-    times = [run._time(pool, store, plan, absent, "m", Quiet(), fresh=False) for _ in range(2)]
+    times = [
+        run._time(pool, store, plan, absent, "m", NullProgress(), fresh=False) for _ in range(2)
+    ]
     assert times == [len(CASES), 0]  # the second time there is nothing to do
     assert shares == [10.0, 18.0]
-    assert run._time(pool, store, plan, absent, "m", Quiet(), fresh=True) == len(CASES)
+    assert run._time(pool, store, plan, absent, "m", NullProgress(), fresh=True) == len(CASES)
     assert shares[2:] == [10.0, 0.0]  # the first used up all, and the second has its least
 
 
