@@ -26,11 +26,13 @@ from harness.gate.baseline import Baseline, Cell
 from harness.gate.judge import Comparison, Limits
 from harness.gate.outputs import junit, markdown, pytest_benchmark
 from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgement
-from harness.plan.model import Case, Overrides, Plan, applies, draft
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Plan, applies
 from harness.progress import Progress
 from harness.provenance import environment, fingerprint
 from harness.reporting.objects import CHECK_FOLDER, Check, Report
-from harness.spec.model import LoadedSpec, Spec, load, matches
+from harness.spec.model import Spec, matches
+from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, Store
 from harness.workers.suite_log import suite_log
 

@@ -21,7 +21,7 @@ from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import environment
 from harness.results import Checked, MeasuredRatios
-from harness.spec.model import LoadedSpec
+from harness.spec.validation import LoadedSpec
 from harness.store.database import Store
 from harness.workers.pool import Pool, Task, WorkerFailed
 from harness.workers.requests import (

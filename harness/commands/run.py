@@ -15,14 +15,16 @@ from harness.commands import tuning
 from harness.commands.preview import Preview, TimingPreview
 from harness.commands.quality_pass import QualityPass
 from harness.errors import BadInput, Problem
-from harness.plan.model import Case, Overrides, Plan, draft
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Plan
 from harness.progress import NullProgress, Progress
 from harness.provenance import environment, fingerprint, opened_files
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.reporting.objects import PAGE_NAME, Report, Run
 from harness.results import Absent, Checked, Finding, Timing
-from harness.spec.model import LoadedSpec, TimingSpec, load
+from harness.spec.model import TimingSpec
+from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
 from harness.store.records import RunSettings
 from harness.suite.locate import as_text

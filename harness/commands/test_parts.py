@@ -26,17 +26,10 @@ from harness.conformance.records import (
     Stuck,
 )
 from harness.errors import BadInput, Problem
-from harness.plan.model import (
-    Case,
-    Hyperparameters,
-    Overrides,
-    Plan,
-    draft,
-    named_by,
-    shown,
-)
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Hyperparameters, Plan, named_by, shown
 from harness.progress import NullProgress, Progress, relative
-from harness.spec.model import LoadedSpec, load
+from harness.spec.validation import LoadedSpec, load
 from harness.spec.yaml_source import SPECS, SUFFIXES, KeyPath, YamlSource
 from harness.suite.locate import SECTIONS, Section, absolute, names_in
 from harness.workers.pool import Done, Lost, Pool, Sent, Task

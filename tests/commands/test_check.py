@@ -36,7 +36,7 @@ from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
-from harness.spec.model import LoadedSpec
+from harness.spec.validation import LoadedSpec
 from harness.workers.pool import Lost, Pool, Task, WorkerFailed
 from harness.workers.requests import CollectRatios
 

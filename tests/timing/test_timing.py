@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import make_plan
 
 from harness.commands import preview as previewing
 from harness.commands import run
 from harness.commands.preview import TimingPreview
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
-from harness.plan.model import Case, make_plan
+from harness.plan.model import Case
 from harness.progress import NullProgress
 from harness.results import Absent, StepCounts, Timing
-from harness.spec.model import TimingSpec, load
+from harness.spec.model import TimingSpec
+from harness.spec.validation import load
 from harness.timing import timing
 from harness.timing.counts import count_steps
 

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from builders import make_plan
 from click.testing import CliRunner, Result
 
 from harness import cli
 from harness.commands import run as running
 from harness.commands.run import Options
 from harness.errors import BadInput
-from harness.plan.model import Overrides, make_plan
+from harness.plan.builder import Overrides
 from harness.progress import NullProgress, Progress
 from harness.reporting.objects import Run
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store.database import NoResults, summarize
 from harness.workers.dask import cluster
 from harness.workers.pool import Disturbed, Lost, Task, WorkerFailed

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytest
+from builders import make_plan
 
 from harness import progress
 from harness.commands import measure_revision, run
-from harness.plan.model import make_plan
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.workers import forkserver
 from harness.workers.pool import Pool, Task, WorkerFailed
 
