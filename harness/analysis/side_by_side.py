@@ -200,7 +200,7 @@ def _matches(sources: Sequence[Source]) -> list[MatchedCase]:
     found = []
     for group in groups:
         places = tuple(
-            case and CaseInSource(case, _ends(source.results, case))
+            None if case is None else CaseInSource(case, _ends(source.results, case))
             for source, case in zip(sources, group, strict=True)
         )
         ran = [set(place.ends) for place in places if place and place.ends]
@@ -307,7 +307,7 @@ def _what_differs_in_objectives(
     )
     if engines[0] != engines[1]:
         yield "engine"
-    facts = {
+    facts: dict[str, list[Any]] = {
         "torch": torches,
         "steps": [one.steps, other.steps],
         "rows of data": [one.rows, other.rows],

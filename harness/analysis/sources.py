@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from harness.errors import BadInput, Problem
 from harness.formatting import listed
 from harness.store import read as store_reader
 from harness.store.database import FILE_NAME
-from harness.store.read import ObjectiveInfo, Results
+from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord, RunSettings
 
 NAME_LENGTH = 40
@@ -136,13 +137,21 @@ def combine(sources: Sequence[Source]) -> Results:
     return Results(
         run=run,
         objectives=objectives,
-        cases=tuple(case for results in renamed for case in results.cases),
+        cases=_in_order([case for results in renamed for case in results.cases]),
         trials=_stacked([results.trials for results in renamed]),
         timings=_stacked([results.timings for results in renamed]),
         step_counts=_stacked([results.step_counts for results in renamed]),
         tried=tuple(tried for results in renamed for tried in results.tried if run.settings.tuning),
         comparisons=_stacked([results.comparisons for results in renamed]),
     )
+
+
+def _in_order(cases: Sequence[CaseData]) -> tuple[CaseData, ...]:
+    """Cases in the order of the first source, each with the same of other sources behind it."""
+    first: dict[tuple[str, str], int] = {}
+    for case in cases:
+        first.setdefault((case.objective, case.label), len(first))
+    return tuple(sorted(cases, key=lambda case: first[case.objective, case.label]))
 
 
 def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -158,14 +167,14 @@ def _is_same(one: ObjectiveInfo, other: ObjectiveInfo) -> bool:
         return False
     if not np.array_equal(one.record_steps, other.record_steps):
         return False
-    about = [(one.optimum, other.optimum), (one.landscape, other.landscape)]
-    if any((a is None) != (b is None) or np.shape(a) != np.shape(b) for a, b in about):
-        return False
-    return all(
-        np.allclose(np.asarray(a), np.asarray(b), rtol=1e-6, equal_nan=True)
-        for a, b in about
-        if a is not None and b is not None
-    )
+    return _is_close(one.optimum, other.optimum) and _is_close(one.landscape, other.landscape)
+
+
+def _is_close(one: npt.ArrayLike | None, other: npt.ArrayLike | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    a, b = np.asarray(one), np.asarray(other)
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, equal_nan=True)
 
 
 def _renamed(source: Source, names: Mapping[str, str], first: int) -> Results:
@@ -218,7 +227,7 @@ def _run(sources: Sequence[Source], settings: Sequence[RunSettings]) -> RunRecor
     """How the sources were made, as far as it is the same for all of them."""
     runs = [source.results.run for source in sources]
     known = {name: [getattr(own, name) for own in settings] for name in RunSettings.model_fields}
-    common = {
+    common: dict[str, Any] = {
         name: _agreed(values) if isinstance(values[0], dict) else values[0]
         for name, values in known.items()
         if isinstance(values[0], dict) or all(value == values[0] for value in values)

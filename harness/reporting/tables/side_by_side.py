@@ -84,9 +84,7 @@ def between(beside: SideBySide) -> Table | None:
         *case_columns(lambda found: found.match.case),
         Column("source", "", lambda found: names[found.other]),
         Column("against", "", lambda found: names[found.base]),
-        Column(
-            "", "compared", text=lambda found: f"{names[found.other]} − {names[found.base]}"
-        ),
+        Column("", "compared", text=lambda found: f"{names[found.other]} − {names[found.base]}"),
         Column("called_there", "", called_otherwise),
         Column("same_key", "", lambda found: "yes" if found.same_key else "no"),
         Column("what_differs", "", lambda found: "; ".join(found.differs)),
@@ -262,7 +260,9 @@ def _matched(beside: SideBySide) -> Iterator[str]:
     count, compared = len(beside.sources), len(beside.differences)
     ran = [len(match.ran) for match in beside.matches if match.ran]
     every, several = ran.count(count), sum(number > 1 for number in ran)
-    text = f"Of {plural(len(ran), 'case')} that ran anywhere, {all_or_none(every, len(ran))} ran in "
+    text = (
+        f"Of {plural(len(ran), 'case')} that ran anywhere, {all_or_none(every, len(ran))} ran in "
+    )
     text += "both" if count == 2 else "all of them"
     if several > every:
         text += f", {several - every:,} more in several"
@@ -381,7 +381,8 @@ def _made(sources: Sequence[Source]) -> str:
 def _missing(beside: SideBySide) -> str:
     parts = []
     for i, source in enumerate(beside.sources):
-        absent, idle = [], []
+        absent: list[str] = []
+        idle: list[str] = []
         for match in beside.matches:
             if match.ran and i not in match.ran:
                 (idle if match.places[i] else absent).append(_case(beside, match))

@@ -302,7 +302,7 @@ def _step_counts(results: Results, case: CaseData) -> dict[str, float]:
 def _noise(results: Results, case: CaseData, blocks: pd.DataFrame) -> float:
     """How unsteady a case's times are, as a share: see the note of the table."""
     spread = stats.spread(blocks["epoch_seconds"]).relative
-    if case.device != "cpu" or results.run.environment.get("threads") != "1":
+    if not case.device.startswith("cpu") or results.run.environment.get("threads") != "1":
         return spread
     return max(spread, stats.waiting(blocks["seconds"], blocks["cpu_seconds"]))
 
