@@ -20,7 +20,8 @@ from harness.commands import measure_revision, run
 from harness.plan.model import make_plan
 from harness.spec.model import load
 from harness.workers import forkserver
-from harness.workers.pool import Pool, Task, WorkerFailed
+from harness.workers.executor import Task, WorkerFailed
+from harness.workers.pool import Pool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers fork on Linux only")
 

@@ -18,7 +18,8 @@ from harness.results import Absent, Chunk, Description, Sharing, TrialResult
 from harness.spec.model import load
 from harness.store.database import Store
 from harness.store.records import RunSettings
-from harness.workers.pool import Done, Event, Lost, Pool, Sent, Task, WorkerFailed
+from harness.workers.executor import Done, Event, Lost, Sent, Task, WorkerFailed
+from harness.workers.pool import Pool
 from harness.workers.requests import CountSteps, DecideSharing, Request, RunSingle, RunVectorized
 
 OPTIMIZERS = {
