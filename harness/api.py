@@ -57,7 +57,6 @@ def run(
     override: Mapping[str, Any] | Sequence[str] = (),
     timing: bool = True,
     fresh: bool = False,
-    watch: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
     scheduler: Place | None = None,
@@ -81,7 +80,6 @@ def run(
             searches; or ``"name=value"`` with the value in JSON.
         timing: Whether to have a timing pass.
         fresh: Whether to run again what is known already.
-        watch: Whether to keep the page current while trials run.
         workers: Worker processes at most that run trials; one per core if left out.
         executor: Who runs trials: ``"processes"`` of this machine, or ``"dask"``.
         scheduler: Address of a Dask scheduler (``"tcp://host:8786"``), or the JSON file in which
@@ -108,7 +106,6 @@ def run(
         *(loaded, overrides, output, workers),
         *(executor, None if scheduler is None else os.fspath(scheduler)),
         fresh=fresh,
-        watch=watch,
     )
     return running.run(loaded, options, progresses.choose(quiet=not progress))
 
@@ -139,7 +136,7 @@ def preview(
 
     loaded = _loaded(spec, folder)
     overrides = _overrides(only, devices, seeds, seed, override, timing=timing)
-    options = _options(loaded, overrides, output, None, fresh=fresh, watch=False)
+    options = _options(loaded, overrides, output, None, fresh=fresh)
     return running.preview(loaded, options)
 
 
@@ -512,7 +509,6 @@ def _options(
     scheduler: str | None = None,
     *,
     fresh: bool,
-    watch: bool,
 ) -> Options:
     from harness.commands.run import Options
     from harness.reporting.tables import reproduce
@@ -528,10 +524,10 @@ def _options(
         raise BadInput.of_file("workers", message)
     where = None if output is None else Path(output)
     command = reproduce.of_run(
-        *(loaded.source, overrides, where, workers, executor, scheduler), fresh=fresh, watch=watch
+        *(loaded.source, overrides, where, workers, executor, scheduler), fresh=fresh
     )
     who = executor or ("processes" if scheduler is None else "dask")
-    return Options(overrides, where, command, workers, fresh, watch, who, scheduler)
+    return Options(overrides, where, command, workers, fresh, who, scheduler)
 
 
 def _gate_options(

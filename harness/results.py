@@ -266,19 +266,53 @@ class Absent:
 
 
 @dataclass(frozen=True)
+class Description:
+    """Facts about an objective that a report needs; plain data.
+
+    Attributes:
+        formula: The objective in a line.
+        dimension: Number of parameters.
+        rows: Rows of data; 0 without data.
+        steps: Updates per trial.
+        steps_per_epoch: Updates per pass over the data.
+        record_steps: Steps whose loss is recorded.
+        optimum: The lowest loss, where it is known.
+        minimizers: Where it is reached.
+        window: For two parameters: what a plot shows.
+        landscape: For two parameters: the loss on a grid over the window, row-major from the
+            lowest x2 and x1, as many each way; else empty.
+        data_source: Where the data come from, or empty.
+        divergence_factor: See the spec.
+    """
+
+    formula: str
+    dimension: int
+    rows: int
+    steps: int
+    steps_per_epoch: int
+    record_steps: tuple[int, ...]
+    optimum: float | None = None
+    minimizers: tuple[tuple[float, ...], ...] = ()
+    window: tuple[tuple[float, float], tuple[float, float]] | None = None
+    landscape: tuple[float, ...] = ()
+    data_source: str = ""
+    divergence_factor: float | None = None
+
+
+@dataclass(frozen=True)
 class Checked:
     """What a look at the suite's code gave.
 
     Attributes:
         findings: Mistakes.
-        descriptions: By objective name, a ``workload.Description`` as a dict.
+        descriptions: By objective name, what a report needs to know of it.
         defaults: By case key, every hyperparameter as the constructor completed it.
         absent: What can't be run here.
         notes: What is as it may be, and worth knowing; sentences.
     """
 
     findings: tuple[Finding, ...]
-    descriptions: dict[str, dict[str, Any]]
+    descriptions: dict[str, Description]
     defaults: dict[str, dict[str, Any]]
     absent: Absent
     notes: tuple[str, ...] = ()

@@ -83,7 +83,7 @@ def check(results: Results) -> list[Checked]:
 
 def claims_of(results: Results) -> list[ClaimSpec]:
     """The claims that the run's spec makes."""
-    return [ClaimSpec.model_validate(told) for told in results.run.settings.get("claims", ())]
+    return list(results.run.settings.claims)
 
 
 def decimals(printed: str) -> int:

@@ -455,7 +455,7 @@ def _field(results: Results, objective: str, device: str) -> Field | None:
     by_position = {case.position: case for case in results.cases_on(objective)}
     cases = tuple(by_position[position] for position in table.index)
     seeds = table.columns.to_numpy(dtype=np.int64)
-    smallest = float(results.run.settings.get("smallest_differences", {}).get(objective, 0.0))
+    smallest = results.run.settings.smallest_differences.get(objective, 0.0)
     return Field(
         objective=objective,
         device=device,
@@ -522,7 +522,7 @@ def compare(results: Results) -> list[Compared]:
         own = ranks(one) if len(one.cases) > 1 else ([], math.nan)
         friedman = own[1] if one.is_random else math.nan
         found.append(Compared(one, tuple(pairs(one)), tuple(own[0]), friedman, family(one)))
-    if results.run.settings.get("correction") != "page":
+    if results.run.settings.correction != "page":
         return found
     everything = sum(one.family for one in found if one.pairs)
     together = iter(adjusted([pair for one in found for pair in one.pairs], everything))

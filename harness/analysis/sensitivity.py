@@ -255,9 +255,9 @@ def _edge(name: str, space: SpaceSpec, best: Mapping[str, Any], settings: Iterab
 
 def _spaces(results: Results, case: CaseData) -> dict[str, SpaceSpec]:
     """What was searched of a case's optimizer on its objective."""
-    told = results.run.settings.get("searches", {}).get(case.optimizer, {})
-    fixed = results.run.settings.get("fixed", {}).get(case.optimizer, {}).get(case.objective, ())
-    return {n: SpaceSpec.model_validate(s) for n, s in told.items() if n not in fixed}
+    spaces = results.run.settings.searches.get(case.optimizer, {})
+    fixed = results.run.settings.fixed.get(case.optimizer, {}).get(case.objective, ())
+    return {name: space for name, space in spaces.items() if name not in fixed}
 
 
 def _grouped(tried: Iterable[Tried], role: str) -> dict[tuple[str, str, str], list[Tried]]:

@@ -58,7 +58,7 @@ class Source:
     @property
     def machine(self) -> str:
         """Digest of the machine that it ran on; empty where that is not known."""
-        return str(self.results.run.settings.get("machine") or "")
+        return self.results.run.settings.machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -550,8 +550,8 @@ def how_made(sources: Sequence[Source]) -> Iterator[Item]:
     yield item("Spec", [run.spec_file for run in runs])
     yield item(SPEC_DIGEST, [fingerprint.digest(run.spec_text)[:12] for run in runs])
     yield item("Suite", [run.suite for run in runs])
-    yield item("Seeds", [seeds_text(run.settings["seeds"]) for run in runs])
-    tuning = [seeds_text(run.settings.get("tuning_seeds") or ()) for run in runs]
+    yield item("Seeds", [seeds_text(run.settings.seeds) for run in runs])
+    tuning = [seeds_text(run.settings.tuning_seeds) for run in runs]
     if any(tuning):
         yield item("Seeds for tuning", tuning)
     known = [{k: v for k, v in run.environment.items() if v} for run in runs]
@@ -560,11 +560,11 @@ def how_made(sources: Sequence[Source]) -> Iterator[Item]:
     yield item("Machine digest", [source.machine[:12] for source in sources])
     for package in dict.fromkeys(key for own in known for key in own if key not in WORDS):
         yield item(f"Package {package}", [own.get(package) for own in known])
-    timings = [run.settings.get("timing") or {} for run in runs]
+    timings = [run.settings.timing.model_dump() if run.settings.timing else {} for run in runs]
     for key in dict.fromkeys(key for own in timings for key in own):
         values = [json.dumps(own[key]) if key in own else None for own in timings]
         yield item(f"Timing: {key.replace('_', ' ')}", values)
-    missing = [run.settings.get("missing") or {} for run in runs]
+    missing = [run.settings.missing for run in runs]
     for device in dict.fromkeys(device for own in missing for device in own):
         yield item(f"Missing: {device}", [own.get(device) for own in missing])
 

@@ -39,12 +39,13 @@ def analyse(results: Results) -> Analysis:
     found = (targets.reached(results, one.field) for one in compared)
     reached = tuple(known for known in found if known is not None)
     tuned = tuple(sensitivity.tuned(results))
-    goal = (results.run.settings.get("tuning") or {}).get("goal", "final_loss")
+    rule = results.run.settings.tuning
+    goal = rule.goal if rule else "final_loss"
     return Analysis(
         means=comparison.mean_losses(results),
         compared=tuple(compared),
         reached=reached,
-        contests=tuple(targets.contests(reached, results.run.settings.get("families", {}))),
+        contests=tuple(targets.contests(reached, results.run.settings.families)),
         tuned=tuned,
         # What is tuned for targets is chosen by curves, of which tuning trials keep none here.
         retuned=tuple(retuning.retune(tuned)) if goal == "final_loss" else (),

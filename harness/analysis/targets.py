@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from harness.analysis import elapsed, profiles
 from harness.analysis.comparison import ALIKE, Field
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import TargetSettings
 
 TOLERANCES = (0.1, 0.01, 0.001)
 """Shares of the way to the optimum that are left, where a spec gives no targets."""
@@ -135,8 +136,8 @@ class Contest:
 
 def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
     """The targets of an objective; none where nothing is given and no optimum is known."""
-    given = results.run.settings.get("targets", {}).get(info.name, {})
-    return targets_from(given.get("losses", ()), given.get("tolerances"), info.optimum)
+    given = results.run.settings.targets.get(info.name, TargetSettings())
+    return targets_from(given.losses, given.tolerances, info.optimum)
 
 
 def targets_from(

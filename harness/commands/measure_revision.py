@@ -20,10 +20,17 @@ from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
 from harness.progress import Quiet
 from harness.provenance import environment
-from harness.results import Checked, MeasuredRatios, StepCounts
+from harness.results import Checked, MeasuredRatios
 from harness.spec.model import LoadedSpec
 from harness.store.database import Store
 from harness.workers.pool import Pool, Task, WorkerFailed
+from harness.workers.requests import (
+    CollectRatios,
+    CountSteps,
+    MeasureRatios,
+    PrepareRatios,
+    Request,
+)
 
 MIN_CPU_SHARE = 0.25
 """The part of a processor that a process needs: with less, too few blocks are undisturbed."""
@@ -148,7 +155,7 @@ def opened(
             progress.advance(len(plan.cases))
         with locked(path.parent), Store(path, create=True) as store:
             outcomes = _trained(pool, store, plan, checked, progress)
-            epochs = {n: int(d["steps_per_epoch"]) for n, d in checked.descriptions.items()}
+            epochs = {name: d.steps_per_epoch for name, d in checked.descriptions.items()}
             side = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in side.cases:
                 trials = outcomes[case.key]
@@ -181,12 +188,9 @@ def _count(pool: Pool, side: MeasuredRevision, progress: Quiet) -> None:
     """Count what the steps of each cell take; one that kills or hangs its process costs itself."""
     with progress.stage("counting", len(side.timed), "cells"):
         for case in side.timed:
-            arguments = (case, side.plan.seeds[0], side.plan.spec.threads)
+            request = CountSteps(case, side.plan.seeds[0], side.plan.spec.threads)
             try:
-                found: StepCounts = pool.call(
-                    # In a fork the stack is deeper, which code that looks at it could count.
-                    Task("count_steps", arguments, CALL_SECONDS, fresh=True)
-                )
+                found = pool.call(Task(request, CALL_SECONDS))
             except WorkerFailed as error:
                 why = str(error).strip().rpartition("\n")[2]
                 side.failure_reasons[case.id] = f"its steps could not be counted: {why}"
@@ -234,22 +238,21 @@ def _take_turns(
     turns = list(zip(pools, sides, strict=True))
     for pool, side in turns:
         spec = side.plan.spec
-        if _call(
-            pool, side, "prepare_ratios", side.timed, spec.check, side.plan.seeds[0], spec.threads
-        ):
+        request = PrepareRatios(side.timed, spec.check, side.plan.seeds[0], spec.threads)
+        if _ended_by_a_cell(pool, side, request):
             return None
     for first in range(0, rounds, each):
         for pool, side in turns if first % 2 else reversed(turns):
-            if _call(pool, side, "measure_ratios", min(each, rounds - first)):
+            if _ended_by_a_cell(pool, side, MeasureRatios(min(each, rounds - first))):
                 return None
         progress.advance(min(each, rounds - first))
-    return [pool.call(Task("measured_ratios", (), CALL_SECONDS)) for pool in pools]
+    return [pool.call(Task(CollectRatios(), CALL_SECONDS)) for pool in pools]
 
 
-def _call(pool: Pool, side: MeasuredRevision, name: str, *arguments: object) -> bool:
-    """Ask a side's process for something; whether a cell ended it. That one is left out."""
+def _ended_by_a_cell(pool: Pool, side: MeasuredRevision, request: Request[None]) -> bool:
+    """Send a request to a side's process; True if a cell ended it. That one is left out."""
     try:
-        pool.call(Task(name, arguments, side.plan.spec.limits.seconds, "step", fresh=True))
+        pool.call(Task(request, side.plan.spec.limits.seconds))
     except WorkerFailed as error:
         cases = side.timed
         if not error.lost.step or not cases:

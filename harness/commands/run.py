@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.commands import tuning, watch
+from harness.commands import tuning
 from harness.commands.preview import Preview, TimingPreview
 from harness.commands.quality_pass import QualityPass
 from harness.errors import BadInput, Problem
@@ -23,10 +22,12 @@ from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.reporting.objects import PAGE_NAME, Report, Run
 from harness.results import Absent, Checked, Finding, Timing
-from harness.spec.model import LoadedSpec, Spec, TimingSpec, load
+from harness.spec.model import LoadedSpec, TimingSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
+from harness.store.records import RunSettings
 from harness.suite.locate import as_text
 from harness.workers.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
+from harness.workers.requests import TimeCases, ValidatePlan
 from harness.workers.suite_log import suite_log
 
 LOCK_NAME = ".lock"
@@ -45,7 +46,6 @@ class Options:
         command: How to ask for it again, for the report.
         workers: Worker processes at most; None for one per core.
         fresh: Whether to run again what is known.
-        watch: Whether to keep the page current while trials run.
         executor: Who runs trials: processes of this machine, or Dask.
         scheduler: Address of a Dask scheduler, or the JSON file in which it stands; None for a
             cluster of Dask workers on this machine.
@@ -56,7 +56,6 @@ class Options:
     command: str = "python -m harness run"
     workers: int | None = None
     fresh: bool = False
-    watch: bool = False
     executor: Literal["processes", "dask"] = "processes"
     scheduler: str | None = None
 
@@ -111,7 +110,7 @@ def preview(spec: Path | LoadedSpec, options: Options) -> Preview:
             known = sum(_known(store, part, machine) for part in _parts(plan))
             cells = _cells(plan, checked.absent, store.failing())
             due = _untimed(store, plan, cells, machine)
-    steps = {name: int(d["steps"]) for name, d in checked.descriptions.items()}
+    steps = {name: d.steps for name, d in checked.descriptions.items()}
     timed = None
     if plan.spec.timing.enabled:
         cases = [case for cell in due for case in cell]
@@ -169,15 +168,16 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
         with locked(output), Store(path, create=True) as store:
             opened_files.save(output, known)
             _begin(store, loaded, plan, options, here, checked.absent, checked)
-            with _watching(output, progress, options) as told:
-                trainer = _Trainer(pool, store, here.key, checked.absent, told, options.fresh)
-                trained = 0
-                if plan.searches:
-                    trained += trainer.run(plan.tuning, "tuning")
-                    plan = tuning.completed(plan, store)
-                    store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
-                trained += trainer.run(plan, "training")
-                trained += trainer.run(plan.sweeping, "sweeping")
+            trainer = _Trainer(pool, store, here.key, checked.absent, progress, options.fresh)
+            trained = 0
+            if plan.searches:
+                trained += trainer.run(plan.tuning, "tuning")
+                plan = tuning.completed(plan, store)
+                store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
+            trained += trainer.run(plan, "training")
+            trained += trainer.run(plan.sweeping, "sweeping")
+            if trained and plan.spec.timing.enabled:
+                _write_page(path, progress)
             timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
             if (more := known.merged(pool.opened.of(loaded.folder))) != known:
                 opened_files.save(output, more)  # what is read by steps, once the plan had its keys
@@ -240,20 +240,8 @@ def _expected_machine(path: Path, plan: Plan, options: Options) -> Machine:
     with contextlib.suppress(NoResults), Store(path, create=False) as store:
         run = store.last_run()
         if "workers" in run.environment:
-            return Machine(run.settings["machine"], run.environment)
+            return Machine(run.settings.machine, run.environment)
     return Machine("", {})
-
-
-def _watching(
-    output: Path, progress: Quiet, options: Options
-) -> contextlib.AbstractContextManager[Quiet]:
-    """Keep the page current while trials run, where that is asked for.
-
-    Timing has the machine to itself, and the report at the end is written by this process.
-    """
-    if options.watch:
-        return watch.watching(output, progress, fresh=options.fresh)
-    return contextlib.nullcontext(progress)
 
 
 @contextlib.contextmanager
@@ -275,18 +263,6 @@ def locked(output: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise BadInput.of_file(str(output), f"can't be written: {error.strerror}") from None
-
-
-def is_locked(output: Path) -> bool:
-    """Whether somebody writes to a folder; nothing is made to find that out."""
-    try:
-        with (output / LOCK_NAME).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def output_folder(folder: Path, suite: str, output: Path | None) -> Path:
@@ -379,8 +355,7 @@ def inspect(
     checked: Checked | None = None
     while checked is None:
         try:
-            task = Task("check", (plan, frozenset(deadly)), CHECK_SECONDS, "step")
-            checked = pool.call(task)
+            checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), CHECK_SECONDS))
         except Moved:
             continue
         except WorkerFailed as error:
@@ -404,9 +379,7 @@ def _without_targets(loaded: LoadedSpec, plan: Plan, checked: Checked) -> Iterat
         return
     for name in dict.fromkeys(search.base.objective.name for search in plan.searches):
         known = checked.descriptions.get(name)
-        if known is not None and not tuning.targets_of(
-            plan.spec.objectives[name], known["optimum"]
-        ):
+        if known is not None and not tuning.targets_of(plan.spec.objectives[name], known.optimum):
             text = (
                 f"{name!r} has no target to tune for: give it 'targets', losses to reach, for its "
                 "optimum is not known"
@@ -440,66 +413,16 @@ def _begin(
     absent: Absent,
     checked: Checked | None,
 ) -> None:
-    spec = plan.spec
     store.begin_run(
         plan,
         command=as_text(options.command),
         spec_file=as_text(loaded.source.file),
         spec_text=loaded.source.text,
-        settings={
-            "title": spec.title,
-            "description": spec.description,
-            "seeds": list(plan.seeds),
-            "trials": plan.trials,
-            "tuning_seeds": list(plan.tuning_seeds),
-            "missing": absent.devices,
-            "without_default": absent.cases,
-            "machine": here.key,
-            "timing": spec.timing.model_dump(),
-            **_told(spec),
-        },
+        settings=RunSettings.of(plan, absent, here.key),
         environment={**here.description, "git": environment.git_state(loaded.folder)},
         descriptions=checked.descriptions if checked else {},
         defaults=checked.defaults if checked else {},
     )
-
-
-def _told(spec: Spec) -> dict[str, Any]:
-    """What of a spec decides no trial, but what a report says of them; plain data."""
-    return {
-        "tuning": spec.tuning.model_dump(mode="json", exclude={"seeds"}) if spec.tuning else None,
-        "claims": [claim.model_dump(mode="json") for claim in spec.claims],
-        "targets": {
-            name: {"losses": list(o.targets), "tolerances": o.tolerances and list(o.tolerances)}
-            for name, o in spec.objectives.items()
-        },
-        "smallest_differences": {
-            name: o.smallest_difference
-            for name, o in spec.objectives.items()
-            if o.smallest_difference
-        },
-        "correction": spec.correction,
-        "families": {name: o.family for name, o in spec.objectives.items() if o.family},
-        "searches": {
-            name: {
-                key: space.model_dump(mode="json", exclude_none=True)
-                for key, space in o.search.items()
-            }
-            for name, o in spec.optimizers.items()
-            if o.search
-        },
-        "fixed": {
-            name: {objective: list(given) for objective, given in o.per_objective.items()}
-            for name, o in spec.optimizers.items()
-            if o.search
-        },
-        "generalizes": {
-            n: list(o.generalizes) for n, o in spec.optimizers.items() if o.generalizes
-        },
-        "counterparts": {
-            name: o.counterpart.model_dump() for name, o in spec.optimizers.items() if o.counterpart
-        },
-    }
 
 
 def _cells(plan: Plan, absent: Absent, failing: Container[str]) -> list[tuple[Case, ...]]:
@@ -531,7 +454,7 @@ def _time_at_one_place(
     If that machine is lost, another one takes over: one of its kind goes on, else all begins again.
     """
     while plan.spec.timing.enabled:
-        like = str(store.last_run().settings["machine"])
+        like = store.last_run().settings.machine
         here = pool.machine(plan.spec.threads, like)
         store.note_machine(here)
         try:
@@ -558,7 +481,7 @@ def _time(
         return 0
     cases = [case for cell in todo for case in cell]
     objectives = {case.objective.name: case.objective.key for case in cases}
-    steps = {name: store.steps(key) for name, key in objectives.items()}
+    steps = {name: store.description(key).steps for name, key in objectives.items()}
     step_seconds = store.step_seconds()
     spec = _within_budget(plan.spec.timing, cases, steps, step_seconds)
     weights = _weights([_expected(spec, cell, steps, step_seconds) for cell in todo])
@@ -644,10 +567,9 @@ def _time_cell(
     """Time the cases of a cell against each other; without one that kills or hangs the worker."""
     cases = list(cell)
     while cases:
-        arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
-        task = Task("time", arguments, plan.spec.limits.seconds, "step", fresh=True)
+        request = TimeCases(tuple(cases), spec, plan.seeds[0], plan.spec.threads)
         try:
-            timings, failures = pool.call(task)
+            timings, failures = pool.call(Task(request, plan.spec.limits.seconds))
         except Disturbed as error:
             names = ", ".join(case.id for case in cases)
             progress.note(f"{names} could not be timed: {error}")
@@ -689,6 +611,18 @@ class _Loading:
             raise self._error
 
 
+def _write_page(path: Path, progress: Quiet) -> None:
+    """Write the page of a run whose trials are done and not yet timed, if it can be written."""
+    from harness.reporting import write as report_writer
+
+    with progress.stage("reporting", 1, "page"):
+        try:
+            report_writer.write_report(Report(path), ("html",))
+        except BadInput as error:
+            progress.note(str(error.problems[0]))
+        progress.advance(1)
+
+
 def write_report(store: Store, report: Report, progress: Quiet) -> None:
     """Write the report of a store's latest run beside it."""
     with progress.stage("reporting", 1, "page"):
@@ -716,11 +650,8 @@ def report_again(path: Path, formats: Collection[str] = ()) -> Report:
 
     while True:
         report = Report(path)
-        live = None
-        if report.results.run.finished is None and is_locked(path.parent):
-            live = watch.live(report.results, watch.RELOAD_SECONDS[1])
-        report_writer.write_report(report, formats or report_writer.FORMATS, live)
-        if live is None:
+        report_writer.write_report(report, formats or report_writer.FORMATS)
+        if report.results.run.finished:
             return report
         with Store(path, create=False) as store:
             # The run's own report may have been there before, and be the newer one.

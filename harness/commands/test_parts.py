@@ -40,6 +40,7 @@ from harness.spec.model import LoadedSpec, load
 from harness.spec.yaml_source import SPECS, SUFFIXES, KeyPath, YamlSource
 from harness.suite.locate import SECTIONS, Section, absolute, names_in
 from harness.workers.pool import Done, Lost, Pool, Sent, Task
+from harness.workers.requests import TryPart
 from harness.workers.suite_log import suite_log
 
 TEST_SECONDS = 30.0
@@ -128,9 +129,9 @@ class _Trying:
     stuck: Stuck | None = None
     losses: int = 0
 
-    def task(self, seconds: float) -> Task:
+    def task(self, seconds: float) -> Task[None]:
         """What a worker is to do: the tests after those that were begun."""
-        return Task("test_part", (self.part, self.begun.number, seconds), seconds, "step")
+        return Task(TryPart(self.part, self.begun.number, seconds), seconds)
 
     def hear(self, answer: Begun | Stuck | Observation) -> None:
         """Take what the worker says on its way."""

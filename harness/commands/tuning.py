@@ -68,9 +68,9 @@ def _by_targets(tuning: Plan, store: Store) -> dict[str, Score]:
     return {
         case.key: target_score(
             courses[case.key],
-            targets_of(tuning.spec.objectives[case.objective.name], description["optimum"]),
-            description["optimum"],
-            np.asarray(description["record_steps"], dtype=np.int64),
+            targets_of(tuning.spec.objectives[case.objective.name], description.optimum),
+            description.optimum,
+            np.asarray(description.record_steps, dtype=np.int64),
         )
         for case in tuning.cases
         for description in [store.description(case.objective.key)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import itertools
 import json
@@ -17,7 +16,6 @@ from harness.engine.isolation import class_state
 from harness.engine.training_loop import OptimizerFactory
 from harness.engine.workload import (
     RECORDS_PER_EPOCH,
-    Description,
     DoesNotFit,
     Workload,
     describe,
@@ -28,7 +26,7 @@ from harness.engine.workload import (
 from harness.errors import join, nearest
 from harness.objectives.base import Objective
 from harness.plan.model import Case, Hyperparameters, Plan, PlannedObjective, named_by, shown
-from harness.results import Absent, Checked, Finding
+from harness.results import Absent, Checked, Description, Finding
 from harness.spec.fields import UNUSABLE, meant, mistaken_word
 from harness.spec.fields import shown as shown_value
 from harness.suite.locate import Located, SuiteError, last_line, place_of
@@ -53,7 +51,7 @@ def check(
         All mistakes, and what the report wants to know of objectives and optimizers.
     """
     findings: list[Finding] = []
-    descriptions: dict[str, dict[str, Any]] = {}
+    descriptions: dict[str, Description] = {}
     workloads: dict[str, Workload] = {}
     defaults: dict[str, dict[str, Any]] = {}
     for number, planned in enumerate(plan.objectives, 1):
@@ -66,7 +64,7 @@ def check(
         if workload is not None and run_it:
             workloads[planned.name] = workload
         if description is not None:
-            descriptions[planned.name] = dataclasses.asdict(description)
+            descriptions[planned.name] = description
         findings += found
     if on_objective is not None:
         on_objective(0)  # what goes wrong from here on is no objective's doing

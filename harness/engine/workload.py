@@ -15,6 +15,7 @@ from harness.objectives.base import Objective, Parameters, Window
 from harness.objectives.broadcasting import watched
 from harness.objectives.dataset import Dataset
 from harness.plan.model import PlannedObjective
+from harness.results import Description
 from harness.suite import torch_settings
 from harness.suite.locate import Misfit, SuiteError, last_line, place_of
 from harness.suite.random_state import kept_random_state
@@ -175,40 +176,6 @@ class Workload:
     def order(self, batches: torch.Generator) -> torch.Tensor:
         """The next epoch's order of rows, shape ``(rows,)``, on the CPU, where it is drawn."""
         return torch.randperm(self.rows, generator=batches)
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a report needs to know of an objective; plain data.
-
-    Attributes:
-        formula: The objective in a line.
-        dimension: Number of parameters.
-        rows: Rows of data; 0 without data.
-        steps: Updates per trial.
-        steps_per_epoch: Updates per pass over the data.
-        record_steps: Steps whose loss is recorded.
-        optimum: The lowest loss, where it is known.
-        minimizers: Where it is reached.
-        window: For two parameters: what a plot shows.
-        landscape: For two parameters: the loss on a grid over the window, row-major from the
-            lowest x2 and x1, ``LANDSCAPE_POINTS`` each way; else empty.
-        data_source: Where the data come from, or empty.
-        divergence_factor: See the spec.
-    """
-
-    formula: str
-    dimension: int
-    rows: int
-    steps: int
-    steps_per_epoch: int
-    record_steps: tuple[int, ...]
-    optimum: float | None
-    minimizers: tuple[tuple[float, ...], ...]
-    window: Window | None
-    landscape: tuple[float, ...]
-    data_source: str
-    divergence_factor: float
 
 
 def in_precision(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

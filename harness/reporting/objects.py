@@ -259,7 +259,7 @@ class Report(Contents):
     def title(self) -> str:
         """The title of the run, or the name of its suite."""
         run = self.results.run
-        return str(run.settings.get("title") or run.suite)
+        return run.settings.title or run.suite
 
     @property
     def trials(self) -> pd.DataFrame:

@@ -12,7 +12,6 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 from harness.errors import BadInput
 from harness.plan.model import Case, Plan, Role
 from harness.provenance.environment import Machine
-from harness.results import Absent, Comparison, Sharing, Timing, TrialResult
+from harness.results import Absent, Comparison, Description, Sharing, Timing, TrialResult
+from harness.store.records import RunRecord, RunSettings, RunSummary
 
 FILE_NAME = "results.sqlite"
 APPLICATION_ID = 0x68726E73
@@ -138,68 +138,6 @@ CREATE TABLE timings (
     PRIMARY KEY (case_id, machine)
 ) WITHOUT ROWID
 """
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """How a run was made.
-
-    Attributes:
-        id: Number in the store.
-        started: UTC, ISO 8601.
-        finished: The same; None where the run was cut short.
-        command: The command line.
-        suite: The suite's name.
-        spec_file: The spec as the user named it.
-        spec_text: Its whole text.
-        settings: Title, description, seeds, what was absent and why, and what of the spec the
-            report needs: targets, claims, searches, relations of optimizers.
-        environment: Versions, processor, threads, git state.
-    """
-
-    id: int
-    started: str
-    finished: str | None
-    command: str
-    suite: str
-    spec_file: str
-    spec_text: str
-    settings: dict[str, Any]
-    environment: dict[str, str]
-
-    def seeds_of(self, role: str) -> frozenset[int]:
-        """The seeds that cases with a role are run with."""
-        tried = role in ("tuning", "sweep")
-        return frozenset(self.settings.get("tuning_seeds", ()) if tried else self.settings["seeds"])
-
-
-@dataclass(frozen=True)
-class Glance:
-    """What can be said of a store's latest run without reading its losses.
-
-    Attributes:
-        suite: The suite's name.
-        title: Its title; may be empty.
-        started: UTC, ISO 8601.
-        finished: The same; None while it runs, or where it was cut short.
-        optimizers: How many optimizers it compares.
-        objectives: On how many objectives.
-        devices: On how many devices.
-        seeds: With how many seeds.
-        cases: How many cases that makes.
-        statuses: How many of their trials ended how.
-    """
-
-    suite: str
-    title: str
-    started: str
-    finished: str | None
-    optimizers: int
-    objectives: int
-    devices: int
-    seeds: int
-    cases: int
-    statuses: dict[str, int]
 
 
 class NoResults(BadInput):
@@ -334,9 +272,10 @@ class Store:
 
     def absent(self) -> Absent:
         """What could not be run in the latest run."""
-        row = self.db.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-        settings: dict[str, Any] = json.loads(row[0]) if row else {}
-        return Absent(settings.get("missing", {}), settings.get("without_default", {}))
+        if not self.has_run():
+            return Absent()
+        settings = self.last_run().settings
+        return Absent(settings.missing, settings.without_default)
 
     def sharings(self) -> dict[str, Sharing]:
         """How trials may run, by family key."""
@@ -380,13 +319,6 @@ class Store:
         rows = self.db.execute("SELECT key, step_seconds FROM cases JOIN sharings USING (family)")
         return dict(rows.fetchall())
 
-    def steps(self, objective_key: str) -> int:
-        """Updates per trial of an objective."""
-        (text,) = self.db.execute(
-            "SELECT description FROM objectives WHERE key = ?", (objective_key,)
-        ).fetchone()
-        return int(json.loads(text)["steps"])
-
     def knows_objectives(self, keys: Iterable[str]) -> bool:
         """Whether every objective is described."""
         known = {key for (key,) in self.db.execute("SELECT key FROM objectives")}
@@ -399,9 +331,9 @@ class Store:
         command: str,
         spec_file: str,
         spec_text: str,
-        settings: Mapping[str, Any],
+        settings: RunSettings,
         environment: Mapping[str, str],
-        descriptions: Mapping[str, Mapping[str, Any]],
+        descriptions: Mapping[str, Description],
         defaults: Mapping[str, Mapping[str, Any]],
     ) -> int:
         """Note what a run will do, and how it is made; returns its number.
@@ -426,7 +358,7 @@ class Store:
                     plan.suite,
                     spec_file,
                     spec_text,
-                    json.dumps(settings),
+                    json.dumps(settings.model_dump(mode="json")),
                     json.dumps(environment),
                 ),
             )
@@ -467,14 +399,14 @@ class Store:
     def note_machine(self, machine: Machine) -> None:
         """Note where the latest run times, if that is not where it was to be."""
         run = self.last_run()
-        if run.settings["machine"] == machine.key:
+        if run.settings.machine == machine.key:
             return
-        settings = {**run.settings, "machine": machine.key}
+        settings = run.settings.model_copy(update={"machine": machine.key})
         told = {**machine.description, "git": run.environment.get("git", "")}
         with self.transaction():
             self.db.execute(
                 "UPDATE runs SET settings = ?, environment = ? WHERE id = ?",
-                (json.dumps(settings), json.dumps(told), run.id),
+                (json.dumps(settings.model_dump(mode="json")), json.dumps(told), run.id),
             )
 
     def _put_run_cases(self, run_id: int, plan: Plan) -> None:
@@ -489,7 +421,7 @@ class Store:
     def put_plan(
         self,
         plan: Plan,
-        descriptions: Mapping[str, Mapping[str, Any]],
+        descriptions: Mapping[str, Description],
         defaults: Mapping[str, Mapping[str, Any]],
     ) -> None:
         """Make a plan's cases known, without a run; see :meth:`begin_run`."""
@@ -499,14 +431,14 @@ class Store:
     def _put_plan(
         self,
         plan: Plan,
-        descriptions: Mapping[str, Mapping[str, Any]],
+        descriptions: Mapping[str, Description],
         defaults: Mapping[str, Mapping[str, Any]],
     ) -> None:
         for planned in plan.objectives:
             if planned.name in descriptions:
                 self.db.execute(
                     "INSERT OR REPLACE INTO objectives VALUES (?, ?)",
-                    (planned.key, json.dumps(descriptions[planned.name])),
+                    (planned.key, json.dumps(dataclasses.asdict(descriptions[planned.name]))),
                 )
         for case in plan.everything:
             self._put_case(case, defaults.get(case.key))
@@ -550,12 +482,12 @@ class Store:
                 found[key].append((step, from_blob(losses) if losses else np.empty(0)))
         return found
 
-    def description(self, objective_key: str) -> dict[str, Any]:
-        """What is known of an objective; see ``workload.Description``."""
+    def description(self, objective_key: str) -> Description:
+        """Describe an objective by its key."""
         row = self.db.execute(
             "SELECT description FROM objectives WHERE key = ?", (objective_key,)
         ).fetchone()
-        return dict(json.loads(row[0]))
+        return Description(**json.loads(row[0]))
 
     def has_run(self) -> bool:
         """Whether there is a run to report."""
@@ -700,7 +632,7 @@ class Store:
             suite=row[4],
             spec_file=row[5],
             spec_text=row[6],
-            settings=json.loads(row[7]),
+            settings=RunSettings.model_validate_json(row[7]),
             environment=json.loads(row[8]),
         )
 
@@ -796,7 +728,7 @@ def _statement(table: str) -> str:
     return next(text for text in _SCHEMA.split(";\n") if text.lstrip().startswith(start))
 
 
-def glance(path: Path) -> Glance | None:
+def summarize(path: Path) -> RunSummary | None:
     """Look at a store's latest run, of any schema there was, and change nothing.
 
     Returns:
@@ -817,14 +749,14 @@ def glance(path: Path) -> Glance | None:
                 raise BadInput.of_file(str(path), "is an SQLite file of something else")
             if version not in range(1, SCHEMA_VERSION + 1):
                 raise _of_another_version(path, version)
-            return _glance(db, version)
+            return _summarize(db, version)
     except sqlite3.DatabaseError as error:
         raise BadInput.of_file(str(path), _why(error)) from None
     except OSError as error:
         raise BadInput.of_file(str(path), f"can't be read: {error.strerror}") from None
 
 
-def _glance(db: sqlite3.Connection, version: int) -> Glance | None:
+def _summarize(db: sqlite3.Connection, version: int) -> RunSummary | None:
     run = db.execute(
         "SELECT id, suite, started, finished, settings FROM runs ORDER BY id DESC LIMIT 1"
     ).fetchone()
@@ -847,7 +779,7 @@ def _glance(db: sqlite3.Connection, version: int) -> Glance | None:
     ):
         if seed in seeds:
             statuses[status] += count
-    return Glance(
+    return RunSummary(
         suite=run[1],
         title=str(settings.get("title") or ""),
         started=run[2],

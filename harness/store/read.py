@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.plan.model import Role
-from harness.store.database import RunRecord, Store, from_blob
+from harness.store.database import Store, from_blob
+from harness.store.records import RunRecord
 
 _COUNTS = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
 
@@ -210,8 +211,8 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
             cases.append(case)
             labels = (position, objective, optimizer, setting, case.label, device)
             trials += (labels + trial for trial in _trials(store, case_id, seeds))
-            timings += _timings(store, case_id, position, record.settings["machine"])
-            step_counts += _step_counts(store, case_id, position, record.settings["machine"])
+            timings += _timings(store, case_id, position, record.settings.machine)
+            step_counts += _step_counts(store, case_id, position, record.settings.machine)
     frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
     for name in ("final_loss", "evaluations"):
         frame[name] = frame[name].astype(float)
@@ -235,25 +236,24 @@ _TIMING = [
 
 
 def _objective(store: Store, name: str, key: str) -> ObjectiveInfo:
-    row = store.db.execute("SELECT description FROM objectives WHERE key = ?", (key,)).fetchone()
-    known = json.loads(row[0])
-    landscape = np.asarray(known["landscape"], dtype=float)
+    known = store.description(key)
+    landscape = np.asarray(known.landscape, dtype=float)
     side = round(len(landscape) ** 0.5)
-    window = known["window"]
+    window = known.window
     return ObjectiveInfo(
         name=name,
-        formula=known["formula"],
-        dimension=known["dimension"],
-        rows=known["rows"],
-        steps=known["steps"],
-        steps_per_epoch=known["steps_per_epoch"],
-        record_steps=np.asarray(known["record_steps"], dtype=np.int64),
-        optimum=known["optimum"],
-        minimizers=tuple(tuple(point) for point in known["minimizers"]),
+        formula=known.formula,
+        dimension=known.dimension,
+        rows=known.rows,
+        steps=known.steps,
+        steps_per_epoch=known.steps_per_epoch,
+        record_steps=np.asarray(known.record_steps, dtype=np.int64),
+        optimum=known.optimum,
+        minimizers=tuple(tuple(point) for point in known.minimizers),
         window=((window[0][0], window[0][1]), (window[1][0], window[1][1])) if window else None,
         landscape=landscape.reshape(side, side) if side else None,
-        data_source=known["data_source"],
-        divergence_factor=known.get("divergence_factor"),
+        data_source=known.data_source,
+        divergence_factor=known.divergence_factor,
     )
 
 

@@ -18,9 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis.claims import BEYOND, EDGE, Checked, check, decimals, half_unit
 from harness.reporting.tables import tuning as tuning_tables
-from harness.spec.model import ClaimSpec
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,8 +68,8 @@ def results_of(
             frame["status"] = [(failed or {}).get(seed, "ok") for seed in range(len(values))]
             frames.append(frame.assign(position=position, objective="bowl", device=device))
     info = ObjectiveInfo("bowl", "", 2, 0, 4, 1, np.array([0, 4]), None, (), None, None, "")
-    told = [ClaimSpec.model_validate(one).model_dump(mode="json") for one in claims]
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": [], "claims": told}, {})
+    settings = RunSettings.model_validate({"claims": list(claims)})
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {})
     trials = pd.concat(frames, ignore_index=True)
     return Results(run, {"bowl": info}, tuple(cases), trials, pd.DataFrame())
 

@@ -25,8 +25,8 @@ from harness.analysis.comparison import (
     fields,
     pairs,
 )
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 
 Key = tuple[str, str, str]
 """Objective, optimizer, device."""
@@ -75,7 +75,7 @@ def results_of(finals: Mapping[Key, Mapping[int, float | str]]) -> Results:
                     "final_loss": math.nan if failed else ending,
                 }
             )
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": []}, {})
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", RunSettings(), {})
     return Results(
         run,
         {objective: info_of(objective) for objective, _, _ in finals},
@@ -571,7 +571,9 @@ def started(results: Results, start: float, **settings: object) -> Results:
         )
         for case in results.cases
     )
-    run = replace(results.run, settings={**results.run.settings, **settings})
+    run = replace(
+        results.run, settings=RunSettings.model_validate(dict(results.run.settings) | settings)
+    )
     return replace(results, cases=cases, run=run)
 
 

@@ -22,11 +22,12 @@ from harness.plan.model import make_plan
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.page import charts
 from harness.reporting.tables import comparison as comparison_tables
-from harness.results import Timing, TrialResult, Way
+from harness.results import Description, Timing, TrialResult, Way
 from harness.spec.model import load
 from harness.store import read
-from harness.store.database import RunRecord, Store
+from harness.store.database import Store
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 from harness.timing.timing import Runner, TimedCase
 
 INF, NAN = math.inf, math.nan
@@ -137,7 +138,8 @@ def results_of(
     trials = trials.assign(position=0, objective="bowl", optimizer="a", setting="", device="cpu")
     timings = pd.DataFrame(blocks, columns=["seconds", "evaluations"]).assign(position=0, steps=50)
     info = ObjectiveInfo("bowl", "", 1, 0, 40, 1, RECORDS, 0.0, (), None, None, "")
-    told = {"seeds": [], "targets": {"bowl": {"losses": [1.0, 0.5], "tolerances": None}}}
+    targets = {"bowl": {"losses": [1.0, 0.5]}}
+    told = RunSettings.model_validate({"targets": targets})
     run = RunRecord(1, "", None, "", "s", "s.yaml", "", told, {})
     return Results(run, {"bowl": info}, (case,), trials, timings)
 
@@ -299,9 +301,9 @@ def test_evaluations_come_back_as_they_were_stored_and_unknown_ones_stay_unknown
             command="c",
             spec_file="spec.yaml",
             spec_text="",
-            settings={"seeds": [0, 1, 2], "machine": "m"},
+            settings=RunSettings(seeds=(0, 1, 2), machine="m"),
             environment={},
-            descriptions={planned.name: description},
+            descriptions={planned.name: Description(**description)},
             defaults={},
         )
         store.save_trials(results, "m")

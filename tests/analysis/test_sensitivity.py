@@ -14,8 +14,8 @@ from harness.analysis.sensitivity import FACTOR, OUTER, Curve, Point, curves, tu
 from harness.plan.model import Role
 from harness.reporting.tables import tuning as tuning_tables
 from harness.spec.model import SpaceSpec
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
+from harness.store.records import RunRecord, RunSettings
 
 NAN = math.nan
 
@@ -71,7 +71,8 @@ def results_of(
         for seed, ending in enumerate(own)
     ]
     columns = ["position", "objective", "device", "seed", "status", "final_loss"]
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": [], **settings}, {})
+    made = RunSettings.model_validate(settings)
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", made, {})
     names = dict.fromkeys(case.objective for case in cases)
     return Results(
         run,

@@ -24,8 +24,8 @@ from harness.analysis.targets import (
 )
 from harness.plan.model import Role
 from harness.reporting.tables import comparison as comparison_tables
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 
 INF, NAN = math.inf, math.nan
 RECORDS = [0, 10, 20, 40]
@@ -94,7 +94,8 @@ def results_of(
         )
         for made in cases
     }
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": [], "targets": targets or {}}, {})
+    settings = RunSettings.model_validate({"targets": targets or {}})
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {})
     return Results(
         run,
         objectives,

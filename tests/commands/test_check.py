@@ -38,6 +38,7 @@ from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.model import LoadedSpec
 from harness.workers.pool import Lost, Pool, Task, WorkerFailed
+from harness.workers.requests import CollectRatios
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -916,9 +917,7 @@ def test_a_process_that_can_not_hand_over_what_it_measured_is_no_regression(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
-        raise WorkerFailed(
-            Lost(Task("measured_ratios", (), 1.0), "died", "ended by SIGKILL", 0, 1.0)
-        )
+        raise WorkerFailed(Lost(Task(CollectRatios(), 1.0), "died", "ended by SIGKILL", 0, 1.0))
 
     monkeypatch.setattr(measure_revision, "measure", fails)
     assert world.complaint("--baseline", "base.json", exits=4) == "error: ended by SIGKILL"

@@ -24,10 +24,9 @@ from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.reporting.tables import sentences
 from harness.results import Way, above_limit
-from harness.spec.model import ClaimSpec
 from harness.store import read
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 
 RECORD_EVERY = (1, 5, 50)
 NOT_FINITE = "loss not finite"
@@ -272,8 +271,8 @@ def results_of(
     info = ObjectiveInfo(
         *("bowl", "", 1, 0, 4, 1, np.array([0, 4]), None, (), None, None, ""), divergence_factor
     )
-    told = [ClaimSpec.model_validate(one).model_dump(mode="json") for one in claims]
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": [], "claims": told}, {})
+    settings = RunSettings.model_validate({"claims": list(claims)})
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {})
     return Results(run, {"bowl": info}, (case,), table, pd.DataFrame())
 
 

@@ -16,10 +16,11 @@ from harness.analysis.summary import Analysis, analyse
 from harness.plan.model import make_plan
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables.model import Table
-from harness.results import TrialResult
+from harness.results import Description, TrialResult
 from harness.spec.model import load
 from harness.store import read
 from harness.store.database import Store
+from harness.store.records import RunSettings
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden.json").read_text())
 EXPECTED = GOLDEN["expected"]
@@ -153,7 +154,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> read.Results:
     folder = tmp_path_factory.mktemp("golden")
     (folder / "golden.yaml").write_text(SPEC)
     plan = make_plan(load(folder / "golden.yaml"))
-    description = {
+    description: dict[str, Any] = {
         "formula": "",
         "dimension": 2,
         "rows": 0,
@@ -184,6 +185,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> read.Results:
     targets = {
         name: {"losses": losses, "tolerances": None} for name, losses in GOLDEN["targets"].items()
     }
+    settings = RunSettings.model_validate({"seeds": SEEDS, "machine": "m", "targets": targets})
     path = folder / "results.sqlite"
     with Store(path, create=True) as store:
         store.begin_run(
@@ -191,9 +193,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> read.Results:
             command="test",
             spec_file="golden.yaml",
             spec_text=SPEC,
-            settings={"seeds": list(SEEDS), "missing": {}, "machine": "m", "targets": targets},
+            settings=settings,
             environment={},
-            descriptions=dict.fromkeys(OBJECTIVES, description),
+            descriptions=dict.fromkeys(OBJECTIVES, Description(**description)),
             defaults={},
         )
         store.save_trials(results, "m")

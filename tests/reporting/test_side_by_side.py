@@ -35,7 +35,7 @@ from harness.reporting.page import side_by_side as side_by_side_page
 from harness.reporting.tables import side_by_side as side_by_side_tables
 from harness.reporting.tables import side_by_side_sentences
 from harness.store import read as frames
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord, RunSettings
 
 HOSTILE = (
     """</title></script><script>alert(1)</script><img src=x onerror="alert(1)">&lt;{{ 7*7 }}"""
@@ -106,7 +106,7 @@ def source(
         for i, seconds in enumerate((times or {}).get(names, ())):
             blocks.append((position, i, 1, 1, seconds, seconds, seconds))
     seeds = sorted({seed for losses in cases.values() for seed in losses})
-    settings = {"title": "", "seeds": seeds, "missing": {}, "machine": machine, "timing": {}}
+    settings = {"seeds": seeds, "machine": machine}
     record = RunRecord(
         **{
             "id": 1,
@@ -118,7 +118,7 @@ def source(
             "spec_text": "suite: sample\n",
             "environment": {"harness": "0.1.0", "engine": "e", "torch": "2.9.0", "cpu": "chip"},
             **run,
-            "settings": settings | run.get("settings", {}),
+            "settings": RunSettings.model_validate(settings | run.get("settings", {})),
         }
     )
     trial_columns = [
@@ -633,8 +633,8 @@ def full_page(hostile: str = "") -> str:
     }
     times = timed(names, 1.0, 2.0)
     b = source("b", other, spec_text=f"suite: {hostile}\n", times=times, machine=hostile or "m2")
-    described = {"title": hostile, "seeds": list(range(20))}
-    settings = b.results.run.settings | described
+    described = {"title": hostile, "seeds": tuple(range(20))}
+    settings = b.results.run.settings.model_copy(update=described)
     run = replace(b.results.run, settings=settings, spec_file=hostile, command=hostile)
     b = replace(b, name=f"b{hostile}", place=hostile, results=replace(b.results, run=run))
     return rendered(lay([source("a", one, times=times), b]))

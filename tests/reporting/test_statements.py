@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ from harness.reporting.tables import sentences
 from harness.reporting.tables import trials as tables
 from harness.reporting.tables import tuning as tuning_tables
 from harness.store import read
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVEL = 0.05
@@ -155,7 +155,7 @@ class Place:
                 start = abs(float(case.losses[at[0], 0])) if len(at) else 0.0
                 self.starts[k] = max(self.starts[k], start if math.isfinite(start) else 0.0)
         relative = 1e-6 if eps > 1e-10 else 1e-12
-        smallest = results.run.settings.get("smallest_differences", {}).get(objective, 0.0)
+        smallest = results.run.settings.smallest_differences.get(objective, 0.0)
         self.floor, self.smallest, self.relative = eps * self.starts, smallest, relative
         self.failures = {name: int(np.isinf(v).sum()) for name, v in self.losses.items()}
         self.centre = {
@@ -235,7 +235,7 @@ class Truths:
             key: place.compare() if len(place.seeds) > 1 else 0
             for key, place in self.places.items()
         }
-        whole = results.run.settings.get("correction") == "page"
+        whole = results.run.settings.correction == "page"
         groups = [list(self.places)] if whole else [[key] for key in self.places]
         for group in groups:
             tested = [t for key in group for t in self.places[key].pairs.values() if not t.copies]
@@ -536,7 +536,7 @@ class Reader:
         assert +counted == +expected
 
     def family(self, place: Place) -> Iterator[int]:
-        whole = self.results.run.settings.get("correction") == "page"
+        whole = self.results.run.settings.correction == "page"
         for key, other in self.truths.places.items():
             if whole or other is place:
                 yield self.truths.families[key]
@@ -605,7 +605,7 @@ class Reader:
 
     def over_all(self, found: re.Match[str]) -> None:
         contest = next(c for c in self.analysis.contests if found["device"] in (None, c.device))
-        families = self.results.run.settings.get("families", {})
+        families = self.results.run.settings.families
         assert len({families.get(n, n) for n in contest.objectives}) >= 5
         assert int(found["n"]) == len(contest.objectives)
         steps = np.stack([self.hits(cases) for cases in contest.cases], axis=2)
@@ -629,13 +629,13 @@ class Reader:
         seeds = sorted(set.intersection(*(set(places[c.objective].seeds) for c in cases)))
         for case in cases:
             info = self.results.objectives[case.objective]
-            given = self.results.run.settings.get("targets", {}).get(info.name, {})
-            shares = given.get("tolerances")
+            given = self.results.run.settings.targets[info.name]
+            shares = given.tolerances
             if shares is None:
-                shares = [] if given.get("losses") else [0.1, 0.01, 0.001]
-            shares = shares if info.optimum is not None else []
+                shares = () if given.losses else (0.1, 0.01, 0.001)
+            shares = shares if info.optimum is not None else ()
             for target, is_share in [
-                *((v, False) for v in given.get("losses", ())), *((v, True) for v in shares)
+                *((v, False) for v in given.losses), *((v, True) for v in shares)
             ]:  # fmt: skip
                 own = []
                 for seed in seeds:
@@ -696,7 +696,7 @@ class Reader:
 
     def basis(self, found: re.Match[str]) -> None:
         text = found["text"]
-        seeds = len(self.results.run.settings["seeds"])
+        seeds = len(self.results.run.settings.seeds)
         assert re.match(rf"(?:Means|Medians) are over {seeds:,} seeds?, with 95%", text)
         random = [p for p in self.truths.places.values() if p.random]
         assert text.startswith("Medians") is all(p.info.optimum is not None for p in random)
@@ -705,7 +705,7 @@ class Reader:
         if chance is not None:
             assert int(chance[2]) == len(tested) > 1
             agrees(chance[1], LEVEL * len(tested))
-            assert self.results.run.settings.get("correction") != "page"
+            assert self.results.run.settings.correction != "page"
             some = re.search(r"with a probability of up to (\d+)%", text)
             assert some is not None
             assert int(some[1]) == round(100 * (1 - 0.95 ** len(tested)))
@@ -782,7 +782,7 @@ class Reader:
             assert int(share) == round(100 * unsteady[text])
 
     def special(self, found: re.Match[str]) -> None:
-        told: Mapping[str, Sequence[str]] = self.results.run.settings.get("generalizes", {})
+        told = self.results.run.settings.generalizes
         for name, special, objective in re.findall(
             r"(\S+) than (\S+)(?: \(\w+\))? on ([^\s,]+)", found["text"]
         ):
@@ -799,7 +799,7 @@ class Reader:
                 }
 
     def few(self, found: re.Match[str]) -> None:
-        assert int(found["n"]) == len(self.results.run.settings["seeds"]) < 10
+        assert int(found["n"]) == len(self.results.run.settings.seeds) < 10
 
     def of_speed(self, found: re.Match[str]) -> None:
         table = tables.epoch_seconds(self.results)
@@ -922,7 +922,6 @@ def random_results(seed: int) -> Results:
                 ]  # fmt: skip
     settings = {
         "seeds": list(range(seeds)),
-        "missing": {},
         "correction": str(random.choice(["objective", "page"])),
         "smallest_differences": {"o0": 0.05} if random.random() < 0.3 else {},
         "families": {"o0": "near", "o1": "near"} if random.random() < 0.3 else {},
@@ -930,7 +929,9 @@ def random_results(seed: int) -> Results:
         "generalizes": {"opt1": ["opt0"]},
         "tuning": {"trials": 3} if tuned else None,
     }
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {"threads": "1"})
+    run = RunRecord(
+        1, "", None, "", "s", "s.yaml", "", RunSettings.model_validate(settings), {"threads": "1"}
+    )
     timings = pd.DataFrame(columns=["position", "round", "steps", "steps_per_epoch", "seconds"])
     return Results(run, objectives, tuple(cases), pd.DataFrame(trials), timings)
 
@@ -980,7 +981,7 @@ def test_a_sentence_that_is_not_true_is_found_out(right: str, wrong: str) -> Non
             for s, loss in enumerate(own)
         ]  # fmt: skip
     info = dataclasses.replace(results.objectives["o0"], optimum=None)
-    run = dataclasses.replace(results.run, settings={"seeds": list(range(12)), "missing": {}})
+    run = dataclasses.replace(results.run, settings=RunSettings(seeds=tuple(range(12))))
     made = dataclasses.replace(
         results, run=run, objectives={"o0": info}, cases=tuple(cases), trials=pd.DataFrame(trials)
     )

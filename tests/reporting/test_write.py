@@ -34,7 +34,7 @@ from harness.reporting.page import parts
 from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.model import Table
 from harness.store import read
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord, RunSettings
 
 
 def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False) -> read.Results:
@@ -94,7 +94,7 @@ def made(objectives: tuple[str, ...] = ("bowl", "line"), *, broken: bool = False
         suite="sample",
         spec_file="spec.yaml",
         spec_text="suite: sample\n",
-        settings={"title": "", "description": "", "seeds": [0, 1, 2], "missing": {}},
+        settings=RunSettings(seeds=(0, 1, 2)),
         environment={"harness": "0.1.0"},
     )
     columns = [

@@ -15,10 +15,11 @@ from older_stores import to_version_3
 
 from harness.errors import BadInput
 from harness.plan.model import Plan, make_plan
-from harness.results import Comparison, Sharing, StepCounts, Timing, TrialResult
+from harness.results import Comparison, Description, Sharing, StepCounts, Timing, TrialResult
 from harness.spec.model import load
 from harness.store import read as frames
-from harness.store.database import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, glance
+from harness.store.database import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, summarize
+from harness.store.records import RunSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +32,7 @@ def plan() -> Plan:
 
 
 def begin(store: Store, plan: Plan, seeds: Sequence[int] = ()) -> None:
-    description = {
+    description: dict[str, Any] = {
         "formula": "f",
         "dimension": 2,
         "rows": 0,
@@ -49,9 +50,9 @@ def begin(store: Store, plan: Plan, seeds: Sequence[int] = ()) -> None:
         command="test",
         spec_file="s.yaml",
         spec_text="text",
-        settings={"seeds": list(seeds or plan.seeds), "missing": {}, "machine": "m"},
+        settings=RunSettings(seeds=tuple(seeds or plan.seeds), machine="m"),
         environment={"python": "3"},
-        descriptions={planned.name: description for planned in plan.objectives},
+        descriptions={planned.name: Description(**description) for planned in plan.objectives},
         defaults={},
     )
 
@@ -452,7 +453,7 @@ class Between:
 
 
 @pytest.mark.parametrize(
-    "read", [lambda path: Store(path, create=False), glance], ids=["opened", "glanced at"]
+    "read", [lambda path: Store(path, create=False), summarize], ids=["opened", "glanced at"]
 )
 def test_a_store_that_another_process_makes_meanwhile_is_not_there_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]

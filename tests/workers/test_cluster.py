@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -28,9 +28,10 @@ from harness.plan.model import Overrides, make_plan
 from harness.progress import Quiet
 from harness.reporting.objects import Run
 from harness.spec.model import load
-from harness.store.database import NoResults, glance
+from harness.store.database import NoResults, summarize
 from harness.workers.dask import cluster
 from harness.workers.pool import Disturbed, Lost, Task, WorkerFailed
+from harness.workers.requests import Request, TimeCases, ValidatePlan
 
 distributed = pytest.importorskip("distributed")
 
@@ -295,7 +296,7 @@ def content(output: Path, *, seeds: int | None = None) -> dict[str, list[Any]]:
 def stored(output: Path) -> int:
     """How many trials are stored, from the moment on when a run is about to make its store."""
     try:
-        seen = glance(output / "results.sqlite")
+        seen = summarize(output / "results.sqlite")
     except NoResults:
         return 0
     return sum(seen.statuses.values()) if seen else 0
@@ -428,11 +429,11 @@ def small(tmp_path: Path, machines: Machines) -> Iterator[cluster.Cluster]:
         yield made
 
 
-def timing_task(small_spec: Path, optimizer: str) -> Task:
+def timing_task(small_spec: Path, optimizer: str) -> Task[Any]:
     plan = make_plan(load(small_spec))
     spec = plan.spec.timing.model_copy(update={"enabled": True, "rounds": 3})
     case = next(case for case in plan.cases if case.optimizer == optimizer)
-    return Task("time", ([case], spec, 0, 1), 20.0, "step", fresh=True)
+    return Task(TimeCases([case], spec, 0, 1), 20.0)
 
 
 def test_timing_waits_until_its_machine_does_nothing_else(
@@ -476,9 +477,10 @@ def test_no_time_is_taken_that_was_measured_beside_other_work(
 def test_a_task_that_fails_there_says_how(
     small: cluster.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(WorkerFailed, match=r"Session.*has no attribute 'nonsense'"):
-        small.call(Task("nonsense", (), 5.0))
-    small.submit(Task("check", ("no plan", ()), 5.0))
+    with pytest.raises(WorkerFailed, match="unreachable"):
+        small.call(Task(Request[Any](), 5.0))
+    task = Task(ValidatePlan(cast(Any, "no plan")), 5.0)
+    small.submit(task)
     (event,) = small.events()
     assert isinstance(event, Lost)
     assert event.kind == "raised"
@@ -486,8 +488,8 @@ def test_a_task_that_fails_there_says_how(
     # One that can't even be unpacked fails on every worker, so it is not tried for ever.
     monkeypatch.setattr("harness.workers.dask.suite_archive.dumps", lambda *_: b"torn")
     with pytest.raises(WorkerFailed, match="UnpicklingError"):
-        small.call(Task("check", (), 5.0))
-    small.submit(Task("check", (), 5.0))
+        small.call(task)
+    small.submit(task)
     (event,) = small.events()
     assert isinstance(event, Lost)
     assert "UnpicklingError" in event.reason

@@ -8,8 +8,8 @@ import re
 
 from harness import __version__
 from harness.errors import join
-from harness.store.database import RunRecord
 from harness.store.read import Results
+from harness.store.records import RunRecord
 
 DIGITS = 12
 """Of a spec's digest, as many as are told."""

@@ -20,7 +20,8 @@ from harness.gate import report as verdicts
 from harness.reporting.page import parts
 from harness.results import STATUSES
 from harness.store import database
-from harness.store.database import FILE_NAME, Glance, NoResults
+from harness.store.database import FILE_NAME, NoResults
+from harness.store.records import RunSummary
 
 FOLDER = "reports"
 """What a folder is called in which reports lie, unless somebody says otherwise."""
@@ -155,7 +156,7 @@ def _of_several(path: Path, link: str, about: str) -> Entry:
 def _of_run(path: Path, link: str) -> Entry:
     checked = _checked(path)
     try:
-        seen = database.glance(path / FILE_NAME)
+        seen = database.summarize(path / FILE_NAME)
     except NoResults:
         trouble = "no results here yet"
         return Entry(path.name, "run", path.name, checked=checked, link=link, trouble=trouble)
@@ -185,7 +186,7 @@ def _of_run(path: Path, link: str) -> Entry:
     )
 
 
-def _size(seen: Glance) -> str:
+def _size(seen: RunSummary) -> str:
     text = f"{seen.optimizers} × {seen.objectives}"
     return f"{text}, on {seen.devices} devices" if seen.devices > 1 else text
 

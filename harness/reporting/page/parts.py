@@ -26,7 +26,7 @@ from harness.reporting.page import charts
 from harness.reporting.tables import latex
 from harness.reporting.tables.model import Table
 from harness.results import STATUSES
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord
 
 if TYPE_CHECKING:
     from harness.reporting.figures.records import FigureRecord
@@ -292,12 +292,11 @@ def plain_grid(
     return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows), named)
 
 
-def environment(run: RunRecord, *, under_way: bool = False) -> list[tuple[str, str]]:
+def environment(run: RunRecord) -> list[tuple[str, str]]:
     """How a run was made, term by term."""
-    unfinished = "not yet" if under_way else "cut short"
     rows = [
         ("Started", moment(run.started)),
-        ("Finished", moment(run.finished) if run.finished else unfinished),
+        ("Finished", moment(run.finished) if run.finished else "not yet"),
         ("Command", run.command),
         ("Spec", run.spec_file),
     ]
@@ -305,8 +304,8 @@ def environment(run: RunRecord, *, under_way: bool = False) -> list[tuple[str, s
     rows += [(word, known[key]) for key, word in WORDS.items() if key in known]
     if "git" not in known:
         rows.append(("Git commit", "none: the suite is not under version control"))
-    if "machine" in run.settings:
-        rows.append(("Machine digest", str(run.settings["machine"])[:12]))
+    if run.settings.machine:
+        rows.append(("Machine digest", run.settings.machine[:12]))
     packages = [f"{key} {value}" for key, value in known.items() if key not in WORDS]
     if packages:
         rows.append(("Packages", ", ".join(packages)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.errors import join
-from harness.formatting import DASH, moment
+from harness.formatting import DASH
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import records as figure_records
 from harness.reporting.page import charts, citation
@@ -79,29 +79,6 @@ class Check:
     changes_note: str = ""
 
 
-@dataclass(frozen=True)
-class UnderWay:
-    """How far a run is that is under way.
-
-    Attributes:
-        done: How many of its trials are done.
-        total: How many there will be; 0 where that is not known.
-        written: When this was so: UTC, ISO 8601.
-        seconds: After how many the page loads itself anew.
-    """
-
-    done: int
-    total: int
-    written: str
-    seconds: int
-
-    @property
-    def progress(self) -> str:
-        """In words."""
-        of = f" of {self.total:,}" if self.total else ""
-        return f"{self.done:,}{of} trials are done"
-
-
 def render(
     results: Results,
     tables: Sequence[Table],
@@ -109,7 +86,6 @@ def render(
     drawings: Sequence[Drawing],
     said: Findings,
     check: Check | None = None,
-    under_way: UnderWay | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -120,7 +96,6 @@ def render(
         drawings: The same figures, drawn; matched to the records by name.
         said: What came out, as plain text.
         check: What a check against a baseline found; None where there was none.
-        under_way: How far the run is; None where it is not under way.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     labels = {case.label: case.optimizer for case in results.cases}
@@ -165,20 +140,18 @@ def render(
     return document(
         "page.html.j2",
         files([table.name for table in tables], list(svgs)),
-        title=settings.get("title") or results.run.suite,
-        description=settings.get("description", ""),
+        title=settings.title or results.run.suite,
+        description=settings.description,
         run=results.run,
         said=said,
         overview=pictures.get("overview"),
         choices=_choices(results),
         library=charts.library() if any(picture.data for picture in pictures.values()) else None,
-        under_way=under_way,
-        moment=moment(under_way.written) if under_way else "",
         scope=_scope(results),
         counts=counts(results.trials["status"]),
-        missing=settings.get("missing", {}),
+        missing=settings.missing,
         troubles=_troubles(results),
-        lacking=len(results.cases) * len(settings["seeds"]) - len(results.trials),
+        lacking=len(results.cases) * len(settings.seeds) - len(results.trials),
         cases=_case_grid(results),
         hyperparameters=_hyperparameter_grid(results),
         sections=sections,
@@ -193,7 +166,7 @@ def render(
         timed=[section for section in timed if section.pictures or section.grids],
         timing_pictures=_chosen(pictures, timing_pictures, None),
         timing_note=timing.note if timing else "",
-        timing=settings.get("timing", {}),
+        timing=settings.timing,
         timing_scope=_timing_scope(results, timing),
         failures=whole(failures, labels),
         sharing=whole(shared, labels),
@@ -207,7 +180,7 @@ def render(
         bibtex=citation.bibtex(results.run),
         citing=citation.sentence(results.run),
         sources=citation.sources(results),
-        made=environment(results.run, under_way=under_way is not None),
+        made=environment(results.run),
     )
 
 
@@ -237,7 +210,7 @@ def _choices(results: Results) -> Choices:
         looks=as_json([[name, charts.swatch(style)] for name, style in looks.items()]),
         epochs=any(info.has_epochs for info in results.objectives.values()),
         seconds=bool(len(results.timings)),
-        seeds=len(results.run.settings["seeds"]) > 1,
+        seeds=len(results.run.settings.seeds) > 1,
     )
 
 
@@ -326,7 +299,7 @@ def _across_devices(
 def _scope(results: Results) -> str:
     """How much was run, in a sentence."""
     devices = list(dict.fromkeys(case.device for case in results.cases))
-    seeds = results.run.settings["seeds"]
+    seeds = results.run.settings.seeds
     text = (
         f"{plural(len(results.optimizers), 'optimizer')} × "
         f"{plural(len(results.objectives), 'objective')} × "
@@ -338,7 +311,7 @@ def _scope(results: Results) -> str:
         text = "What is compared is known once tuning has come to its end."
     tried = Counter(tried.role for tried in results.tried)
     if tried["tuning"]:
-        tuning_seeds = plural(len(results.run.settings["tuning_seeds"]), "other seed")
+        tuning_seeds = plural(len(results.run.settings.tuning_seeds), "other seed")
         text += (
             f" Before them, tuning tried {plural(tried['tuning'], 'setting')} with {tuning_seeds}"
         )
@@ -351,19 +324,18 @@ def _scope(results: Results) -> str:
 
 def _timing_scope(results: Results, table: Table | None) -> str:
     """How seconds per epoch were measured, in a few sentences; empty where that is not known."""
-    timing = results.run.settings.get("timing")
-    if not timing:
+    timing = results.run.settings.timing
+    if timing is None:
         return ""
     threads = results.run.environment.get("threads", "")
     text = (
-        f"Up to {plural(timing['rounds'], 'round')} after {timing['warmup_rounds']} to warm up; "
+        f"Up to {plural(timing.rounds, 'round')} after {timing.warmup_rounds} to warm up; "
         "in each round every case runs a block of at most "
-        f"{plural(timing['block_steps'], 'step')}"
+        f"{plural(timing.block_steps, 'step')}"
     )
     if threads:
         text += f", with {threads} {'thread' if threads == '1' else 'threads'}"
-    if "seconds" in timing:
-        text += f"; at most about {timing['seconds']:g} s in all"
+    text += f"; at most about {timing.seconds:g} s in all"
     text += ". Evaluation, recording and loading data are not on the clock."
     noisy = 0 if table is None else int((table.frame["noisy"] == "yes").sum())
     if table is not None and noisy:

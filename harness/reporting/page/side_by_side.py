@@ -127,9 +127,9 @@ def _sources(beside: SideBySide) -> Grid:
                 Cell(source.name),
                 Cell(source.place),
                 Cell(results.run.suite),
-                Cell(str(results.run.settings.get("title") or "") or DASH),
+                Cell(results.run.settings.title or DASH),
                 Cell(moment(results.run.started)),
-                Cell(seeds_text(results.run.settings["seeds"])),
+                Cell(seeds_text(results.run.settings.seeds)),
                 Cell(f"{len(results.optimizers)} × {len(results.objectives)}"),
                 Cell(counted(counts(ended))),
             )

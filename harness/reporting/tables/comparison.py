@@ -37,13 +37,13 @@ WITHIN = (1.0, 2.0, 10.0)
 def build(results: Results, analysis: Analysis) -> list[Table]:
     """Every table of a comparison that the results allow."""
     settings = results.run.settings
-    goal = (settings.get("tuning") or {}).get("goal", "final_loss")
+    goal = settings.tuning.goal if settings.tuning else "final_loss"
     tables = (
         ranks(analysis.compared),
         differences(analysis.compared),
         reached(analysis.reached),
         profile(analysis.contests),
-        tuning.tuning(analysis.tuned, len(settings.get("tuning_seeds", ())), goal),
+        tuning.tuning(analysis.tuned, len(settings.tuning_seeds), goal),
         tuning.retuned(analysis.retuned, analysis.compared),
         tuning.sensitive(analysis.curves),
         tuning.claimed(analysis.claims),
@@ -345,11 +345,11 @@ def parity(results: Results) -> Table | None:
     rows = []
     ran = results.trials[~results.trials["status"].isin(["ok", "unavailable"])]
     failed = Counter(ran["position"].tolist())
-    for name, given in results.run.settings.get("counterparts", {}).items():
-        for case, other in _counterparts(results, name, given["optimizer"]):
+    for name, given in results.run.settings.counterparts.items():
+        for case, other in _counterparts(results, name, given.optimizer):
             counts = failed[case.position], failed[other.position]
             apart, loss_apart = _parameters_apart(case, other), _losses_apart(case, other)
-            rows.append(_Parity(case, other, *apart, *loss_apart, given["because"], counts))
+            rows.append(_Parity(case, other, *apart, *loss_apart, given.because, counts))
     note = (
         "The same optimizer by two codes, on the same seeds. Parameters apart: the largest "
         "distance between the two trajectories at any step and seed (two-dimensional objectives "

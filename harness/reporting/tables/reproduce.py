@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.plan.model import Overrides
     from harness.spec.yaml_source import YamlSource
-    from harness.store.database import RunRecord
     from harness.store.read import CaseData, Results
+    from harness.store.records import RunRecord
 
 PROGRAM = ("python", "-m", "harness")
 
@@ -67,7 +67,6 @@ def of_run(
     scheduler: str | None = None,
     *,
     fresh: bool,
-    watch: bool,
 ) -> str:
     """The command that makes a run, or the call if its spec is a mapping."""
     given: dict[str, Any] = {
@@ -77,7 +76,6 @@ def of_run(
         "seed": list(overrides.chosen),
         "set": list(overrides.values),
         "no_timing": overrides.untimed,
-        "watch": watch,
         "fresh": fresh,
         "workers": workers,
         "executor": executor,
@@ -87,7 +85,7 @@ def of_run(
     if source.folder is None:
         return line("run", source.file, **given)
     given["timing"], given["override"] = not given.pop("no_timing"), given.pop("set")
-    defaults = {"timing": True, "watch": False, "fresh": False}
+    defaults = {"timing": True, "fresh": False}
     told = {k: v for k, v in given.items() if v not in (None, []) and v is not defaults.get(k)}
     folder = str(source.folder)
     return call(**({"folder": folder} if folder != "." else {}), **told)
@@ -129,7 +127,7 @@ def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
     ]
     values: dict[str, Any] = {}
     if case.role == "tuned":
-        searched = run.settings.get("searches", {}).get(case.optimizer, ())
+        searched = run.settings.searches.get(case.optimizer, ())
         known = (name for name in searched if name in case.hyperparameters)
         values = {name: case.hyperparameters[name] for name in known}
     elif case.setting:

@@ -67,7 +67,7 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
 def _sure(results: Results, compared: Sequence[Compared]) -> str:
     """What the sentences on losses rest on."""
     random = [one for one in compared if one.field.is_random]
-    seeds = len(results.run.settings["seeds"])
+    seeds = len(results.run.settings.seeds)
     if not random:
         return ""
     known = [one.field.centre == "median" for one in random]
@@ -403,8 +403,8 @@ def _tuning(results: Results, analysis: Analysis) -> list[str]:
             f"{_listed(lost)}."
         )
     sentences += [text] if (text := _if_tuned_again(analysis)) else []
-    seeds = len(results.run.settings["seeds"])
-    if results.run.settings.get("tuning") and seeds < FEWEST_SEEDS:
+    seeds = len(results.run.settings.seeds)
+    if results.run.settings.tuning and seeds < FEWEST_SEEDS:
         sentences.append(
             f"The tuned settings are compared on {seeds} seeds; {FEWEST_SEEDS} are the least that "
             "a comparison should rest on."
@@ -482,7 +482,7 @@ def _where(compared: Sequence[Compared], field: comparison.Field) -> str:
 
 
 def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> Iterator[str]:
-    told: Mapping[str, Sequence[str]] = results.run.settings.get("generalizes", {})
+    told = results.run.settings.generalizes
     for one in compared:
         cases = one.field.cases
         for i, case in enumerate(cases):

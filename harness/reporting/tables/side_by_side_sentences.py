@@ -47,7 +47,7 @@ def _laid(beside: SideBySide) -> str:
     runs = [
         f"{source.name} (suite {source.results.run.suite}, "
         f"{_plural(len(source.results.cases), 'case')}, "
-        f"seeds {seeds_text(source.results.run.settings['seeds'])})"
+        f"seeds {seeds_text(source.results.run.settings.seeds)})"
         for source in beside.sources
     ]
     return f"Laid side by side: {listed(runs, 8)}."

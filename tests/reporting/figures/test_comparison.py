@@ -37,8 +37,8 @@ from harness.reporting.figures.records import (
 from harness.reporting.page import parts
 from harness.reporting.page import run as run_page
 from harness.reporting.tables.sentences import Findings
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
+from harness.store.records import RunRecord, RunSettings
 
 Array = NDArray[np.float64]
 
@@ -118,7 +118,7 @@ def results(*cases: Case, tried: Sequence[Tried] = (), **settings: Any) -> Resul
         *("position", "round", "steps", "steps_per_epoch"),
         *("seconds", "cpu_seconds", "epoch_seconds"),
     ]
-    told = {"seeds": [0], "title": "", "description": "", "missing": {}, **settings}
+    told = RunSettings.model_validate({"seeds": [0], **settings})
     return Results(
         RunRecord(1, "", "", "", "suite", "", "", told, {}),
         {case.info.name: case.info for case in cases},

@@ -23,8 +23,8 @@ from harness.reporting.figures import draw as figures
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 
 Array = NDArray[np.float64]
 
@@ -119,7 +119,7 @@ def results(*cases: Case) -> Results:
         "final_loss",
     ]
     timed = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
-    run = RunRecord(1, "", "", "", "suite", "", "", {}, {})
+    run = RunRecord(1, "", "", "", "suite", "", "", RunSettings(), {})
     objectives = {case.info.name: case.info for case in cases}
     return Results(
         run,

@@ -44,8 +44,8 @@ from harness.reporting.page import run as page
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import sentences
 from harness.reporting.tables import trials as trial_tables
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 
 Array = NDArray[np.float64]
 
@@ -158,7 +158,7 @@ def trained() -> Results:
     run = RunRecord(
         *(1, "2026-01-02T03:04:05+00:00", "2026-01-02T03:04:06+00:00", "harness run spec.yaml"),
         *("sample", "spec.yaml", "suite: sample\n"),
-        {"title": "Bowl & lines", "seeds": list(SEEDS)},
+        RunSettings(title="Bowl & lines", seeds=SEEDS),
         {"harness": "0.1.0"},
     )
     columns = [

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -29,10 +29,11 @@ from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import index as shelf
 from harness.reporting.page import parts
-from harness.results import TrialResult
+from harness.results import Description, TrialResult
 from harness.spec.model import load
 from harness.store import database
 from harness.store.database import Store
+from harness.store.records import RunSettings
 
 HOSTILE = (
     """</title></script><script>alert(1)</script><img src=x onerror="alert(1)">&lt;{{ 7*7 }}"""
@@ -49,7 +50,7 @@ objectives:
 optimizers:
   sgd: {class: "torch.optim:SGD", hyperparameters: {lr: [1e-4, 1e-3]}}
 """
-DESCRIPTION = {
+DESCRIPTION: dict[str, Any] = {
     **{"formula": "f", "dimension": 2, "rows": 0, "steps": 5, "steps_per_epoch": 1},
     **{"record_steps": [0, 5], "optimum": 0.0, "minimizers": [], "window": None, "landscape": []},
     "data_source": "",
@@ -80,9 +81,9 @@ def put(
             command="python -m harness run spec.yaml",
             spec_file="spec.yaml",
             spec_text=SPEC,
-            settings={"title": title, "seeds": [0, 1, 2], "missing": {}, "machine": "m"},
+            settings=RunSettings(title=title, seeds=(0, 1, 2), machine="m"),
             environment={"python": "3"},
-            descriptions={planned.name: DESCRIPTION for planned in plan.objectives},
+            descriptions={planned.name: Description(**DESCRIPTION) for planned in plan.objectives},
             defaults={},
         )
         results = [
@@ -226,7 +227,7 @@ def test_settings_that_were_only_tried_are_not_counted(reports: Path, plan: Plan
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE run_cases SET role = 'tuning' WHERE position = 0")
         db.execute("UPDATE run_cases SET role = 'sweep' WHERE position = 1")
-    seen = database.glance(path)
+    seen = database.summarize(path)
     assert seen is not None
     assert (seen.cases, seen.statuses) == (2, {"ok": 6})
 

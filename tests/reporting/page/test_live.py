@@ -48,8 +48,8 @@ from harness.reporting.figures.records import (
 from harness.reporting.page import charts, parts
 from harness.reporting.page import run as run_page
 from harness.reporting.tables.sentences import Findings
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord, RunSettings
 
 Array = NDArray[np.float64]
 Plain = Mapping[str, Any]
@@ -142,7 +142,7 @@ def trained(cases: Sequence[tuple[ObjectiveInfo, str, dict[str, float]]] = ()) -
     run = RunRecord(
         *(1, "2026-01-02T03:04:05+00:00", "2026-01-02T03:04:06+00:00", "harness run spec.yaml"),
         *("sample", "spec.yaml", "suite: sample\n"),
-        {"seeds": list(SEEDS)},
+        RunSettings(seeds=SEEDS),
         {"harness": "0.1.0"},
     )
     columns = [

@@ -36,7 +36,7 @@ from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.model import Table
 from harness.reporting.tables.sentences import Findings
 from harness.store import read
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord, RunSettings
 
 HOSTILE = (
     """</title></script><script>alert('x')</script><img src=x onerror="alert(1)">&lt;'\"{{ 7*7 }}"""
@@ -120,14 +120,15 @@ def made(
         suite="sample",
         spec_file="spec.yaml",
         spec_text="suite: sample\n",
-        settings={
-            "title": "Bowl & line",
-            "description": "What is flat and what is steep.",
-            "seeds": list(SEEDS),
-            "missing": {},
-            "timing": {"enabled": timed, "rounds": 8, "warmup_rounds": 3, "block_steps": 10},
-            **settings,
-        },
+        settings=RunSettings.model_validate(
+            {
+                "title": "Bowl & line",
+                "description": "What is flat and what is steep.",
+                "seeds": list(SEEDS),
+                "timing": {"enabled": timed, "rounds": 8, "warmup_rounds": 3, "block_steps": 10},
+                **settings,
+            }
+        ),
         environment={"harness": "0.1.0", "engine": "0123456789ab", "torch": "2.9.0", "git": ""},
     )
     columns = [
@@ -272,7 +273,7 @@ def test_no_attribute_points_outside_of_the_page() -> None:
 
 def test_whatever_the_spec_or_an_error_says_stays_text() -> None:
     results = unlucky(reason=HOSTILE, missing=HOSTILE)
-    settings = {**results.run.settings, "title": HOSTILE, "description": HOSTILE}
+    settings = results.run.settings.model_copy(update={"title": HOSTILE, "description": HOSTILE})
     run = replace(
         results.run,
         settings=settings,
@@ -326,9 +327,9 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
 def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
     results = made()
     source = rendered(results)
-    table = trial_tables.final_loss(results, mean_losses(results))
-    assert table is not None
-    shown = table.shown
+    losses = trial_tables.final_loss(results, mean_losses(results))
+    assert losses is not None
+    shown = losses.shown
     for objective, anchor in (("bowl", "1-bowl"), ("line", "2-line")):
         [table] = _grids(source, f"table-final_loss-{anchor}")
         rows = shown[shown["objective"] == objective]
@@ -355,9 +356,9 @@ def test_a_download_is_the_rows_of_the_table_with_all_digits() -> None:
         for e in parsed.all("a")
         if "download" in e.attributes
     }
-    table = trial_tables.final_loss(results, mean_losses(results))
-    assert table is not None
-    whole = table.frame
+    losses = trial_tables.final_loss(results, mean_losses(results))
+    assert losses is not None
+    whole = losses.frame
     for objective in ("bowl", "line"):
         uri = links[f"final_loss-{objective}.csv"]
         head, _, body = uri.partition(",")
@@ -411,7 +412,7 @@ def test_a_run_without_trouble_says_so() -> None:
 
 def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
     text = Parsed(rendered(made(finished=None, seeds=[0, 1, 2, 3]))).text
-    assert "The run was cut short" in text
+    assert "The run has not finished" in text
     assert "4 of the trials planned have no result yet." in text
 
 

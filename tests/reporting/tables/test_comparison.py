@@ -20,8 +20,8 @@ from harness.formatting import DASH
 from harness.plan.model import Role
 from harness.reporting.tables.comparison import build, differences, parity, ranks, reached
 from harness.reporting.tables.model import Table
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
+from harness.store.records import RunRecord, RunSettings
 
 NAN = math.nan
 STEPS = 4
@@ -89,7 +89,7 @@ def results_of(
                 }
             )
     timed = [(case.position, 10, 10 * seconds) for case in known] if seconds else []
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", {"seeds": [], **settings}, {})
+    run = RunRecord(1, "", None, "", "s", "s.yaml", "", RunSettings.model_validate(settings), {})
     records = np.array([0, 2, STEPS])
     names = dict.fromkeys(case.objective for case in cases)
     return Results(

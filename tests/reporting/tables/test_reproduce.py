@@ -16,7 +16,7 @@ import pytest
 
 from harness.reporting.tables import reproduce
 from harness.store import read
-from harness.store.database import RunRecord
+from harness.store.records import RunRecord, RunSettings
 
 OBJECTIVES = """
 import torch
@@ -164,7 +164,7 @@ def test_the_command_of_a_row_repeats_just_its_first_trial_and_it_ends_alike(pla
 
 
 def record(command: str) -> RunRecord:
-    return RunRecord(1, "", None, command, "s", "specs/s.yaml", "", {"seeds": []}, {})
+    return RunRecord(1, "", None, command, "s", "specs/s.yaml", "", RunSettings(), {})
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from harness.plan.model import Role
 from harness.reporting.tables import sentences
 from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.model import Table
-from harness.store.database import RunRecord
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
+from harness.store.records import RunRecord, RunSettings
 
 
 def results_of(
@@ -96,7 +96,7 @@ def results_of(
         worked = list((cpu or {}).get(name, walls))
         for number, (block, own) in enumerate(zip(walls, worked, strict=True)):
             timings.append((position, number, 10, 2, block, own, block / 10 * 2))
-    settings: dict[str, Any] = {"missing": {}, "seeds": []}
+    settings = RunSettings()
     run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {"threads": threads})
     columns = [
         *("position", "round", "steps", "steps_per_epoch"),
@@ -418,7 +418,9 @@ def test_the_sentence_on_speed_is_of_the_objective_with_most_optimizers() -> Non
 
 
 def with_settings(results: Results, **settings: Any) -> Results:
-    run = replace(results.run, settings={**results.run.settings, **settings})
+    run = replace(
+        results.run, settings=RunSettings.model_validate(dict(results.run.settings) | settings)
+    )
     return replace(results, run=run)
 
 

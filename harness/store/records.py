@@ -1,0 +1,185 @@
+"""Records of how a run was made, as the store keeps them; nothing of what it found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, field_serializer
+
+from harness.plan.model import Plan
+from harness.results import Absent
+from harness.spec.model import ClaimSpec, CounterpartSpec, SpaceSpec, TimingSpec
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TargetSettings(_Settings):
+    """The targets that a spec gives for an objective; see ``spec.model.ObjectiveSpec``."""
+
+    losses: tuple[float, ...] = ()
+    tolerances: tuple[float, ...] | None = None
+
+
+class TuningSettings(_Settings):
+    """The spec's rule for tuning, without its seeds; see ``spec.model.TuningSpec``."""
+
+    trials: int = 0
+    draw: int = 0
+    goal: Literal["final_loss", "time_to_target"] = "final_loss"
+    sweep: int = 0
+    defaults: bool = True
+
+
+class RunSettings(_Settings):
+    """Settings of a run that its report needs, beside the environment.
+
+    Attributes:
+        title: The spec's title; may be empty.
+        description: Its description; may be empty.
+        seeds: Seeds of the cases that are compared.
+        trials: Number of trials, those of tuning and sweeps among them.
+        tuning_seeds: Seeds of the settings that are only tried.
+        missing: By device that is not there, the reason.
+        without_default: By case key, why its constructor has no default.
+        machine: Digest of the machine; empty where it is not known.
+        timing: How seconds per epoch are measured; None where it is not known.
+        tuning: The rule for tuning; None where nothing is tuned.
+        claims: Published numbers that the spec gives.
+        targets: By objective, losses to reach.
+        smallest_differences: By objective, the smallest difference of final losses that matters.
+        correction: Comparisons that share the 5%: those of an ``objective``, or of the ``page``.
+        families: By objective, the family that the spec puts it in.
+        searches: By optimizer and hyperparameter, the search space.
+        fixed: By optimizer that is searched and objective, the hyperparameters given there.
+        generalizes: By optimizer, its special cases.
+        counterparts: By optimizer, the one that does the same by other code.
+    """
+
+    title: str = ""
+    description: str = ""
+    seeds: tuple[int, ...] = ()
+    trials: int = 0
+    tuning_seeds: tuple[int, ...] = ()
+    missing: dict[str, str] = {}
+    without_default: dict[str, str] = {}
+    machine: str = ""
+    timing: TimingSpec | None = None
+    tuning: TuningSettings | None = None
+    claims: tuple[ClaimSpec, ...] = ()
+    targets: dict[str, TargetSettings] = {}
+    smallest_differences: dict[str, float] = {}
+    correction: Literal["objective", "page"] = "objective"
+    families: dict[str, str] = {}
+    searches: dict[str, dict[str, SpaceSpec]] = {}
+    fixed: dict[str, dict[str, tuple[str, ...]]] = {}
+    generalizes: dict[str, tuple[str, ...]] = {}
+    counterparts: dict[str, CounterpartSpec] = {}
+
+    @field_serializer("searches")
+    def _without_empty_kinds(
+        self, searches: dict[str, dict[str, SpaceSpec]]
+    ) -> dict[str, dict[str, Any]]:
+        return {
+            optimizer: {name: s.model_dump(exclude_none=True) for name, s in spaces.items()}
+            for optimizer, spaces in searches.items()
+        }
+
+    @classmethod
+    def of(cls, plan: Plan, absent: Absent, machine: str) -> RunSettings:
+        """Collect the settings of a plan that is to run on a machine, given by its digest."""
+        spec = plan.spec
+        objectives, optimizers = spec.objectives.items(), spec.optimizers.items()
+        return cls(
+            title=spec.title,
+            description=spec.description,
+            seeds=plan.seeds,
+            trials=plan.trials,
+            tuning_seeds=plan.tuning_seeds,
+            missing=absent.devices,
+            without_default=absent.cases,
+            machine=machine,
+            timing=spec.timing,
+            tuning=TuningSettings.model_validate(spec.tuning.model_dump()) if spec.tuning else None,
+            claims=spec.claims,
+            targets={
+                name: TargetSettings(losses=o.targets, tolerances=o.tolerances)
+                for name, o in objectives
+            },
+            smallest_differences={
+                n: o.smallest_difference for n, o in objectives if o.smallest_difference
+            },
+            correction=spec.correction,
+            families={name: o.family for name, o in objectives if o.family},
+            searches={name: o.search for name, o in optimizers if o.search},
+            fixed={
+                name: {objective: tuple(given) for objective, given in o.per_objective.items()}
+                for name, o in optimizers
+                if o.search
+            },
+            generalizes={name: o.generalizes for name, o in optimizers if o.generalizes},
+            counterparts={name: o.counterpart for name, o in optimizers if o.counterpart},
+        )
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How a run was made.
+
+    Attributes:
+        id: Number in the store.
+        started: UTC, ISO 8601.
+        finished: The same; None where the run was cut short.
+        command: The command line.
+        suite: The suite's name.
+        spec_file: The spec as the user named it.
+        spec_text: Its whole text.
+        settings: What of the plan and the spec the report needs.
+        environment: Versions, processor, threads, git state.
+    """
+
+    id: int
+    started: str
+    finished: str | None
+    command: str
+    suite: str
+    spec_file: str
+    spec_text: str
+    settings: RunSettings
+    environment: dict[str, str]
+
+    def seeds_of(self, role: str) -> frozenset[int]:
+        """The seeds that cases with a role are run with."""
+        tried = role in ("tuning", "sweep")
+        return frozenset(self.settings.tuning_seeds if tried else self.settings.seeds)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A summary of a store's latest run that needs none of its losses.
+
+    Attributes:
+        suite: The suite's name.
+        title: Its title; may be empty.
+        started: UTC, ISO 8601.
+        finished: The same; None while it runs, or where it was cut short.
+        optimizers: Number of optimizers that it compares.
+        objectives: Number of objectives.
+        devices: Number of devices.
+        seeds: Number of seeds.
+        cases: Number of cases that makes.
+        statuses: By status, the number of their trials.
+    """
+
+    suite: str
+    title: str
+    started: str
+    finished: str | None
+    optimizers: int
+    objectives: int
+    devices: int
+    seeds: int
+    cases: int
+    statuses: dict[str, int]
