@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.formatting import moment
 from harness.gate import history
 from harness.reporting import objects as report_objects
 from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Checks, Comparison, Report
@@ -159,7 +160,7 @@ def _check(checks: Checks) -> run_page.Check:
     latest = checks.latest
     if latest is None:
         return run_page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
-    facts = [("Checked", history.moment(latest.taken)), ("Against", latest.against)]
+    facts = [("Checked", moment(latest.taken, to_the_minute=True)), ("Against", latest.against)]
     if latest.git:
         facts.append(("Git commit", latest.git))
     facts.append(("Took", f"{latest.seconds:.1f} s"))

@@ -24,7 +24,7 @@ from harness.analysis.comparison import mean_losses
 from harness.analysis.summary import analyse
 from harness.commands import run as running
 from harness.gate.report import CellVerdict, GateReport, Judgement
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.reporting.figures import draw
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
@@ -1194,7 +1194,7 @@ def tuned_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "spec.yaml").write_text(TUNED)
     options = running.Options(output=folder / "report")
-    return running.run(folder / "spec.yaml", options, Quiet()).page
+    return running.run(folder / "spec.yaml", options, NullProgress()).page
 
 
 def test_the_page_of_a_real_run_is_well_formed_and_has_everything(tuned_page: Path) -> None:
