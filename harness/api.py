@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from harness.commands.run import Options
     from harness.conformance.records import PartReport
     from harness.gate.history import History
-    from harness.plan.model import Overrides
+    from harness.plan.builder import Overrides
     from harness.reporting.objects import Check, Comparison, Contents, Report, Run
-    from harness.spec.model import LoadedSpec
+    from harness.spec.validation import LoadedSpec
     from harness.suite.listing import Names
 
 Place = str | os.PathLike[str]
@@ -464,14 +464,13 @@ def _listed(written: _Written) -> _Written:
 
 
 def _loaded(spec: SpecLike, folder: Place | None) -> LoadedSpec:
-    from harness.spec import model as specs
-    from harness.spec import yaml_source
+    from harness.spec import validation, yaml_source
 
     if isinstance(spec, Mapping):
-        return specs.check(yaml_source.of_mapping(spec, Path(folder or ".")))
+        return validation.check(yaml_source.of_mapping(spec, Path(folder or ".")))
     if folder is not None:
         raise BadInput.of_file("folder", "is for a mapping; the suite of a file is where it lies")
-    return specs.load(Path(spec))
+    return validation.load(Path(spec))
 
 
 def _overrides(
@@ -483,7 +482,7 @@ def _overrides(
     *,
     timing: bool = True,
 ) -> Overrides:
-    from harness.plan.model import Overrides, parse_devices
+    from harness.plan.builder import Overrides, parse_devices
 
     chosen = tuple(seed) if isinstance(seed, Sequence) else (seed,)
     if seeds is not None and chosen:

@@ -18,10 +18,10 @@ from harness.commands.run import inspect, locked
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.results import Checked, MeasuredRatios
-from harness.spec.model import LoadedSpec
+from harness.spec.validation import LoadedSpec
 from harness.store.database import Store
 from harness.workers.executor import Task, WorkerFailed
 from harness.workers.pool import Pool
@@ -131,7 +131,7 @@ def opened(
     loaded: LoadedSpec,
     plan: Plan,
     path: Path,
-    progress: Quiet,
+    progress: Progress,
     *,
     workers: int | None = None,
     search: Sequence[Path] = (),
@@ -174,7 +174,7 @@ def opened(
 
 
 def _trained(
-    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Quiet
+    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Progress
 ) -> dict[str, list[Trial]]:
     """Run the trials that this machine has not run; how all of them ended."""
     machine = environment.machine_key(plan.spec.threads)
@@ -185,7 +185,7 @@ def _trained(
     return store.outcomes(keys, plan.seeds)
 
 
-def _count(pool: Pool, side: MeasuredRevision, progress: Quiet) -> None:
+def _count(pool: Pool, side: MeasuredRevision, progress: Progress) -> None:
     """Count what the steps of each cell take; one that kills or hangs its process costs itself."""
     with progress.stage("counting", len(side.timed), "cells"):
         for case in side.timed:
@@ -201,7 +201,7 @@ def _count(pool: Pool, side: MeasuredRevision, progress: Quiet) -> None:
 
 
 def measure(
-    sides: Sequence[MeasuredRevision], number: int, progress: Quiet, started: Sequence[Pool] = ()
+    sides: Sequence[MeasuredRevision], number: int, progress: Progress, started: Sequence[Pool] = ()
 ) -> None:
     """Have one fresh process per side measure its cells; the sides take turns.
 
@@ -231,7 +231,7 @@ def measure(
 
 
 def _take_turns(
-    pools: Sequence[Pool], sides: Sequence[MeasuredRevision], progress: Quiet
+    pools: Sequence[Pool], sides: Sequence[MeasuredRevision], progress: Progress
 ) -> list[MeasuredRatios] | None:
     """What each side's process measured; None where a cell ended one, and is left out now."""
     rounds = sides[0].plan.spec.check.rounds
@@ -264,7 +264,7 @@ def _ended_by_a_cell(pool: Pool, side: MeasuredRevision, request: Request[None])
     return False
 
 
-def waiting(plan: Plan, progress: Quiet, search: Sequence[Path] = ()) -> Pool:
+def waiting(plan: Plan, progress: Progress, search: Sequence[Path] = ()) -> Pool:
     """A process that loads torch, to measure with later."""
     return Pool(1, _memory(plan), search, fresh=True, printed=progress.printed)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.plan.model import Case, Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import fingerprint
 from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
 from harness.store.database import Store
@@ -70,7 +70,7 @@ class QualityPass:
     plan: Plan
     machine: str
     absent: Absent
-    progress: Quiet
+    progress: Progress
     _deciding: dict[Task[Any], Family] = field(default_factory=dict)
     _together: dict[Task[Any], Chunk] = field(default_factory=dict)
     _alone: dict[Task[Any], _Batch] = field(default_factory=dict)

@@ -15,14 +15,16 @@ from harness.commands import tuning
 from harness.commands.preview import Preview, TimingPreview
 from harness.commands.quality_pass import QualityPass
 from harness.errors import BadInput, Problem
-from harness.plan.model import Case, Overrides, Plan, draft
-from harness.progress import Quiet
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Plan
+from harness.progress import NullProgress, Progress
 from harness.provenance import environment, fingerprint, opened_files
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.reporting.objects import PAGE_NAME, Report, Run
 from harness.results import Absent, Checked, Finding, Timing
-from harness.spec.model import LoadedSpec, TimingSpec, load
+from harness.spec.model import TimingSpec
+from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
 from harness.store.records import RunSettings
 from harness.suite.locate import as_text
@@ -78,7 +80,7 @@ def validate(
     plan, problems = draft(loaded, overrides or Overrides())
     if plan is None or plan.is_empty:
         raise BadInput(problems)
-    told = Quiet()
+    told = NullProgress()
     with suite_log(told, keep=True) as log, Pool(1, printed=told.printed) as pool:
         checked = inspect(pool, loaded, plan, problems, overrides)
         known = opened_files.load(output_folder(loaded.folder, plan.suite, output))
@@ -123,7 +125,7 @@ def preview(spec: Path | LoadedSpec, options: Options) -> Preview:
     return Preview(plan, steps, checked.absent, known, output, timed)
 
 
-def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
+def run(spec: Path | LoadedSpec, options: Options, progress: Progress) -> Run:
     """Run everything a spec asks for and is not known yet, then write the report.
 
     Args:
@@ -207,7 +209,7 @@ def _reread(
 
 @contextlib.contextmanager
 def _executor(
-    loaded: LoadedSpec, plan: Plan, options: Options, progress: Quiet
+    loaded: LoadedSpec, plan: Plan, options: Options, progress: Progress
 ) -> Iterator[Executor]:
     """Who runs a plan's trials.
 
@@ -270,7 +272,7 @@ class _Trainer:
     store: Store
     machine: str
     absent: Absent
-    progress: Quiet
+    progress: Progress
     fresh: bool
 
     def run(self, part: Plan, what: str) -> int:
@@ -442,7 +444,7 @@ def _time(
     plan: Plan,
     absent: Absent,
     machine: str,
-    progress: Quiet,
+    progress: Progress,
     *,
     fresh: bool,
 ) -> int:
@@ -534,7 +536,7 @@ def _time_cell(
     plan: Plan,
     cell: Sequence[Case],
     spec: TimingSpec,
-    progress: Quiet,
+    progress: Progress,
 ) -> list[Timing]:
     """Time the cases of a cell against each other; without one that kills or hangs the worker."""
     cases = list(cell)
@@ -579,7 +581,7 @@ class _Loading:
             raise self._error
 
 
-def _write_page(path: Path, progress: Quiet) -> None:
+def _write_page(path: Path, progress: Progress) -> None:
     """Write the page of a run whose trials are done and not yet timed, if it can be written."""
     from harness.reporting import write as report_writer
 
@@ -591,7 +593,7 @@ def _write_page(path: Path, progress: Quiet) -> None:
         progress.advance(1)
 
 
-def write_report(store: Store, report: Report, progress: Quiet) -> None:
+def write_report(store: Store, report: Report, progress: Progress) -> None:
     """Write the report of a store's latest run beside it."""
     with progress.stage("reporting", 1, "page"):
         from harness.reporting import write as report_writer
@@ -627,7 +629,7 @@ def report_again(path: Path, formats: Collection[str] = ()) -> Report:
                 return report
 
 
-def _report(store: Store, progress: Quiet, *, trained: int, timed: int) -> Run:
+def _report(store: Store, progress: Progress, *, trained: int, timed: int) -> Run:
     run = Run(store.path, store.last_run().id, store.statuses(), trained, timed)
     write_report(store, run, progress)
     return run

@@ -26,17 +26,10 @@ from harness.conformance.records import (
     Stuck,
 )
 from harness.errors import BadInput, Problem
-from harness.plan.model import (
-    Case,
-    Hyperparameters,
-    Overrides,
-    Plan,
-    draft,
-    named_by,
-    shown,
-)
-from harness.progress import Quiet, relative
-from harness.spec.model import LoadedSpec, load
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Hyperparameters, Plan, named_by, shown
+from harness.progress import NullProgress, Progress, relative
+from harness.spec.validation import LoadedSpec, load
 from harness.spec.yaml_source import SPECS, SUFFIXES, KeyPath, YamlSource
 from harness.suite.locate import SECTIONS, Section, absolute, names_in
 from harness.workers.executor import Done, Lost, Sent, Task
@@ -56,7 +49,7 @@ def test_suite(
     *,
     seconds: float = TEST_SECONDS,
     workers: int | None = None,
-    progress: Quiet | None = None,
+    progress: Progress | None = None,
 ) -> PartReport:
     """Try every optimizer, objective and dataset that a suite's specs name.
 
@@ -81,7 +74,7 @@ def test_suite(
     waiting = _parts(plans)
     memory = round(max(plan.spec.limits.memory_gib for _, plan in plans) * 2**30)
     size = min(workers or os.cpu_count() or 1, len(waiting))
-    told = progress or Quiet()
+    told = progress or NullProgress()
     with (
         suite_log(told),
         Pool(size, memory, printed=told.printed) as pool,

@@ -32,11 +32,11 @@ from harness.gate import report as verdicts
 from harness.gate.baseline import Cell, Loss
 from harness.gate.report import METRICS, GateReport, Metric, Outcome
 from harness.plan.model import Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
-from harness.spec.model import LoadedSpec
+from harness.spec.validation import LoadedSpec
 from harness.workers.executor import Lost, Task, WorkerFailed
 from harness.workers.pool import Pool
 from harness.workers.requests import CollectRatios
@@ -132,7 +132,7 @@ class World:
         loaded: LoadedSpec,
         plan: Plan,
         path: Path,
-        progress: Quiet,
+        progress: Progress,
         *,
         workers: int | None = None,
         search: Sequence[Path] = (),
@@ -152,7 +152,7 @@ class World:
         self,
         measured: Sequence[MeasuredRevision],
         number: int,
-        progress: Quiet,
+        progress: Progress,
         started: object = (),
     ) -> None:
         """Stands in for processes that measure."""
@@ -703,7 +703,7 @@ def test_an_update_of_some_cells_leaves_the_others_in_the_baseline(world: World)
         (("--update",), "expected either --baseline FILE or --base REV"),
         (("--base", "HEAD", "--update"), "--update writes a baseline: expected --baseline FILE"),
         (("--baseline", "no.json"), "no.json: no such baseline; the same command with --update"),
-        (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: Expecting value"),
+        (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: expected value"),
         (("--baseline", "optimizers"), "optimizers: can't be read: Is a directory"),
         (("--baseline", "base.json", "--warn", "speed"), "'speed' is not one of"),
         (("--baseline", "base.json", "--only", "optimizer=c"), "'c' matches no optimizer"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands import run as running
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.reporting import write as report
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "write_report", keep)
-        running.run(suite / "spec.yaml", running.Options(workers=1), Quiet())
+        running.run(suite / "spec.yaml", running.Options(workers=1), NullProgress())
     return output / "results.sqlite"
 
 

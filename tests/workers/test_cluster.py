@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from builders import make_plan
 from click.testing import CliRunner, Result
 
 from harness import cli
 from harness.commands import run as running
 from harness.commands.run import Options
 from harness.errors import BadInput
-from harness.plan.model import Overrides, make_plan
-from harness.progress import Quiet
+from harness.plan.builder import Overrides
+from harness.progress import NullProgress, Progress
 from harness.provenance import environment
 from harness.reporting.objects import Run
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store.database import NoResults, summarize
 from harness.workers.dask import cluster
 from harness.workers.executor import Lost, Task, WorkerFailed
@@ -145,7 +146,7 @@ def write_suite(
     return spec
 
 
-class Told(Quiet):
+class Told(NullProgress):
     """Remembers what was said."""
 
     def __init__(self) -> None:
@@ -157,9 +158,9 @@ class Told(Quiet):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def begin(self, what: str, total: int, unit: str) -> None:
+    def begin(self, name: str, total: int, unit: str) -> None:
         del total, unit
-        self.stage_of = what
+        self.stage_of = name
 
     def advance(self, count: int) -> None:
         self.finished += count if self.stage_of == "training" else 0
@@ -263,11 +264,15 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 
 def run(
-    spec: Path, output: Path, scheduler: str | None = None, told: Quiet | None = None, **given: Any
+    spec: Path,
+    output: Path,
+    scheduler: str | None = None,
+    told: Progress | None = None,
+    **given: Any,
 ) -> Run:
     executor = given.pop("executor", "dask" if scheduler else "processes")
     options = Options(output=output, executor=executor, scheduler=scheduler, **given)
-    return running.run(spec, options, told or Quiet())
+    return running.run(spec, options, told or NullProgress())
 
 
 def content(output: Path, *, seeds: int | None = None) -> dict[str, list[Any]]:
@@ -418,7 +423,7 @@ def small(tmp_path: Path, machines: Machines) -> Iterator[cluster.Cluster]:
         scheduler=machines.address,
         size=1,
         memory=None,
-        progress=Quiet(),
+        progress=NullProgress(),
     ) as made:
         yield made
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytest
+from builders import make_plan
 
 from harness import progress
 from harness.commands import measure_revision, run
-from harness.plan.model import make_plan
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.workers import forkserver
 from harness.workers.executor import Task, WorkerFailed
 from harness.workers.pool import Pool
@@ -250,7 +250,7 @@ def test_a_run_trains_in_forks_and_times_in_a_process_of_its_own_start(tmp_path:
     (tmp_path / "spec.yaml").write_text(SPEC)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "write_report", lambda *_: tmp_path)
-        summary = run.run(tmp_path / "spec.yaml", run.Options(workers=1), progress.Quiet())
+        summary = run.run(tmp_path / "spec.yaml", run.Options(workers=1), progress.NullProgress())
     assert (summary.statuses, summary.timed) == ({"ok": 2}, 1)
     parents = [int(line) for line in (tmp_path / "optimizers" / "notes").read_text().split()]
     (forks,) = set(parents) - {os.getpid()}
@@ -261,7 +261,9 @@ def test_a_run_trains_in_forks_and_times_in_a_process_of_its_own_start(tmp_path:
 
 def test_a_check_measures_in_processes_of_their_own_start(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.replace("Notes", "torch.optim:SGD"))
-    pool = measure_revision.waiting(make_plan(load(tmp_path / "spec.yaml")), progress.Quiet())
+    pool = measure_revision.waiting(
+        make_plan(load(tmp_path / "spec.yaml")), progress.NullProgress()
+    )
     pool.kill()
     assert [worker.is_fresh for worker in pool._workers] == [True]
     pool.close()

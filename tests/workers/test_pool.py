@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from builders import make_plan
 
 from harness import progress
 from harness.commands.quality_pass import QualityPass, chunks, family_key
-from harness.plan.model import Case, Plan, make_plan
+from harness.plan.model import Case, Plan
 from harness.results import Absent, Chunk, Description, Sharing, TrialResult
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store.database import Store
 from harness.store.records import RunSettings
 from harness.workers.executor import Done, Event, Lost, Sent, Task, WorkerFailed
@@ -363,7 +364,9 @@ def run_script(plan: Plan, folder: Path, *answers: Callable[[Task[Any]], list[Ev
             descriptions={case.objective.name: Description("", 1, 0, 5, 1, (0, 5))},
             defaults={},
         )
-        quality = QualityPass(cast(Pool, script), store, small, "m", Absent(), progress.Quiet())
+        quality = QualityPass(
+            cast(Pool, script), store, small, "m", Absent(), progress.NullProgress()
+        )
         assert quality.run({case.key: set()}) == 4
         assert sum(store.statuses().values()) == 4
         script.statuses = {  # type: ignore[attr-defined]

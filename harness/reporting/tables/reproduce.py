@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.plan.model import Overrides
+    from harness.plan.builder import Overrides
     from harness.spec.yaml_source import YamlSource
     from harness.store.read import CaseData, Results
     from harness.store.records import RunRecord

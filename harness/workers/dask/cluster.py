@@ -24,7 +24,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 
 from harness.errors import BadInput, Problem
 from harness.plan.model import Plan, named_by
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
@@ -110,7 +110,7 @@ class Cluster:
         scheduler: str | None,
         size: int,
         memory: int | None,
-        progress: Quiet,
+        progress: Progress,
     ) -> None:
         self.opened = Opened()
         self._folder = folder
