@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 from builders import Call
+from hypothesis import settings
+
+settings.register_profile("usual", max_examples=30, deadline=None)
+settings.register_profile("exhaustive", max_examples=300, deadline=None)
+settings.load_profile("usual")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
