@@ -480,9 +480,9 @@ class Check:
         return tables.check(self.report)
 
     def __repr__(self) -> str:
-        from harness.gate import outputs
+        from harness.gate.outputs import terminal
 
-        return outputs.terminal(self.report)
+        return terminal.render(self.report)
 
     def _repr_html_(self) -> str:
         from harness.reporting.tables import sentences as findings

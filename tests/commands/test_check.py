@@ -32,12 +32,13 @@ from harness.gate import report as verdicts
 from harness.gate.baseline import Cell, Loss
 from harness.gate.report import METRICS, GateReport, Metric, Outcome
 from harness.plan.model import Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
-from harness.spec.model import LoadedSpec
+from harness.spec.validation import LoadedSpec
 from harness.workers.pool import Lost, Pool, Task, WorkerFailed
+from harness.workers.requests import CollectRatios
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,7 +131,7 @@ class World:
         loaded: LoadedSpec,
         plan: Plan,
         path: Path,
-        progress: Quiet,
+        progress: Progress,
         *,
         workers: int | None = None,
         search: Sequence[Path] = (),
@@ -150,7 +151,7 @@ class World:
         self,
         measured: Sequence[MeasuredRevision],
         number: int,
-        progress: Quiet,
+        progress: Progress,
         started: object = (),
     ) -> None:
         """Stands in for processes that measure."""
@@ -701,7 +702,7 @@ def test_an_update_of_some_cells_leaves_the_others_in_the_baseline(world: World)
         (("--update",), "expected either --baseline FILE or --base REV"),
         (("--base", "HEAD", "--update"), "--update writes a baseline: expected --baseline FILE"),
         (("--baseline", "no.json"), "no.json: no such baseline; the same command with --update"),
-        (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: Expecting value"),
+        (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: expected value"),
         (("--baseline", "optimizers"), "optimizers: can't be read: Is a directory"),
         (("--baseline", "base.json", "--warn", "speed"), "'speed' is not one of"),
         (("--baseline", "base.json", "--only", "optimizer=c"), "'c' matches no optimizer"),
@@ -916,9 +917,7 @@ def test_a_process_that_can_not_hand_over_what_it_measured_is_no_regression(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
-        raise WorkerFailed(
-            Lost(Task("measured_ratios", (), 1.0), "died", "ended by SIGKILL", 0, 1.0)
-        )
+        raise WorkerFailed(Lost(Task(CollectRatios(), 1.0), "died", "ended by SIGKILL", 0, 1.0))
 
     monkeypatch.setattr(measure_revision, "measure", fails)
     assert world.complaint("--baseline", "base.json", exits=4) == "error: ended by SIGKILL"

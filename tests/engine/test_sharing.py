@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import Call
+from builders import Call, make_plan
 from numpy.typing import NDArray
 from torch import nn
 
@@ -40,9 +40,9 @@ from harness.engine.validate import load_optimizer
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.quadratic_2d import Quadratic2D
-from harness.plan.model import Case, make_plan
+from harness.plan.model import Case
 from harness.results import Chunk, Comparison, TrialResult
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tracemalloc
 from collections.abc import Callable
@@ -10,22 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import make_plan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import BadInput
-from harness.plan.model import (
-    CASE_LIMIT,
-    TRIAL_LIMIT,
-    Overrides,
-    Plan,
-    draft,
-    make_plan,
-    parse_devices,
-    trial_ids,
-)
+from harness.plan.builder import CASE_LIMIT, TRIAL_LIMIT, Overrides, draft, parse_devices
+from harness.plan.model import Plan
 from harness.provenance import fingerprint
-from harness.spec.model import check
+from harness.spec.validation import check
 from harness.spec.yaml_source import parse
 
 OPTIMIZERS = """
@@ -95,7 +89,7 @@ def test_every_combination_is_planned_in_the_specs_order(folder: Path) -> None:
     assert ids(plan) == expected
     assert plan.trials == 2 * len(expected)
     assert plan.seeds == (0, 7)
-    assert [(case.id, seed) for case, seed in trial_ids(plan)][:3] == [
+    assert [(case.id, seed) for case, seed in itertools.product(plan.cases, plan.seeds)][:3] == [
         (expected[0], 0),
         (expected[0], 7),
         (expected[1], 0),
@@ -346,7 +340,7 @@ def test_a_plan_of_more_trials_than_are_allowed_is_refused_unbuilt(
 
     if not overrides:
         monkeypatch.setattr("harness.plan.model._case_key", built)
-    monkeypatch.setattr("harness.plan.model.range", Unbuilt, raising=False)
+    monkeypatch.setattr("harness.plan.builder.range", Unbuilt, raising=False)
     for said in refusal(text, folder, **overrides):
         assert "the limit is" in said or "at most" in said
 

@@ -24,7 +24,7 @@ from harness.analysis.comparison import mean_losses
 from harness.analysis.summary import analyse
 from harness.commands import run as running
 from harness.gate.report import CellVerdict, GateReport, Judgement
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.reporting.figures import draw
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
@@ -407,7 +407,7 @@ def test_a_run_without_trouble_says_so() -> None:
 
 def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
     text = Parsed(rendered(made(finished=None, seeds=[0, 1, 2, 3]))).text
-    assert "The run was cut short" in text
+    assert "The run has not finished" in text
     assert "4 of the trials planned have no result yet." in text
 
 
@@ -1189,7 +1189,7 @@ def tuned_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "spec.yaml").write_text(TUNED)
     options = running.Options(output=folder / "report")
-    return running.run(folder / "spec.yaml", options, Quiet()).page
+    return running.run(folder / "spec.yaml", options, NullProgress()).page
 
 
 def test_the_page_of_a_real_run_is_well_formed_and_has_everything(tuned_page: Path) -> None:
