@@ -354,6 +354,7 @@ class Sabotage:
             self.what()
 
 
+@pytest.mark.exhaustive
 def test_ten_thousand_trials_while_a_worker_is_killed_and_one_added(
     tmp_path: Path, machines: Machines
 ) -> None:
@@ -381,6 +382,7 @@ def test_ten_thousand_trials_while_a_worker_is_killed_and_one_added(
     wait_for(lambda: not list(machines.folder.glob("worker[1-3]/**/harness-*")))
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_falls_silent_does_not_hold_the_rest(
     tmp_path: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,6 +443,7 @@ def timing_task(small_spec: Path, optimizer: str) -> Task[Any]:
     return Task(TimeCases([case], spec, 0, 1), 20.0)
 
 
+@pytest.mark.exhaustive
 def test_timing_waits_until_its_machine_does_nothing_else(
     tmp_path: Path, machines: Machines, small: cluster.Cluster
 ) -> None:
@@ -452,6 +455,7 @@ def test_timing_waits_until_its_machine_does_nothing_else(
         assert (len(timings), failures) == (1, {})
 
 
+@pytest.mark.exhaustive
 def test_no_time_is_taken_that_was_measured_beside_other_work(
     tmp_path: Path, machines: Machines, small: cluster.Cluster
 ) -> None:
@@ -500,6 +504,7 @@ def test_a_task_that_fails_there_says_how(
     assert "UnpicklingError" in event.reason
 
 
+@pytest.mark.exhaustive
 def test_times_come_from_one_machine_even_if_that_is_lost(
     tmp_path: Path, machines: Machines
 ) -> None:
@@ -594,6 +599,7 @@ def test_options_that_contradict_each_other(tmp_path: Path) -> None:
     assert (result.exit_code, "--workers is for this machine" in result.stderr) == (2, True)
 
 
+@pytest.mark.exhaustive
 def test_the_scheduler_may_go(tmp_path: Path, machines: Machines) -> None:
     spec = write_suite(tmp_path / "suite", "slow: {class: Slow}", seeds=200)
     machines.add()
@@ -609,6 +615,7 @@ def test_the_scheduler_may_go(tmp_path: Path, machines: Machines) -> None:
     assert run(spec, tmp_path / "out", told=after).trained == 200 - kept
 
 
+@pytest.mark.exhaustive
 def test_a_killed_run_leaves_nobody_behind_and_goes_on(tmp_path: Path) -> None:
     spec = write_suite(tmp_path / "suite", "slow: {class: Slow}", seeds=200)
     output = tmp_path / "out"
