@@ -348,6 +348,7 @@ class Sabotage:
             self.what()
 
 
+@pytest.mark.exhaustive
 def test_ten_thousand_trials_while_a_worker_is_killed_and_one_added(
     tmp_path: Path, machines: Machines
 ) -> None:
@@ -375,6 +376,7 @@ def test_ten_thousand_trials_while_a_worker_is_killed_and_one_added(
     wait_for(lambda: not list(machines.folder.glob("worker[1-3]/**/harness-*")))
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_falls_silent_does_not_hold_the_rest(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -516,6 +518,7 @@ def test_options_that_contradict_each_other(tmp_path: Path) -> None:
     assert (result.exit_code, "--workers is for this machine" in result.stderr) == (2, True)
 
 
+@pytest.mark.exhaustive
 def test_the_scheduler_may_go(tmp_path: Path, machines: Machines) -> None:
     spec = write_suite(tmp_path / "suite", "slow: {class: Slow}", seeds=200)
     machines.add()
@@ -531,6 +534,7 @@ def test_the_scheduler_may_go(tmp_path: Path, machines: Machines) -> None:
     assert run(spec, tmp_path / "out", told=after).trained == 200 - kept
 
 
+@pytest.mark.exhaustive
 def test_a_killed_run_leaves_nobody_behind_and_goes_on(tmp_path: Path) -> None:
     spec = write_suite(tmp_path / "suite", "slow: {class: Slow}", seeds=200)
     output = tmp_path / "out"
