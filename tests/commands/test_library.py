@@ -625,6 +625,7 @@ def test_formats_and_warnings_are_those_there_are(tmp_path: Path) -> None:
 # Where it runs
 
 
+@pytest.mark.exhaustive
 def test_a_script_needs_no_main_guard_and_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     suite = make_suite(tmp_path / "suite")
     code = """
@@ -666,6 +667,7 @@ except KeyboardInterrupt:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_notebook_shows_the_answer_and_the_figures_in_place(
     both: tuple[Path, Path, report_objects.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
