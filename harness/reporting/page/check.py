@@ -10,7 +10,7 @@ from harness.formatting import moment
 from harness.gate import history
 from harness.gate.history import Change, Series
 from harness.reporting.page.facts import Facts
-from harness.reporting.tables import sentences
+from harness.reporting.tables.check import against
 
 if TYPE_CHECKING:
     from harness.reporting.objects import Checks
@@ -49,7 +49,7 @@ def check_section(checks: Checks, file_name: str) -> CheckSection:
         facts.append(("Reference loop to itself, 1 on a quiet machine", ratios))
     facts.append(("Machine", ", ".join(f"{k} {v}" for k, v in latest.machine.items())))
     return CheckSection(
-        verdict=sentences.against(latest),
+        verdict=against(latest),
         facts=tuple(facts),
         remarks=(*latest.differs, *checks.remarks),
         changes=tuple(map(str, checks.changes)),

@@ -119,7 +119,7 @@ def between(beside: SideBySide) -> Table | None:
         "Differences between sources, on the same seeds",
         columns,
         beside.differences,
-        before="Each case against the same in the first source in which it ran, paired by seed. "
+        note="Each case against the same in the first source in which it ran, paired by seed. "
         "Equal to the bit: trials that ended alike, in the same step, with the same recorded "
         f"losses; equal but for rounding: all ended alike, losses differ by at most {ALIKE:g} of "
         "their size. Everything else is tested where seeds matter: Wilcoxon's signed-rank test "
@@ -232,7 +232,7 @@ def how_made(sources: Sequence[Source]) -> Table | None:
         "How they were made",
         columns,
         sorted(facts(sources), key=lambda fact: not fact.differs),
-        before="What is known of each run, what differs first. A dash: not known.",
+        note="What is known of each run, what differs first. A dash: not known.",
     )
 
 
