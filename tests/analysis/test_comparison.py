@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis import comparison
 from harness.analysis.comparison import (
-    REL_TOL,
     ALPHA,
     MAX_PAIRED_CASES,
+    REL_TOL,
     Compared,
     ComparisonGroup,
     Pair,
