@@ -320,11 +320,11 @@ def check(
             output=output,
             progress=not quiet,
         )
-        from harness.gate import outputs
+        from harness.gate.outputs import terminal
 
         width = min(160, shutil.get_terminal_size().columns)
         colour = sys.stdout.isatty()
-        click.echo(outputs.terminal(done.report, width, colour=colour), nl=False)
+        click.echo(terminal.render(done.report, width, colour=colour), nl=False)
         click.echo(f"Written to {relative(done.folder)}.")
         _tell_ci(done.report)
         sys.exit(done.exit_status)
@@ -333,10 +333,10 @@ def check(
 def _tell_ci(report: GateReport) -> None:
     """Annotations and a job summary, where GitHub's or a like runner asks for them."""
     from harness.commands import check as checks
-    from harness.gate import outputs
+    from harness.gate.outputs import github
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        click.echo(outputs.annotations(report), nl=False)
+        click.echo(github.render(report), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and (why := checks.add_summary(report, Path(summary))):
         _tell(f"note: {why}")

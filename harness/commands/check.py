@@ -20,10 +20,11 @@ from harness.commands.measure_revision import MeasuredRevision
 from harness.commands.run import locked, output_folder, write_report
 from harness.errors import BadInput, Problem
 from harness.gate import baseline as baselines
-from harness.gate import history, judge, outputs, revision
+from harness.gate import history, judge, revision
 from harness.gate import report as verdicts
 from harness.gate.baseline import Baseline, Cell
 from harness.gate.judge import Comparison, Limits
+from harness.gate.outputs import junit, markdown, pytest_benchmark
 from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgement
 from harness.plan.builder import Overrides, draft
 from harness.plan.model import Case, Plan, applies
@@ -139,7 +140,7 @@ def add_summary(report: GateReport, file: Path) -> str:
     """
     try:
         with file.open("a", encoding="utf-8") as summary:
-            summary.write(outputs.markdown(report))
+            summary.write(markdown.render(report))
     except OSError as error:
         return f"{file} can't be written: {error.strerror}"
     return ""
@@ -392,7 +393,7 @@ class _Reporter:
             for number, found in enumerate(side.ratios if side else ()):
                 pairs = found.cells.get(keys.get(case.id, ""))
                 if pairs is not None:
-                    yield Blocks(process=number, side=name, **vars(pairs))  # type: ignore[arg-type]
+                    yield Blocks(**vars(pairs), process=number, side=name)  # type: ignore[arg-type]
 
 
 def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:
@@ -429,9 +430,9 @@ def _keep(report: GateReport, output: Path, progress: Progress) -> None:
     folder = output / CHECK_FOLDER
     made = {
         "check.json": verdicts.to_json(report),
-        "summary.md": outputs.markdown(report),
-        "junit.xml": outputs.junit(report),
-        "pytest-benchmark.json": outputs.benchmark_json(report),
+        "summary.md": markdown.render(report),
+        "junit.xml": junit.render(report),
+        "pytest-benchmark.json": pytest_benchmark.render(report),
     }
     path = folder
     with locked(output):

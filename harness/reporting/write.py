@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.formatting import moment
 from harness.gate import history
 from harness.reporting import objects as report_objects
 from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Checks, Comparison, Report
 from harness.reporting.page import parts
 from harness.reporting.page import run as run_page
 from harness.reporting.page import side_by_side as side_by_side_page
-from harness.reporting.tables import sentences
+from harness.reporting.tables.check import against
 from harness.reporting.tables.model import Table
 from harness.store.database import FILE_NAME
 from harness.store.read import Results
@@ -159,7 +160,7 @@ def _check(checks: Checks) -> run_page.Check:
     latest = checks.latest
     if latest is None:
         return run_page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
-    facts = [("Checked", history.moment(latest.taken)), ("Against", latest.against)]
+    facts = [("Checked", moment(latest.taken, to_the_minute=True)), ("Against", latest.against)]
     if latest.git:
         facts.append(("Git commit", latest.git))
     facts.append(("Took", f"{latest.seconds:.1f} s"))
@@ -168,7 +169,7 @@ def _check(checks: Checks) -> run_page.Check:
         facts.append(("Reference loop to itself, 1 on a quiet machine", ratios))
     facts.append(("Machine", ", ".join(f"{k} {v}" for k, v in latest.machine.items())))
     return run_page.Check(
-        verdict=sentences.against(latest),
+        verdict=against(latest),
         facts=tuple(facts),
         remarks=(*latest.differs, *checks.remarks),
         changes=tuple(map(str, checks.changes)),

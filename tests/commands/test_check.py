@@ -702,7 +702,7 @@ def test_an_update_of_some_cells_leaves_the_others_in_the_baseline(world: World)
         (("--update",), "expected either --baseline FILE or --base REV"),
         (("--base", "HEAD", "--update"), "--update writes a baseline: expected --baseline FILE"),
         (("--baseline", "no.json"), "no.json: no such baseline; the same command with --update"),
-        (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: Expecting value"),
+        (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: expected value"),
         (("--baseline", "optimizers"), "optimizers: can't be read: Is a directory"),
         (("--baseline", "base.json", "--warn", "speed"), "'speed' is not one of"),
         (("--baseline", "base.json", "--only", "optimizer=c"), "'c' matches no optimizer"),

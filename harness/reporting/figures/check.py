@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from harness.errors import join
-from harness.formatting import significant
+from harness.formatting import moment, significant
 from harness.gate import history as check_history
-from harness.gate.history import Change, Series, moment
+from harness.gate.history import Change, Series
 from harness.gate.report import CellVerdict, GateReport, Judgement, Outcome
 from harness.reporting.figures.records import (
     CURVES,
@@ -376,7 +376,7 @@ def _history_alt(
     *,
     several: bool,
 ) -> str:
-    first, last = moment(taken[min(taken)]), moment(taken[max(taken)])
+    first, last = (moment(taken[i], to_the_minute=True) for i in (min(taken), max(taken)))
     own = [change for change in changes if any(change.series is one for one in history)]
     changed = {change.series.cell.id for change in own}
     ranked = sorted(history, key=lambda one: one.cell.id not in changed)

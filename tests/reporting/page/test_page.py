@@ -30,6 +30,7 @@ from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import citation, parts
 from harness.reporting.page import run as run_page
+from harness.reporting.tables import check as check_tables
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.model import Table
@@ -326,7 +327,9 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
 def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
     results = made()
     source = rendered(results)
-    shown = trial_tables.final_loss(results, mean_losses(results)).shown
+    losses = trial_tables.final_loss(results, mean_losses(results))
+    assert losses is not None
+    shown = losses.shown
     for objective, anchor in (("bowl", "1-bowl"), ("line", "2-line")):
         [table] = _grids(source, f"table-final_loss-{anchor}")
         rows = shown[shown["objective"] == objective]
@@ -353,7 +356,9 @@ def test_a_download_is_the_rows_of_the_table_with_all_digits() -> None:
         for e in parsed.all("a")
         if "download" in e.attributes
     }
-    whole = trial_tables.final_loss(results, mean_losses(results)).frame
+    losses = trial_tables.final_loss(results, mean_losses(results))
+    assert losses is not None
+    whole = losses.frame
     for objective in ("bowl", "line"):
         uri = links[f"final_loss-{objective}.csv"]
         head, _, body = uri.partition(",")
@@ -557,7 +562,7 @@ def checked_page(text: str = "All is well.", *cells: CellVerdict) -> str:
     drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
     check = run_page.Check(text, ((text, text),), (text,), (text, "Then faster."), text)
     results = made()
-    built = [*trial_tables.build(results, mean_losses(results)), trial_tables.check(report)]
+    built = [*trial_tables.build(results, mean_losses(results)), check_tables.check(report)]
     return run_page.render(results, built, records, drawings, Findings(), check)
 
 
