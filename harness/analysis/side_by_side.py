@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import comparison
-from harness.analysis.comparison import ALIKE, Field, Pair
+from harness.analysis.comparison import REL_TOL, ComparisonGroup, Pair
 from harness.analysis.sources import Source
 from harness.store.read import CaseData, Results
 
@@ -127,7 +127,7 @@ class SourceDifference:
     @property
     def is_rounding(self) -> bool:
         """Whether all trials ended alike, with losses that differ by no more than rounding."""
-        return self.largest <= ALIKE and not self.ended_otherwise
+        return self.largest <= REL_TOL and not self.ended_otherwise
 
     @property
     def verdict(self) -> SourceVerdict:
@@ -174,7 +174,7 @@ def compare(sources: Sequence[Source]) -> SideBySide:
         [(group.losses[0], group.losses[1]) for group in tested.values()],
         [(found[i].other, found[i].base) for i in tested],
         floors=[comparison.floors(group.cases, group.seeds) for group in tested.values()],
-        rounding=ALIKE,
+        rounding=REL_TOL,
     )
     for i, pair in zip(tested, pairs, strict=True):
         found[i] = replace(found[i], pair=pair)
@@ -337,7 +337,7 @@ def _value(values: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _to_test(found: SourceDifference) -> Field | None:
+def _to_test(found: SourceDifference) -> ComparisonGroup | None:
     """The other and the base on the same seeds; None where nothing is to be tested."""
     seeds = found.match.seeds
     if len(seeds) < 2 or found.equal == len(seeds) or found.is_rounding:
@@ -345,7 +345,7 @@ def _to_test(found: SourceDifference) -> Field | None:
     losses: NDArray[np.float64] = np.array(
         [[end.loss for end in ends] for ends in found.ends], dtype=float
     ).T[::-1]
-    group = Field(
+    group = ComparisonGroup(
         objective=found.match.case.objective,
         device=found.match.case.device,
         cases=found.cases[::-1],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import formatting
-from harness.analysis.comparison import ALIKE, LEVEL, Pair
+from harness.analysis.comparison import ALPHA, REL_TOL, Pair
 from harness.analysis.side_by_side import (
     MatchedCase,
     SideBySide,
@@ -119,13 +119,13 @@ def between(beside: SideBySide) -> Table | None:
         "Differences between sources, on the same seeds",
         columns,
         beside.differences,
-        note="Each case against the same in the first source in which it ran, paired by seed. "
+        "Each case against the same in the first source in which it ran, paired by seed. "
         "Equal to the bit: trials that ended alike, in the same step, with the same recorded "
-        f"losses; equal but for rounding: all ended alike, losses differ by at most {ALIKE:g} of "
+        f"losses; equal but for rounding: all ended alike, losses differ by at most {REL_TOL:g} of "
         "their size. Everything else is tested where seeds matter: Wilcoxon's signed-rank test "
         "over all seeds in common, a trial that did not end ok being the worst, and the "
         "Hodges-Lehmann shift that belongs to it, with its 95% interval; p is adjusted by Holm's "
-        f"method for all cases that are tested here. The verdict is what that leaves at {LEVEL:g}. "
+        f"method for all cases that are tested here. The verdict is what that leaves at {ALPHA:g}. "
         "Ended otherwise: trials whose status differs. Ratio of seconds: of median seconds per "
         "epoch, only of one machine; they were not measured in turns, so it has no interval. Key: "
         "where it is the same, so is everything that decides the result but the machine; where it "
@@ -232,7 +232,7 @@ def how_made(sources: Sequence[Source]) -> Table | None:
         "How they were made",
         columns,
         sorted(facts(sources), key=lambda fact: not fact.differs),
-        note="What is known of each run, what differs first. A dash: not known.",
+        "What is known of each run, what differs first. A dash: not known.",
     )
 
 
@@ -331,7 +331,7 @@ def _tested(beside: SideBySide) -> str:
     if not different:
         text = f"No difference of final losses is significant {family}"
         least = min(2.0 ** (1 - pair.n) for _, pair in tested) * len(tested)
-        return f"{text}; so few seeds could not have shown one." if least > LEVEL else f"{text}."
+        return f"{text}; so few seeds could not have shown one." if least > ALPHA else f"{text}."
     text = f"Called different {family}: {listed(different)}"
     if others := len(tested) - len(different):
         text += f"; {others:,} more {is_are(others)} not significantly different"
