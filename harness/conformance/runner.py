@@ -36,13 +36,13 @@ class PartTest:
 
     Attributes:
         name: What is tested.
-        run: Finds it out. What it raises is the part's doing.
+        run: The test; it returns what it finds. What it raises is the part's doing.
         place: What is tested; None while it isn't loaded.
         gate: Whether the tests after it make no sense where it finds something wrong.
     """
 
     name: str
-    run: Callable[[], Iterable[Observation]]
+    run: Callable[[], list[Observation] | Observation | None]
     place: Callable[[], Place | None]
     gate: bool = False
 
@@ -83,14 +83,14 @@ def run(
 def _found(test: PartTest, folder: Path) -> list[Observation]:
     try:
         with kept_random_state():
-            found = list(test.run())
+            found = test.run() or []
     except BaseException as error:  # sys.exit() as well: this is the suite's code
         place = raised_at(error, folder) or test.place()
         return [Observation("wrong", f"raises {last_line(error)}", place)]
     at = test.place()
     return [
         seen if seen.place or seen.fault else Observation(seen.kind, seen.message, at)
-        for seen in found
+        for seen in (found if isinstance(found, list) else [found])
     ]
 
 

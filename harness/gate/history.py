@@ -391,7 +391,8 @@ def text(history: History) -> str:
         first, last = (moment(own[i].taken, to_the_minute=True) for i in (0, -1))
         lines = [
             f"Machine {key[:12]}: {own[-1].machine}",
-            f"{plural(len(own), 'check')}, {first} to {last}; time of a step as a ratio to the reference loop",
+            f"{plural(len(own), 'check')}, {first} to {last}; "
+            "time of a step as a ratio to the reference loop",
             *aligned(rows, right=(1, 2, 3)),
             *map(str, found),
         ]

@@ -54,7 +54,7 @@ def count_steps(
     return StepCounts(steps, operators.count, calls, _bytes_of_state(loop.optimizer))
 
 
-def peak_bytes(device: torch.device, run: Callable[[], None]) -> int | None:
+def peak_bytes(device: torch.device, run: Callable[[], object]) -> int | None:
     """The most memory that torch held at once on a GPU while something ran; None elsewhere."""
     if device.type != "cuda":
         run()

@@ -71,8 +71,7 @@ def time_cases(
         One timing per case that could be timed, and by case key why another could not.
     """
     began = time.perf_counter()
-    turns = _Turns(cases, on_step)
-    turns.set_up(spec.block_steps)
+    turns = _Turns(cases, spec.block_steps, on_step)
     until, is_counted = spec.seconds, False
     warmed = rounds = 0
     collecting = gc.isenabled()
@@ -110,40 +109,37 @@ class _Turns:
         failures: By case key, why the others could not.
     """
 
-    def __init__(self, cases: Sequence[TimedCase], on_step: Callable[[int], None]) -> None:
+    def __init__(
+        self, cases: Sequence[TimedCase], block_steps: int, on_step: Callable[[int], None]
+    ) -> None:
         self.runners: dict[str, Runner] = {}
         self.failures: dict[str, str] = {}
         self._cases = cases
         self._on_step = on_step
         self._turn = 0
-        self._steps: dict[str, int] = {}
         self._blocks: dict[str, list[Block]] = {}
         self._step_counts: dict[str, StepCounts] = {}
         self._peaks: dict[str, int | None] = {}
-
-    def set_up(self, block_steps: int) -> None:
-        """Make every case ready to run."""
-        for index, timed in enumerate(self._cases):
-            self._on_step(index + 1)
+        for index, timed in enumerate(cases):
+            on_step(index + 1)
             key = timed.case.key
             try:
                 self.runners[key] = Runner(timed, block_steps)
             except Exception as error:
                 self.failures[key] = f"{type(error).__name__}: {error}"
             else:
-                self._steps[key] = self.runners[key].steps
                 self._blocks[key] = []
+        self._steps = {key: runner.steps for key, runner in self.runners.items()}
 
     def take(self) -> dict[str, Block]:
         """A block of each case, beginning one further than the last time."""
-        count = len(self._cases)
         blocks: dict[str, Block] = {}
-        for place in range(count):
-            index = (self._turn + place) % count
-            key = self._cases[index].case.key
+        numbered = list(enumerate(timed.case.key for timed in self._cases))
+        first = self._turn % len(numbered)
+        for index, key in numbered[first:] + numbered[:first]:
             if key not in self.runners:
                 continue
-            self._on_step(self._turn * count + index + 1)
+            self._on_step(self._turn * len(numbered) + index + 1)
             try:
                 blocks[key] = self.runners[key].block()
             except Exception as error:
@@ -178,10 +174,10 @@ class _Turns:
             with contextlib.suppress(Exception):
                 self._peaks[key] = _peak_bytes(timed)
             with contextlib.suppress(Exception):
-                self._step_counts[key] = counted(timed)
+                self._step_counts[key] = count(timed)
 
     def timings(self) -> list[Timing]:
-        """What was found, of the cases that could be timed."""
+        """A timing of each case that could be timed."""
         found = []
         for timed in self._cases:
             key = timed.case.key
@@ -204,13 +200,7 @@ class _Turns:
 
 
 class Block(NamedTuple):
-    """What a block of steps took.
-
-    Attributes:
-        wall: Wall seconds.
-        cpu: Seconds that processors worked for us.
-        evaluations: How often loss and gradients were evaluated.
-    """
+    """Wall seconds of a block of steps, seconds of processors, and evaluations of the loss."""
 
     wall: float
     cpu: float
@@ -314,8 +304,8 @@ class Stopwatch:
             torch.xpu.synchronize(self._device)
 
 
-def counted(timed: TimedCase) -> StepCounts:
-    """What a case's steps take beside time."""
+def count(timed: TimedCase) -> StepCounts:
+    """Count the operators, Python calls and bytes of state that a case's steps take."""
     return counts.count_steps(
         timed.workload,
         timed.factory,
@@ -329,9 +319,4 @@ def _peak_bytes(timed: TimedCase) -> int | None:
     """The most memory a GPU held while some steps ran; None elsewhere."""
     if timed.workload.device.type != "cuda":
         return None
-    runner = Runner(timed, PEAK_STEPS)
-
-    def run() -> None:
-        runner.block()
-
-    return counts.peak_bytes(timed.workload.device, run)
+    return counts.peak_bytes(timed.workload.device, Runner(timed, PEAK_STEPS).block)

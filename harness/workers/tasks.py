@@ -105,7 +105,7 @@ class Session:
         torch.set_num_threads(threads)
         timed = timing.TimedCase(case, *self._ready(case), seed)
         self._start_clock()
-        return timing.counted(timed)
+        return timing.count(timed)
 
     def prepare_ratios(
         self, cases: Sequence[Case], spec: CheckSpec, seed: int, threads: int
@@ -129,6 +129,7 @@ class Session:
     def test_part(self, part: Part, after: int, seconds: float) -> None:
         """Try a part of a suite and send what is found; ``after`` so many tests begun before."""
         # No run needs these, and each worker would load them.
+        from harness.conformance import datasets as dataset_tests
         from harness.conformance import objectives as objective_tests
         from harness.conformance import optimizers as optimizer_tests
         from harness.conformance import runner as part_runner
@@ -142,7 +143,7 @@ class Session:
             case ObjectivePart():
                 tests, folder = objective_tests.tests_of(part), part.planned.located.folder
             case DatasetPart():
-                tests, folder = objective_tests.tests_of_dataset(part), part.located.folder
+                tests, folder = dataset_tests.tests_of(part), part.located.folder
         part_runner.run(tests, folder, after, seconds, self._send, self._on_step)
 
     def _ready(self, case: Case) -> tuple[Workload, OptimizerFactory]:
