@@ -163,11 +163,6 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
     help="Give a hyperparameter this value, in JSON, in place of those that the spec lists or "
     "searches. May be repeated.",
 )
-@click.option(
-    "--watch",
-    is_flag=True,
-    help="Keep the page current while trials run; it then reloads by itself.",
-)
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
 @click.option(
     "--executor",
@@ -189,7 +184,6 @@ def run(
     chosen: tuple[int, ...],
     values: tuple[str, ...],
     no_timing: bool,
-    watch: bool,
     output: Path | None,
     dry_run: bool,
     quiet: bool,
@@ -234,7 +228,6 @@ def run(
             override=values,
             timing=not no_timing,
             fresh=fresh,
-            watch=watch,
             workers=workers,
             executor=executor,
             scheduler=scheduler,

@@ -28,11 +28,13 @@ from harness.gate.baseline import Baseline, Cell
 from harness.gate.judge import Comparison, Limits
 from harness.gate.outputs import junit, markdown, pytest_benchmark
 from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgement
-from harness.plan.model import Case, Overrides, Plan, applies, draft
-from harness.progress import Quiet
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Plan, applies
+from harness.progress import Progress
 from harness.provenance import environment, fingerprint
 from harness.reporting.objects import CHECK_FOLDER, Check, Report
-from harness.spec.model import LoadedSpec, Spec, load, matches
+from harness.spec.model import Spec, matches
+from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, Store
 from harness.workers.suite_log import suite_log
 
@@ -86,7 +88,7 @@ class NotWritten(BadInput):
         self.exit_status = exit_status
 
 
-def check(spec: Path, options: GateOptions, progress: Quiet) -> Check:
+def check(spec: Path, options: GateOptions, progress: Progress) -> Check:
     """Compare a suite with a baseline, or with another revision of itself.
 
     Args:
@@ -145,7 +147,7 @@ def add_summary(report: GateReport, file: Path) -> str:
     return ""
 
 
-def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
+def update(spec: Path, options: GateOptions, progress: Progress) -> Written:
     """Write a baseline of what a suite does now.
 
     Raises:
@@ -232,7 +234,7 @@ def _laid_out(base: str, spec: Path, plan: Plan) -> AbstractContextManager[revis
 
 
 def _other_side(
-    there: revision.Revision, now: Plan, options: GateOptions, progress: Quiet
+    there: revision.Revision, now: Plan, options: GateOptions, progress: Progress
 ) -> MeasuredRevision:
     """The side of another revision, measured as today's is; of its results nothing is kept.
 
@@ -402,7 +404,7 @@ def _names(cell_id: str) -> dict[str, str]:
     return {"objective": cell_id, "optimizer": "", "setting": "", "device": ""}
 
 
-def _keep(report: GateReport, output: Path, progress: Quiet) -> None:
+def _keep(report: GateReport, output: Path, progress: Progress) -> None:
     """Write a report and what CI reads, and put them on the page if there is one."""
     made = {
         "check.json": verdicts.to_json(report),

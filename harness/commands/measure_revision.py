@@ -18,12 +18,19 @@ from harness.commands.run import inspect, locked
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
-from harness.results import Checked, MeasuredRatios, StepCounts
-from harness.spec.model import LoadedSpec
+from harness.results import Checked, MeasuredRatios
+from harness.spec.validation import LoadedSpec
 from harness.store.database import Store
 from harness.workers.pool import Pool, Task, WorkerFailed
+from harness.workers.requests import (
+    CollectRatios,
+    CountSteps,
+    MeasureRatios,
+    PrepareRatios,
+    Request,
+)
 
 MIN_CPU_SHARE = 0.25
 """The part of a processor that a process needs: with less, too few blocks are undisturbed."""
@@ -123,7 +130,7 @@ def opened(
     loaded: LoadedSpec,
     plan: Plan,
     path: Path,
-    progress: Quiet,
+    progress: Progress,
     *,
     workers: int | None = None,
     search: Sequence[Path] = (),
@@ -166,7 +173,7 @@ def opened(
 
 
 def _trained(
-    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Quiet
+    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Progress
 ) -> dict[str, list[Trial]]:
     """Run the trials that this machine has not run; how all of them ended."""
     machine = environment.machine_key(plan.spec.threads)
@@ -177,16 +184,13 @@ def _trained(
     return store.outcomes(keys, plan.seeds)
 
 
-def _count(pool: Pool, revision: MeasuredRevision, progress: Quiet) -> None:
+def _count(pool: Pool, revision: MeasuredRevision, progress: Progress) -> None:
     """Count what the steps of each cell take; one that kills or hangs its process costs itself."""
     with progress.stage("counting", len(revision.timed), "cells"):
         for case in revision.timed:
-            arguments = (case, revision.plan.seeds[0], revision.plan.spec.threads)
+            request = CountSteps(case, revision.plan.seeds[0], revision.plan.spec.threads)
             try:
-                found: StepCounts = pool.call(
-                    # In a fork the stack is deeper, which code that looks at it could count.
-                    Task("count_steps", arguments, CALL_SECONDS, fresh=True)
-                )
+                found = pool.call(Task(request, CALL_SECONDS))
             except WorkerFailed as error:
                 why = str(error).strip().rpartition("\n")[2]
                 revision.failure_reasons[case.id] = f"its steps could not be counted: {why}"
@@ -198,7 +202,7 @@ def _count(pool: Pool, revision: MeasuredRevision, progress: Quiet) -> None:
 def measure(
     revisions: Sequence[MeasuredRevision],
     number: int,
-    progress: Quiet,
+    progress: Progress,
     started: Sequence[Pool] = (),
 ) -> None:
     """Have one fresh process per revision measure its cells; the revisions take turns.
@@ -231,7 +235,7 @@ def measure(
 
 
 def _take_turns(
-    pools: Sequence[Pool], revisions: Sequence[MeasuredRevision], progress: Quiet
+    pools: Sequence[Pool], revisions: Sequence[MeasuredRevision], progress: Progress
 ) -> list[MeasuredRatios] | None:
     """What each revision's process measured; None where a cell ended one, and is left out now."""
     rounds = revisions[0].plan.spec.check.rounds
@@ -239,28 +243,21 @@ def _take_turns(
     turns = list(zip(pools, revisions, strict=True))
     for pool, revision in turns:
         spec = revision.plan.spec
-        if _call(
-            pool,
-            revision,
-            "prepare_ratios",
-            revision.timed,
-            spec.check,
-            revision.plan.seeds[0],
-            spec.threads,
-        ):
+        request = PrepareRatios(revision.timed, spec.check, revision.plan.seeds[0], spec.threads)
+        if _ended_by_a_cell(pool, revision, request):
             return None
     for first in range(0, rounds, each):
         for pool, revision in turns if first % 2 else reversed(turns):
-            if _call(pool, revision, "measure_ratios", min(each, rounds - first)):
+            if _ended_by_a_cell(pool, revision, MeasureRatios(min(each, rounds - first))):
                 return None
         progress.advance(min(each, rounds - first))
-    return [pool.call(Task("measured_ratios", (), CALL_SECONDS)) for pool in pools]
+    return [pool.call(Task(CollectRatios(), CALL_SECONDS)) for pool in pools]
 
 
-def _call(pool: Pool, revision: MeasuredRevision, name: str, *arguments: object) -> bool:
-    """Ask a revision's process for something; whether a cell ended it. That one is left out."""
+def _ended_by_a_cell(pool: Pool, revision: MeasuredRevision, request: Request[None]) -> bool:
+    """Send a request to a revision's process; True if a cell ended it. That one is left out."""
     try:
-        pool.call(Task(name, arguments, revision.plan.spec.limits.seconds, "step", fresh=True))
+        pool.call(Task(request, revision.plan.spec.limits.seconds))
     except WorkerFailed as error:
         cases = revision.timed
         if not error.lost.step or not cases:
@@ -271,7 +268,7 @@ def _call(pool: Pool, revision: MeasuredRevision, name: str, *arguments: object)
     return False
 
 
-def waiting(plan: Plan, progress: Quiet, search: Sequence[Path] = ()) -> Pool:
+def waiting(plan: Plan, progress: Progress, search: Sequence[Path] = ()) -> Pool:
     """A process that loads torch, to measure with later."""
     return Pool(1, _memory(plan), search, fresh=True, printed=progress.printed)
 

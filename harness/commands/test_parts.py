@@ -27,13 +27,15 @@ from harness.conformance.records import (
     Stuck,
 )
 from harness.errors import BadInput
-from harness.plan.model import Case, Hyperparameters, Overrides, Plan, draft, named_by, shown
-from harness.progress import Quiet, relative
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Hyperparameters, Plan, named_by, shown
+from harness.progress import NullProgress, Progress, relative
 from harness.results import Finding
-from harness.spec.model import LoadedSpec, load
+from harness.spec.validation import LoadedSpec, load
 from harness.spec.yaml_source import SPECS, SUFFIXES, KeyPath, YamlSource
 from harness.suite.locate import SECTIONS, Section, absolute, names_in
 from harness.workers.pool import Done, Lost, Pool, Sent, Task
+from harness.workers.requests import TryPart
 from harness.workers.suite_log import suite_log
 
 TEST_SECONDS = 30.0
@@ -48,7 +50,7 @@ def test_suite(
     *,
     seconds: float = TEST_SECONDS,
     workers: int | None = None,
-    progress: Quiet | None = None,
+    progress: Progress | None = None,
 ) -> PartReport:
     """Try every optimizer, objective and dataset that a suite's specs name.
 
@@ -72,7 +74,7 @@ def test_suite(
     parts = _parts(list(zip(specs, plans, strict=True)))
     memory = round(max(plan.spec.limits.memory_gib for plan in plans) * 2**30)
     size = min(workers or os.cpu_count() or 1, len(parts))
-    progress = progress or Quiet()
+    progress = progress or NullProgress()
     with (
         suite_log(progress),
         Pool(size, memory, printed=progress.printed) as pool,
@@ -84,7 +86,7 @@ def test_suite(
     return PartReport(findings, tuple(_untested(folders, plans)))
 
 
-def _run(pool: Pool, parts: Sequence[_Trying], seconds: float, progress: Quiet) -> None:
+def _run(pool: Pool, parts: Sequence[_Trying], seconds: float, progress: Progress) -> None:
     """Have workers test all parts; a part goes on with its next test where one lost its worker."""
     running = {part.task(seconds): part for part in parts}
     for task in running:
@@ -118,9 +120,9 @@ class _Trying:
     stuck: Stuck | None = None
     losses: int = 0
 
-    def task(self, seconds: float) -> Task:
+    def task(self, seconds: float) -> Task[None]:
         """The tests after those that were begun, for a worker."""
-        return Task("test_part", (self.part, self.begun.number, seconds), seconds, "step")
+        return Task(TryPart(self.part, self.begun.number, seconds), seconds)
 
     def hear(self, answer: Begun | Stuck | Observation) -> None:
         """Take in an answer that the worker sends on its way."""

@@ -21,13 +21,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.workers import forkserver
 from harness.workers.forkserver import Forked
+from harness.workers.requests import Answer, Request
 
 POLL_SECONDS = 0.2
 """How often time limits are looked at."""
@@ -43,24 +44,16 @@ STEP = struct.Struct("<q")
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """Something for one worker to do.
+class Task(Generic[Answer]):
+    """A request to one worker.
 
     Attributes:
-        name: A method of ``session.Session``.
-        arguments: Its arguments.
+        request: The request.
         limit: Seconds it may take, from when the worker says that it is ready.
-        restarts: What sets its clock back to zero: every result it sends (the limit is then one
-            for each), or every step it takes (then one for a standstill), or nothing.
-        fresh: Whether it measures seconds or counts calls: it wants a process of its own start,
-            no fork, and a machine that does nothing else meanwhile.
     """
 
-    name: str
-    arguments: tuple[Any, ...]
+    request: Request[Answer]
     limit: float
-    restarts: Literal["result", "step", "nothing"] = "nothing"
-    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ class Sent:
         machine: Digest of the machine it was done on; empty for this one. So in all events.
     """
 
-    task: Task
+    task: Task[Any]
     answers: tuple[Any, ...]
     machine: str = ""
 
@@ -82,7 +75,7 @@ class Sent:
 class Done:
     """A task is finished."""
 
-    task: Task
+    task: Task[Any]
     answer: Any
     machine: str = ""
 
@@ -101,7 +94,7 @@ class Lost:
             process included.
     """
 
-    task: Task
+    task: Task[Any]
     kind: Literal["raised", "died", "timeout"]
     reason: str
     step: int
@@ -110,6 +103,8 @@ class Lost:
 
 
 Event = Sent | Done | Lost
+
+T = TypeVar("T")
 
 
 class WorkerFailed(Exception):
@@ -160,7 +155,7 @@ class Executor(Protocol):
         """Where :meth:`call` does its tasks; one ``like`` that, if there is a choice."""
         ...
 
-    def submit(self, task: Task, *, first: bool = False) -> None:
+    def submit(self, task: Task[Any], *, first: bool = False) -> None:
         """Add a task; ``first`` puts it before those that wait."""
         ...
 
@@ -168,7 +163,7 @@ class Executor(Protocol):
         """Let all workers start that there may be."""
         ...
 
-    def call(self, task: Task) -> Any:
+    def call(self, task: Task[T]) -> T:
         """Do one task at one place."""
         ...
 
@@ -212,7 +207,7 @@ class Pool:
         self._memory = memory
         self._search = [str(folder) for folder in search]
         self._inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[Task[Any]] = deque()
         self._wanted = 1
         self._workers = [self._start(fresh=fresh)]
 
@@ -226,7 +221,7 @@ class Pool:
         del like
         return environment.machine(threads)
 
-    def submit(self, task: Task, *, first: bool = False) -> None:
+    def submit(self, task: Task[Any], *, first: bool = False) -> None:
         """Add a task; ``first`` puts it before those that wait."""
         if first:
             self._tasks.appendleft(task)
@@ -237,14 +232,15 @@ class Pool:
         """Let all workers start that there may be."""
         self._wanted = self._size
 
-    def call(self, task: Task) -> Any:
+    def call(self, task: Task[T]) -> T:
         """Do one task, with nothing beside it.
 
         Raises:
             WorkerFailed: If it comes to nothing.
         """
         self.submit(task)
-        return outcome(self.events())
+        answer: T = outcome(self.events())
+        return answer
 
     def events(self) -> Iterator[Event]:
         """What happens until there is no task left; tasks may be added meanwhile."""
@@ -291,7 +287,7 @@ class Pool:
 
     def _assign(self) -> None:
         while self._tasks:
-            worker = self._free(fresh=self._tasks[0].fresh)
+            worker = self._free(fresh=self._tasks[0].request.fresh)
             if worker is None:
                 return
             worker.begin(self._tasks.popleft())
@@ -322,7 +318,7 @@ class Pool:
             case "opened":
                 self.opened = self.opened.merged(answer)
             case "sent" if task is not None:
-                if task.restarts == "result":
+                if task.request.clock_restarts_at == "result":
                     worker.restart_clock()
                 return Sent(task, (answer,))
             case "done" | "raised" if task is not None:
@@ -363,7 +359,7 @@ class _Worker:
         fresh: bool,
         printed: int,
     ) -> None:
-        self.task: Task | None = None
+        self.task: Task[Any] | None = None
         self.retiring = False
         self._inbox = inbox
         self._is_up = False
@@ -412,7 +408,7 @@ class _Worker:
         """The step that the worker says it is at."""
         return int(STEP.unpack(self._step[:])[0])
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: Task[Any]) -> None:
         """Give it a task; it is sent once the process listens."""
         self.task = task
         self._step[:] = STEP.pack(0)
@@ -441,7 +437,11 @@ class _Worker:
         """Whether there is a task and it has used up its limit."""
         if self.task is None:
             return False
-        if self._ready and self.task.restarts == "step" and self.step != self._seen_step:
+        if (
+            self._ready
+            and self.task.request.clock_restarts_at == "step"
+            and self.step != self._seen_step
+        ):
             self._seen_step = self.step
             self.restart_clock()
         return time.monotonic() - self._began > self.limit
@@ -486,11 +486,10 @@ class _Worker:
                     os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _send(self, task: Task) -> None:
+    def _send(self, task: Task[Any]) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it is gone; the reader will say so
-            message = (task.name, task.arguments)
-            pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            pickle.dump(task.request, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
             self._process.stdin.flush()
 
     def _read(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from builders import make_plan
 from numpy.typing import NDArray
 
 from harness.analysis.stats import (
@@ -25,8 +26,7 @@ from harness.engine.lanes import Lane
 from harness.engine.training_loop import train
 from harness.engine.validate import load_optimizer
 from harness.engine.workload import load_objective, prepare
-from harness.plan.model import make_plan
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -77,7 +77,7 @@ read(results: Place = 'benchmarks.yaml') -> Report
 report(results: Place = 'benchmarks.yaml', *, formats: Texts = ()) -> Report
 run(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = None, \
 seed: int | Sequence[int] = (), override: Mapping[str, Any] | Sequence[str] = (), \
-timing: bool = True, fresh: bool = False, watch: bool = False, workers: int | None = None, \
+timing: bool = True, fresh: bool = False, workers: int | None = None, \
 executor: Executor | None = None, scheduler: Place | None = None, \
 output: Place | None = None, folder: Place | None = None, progress: bool = True) -> Run
 schema() -> dict[str, Any]
@@ -212,7 +212,7 @@ OWN = ("_typing", "collections", "functools", "re", "contextlib", "operator", "k
 CALLS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "run s.yaml --only optimizer=a* --only device=cpu --devices cpu --seeds 7 --set lr=0.5 "
-        "--no-timing --fresh --watch --quiet --workers 3 --executor dask --output o",
+        "--no-timing --fresh --quiet --workers 3 --executor dask --output o",
         "run",
         {
             "spec": Path("s.yaml"),
@@ -223,7 +223,6 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
             "override": ("lr=0.5",),
             "timing": False,
             "fresh": True,
-            "watch": True,
             "workers": 3,
             "executor": "dask",
             "scheduler": None,
@@ -243,7 +242,6 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
             "override": (),
             "timing": True,
             "fresh": False,
-            "watch": False,
             "workers": None,
             "executor": None,
             "scheduler": "tcp://host:1",

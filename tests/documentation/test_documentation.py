@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from builders import make_plan
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
@@ -24,9 +25,8 @@ from harness.engine.sharing import decide
 from harness.engine.trials import together
 from harness.engine.validate import check
 from harness.engine.workload import load_objective, prepare
-from harness.plan.model import make_plan
 from harness.results import Chunk, Sharing
-from harness.spec import model as specs
+from harness.spec import validation as specs
 from harness.spec import yaml_source
 
 ROOT = Path(__file__).resolve().parents[2]

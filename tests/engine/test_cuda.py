@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import make_plan
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -35,9 +36,10 @@ from harness.engine.training_loop import Outcome, TrialError, train
 from harness.engine.validate import load_optimizer, unavailable
 from harness.engine.workload import Workload, default_dtype, load_objective, prepare
 from harness.objectives.base import Batch, Objective, Parameters
-from harness.plan.model import Case, PlannedObjective, make_plan
+from harness.plan.model import Case, PlannedObjective
 from harness.results import Way
-from harness.spec.model import CheckSpec, TimingSpec, load
+from harness.spec.model import CheckSpec, TimingSpec
+from harness.spec.validation import load
 from harness.store import read
 from harness.suite.locate import SHIPPED_OBJECTIVES, locate
 from harness.timing import counts, timing

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import make_plan
 from numpy.typing import NDArray
 
 from harness.analysis import profiles, stats
 from harness.analysis.summary import Analysis, analyse
-from harness.plan.model import make_plan
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables.model import Table
 from harness.results import Description, TrialResult
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store import read
 from harness.store.database import Store
 from harness.store.records import RunSettings

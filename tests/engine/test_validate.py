@@ -10,8 +10,9 @@ import torch
 
 from harness.engine import validate
 from harness.errors import Problem
-from harness.plan.model import Overrides, Plan, draft
-from harness.spec.model import check
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Plan
+from harness.spec.validation import check
 from harness.spec.yaml_source import parse
 from harness.suite.locate import SuiteError, locate
 

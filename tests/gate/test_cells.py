@@ -35,6 +35,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_plan
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.engine.isolation import seed_globals
@@ -45,8 +46,8 @@ from harness.engine.workload import Workload, load_objective, prepare
 from harness.gate import baseline
 from harness.gate.outputs import pytest_benchmark
 from harness.gate.report import Blocks, CellVerdict, GateReport
-from harness.plan.model import Case, make_plan
-from harness.spec.model import load
+from harness.plan.model import Case
+from harness.spec.validation import load
 
 pytestmark = pytest.mark.serial
 

@@ -26,7 +26,7 @@ from harness.analysis import side_by_side, stats
 from harness.analysis.side_by_side import Difference, SideBySide, Source, lay, short_names
 from harness.commands import run as running
 from harness.errors import BadInput
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.reporting.figures import side_by_side as side_by_side_figures
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import DotFigure, FigureRecord
@@ -717,7 +717,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (suite / "spec.yaml").write_text(SPEC.format(**given))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("harness.reporting.figures.draw.draw_all", sketch)
-            running.run(suite / "spec.yaml", running.Options(), Quiet())
+            running.run(suite / "spec.yaml", running.Options(), NullProgress())
     return folder
 
 

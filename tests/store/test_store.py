@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import make_plan
 from older_stores import to_version_3
 
 from harness.errors import BadInput
-from harness.plan.model import Plan, make_plan
+from harness.plan.model import Plan
 from harness.results import Comparison, Description, Sharing, StepCounts, Timing, TrialResult
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store import read as frames
 from harness.store.database import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, summarize
 from harness.store.records import RunSettings

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from harness import cli
 from harness.errors import BadInput
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite import scaffold
 
 TARGETS = [file.target for file in scaffold.FILES]

@@ -15,22 +15,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from builders import make_plan
 from click.testing import CliRunner, Result
 
 from harness import cli
 from harness.commands import run as running
 from harness.commands.run import Options
 from harness.errors import BadInput
-from harness.plan.model import Overrides, make_plan
-from harness.progress import Quiet
+from harness.plan.builder import Overrides
+from harness.progress import NullProgress, Progress
 from harness.reporting.objects import Run
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store.database import NoResults, summarize
 from harness.workers.dask import cluster
 from harness.workers.pool import Disturbed, Lost, Task, WorkerFailed
+from harness.workers.requests import Request, TimeCases, ValidatePlan
 
 distributed = pytest.importorskip("distributed")
 
@@ -157,7 +159,7 @@ def write_suite(
     return spec
 
 
-class Told(Quiet):
+class Told(NullProgress):
     """Remembers what was said."""
 
     def __init__(self) -> None:
@@ -169,9 +171,9 @@ class Told(Quiet):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def begin(self, what: str, total: int, unit: str) -> None:
+    def begin(self, name: str, total: int, unit: str) -> None:
         del total, unit
-        self.stage_of = what
+        self.stage_of = name
 
     def advance(self, count: int) -> None:
         self.finished += count if self.stage_of == "training" else 0
@@ -268,11 +270,15 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 
 def run(
-    spec: Path, output: Path, scheduler: str | None = None, told: Quiet | None = None, **given: Any
+    spec: Path,
+    output: Path,
+    scheduler: str | None = None,
+    told: Progress | None = None,
+    **given: Any,
 ) -> Run:
     executor = given.pop("executor", "dask" if scheduler else "processes")
     options = Options(output=output, executor=executor, scheduler=scheduler, **given)
-    return running.run(spec, options, told or Quiet())
+    return running.run(spec, options, told or NullProgress())
 
 
 def content(output: Path, *, seeds: int | None = None) -> dict[str, list[Any]]:
@@ -423,16 +429,16 @@ def small(tmp_path: Path, machines: Machines) -> Iterator[cluster.Cluster]:
         scheduler=machines.address,
         size=1,
         memory=None,
-        progress=Quiet(),
+        progress=NullProgress(),
     ) as made:
         yield made
 
 
-def timing_task(small_spec: Path, optimizer: str) -> Task:
+def timing_task(small_spec: Path, optimizer: str) -> Task[Any]:
     plan = make_plan(load(small_spec))
     spec = plan.spec.timing.model_copy(update={"enabled": True, "rounds": 3})
     case = next(case for case in plan.cases if case.optimizer == optimizer)
-    return Task("time", ([case], spec, 0, 1), 20.0, "step", fresh=True)
+    return Task(TimeCases([case], spec, 0, 1), 20.0)
 
 
 def test_timing_waits_until_its_machine_does_nothing_else(
@@ -476,9 +482,10 @@ def test_no_time_is_taken_that_was_measured_beside_other_work(
 def test_a_task_that_fails_there_says_how(
     small: cluster.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(WorkerFailed, match=r"Session.*has no attribute 'nonsense'"):
-        small.call(Task("nonsense", (), 5.0))
-    small.submit(Task("check", ("no plan", ()), 5.0))
+    with pytest.raises(WorkerFailed, match="unreachable"):
+        small.call(Task(Request[Any](), 5.0))
+    task = Task(ValidatePlan(cast(Any, "no plan")), 5.0)
+    small.submit(task)
     (event,) = small.events()
     assert isinstance(event, Lost)
     assert event.kind == "raised"
@@ -486,8 +493,8 @@ def test_a_task_that_fails_there_says_how(
     # One that can't even be unpacked fails on every worker, so it is not tried for ever.
     monkeypatch.setattr("harness.workers.dask.suite_archive.dumps", lambda *_: b"torn")
     with pytest.raises(WorkerFailed, match="UnpicklingError"):
-        small.call(Task("check", (), 5.0))
-    small.submit(Task("check", (), 5.0))
+        small.call(task)
+    small.submit(task)
     (event,) = small.events()
     assert isinstance(event, Lost)
     assert "UnpicklingError" in event.reason
@@ -514,9 +521,9 @@ def test_times_come_from_one_machine_even_if_that_is_lost(
     class Watching(Told):
         """Kills the worker that times, once it does."""
 
-        def begin(self, what: str, total: int, unit: str) -> None:
-            super().begin(what, total, unit)
-            if what == "timing" and not lost:
+        def begin(self, name: str, total: int, unit: str) -> None:
+            super().begin(name, total, unit)
+            if name == "timing" and not lost:
                 threading.Thread(target=self.kill_who_times).start()
 
         def kill_who_times(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.workers.suite_log import NAME, suite_log
 
 NOISY = """
@@ -110,10 +110,10 @@ def test_a_log_of_nothing_is_no_file_and_no_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    told = Quiet()
+    told = NullProgress()
     with suite_log(told, tmp_path / "none", keep=True) as log:
-        assert told.printed != Quiet.printed
-    assert (told.printed, log.note) == (Quiet.printed, "")
+        assert told.printed != NullProgress.printed
+    assert (told.printed, log.note) == (NullProgress.printed, "")
     assert not list(tmp_path.iterdir())
 
 
@@ -121,7 +121,7 @@ def test_what_is_printed_before_a_failure_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    told = Quiet()
+    told = NullProgress()
 
     def fails() -> None:
         os.write(told.printed, b"one\n")

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.plan.model import Overrides
+    from harness.plan.builder import Overrides
     from harness.spec.yaml_source import YamlSource
     from harness.store.read import CaseData, Results
     from harness.store.records import RunRecord
@@ -67,7 +67,6 @@ def of_run(
     scheduler: str | None = None,
     *,
     fresh: bool,
-    watch: bool,
 ) -> str:
     """The command that makes a run, or the call if its spec is a mapping."""
     given: dict[str, Any] = {
@@ -77,7 +76,6 @@ def of_run(
         "seed": list(overrides.chosen),
         "set": list(overrides.values),
         "no_timing": overrides.untimed,
-        "watch": watch,
         "fresh": fresh,
         "workers": workers,
         "executor": executor,
@@ -87,7 +85,7 @@ def of_run(
     if source.folder is None:
         return line("run", source.file, **given)
     given["timing"], given["override"] = not given.pop("no_timing"), given.pop("set")
-    defaults = {"timing": True, "watch": False, "fresh": False}
+    defaults = {"timing": True, "fresh": False}
     told = {k: v for k, v in given.items() if v not in (None, []) and v is not defaults.get(k)}
     folder = str(source.folder)
     return call(**({"folder": folder} if folder != "." else {}), **told)

@@ -28,13 +28,13 @@ from distributed import Client, Future, KilledWorker, as_completed
 
 from harness.errors import BadInput, Problem
 from harness.plan.model import Plan, named_by
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.workers.dask import cluster_worker, suite_archive
 from harness.workers.dask.cluster_worker import Performed, Requirements, SuitePlugin, Unfit
-from harness.workers.pool import Disturbed, Event, Lost, Moved, Task, WorkerFailed, outcome
+from harness.workers.pool import Disturbed, Event, Lost, Moved, T, Task, WorkerFailed, outcome
 
 POLL_SECONDS = 0.02
 """How often answers are looked for."""
@@ -83,7 +83,7 @@ class _Flight:
         copies: The answers that are waited for, by key; several where the first is late.
     """
 
-    task: Task
+    task: Task[Any]
     message: bytes
     sent: float = 0.0
     copies: dict[str, Future[Any]] = field(default_factory=dict)
@@ -137,12 +137,12 @@ class Cluster:
         scheduler: str | None,
         size: int,
         memory: int | None,
-        progress: Quiet,
+        progress: Progress,
     ) -> None:
         self.opened = Opened()
         self._folder = folder
         self._progress = progress
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[Task[Any]] = deque()
         self._flights: dict[str, _Flight] = {}
         self._late: dict[str, Future[Any]] = {}
         self._longest: dict[str, float] = {}
@@ -185,7 +185,7 @@ class Cluster:
         self._home = self._settle(like)
         return replace(self._at_home, description=self._described(self._at_home))
 
-    def submit(self, task: Task, *, first: bool = False) -> None:
+    def submit(self, task: Task[Any], *, first: bool = False) -> None:
         """Add a task; ``first`` puts it before those that wait."""
         if first:
             self._tasks.appendleft(task)
@@ -195,7 +195,7 @@ class Cluster:
     def grow(self) -> None:
         """Do nothing: there are as many workers as there are."""
 
-    def call(self, task: Task) -> Any:
+    def call(self, task: Task[T]) -> T:
         """Do one task at one worker; if it measures seconds, with nothing beside it there.
 
         Raises:
@@ -203,15 +203,16 @@ class Cluster:
             Moved: If the worker was lost; another one has been settled on.
             Disturbed: If its machine did something else again and again.
         """
-        for _ in range(DISTURBED_TRIES if task.fresh else 1):
-            if task.fresh:
+        for _ in range(DISTURBED_TRIES if task.request.fresh else 1):
+            if task.request.fresh:
                 self._wait_until_quiet()
             answer, disturbed = self._at_one_place(task)
-            if not (task.fresh and disturbed):
-                return outcome(replace(event, task=task) for event in answer.events)
+            if not (task.request.fresh and disturbed):
+                found: T = outcome(replace(event, task=task) for event in answer.events)
+                return found
         raise Disturbed(DISTURBED)
 
-    def _at_one_place(self, task: Task) -> tuple[Performed, bool]:
+    def _at_one_place(self, task: Task[Any]) -> tuple[Performed, bool]:
         """What came of a task at the worker settled on, and whether its machine did more."""
         flight = self._send(_Flight(task, suite_archive.dumps(task, self._folder)), [self._home])
         own, disturbed = set(flight.copies), False
@@ -272,7 +273,7 @@ class Cluster:
 
     def _send(self, flight: _Flight, workers: Collection[str] | None) -> _Flight:
         """Give a task to the scheduler, once more if it was given before."""
-        key = f"{self._name}-{flight.task.name}-{next(self._numbers)}"
+        key = f"{self._name}-{type(flight.task.request).__name__}-{next(self._numbers)}"
         future: Future[Any] = self._client.submit(
             cluster_worker.perform,
             self._name,
@@ -310,7 +311,7 @@ class Cluster:
         match answer:
             case Performed(events, machine, seconds):
                 self._forget(flight)
-                kind = flight.task.name
+                kind = type(flight.task.request).__name__
                 self._longest[kind] = max(seconds, self._longest.get(kind, 0.0))
                 for event in events:
                     yield replace(event, task=flight.task, machine=machine)
@@ -359,7 +360,9 @@ class Cluster:
                 self._send(flight, others)
 
     def _is_late(self, flight: _Flight) -> bool:
-        usual = self._longest.get(flight.task.name, flight.task.limit / SLOW_FACTOR)
+        usual = self._longest.get(
+            type(flight.task.request).__name__, flight.task.limit / SLOW_FACTOR
+        )
         return time.monotonic() - flight.sent > max(SLOW_SECONDS, SLOW_FACTOR * usual)
 
     # Workers

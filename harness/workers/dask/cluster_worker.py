@@ -26,6 +26,7 @@ from harness.results import TrialResult
 from harness.suite.locate import Located
 from harness.workers.dask import suite_archive
 from harness.workers.pool import Done, Event, Lost, Pool, Sent, Task
+from harness.workers.requests import Request
 
 IDLE_SECONDS = 300.0
 """How long processes that nobody needs are kept: they hold memory that may be somebody else's."""
@@ -171,7 +172,7 @@ class SuitePlugin(WorkerPlugin):
         """Do a task to its end, whatever that is."""
         if self._unfit:
             return Unfit(self._unfit, self._address)
-        task: Task = suite_archive.loads(message, self._folder)
+        task: Task[Any] = suite_archive.loads(message, self._folder)
         pool = self._take()
         began, begun = time.monotonic(), self._begun
         try:
@@ -239,7 +240,7 @@ class SuitePlugin(WorkerPlugin):
         return reason.replace(str(self._folder), self._origin)
 
 
-_NO_TASK = Task("", (), 0.0)
+_NO_TASK: Task[Any] = Task(Request(), 0.0)
 
 
 def _joined(events: Iterable[Event]) -> Iterator[Event]:

@@ -10,27 +10,28 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
+from builders import make_plan
 from click.testing import CliRunner
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from harness import cli
 from harness.commands import run as running
 from harness.gate import report as verdicts
 from harness.gate.report import CellVerdict, GateReport, Judgement
-from harness.plan.model import Plan, make_plan
-from harness.progress import Quiet
+from harness.plan.model import Plan
+from harness.progress import NullProgress
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import index as shelf
 from harness.reporting.page import parts
 from harness.results import Description, TrialResult
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store import database
 from harness.store.database import Store
 from harness.store.records import RunSettings
@@ -414,7 +415,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("sketched")
 def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
-    page_path = running.run(tmp_path / "spec.yaml", running.Options(), Quiet()).page
+    page_path = running.run(tmp_path / "spec.yaml", running.Options(), NullProgress()).page
     reports = tmp_path / "reports"
     [row] = rows(reports)
     first = parts.told(page_path, "description")
@@ -447,22 +448,7 @@ def test_a_list_that_cannot_be_written_is_a_note_of_the_report(
 
 # In a browser
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("width", [390, 1440])
 def test_a_browser_sorts_the_list_follows_its_links_and_has_nothing_to_say(
     browser: Browser, reports: Path, plan: Plan, width: int
