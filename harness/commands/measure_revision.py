@@ -39,7 +39,7 @@ SLICE = 10
 """Rounds between two looks at how far a process is, where it takes no turns with another."""
 
 CALL_SECONDS = 300.0
-"""How long counting one cell, or handing over what was measured, may take."""
+"""Time limit of counting one cell, and of handing over what was measured."""
 
 Trial = tuple[int, str, str, float | None, float | None]
 """Seed, status, reason, final loss, loss at the start."""
@@ -237,7 +237,7 @@ def measure(
 def _take_turns(
     pools: Sequence[Pool], revisions: Sequence[MeasuredRevision], progress: Progress
 ) -> list[MeasuredRatios] | None:
-    """What each revision's process measured; None where a cell ended one, and is left out now."""
+    """Ratios that each process measured; None where a cell ended one, which is left out now."""
     rounds = revisions[0].plan.spec.check.rounds
     each = SLICE if len(revisions) == 1 else 1
     turns = list(zip(pools, revisions, strict=True))

@@ -39,7 +39,7 @@ from harness.workers.requests import TryPart
 from harness.workers.suite_log import suite_log
 
 TEST_SECONDS = 30.0
-"""How long one test of a part may take."""
+"""Time limit of one test of a part."""
 
 LOSSES = 2
 """Tests of a part that may hang or end the process before the others are left out."""

@@ -44,16 +44,16 @@ STEP_SIZES = (1e-2, 1e-4)
 """First steps of finite differences, relative to the parameters; scipy makes them shorter."""
 
 GRADIENT_TOLERANCE, ROUNDING = 1e-6, 1e-11
-"""How far a gradient may be from differences, relative to it and to the loss: far more than those
-are off for a smooth loss, and a hundredth of the effect of the smallest mistakes (a factor, a sign,
-an epsilon of 1e-4)."""
+"""Largest distance of a gradient from differences, relative to it and to the loss: far more than
+they are off for a smooth loss, and a hundredth of the effect of the smallest mistakes (a factor, a
+sign, an epsilon of 1e-4)."""
 
 VALUE_TOLERANCE = 1e-8
-"""How far a loss may be from a declared optimum, relative to the losses at starts: a point given to
-half of double precision's digits has the value, which is flat there, to all of them."""
+"""Largest distance of a loss from a declared optimum, relative to the losses at starts: a point
+given to half of double precision's digits has the value, which is flat there, to all of them."""
 
 DISTANCES = (1e-3, 1e-2, 1e-1, 1.0)
-"""How far from a declared minimum its neighbours are, relative to the point's size, at least 1."""
+"""Distances of a declared minimum's neighbours, relative to the point's size, at least 1."""
 
 NEIGHBOURS = 32
 """Random neighbours at each distance."""

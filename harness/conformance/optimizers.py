@@ -44,8 +44,8 @@ SAVED_AFTER = 7
 """Steps before the state is saved: beyond those, and not a multiple of anything likely."""
 
 ORDER_TOLERANCE, AMPLIFIED = 1e-6, 1e3
-"""How far two orders of parameters may lead apart in double precision, relative to the parameters:
-so far, or so many times as far as a start that is one rounding away.
+"""Largest distance to which two orders of parameters may lead in double precision, relative to the
+parameters: so far, or so many times as far as a start that is one rounding away.
 
 Sums over all parameters (LBFGS, a clipped norm) are rounded in their order, which steps amplify.
 What depends on the order is off by a good part of a step, and from the first on.

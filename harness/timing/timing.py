@@ -14,20 +14,15 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from harness.engine.isolation import class_state, seed_globals
-from harness.engine.lanes import Lane, Lanes
-from harness.engine.training_loop import OptimizerFactory, Stepper
-from harness.engine.workload import Workload
-from harness.plan.model import Case
 from harness.results import StepCounts, Timing
 from harness.spec.model import TimingSpec
 from harness.timing import counts
+from harness.timing.timed_case import TimedCase
 
 MIN_ROUNDS = 3
 """Rounds that are timed however slow they are: fewer have no quartiles to speak of."""
@@ -43,16 +38,6 @@ COUNTED_STEP = 3.0
 
 PEAK_STEPS = 3
 """Steps over which the peak of a GPU's memory is taken, after the first."""
-
-
-@dataclass(frozen=True)
-class TimedCase:
-    """A case ready to be timed."""
-
-    case: Case
-    workload: Workload
-    factory: OptimizerFactory
-    seed: int
 
 
 def time_cases(
@@ -174,7 +159,7 @@ class _Turns:
             with contextlib.suppress(Exception):
                 self._peaks[key] = _peak_bytes(timed)
             with contextlib.suppress(Exception):
-                self._step_counts[key] = count(timed)
+                self._step_counts[key] = counts.count_steps(timed)
 
     def timings(self) -> list[Timing]:
         """A timing of each case that could be timed."""
@@ -248,20 +233,11 @@ class Runner:
         return self._watch.block._replace(evaluations=self._stepper.evaluations - before)
 
     def _restart(self) -> None:
-        timed = self._timed
-        class_state(timed.factory).restore()
-        seed_globals(timed.seed)
-        setting = timed.case.hyperparameters
-        lanes = Lanes(timed.workload, [Lane(0, timed.seed)], stacked=False)
-        self._stepper = Stepper(
-            lanes, timed.factory, [setting], "alone", create_graph=timed.case.create_graph
-        )
-        self._stepper.train()
-        self._batches = lanes.batches()
+        self._stepper, self._batches = self._timed.start()
         self._stepper.step(next(self._batches))
         if self._stepper.evaluations == 1:
             self._stepper.trust_versions()
-        self._left = max(self._warm_steps + self.steps, timed.workload.steps - 1)
+        self._left = max(self._warm_steps + self.steps, self.workload.steps - 1)
 
 
 class Stopwatch:
@@ -296,23 +272,8 @@ class Stopwatch:
         self.block = Block(wall, cpu)
 
     def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        elif self._device.type == "mps":
-            torch.mps.synchronize()
-        elif self._device.type == "xpu":
-            torch.xpu.synchronize(self._device)
-
-
-def count(timed: TimedCase) -> StepCounts:
-    """Count the operators, Python calls and bytes of state that a case's steps take."""
-    return counts.count_steps(
-        timed.workload,
-        timed.factory,
-        timed.case.hyperparameters,
-        create_graph=timed.case.create_graph,
-        seed=timed.seed,
-    )
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize(self._device)
 
 
 def _peak_bytes(timed: TimedCase) -> int | None:

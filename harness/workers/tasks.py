@@ -13,8 +13,9 @@ from harness.engine.training_loop import OptimizerFactory
 from harness.engine.workload import Workload, load_objective, prepare
 from harness.plan.model import Case
 from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Together
-from harness.timing import timing
+from harness.timing import counts, timing
 from harness.timing.reference_ratio import RatioMeasurement
+from harness.timing.timed_case import TimedCase
 from harness.workers.memory_limit import Memory
 from harness.workers.requests import (
     AnyRequest,
@@ -114,17 +115,15 @@ class WorkerTasks:
 
     def _time_cases(self, request: TimeCases) -> tuple[list[Timing], dict[str, str]]:
         torch.set_num_threads(request.threads)
-        timed = [
-            timing.TimedCase(case, *self._loaded(case), request.seed) for case in request.cases
-        ]
+        timed = [TimedCase(case, *self._loaded(case), request.seed) for case in request.cases]
         self._start_clock()
         return timing.time_cases(timed, request.spec, self._on_step)
 
     def _count_steps(self, request: CountSteps) -> StepCounts:
         torch.set_num_threads(request.threads)
-        timed = timing.TimedCase(request.case, *self._loaded(request.case), request.seed)
+        timed = TimedCase(request.case, *self._loaded(request.case), request.seed)
         self._start_clock()
-        return timing.count(timed)
+        return counts.count_steps(timed)
 
     def _ratio(
         self, request: PrepareRatios | MeasureRatios | CollectRatios
@@ -132,7 +131,7 @@ class WorkerTasks:
         match request:
             case PrepareRatios(cases, spec, seed, threads):
                 torch.set_num_threads(threads)
-                timed = [timing.TimedCase(case, *self._loaded(case), seed) for case in cases]
+                timed = [TimedCase(case, *self._loaded(case), seed) for case in cases]
                 self._start_clock()
                 self._ratios = RatioMeasurement(timed, spec, threads, self._on_step)
             case MeasureRatios(rounds):
