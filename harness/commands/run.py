@@ -28,7 +28,8 @@ from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
 from harness.store.records import RunSettings
 from harness.suite.locate import as_text
-from harness.workers.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
+from harness.workers.executor import Executor, Task, WorkerFailed
+from harness.workers.pool import Pool
 from harness.workers.requests import TimeCases, ValidatePlan
 from harness.workers.suite_log import suite_log
 
@@ -147,13 +148,16 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Progress) -> Run:
     path = output / FILE_NAME
     known = opened_files.load(output)
     plan = plan.with_opened(known)
-    here = _expected_machine(path, plan, options)
+    here = environment.machine(plan.spec.threads)
     whole = None if problems or options.fresh else _all_known(path, plan, here.key)
     if whole is not None:
         with locked(output), Store(path, create=True) as store:
             current = store.is_current(whole, loaded.source.text, fingerprint.report())
             if current and (output / PAGE_NAME).is_file():
                 return Run(path, store.last_run().id, store.statuses(), trained=0, timed=0)
+            workers = store.last_run().environment.get("workers")
+            if workers and options.executor == "dask":
+                here = replace(here, description={**here.description, "workers": workers})
             _begin(store, loaded, whole, options, here, store.absent(), None)
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
@@ -166,7 +170,7 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Progress) -> Run:
         for note in checked.notes:
             progress.note(f"note: {note}")
         loading.join()  # what can't be reported need not begin
-        here = pool.machine(plan.spec.threads, here.key)
+        here = pool.machine(plan.spec.threads)
         with locked(output), Store(path, create=True) as store:
             opened_files.save(output, known)
             _begin(store, loaded, plan, options, here, checked.absent, checked)
@@ -180,7 +184,9 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Progress) -> Run:
             trained += trainer.run(plan.sweeping, "sweeping")
             if trained and plan.spec.timing.enabled:
                 _write_page(path, progress)
-            timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
+            timed = _time(
+                pool, store, plan, checked.absent, here.key, progress, fresh=options.fresh
+            )
             if (more := known.merged(pool.opened.of(loaded.folder))) != known:
                 opened_files.save(output, more)  # what is read by steps, once the plan had its keys
                 store.rename_cases(plan, plan.with_opened(more))
@@ -230,20 +236,6 @@ def _executor(
         progress=progress,
     ) as cluster:
         yield cluster
-
-
-def _expected_machine(path: Path, plan: Plan, options: Options) -> Machine:
-    """Where a run would do its timing, before anybody is asked: this machine.
-
-    With Dask, where the last run did; a store without a run has no such place.
-    """
-    if options.executor == "processes":
-        return environment.machine(plan.spec.threads)
-    with contextlib.suppress(NoResults), Store(path, create=False) as store:
-        run = store.last_run()
-        if "workers" in run.environment:
-            return Machine(run.settings.machine, run.environment)
-    return Machine("", {})
 
 
 @contextlib.contextmanager
@@ -358,8 +350,6 @@ def inspect(
     while checked is None:
         try:
             checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), CHECK_SECONDS))
-        except Moved:
-            continue
         except WorkerFailed as error:
             number = error.lost.step
             name = plan.objectives[number - 1].name if number else ""
@@ -446,24 +436,6 @@ def _timing_settings(plan: Plan, cell: Sequence[Case]) -> str:
     return fingerprint.digest(
         [plan.spec.timing.model_dump(), plan.spec.threads, sorted(case.key for case in cell)]
     )
-
-
-def _time_at_one_place(
-    pool: Executor, store: Store, plan: Plan, absent: Absent, progress: Progress, options: Options
-) -> int:
-    """Time what is not timed, all of it on one machine; returns how many cases.
-
-    If that machine is lost, another one takes over: one of its kind goes on, else all begins again.
-    """
-    while plan.spec.timing.enabled:
-        like = store.last_run().settings.machine
-        here = pool.machine(plan.spec.threads, like)
-        store.note_machine(here)
-        try:
-            return _time(pool, store, plan, absent, here.key, progress, fresh=options.fresh)
-        except Moved:
-            progress.note("the machine for timing was lost; another one takes over")
-    return 0
 
 
 def _time(
@@ -572,10 +544,6 @@ def _time_cell(
         request = TimeCases(tuple(cases), spec, plan.seeds[0], plan.spec.threads)
         try:
             timings, failures = pool.call(Task(request, plan.spec.limits.seconds))
-        except Disturbed as error:
-            names = ", ".join(case.id for case in cases)
-            progress.note(f"{names} could not be timed: {error}")
-            return []
         except WorkerFailed as error:
             culprit = cases.pop((error.lost.step - 1) % len(cases))
             progress.note(f"{culprit.id} could not be timed: {error}")

@@ -83,11 +83,13 @@ class CellEntry:
         now: dict[str, float | None] = {each.metric: each.now for each in cell.judgements}
         time = cell.of("time")
         names = ("id", "objective", "optimizer", "setting", "device")
-        counts = ("loss", "operators", "calls", "state")
         return cls(
             **{name: getattr(cell, name) for name in names},
-            **{name: now.get(name) for name in counts},
             ratio=now.get("time"),
+            loss=now.get("loss"),
+            operators=now.get("operators"),
+            calls=now.get("calls"),
+            state=now.get("state"),
             low=time.low if time else None,
             high=time.high if time else None,
             outcome=time.outcome if time else "",
