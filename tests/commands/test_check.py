@@ -39,7 +39,7 @@ from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.workers.executor import Lost, Task, WorkerFailed
 from harness.workers.pool import Pool
-from harness.workers.requests import CollectRatios
+from harness.workers.requests import CollectRatios, ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -878,8 +878,8 @@ class InProcess:
     def __exit__(self, *_: object) -> None: ...
 
     def call(self, task: Any) -> Any:
-        assert task.name == "check", "bad input was run"
-        return validate.check(*task.arguments)
+        assert isinstance(task.request, ValidatePlan), "bad input was run"
+        return validate.check(task.request.plan, task.request.deadly)
 
 
 OPENED, WAITING = measure_revision.opened, measure_revision.waiting

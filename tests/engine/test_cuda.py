@@ -44,6 +44,7 @@ from harness.store import read
 from harness.suite.locate import SHIPPED_OBJECTIVES, locate
 from harness.timing import counts, timing
 from harness.timing.reference_ratio import RatioMeasurement
+from harness.timing.timed_case import TimedCase
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = make_plan(load(ROOT / "benchmarks.yaml"))
@@ -666,7 +667,7 @@ def test_no_objective_that_ships_sends_anything_in_its_steps(name: str, way: Way
 # Times and memory
 
 
-def timed_case(objective: str, device: str, optimizer: str = "adagrad") -> timing.TimedCase:
+def timed_case(objective: str, device: str, optimizer: str = "adagrad") -> TimedCase:
     factory, settings = chosen(optimizer, objective)
     known = next(c for c in PLAN.cases if c.objective.name == objective)
     case = Case(
@@ -678,7 +679,7 @@ def timed_case(objective: str, device: str, optimizer: str = "adagrad") -> timin
             "key": optimizer,
         }
     )
-    return timing.TimedCase(case, workload_of(objective, device), factory, 0)
+    return TimedCase(case, workload_of(objective, device), factory, 0)
 
 
 @on_both
