@@ -154,32 +154,3 @@ class RunRecord:
         """The seeds that cases with a role are run with."""
         tried = role in ("tuning", "sweep")
         return frozenset(self.settings.tuning_seeds if tried else self.settings.seeds)
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """A summary of a store's latest run that needs none of its losses.
-
-    Attributes:
-        suite: The suite's name.
-        title: Its title; may be empty.
-        started: UTC, ISO 8601.
-        finished: The same; None while it runs, or where it was cut short.
-        optimizers: Number of optimizers that it compares.
-        objectives: Number of objectives.
-        devices: Number of devices.
-        seeds: Number of seeds.
-        cases: Number of cases that makes.
-        statuses: By status, the number of their trials.
-    """
-
-    suite: str
-    title: str
-    started: str
-    finished: str | None
-    optimizers: int
-    objectives: int
-    devices: int
-    seeds: int
-    cases: int
-    statuses: dict[str, int]
