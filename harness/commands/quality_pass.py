@@ -181,7 +181,7 @@ class QualityPass:
             self._keep(answer.results, machine, answer.comparison)
             return
         if answer.comparison is not None:
-            self.store.save_comparison(answer.comparison)
+            self.store.save_trials((), machine, answer.comparison)
             self.progress.note(f"{chunk.cases[0].id}: {answer.refusal}; its trials run alone")
         if answer.apart:
             self._apart(chunk.cases)

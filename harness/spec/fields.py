@@ -320,6 +320,11 @@ Shares = Annotated[tuple[float, ...], _Checked(_shares, _SHARES_SCHEMA)]
 Argument = Annotated[Any, _Checked(_argument, {"anyOf": [_ANY_SCALAR, _ANY_LIST]})]
 Grid = Annotated[Any, _Checked(_grid, _GRID_SCHEMA)]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1), _Checked(_words, _WORDS_SCHEMA)]
+Count = Annotated[int, Field(ge=1, le=STEP_LIMIT)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 Items = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
 """A list of a spec, which the model keeps as a tuple."""
 

@@ -17,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.plan.model import Role
-from harness.store.database import Store, from_blob
+from harness.store.database import Store
 from harness.store.records import RunRecord
+from harness.store.rows import from_blob
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from harness.plan.model import Plan
@@ -156,21 +158,27 @@ class RunRecord:
         return frozenset(self.settings.tuning_seeds if tried else self.settings.seeds)
 
 
+class StoredTrial(NamedTuple):
+    """The ending of a trial, and its losses at the recorded steps, as far as it got."""
+
+    seed: int
+    status: str
+    reason: str
+    step: int
+    final_loss: float | None
+    losses: NDArray[np.float64]
+
+    @property
+    def first_loss(self) -> float | None:
+        """The loss at the start, where it is known."""
+        return float(self.losses[0]) if len(self.losses) else None
+
+
 @dataclass(frozen=True)
 class RunSummary:
-    """A summary of a store's latest run that needs none of its losses.
+    """A summary of a run that needs none of its losses.
 
-    Attributes:
-        suite: The suite's name.
-        title: Its title; may be empty.
-        started: UTC, ISO 8601.
-        finished: The same; None while it runs, or where it was cut short.
-        optimizers: Number of optimizers that it compares.
-        objectives: Number of objectives.
-        devices: Number of devices.
-        seeds: Number of seeds.
-        cases: Number of cases that makes.
-        statuses: By status, the number of their trials.
+    Numbers are of what is compared; ``statuses`` has the numbers of its trials by their ending.
     """
 
     suite: str
