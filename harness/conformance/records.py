@@ -11,7 +11,7 @@ from typing import Literal
 from harness.errors import printable
 from harness.plan.model import Case, Plan, PlannedObjective
 from harness.results import Finding
-from harness.suite.locate import Located, Section
+from harness.suite.locate import ImportTarget, Section
 
 Kind = Literal["fine", "note", "wrong"]
 KINDS: tuple[Kind, ...] = ("wrong", "note", "fine")
@@ -37,7 +37,7 @@ class ObjectivePart:
 class DatasetPart:
     """A dataset, and the name of the first objective that uses it."""
 
-    located: Located
+    located: ImportTarget
     objective: str
 
 

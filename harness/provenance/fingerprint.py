@@ -1,4 +1,4 @@
-"""What a result depends on, as short digests. Imports none of what it digests."""
+"""Digests of what a result depends on. Imports none of what it digests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.provenance.opened_files import Opened, digest_of, is_worked_on, told
-from harness.suite.locate import Located, absolute, imports_of
+from harness.provenance.opened_files import Opened, digest_of, is_worked_on, kept_path
+from harness.suite.locate import ImportTarget, absolute, imports_of
 
 NOTHING = Opened()
 
@@ -81,8 +81,8 @@ def look_again() -> None:
 
 
 @functools.cache
-def of(located: Located, *, data: bool = False, opened: Opened = NOTHING) -> dict[str, str]:
-    """What something named by a spec depends on: suite files by content, packages by version.
+def of(located: ImportTarget, *, data: bool = False, opened: Opened = NOTHING) -> dict[str, str]:
+    """Digest all that a named thing depends on: suite files by content, packages by version.
 
     Packages that are worked on (not installed, or installed for editing) count by content, and so
     does what they import. For a dataset (``data``, or any file of ``datasets/`` that is imported),
@@ -132,7 +132,9 @@ class _Walk:
         for top, modules in names.items():
             if top not in {"harness", "__future__"} | sys.stdlib_module_names:
                 self.module(top, modules)
-        read = [self._folder / r for r in self._opened.by(told(file, self._folder), digest_now)]
+        read = [
+            self._folder / r for r in self._opened.by(kept_path(file, self._folder), digest_now)
+        ]
         for path in read:
             if path.suffix != ".py" and path not in self._seen:
                 self._seen.add(path)
@@ -140,7 +142,7 @@ class _Walk:
         return [absolute(f) for f in inside] + [path for path in read if path.suffix == ".py"]
 
     def module(self, top: str, names: set[str]) -> None:
-        """What is imported of a package or module from elsewhere, by dotted names."""
+        """Note what is imported of a package or module from elsewhere, by dotted names."""
         if top == "harness":
             for name in names:
                 file = _HERE.joinpath(*name.split(".")[1:]).with_suffix(".py")
@@ -199,7 +201,7 @@ class _Walk:
 
 
 _CODE = (".py", ".so", ".pyd")
-"""How the names of a package's files of code end."""
+"""Endings of the names of a package's files of code."""
 
 
 def _data_files(loader: Path) -> Iterator[Path]:

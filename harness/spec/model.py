@@ -60,9 +60,9 @@ class ObjectiveSpec(_Model):
     )
 
     class_: Reference | None = Field(None, alias="class")
-    """What to minimise: a shipped objective ('quadratic_2d'), a class of the suite's objectives/
-    folder, or something importable ('package.module:Class'). Left out, the entry's own name says
-    it."""
+    """The function to minimise: a shipped objective ('quadratic_2d'), a class of the suite's
+    objectives/ folder, or something importable ('package.module:Class'). Left out, the entry's own
+    name says it."""
     arguments: dict[Parameter, Argument] = Field(default_factory=dict)
     """Arguments of the objective's constructor."""
     dataset: Reference | None = None
@@ -72,7 +72,7 @@ class ObjectiveSpec(_Model):
     epoch is a new order of all rows, cut into batches, of which the last is short where they don't
     divide."""
     drop_last: bool = False
-    """Whether to leave out an epoch's last batch where it would be smaller than the others, for
+    """Leave out an epoch's last batch where it would be smaller than the others, for
     losses that can't take one (batch norm on one row)."""
     steps: Count | None = None
     """Updates per trial. Give this or epochs."""
@@ -102,7 +102,7 @@ class ObjectiveSpec(_Model):
 
 
 class SpaceSpec(_Model):
-    """Where values of one hyperparameter are searched: one range, or a choice."""
+    """The search space of one hyperparameter: one range, or a choice."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
@@ -137,7 +137,7 @@ class CounterpartSpec(_Model):
     optimizer: str
     """Its name in this spec."""
     because: str = Field("", max_length=500)
-    """What convention parts them, for the parity table."""
+    """The convention that parts them, for the parity table."""
 
 
 class OptimizerSpec(_Model):
@@ -152,7 +152,7 @@ class OptimizerSpec(_Model):
     per_objective: dict[str, dict[Parameter, Grid]] = Field(default_factory=dict)
     """Hyperparameters for one objective; they win over those above, and over the search."""
     create_graph: bool = False
-    """Whether gradients keep their graph (backward(create_graph=True)), for an optimizer that
+    """Keep the graph of gradients (backward(create_graph=True)), for an optimizer that
     differentiates them once more, such as AdaHessian."""
     search: dict[Parameter, SpaceSpec] = Field(default_factory=dict)
     """Hyperparameters to tune, each with its space. Needs 'tuning'."""
@@ -189,7 +189,7 @@ class Match(_Model):
 
 
 class TuningSpec(_Model):
-    """How hyperparameters are tuned: as many settings for every optimizer."""
+    """The rule for tuning hyperparameters: as many settings for every optimizer."""
 
     trials: int = Field(ge=1, le=100_000)
     """Settings drawn for each optimizer with a search, on each objective."""
@@ -201,21 +201,21 @@ class TuningSpec(_Model):
     draw: int = Field(0, ge=0, lt=SEED_LIMIT)
     """Seed of the scrambled sequence that settings come from."""
     goal: Literal["final_loss", "time_to_target"] = "final_loss"
-    """What the best setting is best by: fewest failures, then the lowest mean final loss; or the
+    """The measure of the best setting: fewest failures, then the lowest mean final loss; or the
     most targets reached, then the fewest steps until they are, a miss costing all steps that its
     trial took."""
     sweep: int = Field(15, ge=0, le=1000)
     """Points of each searched range, the others held at the best setting, that show how sensitive
     the loss is. 0 for none."""
     defaults: bool = True
-    """Whether to run what is tuned at its constructor's defaults as well."""
+    """Run what is tuned at its constructor's defaults as well."""
 
 
 class TimingSpec(_Model):
-    """How seconds per epoch are measured."""
+    """The measurement of seconds per epoch."""
 
     enabled: bool = True
-    """Whether to measure at all."""
+    """Measure at all."""
     rounds: int = Field(40, ge=3, le=100_000)
     """Blocks timed per case, at most; optimizers take turns."""
     warmup_rounds: int = Field(3, ge=1, le=1000)
@@ -223,22 +223,22 @@ class TimingSpec(_Model):
     block_steps: int = Field(20, ge=1, le=1_000_000)
     """Steps per block, at most."""
     seconds: Positive = 20.0
-    """What the whole pass may take, about: with many cases, blocks are shorter, and no round begins
+    """Seconds of the whole pass, about: with many cases, blocks are shorter, and no round begins
     once a case's share is used, after 1 to warm up and 3 that count."""
 
 
 class LimitsSpec(_Model):
-    """What one trial may take before it is ended."""
+    """Limits of one trial, beyond which it is ended."""
 
     seconds: Positive = 600.0
     """Wall time of one trial; hard."""
     memory_gib: Positive = 8.0
-    """What each worker process may allocate beyond what it starts with (Linux; memory on a GPU is
-    not counted)."""
+    """Memory that each worker process may allocate beyond what it starts with (Linux; memory on a
+    GPU is not counted)."""
 
 
 class CellSpec(Match):
-    """What holds for some cells of the check, in place of what holds for all."""
+    """Limits for some cells of the check, in place of those for all."""
 
     threshold: Rate | None = None
     """As in check, for these cells."""
@@ -247,7 +247,7 @@ class CellSpec(Match):
 
 
 class CheckSpec(_Model):
-    """What the check calls a regression, and how it measures."""
+    """Limits of the check, beyond which a change is a regression, and its measurement."""
 
     threshold: Rate = 0.05
     """A cell has regressed where a step takes longer than before by more than this share: 0.05 is
@@ -261,7 +261,7 @@ class CheckSpec(_Model):
     block_steps: int = Field(10, ge=1, le=1_000_000)
     """Steps per block, at most."""
     seconds: Positive = 30.0
-    """What the measurement may take in one process: with slow or many cells, blocks are shorter,
+    """Seconds of the measurement in one process: with slow or many cells, blocks are shorter,
     then fewer."""
     cells: Items[CellSpec] = ()
     """Other limits for some cells; of several that match, the last one holds."""
@@ -273,15 +273,15 @@ class ClaimSpec(_Model):
     value: Printed
     """As it was printed; in quotes, so that zeros at its end count as digits."""
     source: str = Field(min_length=1, max_length=500)
-    """Where it was published."""
+    """Its publication."""
     optimizer: str
-    """What it is of, by its name in this spec."""
+    """The optimizer that it is of, by its name in this spec."""
     objective: str
-    """What that minimised, by its name in this spec."""
+    """The objective that this minimised, by its name in this spec."""
     hyperparameters: dict[Parameter, Argument] = Field(default_factory=dict)
-    """Which setting, where there are several."""
+    """The setting, where there are several."""
     setting: Literal["tuned", "defaults"] | None = None
-    """Which setting of an optimizer that is searched."""
+    """The setting of an optimizer that is searched."""
     quantity: Literal["final_loss", "x1", "x2"] = "final_loss"
     """The loss after the last step, or a coordinate of the end point."""
     seeds: int | None = Field(None, ge=2, le=1_000_000)
@@ -308,19 +308,19 @@ class Spec(_Model):
     description: str = Field("", max_length=5000)
     """A paragraph for the page."""
     seeds: Seeds = Field(default=tuple(range(10)), validate_default=False)
-    """How many seeds (0, 1, ...), or the list of them."""
+    """The number of seeds (0, 1, ...), or the list of them."""
     devices: Items[Device] = Field(("cpu",), min_length=1, json_schema_extra={"uniqueItems": True})
-    """Where to run. One that is absent gives rows that say so."""
+    """Devices to run on. One that is absent gives rows that say so."""
     threads: int = Field(1, ge=1, le=1024)
     """Threads that torch may use within one operation."""
     objectives: dict[Name, ObjectiveSpec] = Field(min_length=1)
-    """What is minimised, by name."""
+    """The objectives, by name."""
     optimizers: dict[Name, OptimizerSpec] = Field(min_length=1)
-    """What is compared, by name; the first is the reference."""
+    """The optimizers to compare, by name; the first is the reference."""
     tuning: TuningSpec | None = None
-    """How optimizers with a search are tuned; the same for all of them."""
+    """The rule for tuning optimizers with a search; the same for all of them."""
     correction: Literal["objective", "page"] = "objective"
-    """Which comparisons share the 5% at which any difference is called by chance: the pairs of one
+    """Comparisons that share the 5% at which any difference is called by chance: the pairs of one
     objective (on one device), or those of the whole page."""
     claims: Items[ClaimSpec] = ()
     """Published numbers, to be held against what comes out."""
@@ -329,7 +329,7 @@ class Spec(_Model):
     exclude: Items[Match] = ()
     """Leave out combinations that match one of these."""
     limits: LimitsSpec = Field(default_factory=lambda: LimitsSpec.model_validate({}))
-    """What one trial may take before it is ended."""
+    """Limits of one trial, beyond which it is ended."""
     timing: TimingSpec = Field(default_factory=lambda: TimingSpec.model_validate({}))
     """The timing pass: seconds per epoch."""
     check: CheckSpec = Field(default_factory=lambda: CheckSpec.model_validate({}))
@@ -345,7 +345,7 @@ class Spec(_Model):
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name is what a pattern asks for; ``*`` and ``?`` are wildcards."""
+    """Test a name against a pattern; ``*`` and ``?`` are wildcards."""
     return fnmatch.fnmatchcase(name, pattern)
 
 

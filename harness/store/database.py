@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from harness.errors import BadInput, Problem
 from harness.plan.model import Case, Plan, Role
-from harness.results import Absent, Comparison, Description, Sharing, Timing, TrialResult
+from harness.results import Comparison, Description, Sharing, Timing, TrialResult, Unavailable
 from harness.store import schema
 from harness.store.records import RunRecord, RunSettings, RunSummary, StoredTrial
 from harness.store.rows import blob_or_null, from_blob, timing_values, to_blob, trial_row
@@ -145,12 +145,12 @@ class Store:
         sql = f"SELECT key FROM cases WHERE id IN (SELECT case_id FROM {rows})"
         return {key for (key,) in self.db.execute(sql, values)}
 
-    def absent(self) -> Absent:
+    def absent(self) -> Unavailable:
         """Devices and cases that the latest run could not run."""
         if not self.has_run():
-            return Absent()
+            return Unavailable()
         settings = self.last_run().settings
-        return Absent(settings.missing, settings.without_default)
+        return Unavailable(settings.missing, settings.without_default)
 
     def sharings(self) -> dict[str, Sharing]:
         """Findings on how trials may run, by family key."""
@@ -187,7 +187,7 @@ class Store:
         return Description(**known)
 
     def knows_objectives(self, keys: Iterable[str]) -> bool:
-        """Whether every objective is described."""
+        """True where every objective is described."""
         known = {key for (key,) in self.db.execute("SELECT key FROM objectives")}
         return set(keys) <= known
 
@@ -298,7 +298,7 @@ class Store:
         return found
 
     def has_run(self) -> bool:
-        """Whether there is a run to report."""
+        """True where there is a run to report."""
         return bool(self.db.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0])
 
     def finish_run(self) -> None:
@@ -398,7 +398,7 @@ class Store:
         )
 
     def is_current(self, plan: Plan, spec_text: str, report: str) -> bool:
-        """Whether the latest run came to its end, was of this plan, and has its report."""
+        """True where the latest run came to its end, was of this plan, and has its report."""
         row = self.db.execute(
             f"SELECT id, spec_text, report FROM runs WHERE finished IS NOT NULL AND id = {_LATEST}"
         ).fetchone()

@@ -42,7 +42,7 @@ class ObjectiveInfo:
 
     @property
     def has_epochs(self) -> bool:
-        """Whether an epoch is more than a step."""
+        """True where an epoch is more than a step."""
         return self.steps_per_epoch > 1
 
 

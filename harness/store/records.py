@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from harness.plan.model import Plan
-from harness.results import Absent
+from harness.results import Unavailable
 from harness.spec.model import ClaimSpec, CounterpartSpec, SpaceSpec, TimingSpec
 
 
@@ -90,7 +90,7 @@ class RunSettings(_Settings):
         }
 
     @classmethod
-    def of(cls, plan: Plan, absent: Absent, machine: str) -> RunSettings:
+    def of(cls, plan: Plan, absent: Unavailable, machine: str) -> RunSettings:
         """Collect the settings of a plan that is to run on a machine, given by its digest."""
         spec = plan.spec
         objectives, optimizers = spec.objectives.items(), spec.optimizers.items()
@@ -128,7 +128,7 @@ class RunSettings(_Settings):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How a run was made.
+    """The origin of a run.
 
     Attributes:
         id: Number in the store.
