@@ -23,6 +23,7 @@ from harness.provenance import environment
 from harness.results import Checked, MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.store.database import Store
+from harness.store.records import StoredTrial
 from harness.workers.executor import Task, WorkerFailed
 from harness.workers.pool import Pool
 from harness.workers.requests import (
@@ -41,9 +42,6 @@ SLICE = 10
 
 CALL_SECONDS = 300.0
 """Time limit of counting one cell, and of handing over what was measured."""
-
-Trial = tuple[int, str, str, float | None, float | None]
-"""Seed, status, reason, final loss, loss at the start."""
 
 
 @dataclass
@@ -160,7 +158,7 @@ def opened(
             revision = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in revision.cases:
                 trials = outcomes[case.key]
-                losses = [(seed, status, final, start) for seed, status, _, final, start in trials]
+                losses = [(t.seed, t.status, t.final_loss, t.first_loss) for t in trials]
                 revision.cells[case.id] = Cell(loss=baselines.summarise(losses))
                 wrong = [
                     reason for _, status, reason, *_ in trials if status in ("error", "timeout")
@@ -175,14 +173,14 @@ def opened(
 
 def _trained(
     pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Progress
-) -> dict[str, list[Trial]]:
+) -> dict[str, list[StoredTrial]]:
     """Run the trials that this machine has not run; how all of them ended."""
     machine = environment.machine_key(plan.spec.threads)
     store.put_plan(plan, checked.descriptions, checked.defaults)
     keys = [case.key for case in plan.cases]
     done = store.finished_seeds(keys, machine, only_here=True)
     QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
-    return store.outcomes(keys, plan.seeds)
+    return store.endings(keys, plan.seeds)
 
 
 def _count(pool: Pool, revision: MeasuredRevision, progress: Progress) -> None:

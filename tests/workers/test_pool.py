@@ -15,7 +15,7 @@ from builders import make_plan
 from harness import progress
 from harness.commands.quality_pass import QualityPass, chunks, family_key
 from harness.plan.model import Case, Plan
-from harness.results import Absent, Chunk, Description, Sharing, TrialResult
+from harness.results import Chunk, Description, Sharing, TrialResult, Unavailable
 from harness.spec.validation import load
 from harness.store.database import Store
 from harness.store.records import RunSettings
@@ -367,7 +367,7 @@ def run_script(plan: Plan, folder: Path, *answers: Callable[[Task[Any]], list[Ev
             defaults={},
         )
         quality = QualityPass(
-            cast(Pool, script), store, small, "m", Absent(), progress.NullProgress()
+            cast(Pool, script), store, small, "m", Unavailable(), progress.NullProgress()
         )
         assert quality.run({case.key: set()}) == 4
         assert sum(store.statuses().values()) == 4
