@@ -25,9 +25,8 @@ from typing import Any, Literal
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
-from harness.workers import forkserver
 from harness.workers.executor import Done, Event, Lost, Sent, T, Task, outcome
-from harness.workers.forkserver import Forked
+from harness.workers.forkserver import ForkedProcess, fork_server
 
 POLL_SECONDS = 0.2
 """How often time limits are looked at."""
@@ -174,7 +173,7 @@ class Pool:
         task = worker.task
         match kind:
             case "up":
-                worker.up()
+                worker.up(answer)
             case "clock":
                 worker.restart_clock()
             case "retire":
@@ -211,6 +210,7 @@ class _Worker:
 
     Attributes:
         task: What it does; None while it waits.
+        pid: Its process id; 0 until it listens.
         retiring: Whether it asked to be replaced after this task.
     """
 
@@ -226,7 +226,7 @@ class _Worker:
         self.task: Task[Any] | None = None
         self.retiring = False
         self._inbox = inbox
-        self._is_up = False
+        self.pid = 0
         self._began = 0.0
         self._ready = False
         self._seen_step = 0
@@ -243,12 +243,12 @@ class _Worker:
     @staticmethod
     def _start(
         step: int, memory: int, search: Sequence[str], *, fresh: bool, printed: int
-    ) -> subprocess.Popen[bytes] | Forked:
+    ) -> subprocess.Popen[bytes] | ForkedProcess:
         inherited = environment.inherited(search)
-        # A fork has what its zygote has loaded, the harness among it; a search may find another.
-        if not fresh and not search and (found := forkserver.kept(inherited)):
+        # A fork has what its server has loaded, the harness among it; a search may find another.
+        if not fresh and not search and (server := fork_server(inherited)):
             with contextlib.suppress(OSError):
-                return found.fork(step, memory, inherited, printed)
+                return server.fork(step, memory, inherited, printed)
         return subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "harness.workers.worker"),
@@ -265,7 +265,7 @@ class _Worker:
     @property
     def is_fresh(self) -> bool:
         """Whether the process is one of its own start, no fork."""
-        return not isinstance(self._process, Forked)
+        return not isinstance(self._process, ForkedProcess)
 
     @property
     def step(self) -> int:
@@ -278,12 +278,12 @@ class _Worker:
         self._step[:] = STEP.pack(0)
         self._seen_step = 0
         self.restart_clock(ready=False)
-        if self._is_up:
+        if self.pid:
             self._send(task)
 
-    def up(self) -> None:
+    def up(self, pid: int) -> None:
         """The process listens. Before, a long message would have to wait for it in the pipe."""
-        self._is_up = True
+        self.pid = pid
         if self.task is not None:
             self._send(self.task)
 
@@ -343,7 +343,7 @@ class _Worker:
     def kill(self) -> None:
         """End the process and what it started, now."""
         if self.is_alive():
-            if isinstance(self._process, Forked):
+            if isinstance(self._process, ForkedProcess):
                 self._process.kill()
             else:
                 with contextlib.suppress(ProcessLookupError):

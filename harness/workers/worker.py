@@ -66,7 +66,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> N
         on_step=on_step,
         memory=memory,
     )
-    _send(replies, ("up", None))
+    _send(replies, ("up", os.getpid()))
     while True:
         try:
             request = pickle.load(requests)
