@@ -1037,7 +1037,7 @@ def test_the_command_says_all_and_its_status_whether_something_is_wrong(
             asked.append((suite, seconds, workers))
             return PartReport(findings[:count])
 
-        monkeypatch.setattr(part_records, "test", test)
+        monkeypatch.setattr(test_parts, "test_suite", test)
 
     runner = CliRunner()
     found(4)

@@ -479,7 +479,7 @@ OBJECTIVE = [
     (
         "bowl: {class: «wrong, steps: 1}",
         "class",
-        "'wrong' gives a int, expected a harness.objectives.base",
+        "'wrong' gives a int, expected a harness.Objective",
     ),
     ("bowl: {class: «'math:pi', steps: 1}", "class", "'math:pi' is not a class"),
     ("«powell: {steps: 1}", "", "no objective 'powell' in objectives/"),
