@@ -15,7 +15,7 @@ from harness.plan.model import Case
 from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Together
 from harness.timing import timing
 from harness.timing.reference_ratio import RatioMeasurement
-from harness.workers.memory_limit import Memory
+from harness.workers.memory_limit import MemoryLimit
 from harness.workers.requests import (
     AnyRequest,
     CollectRatios,
@@ -46,7 +46,7 @@ class WorkerTasks:
         send: Callable[[Any], None],
         start_clock: Callable[[], None],
         on_step: Callable[[int], None],
-        memory: Memory,
+        memory: MemoryLimit,
     ) -> None:
         self._send = send
         self._start_clock = start_clock
