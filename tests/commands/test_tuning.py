@@ -1371,6 +1371,7 @@ def wait_for(process: subprocess.Popen[str], suite: Suite, trials: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.exhaustive
 def test_a_run_killed_while_it_tunes_can_be_reported_and_ends_as_if_it_had_not_been(
     first: Suite, tmp_path: Path
 ) -> None:

@@ -182,13 +182,7 @@ def test_a_task_without_end_is_lost_after_its_limit_and_the_next_goes_on(
         lost, sent, done = finish(
             pool,
             alone(stuck, [0], 0.5),
-            alone(
-                fine,
-                [
-                    0,
-                ],
-                60,
-            ),
+            alone(fine, [0], 60),
         )
     assert isinstance(lost, Lost)
     assert (lost.kind, lost.step) == ("timeout", 1)
