@@ -158,14 +158,14 @@ def opened(
             store.put_plan(plan, checked.descriptions, checked.defaults)
             done = store.finished_seeds(keys, machine, only_here=True)
             QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
-            outcomes = store.outcomes(keys, plan.seeds)
+            outcomes = store.endings(keys, plan.seeds)
             epochs = {name: d.steps_per_epoch for name, d in checked.descriptions.items()}
             revision = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in revision.cases:
                 trials = outcomes[case.key]
-                losses = [(seed, status, final, start) for seed, status, _, final, start in trials]
+                losses = [(t.seed, t.status, t.final_loss, t.first_loss) for t in trials]
                 revision.cells[case.id] = Cell(loss=baselines.summarise(losses))
-                wrong = [reason for _, status, reason, *_ in trials if status in FAILED]
+                wrong = [trial.reason for trial in trials if trial.status in FAILED]
                 if wrong:
                     reason = f"{len(wrong)} of {len(trials)} trials failed: {wrong[0]}"
                     revision.failure_reasons[case.id] = reason

@@ -626,7 +626,13 @@ def sent_in_the_loop(
 
 @pytest.mark.parametrize("way", ["pointwise", "vmapped", "alone"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("optimizer", SCRATCH)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "momentum",
+        *(pytest.param(o, marks=pytest.mark.exhaustive) for o in SCRATCH if o != "momentum"),
+    ],
+)
 def test_steps_run_where_no_value_can_be_read_and_an_epoch_s_batches_are_sent_at_once(
     optimizer: str, objective: str, way: Way
 ) -> None:
@@ -835,7 +841,7 @@ def test_a_device_that_is_missing_is_said_to_be(device: str) -> None:
         assert unavailable(f"cuda:{count}").startswith(f"this machine has {count} cuda device")
 
 
-@on_both
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.exhaustive), CUDA])
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_on_every_device_makes_a_report(device: str, tmp_path: Path) -> None:

@@ -367,6 +367,7 @@ def counts_of(names: list[str]) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.exhaustive
 def test_counts_do_not_depend_on_order_process_or_hash_seed() -> None:
     here = counts_of([*FACTORIES])
     assert counts_of([*FACTORIES]) == here
