@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from harness.store.rows import blob_or_null, from_blob, timing_values, to_blob, 
 from harness.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
 FILE_NAME = "results.sqlite"
+
+_log = logging.getLogger(__name__)
 
 Defaults = Mapping[str, Mapping[str, Any]]
 """By case key, every hyperparameter as the constructor completed it."""
@@ -56,6 +59,8 @@ class Store:
         try:
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.exists():
+                    schema.create(path)
             if untouched:
                 self.db = schema.read_only(path)
             else:
@@ -340,6 +345,8 @@ class Store:
                     if r.trajectory is not None
                 ],
             )
+        level = logging.INFO if len(results) > 1 else logging.DEBUG
+        _log.log(level, "%d trials stored, the last of seed %d", len(results), results[-1].seed)
 
     def _way_ids(self, results: Sequence[TrialResult]) -> dict[tuple[str, str], int]:
         """Make known how trials ran, and why; return the number of each way."""
