@@ -31,6 +31,7 @@ LEAST_RANKED = 5
 MAX_PAIRED_CASES = 24
 """Most cases of which all pairs are compared; of more, those that do best are."""
 
+Array = NDArray[np.float64]
 Called = Literal["lower", "higher", "tied", "not significantly different"]
 
 
@@ -54,8 +55,8 @@ class ComparisonGroup:
     device: str
     cases: tuple[CaseData, ...]
     seeds: NDArray[np.int64]
-    losses: NDArray[np.float64]
-    floors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    losses: Array
+    floors: Array = field(default_factory=lambda: np.zeros(1))
     rounding: float = 0.0
     smallest: float = 0.0
     optimum: float | None = None
@@ -95,7 +96,7 @@ class ComparisonGroup:
         return "mean" if self.optimum is None else "median"
 
     @functools.cached_property
-    def centres(self) -> NDArray[np.float64]:
+    def centres(self) -> Array:
         """Each case's mean or median loss, see ``centre``; infinite where no trial ended ok."""
         centre = stats.average if self.optimum is None else np.median
         rows = (row[np.isfinite(row)] for row in self.losses)
@@ -108,12 +109,12 @@ class ComparisonGroup:
             range(len(self.cases)), key=lambda i: (int(failed[i]), float(self.centres[i]), i)
         )
 
-    def differences(self, first: int, second: int) -> NDArray[np.float64]:
+    def differences(self, first: int, second: int) -> Array:
         """The first case's losses less the second's, by seed; see :func:`differences`."""
         one, other = self.losses[first], self.losses[second]
         return differences(one, other, self.floors, self.rounding)
 
-    def ranks(self) -> NDArray[np.float64]:
+    def ranks(self) -> Array:
         """Mid-ranks of the cases within each seed, ``(cases, seeds)``; 1 is the lowest loss.
 
         A loss is tied with the lowest of those before it that it does not differ from.
@@ -229,7 +230,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Rank:
-    """How a case ranks among the others of its field, seed by seed.
+    """How a case ranks among the others of its group, seed by seed.
 
     Attributes:
         mean: Mean rank, 1 the best; ties share theirs, failed trials are tied for the last.
@@ -257,50 +258,47 @@ def mean_losses(results: Results) -> dict[int, stats.Mean]:
     return {case.position: mean for case, mean in zip(results.cases, found, strict=True)}
 
 
-def fields(results: Results) -> list[ComparisonGroup]:
-    """What can be compared: for each objective and device, the cases that ran, on shared seeds."""
+def groups(results: Results) -> list[ComparisonGroup]:
+    """For each objective and device, the cases that ran, on shared seeds."""
     found = []
     for objective in results.objectives:
-        cases = results.cases_on(objective)
-        for device in dict.fromkeys(case.device for case in cases):
-            field = _field(results, objective, device)
-            if field is not None:
-                found.append(field)
-    return found
+        devices = dict.fromkeys(case.device for case in results.cases_on(objective))
+        found += [_group(results, objective, device) for device in devices]
+    return [group for group in found if group is not None]
 
 
-def pairs(field: ComparisonGroup) -> list[Pair]:
-    """Every pair of a field's cases, each case against those after it in the spec.
+def pairs(group: ComparisonGroup) -> list[Pair]:
+    """Every pair of a group's cases, each case against those after it in the spec.
 
     Of more than ``MAX_PAIRED_CASES`` cases, only those that do best are paired; the correction
     for multiplicity counts all pairs nevertheless, for which are best is known from these seeds.
     """
-    kept = sorted(field.order()[:MAX_PAIRED_CASES])
+    kept = sorted(group.order()[:MAX_PAIRED_CASES])
     found = list(itertools.combinations(kept, 2))
-    if not found or len(field.seeds) < 2:
+    if not found or len(group.seeds) < 2:
         return []
     return paired(
-        [(field.losses[a], field.losses[b]) for a, b in found],
+        [(group.losses[a], group.losses[b]) for a, b in found],
         found,
-        family(field),
-        floors=[field.floors] * len(found),
-        rounding=field.rounding,
-        copies=[bool(field.alike[[a, b]].all()) for a, b in found],
+        family(group),
+        floors=[group.floors] * len(found),
+        rounding=group.rounding,
+        copies=[bool(group.alike[[a, b]].all()) for a, b in found],
     )
 
 
-def family(field: ComparisonGroup) -> int:
-    """How many pairs of a field's cases there are to test: all but those of copies of one run."""
-    copies = int(field.alike.sum())
-    return math.comb(len(field.cases), 2) - math.comb(copies, 2)
+def family(group: ComparisonGroup) -> int:
+    """How many pairs of a group's cases there are to test: all but those of copies of one run."""
+    copies = int(group.alike.sum())
+    return math.comb(len(group.cases), 2) - math.comb(copies, 2)
 
 
 def paired(
-    losses: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    losses: Sequence[tuple[Array, Array]],
     indices: Sequence[tuple[int, int]],
     family: int | None = None,
     *,
-    floors: Sequence[NDArray[np.float64]] = (),
+    floors: Sequence[Array] = (),
     rounding: float = 0.0,
     copies: Sequence[bool] = (),
 ) -> list[Pair]:
@@ -336,11 +334,11 @@ def adjusted(pairs: Sequence[Pair], family: int | None = None) -> list[Pair]:
 
 
 def differences(
-    one: NDArray[np.float64],
-    other: NDArray[np.float64],
-    floors: NDArray[np.float64],
+    one: Array,
+    other: Array,
+    floors: Array,
     rounding: float = 0.0,
-) -> NDArray[np.float64]:
+) -> Array:
     """One less the other; 0 where they are tied, infinite where one of them failed.
 
     Tied are two that failed, and two whose difference is at most the floor and the rounding of
@@ -362,9 +360,7 @@ def differences(
     return np.where(np.abs(found) <= floors + rounding * size, 0.0, found)
 
 
-def floors(
-    cases: Sequence[CaseData], seeds: NDArray[np.int64], smallest: float = 0.0
-) -> NDArray[np.float64]:
+def floors(cases: Sequence[CaseData], seeds: NDArray[np.int64], smallest: float = 0.0) -> Array:
     """By seed, the difference of losses below which two are tied.
 
     What is below the rounding of the loss at the start is no loss to speak of: so the check has
@@ -388,9 +384,9 @@ def floors(
 
 
 def _pair(
-    one: NDArray[np.float64],
-    other: NDArray[np.float64],
-    less: NDArray[np.float64],
+    one: Array,
+    other: Array,
+    less: Array,
     first: int,
     second: int,
     *,
@@ -398,12 +394,10 @@ def _pair(
 ) -> Pair:
     both = np.isfinite(one) & np.isfinite(other)
     ok = stats.signed_rank(less[both])
-    nothing = stats.SignedRank(math.nan, math.nan, len(less), 0)
-    test = nothing if copy else stats.signed_rank(less)
+    test, shift = stats.signed_rank(less), stats.hodges_lehmann(less)
     if copy:
+        test = stats.SignedRank(math.nan, math.nan, len(less), 0)
         shift = stats.Shift(float(np.median(less)), math.nan, math.nan)
-    else:
-        shift = stats.hodges_lehmann(less)
     return Pair(
         first=first,
         second=second,
@@ -423,17 +417,17 @@ def _pair(
     )
 
 
-def ranks(field: ComparisonGroup) -> tuple[list[Rank], float]:
-    """How each case of a field ranks, and the p-value of Friedman's test that all do alike.
+def ranks(group: ComparisonGroup) -> tuple[list[Rank], float]:
+    """How each case of a group ranks, and the p-value of Friedman's test that all do alike.
 
     Copies of one run don't take part in the test. The p-value is NaN where fewer than three
     cases do, or there are fewer than two seeds.
     """
-    table = field.ranks()
+    table = group.ranks()
     # Of few seeds, ranks have too few different values for an interval to cover as it says.
     intervals = stats.bootstrap_t_intervals(table, least=LEAST_RANKED)
     best = table == table.min(axis=0)
-    varying = table[~field.alike]
+    varying = table[~group.alike]
     _, p = stats.friedman(varying) if len(varying) else (math.nan, math.nan)
     found = [
         Rank(float(row.mean()), float(low), float(high), float(first.mean()))
@@ -442,7 +436,7 @@ def ranks(field: ComparisonGroup) -> tuple[list[Rank], float]:
     return found, p
 
 
-def _field(results: Results, objective: str, device: str) -> ComparisonGroup | None:
+def _group(results: Results, objective: str, device: str) -> ComparisonGroup | None:
     trials = results.trials
     here = trials[(trials["objective"] == objective) & (trials["device"] == device)]
     here = here[here["status"] != "unavailable"]
@@ -469,13 +463,13 @@ def _field(results: Results, objective: str, device: str) -> ComparisonGroup | N
     )
 
 
-def _failed(losses: NDArray[np.float64]) -> int:
+def _failed(losses: Array) -> int:
     return int((~np.isfinite(losses)).sum())
 
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """A field with what comparing its cases gave.
+    """A group with what comparing its cases gave.
 
     Attributes:
         group: The cases and seeds.
@@ -512,25 +506,24 @@ class Compared:
 
 
 def compare(results: Results) -> list[Compared]:
-    """Compare what can be compared: see :func:`fields`, :func:`pairs` and :func:`ranks`.
+    """Compare what can be compared: see :func:`groups`, :func:`pairs` and :func:`ranks`.
 
     Holm's correction is for the pairs of one objective on one device or, where the spec asks for
     it, for those of the whole page.
     """
     found = []
-    for one in fields(results):
-        own = ranks(one) if len(one.cases) > 1 else ([], math.nan)
-        friedman = own[1] if one.is_random else math.nan
-        found.append(Compared(one, tuple(pairs(one)), tuple(own[0]), friedman, family(one)))
+    for group in groups(results):
+        own, p = ranks(group) if len(group.cases) > 1 else ([], math.nan)
+        friedman = p if group.is_random else math.nan
+        found.append(Compared(group, tuple(pairs(group)), tuple(own), friedman, family(group)))
     if results.run.settings.correction != "page":
         return found
-    everything = sum(one.family for one in found if one.pairs)
-    together = iter(adjusted([pair for one in found for pair in one.pairs], everything))
-    of_page: list[Compared] = []
-    for one_field in found:
-        own_pairs = tuple(next(together) for _ in one_field.pairs)
-        of_page.append(replace(one_field, pairs=own_pairs, family=everything, of_page=True))
-    return of_page
+    total = sum(one.family for one in found if one.pairs)
+    together = iter(adjusted([pair for one in found for pair in one.pairs], total))
+    return [
+        replace(one, pairs=tuple(next(together) for _ in one.pairs), family=total, of_page=True)
+        for one in found
+    ]
 
 
 def corrected_for(compared: Sequence[Compared]) -> str:

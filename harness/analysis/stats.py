@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -341,13 +341,16 @@ def signed_rank(differences: ArrayLike) -> SignedRank:
 def _signed_rank_p(ranks: NDArray[np.float64], smaller: float) -> float:
     """Twice the share of sign patterns whose ranks of one sign sum to at most ``smaller``."""
     # Ranks of ties are whole or half numbers.
-    doubled = np.rint(2 * ranks).astype(np.int64)
-    patterns = np.zeros(int(doubled.sum()) + 1)
-    patterns[0] = 1
-    for rank in doubled:
-        patterns[rank:] += patterns[:-rank].copy()
-    tail = float(patterns[: round(2 * smaller) + 1].sum())
-    return min(1.0, 2 * tail / 2.0**doubled.size)
+    shares = _rank_sums(np.rint(2 * ranks).astype(np.int64))
+    return min(1.0, 2 * float(shares[: round(2 * smaller) + 1].sum()))
+
+
+def _rank_sums(ranks: Iterable[int]) -> NDArray[np.float64]:
+    """The share of sign patterns for each sum of the positive ranks, from 0 on."""
+    patterns = np.ones(1)
+    for rank in ranks:
+        patterns = np.pad(patterns, (0, rank)) + np.pad(patterns, (rank, 0))
+    return np.asarray(patterns / patterns.sum())
 
 
 @dataclass(frozen=True)
@@ -428,12 +431,8 @@ def _critical_rank(n: int, confidence: float) -> int:
 
         error = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         return math.floor(n * (n + 1) / 4 + float(ndtri(tail)) * error) + 1
-    patterns = np.zeros(n * (n + 1) // 2 + 1)
-    patterns[0] = 1
-    for rank in range(1, n + 1):
-        patterns[rank:] += patterns[:-rank].copy()
     # A whisker of room: the tail as a binary fraction may fall short of itself.
-    return int((patterns.cumsum() / 2.0**n <= tail * (1 + 1e-12)).sum())
+    return int((_rank_sums(range(1, n + 1)).cumsum() <= tail * (1 + 1e-12)).sum())
 
 
 def _averages(ascending: NDArray[np.float64], places: Sequence[int]) -> NDArray[np.float64]:

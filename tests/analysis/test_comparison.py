@@ -22,7 +22,7 @@ from harness.analysis.comparison import (
     ComparisonGroup,
     Pair,
     compare,
-    fields,
+    groups,
     pairs,
 )
 from harness.store.read import CaseData, ObjectiveInfo, Results
@@ -145,11 +145,11 @@ def holm_by_definition(p_values: Sequence[float], family: int) -> list[float]:
     return adjusted
 
 
-# ---- fields
+# ---- groups
 
 
 def test_a_field_has_the_losses_by_case_and_seed_in_the_specs_order() -> None:
-    (field,) = fields(on_bowl([3.0, 1.0, 2.0], [0.5, 0.25, 0.125]))
+    (field,) = groups(on_bowl([3.0, 1.0, 2.0], [0.5, 0.25, 0.125]))
     assert (field.objective, field.device) == ("bowl", "cpu")
     assert [case.optimizer for case in field.cases] == ["a", "b"]
     assert field.seeds.tolist() == [0, 1, 2]
@@ -157,14 +157,14 @@ def test_a_field_has_the_losses_by_case_and_seed_in_the_specs_order() -> None:
 
 
 def test_a_case_of_which_no_trial_could_run_is_not_in_the_field() -> None:
-    (field,) = fields(on_bowl([1.0, 2.0], ["unavailable", "unavailable"], [3.0, 4.0]))
+    (field,) = groups(on_bowl([1.0, 2.0], ["unavailable", "unavailable"], [3.0, 4.0]))
     assert [case.optimizer for case in field.cases] == ["a", "c"]
     assert field.losses.tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    assert fields(on_bowl(["unavailable", "unavailable"])) == []
+    assert groups(on_bowl(["unavailable", "unavailable"])) == []
 
 
 def test_where_a_run_was_cut_short_the_seeds_are_those_that_all_cases_have() -> None:
-    (field,) = fields(
+    (field,) = groups(
         results_of(
             {
                 ("bowl", "a", "cpu"): {1: 0.1, 4: 0.4, 3: 0.3, 7: 0.7},
@@ -181,18 +181,18 @@ def test_without_a_seed_in_common_there_is_no_field() -> None:
         ("bowl", "a", "cpu"): {0: 0.1},
         ("bowl", "b", "cpu"): {1: 0.1},
     }
-    assert fields(results_of(finals)) == []
+    assert groups(results_of(finals)) == []
 
 
 @pytest.mark.parametrize("status", ["diverged", "error", "timeout"])
 def test_a_trial_that_did_not_end_ok_has_an_infinite_loss(status: str) -> None:
-    (field,) = fields(on_bowl([1.0, status], [2.0, 3.0]))
+    (field,) = groups(on_bowl([1.0, status], [2.0, 3.0]))
     assert field.losses.tolist() == [[1.0, INF], [2.0, 3.0]]
     assert field.failures.tolist() == [1, 0]
 
 
 def test_each_objective_and_each_device_is_a_field_of_its_own() -> None:
-    found = fields(
+    found = groups(
         results_of(
             {
                 ("bowl", "a", "cpu"): {0: 1.0},
