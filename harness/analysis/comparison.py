@@ -1,4 +1,4 @@
-"""Which case does better, and how sure that is: the trials of an objective, compared by seed.
+"""Comparison of the trials of an objective, seed by seed: which case does better, how surely.
 
 A trial that did not end ok is worse than any that did: here its loss is infinite. Nothing stands
 in for it where a difference is taken.
@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import stats
+from harness.analysis import rank_tests, stats
+from harness.analysis.ranks import Rank, ranks
 from harness.store.read import CaseData, Results
 
 ALPHA = 0.05
@@ -24,9 +25,6 @@ ALPHA = 0.05
 
 REL_TOL = 1e-6
 """Relative spread of losses below which seeds end alike: a float32's rounding."""
-
-LEAST_RANKED = 5
-"""Seeds of which a mean rank has an interval, at least."""
 
 MAX_PAIRED_CASES = 24
 """Most cases of which all pairs are compared; of more, those that do best are."""
@@ -130,7 +128,7 @@ class ComparisonGroup:
                     table[i, seed] = table[level, seed]
                 else:
                     level = i
-        return stats.mean_ranks(table)
+        return rank_tests.mean_ranks(table)
 
 
 @dataclass(frozen=True)
@@ -228,23 +226,6 @@ class Pair:
         )
 
 
-@dataclass(frozen=True)
-class Rank:
-    """How a case ranks among the others of its group, seed by seed.
-
-    Attributes:
-        mean: Mean rank, 1 the best; ties share theirs, failed trials are tied for the last.
-        low: Lower end of its bootstrap-t interval over seeds; NaN of too few seeds.
-        high: Upper end.
-        first: Share of seeds at which no other is better.
-    """
-
-    mean: float
-    low: float
-    high: float
-    first: float
-
-
 def mean_losses(results: Results) -> dict[int, stats.Mean]:
     """By a case's position, its mean final loss over the seeds that ended ok, with its interval."""
     trials = results.trials
@@ -329,7 +310,7 @@ def adjusted(pairs: Sequence[Pair], family: int | None = None) -> list[Pair]:
         family: Number of hypotheses, if these pairs are not all.
     """
     tested = [i for i, pair in enumerate(pairs) if pair.is_tested]
-    values = iter(stats.holm([pairs[i].p for i in tested], family if tested else None))
+    values = iter(rank_tests.holm([pairs[i].p for i in tested], family if tested else None))
     return [replace(p, adjusted=float(next(values))) if p.is_tested else p for p in pairs]
 
 
@@ -393,16 +374,16 @@ def _pair(
     copy: bool,
 ) -> Pair:
     both = np.isfinite(one) & np.isfinite(other)
-    ok = stats.signed_rank(less[both])
-    test, shift = stats.signed_rank(less), stats.hodges_lehmann(less)
+    ok = rank_tests.signed_rank(less[both])
+    test, shift = rank_tests.signed_rank(less), rank_tests.hodges_lehmann(less)
     if copy:
-        test = stats.SignedRank(math.nan, math.nan, len(less), 0)
-        shift = stats.Shift(float(np.median(less)), math.nan, math.nan)
+        test = rank_tests.SignedRank(math.nan, math.nan, len(less), 0)
+        shift = rank_tests.Shift(float(np.median(less)), math.nan, math.nan)
     return Pair(
         first=first,
         second=second,
         n=len(less),
-        failed=(_failed(one), _failed(other)),
+        failed=(int(np.isinf(one).sum()), int(np.isinf(other).sum())),
         both=int(both.sum()),
         lower=int((less < 0).sum()),
         higher=int((less > 0).sum()),
@@ -415,25 +396,6 @@ def _pair(
         p_ok=math.nan if copy else ok.p,
         effect_ok=math.nan if copy else ok.effect,
     )
-
-
-def ranks(group: ComparisonGroup) -> tuple[list[Rank], float]:
-    """How each case of a group ranks, and the p-value of Friedman's test that all do alike.
-
-    Copies of one run don't take part in the test. The p-value is NaN where fewer than three
-    cases do, or there are fewer than two seeds.
-    """
-    table = group.ranks()
-    # Of few seeds, ranks have too few different values for an interval to cover as it says.
-    intervals = stats.bootstrap_t_intervals(table, least=LEAST_RANKED)
-    best = table == table.min(axis=0)
-    varying = table[~group.alike]
-    _, p = stats.friedman(varying) if len(varying) else (math.nan, math.nan)
-    found = [
-        Rank(float(row.mean()), float(low), float(high), float(first.mean()))
-        for row, first, (low, high) in zip(table, best, intervals, strict=True)
-    ]
-    return found, p
 
 
 def _group(results: Results, objective: str, device: str) -> ComparisonGroup | None:
@@ -461,10 +423,6 @@ def _group(results: Results, objective: str, device: str) -> ComparisonGroup | N
         smallest=smallest,
         optimum=results.objectives[objective].optimum,
     )
-
-
-def _failed(losses: Array) -> int:
-    return int((~np.isfinite(losses)).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -506,7 +464,7 @@ class Compared:
 
 
 def compare(results: Results) -> list[Compared]:
-    """Compare what can be compared: see :func:`groups`, :func:`pairs` and :func:`ranks`.
+    """Compare what can be compared: see :func:`groups`, :func:`pairs` and :func:`ranks.ranks`.
 
     Holm's correction is for the pairs of one objective on one device or, where the spec asks for
     it, for those of the whole page.
@@ -528,9 +486,8 @@ def compare(results: Results) -> list[Compared]:
 
 def corrected_for(compared: Sequence[Compared]) -> str:
     """Which pairs share the level, in words."""
-    if any(one.of_page for one in compared):
-        return "all pairs of all objectives together"
-    return "all pairs of an objective together"
+    of_page = any(one.of_page for one in compared)
+    return f"all pairs of {'all objectives' if of_page else 'an objective'} together"
 
 
 def called_between(compared: Sequence[Compared], case: CaseData, other: CaseData) -> str:

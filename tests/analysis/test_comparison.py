@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from harness.analysis import comparison
+from harness.analysis import comparison, ranks
 from harness.analysis.comparison import (
     ALPHA,
     MAX_PAIRED_CASES,
@@ -325,7 +325,7 @@ def test_where_both_failed_at_every_seed_they_tie() -> None:
     tie = next(pair for pair in pairs(field) if (pair.first, pair.second) == (0, 1))
     # Both fail at every seed: copies of one run, and nothing to test.
     assert (tie.called, tie.is_tested, tie.shift) == ("tied", False, 0)
-    found, _ = comparison.ranks(field)
+    found, _ = ranks.ranks(field)
     assert [rank.mean for rank in found] == [2.5, 2.5, 1.0]
 
 
@@ -480,7 +480,7 @@ def test_ranks_are_scipys_with_failures_tied_for_last() -> None:
     losses = np.round(random.normal(size=(5, 12)), 1)
     losses[1, :4] = INF
     losses[3, 2:6] = INF
-    found, p = comparison.ranks(field_of(losses))
+    found, p = ranks.ranks(field_of(losses))
     worst = np.where(np.isinf(losses), 1e6, losses)
     table = scipy.stats.rankdata(worst, axis=0)
     best = worst == worst.min(axis=0)
@@ -496,13 +496,13 @@ def test_ranks_are_scipys_with_failures_tied_for_last() -> None:
 
 
 def test_two_cases_have_ranks_but_no_test_that_all_do_alike() -> None:
-    found, p = comparison.ranks(field_of([[1.0, 2.0, 5.0], [2.0, 3.0, 4.0]]))
+    found, p = ranks.ranks(field_of([[1.0, 2.0, 5.0], [2.0, 3.0, 4.0]]))
     assert [rank.mean for rank in found] == pytest.approx([4 / 3, 5 / 3])
     assert math.isnan(p)
 
 
 def test_where_all_failed_all_are_tied_for_best_as_for_worst() -> None:
-    found, _ = comparison.ranks(field_of([[1.0, INF], [2.0, INF]]))
+    found, _ = ranks.ranks(field_of([[1.0, INF], [2.0, INF]]))
     assert [(rank.mean, rank.first) for rank in found] == [(1.25, 1.0), (1.75, 0.5)]
 
 
@@ -633,7 +633,7 @@ def test_finite_losses_near_the_largest_number_are_compared_as_numbers() -> None
 @pytest.mark.parametrize(("seeds", "told"), [(2, False), (3, False), (4, False), (5, True)])
 def test_ranks_of_few_seeds_have_no_interval(seeds: int, told: bool) -> None:
     losses = np.random.default_rng(13).normal(size=(6, seeds))
-    found, _ = comparison.ranks(field_of(losses))
+    found, _ = ranks.ranks(field_of(losses))
     random = [
         rank for rank, row in zip(found, field_of(losses).ranks(), strict=True) if np.ptp(row)
     ]
