@@ -59,7 +59,7 @@ _CLASSES = {
     "Table": "reporting.tables.trials",
     "Validation": "commands.preview",
     "Window": "objectives.base",
-    "WorkerFailed": "workers.pool",
+    "WorkerFailed": "workers.executor",
 }
 """Public names that are not functions of :mod:`harness.api`, with their modules."""
 

@@ -58,7 +58,7 @@ def _siblings(path: Path) -> list[Path]:
 
 
 def side_by_side_folder(first: Path) -> Path:
-    """Where results side by side go, if nobody says: beside the first, if that is on our shelf."""
+    """The default folder of a report of several: beside the first, if that is in ``reports``."""
     from harness.reporting.page import index  # what it renders with takes a while to load
 
     folder = (first if first.is_dir() else store_path(first).parent).absolute()

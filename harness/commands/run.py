@@ -22,7 +22,7 @@ from harness.provenance import environment, fingerprint, opened_files
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.reporting.objects import PAGE_NAME, Report, Run
-from harness.results import Absent, Checked, Finding, Timing
+from harness.results import Checked, Finding, Timing, Unavailable
 from harness.spec.model import TimingSpec
 from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
@@ -271,7 +271,7 @@ class _Trainer:
     pool: Executor
     store: Store
     machine: str
-    absent: Absent
+    absent: Unavailable
     progress: Progress
     fresh: bool
 
@@ -402,7 +402,7 @@ def _begin(
     plan: Plan,
     options: Options,
     here: Machine,
-    absent: Absent,
+    absent: Unavailable,
     checked: Checked | None,
 ) -> None:
     store.begin_run(
@@ -417,7 +417,7 @@ def _begin(
     )
 
 
-def _cells(plan: Plan, absent: Absent, failing: Container[str]) -> list[tuple[Case, ...]]:
+def _cells(plan: Plan, absent: Unavailable, failing: Container[str]) -> list[tuple[Case, ...]]:
     """Cases to be timed against each other: those of one objective on one device.
 
     Left out are cases that can't be run, and those of which some trial fails.
@@ -442,7 +442,7 @@ def _time(
     pool: Executor,
     store: Store,
     plan: Plan,
-    absent: Absent,
+    absent: Unavailable,
     machine: str,
     progress: Progress,
     *,

@@ -26,10 +26,10 @@ from harness.engine.workload import (
 from harness.errors import join, nearest
 from harness.objectives.base import Objective
 from harness.plan.model import Case, Hyperparameters, Plan, PlannedObjective, named_by, shown
-from harness.results import Absent, Checked, Description, Finding
+from harness.results import Checked, Description, Finding, Unavailable
 from harness.spec.fields import meant, mistaken_word
 from harness.spec.fields import shown as shown_value
-from harness.suite.locate import Located, SuiteError, last_line, place_of
+from harness.suite.locate import ImportTarget, SuiteError, last_line, place_of
 
 RECORD_LIMIT = 1_000_000
 """Losses that a trial may record."""
@@ -101,7 +101,7 @@ def check(
             said |= {finding.path for finding in found}
         findings += found
     missing = {device: why for device in _devices(plan) if (why := unavailable(device))}
-    absent = Absent(missing, without_default)
+    absent = Unavailable(missing, without_default)
     notes = dict.fromkeys(located.note for located in named_by(plan.everything))
     return Checked(
         *(tuple(dict.fromkeys(findings)), descriptions, defaults, absent),
@@ -148,7 +148,7 @@ def optimizer_findings(plan: Plan, case: Case) -> tuple[list[Finding], Optimizer
     return found, None if found else factory
 
 
-def load_optimizer(located: Located) -> OptimizerFactory:
+def load_optimizer(located: ImportTarget) -> OptimizerFactory:
     """Load an optimizer's class.
 
     Raises:
