@@ -163,10 +163,10 @@ def curves(results: Results) -> list[Curve]:
     found = []
     for case, sweep in _tried(results, "sweep"):
         for name, space in _spaces(results, case).items():
-            varied_here = [tried for tried in sweep if tried.varied == name]
-            if not search_space.is_range(space) or len(varied_here) < 2:
+            here = ((t.hyperparameters[name], t.losses) for t in sweep if t.varied == name)
+            points = _points(here) if search_space.is_range(space) else ()
+            if len(points) < 2:
                 continue
-            points = _points((t.hyperparameters[name], t.losses) for t in varied_here)
             best = float(case.hyperparameters[name])
             found.append(_curve(results, case, name, space, points, best))
     return found + list(_grid_curves(results))
@@ -224,7 +224,7 @@ def _points(found: Iterable[tuple[float, NDArray[np.float64]]]) -> tuple[Point, 
 
 
 def _edge(name: str, space: SpaceSpec, best: Mapping[str, Any], settings: Iterable[Tried]) -> str:
-    """Which edge of its range a best value is at, in words; empty if at none.
+    """The edge of its range that a best value is at, as a text; empty if at none.
 
     At an edge is what lies in the outer part of the range, or has no value drawn beyond it.
     """
@@ -242,7 +242,7 @@ def _edge(name: str, space: SpaceSpec, best: Mapping[str, Any], settings: Iterab
 
 
 def _spaces(results: Results, case: CaseData) -> dict[str, SpaceSpec]:
-    """What was searched of a case's optimizer on its objective."""
+    """The search spaces of a case's optimizer on its objective."""
     spaces = results.run.settings.searches.get(case.optimizer, {})
     fixed = results.run.settings.fixed.get(case.optimizer, {}).get(case.objective, ())
     return {name: space for name, space in spaces.items() if name not in fixed}
