@@ -22,7 +22,7 @@ from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, W
 from harness.suite.locate import last_line, place_of
 
 
-def together(
+def run_vectorized(
     chunk: Chunk,
     workload: Workload,
     factory: OptimizerFactory,
@@ -148,7 +148,7 @@ def _fault(comparison: Comparison, way: Way) -> str:
     )
 
 
-def alone(
+def run_single(
     case: Case,
     seed: int,
     workload: Workload,

@@ -38,7 +38,7 @@ from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.workers.pool import Lost, Pool, Task, WorkerFailed
-from harness.workers.requests import CollectRatios
+from harness.workers.requests import CollectRatios, ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -877,8 +877,8 @@ class InProcess:
     def __exit__(self, *_: object) -> None: ...
 
     def call(self, task: Any) -> Any:
-        assert task.name == "check", "bad input was run"
-        return validate.check(*task.arguments)
+        assert isinstance(task.request, ValidatePlan), "bad input was run"
+        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 OPENED, WAITING = measure_revision.opened, measure_revision.waiting

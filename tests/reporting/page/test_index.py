@@ -415,7 +415,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("sketched")
 def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
-    page_path = running.run(tmp_path / "spec.yaml", running.Options(), NullProgress()).page
+    page_path = running.run(tmp_path / "spec.yaml", running.RunOptions(), NullProgress()).page
     reports = tmp_path / "reports"
     [row] = rows(reports)
     first = parts.told(page_path, "description")
