@@ -538,3 +538,13 @@ def corrected_for(compared: Sequence[Compared]) -> str:
     if any(one.of_page for one in compared):
         return "all pairs of all objectives together"
     return "all pairs of an objective together"
+
+
+def called_between(compared: Sequence[Compared], case: CaseData, other: CaseData) -> str:
+    """What is called of two cases; empty where they were not compared."""
+    for one in compared:
+        index = {own.position: i for i, own in enumerate(one.field.cases)}
+        if case.position in index and other.position in index:
+            pair = one.between(index[case.position], index[other.position])
+            return pair.called if pair is not None else ""
+    return ""

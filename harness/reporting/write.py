@@ -16,7 +16,7 @@ from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Checks, Comparison,
 from harness.reporting.page import parts
 from harness.reporting.page import run as run_page
 from harness.reporting.page import side_by_side as side_by_side_page
-from harness.reporting.tables import sentences
+from harness.reporting.tables.check import against
 from harness.reporting.tables.model import Table
 from harness.store.database import FILE_NAME
 from harness.store.read import Results
@@ -169,7 +169,7 @@ def _check(checks: Checks) -> run_page.Check:
         facts.append(("Reference loop to itself, 1 on a quiet machine", ratios))
     facts.append(("Machine", ", ".join(f"{k} {v}" for k, v in latest.machine.items())))
     return run_page.Check(
-        verdict=sentences.against(latest),
+        verdict=against(latest),
         facts=tuple(facts),
         remarks=(*latest.differs, *checks.remarks),
         changes=tuple(map(str, checks.changes)),

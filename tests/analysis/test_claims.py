@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis.claims import BEYOND, EDGE, Checked, check, decimals, half_unit
-from harness.reporting.tables import comparison as comparison_tables
+from harness.reporting.tables import tuning as tuning_tables
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord, RunSettings
 
@@ -614,7 +614,7 @@ def test_the_table_of_claims_has_a_row_for_each_with_its_numbers() -> None:
     claims = [claim("0.020"), claim("0.045"), claim("0.0205", seeds=100, sd=0.01)]
     finals = [*spread(40), math.nan]
     found = check(results_of(claims, finals, failed={40: "error"}))
-    table = comparison_tables.claimed(found)
+    table = tuning_tables.claimed(found)
     assert table is not None
     rows = {str(row["published"]): row for row in table.frame.to_dict("records")}
     assert len(table.frame) == len(found) == 3
@@ -630,10 +630,10 @@ def test_the_table_of_claims_has_a_row_for_each_with_its_numbers() -> None:
     assert table.shown["published"].tolist() == ["0.045", "0.020", "0.0205"]
     assert table.shown["verdict"].tolist() == ["at the edge", "consistent", "consistent"]
     assert table.shown["ours"].tolist() == ["0.021", "0.021", "0.0205"]
-    assert comparison_tables.claimed([]) is None
+    assert tuning_tables.claimed([]) is None
 
 
 def test_without_claims_there_is_nothing_to_check() -> None:
     assert check(results_of([], [0.5])) == []
     found: list[Checked] = []
-    assert comparison_tables.claimed(found) is None
+    assert tuning_tables.claimed(found) is None

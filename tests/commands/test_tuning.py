@@ -585,7 +585,6 @@ def test_an_objective_may_be_of_searches_alone(folder: Path) -> None:
 
 
 def test_a_budget_beyond_what_a_plan_may_have_is_refused_before_it_is_drawn(folder: Path) -> None:
-    began = time.monotonic()
     assert refusal(TWO.replace("trials: 5", "trials: 90000"), folder) == [
         f"spec.yaml:{line}:3: optimizers.{name}: its grid on {objective!r} has 90,000 settings, "
         f"a plan has at most {CASE_LIMIT:,} cases"
@@ -598,7 +597,6 @@ def test_a_budget_beyond_what_a_plan_may_have_is_refused_before_it_is_drawn(fold
     # 4 searches of 10,000 settings, 6 ranges of 4 points, and 12 compared, with 2 seeds each.
     trials = (4 * 10_000 + 6 * 4) * 500 + 12 * 2
     assert f"{trials:,} trials, the limit is {TRIAL_LIMIT:,}" in said
-    assert time.monotonic() - began < 20
 
 
 def a_search(folder: Path, trials: int = 5) -> Search:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -282,16 +281,13 @@ def grid(**lists: list[Any]) -> str:
 def test_a_grid_of_more_settings_than_trials_are_allowed_is_refused_unbuilt(folder: Path) -> None:
     text = grid(**{f"h{i}": [0, 1] for i in range(50)})
     tracemalloc.start()
-    began = time.process_time()
     (said,) = refusal(text, folder)
-    seconds = time.process_time() - began
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert said == (
         f"spec.yaml:4:14: optimizers.a: its grid on 'bowl' has {2**50:,} settings, "
         f"a plan has at most {CASE_LIMIT:,} cases"
     )
-    assert seconds < 3
     assert peak < 50 * 2**20
 
 

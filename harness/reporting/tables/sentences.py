@@ -15,7 +15,6 @@ from harness.analysis import claims, comparison, profiles, retuning, stats, targ
 from harness.analysis.comparison import Compared
 from harness.analysis.summary import Analysis
 from harness.gate.report import CellVerdict, GateReport, Judgement
-from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import trials as trial_tables
 from harness.store.read import CaseData, Results
 
@@ -417,7 +416,7 @@ def _if_tuned_again(analysis: Analysis) -> str:
     """How many of the differences between tuned optimizers hang on the settings that were drawn."""
     called, unsteady = 0, []
     for one, other, share in retuning.pairs(analysis.retuned):
-        word = comparison_tables.called_between(analysis.compared, one.case, other.case)
+        word = comparison.called_between(analysis.compared, one.case, other.case)
         if word not in ("lower", "higher"):
             continue
         called += 1
