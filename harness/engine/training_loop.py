@@ -390,6 +390,7 @@ class Recorder:
         return np.where(distance > 0, limit, np.inf)
 
 
+@torch_settings.settings_kept()
 def train(
     workload: Workload,
     factory: OptimizerFactory,
@@ -422,49 +423,25 @@ def train(
         TrialError: If the optimizer or the objective raises.
         NotShareable: If the trials can't share a run in that way.
     """
-    with torch_settings.settings_kept():
-        return _train(
-            *(workload, factory, settings, lanes, way),
-            create_graph=create_graph,
-            on_step=on_step,
-            disturb=disturb,
-            witness=witness,
-        )
-
-
-def _train(
-    workload: Workload,
-    factory: OptimizerFactory,
-    settings: Sequence[Hyperparameters],
-    lanes: Sequence[Lane],
-    way: Way,
-    *,
-    create_graph: bool,
-    on_step: Callable[[int], None] | None,
-    disturb: Callable[[Lanes], None] | None,
-    witness: Witness | None,
-) -> Outcome:
-    alone = way == "alone"
+    shared = way != "alone"
     for kind in (factory, type(workload.objective)):
         class_state(kind).restore()
-    seed_globals(lanes[0].seed if alone else None)
-    before = None if alone else random_state()
+    seed_globals(None if shared else lanes[0].seed)
+    before = random_state() if shared else None
     began = time.perf_counter()
-    side_by_side = Lanes(workload, lanes, stacked=not alone)
-    stepper = Stepper(side_by_side, factory, settings, way, create_graph=create_graph)
+    trials = Lanes(workload, lanes, stacked=shared)
+    stepper = Stepper(trials, factory, settings, way, create_graph=create_graph)
     recorder = Recorder(stepper)
     step = 0
     with stepper.running():
         try:
             recorder.record(0)
-            for step, batch in zip(
-                range(1, workload.steps + 1), side_by_side.batches(), strict=False
-            ):
+            for step, batch in zip(range(1, workload.steps + 1), trials.batches(), strict=False):
                 if on_step is not None:
                     on_step(step)
                 recorder.watch(stepper.step(batch, witness))
                 if disturb is not None:
-                    disturb(side_by_side)
+                    disturb(trials)
                 recorder.record(step)
                 if step % WATCH_STEPS == 0 and recorder.all_diverged():
                     break

@@ -259,6 +259,12 @@ def _objective_arguments(planned: PlannedObjective) -> Iterator[Finding]:
             yield Finding((*path, "arguments", argument), text, at_key=True)
         if planned.dataset is not None and "dataset" not in named:
             yield Finding((*path, "dataset"), f"{name} takes no dataset", at_key=True)
+    yield from _objective_values(planned, constructor)
+
+
+def _objective_values(planned: PlannedObjective, constructor: Constructor) -> Iterator[Finding]:
+    """Arguments that are words for something else, or are missing."""
+    path, name, named = ("objectives", planned.name), planned.located.attribute, constructor.named
     given = planned.arguments.keys() - {"dataset"}
     for argument in named.keys() & given:
         if text := mistaken(planned.arguments[argument], named[argument]):

@@ -37,6 +37,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SIGNATURES = """\
 BadInput(problems: Iterable[Problem]) -> None
+Batch = typing.Any
+Check(report: GateReport, output: Path) -> None
+Check.exit_status: int
+Check.folder: Path
+Check.table: Table
 Comparison(sources: Sequence[Source], folder: Path) -> None
 Comparison.beside: SideBySide
 Comparison.figures: Figures
@@ -44,6 +49,25 @@ Comparison.page: Path
 Comparison.sentences: tuple[str, ...]
 Comparison.tables: Named[Table]
 Comparison.title: str
+Dataset(features: NDArray[np.float64], labels: NDArray[np.generic], feature_names: tuple[str, \
+...], label_name: str, source: str) -> None
+Figure(record: FigureRecord) -> None
+Figure.drawing: Drawing
+Figure.name: str
+Figure.png: bytes
+Figure.svg: str
+History(entries: tuple[Entry, ...] = (), torn: int = 0, newer: int = 0) -> None
+History.remarks: list[str]
+ModuleObjective(dataset: Dataset) -> None
+Names(optimizers: dict[str, str], objectives: dict[str, str], shipped: dict[str, str], datasets: \
+dict[str, str], torch: tuple[str, ...]) -> None
+Objective(*args, **kwargs)
+Parameters = dict[str, torch.Tensor]
+PartReport(findings: tuple[PartFinding, ...], untested: tuple[str, ...] = ()) -> None
+PartReport.exit_status: int
+PartReport.wrong: tuple[PartFinding, ...]
+Preview(plan: Plan, steps: dict[str, int], absent: Absent, known: int, output: Path, timing: \
+TimingPreview | None) -> None
 Report(store: Path, run: int | None = None, results: Results | None = None) -> None
 Report.analysis: Analysis
 Report.checks: Checks | None
@@ -59,33 +83,40 @@ Report.title: str
 Report.trials: pd.DataFrame
 Run(store: Path, run: int, statuses: dict[str, int], trained: int, timed: int) -> None
 Run.failed: bool
+Table(name: str, title: str, note: str, frame: pd.DataFrame, shown: pd.DataFrame) -> None
+Table.numeric: list[bool]
+Table.texts: list[list[str]]
+Validation(spec: str, plan: Plan, checked: Checked) -> None
+Validation.notes: tuple[str, ...]
+Window = tuple[tuple[float, float], tuple[float, float]]
 WorkerFailed(lost: Lost) -> None
-check(spec: Place, *, baseline: Place | None = None, base: str | None = None, only: Texts = (), \
-devices: Texts | None = None, seeds: int | None = None, warn: Texts = (), allow_new: bool = False, \
-workers: int | None = None, output: Place | None = None, progress: bool = True) -> Check
-compare(*results: Place, formats: Texts = (), output: Place | None = None) -> Comparison
-init(folder: Place) -> tuple[Path, ...]
-test(suite: Place = '.', *, seconds: float = 30.0, workers: int | None = None, \
-progress: bool = True) -> PartReport
-history(results: Place = 'benchmarks.yaml', *, output: Place | None = None) -> History
-names(suite: Place = '.') -> Names
-preview(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, \
-seeds: int | None = None, seed: int | Sequence[int] = (), \
-set: Mapping[str, Any] | Sequence[str] = (), timing: bool = True, fresh: bool = False, \
-output: Place | None = None, folder: Place | None = None) -> Preview
-read(results: Place = 'benchmarks.yaml') -> Report
-report(results: Place = 'benchmarks.yaml', *, formats: Texts = ()) -> Report
+check(spec: StrPath, *, baseline: StrPath | None = None, base: str | None = None, only: Texts = \
+(), devices: Texts | None = None, seeds: int | None = None, warn: Texts = (), allow_new: bool = \
+False, workers: int | None = None, output: StrPath | None = None, progress: bool = True) -> Check
+compare(*results: StrPath, formats: Texts = (), output: StrPath | None = None) -> Comparison
+history(results: StrPath = 'benchmarks.yaml', *, output: StrPath | None = None) -> History
+init(folder: StrPath) -> tuple[Path, ...]
+load_optimizer(name: str, folder: StrPath = '.') -> Callable[..., torch.optim.Optimizer]
+names(suite: StrPath = '.') -> Names
+preview(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = \
+None, seed: int | Sequence[int] = (), override: Mapping[str, Any] | Sequence[str] = (), timing: \
+bool = True, fresh: bool = False, output: StrPath | None = None, folder: StrPath | None = None) \
+-> Preview
+read(results: StrPath = 'benchmarks.yaml') -> Report
+report(results: StrPath = 'benchmarks.yaml', *, formats: Texts = ()) -> Report
 run(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = None, \
-seed: int | Sequence[int] = (), override: Mapping[str, Any] | Sequence[str] = (), \
-timing: bool = True, fresh: bool = False, workers: int | None = None, \
-executor: Executor | None = None, scheduler: Place | None = None, \
-output: Place | None = None, folder: Place | None = None, progress: bool = True) -> Run
+seed: int | Sequence[int] = (), override: Mapping[str, Any] | Sequence[str] = (), timing: bool = \
+True, fresh: bool = False, workers: int | None = None, executor: Executor | None = None, \
+scheduler: StrPath | None = None, output: StrPath | None = None, folder: StrPath | None = None, \
+progress: bool = True) -> Run
 schema() -> dict[str, Any]
-validate(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, \
-seeds: int | None = None, folder: Place | None = None) -> Validation
-write_baseline(spec: Place, baseline: Place, *, only: Texts = (), devices: Texts | None = None, \
-seeds: int | None = None, processes: int = 5, workers: int | None = None, \
-output: Place | None = None, progress: bool = True) -> Written
+test_suite(suite: StrPath = '.', *, seconds: float = 30.0, workers: int | None = None, progress: \
+bool = True) -> PartReport
+validate(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = \
+None, folder: StrPath | None = None) -> Validation
+write_baseline(spec: StrPath, baseline: StrPath, *, only: Texts = (), devices: Texts | None = \
+None, seeds: int | None = None, processes: int = 5, workers: int | None = None, output: StrPath | \
+None = None, progress: bool = True) -> Written
 """
 """What may be relied on; a change here is one that the changelog tells."""
 
@@ -147,12 +178,12 @@ def text_of(name: str, function: Any) -> str:
 
 
 def promised() -> Iterator[str]:
-    for name in [*harness.__all__, "Run"]:
-        thing = getattr(harness, name, report_objects.Run)
-        if not isinstance(thing, type):
-            yield text_of(name, thing)
+    for name in harness.__all__:
+        thing = getattr(harness, name)
+        if thing is Any or not isinstance(thing, type):
+            yield text_of(name, thing) if inspect.isfunction(thing) else f"{name} = {thing}"
             continue
-        init = inspect.signature(vars(thing)["__init__"])
+        init = inspect.signature(thing.__init__)  # type: ignore[misc]
         own = init.replace(parameters=list(init.parameters.values())[1:])
         yield f"{name}{own}".replace("'", "")
         for member, value in vars(thing).items():
@@ -322,7 +353,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("init folder", "init", {"folder": Path("folder")}),
     (
         "test suite --seconds 2 --workers 3 --quiet",
-        "test",
+        "test_suite",
         {"suite": Path("suite"), "seconds": 2.0, "workers": 3, "progress": False},
     ),
     ("list folder", "names", {"suite": Path("folder")}),
