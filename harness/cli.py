@@ -437,7 +437,7 @@ def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) ->
 def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
     """Turn what can go wrong into messages and exit statuses; ``failed``: of what has no other."""
     from harness.errors import BadInput
-    from harness.workers.pool import WorkerFailed
+    from harness.workers.executor import WorkerFailed
 
     try:
         with _writing(failed):

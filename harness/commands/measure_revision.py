@@ -24,7 +24,8 @@ from harness.provenance import environment
 from harness.results import Checked, MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.store.database import Store
-from harness.workers.pool import Pool, Task, WorkerFailed
+from harness.workers.executor import Task, WorkerFailed
+from harness.workers.pool import Pool
 from harness.workers.requests import (
     CollectRatios,
     CountSteps,

@@ -12,7 +12,7 @@ from harness.progress import Progress
 from harness.provenance import fingerprint
 from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
 from harness.store.database import Store
-from harness.workers.pool import Done, Executor, Lost, Sent, Task
+from harness.workers.executor import Done, Executor, Lost, Sent, Task
 from harness.workers.requests import DecideSharing, Request, RunSingle, RunVectorized
 
 GROW_SECONDS = 2.0

@@ -31,7 +31,8 @@ from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
 from harness.store.records import RunSettings
 from harness.suite.locate import as_text
-from harness.workers.pool import Executor, Pool
+from harness.workers.executor import Executor
+from harness.workers.pool import Pool
 from harness.workers.suite_log import suite_log
 
 
@@ -143,13 +144,13 @@ def run(spec: Path | LoadedSpec, options: RunOptions, progress: Progress) -> Run
     known = opened_files.load(output)
     plan = plan.with_opened(known)
     runner = _Runner(loaded, options, progress, output)
-    here = runner.expected_machine(plan)
+    here = environment.machine(plan.spec.threads)
     if not problems and not options.fresh:
         whole = _all_known(runner.path, plan, here.key)
         if whole is not None:
             return runner.report_known(whole, here)
     with suite_log(progress, output), runner.executor(plan) as pool:
-        return runner.run(pool, plan, problems, known, here)
+        return runner.run(pool, plan, problems, known)
 
 
 @dataclass(frozen=True)
@@ -166,25 +167,15 @@ class _Runner:
         """The store."""
         return self.output / FILE_NAME
 
-    def expected_machine(self, plan: Plan) -> Machine:
-        """Where a run would do its timing, before anybody is asked: this machine.
-
-        With Dask, where the last run did; a store without a run has no such place.
-        """
-        if not self.options.uses_dask:
-            return environment.machine(plan.spec.threads)
-        with contextlib.suppress(NoResults), Store(self.path, create=False) as store:
-            run = store.last_run()
-            if "workers" in run.environment:
-                return Machine(run.settings.machine, run.environment)
-        return Machine("", {})
-
     def report_known(self, plan: Plan, here: Machine) -> Run:
         """Report a plan of which there is nothing left to run."""
         with locked(self.output), Store(self.path, create=True) as store:
             current = store.is_current(plan, self.loaded.source.text, fingerprint.report())
             if current and (self.output / PAGE_NAME).is_file():
                 return Run(self.path, store.last_run().id, store.statuses(), trained=0, timed=0)
+            workers = store.last_run().environment.get("workers")
+            if workers and self.options.uses_dask:
+                here = replace(here, description={**here.description, "workers": workers})
             self._begin(store, plan, here, store.absent(), None)
             store.finish_run()
             return self._report(store, trained=0, timed=0)
@@ -218,14 +209,7 @@ class _Runner:
         ) as cluster:
             yield cluster
 
-    def run(
-        self,
-        pool: Executor,
-        plan: Plan,
-        problems: Iterable[Problem],
-        known: Opened,
-        here: Machine,
-    ) -> Run:
+    def run(self, pool: Executor, plan: Plan, problems: Iterable[Problem], known: Opened) -> Run:
         """Validate a plan, run what is missing, and report."""
         loaded, progress = self.loaded, self.progress
         report_modules = _load_report_modules()
@@ -236,15 +220,16 @@ class _Runner:
         for note in checked.notes:
             progress.note(f"note: {note}")
         report_modules.result()  # what can't be reported need not begin
-        here = pool.machine(plan.spec.threads, here.key)
+        here = pool.machine(plan.spec.threads)
         with locked(self.output), Store(self.path, create=True) as store:
             opened_files.save(self.output, known)
             self._begin(store, plan, here, checked.absent, checked)
             plan, trained = self._train(pool, store, plan, checked, here.key)
             if trained and plan.spec.timing.enabled:
                 self._write_page()
-            fresh = self.options.fresh
-            timed = TimingPass(pool, store, plan, checked.absent, progress, fresh).run()
+            timed = TimingPass(
+                pool, store, plan, checked.absent, here.key, progress, self.options.fresh
+            ).run()
             if (more := known.merged(pool.opened.of(loaded.folder))) != known:
                 opened_files.save(self.output, more)  # read by steps, once the plan had its keys
                 store.rename_cases(plan, plan.with_opened(more))

@@ -32,7 +32,8 @@ from harness.progress import NullProgress, Progress, relative
 from harness.spec.validation import LoadedSpec, load
 from harness.spec.yaml_source import SPECS, SUFFIXES, KeyPath, YamlSource
 from harness.suite.locate import SECTIONS, Section, absolute, names_in
-from harness.workers.pool import Done, Lost, Pool, Sent, Task
+from harness.workers.executor import Done, Lost, Sent, Task
+from harness.workers.pool import Pool
 from harness.workers.requests import TryPart
 from harness.workers.suite_log import suite_log
 

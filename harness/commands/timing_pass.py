@@ -13,7 +13,7 @@ from harness.provenance import fingerprint
 from harness.results import Absent, Timing
 from harness.spec.model import TimingSpec
 from harness.store.database import Store
-from harness.workers.pool import Disturbed, Executor, Moved, Task, WorkerFailed
+from harness.workers.executor import Executor, Task, WorkerFailed
 from harness.workers.requests import TimeCases
 
 Cell = tuple[Case, ...]
@@ -72,7 +72,8 @@ class TimingPass:
         store: Where results go.
         plan: What is compared.
         absent: What can't be run.
-        progress: Shown progress.
+        machine: Digest of this machine.
+        progress: Shows how it goes.
         fresh: Whether to time again what is timed already.
     """
 
@@ -80,28 +81,13 @@ class TimingPass:
     store: Store
     plan: Plan
     absent: Absent
+    machine: str
     progress: Progress
     fresh: bool
 
     def run(self) -> int:
-        """Time on one machine; returns how many cases.
-
-        If that machine is lost, another one takes over: one of its kind goes on, else all begins
-        again.
-        """
-        while self.plan.spec.timing.enabled:
-            like = self.store.last_run().settings.machine
-            here = self.pool.machine(self.plan.spec.threads, like)
-            self.store.note_machine(here)
-            try:
-                return self.run_on(here.key)
-            except Moved:
-                self.progress.note("the machine for timing was lost; another one takes over")
-        return 0
-
-    def run_on(self, machine: str) -> int:
-        """Time the cells that are not timed on a machine; returns how many cases."""
-        store, plan = self.store, self.plan
+        """Time the cells that are not timed; returns how many cases."""
+        store, plan, machine = self.store, self.plan, self.machine
         cells = cells_of(plan, self.absent, store.failing())
         todo = cells if self.fresh else untimed(store, plan, cells, machine)
         if not todo:
@@ -131,9 +117,6 @@ class TimingPass:
             request = TimeCases(tuple(cases), spec, self.plan.seeds[0], self.plan.spec.threads)
             try:
                 timings, failures = self.pool.call(Task(request, self.plan.spec.limits.seconds))
-            except Disturbed as error:
-                self._note(", ".join(case.id for case in cases), error)
-                return []
             except WorkerFailed as error:
                 self._note(cases.pop((error.lost.step - 1) % len(cases)).id, error)
                 continue

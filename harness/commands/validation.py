@@ -12,7 +12,7 @@ from harness.plan.model import Plan
 from harness.provenance.opened_files import Opened
 from harness.results import Checked, Finding
 from harness.spec.validation import LoadedSpec
-from harness.workers.pool import Executor, Moved, Task, WorkerFailed
+from harness.workers.executor import Executor, Task, WorkerFailed
 from harness.workers.requests import ValidatePlan
 
 LOAD_SECONDS = 120.0
@@ -36,8 +36,6 @@ def validate_in_worker(
     while checked is None:
         try:
             checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), LOAD_SECONDS))
-        except Moved:
-            continue
         except WorkerFailed as error:
             number = error.lost.step
             name = plan.objectives[number - 1].name if number else ""

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from harness.errors import BadInput
 from harness.plan.model import Case, Plan, Role
-from harness.provenance.environment import Machine
 from harness.results import Absent, Comparison, Description, Sharing, Timing, TrialResult
 from harness.store.records import RunRecord, RunSettings, RunSummary
 
@@ -394,19 +393,6 @@ class Store:
             )
             self.db.executemany(
                 "UPDATE OR IGNORE cases SET key = ?, objective_key = ? WHERE key = ?", changed
-            )
-
-    def note_machine(self, machine: Machine) -> None:
-        """Note where the latest run times, if that is not where it was to be."""
-        run = self.last_run()
-        if run.settings.machine == machine.key:
-            return
-        settings = run.settings.model_copy(update={"machine": machine.key})
-        told = {**machine.description, "git": run.environment.get("git", "")}
-        with self.transaction():
-            self.db.execute(
-                "UPDATE runs SET settings = ?, environment = ? WHERE id = ?",
-                (json.dumps(settings.model_dump(mode="json")), json.dumps(told), run.id),
             )
 
     def _put_run_cases(self, run_id: int, plan: Plan) -> None:

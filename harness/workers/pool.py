@@ -18,17 +18,16 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.workers import forkserver
+from harness.workers.executor import Done, Event, Lost, Sent, T, Task, outcome
 from harness.workers.forkserver import Forked
-from harness.workers.requests import Answer, Request
 
 POLL_SECONDS = 0.2
 """How often time limits are looked at."""
@@ -41,139 +40,6 @@ END_SECONDS = 5.0
 
 STEP = struct.Struct("<q")
 """How a worker tells its current step: one number in a file that both map."""
-
-
-@dataclass(frozen=True, eq=False)
-class Task(Generic[Answer]):
-    """A request to one worker.
-
-    Attributes:
-        request: The request.
-        limit: Seconds it may take, from when the worker says that it is ready.
-    """
-
-    request: Request[Answer]
-    limit: float
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A task sent something on its way.
-
-    Attributes:
-        task: Which.
-        answers: What it sent, in order; at least one.
-        machine: Digest of the machine it was done on; empty for this one. So in all events.
-    """
-
-    task: Task[Any]
-    answers: tuple[Any, ...]
-    machine: str = ""
-
-
-@dataclass(frozen=True)
-class Done:
-    """A task is finished."""
-
-    task: Task[Any]
-    answer: Any
-    machine: str = ""
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A task came to nothing.
-
-    Attributes:
-        task: Which.
-        kind: ``raised``: the worker is well and says what happened; ``died``: the process is
-            gone; ``timeout``: it was ended.
-        reason: In words.
-        step: The step it had reached.
-        seconds: From when its clock was last set back until it was over, the end of an ended
-            process included.
-    """
-
-    task: Task[Any]
-    kind: Literal["raised", "died", "timeout"]
-    reason: str
-    step: int
-    seconds: float
-    machine: str = ""
-
-
-Event = Sent | Done | Lost
-
-T = TypeVar("T")
-
-
-class WorkerFailed(Exception):
-    """A task came to nothing; carries how."""
-
-    def __init__(self, lost: Lost) -> None:
-        self.lost = lost
-        super().__init__(lost.reason)
-
-
-def outcome(events: Iterable[Event]) -> Any:
-    """The answer of the one task whose events these are.
-
-    Raises:
-        WorkerFailed: If it came to nothing.
-    """
-    for event in events:
-        if isinstance(event, Lost):
-            raise WorkerFailed(event)
-        if isinstance(event, Done):
-            return event.answer
-    raise AssertionError("a task ended without an event")
-
-
-class Moved(Exception):
-    """The machine on which tasks are done at one place is another from now on."""
-
-
-class Disturbed(Exception):
-    """A machine did not stay quiet while it should do one thing only; says so."""
-
-
-class Executor(Protocol):
-    """Who does tasks: processes on this machine (:class:`Pool`), or a cluster.
-
-    Attributes:
-        opened: What the suite's code was seen to read.
-    """
-
-    opened: Opened
-
-    @property
-    def size(self) -> int:
-        """Tasks that can be done at a time."""
-        ...
-
-    def machine(self, threads: int, like: str = "") -> Machine:
-        """Where :meth:`call` does its tasks; one ``like`` that, if there is a choice."""
-        ...
-
-    def submit(self, task: Task[Any], *, first: bool = False) -> None:
-        """Add a task; ``first`` puts it before those that wait."""
-        ...
-
-    def grow(self) -> None:
-        """Let all workers start that there may be."""
-        ...
-
-    def call(self, task: Task[T]) -> T:
-        """Do one task at one place."""
-        ...
-
-    def events(self) -> Iterator[Event]:
-        """What happens until there is no task left."""
-        ...
-
-    def close(self) -> None:
-        """Let the workers end."""
-        ...
 
 
 class Pool:
@@ -216,9 +82,8 @@ class Pool:
         """Workers at most."""
         return self._size
 
-    def machine(self, threads: int, like: str = "") -> Machine:
+    def machine(self, threads: int) -> Machine:
         """This machine."""
-        del like
         return environment.machine(threads)
 
     def submit(self, task: Task[Any], *, first: bool = False) -> None:
@@ -239,8 +104,7 @@ class Pool:
             WorkerFailed: If it comes to nothing.
         """
         self.submit(task)
-        answer: T = outcome(self.events())
-        return answer
+        return outcome(task, self.events())
 
     def events(self) -> Iterator[Event]:
         """What happens until there is no task left; tasks may be added meanwhile."""

@@ -419,7 +419,7 @@ def test_of_numbers_from_the_seeds_own_distribution_at_most_one_in_a_hundred_is_
     assert edge <= EDGE * len(values)
 
 
-@pytest.mark.parametrize("places", [2, 6])
+@pytest.mark.parametrize("places", [2, pytest.param(6, marks=pytest.mark.exhaustive)])
 def test_drawn_anew_a_number_is_doubted_at_the_rate_that_is_promised(places: int) -> None:
     # Several claims share their seeds, which adds a twentieth to the variance of the rate.
     sets, claims, seeds = 150, 20, 400
@@ -593,7 +593,10 @@ def test_what_would_have_been_noticed_is_where_the_verdict_changes() -> None:
         assert found.least_noticed == pytest.approx(nearest / sd)
 
 
-@pytest.mark.parametrize("seeds", [5, 10, 20, 100])
+@pytest.mark.parametrize(
+    "seeds",
+    [10, *(pytest.param(count, marks=pytest.mark.exhaustive) for count in (5, 20, 100))],
+)
 @pytest.mark.parametrize("kind", ["normal", "lognormal"])
 def test_right_numbers_are_rarely_called_absurd(kind: str, seeds: int) -> None:
     random = np.random.default_rng(31)

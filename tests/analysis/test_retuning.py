@@ -108,7 +108,10 @@ def true_loss(setting: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1 + 4 * (setting - 0.6) ** 2)
 
 
-@pytest.mark.parametrize(("settings", "seeds"), [(20, 5), (40, 10)])
+@pytest.mark.parametrize(
+    ("settings", "seeds"),
+    [(20, 5), pytest.param(40, 10, marks=pytest.mark.exhaustive)],
+)
 def test_the_spread_is_about_that_of_tunings_really_done_again(settings: int, seeds: int) -> None:
     random = np.random.default_rng(settings)
     noise = 0.05

@@ -37,7 +37,8 @@ from harness.provenance import environment
 from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.validation import LoadedSpec
-from harness.workers.pool import Lost, Pool, Task, WorkerFailed
+from harness.workers.executor import Lost, Task, WorkerFailed
+from harness.workers.pool import Pool
 from harness.workers.requests import CollectRatios, ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]

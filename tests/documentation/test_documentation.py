@@ -31,6 +31,8 @@ from harness.spec import yaml_source
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+ALWAYS = {"README.md", "docs/tutorial.md", "docs/spec.md"}
+"""Pages that `make test` runs; the others are exhaustive."""
 
 SHOWN = {"text"}
 """Languages of blocks that are there to be read: trees of files."""
@@ -183,7 +185,14 @@ def as_part(block: Block) -> dict[str, Any]:
     return whole
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page in ALWAYS else pytest.mark.exhaustive)
+        for page in PAGES
+        if BLOCKS[page]
+    ],
+)
 def test_every_block_of_a_page_runs_in_their_order(page: str, folder: Path) -> None:
     for number, block in enumerate(BLOCKS[page]):
         if "no-run" in block.options or block.language in SHOWN or block.language[0] == "{":

@@ -641,7 +641,13 @@ def test_steps_run_where_no_value_can_be_read_and_an_epoch_s_batches_are_sent_at
     assert epochs - 1 <= sent <= epochs - 1 + vectors
 
 
-@pytest.mark.parametrize("way", ["pointwise", "vmapped", "alone"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "vmapped",
+        *(pytest.param(way, marks=pytest.mark.exhaustive) for way in ("pointwise", "alone")),
+    ],
+)
 @pytest.mark.parametrize("name", SHIPPED_OBJECTIVES)
 def test_no_objective_that_ships_sends_anything_in_its_steps(name: str, way: Way) -> None:
     workload = shipped(name, "meta")

@@ -1017,6 +1017,7 @@ STUDY = {
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_no_sentence_contradicts_eleven_functions_from_fifty_starts(tmp_path: Path) -> None:
     harness.run(STUDY, output=tmp_path / "out", folder=tmp_path)
     kinds = Reader(read.read(tmp_path / "out" / "results.sqlite")).check()

@@ -26,6 +26,7 @@ from harness.spec.yaml_source import (
     of_mapping,
     parse,
     read,
+    suite_folder,
 )
 
 Place = tuple[int, int]
@@ -531,3 +532,38 @@ def test_a_spec_can_come_through_a_pipe(tmp_path: Path) -> None:
 def test_what_only_looks_like_a_space_is_named_at_its_place(text: str, said: str) -> None:
     (problem,) = mistakes(text)
     assert f":{said}" in str(problem)
+
+
+# The suite that a spec belongs to
+
+
+@pytest.mark.parametrize(
+    ("spec", "folders", "expected"),
+    [
+        ("suite/spec.yaml", (), "suite"),
+        ("suite/specs/spec.yaml", (), "suite"),
+        ("suite/specs/spec.yaml", ("suite/optimizers", "suite/specs/figures"), "suite"),
+        ("suite/specs/spec.yaml", ("suite/specs/optimizers",), "suite/specs"),
+        ("suite/specs/spec.yaml", ("suite/specs/objectives",), "suite/specs"),
+        ("suite/specs/spec.yaml", ("suite/specs/datasets",), "suite/specs"),
+        ("suite/others/spec.yaml", (), "suite/others"),
+        ("suite/specs/old/spec.yaml", (), "suite/specs/old"),
+    ],
+)
+def test_specs_in_a_folder_of_that_name_belong_to_the_suite_around_it(
+    tmp_path: Path, spec: str, folders: tuple[str, ...], expected: str
+) -> None:
+    for folder in (*folders, str(Path(spec).parent)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    assert suite_folder(tmp_path / spec) == tmp_path / expected
+
+
+def test_the_suite_of_a_spec_is_found_from_the_working_folder_and_through_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "suite" / "specs").mkdir(parents=True)
+    (tmp_path / "suite" / "specs" / "spec.yaml").touch()
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "suite" / "specs" / "spec.yaml")
+    monkeypatch.chdir(tmp_path / "suite" / "specs")
+    assert suite_folder(Path("spec.yaml")) == tmp_path / "suite"
+    assert suite_folder(tmp_path / "link.yaml") == tmp_path / "suite"

@@ -465,11 +465,11 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     store: Any = FakeStore()
     pool: Any = None
     absent = Absent({"cuda": "none"})
-    timing = TimingPass(pool, store, plan, absent, NullProgress(), fresh=False)
-    times = [timing.run_on("m") for _ in range(2)]
+    timing = TimingPass(pool, store, plan, absent, "m", NullProgress(), fresh=False)
+    times = [timing.run() for _ in range(2)]
     assert times == [len(CASES), 0]  # the second time there is nothing to do
     assert shares == [10.0, 18.0]
-    assert replace(timing, fresh=True).run_on("m") == len(CASES)
+    assert replace(timing, fresh=True).run() == len(CASES)
     assert shares[2:] == [10.0, 0.0]  # the first used up all, and the second has its least
 
 

@@ -20,7 +20,8 @@ from harness import progress
 from harness.commands import measure_revision, run
 from harness.spec.validation import load
 from harness.workers import forkserver
-from harness.workers.pool import Pool, Task, WorkerFailed
+from harness.workers.executor import Task, WorkerFailed
+from harness.workers.pool import Pool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers fork on Linux only")
 

@@ -10,10 +10,13 @@ import ast
 import glob
 import itertools
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
+
+from harness.spec.yaml_source import suite_folder
 
 if TYPE_CHECKING:
     from harness.commands.run import RunOptions
@@ -148,7 +151,11 @@ def _folder(run: RunRecord) -> str:
         given = _arguments(run)
         own = PurePath(str(given.get("folder", "."))) / "reports" / run.suite
         return str(given.get("output") or own)
-    return _output(run) or str(PurePath(run.spec_file).parent / "reports" / run.suite)
+    if output := _output(run):
+        return output
+    written, found = PurePath(run.spec_file).parent, suite_folder(Path(run.spec_file))
+    folder = written if found == Path(written).resolve() else PurePath(os.path.relpath(found))
+    return str(folder / "reports" / run.suite)
 
 
 def _is_call(run: RunRecord) -> bool:

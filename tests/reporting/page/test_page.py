@@ -1010,8 +1010,11 @@ def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
     "clipboard",
     [
         "undefined",
-        "{ writeText: () => Promise.reject(new Error('not here')) }",
-        "{ writeText: () => new Promise(() => {}) }",
+        pytest.param(
+            "{ writeText: () => Promise.reject(new Error('not here')) }",
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param("{ writeText: () => new Promise(() => {}) }", marks=pytest.mark.exhaustive),
     ],
 )
 def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
@@ -1163,7 +1166,7 @@ def test_the_page_of_a_real_run_is_well_formed_and_has_everything(tuned_page: Pa
     assert "<b>A book</b> & table 1" in parsed.text
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.exhaustive)])
 def test_a_browser_shows_a_real_run_and_has_nothing_to_say(
     browser: Browser, tuned_page: Path, scheme: Literal["light", "dark"]
 ) -> None:
