@@ -40,7 +40,7 @@ SpecLike = StrPath | Mapping[str, Any]
 """A spec: the path of a YAML file, or a mapping that says what the file would."""
 
 Executor = Literal["processes", "dask"]
-"""Who runs trials."""
+"""Kinds of executors that run trials."""
 
 Texts = str | Sequence[str]
 """One text, or several."""

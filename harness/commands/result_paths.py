@@ -16,7 +16,7 @@ LOCK_NAME = ".lock"
 
 
 def output_folder(folder: Path, suite: str, output: Path | None) -> Path:
-    """Where the results of a suite go that has a folder."""
+    """The folder for the results of a suite that has a folder."""
     return output or folder / "reports" / suite
 
 
@@ -85,7 +85,7 @@ def _siblings(path: Path) -> list[Path]:
 
 
 def side_by_side_folder(first: Path) -> Path:
-    """Where results side by side go, if nobody says: beside the first, if that is on our shelf."""
+    """The folder for results side by side: beside the first, if that lies in ``reports/``."""
     from harness.reporting.page import index  # what it renders with takes a while to load
 
     folder = (first if first.is_dir() else store_path(first).parent).absolute()

@@ -38,7 +38,7 @@ from harness.workers.suite_log import suite_log
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What is asked of a run, beside its spec.
+    """Options of a run, beside its spec.
 
     Attributes:
         overrides: Seeds, devices and filters on top of the spec.
@@ -59,7 +59,7 @@ class RunOptions:
 
     @property
     def uses_dask(self) -> bool:
-        """Whether Dask runs the trials."""
+        """True if Dask runs the trials."""
         return self.executor == "dask" or (self.executor is None and self.scheduler is not None)
 
 
@@ -182,7 +182,7 @@ class _Runner:
 
     @contextlib.contextmanager
     def executor(self, plan: Plan) -> Iterator[Executor]:
-        """Who runs a plan's trials.
+        """The executor of a plan's trials.
 
         Raises:
             BadInput: If Dask is asked for and isn't there, or no scheduler answers.
@@ -290,7 +290,7 @@ class _Runner:
 
 
 def _parts(plan: Plan) -> tuple[Plan, Plan, Plan]:
-    """What has seeds of its own: tuning, what is compared, sweeps."""
+    """The parts of a plan that have seeds of their own: tuning, what is compared, sweeps."""
     return plan.tuning, plan, plan.sweeping
 
 
@@ -322,13 +322,13 @@ def _all_known(path: Path, plan: Plan, machine: str) -> Plan | None:
 
 
 def _due(store: Store, part: Plan, machine: str) -> bool:
-    """Whether some trial of a part is to be run."""
+    """Return whether some trial of a part is to be run."""
     wanted, done = set(part.seeds), _done(store, part, machine)
     return any(wanted - done[case.key] for case in part.cases)
 
 
 def _known(store: Store, part: Plan, machine: str) -> int:
-    """How many trials of a part need not run again."""
+    """The number of trials of a part that need not run again."""
     wanted, done = set(part.seeds), _done(store, part, machine)
     return sum(len(done[case.key] & wanted) for case in part.cases)
 

@@ -21,7 +21,7 @@ Cell = tuple[Case, ...]
 
 
 def cells_of(plan: Plan, absent: Absent, failing: Container[str]) -> list[Cell]:
-    """What is to be timed, without cases that can't be run and those of which some trial fails."""
+    """Cells to be timed, without cases that can't be run and those of which some trial fails."""
     if not plan.spec.timing.enabled:
         return []
     cells: dict[tuple[str, str], list[Case]] = {}
@@ -174,7 +174,7 @@ def within_budget(
 
 
 def weights_of(expected: Sequence[float]) -> list[float]:
-    """How the time is shared among cells: half equally, half by what each may take.
+    """Weights by which cells share the time: half equally, half by what each may take.
 
     A cell that takes next to nothing so has time for its set-up, and what a cell leaves goes
     to those after it.

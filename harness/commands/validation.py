@@ -16,7 +16,7 @@ from harness.workers.executor import Executor, Task, WorkerFailed
 from harness.workers.requests import ValidatePlan
 
 LOAD_SECONDS = 120.0
-"""How long loading a suite's code may take."""
+"""Seconds that loading a suite's code may take."""
 
 
 def validate_in_worker(

@@ -34,7 +34,7 @@ class Constructor:
 
     @property
     def is_known(self) -> bool:
-        """Whether the parameters can be told."""
+        """True if the parameters can be told."""
         return self.parameters is not None
 
     @property
@@ -45,7 +45,7 @@ class Constructor:
 
     @property
     def takes_any(self) -> bool:
-        """Whether there is a ``**name`` that takes every argument."""
+        """True if there is a ``**name`` that takes every argument."""
         return any(p.kind is p.VAR_KEYWORD for p in self.parameters or ())
 
     @property

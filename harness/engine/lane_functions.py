@@ -245,7 +245,7 @@ def _has_lanes(values: Iterable[Any]) -> bool:
 
 
 def _is_mask(args: Sequence[Any]) -> bool:
-    """Whether a tensor's elements are set by a mask of its own shape to one number."""
+    """Return whether a tensor's elements are set by a mask of its own shape to one number."""
     target, index, value = args
     return (
         isinstance(index, torch.Tensor)

@@ -187,7 +187,7 @@ def _check_of(func: Any) -> Check:
 
 
 def _gives_tensors(func: Any) -> bool:
-    """Whether an operator gives tensors alone, of a shape that doesn't depend on values."""
+    """Return whether an operator gives tensors alone, of a shape that doesn't depend on values."""
     unforeseen = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
     return not unforeseen & set(func.tags) and all(
         isinstance(returned.type, torch.TensorType) for returned in func._schema.returns
@@ -195,7 +195,7 @@ def _gives_tensors(func: Any) -> bool:
 
 
 def _pointwise(guard: Guard, args: Sequence[Any], kwargs: dict[str, Any], _result: Any) -> bool:
-    """Whether all tensors that may hold lanes have them first, and are aligned."""
+    """Return whether all tensors that may hold lanes have them first, and are aligned."""
     lanes, rank, lists = guard.lanes, 0, None
     for value in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(value, torch.Tensor):
@@ -227,7 +227,7 @@ def _same_shape(_guard: Guard, args: Sequence[Any], _kwargs: Any, result: Any) -
 
 
 def _masked(guard: Guard, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> bool:
-    """Whether ``t[mask] = number``: a mask of the tensor's own shape picks elements."""
+    """Return whether it is ``t[mask] = number``, with a mask of the tensor's own shape."""
     if len(args) < 3 or len(args[1]) != 1 or args[1][0] is None:
         return _constant(guard, args, kwargs, result)
     mask = args[1][0]
@@ -240,7 +240,7 @@ def _masked(guard: Guard, args: Sequence[Any], kwargs: dict[str, Any], result: A
 
 
 def _constant(_guard: Guard, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> bool:
-    """Whether no tensor of more than one element is involved: none of those holds lanes."""
+    """Return whether no tensor of several elements is involved: only those hold lanes."""
     return all(
         leaf.numel() <= 1
         for leaf in tree_leaves((list(args), kwargs, result))

@@ -25,7 +25,7 @@ _STAND_INS: tuple[Any, ...] = (0.1, 0.9, 1, 2, True, [0.9, 0.99], None)
 
 
 def says(message: str, name: str) -> bool:
-    """Whether a message names an argument."""
+    """Return whether a message names an argument."""
     return re.search(rf"\b{re.escape(name)}\b", message, re.IGNORECASE) is not None
 
 
@@ -149,7 +149,7 @@ class OptimizerArguments:
     def _hint(
         self, tensors: list[torch.Tensor], name: str, value: Any, others: Hyperparameters
     ) -> str:
-        """What may have been meant by a value that is refused, as the end of a sentence."""
+        """A hint at what was meant by a value that is refused, as the end of a sentence."""
         text = ""
         if isinstance(value, str):
             likely = meant(value)
@@ -187,7 +187,7 @@ class OptimizerArguments:
         return "", setting
 
     def _key(self, name: str) -> tuple[str, ...]:
-        """Where the spec names a hyperparameter."""
+        """The key path at which the spec names a hyperparameter."""
         case = self.case
         optimizer = self.plan.spec.optimizers[case.optimizer]
         if name in optimizer.per_objective.get(case.objective.name, {}):
@@ -196,7 +196,7 @@ class OptimizerArguments:
         return ("optimizers", case.optimizer, section, name)
 
     def _path(self, name: str) -> tuple[str | int, ...]:
-        """Where the spec gives the value of a hyperparameter."""
+        """The key path at which the spec gives the value of a hyperparameter."""
         value, wanted = self._given(name), self.case.hyperparameters[name]
         if isinstance(value, list):
             index = next((i for i, v in enumerate(value) if v is wanted or v == wanted), None)

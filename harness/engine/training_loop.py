@@ -47,7 +47,7 @@ class TrialError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of some lanes.
+    """The outcome of some lanes.
 
     Attributes:
         diverged_at: Per lane the step after which the loss was not finite, or the last step where
@@ -212,7 +212,7 @@ class Stepper:
 def hyperparameters(
     settings: Sequence[Hyperparameters], lanes: Sequence[Lane], refusals: list[str]
 ) -> tuple[Hyperparameters, bool]:
-    """What an optimizer's constructor gets, and whether some of it has a value per lane.
+    """Arguments for an optimizer's constructor, and whether some have a value per lane.
 
     Args:
         settings: Settings of the same keys, which differ by floats alone.
@@ -237,7 +237,7 @@ def _one_value(values: Sequence[Any], refusals: list[str]) -> Any:
 
 
 def takes_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``step`` can be given a closure: whether it names one, or takes any argument."""
+    """Return whether ``step`` can be given a closure: it names one, or takes any argument."""
     try:
         parameters = inspect.signature(optimizer.step).parameters.values()
     except (TypeError, ValueError):
@@ -263,7 +263,7 @@ def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable
 
 
 class Recorder:
-    """What is kept of some lanes while they run; stays on the device until it is asked for."""
+    """A record of some lanes while they run; on the device until it is asked for."""
 
     def __init__(self, stepper: Stepper) -> None:
         lanes = stepper.lanes
@@ -305,7 +305,7 @@ class Recorder:
             self._stepper.train()
 
     def all_diverged(self) -> bool:
-        """Whether no lane is worth going on with. Waits for the device."""
+        """Return whether no lane is worth going on with. Waits for the device."""
         self.look()
         return bool((self._diverged_at >= 0).all())
 

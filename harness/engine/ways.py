@@ -28,7 +28,7 @@ from harness.results import Way
 def start(
     way: Way, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
 ) -> Surroundings:
-    """What an optimizer's code runs in.
+    """Make the surroundings of an optimizer's code.
 
     Args:
         way: Which.
@@ -54,7 +54,7 @@ def uncompiled() -> AbstractContextManager[Any]:
 
 
 class Surroundings:
-    """What an optimizer's code runs in; as it stands: alone.
+    """Surroundings of an optimizer's code; as they stand: alone.
 
     Args:
         leaves: The parameters that are trained.
@@ -96,7 +96,7 @@ class Surroundings:
         self._versions = [tensor._version for tensor in now]
 
     def is_as_evaluated(self) -> bool:
-        """Whether parameters and gradients are what they were at the last evaluation.
+        """Return whether parameters and gradients are what they were at the last evaluation.
 
         A gradient that was set aside (``zero_grad``) is put back. Values are compared: version
         counters miss what is written through ``.data``. On a device for which nobody waits, the
@@ -141,7 +141,7 @@ class Surroundings:
         return losses
 
     def plain(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """What the optimizer's code has made of its parameters, lanes first unless alone."""
+        """Tensors that the optimizer's code has made, lanes first unless alone."""
         return list(tensors)
 
     def check(self) -> None:
@@ -196,7 +196,7 @@ class _Shared(Surroundings):
 
 
 def _has_hooks(tensor: torch.Tensor) -> bool:
-    """Whether something runs whenever a tensor's gradient is computed."""
+    """Return whether something runs whenever a tensor's gradient is computed."""
     return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
 
 

@@ -47,7 +47,7 @@ def generator(seed: int, stream: int) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Workload:
-    """What the engine runs.
+    """An objective with all that the engine needs to run it.
 
     Attributes:
         objective: Loss and start, for one trial.
@@ -128,12 +128,12 @@ class Workload:
 
     @functools.cached_property
     def _versions(self) -> list[int]:
-        """How often each of the data was written into before a trial saw them."""
+        """Version counters of the data, from before a trial saw them."""
         return [*map(_version, self.data or ())]
 
     @functools.cached_property
     def writes_rows(self) -> bool:
-        """Whether ``loss`` or ``evaluate`` writes into the rows that it is given.
+        """True if ``loss`` or ``evaluate`` writes into the rows that it is given.
 
         Both are tried once, on copies, and leave no trace in the global random numbers. What they
         raise is for the trials to tell.
@@ -186,7 +186,7 @@ def in_precision(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def unfit_loss(value: object, *, differentiated: bool) -> str:
-    """What is wrong with what a loss gives, as the end of a sentence; empty if nothing is.
+    """Say what is wrong with what a loss gives, as the end of a sentence; empty if nothing.
 
     Args:
         value: What it gives.
@@ -205,7 +205,7 @@ def unfit_loss(value: object, *, differentiated: bool) -> str:
 
 
 def _version(tensor: torch.Tensor) -> int:
-    """How often a tensor was written into, where torch counts that."""
+    """The number of times a tensor was written into, where torch counts that."""
     return 0 if tensor.is_inference() else tensor._version
 
 
