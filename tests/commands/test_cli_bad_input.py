@@ -58,7 +58,7 @@ class InProcess:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def machine(self, threads: int, _: str) -> Machine:
+    def machine(self, threads: int) -> Machine:
         return environment.machine(threads)
 
     def call(self, task: Any) -> Any:
