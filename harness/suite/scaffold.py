@@ -108,7 +108,7 @@ def _in_the_way(target: Path) -> list[Problem]:
         nearest = nearest.parent
     if nearest.is_dir():
         return []
-    return [Problem(str(nearest), 0, 0, "", "is no folder, and one of that name is needed")]
+    return [Problem(str(nearest), 0, 0, "", "is not a directory, and one of that name is needed")]
 
 
 def _make_folder(folder: Path, made: list[Path]) -> None:

@@ -112,8 +112,8 @@ def complaints(folder: Path, *arguments: str) -> list[str]:
 RAW: list[tuple[str, bytes, str]] = [
     ("empty", b"", "spec.yaml: the file is empty, expected a spec"),
     ("comments", b"# none\n# at all\n", "spec.yaml: the file is empty, expected a spec"),
-    ("not UTF-8", b"suite: \xe9\n", "spec.yaml:1:8: not UTF-8: byte 0xe9 can't be decoded"),
-    ("UTF-16", SPEC.encode("utf-16"), "spec.yaml:1:1: not UTF-8: byte 0xff can't be decoded"),
+    ("not UTF-8", b"suite: \xe9\n", "spec.yaml:1:8: is not valid UTF-8: byte 0xe9"),
+    ("UTF-16", SPEC.encode("utf-16"), "spec.yaml:1:1: is not valid UTF-8: byte 0xff"),
     ("NUL bytes", b"suite: a\x00b\n", "spec.yaml:1:9: character U+0000 is not allowed"),
     ("binary", bytes(range(256)), "spec.yaml:"),
     ("broken", b"suite: [a\nseeds: 1\n", "spec.yaml:2:6: not valid YAML: expected ',' or ']'"),

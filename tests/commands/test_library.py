@@ -167,7 +167,7 @@ def promised() -> Iterator[str]:
             yield text_of(name, thing)
             continue
         if name in ("Dataset", "ModuleObjective"):  # what users make
-            init = inspect.signature(thing.__init__)
+            init = inspect.signature(vars(thing)["__init__"])
             own = init.replace(parameters=list(init.parameters.values())[1:])
             yield f"{name}{own}".replace("'", "")
         for member, value in vars(thing).items():

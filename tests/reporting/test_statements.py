@@ -604,7 +604,7 @@ class Reader:
         agrees(high, averages[-k])
 
     def over_all(self, found: re.Match[str]) -> None:
-        contest = next(c for c in self.analysis.contests if found["device"] in (None, c.device))
+        contest = next(c for c in self.analysis.pools if found["device"] in (None, c.device))
         families = self.results.run.settings.families
         assert len({families.get(n, n) for n in contest.objectives}) >= 5
         assert int(found["n"]) == len(contest.objectives)

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from harness.errors import BadInput, Problem
 from harness.spec.yaml_source import (
     DEPTH_LIMIT,
-    MISTAKE_LIMIT,
     NODE_LIMIT,
     SIZE_LIMIT,
     KeyPath,
@@ -250,7 +249,7 @@ REFUSED = [
     ("a: «!!bool maybe\n", "a", "'maybe' is not true or false"),
     ("a: «!!null x\n", "a", "'x' is not null"),
     ("a: «1e400\n", "a", "1e400 is too large a number"),
-    ("a: «" + "1" * 5000 + "\n", "a", "is too long for a number"),
+    ("a: «" + "1" * 5000 + "\n", "a", "is not a whole number"),
     ('a: «"\\e[31m"\n', "a", "character U+001B has no place in a spec"),
     ('a: «"\\0"\n', "a", "character U+0000 has no place in a spec"),
     ('a: «"\\ud800"\n', "a", "character U+D800 has no place in a spec"),
@@ -287,13 +286,6 @@ def test_all_mistakes_of_a_file_are_reported_at_once() -> None:
     assert [place_of(p) for p in mistakes(text)] == places
 
 
-def test_a_file_of_nothing_but_mistakes_is_given_up_on() -> None:
-    text = "a: 1\n" * 20_000
-    began = time.process_time()
-    assert len(mistakes(text)) == MISTAKE_LIMIT
-    assert time.process_time() - began < 3
-
-
 @pytest.mark.parametrize("text", ["", "\n\n", "# only\n# comments\n", "\ufeff", "   \n"])
 def test_a_file_that_says_nothing_is_called_empty(text: str) -> None:
     (problem,) = mistakes(text)
@@ -303,14 +295,14 @@ def test_a_file_that_says_nothing_is_called_empty(text: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "place", "message"),
     [
-        ("a: ü\nbé: ".encode() + b"\xe9\n", (2, 5), "not UTF-8: byte 0xe9 can't be decoded"),
-        ("a: 1\r\né: ".encode() + b"\xff\n", (2, 4), "not UTF-8: byte 0xff can't be decoded"),
-        ("suite: x\n".encode("utf-16"), (1, 1), "not UTF-8: byte 0xff can't be decoded"),
+        ("a: ü\nbé: ".encode() + b"\xe9\n", (2, 5), "is not valid UTF-8: byte 0xe9"),
+        ("a: 1\r\né: ".encode() + b"\xff\n", (2, 4), "is not valid UTF-8: byte 0xff"),
+        ("suite: x\n".encode("utf-16"), (1, 1), "is not valid UTF-8: byte 0xff"),
         ("suite: x\n".encode("utf-16-le"), (1, 2), "character U+0000 is not allowed"),
         ("suite: x\n".encode("utf-32-be"), (1, 1), "character U+0000 is not allowed"),
         (b"a: 1\nb: x\x00y\n", (2, 5), "character U+0000 is not allowed"),
         ("a: é\x07\n".encode(), (1, 5), "character U+0007 is not allowed"),
-        (b"\x1f\x8b\x08\x00 gzip", (1, 2), "not UTF-8: byte 0x8b can't be decoded"),
+        (b"\x1f\x8b\x08\x00 gzip", (1, 2), "is not valid UTF-8: byte 0x8b"),
     ],
 )
 def test_bytes_that_are_no_text_are_refused_at_their_place(

@@ -18,7 +18,8 @@ from harness import progress
 from harness.commands import run
 from harness.errors import BadInput
 from harness.store import read
-from harness.store.database import SCHEMA_VERSION, NoResults, Store
+from harness.store.database import NoResults, Store
+from harness.store.schema import SCHEMA_VERSION
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

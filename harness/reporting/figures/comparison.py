@@ -58,14 +58,14 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
         taken: Names that figures have already.
     """
     looks = styles(results)
-    reached = {(known.field.objective, known.field.device): known for known in analysis.reached}
+    reached = {(known.group.objective, known.group.device): known for known in analysis.reached}
     several = len({case.device for case in results.cases}) > 1
     records: list[FigureRecord] = []
     for info in results.objectives.values():
         for one in analysis.compared:
-            if one.field.objective == info.name:
-                where = f" ({one.field.device})" if several else ""
-                known = reached.get((info.name, one.field.device))
+            if one.group.objective == info.name:
+                where = f" ({one.group.device})" if several else ""
+                known = reached.get((info.name, one.group.device))
                 found = (
                     differences(one, info, looks, where),
                     runtimes(known, info, looks, where) if known else None,
@@ -86,7 +86,7 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
                 published(info, here, looks, where),
             )
             records += (record for record in more if record is not None)
-    for contest in analysis.contests:
+    for contest in analysis.pools:
         where = f" ({contest.device})" if several else ""
         over_all = (profile(contest, looks, where), runtimes_over_all(contest, looks, where))
         records += (record for record in over_all if record is not None)
@@ -98,7 +98,7 @@ def differences(
     one: Compared, info: ObjectiveInfo, looks: Mapping[int, Style], where: str
 ) -> DotFigure | None:
     """Every case less the best, seed by seed; None where there is no chance in that."""
-    field, order = one.field, one.field.order()
+    field, order = one.group, one.group.order()
     if not one.tested:
         return None
     best = order[0]
@@ -140,7 +140,7 @@ def differences(
 
 def _difference(one: Compared, index: int, pair: Pair, looks: Mapping[int, Style]) -> DotRow:
     """A row of a case's differences from another, ``pair`` as seen from the case."""
-    field = one.field
+    field = one.group
     both = np.isfinite(field.losses[[pair.first, pair.second]]).all(axis=0)
     less = field.losses[pair.first, both] - field.losses[pair.second, both]
     ranks = np.argsort(less, kind="stable")
@@ -187,7 +187,7 @@ def runtimes(
     """The share of targets that each case has reached, by steps and by seconds."""
     if not np.isfinite(known.steps).any():
         return None
-    field = known.field
+    field = known.group
     shown = sorted(field.order()[:CURVES])
     cases = [field.cases[i] for i in shown]
     panels = []
@@ -231,7 +231,9 @@ def runtimes(
     )
 
 
-def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) -> CurveFigure | None:
+def profile(
+    contest: targets.OptimizerPool, looks: Mapping[int, Style], where: str
+) -> CurveFigure | None:
     """Performance profiles over all objectives; None where nobody solves anything."""
     if not np.isfinite(contest.steps).any():
         return None
@@ -274,7 +276,7 @@ def profile(contest: targets.Contest, looks: Mapping[int, Style], where: str) ->
 
 
 def runtimes_over_all(
-    contest: targets.Contest, looks: Mapping[int, Style], where: str
+    contest: targets.OptimizerPool, looks: Mapping[int, Style], where: str
 ) -> CurveFigure | None:
     """Runtime distributions over the targets of all objectives together; None likewise."""
     if not np.isfinite(contest.steps).any():
@@ -307,7 +309,7 @@ def runtimes_over_all(
     )
 
 
-def _solvers(contest: targets.Contest, looks: Mapping[int, Style]) -> list[tuple[str, Style]]:
+def _solvers(contest: targets.OptimizerPool, looks: Mapping[int, Style]) -> list[tuple[str, Style]]:
     """Every solver with its looks, which are those of its case on the first objective."""
     return [
         (solver, looks[cases[0].position])
@@ -315,7 +317,7 @@ def _solvers(contest: targets.Contest, looks: Mapping[int, Style]) -> list[tuple
     ]
 
 
-def _solved(contest: targets.Contest) -> str:
+def _solved(contest: targets.OptimizerPool) -> str:
     """The share of all problems that each solver solves, in words."""
     shares = np.isfinite(contest.steps).mean(axis=(0, 1))
     pairs = zip(contest.solvers, shares, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import profiles, stats, targets
-from harness.analysis.comparison import LEVEL, MOST, Compared, Pair, Rank, corrected_for
+from harness.analysis.comparison import ALPHA, MAX_PAIRED_CASES, Compared, Pair, Rank, corrected_for
 from harness.analysis.summary import Analysis
 from harness.formatting import (
     DASH,
@@ -42,7 +42,7 @@ def build(results: Results, analysis: Analysis) -> list[Table]:
         ranks(analysis.compared),
         differences(analysis.compared),
         reached(analysis.reached),
-        profile(analysis.contests),
+        profile(analysis.pools),
         tuning.tuning(analysis.tuned, len(settings.tuning_seeds), goal),
         tuning.retuned(analysis.retuned, analysis.compared),
         tuning.sensitive(analysis.curves),
@@ -96,7 +96,7 @@ _DIFFERENCES: tuple[Column[_Difference], ...] = (
 def differences(compared: Sequence[Compared]) -> Table | None:
     """Every pair of cases, on the same seeds."""
     rows = [
-        _Difference(pair, one.field.cases[pair.first], one.field.cases[pair.second])
+        _Difference(pair, one.group.cases[pair.first], one.group.cases[pair.second])
         for one in compared
         for pair in one.pairs
     ]
@@ -109,14 +109,13 @@ def differences(compared: Sequence[Compared]) -> Table | None:
         "Hodges-Lehmann estimate that belongs to this test, over the same seeds, with the 95% "
         "interval of shifts that it does not reject; infinite where failures decide. Effect: "
         "matched-pairs rank-biserial correlation, from -1 (always lower) to 1. Called is what "
-        f"Holm's correction leaves, at {share(LEVEL)} for {corrected_for(compared)}. Where all "
+        f"Holm's correction leaves, at {share(ALPHA)} for {corrected_for(compared)}. Where all "
         "seeds of both end alike, there is no chance, so no test and no interval: the difference "
         "is what it is."
     )
-    if any(len(one.field.cases) > MOST for one in compared):
-        note += (
-            f" Of more than {MOST} cases, the best {MOST} are paired; the correction is for all."
-        )
+    if any(len(one.group.cases) > MAX_PAIRED_CASES for one in compared):
+        best = f"the best {MAX_PAIRED_CASES} are paired; the correction is for all."
+        note += f" Of more than {MAX_PAIRED_CASES} cases, {best}"
     return table_of("differences", "Differences between pairs", _DIFFERENCES, rows, note)
 
 
@@ -137,7 +136,7 @@ _RANKS: tuple[Column[_Rank], ...] = (
     Column("first_share", "best or tied", lambda r: r.rank.first, share),
     Column("", "p (all alike)", lambda r: probability(r.among.friedman)),
     Column("of", "", lambda r: len(r.among.ranks)),
-    Column("n", "n", lambda r: len(r.among.field.seeds)),
+    Column("n", "n", lambda r: len(r.among.group.seeds)),
     Column("failed", "failed", lambda r: r.failed),
     Column("friedman_p", "", lambda r: r.among.friedman),
 )
@@ -152,8 +151,8 @@ def ranks(compared: Sequence[Compared]) -> Table | None:
     rows = [
         _Rank(rank, case, int(failed), one)
         for one in compared
-        if one.field.is_random
-        for rank, case, failed in zip(one.ranks, one.field.cases, one.field.failures, strict=False)
+        if one.group.is_random
+        for rank, case, failed in zip(one.ranks, one.group.cases, one.group.failures, strict=False)
     ]
     note = (
         "Rank of the final loss among the objective's cases, seed by seed, 1 the lowest; ties "
@@ -229,9 +228,9 @@ def reached(found: Sequence[targets.Reached]) -> Table | None:
 
 def _reached(known: targets.Reached) -> Iterator[_Reached]:
     expected, evaluations = known.expected_steps(), known.expected_evaluations()
-    n = len(known.field.seeds)
+    n = len(known.group.seeds)
     for j, target in enumerate(known.targets):
-        for i, case in enumerate(known.field.cases):
+        for i, case in enumerate(known.group.cases):
             count = int(np.isfinite(known.steps[j, i]).sum())
             # Copies of one run: how many of them reached it says nothing of others.
             copies = bool(known.copies[i])
@@ -246,12 +245,12 @@ def _reached(known: targets.Reached) -> Iterator[_Reached]:
                 steps=float(expected[j, i]),
                 evaluations=evaluated,
                 seconds=evaluated * float(known.evaluation_seconds[i]),
-                failed=int(known.field.failures[i]),
+                failed=int(known.group.failures[i]),
             )
 
 
 class _Profile(NamedTuple):
-    contest: targets.Contest
+    contest: targets.OptimizerPool
     solver: int
     cost: str
     band: profiles.Band
@@ -286,7 +285,7 @@ _PROFILE: tuple[Column[_Profile], ...] = (
 )
 
 
-def profile(contests: Sequence[targets.Contest]) -> Table | None:
+def profile(contests: Sequence[targets.OptimizerPool]) -> Table | None:
     """Performance profiles over all objectives, at a few ratios."""
     rows: list[_Profile] = []
     at = (*WITHIN, float(np.finfo(float).max))

