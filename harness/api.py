@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.gate.history import History
     from harness.plan.builder import Overrides
     from harness.progress import Progress
-    from harness.reporting.objects import Check, Comparison, Contents, Report, Run
+    from harness.reporting.objects import Check, Comparison, Report, Run
     from harness.spec.validation import LoadedSpec
     from harness.suite.listing import Names
 
@@ -45,7 +45,7 @@ Executor = Literal["processes", "dask"]
 Texts = str | Sequence[str]
 """One text, or several."""
 
-_Written = TypeVar("_Written", bound="Contents")
+_Written = TypeVar("_Written", bound="Report")
 
 
 def run(
@@ -219,7 +219,7 @@ def compare(*results: StrPath, formats: Texts = (), output: StrPath | None = Non
         BadInput: If there are fewer than two, one can't be read or is given twice, or something
             can't be written.
     """
-    from harness.analysis import side_by_side
+    from harness.analysis import sources as report_sources
     from harness.commands import result_paths
     from harness.reporting import objects as report_objects
     from harness.reporting import write as report_writer
@@ -227,7 +227,7 @@ def compare(*results: StrPath, formats: Texts = (), output: StrPath | None = Non
     paths = [Path(given) for given in results]
     if len(paths) < 2:
         raise BadInput.of_file("results", "expected two or more to lay side by side")
-    sources = side_by_side.read(result_paths.store_paths(paths))
+    sources = report_sources.read(result_paths.store_paths(paths))
     target = Path(output) if output is not None else result_paths.side_by_side_folder(paths[0])
     comparison = report_objects.Comparison(sources, target)
     report_writer.write_side_by_side(comparison, _formats(formats) or report_writer.FORMATS)

@@ -395,7 +395,7 @@ def init_suite(folder: Path) -> None:
         written = api.init(folder)
         from harness.suite import scaffold
 
-        click.echo(scaffold.told(folder, written))
+        click.echo(scaffold.describe(folder, written))
 
 
 @main.command("test")

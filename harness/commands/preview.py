@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.plan.model import Plan
 from harness.progress import relative
-from harness.results import Absent, Checked
+from harness.results import Checked, Unavailable
 from harness.spec.model import TimingSpec
 from harness.terminal import aligned
 
@@ -44,7 +44,7 @@ class Preview:
 
     plan: Plan
     steps: dict[str, int]
-    absent: Absent
+    absent: Unavailable
     known: int
     output: Path
     timing: TimingPreview | None

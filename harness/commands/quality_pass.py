@@ -10,7 +10,7 @@ from typing import Any
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import fingerprint
-from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
+from harness.results import Chunk, Comparison, Sharing, Status, Together, TrialResult, Unavailable
 from harness.store.database import Store
 from harness.workers.executor import Done, Executor, Lost, Sent, Task
 from harness.workers.requests import DecideSharing, Request, RunSingle, RunVectorized
@@ -69,7 +69,7 @@ class QualityPass:
     store: Store
     plan: Plan
     machine: str
-    absent: Absent
+    absent: Unavailable
     progress: Progress
     _deciding: dict[Task[Any], Family] = field(default_factory=dict)
     _vectorized: dict[Task[Any], Chunk] = field(default_factory=dict)
@@ -182,7 +182,7 @@ class QualityPass:
             self._keep(answer.results, machine, answer.comparison)
             return
         if answer.comparison is not None:
-            self.store.save_comparison(answer.comparison)
+            self.store.save_trials((), machine, answer.comparison)
             self.progress.note(f"{chunk.cases[0].id}: {answer.refusal}; its trials run alone")
         if answer.apart:
             self._apart(chunk.cases)

@@ -26,7 +26,7 @@ from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.reporting.objects import PAGE_NAME, Report, Run
 from harness.reporting.tables import reproduce
-from harness.results import Absent, Checked
+from harness.results import Checked, Unavailable
 from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
 from harness.store.records import RunSettings
@@ -258,7 +258,7 @@ class _Runner:
         return plan, trained + train(plan.sweeping, "sweeping")
 
     def _begin(
-        self, store: Store, plan: Plan, here: Machine, absent: Absent, checked: Checked | None
+        self, store: Store, plan: Plan, here: Machine, absent: Unavailable, checked: Checked | None
     ) -> None:
         source = self.loaded.source
         store.begin_run(

@@ -10,7 +10,7 @@ from harness.commands.preview import TimingPreview
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import fingerprint
-from harness.results import Absent, Timing
+from harness.results import Timing, Unavailable
 from harness.spec.model import TimingSpec
 from harness.store.database import Store
 from harness.workers.executor import Executor, Task, WorkerFailed
@@ -20,7 +20,7 @@ Cell = tuple[Case, ...]
 """Cases of one objective on one device."""
 
 
-def cells_of(plan: Plan, absent: Absent, failing: Container[str]) -> list[Cell]:
+def cells_of(plan: Plan, absent: Unavailable, failing: Container[str]) -> list[Cell]:
     """Cells to be timed, without cases that can't be run and those of which some trial fails."""
     if not plan.spec.timing.enabled:
         return []
@@ -80,7 +80,7 @@ class TimingPass:
     pool: Executor
     store: Store
     plan: Plan
-    absent: Absent
+    absent: Unavailable
     machine: str
     progress: Progress
     fresh: bool

@@ -24,8 +24,8 @@ from harness.engine.workload import (
 from harness.errors import nearest
 from harness.objectives.base import Objective
 from harness.plan.model import Case, Plan, PlannedObjective, named_by
-from harness.results import Absent, Checked, Description, Finding
-from harness.suite.locate import Located, SuiteError, last_line, place_of
+from harness.results import Checked, Description, Finding, Unavailable
+from harness.suite.locate import ImportTarget, SuiteError, last_line, place_of
 
 RECORD_LIMIT = 1_000_000
 """Losses that a trial may record."""
@@ -63,7 +63,7 @@ def validate_plan(
         findings=tuple(dict.fromkeys(validator.findings)),
         descriptions=validator.descriptions,
         defaults=validator.defaults,
-        absent=Absent(missing, validator.without_default),
+        absent=Unavailable(missing, validator.without_default),
         notes=tuple(filter(None, notes)),
     )
 
@@ -159,7 +159,7 @@ def optimizer_findings(plan: Plan, case: Case) -> tuple[list[Finding], Optimizer
     return found, None if found else factory
 
 
-def load_optimizer(located: Located) -> OptimizerFactory:
+def load_optimizer(located: ImportTarget) -> OptimizerFactory:
     """Load an optimizer's class.
 
     Raises:

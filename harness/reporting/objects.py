@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import functools
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -23,7 +22,8 @@ from harness.store.database import FILE_NAME
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.analysis.side_by_side import SideBySide, Source
+    from harness.analysis.side_by_side import SideBySide
+    from harness.analysis.sources import Source
     from harness.analysis.summary import Analysis
     from harness.gate.history import Change, Entry, Series
     from harness.gate.report import GateReport
@@ -172,59 +172,11 @@ class Figures(Named[Figure]):
         return super()._repr_html_()
 
 
-class Contents(ABC):
-    """What a page says; the common part of a report of one run and of several."""
-
-    @property
-    @abstractmethod
-    def page(self) -> Path:
-        """The page; it is there once the report is written."""
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """What the page is called."""
-
-    @property
-    @abstractmethod
-    def tables(self) -> Named[Table]:
-        """The tables, by file name."""
-
-    @property
-    @abstractmethod
-    def figures(self) -> Figures:
-        """The figures, by file name."""
-
-    @property
-    @abstractmethod
-    def sentences(self) -> tuple[str, ...]:
-        """What the page says first."""
-
-    notes: tuple[str, ...] = ()
-    """What could not be done beside the report, such as to list it; a sentence each."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {relative(self.page)}>"
-
-    def __str__(self) -> str:
-        return "\n".join((self.title, *self.sentences, f"Page: {relative(self.page)}"))
-
-    def _repr_html_(self) -> str:
-        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
-        parts = [f"<h3>{escape(self.title)}</h3>", f"<ul>{said}</ul>"]
-        if MAIN_TABLE in self.tables:
-            parts.append(self.tables[MAIN_TABLE].to_html())
-        parts.append(self.figures._repr_html_())
-        where = escape(relative(self.page))
-        parts.append(f"<p>All of it: <code>{where}</code></p>")
-        return "\n".join(parts)
-
-
 MAIN_TABLE = "final_loss"
 """Name of the table that says what came out."""
 
 
-class Report(Contents):
+class Report:
     """A run that was stored: its frames, and what its page says of it.
 
     Args:
@@ -235,6 +187,8 @@ class Report(Contents):
 
     def __init__(self, store: Path, run: int | None = None, results: Results | None = None) -> None:
         self.store = store
+        self.notes: tuple[str, ...] = ()
+        """What could not be done beside the report, such as to list it; a sentence each."""
         self._run = run
         if results is not None:
             self.results = results
@@ -251,9 +205,14 @@ class Report(Contents):
         return read.read(self.store, run=self._run)
 
     @property
+    def folder(self) -> Path:
+        """The folder of the report."""
+        return self.store.parent
+
+    @property
     def page(self) -> Path:
         """The page; it is there once the report is written."""
-        return self.store.parent / PAGE_NAME
+        return self.folder / PAGE_NAME
 
     @property
     def title(self) -> str:
@@ -366,6 +325,22 @@ class Report(Contents):
             records += check_figures.build(*history, results.optimizers)
         return Figures(records)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {relative(self.page)}>"
+
+    def __str__(self) -> str:
+        return "\n".join((self.title, *self.sentences, f"Page: {relative(self.page)}"))
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
+        parts = [f"<h3>{escape(self.title)}</h3>", f"<ul>{said}</ul>"]
+        if MAIN_TABLE in self.tables:
+            parts.append(self.tables[MAIN_TABLE].to_html())
+        parts.append(self.figures._repr_html_())
+        where = escape(relative(self.page))
+        parts.append(f"<p>All of it: <code>{where}</code></p>")
+        return "\n".join(parts)
+
 
 _NAMES = ["position", "objective", "optimizer", "setting", "device"]
 
@@ -397,58 +372,50 @@ class Run(Report):
         return bool(self.statuses.get("error", 0) + self.statuses.get("timeout", 0))
 
 
-class Comparison(Contents):
-    """Results of several runs, laid side by side.
+class Comparison(Report):
+    """The report of several runs: of all their results, each on devices of its own.
 
     Args:
-        sources: The results.
-        folder: Where their page goes.
+        sources: The runs.
+        folder: Where the report goes.
     """
 
     def __init__(self, sources: Sequence[Source], folder: Path) -> None:
+        from harness.analysis.sources import combine
+
+        super().__init__(folder / FILE_NAME, results=combine(sources))
         self.sources = tuple(sources)
-        self.folder = folder
-
-    @property
-    def page(self) -> Path:
-        """The page; it is there once the report is written."""
-        return self.folder / PAGE_NAME
-
-    @property
-    def title(self) -> str:
-        """Names of what lies side by side."""
-        from harness.reporting.tables import side_by_side_sentences
-
-        return side_by_side_sentences.title(self.beside)
 
     @functools.cached_property
     def beside(self) -> SideBySide:
         """Which cases and trials are the same, and what differs."""
         from harness.analysis import side_by_side
 
-        return side_by_side.lay(self.sources)
+        return side_by_side.compare(self.sources)
 
     @functools.cached_property
-    def sentences(self) -> tuple[str, ...]:
-        """What is equal, what differs and how sure that is, and what is missing."""
-        from harness.reporting.tables import side_by_side_sentences
+    def between(self) -> tuple[str, ...]:
+        """What differs between the sources, in sentences."""
+        from harness.reporting.tables import side_by_side
 
-        return tuple(side_by_side_sentences.summarise(self.beside))
+        return side_by_side.sentences(self.beside)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is equal and what differs between the sources, then what each of them found."""
+        return (*self.between, *super().sentences)
+
+    @property
+    def checks(self) -> None:
+        """None: checks are of one suite."""
 
     @functools.cached_property
     def tables(self) -> Named[Table]:
-        """The page's tables, by file name."""
-        from harness.reporting.tables import side_by_side as side_by_side_tables
+        """The tables of any report, and before them the differences between the sources."""
+        from harness.reporting.tables import side_by_side
 
-        built = side_by_side_tables.build(self.beside)
+        built = [*side_by_side.build(self.beside), *super().tables.values()]
         return Named("table", {table.name: table for table in built})
-
-    @functools.cached_property
-    def figures(self) -> Figures:
-        """The page's figures, by file name; one is drawn when it is shown."""
-        from harness.reporting.figures import side_by_side as side_by_side_figures
-
-        return Figures(side_by_side_figures.build(self.beside))
 
 
 @dataclass(frozen=True, repr=False)
@@ -557,8 +524,3 @@ def picture_file(path: Path | str) -> Path:
     if file.suffix.lower() not in (".svg", ".png"):
         raise BadInput.of_file(str(path), "expected a name that ends in .svg or .png")
     return file
-
-
-def of_results(results: Results, output: Path) -> Report:
-    """The report of results that are read already."""
-    return Report(output / FILE_NAME, results.run.id, results)

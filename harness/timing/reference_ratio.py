@@ -28,7 +28,8 @@ from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.model import CheckSpec
 from harness.timing.counts import wrap_steps
 from harness.timing.reference_loop import ReferenceLoop
-from harness.timing.timing import Block, Runner, Stopwatch, TimedCase
+from harness.timing.timed_case import TimedCase
+from harness.timing.timing import Block, Runner, Stopwatch
 
 WARM_STEPS = 2
 """Steps right before each block that are not on its clock."""
@@ -99,7 +100,7 @@ class RatioMeasurement:
                 gc.enable()
 
     def result(self) -> MeasuredRatios:
-        """What was measured so far."""
+        """All that was measured so far."""
         return MeasuredRatios(
             {self._timed[i].case.key: self._measured(cell) for i, cell in self._cells.items()},
             tuple(self._measured(control).ratio for control in self._controls),
@@ -116,7 +117,7 @@ class RatioMeasurement:
                 runner = Runner(timed, block_steps, WARM_STEPS)
                 wrap_steps(type(runner.optimizer))
             except Exception as error:
-                self._failures[timed.case.key] = _why(error)
+                self._failures[timed.case.key] = f"{type(error).__name__}: {error}"
             else:
                 self._cells[index] = _Turn(timed.workload.device, runner)
 
@@ -133,7 +134,7 @@ class RatioMeasurement:
                 try:
                     self._pair(self._cells[place])
                 except Exception as error:
-                    self._failures[self._timed[place].case.key] = _why(error)
+                    self._failures[self._timed[place].case.key] = f"{type(error).__name__}: {error}"
                     del self._cells[place]
         self._turn += 1
 
@@ -177,7 +178,7 @@ class RatioMeasurement:
 
 @dataclass
 class _Turn:
-    """What is measured against the reference: a cell, or the reference once more."""
+    """One thing measured against the reference: a cell, or the reference once more."""
 
     device: torch.device
     runner: Runner | _Reference
@@ -210,7 +211,3 @@ def ratio_of(pairs: Sequence[tuple[float, float]], steps: int, reference_steps: 
     """
     cell, reference = np.quantile(np.asarray(pairs), QUANTILE, axis=0)
     return float(cell / steps / (reference / reference_steps))
-
-
-def _why(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -27,7 +27,8 @@ from harness.store import read
 from harness.store.database import Store
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord, RunSettings
-from harness.timing.timing import Runner, TimedCase
+from harness.timing.timed_case import TimedCase
+from harness.timing.timing import Runner
 
 INF, NAN = math.inf, math.nan
 LBFGS: dict[str, Any] = {"lr": 1, "max_iter": 20, "line_search_fn": "strong_wolfe"}

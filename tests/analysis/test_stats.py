@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
@@ -795,7 +795,6 @@ def test_the_shift_is_the_median_of_all_averages_and_its_ends_invert_scipys_test
     assert p(found.high + gap) <= 0.05 < p(found.high - gap)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.one_of(st.integers(-4, 4).map(float), st.sampled_from([math.inf, -math.inf])),

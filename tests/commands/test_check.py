@@ -1477,6 +1477,7 @@ def test_a_package_installed_for_editing_is_the_revisions(
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(sys.platform != "linux", reason="workers end with their parent on Linux only")
+@pytest.mark.exhaustive
 def test_a_check_that_is_told_to_end_leaves_nothing_of_the_revision(
     repository: Repository,
 ) -> None:

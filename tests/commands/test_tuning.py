@@ -38,7 +38,7 @@ from harness.plan.builder import CASE_LIMIT, TRIAL_LIMIT, Overrides
 from harness.plan.model import Case, Plan, Search
 from harness.progress import NullProgress
 from harness.provenance.opened_files import Opened
-from harness.results import Absent
+from harness.results import Unavailable
 from harness.spec.model import ObjectiveSpec
 from harness.spec.validation import check
 from harness.spec.yaml_source import parse
@@ -775,7 +775,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
     pool: Any = Nowhere()
     with Store(folder / "results.sqlite", create=True) as store:
         store.put_plan(part, {}, {})
-        quality = QualityPass(pool, store, part, "here", Absent(), NullProgress())
+        quality = QualityPass(pool, store, part, "here", Unavailable(), NullProgress())
         trials = quality.run({case.key: set() for case in part.cases})
     (task,) = pool.tasks
     keys = [case.key for case in task.arguments[0]]
@@ -1372,6 +1372,7 @@ def wait_for(process: subprocess.Popen[str], suite: Suite, trials: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.exhaustive
 def test_a_run_killed_while_it_tunes_can_be_reported_and_ends_as_if_it_had_not_been(
     first: Suite, tmp_path: Path
 ) -> None:

@@ -202,7 +202,7 @@ def test_a_comparison_is_kept_with_the_results_of_its_run_or_not_at_all(
         sql = "SELECT key, seed, lanes, way, difference, rounding FROM comparisons JOIN cases "
         sql += "ON cases.id = case_id"
         assert store.db.execute(sql).fetchall() == [(key, 1, 2048, "pointwise", 3e-7, 1e-4)]
-        store.save_comparison(replace(found, difference=0.5))
+        store.save_trials((), "m", replace(found, difference=0.5))
         assert store.db.execute(sql).fetchall() == [(key, 1, 2048, "pointwise", 0.5, 1e-4)]
 
 

@@ -26,7 +26,7 @@ from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.plan.model import Case
 from harness.progress import NullProgress
-from harness.results import Absent, StepCounts, Timing
+from harness.results import StepCounts, Timing, Unavailable
 from harness.spec.model import TimingSpec
 from harness.spec.validation import load
 from harness.timing import timing
@@ -464,7 +464,7 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     assert plan.spec.timing.seconds == 20
     store: Any = FakeStore()
     pool: Any = None
-    absent = Absent({"cuda": "none"})
+    absent = Unavailable({"cuda": "none"})
     timing = TimingPass(pool, store, plan, absent, "m", NullProgress(), fresh=False)
     times = [timing.run() for _ in range(2)]
     assert times == [len(CASES), 0]  # the second time there is nothing to do

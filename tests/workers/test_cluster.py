@@ -319,7 +319,7 @@ EVERY_WAY = (
 
 def test_a_run_on_a_cluster_equals_a_serial_one_to_the_bit(tmp_path: Path) -> None:
     """On a cluster of our own, with trials that share a run, don't, diverge, raise and die."""
-    spec = write_suite(tmp_path / "suite", EVERY_WAY, seeds=6, steps=20)
+    spec = write_suite(tmp_path / "suite", EVERY_WAY, seeds=4, steps=20)
     run(spec, tmp_path / "serial", workers=1)
     summary = run(spec, tmp_path / "spread", executor="dask", workers=2)
     serial = content(tmp_path / "serial")

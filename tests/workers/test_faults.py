@@ -389,6 +389,7 @@ def test_an_objective_that_ends_its_process_costs_its_own_trials_only(
         assert reason in str(row["reason"])
 
 
+@pytest.mark.exhaustive
 def test_an_objective_without_end_costs_its_own_trials_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from builders import make_plan
 from harness import progress
 from harness.commands.quality_pass import QualityPass, chunks, family_key
 from harness.plan.model import Case, Plan
-from harness.results import Absent, Chunk, Description, Sharing, TrialResult
+from harness.results import Chunk, Description, Sharing, TrialResult, Unavailable
 from harness.spec.validation import load
 from harness.store.database import Store
 from harness.store.records import RunSettings
@@ -182,13 +182,7 @@ def test_a_task_without_end_is_lost_after_its_limit_and_the_next_goes_on(
         lost, sent, done = finish(
             pool,
             alone(stuck, [0], 0.5),
-            alone(
-                fine,
-                [
-                    0,
-                ],
-                60,
-            ),
+            alone(fine, [0], 60),
         )
     assert isinstance(lost, Lost)
     assert (lost.kind, lost.step) == ("timeout", 1)
@@ -373,7 +367,7 @@ def run_script(plan: Plan, folder: Path, *answers: Callable[[Task[Any]], list[Ev
             defaults={},
         )
         quality = QualityPass(
-            cast(Pool, script), store, small, "m", Absent(), progress.NullProgress()
+            cast(Pool, script), store, small, "m", Unavailable(), progress.NullProgress()
         )
         assert quality.run({case.key: set()}) == 4
         assert sum(store.statuses().values()) == 4

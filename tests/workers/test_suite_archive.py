@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from harness.errors import BadInput
 from harness.provenance import fingerprint
 from harness.spec.validation import load
-from harness.suite.locate import Located
+from harness.suite.locate import ImportTarget
 from harness.workers.dask import suite_archive
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def named(folder: Path) -> list[Located]:
+def named(folder: Path) -> list[ImportTarget]:
     """What the shipped spec names, of a suite in some folder."""
     found = []
     for case in make_plan(load(folder / "benchmarks.yaml")).cases:
@@ -41,7 +41,7 @@ def test_what_arrives_has_the_digests_of_what_was_sent(tmp_path: Path) -> None:
     here, there = suite(tmp_path / "here"), tmp_path / "there"
     suite_archive.unpack(suite_archive.pack(here, named(here)), there)
     for mine in named(here):
-        theirs: Located = suite_archive.loads(suite_archive.dumps(mine, here), there)
+        theirs: ImportTarget = suite_archive.loads(suite_archive.dumps(mine, here), there)
         assert (theirs.folder, theirs.reference) == (there, mine.reference)
         assert theirs.file is None or theirs.file.is_file()
         assert fingerprint.of(theirs, data=True) == fingerprint.of(mine, data=True)
@@ -66,7 +66,9 @@ def test_files_beside_the_sections_go_along_if_they_are_used(tmp_path: Path) -> 
     (tmp_path / "own" / "lion.py").write_text("from .common import Base\nclass Lion(Base): ...\n")
     (tmp_path / "own" / "common.py").write_text("class Base: ...\n")
     (tmp_path / "own" / "notes.py").write_text("")
-    lion = Located("own/lion.py:Lion", tmp_path, "own.lion", "Lion", tmp_path / "own" / "lion.py")
+    lion = ImportTarget(
+        "own/lion.py:Lion", tmp_path, "own.lion", "Lion", tmp_path / "own" / "lion.py"
+    )
     suite_archive.unpack(suite_archive.pack(tmp_path, [lion]), tmp_path / "there")
     assert sorted(f.name for f in (tmp_path / "there").rglob("*.py")) == ["common.py", "lion.py"]
 

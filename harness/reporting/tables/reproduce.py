@@ -114,8 +114,11 @@ def again(results: Results) -> dict[str, str]:
 def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
     """The command that runs one trial of a run once more, on its own and somewhere else.
 
-    A setting that tuning found is given as it is, so that nothing is tuned for it.
+    A setting that tuning found is given as it is, so that nothing is tuned for it. Empty for
+    results of several runs.
     """
+    if not run.spec_file:
+        return ""
     only = [
         f"optimizer={glob.escape(case.optimizer)}",
         f"objective={glob.escape(case.objective)}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import BadInput
 from harness.provenance import fingerprint
-from harness.suite.locate import SECTIONS, Located, absolute
+from harness.suite.locate import SECTIONS, ImportTarget, absolute
 
 MOST_BYTES = 2**30
 """What the files of a suite may take together: every machine is sent all of them."""
@@ -19,7 +19,7 @@ MOST_BYTES = 2**30
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(folder: Path, named: Iterable[Located]) -> bytes:
+def pack(folder: Path, named: Iterable[ImportTarget]) -> bytes:
     """The files of a suite, zipped; of the same content always the same bytes.
 
     Args:
@@ -100,7 +100,7 @@ def _sections(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def _sources(folder: Path, used: Iterable[Located]) -> Iterator[Path]:
+def _sources(folder: Path, used: Iterable[ImportTarget]) -> Iterator[Path]:
     """The files that some things depend on; what they need of packages is no file here."""
     for located in used:
         if located.file is not None:
