@@ -40,11 +40,10 @@ Check.exit_status: int
 Check.folder: Path
 Check.table: Table
 Comparison.beside: SideBySide
-Comparison.figures: Figures
-Comparison.page: Path
+Comparison.between: tuple[str, ...]
+Comparison.checks: None
 Comparison.sentences: tuple[str, ...]
 Comparison.tables: Named[Table]
-Comparison.title: str
 Dataset(features: NDArray[np.float64], labels: NDArray[np.generic], feature_names: tuple[str, \
 ...], label_name: str, source: str) -> None
 Figure.drawing: Drawing
@@ -60,6 +59,7 @@ Report.checks: Checks | None
 Report.curves: pd.DataFrame
 Report.figures: Figures
 Report.findings: Findings
+Report.folder: Path
 Report.page: Path
 Report.results: Results
 Report.sentences: tuple[str, ...]

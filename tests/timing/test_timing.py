@@ -31,6 +31,7 @@ from harness.spec.model import TimingSpec
 from harness.spec.validation import load
 from harness.timing import timing
 from harness.timing.counts import count_steps
+from harness.timing.timed_case import TimedCase
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,9 +97,7 @@ def optimizer_of(clock: Clock, name: str, seconds: float) -> Any:
     return Timed
 
 
-def timed_cases(
-    clock: Clock, optimizers: dict[str, float], steps: int = 8
-) -> list[timing.TimedCase]:
+def timed_cases(clock: Clock, optimizers: dict[str, float], steps: int = 8) -> list[TimedCase]:
     base = make_plan(load(ROOT / "benchmarks.yaml")).cases[0]
     workload = Workload(
         objective=(objective := Rows(clock)),
@@ -118,7 +117,7 @@ def timed_cases(
     for name, seconds in optimizers.items():
         fields = {**vars(base), "optimizer": name, "hyperparameters": {}, "key": name}
         factory = optimizer_of(clock, name, seconds)
-        cases.append(timing.TimedCase(Case(**fields), workload, factory, 0))
+        cases.append(TimedCase(Case(**fields), workload, factory, 0))
     return cases
 
 
@@ -184,7 +183,7 @@ def test_a_case_that_raises_is_left_out_and_the_others_are_timed_on(clock: Clock
                 raise ArithmeticError("no more")
             return closure()
 
-    broken = timing.TimedCase(cases[0].case, cases[0].workload, Breaks, 0)
+    broken = TimedCase(cases[0].case, cases[0].workload, Breaks, 0)
     timings, failures = timing.time_cases([broken, cases[1]], spec_of(), ignore)
     assert [t.case_key for t in timings] == ["b"]
     assert timings[0].seconds.tolist() == [18.0] * 6
@@ -281,7 +280,7 @@ def test_what_steps_take_beside_time_is_counted_off_the_clock(clock: Clock) -> N
     timings, failures = timing.time_cases(cases, spec_of(), ignore)
     assert not failures
     for timed, found in zip(cases, timings, strict=True):
-        own = count_steps(timed.workload, timed.factory, {}, create_graph=False, seed=0)
+        own = count_steps(timed)
         assert own.operators > 0
         assert found.counts == own
         assert found.peak_bytes is None  # on a CPU
@@ -293,8 +292,8 @@ def test_a_count_that_fails_costs_nothing_else(
 ) -> None:
     known = StepCounts(1, 2, 3, 4)
 
-    def count(*arguments: Any, **_: Any) -> StepCounts:
-        if arguments[1] is cases[0].factory:
+    def count(timed: TimedCase) -> StepCounts:
+        if timed.factory is cases[0].factory:
             raise ArithmeticError("no")
         return known
 
@@ -322,7 +321,7 @@ def test_the_peak_of_a_gpu_is_of_one_case_after_its_first_step(
     runner = timing.Runner(timed, 3)
     monkeypatch.setattr(timing, "Runner", lambda *_: runner)
     there = replace(timed.workload, device=torch.device("cuda"))
-    on_gpu = timing.TimedCase(timed.case, there, timed.factory, 0)
+    on_gpu = TimedCase(timed.case, there, timed.factory, 0)
     assert timing._peak_bytes(on_gpu) == 3  # steps, none of them the first
 
 
@@ -363,8 +362,9 @@ def test_on_cuda_a_block_is_timed_by_events_on_the_current_stream(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda = FakeCuda(clock, pace=3.0)
-    for name in ("synchronize", "current_stream", "Event"):
+    for name in ("current_stream", "Event"):
         monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    monkeypatch.setattr(torch.accelerator, "synchronize", cuda.synchronize)
     watch = timing.Stopwatch(torch.device("cuda:1"))
     clock.share = 0.5
     with watch:
@@ -385,7 +385,7 @@ def test_other_devices_are_waited_for_before_and_after(
         clock.spend("wait", 1.0)
         waits.append(clock.now)
 
-    monkeypatch.setattr(getattr(torch, kind), "synchronize", wait)
+    monkeypatch.setattr(torch.accelerator, "synchronize", wait)
     watch = timing.Stopwatch(torch.device(kind))
     with watch:
         clock.spend("block", 8.0)
@@ -437,8 +437,8 @@ class FakeStore:
         }
 
     def description(self, key: str) -> SimpleNamespace:
-        steps = {case.objective.key: STEPS[case.objective.name] for case in CASES}
-        return SimpleNamespace(steps=steps[key])
+        known = {case.objective.key: STEPS[case.objective.name] for case in CASES}
+        return SimpleNamespace(steps=known[key])
 
     def step_seconds(self) -> dict[str, float]:
         return {}
@@ -465,11 +465,11 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     store: Any = FakeStore()
     pool: Any = None
     absent = Unavailable({"cuda": "none"})
-    timing = TimingPass(pool, store, plan, absent, "m", NullProgress(), fresh=False)
-    times = [timing.run() for _ in range(2)]
+    one = TimingPass(pool, store, plan, absent, "m", NullProgress(), fresh=False)
+    times = [one.run() for _ in range(2)]
     assert times == [len(CASES), 0]  # the second time there is nothing to do
     assert shares == [10.0, 18.0]
-    assert replace(timing, fresh=True).run() == len(CASES)
+    assert replace(one, fresh=True).run() == len(CASES)
     assert shares[2:] == [10.0, 0.0]  # the first used up all, and the second has its least
 
 

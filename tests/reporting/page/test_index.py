@@ -325,7 +325,7 @@ def test_a_list_that_cannot_be_written_is_a_note_of_the_report(
 ) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
     monkeypatch.setattr(index, "update", lambda _: "no list")
-    running.run(tmp_path / "spec.yaml", running.Options(), NullProgress())
+    running.run(tmp_path / "spec.yaml", running.RunOptions(), NullProgress())
     report = ["report", str(tmp_path / "reports" / "small"), "--format", "csv"]
     done = CliRunner().invoke(cli.main, report)
     assert (done.exit_code, done.stderr) == (0, "note: no list\n")
