@@ -149,7 +149,7 @@ def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
 
 
 def _folder(run: RunRecord) -> str:
-    """Where a run's results are."""
+    """The folder of a run's results."""
     if _is_call(run):
         given = _arguments(run)
         own = PurePath(str(given.get("folder", "."))) / "reports" / run.suite
@@ -166,7 +166,7 @@ def _is_call(run: RunRecord) -> bool:
 
 
 def _arguments(run: RunRecord) -> Mapping[str, Any]:
-    """What a call was given beside the mapping; nothing where it can't be read."""
+    """The arguments of a call beside the mapping; none where it can't be read."""
     try:
         tree = ast.parse(run.command, mode="eval").body
         given = tree.keywords if isinstance(tree, ast.Call) else []
