@@ -81,9 +81,9 @@ def of_run(source: YamlSource, options: RunOptions) -> str:
         return line("run", source.file, **given)
     given["timing"], given["override"] = not given.pop("no_timing"), given.pop("set")
     defaults = {"timing": True, "fresh": False}
-    told = {k: v for k, v in given.items() if v not in (None, []) and v is not defaults.get(k)}
+    chosen = {k: v for k, v in given.items() if v not in (None, []) and v is not defaults.get(k)}
     folder = str(source.folder)
-    return call(**({"folder": folder} if folder != "." else {}), **told)
+    return call(**({"folder": folder} if folder != "." else {}), **chosen)
 
 
 def again(results: Results) -> dict[str, str]:
@@ -137,7 +137,8 @@ def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
         folder = {name: value for name, value in _arguments(run).items() if name == "folder"}
         return call(**folder, **given, output=output)
     return line(
-        *("run", run.spec_file),
+        "run",
+        run.spec_file,
         only=only,
         set=[f"{name}={json.dumps(value)}" for name, value in values.items()],
         devices=case.device,
