@@ -214,34 +214,22 @@ class _Reader:
         """Read everything that a report is made of."""
         objectives: dict[str, ObjectiveInfo] = {}
         cases: list[CaseData] = []
-        for position, case_id, key, of, objective, *described in self._rows(
-            "position, case_id, key, objective_key, objective, optimizer, setting, device, role, "
-            "optimizer_class, hyperparameters, defaults, dtype",
+        rows = self._rows(
+            "case_id, position, objective, optimizer, setting, device, optimizer_class, "
+            "hyperparameters, defaults, dtype, role, key, objective_key",
             "JOIN cases ON cases.id = case_id",
             _COMPARED,
-        ):
+        )
+        names = [name for name, *_ in rows.description[1:]]
+        for case_id, *values in rows:
+            known = dict(zip(names, values, strict=True))
+            for name in ("hyperparameters", "defaults"):
+                known[name] = json.loads(known[name])
+            objective = known["objective"]
             if objective not in objectives:
-                objectives[objective] = self._objective(objective, of)
-            steps = objectives[objective].record_steps
-            optimizer, setting, device, role, optimizer_class, given, defaults, dtype = described
-            cases.append(
-                CaseData(
-                    position=position,
-                    objective=objective,
-                    optimizer=optimizer,
-                    setting=setting,
-                    device=device,
-                    optimizer_class=optimizer_class,
-                    hyperparameters=json.loads(given),
-                    defaults=json.loads(defaults),
-                    dtype=dtype,
-                    role=role,
-                    key=key,
-                    objective_key=of,
-                    **self._curves(case_id, steps),
-                    **self._trajectories(case_id),
-                )
-            )
+                objectives[objective] = self._objective(objective, known["objective_key"])
+            known |= self._curves(case_id, objectives[objective].record_steps)
+            cases.append(CaseData(**known, **self._trajectories(case_id)))
         timings, step_counts = self._timings()
         return Results(
             run=self.record,
