@@ -235,7 +235,7 @@ class _Reader:
             run=self.record,
             objectives=objectives,
             cases=tuple(cases),
-            trials=self._trials({case.position: case.label for case in cases}),
+            trials=self._trials(),
             timings=timings,
             step_counts=step_counts,
             tried=self._tried(),
@@ -298,14 +298,15 @@ class _Reader:
                     step_sizes[seed] = from_blob(sizes).reshape(-1, 2)
         return {"trajectories": trajectories, "step_sizes": step_sizes}
 
-    def _trials(self, labels: dict[int, str]) -> pd.DataFrame:
+    def _trials(self) -> pd.DataFrame:
         rows = self._rows(
-            "position, objective, optimizer, setting, device, seed, status, step, trials.reason, "
-            "seconds, COALESCE(ways.way, ''), COALESCE(ways.reason, ''), final_loss, evaluations",
+            f"position, objective, optimizer, setting, {_LABEL}, device, seed, status, step, "
+            "trials.reason, seconds, COALESCE(ways.way, ''), COALESCE(ways.reason, ''), "
+            "final_loss, evaluations",
             "JOIN trials USING (case_id) LEFT JOIN ways ON ways.id = trials.way",
             _COMPARED,
         )
-        trials = [(*row[:4], labels[row[0]], *row[4:]) for row in rows if row[5] in self.seeds]
+        trials = [row for row in rows if row[6] in self.seeds]
         frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
         return frame.astype({"final_loss": float, "evaluations": float})
 
@@ -370,6 +371,9 @@ class _Reader:
         seeds = {role: self.record.seeds_of(role) for role in get_args(Role)}
         return _comparison_frame([row for row in rows if row[5] in seeds[row[0]]])
 
+
+_LABEL = "optimizer || CASE setting WHEN '' THEN '' ELSE ' (' || setting || ')' END"
+"""A case's label; see :class:`CaseData`."""
 
 _COMPARED = "role NOT IN ('tuning', 'sweep')"
 """Picks the cases that are compared, not only tried."""
