@@ -346,15 +346,15 @@ def history(results: Place = "benchmarks.yaml", *, output: Place | None = None) 
     if not known.entries:
         raise BadInput.of_file(relative(path), "holds no check that can be read")
     if output is not None:
-        from harness.reporting import objects as report_objects
+        from harness.reporting import figure
         from harness.reporting.figures import check as check_figures
 
-        file = report_objects.picture_file(Path(output))
+        file = figure.picture_file(Path(output))
         record = check_figures.latest_history(known)
         if record is None:
             message = "nothing to draw: it takes two checks with times on the same machine"
             raise BadInput.of_file(relative(path), message)
-        report_objects.Figure(record).save(file)
+        figure.Figure(record).save(file)
     return known
 
 

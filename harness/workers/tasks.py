@@ -16,7 +16,7 @@ from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Togethe
 from harness.timing import counts, timing
 from harness.timing.reference_ratio import RatioMeasurement
 from harness.timing.timed_case import TimedCase
-from harness.workers.memory_limit import Memory
+from harness.workers.memory_limit import MemoryLimit
 from harness.workers.requests import (
     AnyRequest,
     CollectRatios,
@@ -47,7 +47,7 @@ class WorkerTasks:
         send: Callable[[Any], None],
         start_clock: Callable[[], None],
         on_step: Callable[[int], None],
-        memory: Memory,
+        memory: MemoryLimit,
     ) -> None:
         self._send = send
         self._start_clock = start_clock

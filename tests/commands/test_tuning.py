@@ -44,6 +44,7 @@ from harness.spec.validation import check
 from harness.spec.yaml_source import parse
 from harness.store import read as frames
 from harness.store.database import Store
+from harness.workers.requests import ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_TUNING_SEED = 2**29
@@ -777,7 +778,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
         quality = QualityPass(pool, store, part, "here", Unavailable(), NullProgress())
         trials = quality.run({case.key: set() for case in part.cases})
     (task,) = pool.tasks
-    keys = [case.key for case in task.arguments[0]]
+    keys = [case.key for case in task.request.cases]
     assert len(keys) == len(set(keys)) == 2
     assert trials == 2 * 3
 
@@ -795,8 +796,8 @@ class InProcess:
     def __exit__(self, *_: object) -> None: ...
 
     def call(self, task: Any) -> Any:
-        assert task.name == "check", "bad input was run"
-        return validate.check(*task.arguments)
+        assert isinstance(task.request, ValidatePlan), "bad input was run"
+        return validate.check(task.request.plan)
 
 
 @pytest.fixture
