@@ -308,7 +308,9 @@ class _Reader:
         )
         trials = [row for row in rows if row[6] in self.seeds]
         frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
-        return frame.astype({"final_loss": float, "evaluations": float})
+        for name in ("final_loss", "evaluations"):
+            frame[name] = frame[name].astype(float)
+        return frame
 
     def _timings(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Timed blocks, and what the steps of each timed case take beside time."""
