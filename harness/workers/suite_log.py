@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.formatting import plural
 from harness.progress import NullProgress, Progress, relative
 
 NAME = "printed.log"
@@ -33,7 +34,7 @@ class Log:
         """A sentence that says where it is; empty if nowhere."""
         if self.path is None:
             return ""
-        lines = f"{self.lines:,} line{'s' * (self.lines != 1)}"
+        lines = plural(self.lines, "line")
         return f"the suite's code printed {lines}: {relative(self.path)}"
 
 

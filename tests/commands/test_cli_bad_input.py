@@ -63,7 +63,7 @@ class InProcess:
 
     def call(self, task: Any) -> Any:
         assert isinstance(task.request, ValidatePlan), "bad input was run"
-        return validate.check(task.request.plan)
+        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 
 from harness import cli
 from harness.commands import run as running
-from harness.commands.run import Options
+from harness.commands.run import RunOptions
 from harness.errors import BadInput
 from harness.plan.builder import Overrides
 from harness.progress import NullProgress, Progress
@@ -271,7 +271,7 @@ def run(
     **given: Any,
 ) -> Run:
     executor = given.pop("executor", "dask" if scheduler else "processes")
-    options = Options(output=output, executor=executor, scheduler=scheduler, **given)
+    options = RunOptions(output=output, executor=executor, scheduler=scheduler, **given)
     return running.run(spec, options, told or NullProgress())
 
 
