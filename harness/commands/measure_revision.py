@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.commands.quality_pass import QualityPass
-from harness.commands.run import inspect, locked
+from harness.commands.result_paths import locked
+from harness.commands.validation import validate_in_worker
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
@@ -151,7 +152,7 @@ def opened(
     size = workers or os.cpu_count() or 1
     with Pool(size, _memory(plan), search, fresh=True, printed=progress.printed) as pool:
         with progress.stage("checking", len(plan.cases), "cases"):
-            checked = inspect(pool, loaded, plan, ())
+            checked = validate_in_worker(pool, loaded, plan, ())
             progress.advance(len(plan.cases))
         with locked(path.parent), Store(path, create=True) as store:
             machine, keys = environment.machine_key(plan.spec.threads), [c.key for c in plan.cases]

@@ -263,7 +263,8 @@ def test_an_ended_worker_takes_with_it_what_it_started_and_what_it_hides(
     plan: Plan, how: str, fresh: bool
 ) -> None:
     with Pool(1, fresh=fresh) as pool:
-        (process,) = (worker._process.pid for worker in pool._workers)
+        finish(pool, alone(case_of(plan, "steady", 0.0), [0], 60))
+        (process,) = (worker.pid for worker in pool._workers)
         (lost,) = finish(pool, alone(case_of(plan, how), [0], 1.0))
     assert isinstance(lost, Lost)
     assert lost.kind == "timeout"
@@ -277,10 +278,10 @@ def test_an_ended_worker_takes_with_it_what_it_started_and_what_it_hides(
 def test_a_pool_left_in_a_hurry_ends_its_workers_at_once(plan: Plan) -> None:
     fine, stuck = (case_of(plan, "steady", seconds) for seconds in (0.0, 100.0))
     pool = Pool(1)
-    (process,) = (worker._process.pid for worker in pool._workers)
     pool.submit(Task(RunSingle([(fine, 0), (stuck, 0)], "for the test", 1), 600))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as left:
         leave_in_a_hurry(pool)
+    (process,) = left.value.args
     assert not is_there(process)
 
 
@@ -289,7 +290,7 @@ def leave_in_a_hurry(pool: Pool) -> None:
     with pool:
         for event in pool.events():
             assert isinstance(event, Sent)
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(*(worker.pid for worker in pool._workers))
 
 
 def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:

@@ -47,7 +47,7 @@ def test_what_arrives_has_the_digests_of_what_was_sent(tmp_path: Path) -> None:
         assert fingerprint.of(theirs, data=True) == fingerprint.of(mine, data=True)
 
 
-def test_the_same_content_is_the_same_parcel(tmp_path: Path) -> None:
+def test_the_same_content_is_the_same_archive(tmp_path: Path) -> None:
     one, two = suite(tmp_path / "one"), suite(tmp_path / "two")
     for file in two.rglob("*.py"):
         os.utime(file, (10**9, 10**9))
@@ -77,7 +77,7 @@ def test_too_much_to_send_is_told_with_the_largest_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = suite(tmp_path / "suite")
-    monkeypatch.setattr(suite_archive, "MOST_BYTES", 30_000)
+    monkeypatch.setattr(suite_archive, "MAX_BYTES", 30_000)
     with pytest.raises(BadInput, match=r"datasets/airfoil\.csv the most.*machines share"):
         suite_archive.pack(folder, named(folder))
 
