@@ -103,6 +103,13 @@ class Page:
         """A table with all of its rows; None where there is none of that name."""
         return whole(self.tables.get(name), self.labels)
 
+    @property
+    def made_differs(self) -> Grid:
+        """The rows of how sources were made that differ."""
+        table = self.tables[source_tables.MADE]
+        rows = table.frame.index[table.frame["differs"] == "yes"]
+        return grid(table, rows, "differs", objective="differs")
+
     @functools.cached_property
     def sections(self) -> list[Section]:
         """A section for each objective."""
