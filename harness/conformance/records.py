@@ -13,7 +13,7 @@ from harness.errors import printable
 from harness.formatting import plural
 from harness.plan.model import Case, Plan, PlannedObjective
 from harness.results import Finding
-from harness.suite.locate import Located, Section
+from harness.suite.locate import ImportTarget, Section
 from harness.terminal import aligned
 
 Kind = Literal["fine", "note", "wrong"]
@@ -39,7 +39,7 @@ class ObjectivePart:
 class DatasetPart:
     """A dataset, and the name of the first objective that uses it."""
 
-    located: Located
+    located: ImportTarget
     objective: str
 
 

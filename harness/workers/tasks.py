@@ -16,7 +16,7 @@ from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Togethe
 from harness.timing import counts, timing
 from harness.timing.reference_ratio import RatioMeasurement
 from harness.timing.timed_case import TimedCase
-from harness.workers.memory_limit import Memory
+from harness.workers.memory_limit import MemoryLimit
 from harness.workers.requests import (
     AnyRequest,
     CollectRatios,
@@ -47,7 +47,7 @@ class WorkerTasks:
         send: Callable[[Any], None],
         start_clock: Callable[[], None],
         on_step: Callable[[int], None],
-        memory: Memory,
+        memory: MemoryLimit,
     ) -> None:
         self._send = send
         self._start_clock = start_clock
@@ -62,7 +62,7 @@ class WorkerTasks:
             case ValidatePlan(plan, deadly):
                 torch.set_num_threads(plan.spec.threads)
                 self._start_clock()
-                return validate.check(plan, deadly, self._on_step)
+                return validate.validate_plan(plan, deadly, self._on_step)
             case DecideSharing():
                 return self._decide_sharing(request)
             case RunVectorized():
@@ -99,7 +99,7 @@ class WorkerTasks:
     def _run_vectorized(self, request: RunVectorized) -> Together:
         torch.set_num_threads(request.threads)
         loaded = self._loaded(request.chunk.cases[0])
-        return trials.together(
+        return trials.run_vectorized(
             request.chunk, *loaded, request.sharing, self._start_clock, self._on_step
         )
 
@@ -109,7 +109,7 @@ class WorkerTasks:
             loaded = self._loaded(case)
             self._on_step(0)
             self._start_clock()
-            self._send(trials.alone(case, seed, *loaded, request.reason, self._on_step))
+            self._send(trials.run_single(case, seed, *loaded, request.reason, self._on_step))
             if self._memory.is_short():
                 return
 

@@ -36,7 +36,7 @@ from harness.errors import BadInput
 from harness.plan.builder import CASE_LIMIT, TRIAL_LIMIT, Overrides
 from harness.plan.model import Case, Plan, Search
 from harness.progress import NullProgress
-from harness.results import Absent
+from harness.results import Unavailable
 from harness.spec.model import ObjectiveSpec
 from harness.spec.validation import check
 from harness.spec.yaml_source import parse
@@ -772,7 +772,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
     pool: Any = Nowhere()
     with Store(folder / "results.sqlite", create=True) as store:
         store.put_plan(part, {}, {})
-        quality = QualityPass(pool, store, part, "here", Absent(), NullProgress())
+        quality = QualityPass(pool, store, part, "here", Unavailable(), NullProgress())
         trials = quality.run({case.key: set() for case in part.cases})
     (task,) = pool.tasks
     keys = [case.key for case in task.arguments[0]]
