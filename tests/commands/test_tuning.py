@@ -775,7 +775,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
         quality = QualityPass(pool, store, part, "here", Unavailable(), NullProgress())
         trials = quality.run({case.key: set() for case in part.cases})
     (task,) = pool.tasks
-    keys = [case.key for case in task.arguments[0]]
+    keys = [case.key for case in task.request.cases]
     assert len(keys) == len(set(keys)) == 2
     assert trials == 2 * 3
 
