@@ -31,7 +31,7 @@ from harness.provenance.opened_files import Opened
 from harness.workers.dask import cluster_worker, suite_archive
 from harness.workers.dask.cluster_worker import Performed, Requirements, SuitePlugin, Unfit
 from harness.workers.dask.local_cluster import local_cluster
-from harness.workers.executor import Event, Lost, T, Task, outcome
+from harness.workers.executor import Event, Lost, Sent, T, Task, outcome
 from harness.workers.pool import Pool
 
 POLL_SECONDS = 0.02
@@ -234,10 +234,11 @@ class Cluster:
     def _finish(self, known: InFlightTask, answer: Any) -> Iterator[Event]:
         task, seconds = known.task, time.monotonic() - known.submitted
         match answer:
-            case Performed(events, machine, opened):
+            case Performed(answers, ending, machine, opened):
                 self.opened = self.opened.merged(opened)
-                for event in events:
-                    yield replace(event, task=task, machine=machine)
+                if answers:
+                    yield Sent(task, answers, machine)
+                yield replace(ending, task=task, machine=machine)
             case Unfit(reason, worker):
                 self._exclude(worker, reason)
                 self._send(task, known.message)
