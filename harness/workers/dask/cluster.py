@@ -23,6 +23,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker, as_completed
 
 from harness.errors import BadInput, Problem
+from harness.formatting import plural
 from harness.plan.model import Plan, named_by
 from harness.progress import Progress
 from harness.provenance import environment
@@ -47,7 +48,7 @@ QUEUED_PER_THREAD = 2
 """Tasks given to the scheduler per thread: one to do, one that is there when that is done."""
 
 RETRIES = 2
-"""How often Dask repeats a task that failed on the way to the process that does it."""
+"""Times that Dask repeats a task which failed on the way to the process that does it."""
 
 CLOSE_SECONDS = 5.0
 """Seconds that workers may take to remove the suite."""
@@ -88,7 +89,7 @@ class Cluster:
 
     Args:
         folder: The suite's folder.
-        plan: What there is to run.
+        plan: The plan to run.
         scheduler: Address of a scheduler, or the JSON file in which it stands; None for a cluster
             on this machine.
         size: Workers of a cluster on this machine.
@@ -146,8 +147,8 @@ class Cluster:
         """This machine, which measures seconds, and the number of workers."""
         self._look()
         here = environment.machine(threads)
-        workers, hosts = len(self._threads), len(self._hosts)
-        text = f"{workers} Dask worker{'s' * (workers != 1)} on {hosts} machine{'s' * (hosts != 1)}"
+        workers = plural(len(self._threads), "Dask worker")
+        text = f"{workers} on {plural(len(self._hosts), 'machine')}"
         return replace(here, description={**here.description, "workers": text})
 
     def submit(self, task: Task[Any], *, first: bool = False) -> None:
@@ -179,7 +180,7 @@ class Cluster:
             self.opened = self.opened.merged(self._timing_pool.opened)
 
     def events(self) -> Iterator[Event]:
-        """What happens until there is no task left; tasks may be added meanwhile."""
+        """Yield what happens until no task is left; tasks may be added meanwhile."""
         while self._tasks or self._in_flight:
             # No more than keeps all workers busy, so that the scheduler's memory doesn't grow.
             while self._tasks and len(self._in_flight) < QUEUED_PER_THREAD * self.size:

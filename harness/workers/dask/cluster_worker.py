@@ -32,8 +32,8 @@ class Performed:
     """A task that was done to its end, whatever that is.
 
     Attributes:
-        answers: What it sent on its way.
-        ending: How it ended.
+        answers: The answers that it sent on its way.
+        ending: The event that ended it.
         machine: Digest of the machine.
         opened: Files of the suite that its code was seen to read, by their paths where the run
             was started.
