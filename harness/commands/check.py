@@ -19,7 +19,8 @@ from typing import Literal
 
 from harness.commands import measure_revision
 from harness.commands.measure_revision import MeasuredRevision
-from harness.commands.run import locked, output_folder, write_report
+from harness.commands.result_paths import locked, output_folder
+from harness.commands.run import write_report
 from harness.errors import BadInput, Problem
 from harness.gate import baseline as baselines
 from harness.gate import history, judge, revision

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.commands.quality_pass import QualityPass
-from harness.commands.run import inspect, locked
+from harness.commands.result_paths import locked
+from harness.commands.validation import validate_in_worker
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import environment
-from harness.results import Checked, MeasuredRatios
+from harness.results import MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.store.database import Store
-from harness.store.records import StoredTrial
 from harness.workers.executor import Task, WorkerFailed
 from harness.workers.pool import Pool
 from harness.workers.requests import (
@@ -42,6 +42,8 @@ SLICE = 10
 
 CALL_SECONDS = 300.0
 """Time limit of counting one cell, and of handing over what was measured."""
+
+FAILED = ("error", "timeout")
 
 
 @dataclass
@@ -150,37 +152,26 @@ def opened(
     size = workers or os.cpu_count() or 1
     with Pool(size, _memory(plan), search, fresh=True, printed=progress.printed) as pool:
         with progress.stage("checking", len(plan.cases), "cases"):
-            checked = inspect(pool, loaded, plan, ())
+            checked = validate_in_worker(pool, loaded, plan, ())
             progress.advance(len(plan.cases))
         with locked(path.parent), Store(path, create=True) as store:
-            outcomes = _trained(pool, store, plan, checked, progress)
+            machine, keys = environment.machine_key(plan.spec.threads), [c.key for c in plan.cases]
+            store.put_plan(plan, checked.descriptions, checked.defaults)
+            done = store.finished_seeds(keys, machine, only_here=True)
+            QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
+            outcomes = store.endings(keys, plan.seeds)
             epochs = {name: d.steps_per_epoch for name, d in checked.descriptions.items()}
             revision = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in revision.cases:
                 trials = outcomes[case.key]
                 losses = [(t.seed, t.status, t.final_loss, t.first_loss) for t in trials]
                 revision.cells[case.id] = Cell(loss=baselines.summarise(losses))
-                wrong = [
-                    reason for _, status, reason, *_ in trials if status in ("error", "timeout")
-                ]
+                wrong = [trial.reason for trial in trials if trial.status in FAILED]
                 if wrong:
-                    revision.failure_reasons[case.id] = (
-                        f"{len(wrong)} of {len(trials)} trials failed: {wrong[0]}"
-                    )
+                    reason = f"{len(wrong)} of {len(trials)} trials failed: {wrong[0]}"
+                    revision.failure_reasons[case.id] = reason
         _count(pool, revision, progress)
     return revision
-
-
-def _trained(
-    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Progress
-) -> dict[str, list[StoredTrial]]:
-    """Run the trials that this machine has not run; how all of them ended."""
-    machine = environment.machine_key(plan.spec.threads)
-    store.put_plan(plan, checked.descriptions, checked.defaults)
-    keys = [case.key for case in plan.cases]
-    done = store.finished_seeds(keys, machine, only_here=True)
-    QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
-    return store.endings(keys, plan.seeds)
 
 
 def _count(pool: Pool, revision: MeasuredRevision, progress: Progress) -> None:

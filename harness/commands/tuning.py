@@ -1,4 +1,4 @@
-"""Tuning: which of the settings that were tried is the best. Loads no torch."""
+"""Tuning: the best of the settings that were tried. Loads no torch."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def target_score(
     optimum: float | None,
     record_steps: NDArray[np.int64],
 ) -> Score:
-    """How many targets were missed in a setting's tuning trials, and the steps that it took.
+    """Targets missed in a setting's tuning trials, and the steps that it took.
 
     Args:
         courses: Of each trial, how many steps it took and its recorded losses.
@@ -109,6 +109,6 @@ def target_score(
 
 
 def score(losses: Sequence[float | None]) -> Score:
-    """How well a setting did in its tuning trials."""
+    """The score of a setting by the final losses of its tuning trials."""
     ok = [loss for loss in losses if loss is not None]
     return len(losses) - len(ok), math.fsum(ok) / len(ok) if ok else math.inf

@@ -17,7 +17,7 @@ from harness.errors import BadInput, Problem
 from harness.plan.model import Case, Plan, Role
 from harness.results import Comparison, Description, Sharing, Timing, TrialResult, Unavailable
 from harness.store import schema
-from harness.store.records import RunRecord, RunSettings, RunSummary, StoredTrial
+from harness.store.records import RunRecord, RunSettings, StoredTrial
 from harness.store.rows import blob_or_null, from_blob, timing_values, to_blob, trial_row
 from harness.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
@@ -370,39 +370,13 @@ class Store:
 
     def statuses(self) -> dict[str, int]:
         """Number of trials of the latest run by how they ended."""
-        return self._statuses(self.last_run(), get_args(Role))
-
-    def _statuses(self, run: RunRecord, roles: Iterable[str]) -> dict[str, int]:
+        run = self.last_run()
         rows = self.db.execute(
             "SELECT role, seed, status FROM run_cases JOIN trials USING (case_id) WHERE run_id = ?",
             (run.id,),
         )
-        seeds = {role: run.seeds_of(role) for role in roles}
-        return dict(Counter(status for role, seed, status in rows if seed in seeds.get(role, ())))
-
-    def summary(self) -> RunSummary | None:
-        """Summarize the latest run without reading its losses; None where there is none."""
-        if not self.has_run():
-            return None
-        run = self.last_run()
-        counts = self.db.execute(
-            "SELECT count(*), count(DISTINCT optimizer), count(DISTINCT objective), "
-            "count(DISTINCT device) FROM run_cases "
-            "WHERE run_id = ? AND role NOT IN ('tuning', 'sweep')",
-            (run.id,),
-        ).fetchone()
-        return RunSummary(
-            suite=run.suite,
-            title=run.settings.title,
-            started=run.started,
-            finished=run.finished,
-            optimizers=counts[1],
-            objectives=counts[2],
-            devices=counts[3],
-            seeds=len(run.settings.seeds),
-            cases=counts[0],
-            statuses=self._statuses(run, ("given", "tuned", "defaults")),
-        )
+        seeds = {role: run.seeds_of(role) for role in get_args(Role)}
+        return dict(Counter(status for role, seed, status in rows if seed in seeds[role]))
 
     def is_current(self, plan: Plan, spec_text: str, report: str) -> bool:
         """True where the latest run came to its end, was of this plan, and has its report."""
@@ -488,17 +462,6 @@ class Store:
         else:
             text = f"can't be used: {text}"
         return BadInput.of_file(str(self.path), text)
-
-
-def summarize(path: Path) -> RunSummary | None:
-    """Summarize a store's latest run and change nothing; None where the store holds no run.
-
-    Raises:
-        NoResults: If there is no store.
-        BadInput: If it can't be read, or isn't one of ours.
-    """
-    with Store(path, untouched=True) as store:
-        return store.summary()
 
 
 def _names(case: Case) -> tuple[str, str, str, str, str]:

@@ -172,22 +172,3 @@ class StoredTrial(NamedTuple):
     def first_loss(self) -> float | None:
         """The loss at the start, where it is known."""
         return float(self.losses[0]) if len(self.losses) else None
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """A summary of a run that needs none of its losses.
-
-    Numbers are of what is compared; ``statuses`` has the numbers of its trials by their ending.
-    """
-
-    suite: str
-    title: str
-    started: str
-    finished: str | None
-    optimizers: int
-    objectives: int
-    devices: int
-    seeds: int
-    cases: int
-    statuses: dict[str, int]

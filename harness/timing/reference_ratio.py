@@ -15,7 +15,6 @@ the device waited for.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from harness.spec.model import CheckSpec
 from harness.timing.counts import wrap_steps
 from harness.timing.reference_loop import ReferenceLoop
 from harness.timing.timed_case import TimedCase
-from harness.timing.timing import Block, Runner, Stopwatch
+from harness.timing.timing import Block, Runner, Stopwatch, no_garbage_collection
 
 WARM_STEPS = 2
 """Steps right before each block that are not on its clock."""
@@ -84,20 +83,14 @@ class RatioMeasurement:
 
     def rounds(self, count: int) -> None:
         """Measure some more rounds, as far as there is time for them."""
-        collecting = gc.isenabled()
-        gc.collect()
-        gc.disable()
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
+        with no_garbage_collection():
+            wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(count):
                 if self._turn >= MIN_ROUNDS and self._seconds() > self._spec.seconds:
-                    return
+                    break
                 self._round()
-        finally:
             self._wall += time.perf_counter() - wall
             self._cpu += time.process_time() - cpu
-            if collecting:
-                gc.enable()
 
     def result(self) -> MeasuredRatios:
         """All that was measured so far."""
@@ -140,17 +133,12 @@ class RatioMeasurement:
 
     def _pair(self, turn: _Turn, *, swapped: bool = False) -> None:
         loop = self._references[turn.device]
-        if swapped:
-            cell = turn.runner.block()
-            reference = loop.block()
-        else:
-            reference = loop.block()
-            cell = turn.runner.block()
-        turn.pairs.append(
-            (cell.cpu, reference.cpu)
-            if self._clock(turn.device) == "cpu"
-            else (cell.wall, reference.wall)
-        )
+        first, second = (turn.runner, loop) if swapped else (loop, turn.runner)
+        blocks = [first.block(), second.block()]
+        cell, reference = blocks if swapped else reversed(blocks)
+        on_cpu = self._clock(turn.device) == "cpu"
+        times = (cell.cpu, reference.cpu) if on_cpu else (cell.wall, reference.wall)
+        turn.pairs.append(times)
 
     def _clock(self, device: torch.device) -> Literal["cpu", "wall"]:
         return "cpu" if device.type == "cpu" and self._threads == 1 else "wall"

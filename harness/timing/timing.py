@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,19 @@ PEAK_STEPS = 3
 """Steps over which the peak of a GPU's memory is taken, after the first."""
 
 
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect garbage now, and not while the block runs."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def time_cases(
     cases: Sequence[TimedCase], spec: TimingSpec, on_step: Callable[[int], None]
 ) -> tuple[list[Timing], dict[str, str]]:
@@ -59,10 +72,7 @@ def time_cases(
     turns = _Turns(cases, spec.block_steps, on_step)
     until, is_counted = spec.seconds, False
     warmed = rounds = 0
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
+    with no_garbage_collection():
         while turns.runners and rounds < spec.rounds:
             used = time.perf_counter() - began
             if rounds >= MIN_ROUNDS and used >= until:
@@ -78,9 +88,6 @@ def time_cases(
                 counting = turns.counting_seconds(blocks)
                 is_counted = counting <= COUNTING * spec.seconds
                 until -= counting if is_counted else 0.0
-    finally:
-        if collecting:
-            gc.enable()
     if is_counted:
         turns.count()
     return turns.timings(), turns.failures

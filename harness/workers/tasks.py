@@ -62,7 +62,7 @@ class WorkerTasks:
             case ValidatePlan(plan, deadly):
                 torch.set_num_threads(plan.spec.threads)
                 self._start_clock()
-                return validate.check(plan, deadly, self._on_step)
+                return validate.validate_plan(plan, deadly, self._on_step)
             case DecideSharing():
                 return self._decide_sharing(request)
             case RunVectorized():
@@ -99,7 +99,7 @@ class WorkerTasks:
     def _run_vectorized(self, request: RunVectorized) -> Together:
         torch.set_num_threads(request.threads)
         loaded = self._loaded(request.chunk.cases[0])
-        return trials.together(
+        return trials.run_vectorized(
             request.chunk, *loaded, request.sharing, self._start_clock, self._on_step
         )
 
@@ -109,7 +109,7 @@ class WorkerTasks:
             loaded = self._loaded(case)
             self._on_step(0)
             self._start_clock()
-            self._send(trials.alone(case, seed, *loaded, request.reason, self._on_step))
+            self._send(trials.run_single(case, seed, *loaded, request.reason, self._on_step))
             if self._memory.is_short():
                 return
 

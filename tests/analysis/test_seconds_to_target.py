@@ -12,7 +12,7 @@ import pytest
 import torch
 from builders import Call, make_plan
 
-from harness.analysis.comparison import fields, mean_losses
+from harness.analysis.comparison import groups, mean_losses
 from harness.analysis.targets import Reached, reached
 from harness.engine.lanes import Lane
 from harness.engine.training_loop import train
@@ -145,7 +145,7 @@ def results_of(
 
 
 def only(results: Results) -> Reached:
-    [field] = fields(results)
+    [field] = groups(results)
     found = reached(results, field)
     assert found is not None
     return found

@@ -15,19 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from harness.analysis import profiles, stats
+from harness.analysis import profiles, rank_tests, stats
+from harness.analysis.rank_tests import friedman, hodges_lehmann, holm, mean_ranks, signed_rank
 from harness.analysis.stats import (
     bootstrap_t_intervals,
-    friedman,
-    hodges_lehmann,
-    holm,
     mean_interval,
-    mean_ranks,
     means,
     median_interval,
     proportion_interval,
     resampling_counts,
-    signed_rank,
     spread,
     tail_probability,
     waiting,
@@ -836,7 +832,7 @@ def test_averages_too_many_to_list_are_found_as_those_that_are_not(
 ) -> None:
     differences = np.random.default_rng(2).normal(size=301)
     listed = hodges_lehmann(differences)
-    monkeypatch.setattr(stats, "_DIRECT", 10)
+    monkeypatch.setattr(rank_tests, "_DIRECT", 10)
     found = hodges_lehmann(differences)
     assert (found.estimate, found.low, found.high) == pytest.approx(
         (listed.estimate, listed.low, listed.high), rel=1e-12

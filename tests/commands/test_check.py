@@ -879,7 +879,7 @@ class InProcess:
 
     def call(self, task: Any) -> Any:
         assert isinstance(task.request, ValidatePlan), "bad input was run"
-        return validate.check(task.request.plan, task.request.deadly)
+        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 OPENED, WAITING = measure_revision.opened, measure_revision.waiting

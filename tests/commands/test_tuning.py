@@ -44,6 +44,7 @@ from harness.spec.validation import check
 from harness.spec.yaml_source import parse
 from harness.store import read as frames
 from harness.store.database import Store
+from harness.workers.requests import ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_TUNING_SEED = 2**29
@@ -795,8 +796,8 @@ class InProcess:
     def __exit__(self, *_: object) -> None: ...
 
     def call(self, task: Any) -> Any:
-        assert task.name == "check", "bad input was run"
-        return validate.check(*task.arguments)
+        assert isinstance(task.request, ValidatePlan), "bad input was run"
+        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 @pytest.fixture

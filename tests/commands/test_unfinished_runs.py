@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "write_report", keep)
-        running.run(suite / "spec.yaml", running.Options(workers=1), NullProgress())
+        running.run(suite / "spec.yaml", running.RunOptions(workers=1), NullProgress())
     return output / "results.sqlite"
 
 

@@ -227,7 +227,7 @@ def run(
     if found.way not in ("alone", "apart"):
         chunk = Chunk(tuple(cases), tuple(seeds))
         try:
-            together = trials.together(chunk, workload, factory, found, nothing, ignore)
+            together = trials.run_vectorized(chunk, workload, factory, found, nothing, ignore)
         except Exception as error:
             reason = f"side by side: {error}"
         else:
@@ -248,7 +248,7 @@ def run(
         return results, comparisons
     for i, case in enumerate(cases):
         for seed in seeds:
-            results[i, seed] = trials.alone(case, seed, workload, factory, reason, ignore)
+            results[i, seed] = trials.run_single(case, seed, workload, factory, reason, ignore)
     return results, comparisons
 
 

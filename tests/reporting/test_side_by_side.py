@@ -724,7 +724,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (suite / "spec.yaml").write_text(SPEC.format(**given))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("harness.reporting.figures.draw.draw_all", sketch)
-            running.run(suite / "spec.yaml", running.Options(), NullProgress())
+            running.run(suite / "spec.yaml", running.RunOptions(), NullProgress())
     return folder
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +19,9 @@ import torch
 from builders import make_plan
 
 from harness.commands import preview as previewing
-from harness.commands import run
+from harness.commands import timing_pass
 from harness.commands.preview import TimingPreview
+from harness.commands.timing_pass import TimingPass
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.plan.model import Case
@@ -402,20 +403,20 @@ def test_what_blocks_take_is_foretold_from_steps_and_never_more_than_the_seconds
     spec = spec_of(rounds=8, warmup_rounds=2, block_steps=20, seconds=30.0)
     known = {FIRST[0].key: 0.01, SECOND[0].key: 0.2}
     # Ten rounds: five steps are all there are of the first, and twenty a block of the second.
-    assert run._expected(spec, FIRST, STEPS, known) == pytest.approx(10 * 5 * 0.01)
-    assert run._expected(spec, SECOND, STEPS, known) == pytest.approx(10 * 20 * 0.2)
+    assert timing_pass.expected_seconds(spec, FIRST, STEPS, known) == pytest.approx(10 * 5 * 0.01)
+    assert timing_pass.expected_seconds(spec, SECOND, STEPS, known) == pytest.approx(10 * 20 * 0.2)
     cases = [*FIRST, *SECOND]
-    assert run._within_budget(spec, cases, STEPS, {}) == spec
-    shorter = run._within_budget(spec, cases, STEPS, known)
+    assert timing_pass.within_budget(spec, cases, STEPS, {}) == spec
+    shorter = timing_pass.within_budget(spec, cases, STEPS, known)
     assert shorter.block_steps == int(20 * 30 / 40.5)
     least = spec.model_copy(update={"seconds": 1e-6})
-    assert run._within_budget(least, cases, STEPS, known).block_steps == 1
+    assert timing_pass.within_budget(least, cases, STEPS, known).block_steps == 1
 
 
 def test_the_time_is_shared_half_equally_and_half_by_need() -> None:
-    assert run._weights([0.0, 0.0]) == [0.5, 0.5]
-    assert run._weights([1.0, 3.0]) == [0.75, 1.25]
-    assert run._weights([7.0]) == [2.0]
+    assert timing_pass.weights_of([0.0, 0.0]) == [0.5, 0.5]
+    assert timing_pass.weights_of([1.0, 3.0]) == [0.75, 1.25]
+    assert timing_pass.weights_of([7.0]) == [2.0]
 
 
 class FakeStore:
@@ -452,25 +453,23 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     now, used = [100.0], [2.0, 17.0, 50.0, 50.0]
     shares: list[float] = []
 
-    def time_cell(*arguments: Any) -> list[Timing]:
-        *_, cell, spec, _ = arguments
+    def time_cell(_: TimingPass, cell: Sequence[Case], spec: TimingSpec) -> list[Timing]:
         shares.append(spec.seconds)
         now[0] += used[len(shares) - 1]
         return [Timing(case.key, 1, 1, np.ones(3), np.ones(3)) for case in cell]
 
-    monkeypatch.setattr(run, "_time_cell", time_cell)
+    monkeypatch.setattr(TimingPass, "_time", time_cell)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     plan = make_plan(load(ROOT / "benchmarks.yaml"))
     assert plan.spec.timing.seconds == 20
     store: Any = FakeStore()
     pool: Any = None
     absent = Unavailable({"cuda": "none"})
-    times = [
-        run._time(pool, store, plan, absent, "m", NullProgress(), fresh=False) for _ in range(2)
-    ]
+    one = TimingPass(pool, store, plan, absent, "m", NullProgress(), fresh=False)
+    times = [one.run() for _ in range(2)]
     assert times == [len(CASES), 0]  # the second time there is nothing to do
     assert shares == [10.0, 18.0]
-    assert run._time(pool, store, plan, absent, "m", NullProgress(), fresh=True) == len(CASES)
+    assert replace(one, fresh=True).run() == len(CASES)
     assert shares[2:] == [10.0, 0.0]  # the first used up all, and the second has its least
 
 

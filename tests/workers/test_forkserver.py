@@ -255,7 +255,9 @@ def test_a_run_trains_in_forks_and_times_in_a_process_of_its_own_start(tmp_path:
     (tmp_path / "spec.yaml").write_text(SPEC)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "write_report", lambda *_: tmp_path)
-        summary = run.run(tmp_path / "spec.yaml", run.Options(workers=1), progress.NullProgress())
+        summary = run.run(
+            tmp_path / "spec.yaml", run.RunOptions(workers=1), progress.NullProgress()
+        )
     assert (summary.statuses, summary.timed) == ({"ok": 2}, 1)
     parents = [int(line) for line in (tmp_path / "optimizers" / "notes").read_text().split()]
     (forks,) = set(parents) - {os.getpid()}

@@ -90,11 +90,6 @@ class Page:
     check: CheckSection | None = None
     between: Between | None = None
 
-    @property
-    def title(self) -> str:
-        """Title of the run, or the name of its suite."""
-        return self.results.run.settings.title or self.results.run.suite
-
     @functools.cached_property
     def pictures(self) -> dict[str, Picture]:
         """The figures by name."""
@@ -117,7 +112,7 @@ class Page:
             Section(
                 id=f"objective-{number}-{slug(info.name)}",
                 name=info.name,
-                pictures=self._pictures(info.name),
+                pictures=self.pictures_of(info.name),
                 grids=self._grids(names, info.name, f"{number}-{slug(info.name)}"),
                 formula=info.formula,
                 facts=facts.objective_facts(self.results, info),
@@ -130,7 +125,7 @@ class Page:
         """What is of no single objective."""
         names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
         grids = self._grids(names, None, "all")
-        return Section("all-objectives", "All objectives", self._pictures(None), grids)
+        return Section("all-objectives", "All objectives", self.pictures_of(None), grids)
 
     @functools.cached_property
     def timed(self) -> list[Section]:
@@ -139,37 +134,19 @@ class Page:
             Section(
                 id=f"time-{number}-{slug(name)}",
                 name=name,
-                pictures=self._pictures(name, timing=True),
+                pictures=self.pictures_of(name, timing=True),
                 grids=self._grids([TIMING], name, f"{number}-{slug(name)}"),
             )
             for number, name in enumerate(self.results.objectives, 1)
         ]
         return [section for section in sections if section.pictures or section.grids]
 
-    @property
-    def timing_pictures(self) -> tuple[Picture, ...]:
-        """Figures of times that are of no single objective."""
-        return self._pictures(None, timing=True)
-
-    @property
-    def timing_scope(self) -> str:
-        """The rules of the timing pass."""
-        return facts.timing_scope(self.results, self.tables.get(TIMING))
-
-    @property
-    def check_pictures(self) -> tuple[Picture, ...]:
-        """Figures of the latest check."""
-        return self._beginning(check_figures.TIME)
-
-    @property
-    def history_pictures(self) -> tuple[Picture, ...]:
-        """Figures of all checks."""
-        return self._beginning(check_figures.HISTORY)
-
-    def _beginning(self, start: str) -> tuple[Picture, ...]:
+    def beginning(self, start: str) -> tuple[Picture, ...]:
+        """The figures whose name begins so."""
         return tuple(picture for name, picture in self.pictures.items() if name.startswith(start))
 
-    def _pictures(self, objective: str | None, *, timing: bool = False) -> tuple[Picture, ...]:
+    def pictures_of(self, objective: str | None, *, timing: bool = False) -> tuple[Picture, ...]:
+        """The figures of an objective; of times, or of anything else."""
         apart = (check_figures.TIME, check_figures.HISTORY, OVERVIEW, *([] if timing else [TIMING]))
         return tuple(
             self.pictures[record.name]
@@ -200,70 +177,17 @@ class Page:
                 )
         return tuple(grids)
 
-    @functools.cached_property
+    @property
+    def runs(self) -> list[Results]:
+        """The results of each run."""
+        return [own.results for own in self.between.sources] if self.between else [self.results]
+
+    @property
     def scope(self) -> list[str]:
         """The size of each run, in a sentence."""
         if self.between is None:
             return [facts.scope(self.results)]
         return [f"{own.name}: {facts.scope(own.results)}" for own in self.between.sources]
-
-    @functools.cached_property
-    def lacking(self) -> int:
-        """How many of the trials planned have no result yet."""
-        runs = [own.results for own in self.between.sources] if self.between else [self.results]
-        return sum(map(facts.missing_trials, runs))
-
-    @property
-    def counts(self) -> list[tuple[str, int]]:
-        """How many trials ended in each status."""
-        return counts(self.results.trials["status"])
-
-    @property
-    def troubles(self) -> list[str]:
-        """A line for each way in which trials ended badly."""
-        return facts.troubles(self.results)
-
-    @property
-    def cases(self) -> Grid:
-        """Every case with how its trials ended."""
-        return _case_grid(self.results)
-
-    @property
-    def hyperparameters(self) -> Grid:
-        """Every case with all of its hyperparameters."""
-        return _hyperparameter_grid(self.results)
-
-    @property
-    def shared_runs(self) -> str:
-        """Trials of shared runs beside the same trials run alone."""
-        return facts.shared_runs(self.results)
-
-    @property
-    def again(self) -> dict[str, str]:
-        """Commands that run and report again."""
-        return reproduce.again(self.results)
-
-    @property
-    def made(self) -> facts.Facts:
-        """A run's making, term by term."""
-        return facts.environment_facts(self.results.run)
-
-    @property
-    def bibtex(self) -> str:
-        """An entry for the harness."""
-        runs = [own.results.run for own in self.between.sources] if self.between else []
-        return citation.bibtex(runs[0] if runs else self.results.run)
-
-    @property
-    def citing(self) -> list[str]:
-        """Each run in a sentence."""
-        runs = [own.results.run for own in self.between.sources] if self.between else []
-        return [citation.sentence(run) for run in runs or [self.results.run]]
-
-    @property
-    def data_sources(self) -> list[tuple[str, str]]:
-        """Sources of the data, each with the objectives that have it."""
-        return citation.sources(self.results)
 
     @functools.cached_property
     def choices(self) -> Choices:
@@ -289,14 +213,14 @@ class Page:
         elif len(devices) > 1:
             size += f", on {len(devices)} devices"
         return RunSummary(
-            title=self.title,
+            title=run.settings.title or run.suite,
             suite=run.suite,
             started=run.started,
             finished=run.finished is not None,
             sources=len(self.between.sources) if self.between else 1,
             size=size,
-            trials=tuple(self.counts),
-            missing=self.lacking,
+            trials=tuple(counts(self.results.trials["status"])),
+            missing=sum(map(facts.missing_trials, self.runs)),
             finding=said[0] if said else NO_FINDING,
         )
 
@@ -355,10 +279,20 @@ def render(
         "page.html.j2",
         files(page.tables, svgs),
         charts.library() if live else None,
-        title=page.title,
+        title=page.summary.title,
         page=page,
         run=results.run,
         settings=results.run.settings,
+        cases=_case_grid(results),
+        hyperparameters=_hyperparameter_grid(results),
+        troubles=facts.troubles(results),
+        timing_scope=facts.timing_scope(results, page.tables.get(TIMING)),
+        shared_runs=facts.shared_runs(results),
+        made=facts.environment_facts(results.run),
+        again=reproduce.again(results),
+        bibtex=citation.bibtex(page.runs[0].run),
+        citing=[citation.sentence(own.run) for own in page.runs],
+        data_sources=citation.sources(results),
     )
 
 

@@ -147,8 +147,8 @@ class Cluster:
         """This machine, which measures seconds, and the number of workers."""
         self._look()
         here = environment.machine(threads)
-        workers = plural(len(self._threads), "Dask worker")
-        text = f"{workers} on {plural(len(self._hosts), 'machine')}"
+        workers, hosts = len(self._threads), len(self._hosts)
+        text = f"{plural(workers, 'Dask worker')} on {plural(hosts, 'machine')}"
         return replace(here, description={**here.description, "workers": text})
 
     def submit(self, task: Task[Any], *, first: bool = False) -> None:

@@ -299,7 +299,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("sketched")
 def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
-    page_path = running.run(tmp_path / "spec.yaml", running.Options(), NullProgress()).page
+    page_path = running.run(tmp_path / "spec.yaml", running.RunOptions(), NullProgress()).page
     reports = tmp_path / "reports"
     [row] = rows(reports)
     first = parts.head_of(page_path, "description")
@@ -325,7 +325,7 @@ def test_a_list_that_cannot_be_written_is_a_note_of_the_report(
 ) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
     monkeypatch.setattr(index, "update", lambda _: "no list")
-    running.run(tmp_path / "spec.yaml", running.Options(), NullProgress())
+    running.run(tmp_path / "spec.yaml", running.RunOptions(), NullProgress())
     report = ["report", str(tmp_path / "reports" / "small"), "--format", "csv"]
     done = CliRunner().invoke(cli.main, report)
     assert (done.exit_code, done.stderr) == (0, "note: no list\n")

@@ -1152,7 +1152,7 @@ def tuned_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a run with everything in it that a comparison has."""
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "spec.yaml").write_text(TUNED)
-    options = running.Options(output=folder / "report")
+    options = running.RunOptions(output=folder / "report")
     return running.run(folder / "spec.yaml", options, NullProgress()).page
 
 
