@@ -23,12 +23,11 @@ from harness.reporting.figures.records import (
     FigureRecord,
     Style,
     devices_of,
-    dots,
     named,
-    offsets,
     safe_name,
     scale,
     unique_name,
+    with_dots,
 )
 
 LOSS, SPEED = "final_loss", "seconds_per_epoch"
@@ -173,18 +172,16 @@ def _row(
     note = beside.sources[index].name
     if kind is _LOSSES and (trouble := _trouble(match, index)):
         note += f", {trouble}"
-    drawn = dots(values)
-    return DotRow(
+    row = DotRow(
         label=named(match.case, several),
         note=note,
         style=source_style(index),
-        values=drawn,
-        offsets=offsets(len(drawn)),
         centre=centre,
         low=low,
         high=high,
         empty=kind.missing if match.side(index).ran else "did not run",
     )
+    return with_dots(row, values)
 
 
 def _trouble(match: Match, index: int) -> str:

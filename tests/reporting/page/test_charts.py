@@ -691,10 +691,10 @@ def test_a_curve_of_a_single_seed_says_which(shown: Shown) -> None:
     shown.page.get_by_label("single seeds").check()
     panel = shown.made.data[LINES_LOSS]["panels"][0]
     found = lines_of(shown.plots(LINES_LOSS)[0])
-    assert {f"{one['label']}, seed {one['seed']}" for one in panel["strands"]} <= set(found)
-    assert len(panel["strands"]) == 30
+    assert {f"{one['label']}, seed {one['seed']}" for one in panel["seedLines"]} <= set(found)
+    assert len(panel["seedLines"]) == 30
     case = next(c for c in RESULTS.cases_on(LINES.name) if c.optimizer == SCRIPTED)
-    for strand in [one for one in panel["strands"] if one["label"] == SCRIPTED][-2:]:
+    for strand in [one for one in panel["seedLines"] if one["label"] == SCRIPTED][-2:]:
         what = f"{SCRIPTED}, seed {strand['seed']}"
         [losses] = case.losses[case.seeds == strand["seed"]]
         np.testing.assert_allclose(found[what]["y"], losses, rtol=5.1e-5)
@@ -862,7 +862,7 @@ def test_curves_lie_along_steps_epochs_or_seconds(shown: Shown, along: str) -> N
     found = lines_of(plot)
     timings = RESULTS.timings
     for line in panel["lines"]:
-        if line.get("lost"):
+        if line.get("failed"):
             continue
         case = next(
             c for c in RESULTS.cases_on(LINES.name) if line["label"].startswith(c.optimizer)
@@ -938,7 +938,7 @@ def test_a_zoom_is_taken_back_by_its_button(shown: Shown) -> None:
 def _paths_end_at(shown: Shown, step: int) -> None:
     """Each path is drawn as far as it has come by a step, and its mark stands at its end."""
     found = lines_of(shown.plots(PATHS)[0])
-    paths = shown.made.data[PATHS]["panels"][0]["paths"]
+    paths = shown.made.data[PATHS]["panels"][0]["trajectories"]
     assert set(found) == {path["label"] for path in paths}
     ends = {
         (glyph["data"]["x"][0], glyph["data"]["y"][0])
@@ -1004,7 +1004,7 @@ def test_the_player_plays_to_the_end_and_stops_there(shown: Shown) -> None:
 
 def test_a_path_says_its_seed_its_step_and_where_it_is(shown: Shown) -> None:
     shown.see(PATHS)
-    path = shown.made.data[PATHS]["panels"][0]["paths"][0]
+    path = shown.made.data[PATHS]["panels"][0]["trajectories"][0]
     told = shown.hover(PATHS, path["x"][4], path["y"][4], "step: 4")
     assert path["label"] in told
     assert f"seed: {SEEDS[0]}" in told
@@ -1037,7 +1037,7 @@ def test_numbers_are_kept_as_the_record_has_them(shown: Shown) -> None:
     )
     expected = []
     for panel in shown.made.data[LINES_LOSS]["panels"]:
-        for line in (*panel["lines"], *panel["strands"]):
+        for line in (*panel["lines"], *panel["seedLines"]):
             for i, x in enumerate(panel["xs"][line["x"]]):
                 low, high = (line[k][i] if k in line else None for k in ("low", "high"))
                 expected.append((x, line["y"][i], low, high, line.get("seed")))
@@ -1065,7 +1065,7 @@ def test_numbers_are_kept_as_the_record_has_them(shown: Shown) -> None:
 
 def test_numbers_of_paths_and_planes_are_kept_too(shown: Shown) -> None:
     rows = list(csv.DictReader(io.StringIO(_kept(shown, PATHS, "Numbers as CSV", "csv").decode())))
-    paths = shown.made.data[PATHS]["panels"][0]["paths"]
+    paths = shown.made.data[PATHS]["panels"][0]["trajectories"]
     assert len(rows) == len(paths) * (STEPS + 1)
     assert [float(row["x1"]) for row in rows] == [x for path in paths for x in path["x"]]
     assert [float(row["x2"]) for row in rows] == [y for path in paths for y in path["y"]]
