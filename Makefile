@@ -5,7 +5,7 @@ VENV ?= .venv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report test check docs gate baseline clean
+.PHONY: help setup report test test-all check docs gate baseline clean
 
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
@@ -30,7 +30,7 @@ need_python = v=$$($(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])') 
 	|| { echo "error: '$(1)' is Python $$v, and 3.11 or newer is needed: make PYTHON=... VENV=..." >&2; exit 1; }
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: $(RUN_STAMP) ## Make the virtual environment and install what a run needs
 
@@ -42,9 +42,15 @@ test: $(TEST_STAMP) ## Set up, lint, check types, run the tests and the gate
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy -n 2
 	$(VENV)/bin/lint-imports --no-cache
-	$(call pytest,$(SIDE_BY_SIDE) -m "not serial")
-	$(call pytest,-m serial)
+	$(call pytest,$(SIDE_BY_SIDE) -m "not exhaustive and not serial")
 	@$(MAKE) --no-print-directory gate
+
+# Many kills, all pages of the documentation, error rates over many draws, benchmarks, and more
+# examples of what is true of all inputs: a release runs them, and they take as long again.
+test-all: test ## Run `make test`, then the tests that it leaves out
+	$(call pytest,$(SIDE_BY_SIDE) --hypothesis-profile=exhaustive \
+		-m "(exhaustive or hypothesis) and not serial")
+	$(call pytest,-m serial)
 
 check: $(TEST_STAMP) ## Set up, lint and check types; no tests
 	$(PY) -m ruff check .

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from harness.reporting.objects import Check, Comparison, Figure, Report, Run
     from harness.reporting.tables.model import Table
     from harness.suite.listing import Names
-    from harness.workers.pool import WorkerFailed
+    from harness.workers.executor import WorkerFailed
 
 __version__ = "0.1.0"
 
@@ -59,7 +59,7 @@ _CLASSES = {
     "Table": "reporting.tables.trials",
     "Validation": "commands.preview",
     "Window": "objectives.base",
-    "WorkerFailed": "workers.pool",
+    "WorkerFailed": "workers.executor",
 }
 """Public names that are not functions of :mod:`harness.api`, with their modules."""
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from harness.commands.run import Options
     from harness.conformance.records import PartReport
     from harness.gate.history import History
-    from harness.plan.model import Overrides
+    from harness.plan.builder import Overrides
     from harness.reporting.objects import Check, Comparison, Contents, Report, Run
-    from harness.spec.model import LoadedSpec
+    from harness.spec.validation import LoadedSpec
     from harness.suite.listing import Names
 
 Place = str | os.PathLike[str]
@@ -57,7 +57,6 @@ def run(
     override: Mapping[str, Any] | Sequence[str] = (),
     timing: bool = True,
     fresh: bool = False,
-    watch: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
     scheduler: Place | None = None,
@@ -81,7 +80,6 @@ def run(
             searches; or ``"name=value"`` with the value in JSON.
         timing: Whether to have a timing pass.
         fresh: Whether to run again what is known already.
-        watch: Whether to keep the page current while trials run.
         workers: Worker processes at most that run trials; one per core if left out.
         executor: Who runs trials: ``"processes"`` of this machine, or ``"dask"``.
         scheduler: Address of a Dask scheduler (``"tcp://host:8786"``), or the JSON file in which
@@ -108,7 +106,6 @@ def run(
         *(loaded, overrides, output, workers),
         *(executor, None if scheduler is None else os.fspath(scheduler)),
         fresh=fresh,
-        watch=watch,
     )
     return running.run(loaded, options, progresses.choose(quiet=not progress))
 
@@ -139,7 +136,7 @@ def preview(
 
     loaded = _loaded(spec, folder)
     overrides = _overrides(only, devices, seeds, seed, override, timing=timing)
-    options = _options(loaded, overrides, output, None, fresh=fresh, watch=False)
+    options = _options(loaded, overrides, output, None, fresh=fresh)
     return running.preview(loaded, options)
 
 
@@ -467,14 +464,13 @@ def _listed(written: _Written) -> _Written:
 
 
 def _loaded(spec: SpecLike, folder: Place | None) -> LoadedSpec:
-    from harness.spec import model as specs
-    from harness.spec import yaml_source
+    from harness.spec import validation, yaml_source
 
     if isinstance(spec, Mapping):
-        return specs.check(yaml_source.of_mapping(spec, Path(folder or ".")))
+        return validation.check(yaml_source.of_mapping(spec, Path(folder or ".")))
     if folder is not None:
         raise BadInput.of_file("folder", "is for a mapping; the suite of a file is where it lies")
-    return specs.load(Path(spec))
+    return validation.load(Path(spec))
 
 
 def _overrides(
@@ -486,7 +482,7 @@ def _overrides(
     *,
     timing: bool = True,
 ) -> Overrides:
-    from harness.plan.model import Overrides, parse_devices
+    from harness.plan.builder import Overrides, parse_devices
 
     chosen = tuple(seed) if isinstance(seed, Sequence) else (seed,)
     if seeds is not None and chosen:
@@ -512,7 +508,6 @@ def _options(
     scheduler: str | None = None,
     *,
     fresh: bool,
-    watch: bool,
 ) -> Options:
     from harness.commands.run import Options
     from harness.reporting.tables import reproduce
@@ -528,10 +523,10 @@ def _options(
         raise BadInput.of_file("workers", message)
     where = None if output is None else Path(output)
     command = reproduce.of_run(
-        *(loaded.source, overrides, where, workers, executor, scheduler), fresh=fresh, watch=watch
+        *(loaded.source, overrides, where, workers, executor, scheduler), fresh=fresh
     )
     who = executor or ("processes" if scheduler is None else "dask")
-    return Options(overrides, where, command, workers, fresh, watch, who, scheduler)
+    return Options(overrides, where, command, workers, fresh, who, scheduler)
 
 
 def _gate_options(

@@ -163,11 +163,6 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
     help="Give a hyperparameter this value, in JSON, in place of those that the spec lists or "
     "searches. May be repeated.",
 )
-@click.option(
-    "--watch",
-    is_flag=True,
-    help="Keep the page current while trials run; it then reloads by itself.",
-)
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
 @click.option(
     "--executor",
@@ -189,7 +184,6 @@ def run(
     chosen: tuple[int, ...],
     values: tuple[str, ...],
     no_timing: bool,
-    watch: bool,
     output: Path | None,
     dry_run: bool,
     quiet: bool,
@@ -234,7 +228,6 @@ def run(
             override=values,
             timing=not no_timing,
             fresh=fresh,
-            watch=watch,
             workers=workers,
             executor=executor,
             scheduler=scheduler,
@@ -327,11 +320,11 @@ def check(
             output=output,
             progress=not quiet,
         )
-        from harness.gate import outputs
+        from harness.gate.outputs import terminal
 
         width = min(160, shutil.get_terminal_size().columns)
         colour = sys.stdout.isatty()
-        click.echo(outputs.terminal(done.report, width, colour=colour), nl=False)
+        click.echo(terminal.render(done.report, width, colour=colour), nl=False)
         click.echo(f"Written to {relative(done.folder)}.")
         _tell_ci(done.report)
         sys.exit(done.exit_status)
@@ -340,10 +333,10 @@ def check(
 def _tell_ci(report: GateReport) -> None:
     """Annotations and a job summary, where GitHub's or a like runner asks for them."""
     from harness.commands import check as checks
-    from harness.gate import outputs
+    from harness.gate.outputs import github
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        click.echo(outputs.annotations(report), nl=False)
+        click.echo(github.render(report), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and (why := checks.add_summary(report, Path(summary))):
         _tell(f"note: {why}")
@@ -492,7 +485,7 @@ def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) ->
 def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
     """Turn what can go wrong into messages and exit statuses; ``failed``: of what has no other."""
     from harness.errors import BadInput
-    from harness.workers.pool import WorkerFailed
+    from harness.workers.executor import WorkerFailed
 
     try:
         with _writing(failed):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 DASH = "–"
 """What stands where there is no number."""
@@ -121,9 +122,24 @@ def number(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}"
 
 
-def finite_significant(value: float, digits: int = 3) -> str:
+def cost(value: float, digits: int = 3) -> str:
     """The same as :func:`significant`, and ``∞`` for what is infinite."""
     return "∞" if math.isinf(value) else significant(value, digits)
+
+
+def fixed(decimals: int) -> Callable[[float], str]:
+    """A formatter of numbers with so many decimals."""
+    return lambda value: DASH if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def general(digits: int) -> Callable[[float], str]:
+    """A formatter of numbers with at most so many digits."""
+    return lambda value: DASH if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def digits(count: int) -> Callable[[float], str]:
+    """A formatter of numbers with so many significant digits; see :func:`significant`."""
+    return functools.partial(significant, digits=count)
 
 
 def exactly(value: float) -> str:

@@ -1,10 +1,11 @@
-"""What tests of several files share: the command line in this process, and which files begin."""
+"""The command line in this process, a browser, and the order of files."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,23 @@ from pathlib import Path
 
 import pytest
 from builders import Call
+from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
+
+settings.register_profile("usual", max_examples=30, deadline=None)
+settings.register_profile("exhaustive", max_examples=300, deadline=None)
+settings.load_profile("usual")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, the one with most of them foremost.
 
-    Side by side, a long one that began last would run alone at the end.
+    Side by side, a long one that began last would run alone at the end. Who asks for the browser
+    needs one.
     """
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
     slow: dict[Path, int] = {}
     for item in items:
         slow[item.path] = slow.get(item.path, 0) + bool(item.get_closest_marker("slow"))
@@ -36,6 +47,32 @@ def shared_though_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.engine import sharing
 
     monkeypatch.setattr(sharing, "FASTER_ALONE", math.inf)
+
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window.
+
+    One for each module: while Playwright runs, no other test can have an event loop.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium is installed")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,23 +19,23 @@ from numpy.typing import NDArray
 from harness.analysis import stats
 from harness.store.read import CaseData, Results
 
-LEVEL = 0.05
+ALPHA = 0.05
 """Probability of calling any difference of a family of pairs, if there is none."""
 
-ALIKE = 1e-6
+REL_TOL = 1e-6
 """Relative spread of losses below which seeds end alike: a float32's rounding."""
 
 LEAST_RANKED = 5
 """Seeds of which a mean rank has an interval, at least."""
 
-MOST = 24
+MAX_PAIRED_CASES = 24
 """Most cases of which all pairs are compared; of more, those that do best are."""
 
 Called = Literal["lower", "higher", "tied", "not significantly different"]
 
 
 @dataclass(frozen=True, eq=False)
-class Field:
+class ComparisonGroup:
     """Cases that are compared with each other: of one objective on one device.
 
     Attributes:
@@ -73,7 +73,7 @@ class Field:
         with np.errstate(over="ignore"):
             spread = np.ptp(known, axis=1) if len(self.seeds) else np.zeros(len(known))
         floor = float(self.floors.max(initial=0.0)) - self.smallest
-        return np.asarray(same_end & (spread <= np.maximum(ALIKE * size, floor)), dtype=np.bool_)
+        return np.asarray(same_end & (spread <= np.maximum(REL_TOL * size, floor)), dtype=np.bool_)
 
     @property
     def is_random(self) -> bool:
@@ -189,7 +189,7 @@ class Pair:
             if self.lower == self.n:
                 return "lower"
             return "higher" if self.higher == self.n else "tied"
-        if not self.adjusted <= LEVEL or self.effect == 0:
+        if not self.adjusted <= ALPHA or self.effect == 0:
             return "not significantly different"
         return "lower" if self.effect < 0 else "higher"
 
@@ -200,7 +200,7 @@ class Pair:
             return False
         if not self.is_tested:
             return not math.isfinite(self.shift)
-        return not (self.p_ok <= LEVEL and self.effect_ok * self.effect > 0)
+        return not (self.p_ok <= ALPHA and self.effect_ok * self.effect > 0)
 
     @property
     def has_shift(self) -> bool:
@@ -257,7 +257,7 @@ def mean_losses(results: Results) -> dict[int, stats.Mean]:
     return {case.position: mean for case, mean in zip(results.cases, found, strict=True)}
 
 
-def fields(results: Results) -> list[Field]:
+def fields(results: Results) -> list[ComparisonGroup]:
     """What can be compared: for each objective and device, the cases that ran, on shared seeds."""
     found = []
     for objective in results.objectives:
@@ -269,13 +269,13 @@ def fields(results: Results) -> list[Field]:
     return found
 
 
-def pairs(field: Field) -> list[Pair]:
+def pairs(field: ComparisonGroup) -> list[Pair]:
     """Every pair of a field's cases, each case against those after it in the spec.
 
-    Where there are more than ``MOST`` cases, only those that do best are paired; the correction
+    Of more than ``MAX_PAIRED_CASES`` cases, only those that do best are paired; the correction
     for multiplicity counts all pairs nevertheless, for which are best is known from these seeds.
     """
-    kept = sorted(field.order()[:MOST])
+    kept = sorted(field.order()[:MAX_PAIRED_CASES])
     found = list(itertools.combinations(kept, 2))
     if not found or len(field.seeds) < 2:
         return []
@@ -289,7 +289,7 @@ def pairs(field: Field) -> list[Pair]:
     )
 
 
-def family(field: Field) -> int:
+def family(field: ComparisonGroup) -> int:
     """How many pairs of a field's cases there are to test: all but those of copies of one run."""
     copies = int(field.alike.sum())
     return math.comb(len(field.cases), 2) - math.comb(copies, 2)
@@ -423,7 +423,7 @@ def _pair(
     )
 
 
-def ranks(field: Field) -> tuple[list[Rank], float]:
+def ranks(field: ComparisonGroup) -> tuple[list[Rank], float]:
     """How each case of a field ranks, and the p-value of Friedman's test that all do alike.
 
     Copies of one run don't take part in the test. The p-value is NaN where fewer than three
@@ -442,7 +442,7 @@ def ranks(field: Field) -> tuple[list[Rank], float]:
     return found, p
 
 
-def _field(results: Results, objective: str, device: str) -> Field | None:
+def _field(results: Results, objective: str, device: str) -> ComparisonGroup | None:
     trials = results.trials
     here = trials[(trials["objective"] == objective) & (trials["device"] == device)]
     here = here[here["status"] != "unavailable"]
@@ -456,7 +456,7 @@ def _field(results: Results, objective: str, device: str) -> Field | None:
     cases = tuple(by_position[position] for position in table.index)
     seeds = table.columns.to_numpy(dtype=np.int64)
     smallest = results.run.settings.smallest_differences.get(objective, 0.0)
-    return Field(
+    return ComparisonGroup(
         objective=objective,
         device=device,
         cases=cases,
@@ -478,7 +478,7 @@ class Compared:
     """A field with what comparing its cases gave.
 
     Attributes:
-        field: The cases and seeds.
+        group: The cases and seeds.
         pairs: Every pair; none of a single seed.
         ranks: In the order of the cases.
         friedman: P-value of Friedman's test that all cases rank alike; NaN where it has none.
@@ -486,7 +486,7 @@ class Compared:
         of_page: Whether these are the pairs of all objectives, not of this one alone.
     """
 
-    field: Field
+    group: ComparisonGroup
     pairs: tuple[Pair, ...]
     ranks: tuple[Rank, ...]
     friedman: float
@@ -501,7 +501,7 @@ class Compared:
     @property
     def least_adjusted(self) -> float:
         """The least adjusted p-value that so many seeds and pairs can show."""
-        return min(1.0, 2.0 ** (1 - len(self.field.seeds)) * self.family)
+        return min(1.0, 2.0 ** (1 - len(self.group.seeds)) * self.family)
 
     def between(self, first: int, second: int) -> Pair | None:
         """A pair as seen from the first of two cases, by index; None where it wasn't compared."""
@@ -538,3 +538,13 @@ def corrected_for(compared: Sequence[Compared]) -> str:
     if any(one.of_page for one in compared):
         return "all pairs of all objectives together"
     return "all pairs of an objective together"
+
+
+def called_between(compared: Sequence[Compared], case: CaseData, other: CaseData) -> str:
+    """What is called of two cases; empty where they were not compared."""
+    for one in compared:
+        index = {own.position: i for i, own in enumerate(one.group.cases)}
+        if case.position in index and other.position in index:
+            pair = one.between(index[case.position], index[other.position])
+            return pair.called if pair is not None else ""
+    return ""

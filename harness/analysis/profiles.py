@@ -1,4 +1,4 @@
-"""How soon solvers reach targets: running times and profiles as pure functions on arrays.
+"""Running times to targets and profiles of solvers, as pure functions on arrays.
 
 A cost is what a run used until it reached a target (steps, seconds); infinite if it missed.
 
@@ -21,7 +21,7 @@ from harness.analysis.stats import CONFIDENCE, share_interval
 
 
 def expected_running_time(costs: ArrayLike, reached: ArrayLike) -> NDArray[np.float64]:
-    """What reaching a target costs on average if a run that misses is started anew.
+    """The average cost of reaching a target if a run that misses is started anew.
 
     The costs of all runs over the number of those that reached the target (ERT; Hansen et al.,
     section 5).
@@ -68,41 +68,6 @@ def performance_ratios(costs: ArrayLike) -> NDArray[np.float64]:
     np.divide(array, best, out=ratios, where=positive)
     ratios[(array == best) & np.isfinite(best)] = 1
     return ratios
-
-
-def performance_profile(ratios: ArrayLike, taus: ArrayLike) -> NDArray[np.float64]:
-    """The share of all problems that a solver solves within ``tau`` times the best cost.
-
-    Problems that no solver solved count among them all: a profile ends at the share solved. A
-    miss isn't within any ``tau``, an infinite one included.
-
-    Args:
-        ratios: Of :func:`performance_ratios`, ``(..., solvers)``.
-        taus: In any order.
-
-    Returns:
-        ``(solvers, taus)``; NaN of no problems.
-
-    Raises:
-        ValueError: If a ratio is NaN or negative.
-    """
-    return _shares(_costs(ratios), taus)
-
-
-def runtime_distribution(costs: ArrayLike, budgets: ArrayLike) -> NDArray[np.float64]:
-    """The share of all runs that reached their target within a budget (Hansen et al.).
-
-    Args:
-        costs: Of every run to every target, ``(..., solvers)``; infinite for a miss.
-        budgets: In any order.
-
-    Returns:
-        ``(solvers, budgets)``; NaN of no runs.
-
-    Raises:
-        ValueError: If a cost is NaN or negative.
-    """
-    return _shares(_costs(costs), budgets)
 
 
 @dataclass(frozen=True)
@@ -157,7 +122,10 @@ def runtime_bands(
     confidence: float = CONFIDENCE,
     families: Sequence[Hashable] | None = None,
 ) -> tuple[Band, ...]:
-    """Runtime distributions with bands; see :func:`profile_bands`."""
+    """Runtime distributions with bands: shares of runs that reached a target within a budget.
+
+    See :func:`profile_bands`.
+    """
     return _bands(_problems(costs), budgets, confidence, families)
 
 
@@ -167,68 +135,41 @@ def _bands(
     confidence: float,
     families: Sequence[Hashable] | None,
 ) -> tuple[Band, ...]:
-    x = _points(points)
+    x = np.asarray(points, dtype=np.float64).ravel()
+    if np.isnan(x).any():
+        raise ValueError("a profile was asked for at a point that is not a number")
     problems, seeds, solvers = values.shape
+    if seeds == 0 or problems == 0:
+        return tuple(Band(x, *np.full((3, x.size), np.nan)) for _ in range(solvers))
+    names = list(families or ())
+    groups = [[i for i, own in enumerate(names) if own == name] for name in dict.fromkeys(names)]
     bands = []
     for solver in range(solvers):
         # A share of everything is the mean over seeds of each seed's own share.
         own = _own_shares(values[..., solver], x)
-        if seeds == 0 or problems == 0:
-            bands.append(Band(x, *np.full((3, x.size), np.nan)))
-            continue
         share = own.mean(axis=0)
-        units = seeds
         variance = own.var(axis=0, ddof=1) / seeds if seeds > 1 else np.zeros_like(share)
-        if families is not None:
-            groups = [
-                np.flatnonzero([other == family for other in families])
-                for family in dict.fromkeys(families)
+        if len(groups) > 1:
+            # Families differ in size: the variance is that of a ratio of two means.
+            apart = [
+                len(group)
+                / problems
+                * (_own_shares(values[group, :, solver], x).mean(axis=0) - share)
+                for group in groups
             ]
-            units = min(units, len(groups))
-            if len(groups) > 1:
-                # Families differ in size: the variance is that of a ratio of two means.
-                apart = np.array(
-                    [
-                        len(group) / problems
-                        * (_own_shares(values[group, :, solver], x).mean(axis=0) - share)
-                        for group in groups
-                    ]
-                )  # fmt: skip
-                variance += (apart**2).sum(axis=0) * len(groups) / (len(groups) - 1)
-        low, high = share_interval(share, variance, units, confidence)
-        bands.append(Band(x, share, low, high))
+            variance += np.square(apart).sum(axis=0) * len(groups) / (len(groups) - 1)
+        units = seeds if families is None else min(seeds, len(groups))
+        bands.append(Band(x, share, *share_interval(share, variance, units, confidence)))
     return tuple(bands)
 
 
 def _own_shares(values: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of each seed's problems within each ``x``: of ``(problems, seeds)``, a row each."""
-    problems, seeds = values.shape
-    order = np.argsort(x, kind="stable")
-    # A value counts from the first x on that is not below it. A miss counts at no x, not even
-    # an infinite one.
-    first = np.searchsorted(x[order], values, side="left")
-    first[np.isinf(values)] = x.size
-    width = x.size + 1
-    cells = (first + width * np.arange(seeds)).ravel()
-    counts = np.bincount(cells, minlength=seeds * width).reshape(seeds, width)
-    own = np.empty((seeds, x.size))
-    own[:, order] = counts[:, :-1].cumsum(axis=1)
-    return own / problems if problems else np.full(own.shape, np.nan)
+    """The share of each seed's problems within each ``x``: of ``(problems, seeds)``, a row each.
 
-
-def _shares(values: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float64]:
-    """The share of the values of each last index within each point."""
-    x = _points(points)
-    columns = values.reshape(-1, values.shape[-1]).T
-    shares = [_own_shares(column[:, None], x)[0] for column in columns]
-    return np.array(shares).reshape(len(columns), x.size)
-
-
-def _points(points: ArrayLike) -> NDArray[np.float64]:
-    x = np.asarray(points, dtype=np.float64).ravel()
-    if np.isnan(x).any():
-        raise ValueError("a profile was asked for at a point that is not a number")
-    return x
+    A miss is within no ``x``, not even an infinite one.
+    """
+    known = np.where(np.isfinite(values), values, np.nan)
+    return np.stack([(known <= point).mean(axis=0) for point in x], axis=1)
 
 
 def _problems(costs: ArrayLike) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import comparison, stats
-from harness.analysis.comparison import ALIKE, Field, Pair
+from harness.analysis.comparison import REL_TOL, ComparisonGroup, Pair
 from harness.errors import BadInput, Problem
 from harness.provenance import fingerprint
 from harness.provenance.environment import WORDS
@@ -174,7 +174,7 @@ class Difference:
     @property
     def is_rounding(self) -> bool:
         """Whether all trials ended alike, with losses that differ by no more than rounding."""
-        return self.largest <= ALIKE and not any(
+        return self.largest <= REL_TOL and not any(
             self.match.side(self.base).statuses[seed] != self.match.side(self.other).statuses[seed]
             for seed in self.match.seeds
         )
@@ -310,7 +310,7 @@ def lay(sources: Sequence[Source]) -> SideBySide:
         list(losses.values()),
         [(found[i].other, found[i].base) for i in losses],
         floors=[_floors(found[i]) for i in losses],
-        rounding=ALIKE,
+        rounding=REL_TOL,
     )
     for i, pair in zip(losses, pairs, strict=True):
         found[i] = replace(found[i], pair=pair)
@@ -517,7 +517,7 @@ def _to_test(found: Difference) -> tuple[NDArray[np.float64], NDArray[np.float64
         return None
     sides = match.side(found.other), match.side(found.base)
     losses = np.array([[s.losses.get(seed, math.inf) for seed in match.seeds] for s in sides])
-    paired = Field(
+    paired = ComparisonGroup(
         objective=match.case.objective,
         device=match.case.device,
         cases=tuple(side.case for side in sides),

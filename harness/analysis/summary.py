@@ -16,7 +16,7 @@ class Analysis:
         means: By a case's position, its mean final loss.
         compared: Cases of one objective on one device, compared by seed.
         reached: When their trials reached targets, of those that have any.
-        contests: Optimizers over all objectives, one contest per device.
+        pools: Optimizers over all objectives, one pool per device.
         tuned: What tuning found.
         retuned: What tuning again would find.
         curves: Loss against single hyperparameters.
@@ -26,7 +26,7 @@ class Analysis:
     means: dict[int, stats.Mean]
     compared: tuple[comparison.Compared, ...]
     reached: tuple[targets.Reached, ...]
-    contests: tuple[targets.Contest, ...]
+    pools: tuple[targets.OptimizerPool, ...]
     tuned: tuple[sensitivity.Tuned, ...]
     retuned: tuple[retuning.Retuned, ...]
     curves: tuple[sensitivity.Curve, ...]
@@ -36,7 +36,7 @@ class Analysis:
 def analyse(results: Results) -> Analysis:
     """Work everything out."""
     compared = comparison.compare(results)
-    found = (targets.reached(results, one.field) for one in compared)
+    found = (targets.reached(results, one.group) for one in compared)
     reached = tuple(known for known in found if known is not None)
     tuned = tuple(sensitivity.tuned(results))
     rule = results.run.settings.tuning
@@ -45,7 +45,7 @@ def analyse(results: Results) -> Analysis:
         means=comparison.mean_losses(results),
         compared=tuple(compared),
         reached=reached,
-        contests=tuple(targets.contests(reached, results.run.settings.families)),
+        pools=tuple(targets.optimizer_pools(reached, results.run.settings.families)),
         tuned=tuned,
         # What is tuned for targets is chosen by curves, of which tuning trials keep none here.
         retuned=tuple(retuning.retune(tuned)) if goal == "final_loss" else (),

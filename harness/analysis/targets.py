@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import elapsed, profiles
-from harness.analysis.comparison import ALIKE, Field
+from harness.analysis.comparison import REL_TOL, ComparisonGroup
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import TargetSettings
 
@@ -53,7 +53,7 @@ class Reached:
     """When the trials of a field reached its targets.
 
     Attributes:
-        field: The cases and seeds.
+        group: The cases and seeds.
         targets: In the spec's order.
         steps: ``(targets, cases, seeds)``: the first recorded step at or below the target;
             infinite for a miss.
@@ -66,7 +66,7 @@ class Reached:
         copies: Per case, whether all seeds take the same course, so that they are one run.
     """
 
-    field: Field
+    group: ComparisonGroup
     targets: tuple[Target, ...]
     steps: NDArray[np.float64]
     used: NDArray[np.float64]
@@ -101,7 +101,7 @@ class Reached:
 
 
 @dataclass(frozen=True, eq=False)
-class Contest:
+class OptimizerPool:
     """Optimizers that ran on the same objectives, and what they took to reach every target.
 
     Attributes:
@@ -152,7 +152,7 @@ def targets_from(
     return (*given, *(Target(tolerance=share) for share in tolerances))
 
 
-def reached(results: Results, field: Field) -> Reached | None:
+def reached(results: Results, field: ComparisonGroup) -> Reached | None:
     """When a field's trials reached their targets; None where there are no targets."""
     info = results.objectives[field.objective]
     targets = targets_of(results, info)
@@ -172,7 +172,7 @@ def reached(results: Results, field: Field) -> Reached | None:
         losses = _of_seeds(case, case.losses, field.seeds)
         counts = _of_seeds(case, elapsed.evaluations(case, info.record_steps), field.seeds)
         copies[i] = len(losses) > 1 and np.allclose(
-            losses, losses[:1], rtol=ALIKE, atol=0, equal_nan=True
+            losses, losses[:1], rtol=REL_TOL, atol=0, equal_nan=True
         )
         for j, target in enumerate(targets):
             first, is_reached = _first_records(losses, target, info.optimum)
@@ -183,7 +183,7 @@ def reached(results: Results, field: Field) -> Reached | None:
     return Reached(field, targets, steps, used, evaluations, used_evaluations, seconds, copies)
 
 
-def contests(known: Sequence[Reached], families: Mapping[str, str]) -> list[Contest]:
+def optimizer_pools(known: Sequence[Reached], families: Mapping[str, str]) -> list[OptimizerPool]:
     """For each device, the settings that can be compared across all objectives with targets.
 
     Each setting takes part by itself: which of a grid is best is known from these same seeds
@@ -198,7 +198,7 @@ def contests(known: Sequence[Reached], families: Mapping[str, str]) -> list[Cont
     """
     found: dict[str, list[Reached]] = {}
     for one in known:
-        found.setdefault(one.field.device, []).append(one)
+        found.setdefault(one.group.device, []).append(one)
     return [
         contest
         for device, several in found.items()
@@ -214,16 +214,18 @@ def places(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.geomspace(finite.min(), finite.max() * 1.05, POINTS)
 
 
-def _contest(device: str, known: Sequence[Reached], families: Mapping[str, str]) -> Contest | None:
+def _contest(
+    device: str, known: Sequence[Reached], families: Mapping[str, str]
+) -> OptimizerPool | None:
     # An objective that one entrant alone ran on compares nothing.
-    entered = {one.field.objective: _entrants(one, known) for one in known}
-    known = [one for one in known if len(entered[one.field.objective]) > 1]
+    entered = {one.group.objective: _entrants(one, known) for one in known}
+    known = [one for one in known if len(entered[one.group.objective]) > 1]
     if len(known) < 2:
         return None
-    seeds = sorted(set.intersection(*(set(k.field.seeds.tolist()) for k in known)))
+    seeds = sorted(set.intersection(*(set(k.group.seeds.tolist()) for k in known)))
     entrants: dict[str, list[tuple[Reached, int]]] = {}
     for one in known:
-        for name, i in entered[one.field.objective].items():
+        for name, i in entered[one.group.objective].items():
             entrants.setdefault(name, []).append((one, i))
     whole = {name: places for name, places in entrants.items() if len(places) == len(known)}
     left_out = [name for name in entrants if name not in whole]
@@ -233,20 +235,20 @@ def _contest(device: str, known: Sequence[Reached], families: Mapping[str, str])
     problem_families: list[str] = []
     failed = np.zeros(len(whole), dtype=np.int64)
     for j, one in enumerate(known):
-        at = np.searchsorted(one.field.seeds, seeds)
+        at = np.searchsorted(one.group.seeds, seeds)
         chosen = [places[j][1] for places in whole.values()]
         steps.append(np.moveaxis(one.steps[:, chosen][:, :, at], 1, 2))
         until = np.moveaxis(one.evaluations[:, chosen][:, :, at], 1, 2)
         seconds.append(until * one.evaluation_seconds[chosen])
-        failed += (~np.isfinite(one.field.losses[chosen][:, at])).sum(axis=1)
-        name = one.field.objective
+        failed += (~np.isfinite(one.group.losses[chosen][:, at])).sum(axis=1)
+        name = one.group.objective
         problem_families += [families.get(name, name)] * len(one.targets)
     timed = not any(np.isnan(part).any() for part in seconds)
-    objectives = tuple(one.field.objective for one in known)
-    return Contest(
+    objectives = tuple(one.group.objective for one in known)
+    return OptimizerPool(
         device=device,
         solvers=tuple(whole),
-        cases=tuple(tuple(o.field.cases[i] for o, i in places) for places in whole.values()),
+        cases=tuple(tuple(o.group.cases[i] for o, i in places) for places in whole.values()),
         objectives=objectives,
         left_out=tuple(left_out),
         families=tuple(families.get(name, name) for name in objectives),
@@ -266,7 +268,7 @@ def _entrants(one: Reached, known: Sequence[Reached]) -> dict[str, int]:
         if count > 1
     }  # fmt: skip
     found: dict[str, int] = {}
-    for i, case in enumerate(one.field.cases):
+    for i, case in enumerate(one.group.cases):
         alone = case.role == "given" and case.optimizer not in several
         found.setdefault(case.optimizer if alone else case.label, i)
     return found
@@ -274,7 +276,7 @@ def _entrants(one: Reached, known: Sequence[Reached]) -> dict[str, int]:
 
 def _given(one: Reached) -> Iterator[tuple[CaseData, int]]:
     """The cases that the spec gives, with how many settings of their optimizer there are."""
-    cases = [case for case in one.field.cases if case.role == "given"]
+    cases = [case for case in one.group.cases if case.role == "given"]
     for case in cases:
         yield case, sum(other.optimizer == case.optimizer for other in cases)
 

@@ -20,16 +20,19 @@ from harness.commands.measure_revision import MeasuredRevision
 from harness.commands.run import locked, output_folder, write_report
 from harness.errors import BadInput, Problem
 from harness.gate import baseline as baselines
-from harness.gate import history, judge, outputs, revision
+from harness.gate import history, judge, revision
 from harness.gate import report as verdicts
 from harness.gate.baseline import Baseline, Cell
 from harness.gate.judge import Comparison, Limits
+from harness.gate.outputs import junit, markdown, pytest_benchmark
 from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgement
-from harness.plan.model import Case, Overrides, Plan, applies, draft
-from harness.progress import Quiet
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Plan, applies
+from harness.progress import Progress
 from harness.provenance import environment, fingerprint
 from harness.reporting.objects import CHECK_FOLDER, Check, Report
-from harness.spec.model import LoadedSpec, Spec, load, matches
+from harness.spec.model import Spec, matches
+from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, Store
 from harness.workers.suite_log import suite_log
 
@@ -83,7 +86,7 @@ class NotWritten(BadInput):
         self.exit_status = exit_status
 
 
-def check(spec: Path, options: GateOptions, progress: Quiet) -> Check:
+def check(spec: Path, options: GateOptions, progress: Progress) -> Check:
     """Compare a suite with a baseline, or with another revision of itself.
 
     Args:
@@ -137,13 +140,13 @@ def add_summary(report: GateReport, file: Path) -> str:
     """
     try:
         with file.open("a", encoding="utf-8") as summary:
-            summary.write(outputs.markdown(report))
+            summary.write(markdown.render(report))
     except OSError as error:
         return f"{file} can't be written: {error.strerror}"
     return ""
 
 
-def update(spec: Path, options: GateOptions, progress: Quiet) -> Written:
+def update(spec: Path, options: GateOptions, progress: Progress) -> Written:
     """Write a baseline of what a suite does now.
 
     Raises:
@@ -231,7 +234,7 @@ def _laid_out(base: str, spec: Path, plan: Plan) -> Iterator[revision.Revision]:
 
 
 def _other_side(
-    there: revision.Revision, now: Plan, options: GateOptions, progress: Quiet
+    there: revision.Revision, now: Plan, options: GateOptions, progress: Progress
 ) -> MeasuredRevision:
     """The side of another revision, measured as today's is; of its results nothing is kept.
 
@@ -390,7 +393,7 @@ class _Reporter:
             for number, found in enumerate(side.ratios if side else ()):
                 pairs = found.cells.get(keys.get(case.id, ""))
                 if pairs is not None:
-                    yield Blocks(process=number, side=name, **vars(pairs))  # type: ignore[arg-type]
+                    yield Blocks(**vars(pairs), process=number, side=name)  # type: ignore[arg-type]
 
 
 def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:
@@ -422,14 +425,14 @@ def _parts(name: str) -> tuple[str, str, str, str]:
     return (found[1], found[2], found[3] or "", found[4]) if found else (name, "", "", "")
 
 
-def _keep(report: GateReport, output: Path, progress: Quiet) -> None:
+def _keep(report: GateReport, output: Path, progress: Progress) -> None:
     """Write down what a check found, and put it on the page if there is one."""
     folder = output / CHECK_FOLDER
     made = {
         "check.json": verdicts.to_json(report),
-        "summary.md": outputs.markdown(report),
-        "junit.xml": outputs.junit(report),
-        "pytest-benchmark.json": outputs.benchmark_json(report),
+        "summary.md": markdown.render(report),
+        "junit.xml": junit.render(report),
+        "pytest-benchmark.json": pytest_benchmark.render(report),
     }
     path = folder
     with locked(output):

@@ -18,12 +18,20 @@ from harness.commands.run import inspect, locked
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
-from harness.results import Checked, MeasuredRatios, StepCounts
-from harness.spec.model import LoadedSpec
+from harness.results import Checked, MeasuredRatios
+from harness.spec.validation import LoadedSpec
 from harness.store.database import Store
-from harness.workers.pool import Pool, Task, WorkerFailed
+from harness.workers.executor import Task, WorkerFailed
+from harness.workers.pool import Pool
+from harness.workers.requests import (
+    CollectRatios,
+    CountSteps,
+    MeasureRatios,
+    PrepareRatios,
+    Request,
+)
 
 MIN_CPU_SHARE = 0.25
 """The part of a processor that a process needs: with less, too few blocks are undisturbed."""
@@ -123,7 +131,7 @@ def opened(
     loaded: LoadedSpec,
     plan: Plan,
     path: Path,
-    progress: Quiet,
+    progress: Progress,
     *,
     workers: int | None = None,
     search: Sequence[Path] = (),
@@ -166,7 +174,7 @@ def opened(
 
 
 def _trained(
-    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Quiet
+    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Progress
 ) -> dict[str, list[Trial]]:
     """Run the trials that this machine has not run; how all of them ended."""
     machine = environment.machine_key(plan.spec.threads)
@@ -177,16 +185,13 @@ def _trained(
     return store.outcomes(keys, plan.seeds)
 
 
-def _count(pool: Pool, side: MeasuredRevision, progress: Quiet) -> None:
+def _count(pool: Pool, side: MeasuredRevision, progress: Progress) -> None:
     """Count what the steps of each cell take; one that kills or hangs its process costs itself."""
     with progress.stage("counting", len(side.timed), "cells"):
         for case in side.timed:
-            arguments = (case, side.plan.seeds[0], side.plan.spec.threads)
+            request = CountSteps(case, side.plan.seeds[0], side.plan.spec.threads)
             try:
-                found: StepCounts = pool.call(
-                    # In a fork the stack is deeper, which code that looks at it could count.
-                    Task("count_steps", arguments, CALL_SECONDS, fresh=True)
-                )
+                found = pool.call(Task(request, CALL_SECONDS))
             except WorkerFailed as error:
                 why = str(error).strip().rpartition("\n")[2]
                 side.failure_reasons[case.id] = f"its steps could not be counted: {why}"
@@ -196,7 +201,7 @@ def _count(pool: Pool, side: MeasuredRevision, progress: Quiet) -> None:
 
 
 def measure(
-    sides: Sequence[MeasuredRevision], number: int, progress: Quiet, started: Sequence[Pool] = ()
+    sides: Sequence[MeasuredRevision], number: int, progress: Progress, started: Sequence[Pool] = ()
 ) -> None:
     """Have one fresh process per side measure its cells; the sides take turns.
 
@@ -226,7 +231,7 @@ def measure(
 
 
 def _take_turns(
-    pools: Sequence[Pool], sides: Sequence[MeasuredRevision], progress: Quiet
+    pools: Sequence[Pool], sides: Sequence[MeasuredRevision], progress: Progress
 ) -> list[MeasuredRatios] | None:
     """What each side's process measured; None where a cell ended one, and is left out now."""
     rounds = sides[0].plan.spec.check.rounds
@@ -234,22 +239,21 @@ def _take_turns(
     turns = list(zip(pools, sides, strict=True))
     for pool, side in turns:
         spec = side.plan.spec
-        if _call(
-            pool, side, "prepare_ratios", side.timed, spec.check, side.plan.seeds[0], spec.threads
-        ):
+        request = PrepareRatios(side.timed, spec.check, side.plan.seeds[0], spec.threads)
+        if _ended_by_a_cell(pool, side, request):
             return None
     for first in range(0, rounds, each):
         for pool, side in turns if first % 2 else reversed(turns):
-            if _call(pool, side, "measure_ratios", min(each, rounds - first)):
+            if _ended_by_a_cell(pool, side, MeasureRatios(min(each, rounds - first))):
                 return None
         progress.advance(min(each, rounds - first))
-    return [pool.call(Task("measured_ratios", (), CALL_SECONDS)) for pool in pools]
+    return [pool.call(Task(CollectRatios(), CALL_SECONDS)) for pool in pools]
 
 
-def _call(pool: Pool, side: MeasuredRevision, name: str, *arguments: object) -> bool:
-    """Ask a side's process for something; whether a cell ended it. That one is left out."""
+def _ended_by_a_cell(pool: Pool, side: MeasuredRevision, request: Request[None]) -> bool:
+    """Send a request to a side's process; True if a cell ended it. That one is left out."""
     try:
-        pool.call(Task(name, arguments, side.plan.spec.limits.seconds, "step", fresh=True))
+        pool.call(Task(request, side.plan.spec.limits.seconds))
     except WorkerFailed as error:
         cases = side.timed
         if not error.lost.step or not cases:
@@ -260,7 +264,7 @@ def _call(pool: Pool, side: MeasuredRevision, name: str, *arguments: object) -> 
     return False
 
 
-def waiting(plan: Plan, progress: Quiet, search: Sequence[Path] = ()) -> Pool:
+def waiting(plan: Plan, progress: Progress, search: Sequence[Path] = ()) -> Pool:
     """A process that loads torch, to measure with later."""
     return Pool(1, _memory(plan), search, fresh=True, printed=progress.printed)
 

@@ -9,6 +9,7 @@ from harness.plan.model import Plan
 from harness.progress import relative
 from harness.results import Absent, Checked
 from harness.spec.model import TimingSpec
+from harness.terminal import aligned
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Preview:
     timing: TimingPreview | None
 
     def __repr__(self) -> str:
-        return "\n".join([*_aligned(_rows(self)), "", *_sums(self)])
+        return "\n".join([*aligned(_rows(self)), "", *_sums(self)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,14 +101,6 @@ def _rows(preview: Preview) -> list[tuple[str, ...]]:
         names = (base.objective.name, base.optimizer, tried, base.device)
         rows.append((*names, f"{len(plan.tuning_seeds):,}", f"{steps:,}", missing))
     return rows
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def _sums(preview: Preview) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.plan.model import Case, Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import fingerprint
 from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
 from harness.store.database import Store
-from harness.workers.pool import Done, Executor, Lost, Sent, Task
+from harness.workers.executor import Done, Executor, Lost, Sent, Task
+from harness.workers.requests import DecideSharing, RunSingle, RunVectorized
 
 GROW_SECONDS = 2.0
 """Work worth starting more workers for: loading torch for them takes about as long."""
@@ -68,10 +70,10 @@ class QualityPass:
     plan: Plan
     machine: str
     absent: Absent
-    progress: Quiet
-    _deciding: dict[Task, Family] = field(default_factory=dict)
-    _together: dict[Task, Chunk] = field(default_factory=dict)
-    _alone: dict[Task, _Batch] = field(default_factory=dict)
+    progress: Progress
+    _deciding: dict[Task[Any], Family] = field(default_factory=dict)
+    _together: dict[Task[Any], Chunk] = field(default_factory=dict)
+    _alone: dict[Task[Any], _Batch] = field(default_factory=dict)
     _known: dict[str, Sharing] = field(default_factory=dict)
     _due: dict[str, set[int]] = field(default_factory=dict)
     _work: float = 0.0
@@ -133,7 +135,7 @@ class QualityPass:
         if key in self._known:
             self._decided(family, self._known[key])
             return
-        task = Task("decide", (family, self.plan.seeds, self.plan.spec.threads), limit, "step")
+        task = Task(DecideSharing(family, self.plan.seeds, self.plan.spec.threads), limit)
         self._deciding[task] = family
         self.pool.submit(task)
 
@@ -167,8 +169,7 @@ class QualityPass:
                     # One trial alone, and a shared step that takes longer the more share it.
                     self._work += steps * sharing.step_seconds * (4 + len(chunk) / 250)
                     limit = self.plan.spec.limits.seconds
-                    arguments = (chunk, sharing, self.plan.spec.threads)
-                    task = Task("together", arguments, limit, "step")
+                    task = Task(RunVectorized(chunk, sharing, self.plan.spec.threads), limit)
                     self._together[task] = chunk
                     self.pool.submit(task)
         if self._work > GROW_SECONDS:
@@ -193,8 +194,8 @@ class QualityPass:
         size = max(1, min(64, math.ceil(len(due) / (4 * self.pool.size))))
         for start in range(0, len(due), size):
             todo = list(due[start : start + size])
-            arguments = (todo, reason, self.plan.spec.threads)
-            task = Task("alone", arguments, self.plan.spec.limits.seconds, "result")
+            request = RunSingle(todo, reason, self.plan.spec.threads)
+            task = Task(request, self.plan.spec.limits.seconds)
             self._alone[task] = _Batch(todo, reason)
             self.pool.submit(task, first=first)
 

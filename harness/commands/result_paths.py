@@ -9,7 +9,7 @@ from harness.commands.run import output_folder
 from harness.errors import BadInput, Problem, nearest
 from harness.gate import history
 from harness.progress import relative
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.spec.yaml_source import SUFFIXES
 from harness.store import database
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -12,22 +11,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.commands import tuning, watch
+from harness.commands import tuning
 from harness.commands.preview import Preview, TimingPreview
 from harness.commands.quality_pass import QualityPass
 from harness.errors import BadInput, Problem
-from harness.plan.model import Case, Overrides, Plan, draft
-from harness.progress import Quiet
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Plan
+from harness.progress import NullProgress, Progress
 from harness.provenance import environment, fingerprint, opened_files
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.reporting.objects import PAGE_NAME, Report, Run
 from harness.results import Absent, Checked, Finding, Timing
-from harness.spec.model import LoadedSpec, TimingSpec, load
+from harness.spec.model import TimingSpec
+from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
 from harness.store.records import RunSettings
 from harness.suite.locate import as_text
-from harness.workers.pool import Disturbed, Executor, Moved, Pool, Task, WorkerFailed
+from harness.workers.executor import Executor, Task, WorkerFailed
+from harness.workers.pool import Pool
+from harness.workers.requests import TimeCases, ValidatePlan
 from harness.workers.suite_log import suite_log
 
 LOCK_NAME = ".lock"
@@ -46,7 +49,6 @@ class Options:
         command: How to ask for it again, for the report.
         workers: Worker processes at most; None for one per core.
         fresh: Whether to run again what is known.
-        watch: Whether to keep the page current while trials run.
         executor: Who runs trials: processes of this machine, or Dask.
         scheduler: Address of a Dask scheduler, or the JSON file in which it stands; None for a
             cluster of Dask workers on this machine.
@@ -57,7 +59,6 @@ class Options:
     command: str = "python -m harness run"
     workers: int | None = None
     fresh: bool = False
-    watch: bool = False
     executor: Literal["processes", "dask"] = "processes"
     scheduler: str | None = None
 
@@ -79,7 +80,7 @@ def validate(
     plan, problems = draft(loaded, overrides or Overrides())
     if plan is None or plan.is_empty:
         raise BadInput(problems)
-    told = Quiet()
+    told = NullProgress()
     with suite_log(told, keep=True) as log, Pool(1, printed=told.printed) as pool:
         checked = inspect(pool, loaded, plan, problems, overrides)
         known = opened_files.load(output_folder(loaded.folder, plan.suite, output))
@@ -124,7 +125,7 @@ def preview(spec: Path | LoadedSpec, options: Options) -> Preview:
     return Preview(plan, steps, checked.absent, known, output, timed)
 
 
-def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
+def run(spec: Path | LoadedSpec, options: Options, progress: Progress) -> Run:
     """Run everything a spec asks for and is not known yet, then write the report.
 
     Args:
@@ -147,13 +148,16 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
     path = output / FILE_NAME
     known = opened_files.load(output)
     plan = plan.with_opened(known)
-    here = _expected_machine(path, plan, options)
+    here = environment.machine(plan.spec.threads)
     whole = None if problems or options.fresh else _all_known(path, plan, here.key)
     if whole is not None:
         with locked(output), Store(path, create=True) as store:
             current = store.is_current(whole, loaded.source.text, fingerprint.report())
             if current and (output / PAGE_NAME).is_file():
                 return Run(path, store.last_run().id, store.statuses(), trained=0, timed=0)
+            workers = store.last_run().environment.get("workers")
+            if workers and options.executor == "dask":
+                here = replace(here, description={**here.description, "workers": workers})
             _begin(store, loaded, whole, options, here, store.absent(), None)
             store.finish_run()
             return _report(store, progress, trained=0, timed=0)
@@ -166,20 +170,23 @@ def run(spec: Path | LoadedSpec, options: Options, progress: Quiet) -> Run:
         for note in checked.notes:
             progress.note(f"note: {note}")
         loading.join()  # what can't be reported need not begin
-        here = pool.machine(plan.spec.threads, here.key)
+        here = pool.machine(plan.spec.threads)
         with locked(output), Store(path, create=True) as store:
             opened_files.save(output, known)
             _begin(store, loaded, plan, options, here, checked.absent, checked)
-            with _watching(output, progress, options) as told:
-                trainer = _Trainer(pool, store, here.key, checked.absent, told, options.fresh)
-                trained = 0
-                if plan.searches:
-                    trained += trainer.run(plan.tuning, "tuning")
-                    plan = tuning.completed(plan, store)
-                    store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
-                trained += trainer.run(plan, "training")
-                trained += trainer.run(plan.sweeping, "sweeping")
-            timed = _time_at_one_place(pool, store, plan, checked.absent, progress, options)
+            trainer = _Trainer(pool, store, here.key, checked.absent, progress, options.fresh)
+            trained = 0
+            if plan.searches:
+                trained += trainer.run(plan.tuning, "tuning")
+                plan = tuning.completed(plan, store)
+                store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
+            trained += trainer.run(plan, "training")
+            trained += trainer.run(plan.sweeping, "sweeping")
+            if trained and plan.spec.timing.enabled:
+                _write_page(path, progress)
+            timed = _time(
+                pool, store, plan, checked.absent, here.key, progress, fresh=options.fresh
+            )
             if (more := known.merged(pool.opened.of(loaded.folder))) != known:
                 opened_files.save(output, more)  # what is read by steps, once the plan had its keys
                 store.rename_cases(plan, plan.with_opened(more))
@@ -202,7 +209,7 @@ def _reread(
 
 @contextlib.contextmanager
 def _executor(
-    loaded: LoadedSpec, plan: Plan, options: Options, progress: Quiet
+    loaded: LoadedSpec, plan: Plan, options: Options, progress: Progress
 ) -> Iterator[Executor]:
     """Who runs a plan's trials.
 
@@ -231,32 +238,6 @@ def _executor(
         yield cluster
 
 
-def _expected_machine(path: Path, plan: Plan, options: Options) -> Machine:
-    """Where a run would do its timing, before anybody is asked: this machine.
-
-    With Dask, where the last run did; a store without a run has no such place.
-    """
-    if options.executor == "processes":
-        return environment.machine(plan.spec.threads)
-    with contextlib.suppress(NoResults), Store(path, create=False) as store:
-        run = store.last_run()
-        if "workers" in run.environment:
-            return Machine(run.settings.machine, run.environment)
-    return Machine("", {})
-
-
-def _watching(
-    output: Path, progress: Quiet, options: Options
-) -> contextlib.AbstractContextManager[Quiet]:
-    """Keep the page current while trials run, where that is asked for.
-
-    Timing has the machine to itself, and the report at the end is written by this process.
-    """
-    if options.watch:
-        return watch.watching(output, progress, fresh=options.fresh)
-    return contextlib.nullcontext(progress)
-
-
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
     """Be the only one who writes to a folder.
@@ -278,18 +259,6 @@ def locked(output: Path) -> Iterator[None]:
         raise BadInput.of_file(str(output), f"can't be written: {error.strerror}") from None
 
 
-def is_locked(output: Path) -> bool:
-    """Whether somebody writes to a folder; nothing is made to find that out."""
-    try:
-        with (output / LOCK_NAME).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def output_folder(folder: Path, suite: str, output: Path | None) -> Path:
     """Where the results of a suite go that has a folder."""
     return output or folder / "reports" / suite
@@ -303,7 +272,7 @@ class _Trainer:
     store: Store
     machine: str
     absent: Absent
-    progress: Quiet
+    progress: Progress
     fresh: bool
 
     def run(self, part: Plan, what: str) -> int:
@@ -380,10 +349,7 @@ def inspect(
     checked: Checked | None = None
     while checked is None:
         try:
-            task = Task("check", (plan, frozenset(deadly)), CHECK_SECONDS, "step")
-            checked = pool.call(task)
-        except Moved:
-            continue
+            checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), CHECK_SECONDS))
         except WorkerFailed as error:
             number = error.lost.step
             name = plan.objectives[number - 1].name if number else ""
@@ -472,31 +438,13 @@ def _timing_settings(plan: Plan, cell: Sequence[Case]) -> str:
     )
 
 
-def _time_at_one_place(
-    pool: Executor, store: Store, plan: Plan, absent: Absent, progress: Quiet, options: Options
-) -> int:
-    """Time what is not timed, all of it on one machine; returns how many cases.
-
-    If that machine is lost, another one takes over: one of its kind goes on, else all begins again.
-    """
-    while plan.spec.timing.enabled:
-        like = store.last_run().settings.machine
-        here = pool.machine(plan.spec.threads, like)
-        store.note_machine(here)
-        try:
-            return _time(pool, store, plan, absent, here.key, progress, fresh=options.fresh)
-        except Moved:
-            progress.note("the machine for timing was lost; another one takes over")
-    return 0
-
-
 def _time(
     pool: Executor,
     store: Store,
     plan: Plan,
     absent: Absent,
     machine: str,
-    progress: Quiet,
+    progress: Progress,
     *,
     fresh: bool,
 ) -> int:
@@ -588,19 +536,14 @@ def _time_cell(
     plan: Plan,
     cell: Sequence[Case],
     spec: TimingSpec,
-    progress: Quiet,
+    progress: Progress,
 ) -> list[Timing]:
     """Time the cases of a cell against each other; without one that kills or hangs the worker."""
     cases = list(cell)
     while cases:
-        arguments = (cases, spec, plan.seeds[0], plan.spec.threads)
-        task = Task("time", arguments, plan.spec.limits.seconds, "step", fresh=True)
+        request = TimeCases(tuple(cases), spec, plan.seeds[0], plan.spec.threads)
         try:
-            timings, failures = pool.call(task)
-        except Disturbed as error:
-            names = ", ".join(case.id for case in cases)
-            progress.note(f"{names} could not be timed: {error}")
-            return []
+            timings, failures = pool.call(Task(request, plan.spec.limits.seconds))
         except WorkerFailed as error:
             culprit = cases.pop((error.lost.step - 1) % len(cases))
             progress.note(f"{culprit.id} could not be timed: {error}")
@@ -638,7 +581,19 @@ class _Loading:
             raise self._error
 
 
-def write_report(store: Store, report: Report, progress: Quiet) -> None:
+def _write_page(path: Path, progress: Progress) -> None:
+    """Write the page of a run whose trials are done and not yet timed, if it can be written."""
+    from harness.reporting import write as report_writer
+
+    with progress.stage("reporting", 1, "page"):
+        try:
+            report_writer.write_report(Report(path), ("html",))
+        except BadInput as error:
+            progress.note(str(error.problems[0]))
+        progress.advance(1)
+
+
+def write_report(store: Store, report: Report, progress: Progress) -> None:
     """Write the report of a store's latest run beside it."""
     with progress.stage("reporting", 1, "page"):
         from harness.reporting import write as report_writer
@@ -665,11 +620,8 @@ def report_again(path: Path, formats: Collection[str] = ()) -> Report:
 
     while True:
         report = Report(path)
-        live = None
-        if report.results.run.finished is None and is_locked(path.parent):
-            live = watch.live(report.results, watch.RELOAD_SECONDS[1])
-        report_writer.write_report(report, formats or report_writer.FORMATS, live)
-        if live is None:
+        report_writer.write_report(report, formats or report_writer.FORMATS)
+        if report.results.run.finished:
             return report
         with Store(path, create=False) as store:
             # The run's own report may have been there before, and be the newer one.
@@ -677,7 +629,7 @@ def report_again(path: Path, formats: Collection[str] = ()) -> Report:
                 return report
 
 
-def _report(store: Store, progress: Quiet, *, trained: int, timed: int) -> Run:
+def _report(store: Store, progress: Progress, *, trained: int, timed: int) -> Run:
     run = Run(store.path, store.last_run().id, store.statuses(), trained, timed)
     write_report(store, run, progress)
     return run

@@ -26,20 +26,15 @@ from harness.conformance.records import (
     Stuck,
 )
 from harness.errors import BadInput, Problem
-from harness.plan.model import (
-    Case,
-    Hyperparameters,
-    Overrides,
-    Plan,
-    draft,
-    named_by,
-    shown,
-)
-from harness.progress import Quiet, relative
-from harness.spec.model import LoadedSpec, load
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Case, Hyperparameters, Plan, named_by, shown
+from harness.progress import NullProgress, Progress, relative
+from harness.spec.validation import LoadedSpec, load
 from harness.spec.yaml_source import SPECS, SUFFIXES, KeyPath, YamlSource
 from harness.suite.locate import SECTIONS, Section, absolute, names_in
-from harness.workers.pool import Done, Lost, Pool, Sent, Task
+from harness.workers.executor import Done, Lost, Sent, Task
+from harness.workers.pool import Pool
+from harness.workers.requests import TryPart
 from harness.workers.suite_log import suite_log
 
 TEST_SECONDS = 30.0
@@ -54,7 +49,7 @@ def test_suite(
     *,
     seconds: float = TEST_SECONDS,
     workers: int | None = None,
-    progress: Quiet | None = None,
+    progress: Progress | None = None,
 ) -> PartReport:
     """Try every optimizer, objective and dataset that a suite's specs name.
 
@@ -79,7 +74,7 @@ def test_suite(
     waiting = _parts(plans)
     memory = round(max(plan.spec.limits.memory_gib for _, plan in plans) * 2**30)
     size = min(workers or os.cpu_count() or 1, len(waiting))
-    told = progress or Quiet()
+    told = progress or NullProgress()
     with (
         suite_log(told),
         Pool(size, memory, printed=told.printed) as pool,
@@ -128,9 +123,9 @@ class _Trying:
     stuck: Stuck | None = None
     losses: int = 0
 
-    def task(self, seconds: float) -> Task:
+    def task(self, seconds: float) -> Task[None]:
         """What a worker is to do: the tests after those that were begun."""
-        return Task("test_part", (self.part, self.begun.number, seconds), seconds, "step")
+        return Task(TryPart(self.part, self.begun.number, seconds), seconds)
 
     def hear(self, answer: Begun | Stuck | Observation) -> None:
         """Take what the worker says on its way."""

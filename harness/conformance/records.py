@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import printable
-from harness.plan.model import (
-    Case,
-    Plan,
-    PlannedObjective,
-)
+from harness.plan.model import Case, Plan, PlannedObjective
 from harness.results import Finding
 from harness.suite.locate import Located, Section
 

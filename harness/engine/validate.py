@@ -27,7 +27,7 @@ from harness.errors import join, nearest
 from harness.objectives.base import Objective
 from harness.plan.model import Case, Hyperparameters, Plan, PlannedObjective, named_by, shown
 from harness.results import Absent, Checked, Description, Finding
-from harness.spec.fields import UNUSABLE, meant, mistaken_word
+from harness.spec.fields import meant, mistaken_word
 from harness.spec.fields import shown as shown_value
 from harness.suite.locate import Located, SuiteError, last_line, place_of
 
@@ -55,7 +55,7 @@ def check(
     workloads: dict[str, Workload] = {}
     defaults: dict[str, dict[str, Any]] = {}
     for number, planned in enumerate(plan.objectives, 1):
-        if UNUSABLE in planned.arguments:
+        if planned.is_partial:
             continue
         if on_objective is not None:
             on_objective(number)
@@ -88,7 +88,7 @@ def check(
             without_default[case.key] = why
             continue
         found = list(_arguments(plan, case, factory))
-        if UNUSABLE not in case.hyperparameters and not found:
+        if not case.is_partial and not found:
             name = case.objective.name
             if name not in tensors:
                 tensors[name] = _tensors(workloads.get(name))
@@ -309,7 +309,7 @@ def _arguments(plan: Plan, case: Case, factory: OptimizerFactory) -> Iterator[Fi
     named = {
         p.name: p for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
-    given = case.hyperparameters.keys() - {UNUSABLE}
+    given = case.hyperparameters.keys()
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for name in sorted(given - named.keys()):
             yield Finding(
@@ -317,7 +317,7 @@ def _arguments(plan: Plan, case: Case, factory: OptimizerFactory) -> Iterator[Fi
                 f"{case.located.attribute} takes no argument {name!r}{nearest(name, named)}",
                 at_key=True,
             )
-    if UNUSABLE in case.hyperparameters:
+    if case.is_partial:
         return
     for name in sorted(given & named.keys()):
         if text := _mistaken(case.hyperparameters[name], named[name]):

@@ -1,4 +1,4 @@
-"""The baseline: what a suite's cells do, as a small sorted file that is reviewed in a diff."""
+"""The baseline: losses, times and counts of a suite, a small sorted file to review in a diff."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from harness.errors import BadInput, Problem
 from harness.provenance import environment, fingerprint
@@ -28,6 +29,7 @@ PROTOCOL = 2
 DECIMALS = 5
 """Of the ratios; a process is off by more than the third."""
 
+COUNTS = ("counted_steps", "operators", "calls", "state_bytes")
 
 Count = Annotated[int, Field(ge=0, le=INTEGER_LIMIT)]
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -38,7 +40,7 @@ class _Model(BaseModel):
 
 
 class Loss(_Model):
-    """How a cell's trials ended.
+    """The ends of a cell's trials.
 
     Attributes:
         mean: Mean final loss of the trials that ended ok; None where none did.
@@ -58,10 +60,10 @@ class Loss(_Model):
 
 
 class Cell(_Model):
-    """What one cell does.
+    """Losses, times and counts of one cell.
 
     Attributes:
-        loss: How its trials ended.
+        loss: The ends of its trials.
         clock: What its time was taken by; None where it was not.
         times: A step's time as a ratio to the reference loop's, one per process.
         counted_steps: Steps over which the following were counted; None where they could not
@@ -80,18 +82,13 @@ class Cell(_Model):
     state_bytes: Count | None = None
 
     def with_counts(self, found: StepCounts) -> Cell:
-        """The same cell, with what its steps take beside time."""
-        counts = {
-            "counted_steps": found.steps,
-            "operators": found.operators,
-            "calls": found.calls,
-            "state_bytes": found.state_bytes,
-        }
-        return self.model_copy(update=counts)
+        """The same cell, with its counts."""
+        counts = vars(found) | {"counted_steps": found.steps}
+        return self.model_copy(update={name: counts[name] for name in COUNTS})
 
 
 class Baseline(_Model):
-    """What a suite's cells do, and what that holds for.
+    """The cells of a suite, and what their numbers hold for.
 
     Attributes:
         harness_baseline: Version of the format.
@@ -111,7 +108,7 @@ class Baseline(_Model):
 
 
 def machine(threads: int) -> dict[str, str]:
-    """What a time depends on beside the code, by name."""
+    """Everything that a time depends on beside the code, by name."""
     return {
         "cpu": environment.cpu_model(),
         "cores": str(environment.cores()),
@@ -131,35 +128,35 @@ def protocol(spec: CheckSpec) -> str:
 
 
 def time_differs(before: Baseline, now: Baseline) -> list[str]:
-    """Why times can't be compared; a sentence each, none where they can be."""
-    found = [
-        f"{name}: {then or 'unknown'} then, {here or 'unknown'} now"
-        for name in sorted(before.machine.keys() | now.machine.keys())
-        if (then := before.machine.get(name, "")) != (here := now.machine.get(name, ""))
-    ]
+    """Reasons why times can't be compared; a sentence each, none where they can be."""
+    found = _differences(before, now, dict.fromkeys({**before.machine, **now.machine}, ".*"))
     if before.protocol != now.protocol:
         found.append(f"protocol: {before.protocol} then, {now.protocol} now")
     return found
 
 
 def counts_differ(before: Baseline, now: Baseline) -> list[str]:
-    """Why exact counts can't be compared: another Python (x.y), torch or accelerator.
+    """Reasons why exact counts can't be compared: another Python (x.y), torch or accelerator.
 
     What a build of torch has compiled in, and what it finds, decides which calls it makes.
     """
+    compared = {"python": r"\w+ \d+\.\d+", "torch": ".*", "accelerator": ".*"}
+    return _differences(before, now, compared)
+
+
+def _differences(before: Baseline, now: Baseline, compared: Mapping[str, str]) -> list[str]:
+    """Differences between machines, by name; of each, what a pattern matches is compared."""
     found = []
-    for name, pattern in (("python", r"\w+ \d+\.\d+"), ("torch", ".*"), ("accelerator", ".*")):
-        then, here = (
-            match[0] if (match := re.match(pattern, side.machine.get(name, ""))) else ""
-            for side in (before, now)
-        )
+    for name, pattern in sorted(compared.items()):
+        machines = (before.machine.get(name, ""), now.machine.get(name, ""))
+        then, here = (matched[0] if (matched := re.match(pattern, m)) else "" for m in machines)
         if then != here:
             found.append(f"{name}: {then or 'unknown'} then, {here or 'unknown'} now")
     return found
 
 
-def rounds_alike(before: Baseline, now: Baseline) -> bool:
-    """Whether losses should be equal to the bit: the same kind of machine, the same torch."""
+def same_rounding(before: Baseline, now: Baseline) -> bool:
+    """Tell whether losses should be equal to the bit: the same kind of machine, the same torch."""
     names = ("cpu", "system", "torch", "accelerator", "threads")
     return all(before.machine.get(name) == now.machine.get(name) for name in names)
 
@@ -202,38 +199,31 @@ def read(path: Path) -> Baseline:
     """
     file = str(path)
     try:
-        text = path.read_bytes().decode()
+        return Baseline.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         message = "no such baseline; the same command with --update writes one"
         raise BadInput.of_file(file, message) from None
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise BadInput.of_file(file, f"can't be read: {why}") from None
-    try:
-        data = json.loads(text)
-        json.dumps(data, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        problem = Problem(file, error.lineno, error.colno, "", f"not JSON: {error.msg}")
-        raise BadInput([problem]) from None
-    except UnicodeEncodeError:
-        raise BadInput.of_file(file, "not a baseline: half of a character stands in it") from None
-    except ValueError:
-        raise BadInput.of_file(file, "not a baseline: a number in it is too long") from None
-    except RecursionError:
-        raise BadInput.of_file(file, "not a baseline: nested too deeply") from None
-    version = data.get("harness_baseline") if isinstance(data, dict) else None
-    if version is None:
-        raise BadInput.of_file(file, "not a baseline: it has no 'harness_baseline'")
-    if version != FORMAT:
-        message = f"has format {version!r}, this harness reads {FORMAT}; write it with --update"
-        raise BadInput.of_file(file, message)
-    try:
-        return Baseline.model_validate(data)
+    except OSError as error:
+        raise BadInput.of_file(file, f"can't be read: {error.strerror}") from None
     except ValidationError as error:
-        raise BadInput(
-            Problem(file, 0, 0, ".".join(map(str, detail["loc"])), detail["msg"])
-            for detail in error.errors(include_url=False)
-        ) from None
+        raise BadInput(_problems(file, error.errors(include_url=False))) from None
+
+
+def _problems(file: str, details: Sequence[ErrorDetails]) -> list[Problem]:
+    """Everything that is wrong with a file; where it is no baseline of this format, that alone."""
+    for detail in details:
+        kind, message = detail["type"], detail["msg"]
+        if kind == "json_invalid":
+            found = re.fullmatch(r"Invalid JSON: (.*) at line (\d+) column (\d+)", message)
+            reason, line, column = found.groups() if found else (message, "0", "0")
+            return [Problem(file, int(line), int(column), "", f"not JSON: {reason}")]
+        if detail["loc"] in ((), ("harness_baseline",)):
+            message = "not a baseline: it has no 'harness_baseline'"
+            if kind == "literal_error" and detail["input"] is not None:
+                message = f"has format {detail['input']!r}, this harness reads {FORMAT}; "
+                message += "write it with --update"
+            return [Problem(file, 0, 0, "", message)]
+    return [Problem(file, 0, 0, ".".join(map(str, d["loc"])), d["msg"]) for d in details]
 
 
 def write(baseline: Baseline, path: Path) -> None:

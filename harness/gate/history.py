@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import importlib.util
 import math
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,9 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from harness.errors import BadInput, printable
-from harness.gate.report import CellVerdict, GateReport, Metric
+from harness.formatting import moment, plural
+from harness.gate.report import CellVerdict, GateReport
+from harness.terminal import aligned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,17 +42,15 @@ rates that this gives are measured in ``tests/gate/test_history.py``.
 LEAST_NOISE = 0.002
 """Noise is taken for at least this (0.2%), so that what never varies has no changes."""
 
-FAR = 3.0
+OUTLIER_SD = 3.0
 """A check this many times the noise away from its neighbours counts as no farther."""
-
-_OF_ENTRY = ("taken", "git", "against", "machine_key", "machine")
 
 NEEDS = "Change points need ruptures: pip install ruptures."
 
 
 @dataclass(frozen=True)
 class CellEntry:
-    """What a check found of one cell.
+    """One cell in a check.
 
     Attributes:
         id: The cell.
@@ -66,7 +65,7 @@ class CellEntry:
         operators: Operators dispatched in a step.
         calls: Python calls in a step.
         state: Bytes of optimizer state.
-        outcome: What came of the time; empty where it was not judged.
+        outcome: Of the time; empty where it was not judged.
     """
 
     id: str
@@ -85,7 +84,8 @@ class CellEntry:
 
     @classmethod
     def of(cls, cell: CellVerdict) -> CellEntry:
-        """What is kept of a cell's verdict."""
+        """The entry of a cell's verdict."""
+        now = {judgement.metric: judgement.now for judgement in cell.judgements}
         time = cell.of("time")
         return cls(
             id=cell.id,
@@ -93,13 +93,13 @@ class CellEntry:
             optimizer=cell.optimizer,
             setting=cell.setting,
             device=cell.device,
-            ratio=time.now if time else None,
+            ratio=now.get("time"),
             low=time.low if time else None,
             high=time.high if time else None,
-            loss=_now(cell, "loss"),
-            operators=_now(cell, "operators"),
-            calls=_now(cell, "calls"),
-            state=_now(cell, "state"),
+            loss=now.get("loss"),
+            operators=now.get("operators"),
+            calls=now.get("calls"),
+            state=now.get("state"),
             outcome=time.outcome if time else "",
         )
 
@@ -128,7 +128,7 @@ class Entry:
 
     @classmethod
     def of(cls, report: GateReport) -> Entry:
-        """What is kept of a check."""
+        """The entry of a report."""
         words = [v if k in ("cpu", "system") else f"{k} {v}" for k, v in report.machine.items()]
         return cls(
             taken=report.taken,
@@ -142,7 +142,7 @@ class Entry:
 
 @dataclass(frozen=True, repr=False)
 class History:
-    """What a file holds.
+    """The checks in a file.
 
     Attributes:
         entries: In the order in which they were written.
@@ -164,23 +164,25 @@ class History:
         """
         import pandas as pd
 
-        return pd.DataFrame(
-            [
-                {name: getattr(entry, name) for name in _OF_ENTRY} | dataclasses.asdict(cell)
-                for entry in self.entries
-                for cell in entry.cells
-            ],
-            columns=[*_OF_ENTRY, *(field.name for field in dataclasses.fields(CellEntry))],
-        )
+        ours = ["taken", "git", "against", "machine_key", "machine"]
+        rows = [
+            {name: getattr(entry, name) for name in ours} | vars(cell)
+            for entry in self.entries
+            for cell in entry.cells
+        ]
+        columns = [*ours, *(field.name for field in dataclasses.fields(CellEntry))]
+        return pd.DataFrame(rows, columns=columns)
 
     @property
     def remarks(self) -> list[str]:
-        """What was skipped, a sentence each."""
+        """A sentence on each kind of line that was skipped."""
         texts = []
-        if self.torn:
-            texts.append(_left_out(self.torn, "that can't be read"))
-        if self.newer:
-            texts.append(_left_out(self.newer, "that a newer harness wrote"))
+        for count, what in ((self.torn, "can't be read"), (self.newer, "a newer harness wrote")):
+            were = "was" if count == 1 else "were"
+            if count:
+                texts.append(
+                    f"Of the history, {plural(count, 'line')} that {what} {were} left out."
+                )
         return texts
 
 
@@ -217,18 +219,21 @@ class ChangePoint:
         index: Of the first value of the new level.
         before: Median of the level that ends.
         after: Median of the level that begins.
-        change: ``after / before - 1``.
     """
 
     index: int
     before: float
     after: float
-    change: float
+
+    @property
+    def change(self) -> float:
+        """By how much the level rises, as a share."""
+        return self.after / self.before - 1
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change point, and what changed there."""
+    """A change point, and the series that has it."""
 
     series: Series
     point: ChangePoint
@@ -250,8 +255,9 @@ class Change:
 
     def _check(self, index: int) -> str:
         git = self.series.gits[index]
-        commit = f" (commit {git})" if git else ""
-        return f"{moment(self.series.times[index])}{commit}"
+        return moment(self.series.times[index], to_the_minute=True) + (
+            f" (commit {git})" if git else ""
+        )
 
 
 def append(path: Path, report: GateReport) -> None:
@@ -289,8 +295,7 @@ def read(path: Path) -> History:
     except OSError as error:
         why = error.strerror or str(error)
         raise BadInput.of_file(str(path), f"can't be read: {why}") from None
-    adapter = TypeAdapter(Entry)
-    entries, torn, newer = [], 0, 0
+    adapter, entries, torn, newer = TypeAdapter(Entry), [], 0, 0
     for line in content.split(b"\n"):
         if not line.strip():
             continue
@@ -331,7 +336,7 @@ def series(entries: Iterable[Entry], machine_key: str) -> dict[str, Series]:
 
 
 def can_find_changes() -> bool:
-    """Whether the library that finds change points is there."""
+    """Look for the library that finds change points."""
     return importlib.util.find_spec("ruptures") is not None
 
 
@@ -360,14 +365,14 @@ def change_points(ratios: Sequence[float]) -> list[ChangePoint]:
 
     # With the linear kernel the cost is the sum of squares about the mean; this class has it in C.
     search = KernelCPD(kernel="linear", min_size=SHORTEST)
-    search.fit(_tamed(values, FAR * noise).reshape(-1, 1))
+    search.fit(_tamed(values, OUTLIER_SD * noise).reshape(-1, 1))
     ends = search.predict(pen=PENALTY * noise**2 * math.log(count))
     levels = [
         float(np.median(np.asarray(ratios[start:end])))
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
     ]
     return [
-        ChangePoint(int(index), before, after, after / before - 1)
+        ChangePoint(int(index), before, after)
         for index, before, after in zip(ends[:-1], levels[:-1], levels[1:], strict=True)
     ]
 
@@ -378,44 +383,22 @@ def text(history: History) -> str:
     for key in dict.fromkeys(entry.machine_key for entry in history.entries):
         own = of_machine(history.entries, key)
         known = series(own, key)
-        count = "1 check" if len(own) == 1 else f"{len(own):,} checks"
-        rows = [("cell", "checks", "first", "latest")]
+        rows: list[tuple[str, ...]] = [("cell", "checks", "first", "latest")]
         for name, one in known.items():
-            first, latest = (f"{ratio:#.4g}" for ratio in (one.ratios[0], one.ratios[-1]))
-            rows.append((name, f"{len(one.ratios):,}", first, latest))
+            ratios = [f"{ratio:#.4g}" for ratio in (one.ratios[0], one.ratios[-1])]
+            rows.append((name, f"{len(one.ratios):,}", *ratios))
+        found = changes(known.values()) if can_find_changes() else []
+        first, last = (moment(own[i].taken, to_the_minute=True) for i in (0, -1))
         lines = [
             f"Machine {key[:12]}: {own[-1].machine}",
-            f"{count}, {moment(own[0].taken)} to {moment(own[-1].taken)}; time of a step as a "
-            "ratio to the reference loop",
-            *_aligned(rows),
+            f"{plural(len(own), 'check')}, {first} to {last}; time of a step as a ratio to the reference loop",
+            *aligned(rows, right=(1, 2, 3)),
+            *map(str, found),
         ]
-        if can_find_changes():
-            lines += [str(change) for change in changes(known.values())]
-        parts.append("\n".join(printable(line) for line in lines))
+        parts.append("\n".join(map(printable, lines)))
     if history.entries and not can_find_changes():
         parts.append(NEEDS)
     return "\n\n".join(parts)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    shown = [tuple(printable(cell) for cell in row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in shown
-    ]
-
-
-def moment(taken: str) -> str:
-    """A time as people read it, to the minute."""
-    try:
-        when = datetime.datetime.fromisoformat(taken)
-    except ValueError:
-        return taken
-    return when.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _noise(values: NDArray[np.float64]) -> float:
@@ -432,13 +415,3 @@ def _tamed(values: NDArray[np.float64], most: float) -> NDArray[np.float64]:
     """Values, none of them farther from the median of its neighbourhood of five than so much."""
     middles = np.array([np.median(values[max(0, i - 2) : i + 3]) for i in range(len(values))])
     return np.clip(values, middles - most, middles + most)
-
-
-def _now(cell: CellVerdict, metric: Metric) -> float | None:
-    judgement = cell.of(metric)
-    return judgement.now if judgement else None
-
-
-def _left_out(count: int, what: str) -> str:
-    lines, were = ("1 line", "was") if count == 1 else (f"{count:,} lines", "were")
-    return f"Of the history, {lines} {what} {were} left out."

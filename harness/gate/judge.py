@@ -1,4 +1,4 @@
-"""The judge: two sets of measurements in, verdicts out. Pure; measures nothing, writes nothing."""
+"""Judgements of one set of measurements against another. Measures nothing, writes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.analysis import stats
-from harness.gate.baseline import Baseline, Cell, Loss, counts_differ, rounds_alike, time_differs
+from harness.formatting import plural
+from harness.gate.baseline import Baseline, Cell, counts_differ, same_rounding, time_differs
 from harness.gate.report import Judgement, Metric, Outcome
 
 SAME, OTHER = stats.ROUNDING, {"float32": 1e-4, "float64": 1e-9}
@@ -27,7 +28,7 @@ MEDIAN_ERROR = 1.25
 
 @dataclass(frozen=True)
 class Limits:
-    """What a cell may do.
+    """By how much a cell may get worse.
 
     Attributes:
         threshold: The largest rise in time that passes, as a share.
@@ -45,8 +46,8 @@ class Comparison:
     """Two sets of measurements of a suite.
 
     Attributes:
-        before: What it was like.
-        now: What it is like.
+        before: The older ones.
+        now: The newer ones.
         paired: Whether the processes of both sides ran side by side, two by two.
         unstable_reference: Whether the reference strayed from itself.
         cpu_starved: Whether others left too little of a processor for a change to be believed.
@@ -60,12 +61,12 @@ class Comparison:
 
     @functools.cached_property
     def time_differs(self) -> list[str]:
-        """Why times can't be compared."""
+        """Reasons why times can't be compared."""
         return time_differs(self.before, self.now)
 
     @functools.cached_property
     def counts_differ(self) -> list[str]:
-        """Why counts can't be compared."""
+        """Reasons why counts can't be compared."""
         return counts_differ(self.before, self.now)
 
     @functools.cached_property
@@ -84,33 +85,29 @@ class Comparison:
         """Judge a cell's time; both sides must have the cell."""
         before, now = self.before.cells[cell_id], self.now.cells[cell_id]
         limit = limits.threshold
-        old, new = _median(before.times), _median(now.times)
-        judged = Judgement("time", "fine", before=old, now=new, limit=limit)
+        old, new = (statistics.median(c.times) if c.times else None for c in (before, now))
+        judged = functools.partial(Judgement, "time", before=old, now=new, limit=limit)
         if self.time_differs:
-            return _with(judged, "not comparable", _listed(self.time_differs))
+            return judged("not comparable", "; ".join(self.time_differs))
         if new is None:
-            return _with(judged, "failed", "could not be measured")
+            return judged("failed", "could not be measured")
         if old is None:
-            return _with(judged, "missing", "the other side has no time")
+            return judged("missing", "the other side has no time")
         if before.clock != now.clock:
             why = f"measured by the {before.clock} clock then, by the {now.clock} clock now"
-            return _with(judged, "not comparable", why)
+            return judged("not comparable", why)
         if self.paired and len(before.times) != len(now.times):
-            return _with(judged, "failed", "could not be measured in every process")
+            return judged("failed", "could not be measured in every process")
         change, low, high = self._change(before, now)
-        outcome: Outcome = "fine"
-        if change > limit:
-            outcome = "regressed"
-        elif change < -limit:
-            outcome = "better"
-        count = len(now.times)
-        processes = "one process" if count == 1 else f"median of {count} processes"
-        why = "" if outcome == "fine" else processes
+        outcome, why = _moved(change, limit), ""
+        if outcome != "fine":
+            count = len(now.times)
+            why = "one process" if count == 1 else f"median of {count} processes"
         if self.unstable_reference:
             outcome, why = "inconclusive", "the reference loop strayed from itself: a busy machine"
         elif self.cpu_starved and outcome != "fine":
             outcome, why = "inconclusive", "others left too little of a processor: a busy machine"
-        return Judgement("time", outcome, why, old, new, change, low, high, limit)
+        return judged(outcome, why, change=change, low=low, high=high)
 
     def suspects(self, limits: Mapping[str, Limits]) -> set[str]:
         """Cells whose time changed by more than half of what they may, either way.
@@ -146,48 +143,54 @@ class Comparison:
     def loss(self, cell_id: str, limits: Limits) -> Judgement:
         """Judge a cell's final loss; both sides must have the cell."""
         before, now = self.before.cells[cell_id].loss, self.now.cells[cell_id].loss
-        alike = rounds_alike(self.before, self.now)
         limit = limits.loss_tolerance
         if limit is None:
-            limit = (SAME if alike else OTHER)[limits.dtype]
-        judged = Judgement("loss", "fine", before=before.mean, now=now.mean, limit=limit)
+            same = same_rounding(self.before, self.now)
+            limit = (SAME if same else OTHER)[limits.dtype]
+        judged = functools.partial(Judgement, "loss", before=before.mean, now=now.mean, limit=limit)
         if now.failed:
-            return _with(judged, "failed", f"{_trials(now.failed)} ended in an error")
+            return judged("failed", f"{plural(now.failed, 'trial')} ended in an error")
         if now.diverged:
             then = f"; {before.diverged} did before" if before.diverged else ""
-            return _with(judged, "regressed", f"{_trials(now.diverged)} diverged{then}")
+            return judged("regressed", f"{plural(now.diverged, 'trial')} diverged{then}")
         if self.before.seeds != self.now.seeds:
             why = f"seeds {self.before.seeds} then, {self.now.seeds} now"
-            return _with(judged, "not comparable", why)
+            return judged("not comparable", why)
         if now.ok > before.ok:
-            return _with(judged, "better", f"{_trials(now.ok)} ended ok, {before.ok} before")
+            return judged("better", f"{plural(now.ok, 'trial')} ended ok, {before.ok} before")
         if before.mean is None or now.mean is None:
-            return _with(judged, "not comparable", "no trial of the other side ended ok")
+            return judged("not comparable", "no trial of the other side ended ok")
         # As a share of its size: a rise is positive, whatever the sign of the loss.
         size = abs(before.mean)
         change = now.mean / size - before.mean / size if size else None
-        outcome, why = _loss_outcome(before, now, limit, stats.EPSILON[limits.dtype])
-        return Judgement("loss", outcome, why, before.mean, now.mean, change, limit=limit)
+        if before.bits == now.bits:
+            return judged("fine", "equal to the bit", change=change)
+        # What is below the rounding of the loss at the start is no loss to speak of.
+        room = limit * size + stats.EPSILON[limits.dtype] * abs(before.start or 0.0)
+        if now.mean > before.mean + room:
+            return judged("regressed", "the mean over seeds rose", change=change)
+        if now.mean < before.mean - room:
+            return judged("better", "the mean over seeds fell", change=change)
+        return judged("fine", change=change)
 
     def count(self, metric: Metric, cell_id: str) -> Judgement:
         """Judge an exact count of a cell; both sides must have the cell."""
         cells = self.before.cells[cell_id], self.now.cells[cell_id]
-        name = {"operators": "operators", "calls": "calls", "state": "state_bytes"}[metric]
-        old, new = (getattr(cell, name) for cell in cells)
-        judged = Judgement(metric, "fine", before=old, now=new)
+        old, new = (
+            {"operators": c.operators, "calls": c.calls, "state": c.state_bytes}[metric]
+            for c in cells
+        )
+        judged = functools.partial(Judgement, metric, before=old, now=new)
         if self.counts_differ:
-            return _with(judged, "not comparable", _listed(self.counts_differ))
+            return judged("not comparable", "; ".join(self.counts_differ))
         if new is None:
-            return _with(judged, "failed", "could not be counted")
+            return judged("failed", "could not be counted")
         if old is None:
-            return _with(judged, "missing", "the other side has no count")
-        steps = [cell.counted_steps for cell in cells]
-        if steps[0] != steps[1]:
-            why = f"counted over {steps[0]} steps then, {steps[1]} now"
-            return _with(judged, "not comparable", why)
-        outcome: Outcome = "regressed" if new > old else "better" if new < old else "fine"
-        change = new / old - 1 if old else None
-        return Judgement(metric, outcome, "", old, new, change)
+            return judged("missing", "the other side has no count")
+        then, here = (cell.counted_steps for cell in cells)
+        if then != here:
+            return judged("not comparable", f"counted over {then} steps then, {here} now")
+        return judged(_moved(new - old, 0), change=new / old - 1 if old else None)
 
     def cell(self, cell_id: str, limits: Limits) -> tuple[Judgement, ...]:
         """Judge everything of a cell that both sides have."""
@@ -207,39 +210,11 @@ def warn_only(judgements: Iterable[Judgement], metrics: Collection[str]) -> tupl
     )
 
 
-def _loss_outcome(before: Loss, now: Loss, limit: float, epsilon: float) -> tuple[Outcome, str]:
-    """Whether a mean loss rose or fell by more than it may.
-
-    What is below the rounding of the loss at the start is no loss to speak of.
-    """
-    assert before.mean is not None
-    assert now.mean is not None
-    if before.bits == now.bits:
-        return "fine", "equal to the bit"
-    room = limit * abs(before.mean) + epsilon * abs(before.start or 0.0)
-    if now.mean > before.mean + room:
-        return "regressed", "the mean over seeds rose"
-    if now.mean < before.mean - room:
-        return "better", "the mean over seeds fell"
-    return "fine", ""
+def _moved(rise: float, limit: float) -> Outcome:
+    """The outcome of a rise, of which more than a limit is worse, and as much of a fall better."""
+    return "regressed" if rise > limit else "better" if rise < -limit else "fine"
 
 
 def _standard_error(times: Sequence[float]) -> float:
     """The standard error of the median of some processes, for a standard deviation of 1."""
     return (MEDIAN_ERROR if len(times) > 2 else 1.0) / math.sqrt(len(times))
-
-
-def _median(times: Sequence[float]) -> float | None:
-    return statistics.median(times) if times else None
-
-
-def _with(judged: Judgement, outcome: Outcome, why: str) -> Judgement:
-    return replace(judged, outcome=outcome, why=why)
-
-
-def _listed(differences: Sequence[str]) -> str:
-    return "; ".join(differences)
-
-
-def _trials(count: int) -> str:
-    return "1 trial" if count == 1 else f"{count:,} trials"

@@ -1,12 +1,14 @@
-"""What a check found: plain data, from the judge to everything that shows it."""
+"""The findings of a check: plain data, from the judge to everything that shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import ConfigDict, TypeAdapter
+
+from harness.results import BlockPairs
 
 Metric = Literal["time", "loss", "operators", "calls", "state"]
 METRICS: tuple[Metric, ...] = ("time", "loss", "operators", "calls", "state")
@@ -16,20 +18,17 @@ dispatched, Python calls made, bytes of optimizer state."""
 Outcome = Literal[
     "fine", "better", "regressed", "missing", "failed", "inconclusive", "not comparable"
 ]
-OUTCOMES: tuple[Outcome, ...] = (
-    *("fine", "better", "regressed"),
-    *("missing", "failed", "inconclusive", "not comparable"),
-)
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 EXIT_FINE, EXIT_REGRESSED, EXIT_UNUSABLE, EXIT_UNSURE, EXIT_MISSING = 0, 1, 2, 3, 4
 
 WORDS = {
-    EXIT_FINE: ("passed", "nothing is worse than it was"),
     EXIT_REGRESSED: ("regressed", "something regressed"),
-    EXIT_UNSURE: ("undecided", "something could not be judged"),
     EXIT_MISSING: ("incomplete", "something is missing or failed"),
+    EXIT_UNSURE: ("undecided", "something could not be judged"),
+    EXIT_FINE: ("passed", "nothing is worse than it was"),
 }
-"""What a check with an exit status came to: in a word, and in a sentence's part."""
+"""The result of a check by its exit status, gravest first: a word, and a part of a sentence."""
 
 _EXITS: dict[Outcome, int] = {
     "fine": EXIT_FINE,
@@ -40,7 +39,6 @@ _EXITS: dict[Outcome, int] = {
     "inconclusive": EXIT_UNSURE,
     "not comparable": EXIT_UNSURE,
 }
-_GRAVEST_FIRST = (EXIT_REGRESSED, EXIT_MISSING, EXIT_UNSURE, EXIT_FINE)
 
 
 @dataclass(frozen=True)
@@ -74,33 +72,21 @@ class Judgement:
 
     @property
     def exit_status(self) -> int:
-        """What this alone would end the check with."""
+        """The exit status of a check with nothing else in it."""
         return EXIT_FINE if self.only_warns else _EXITS[self.outcome]
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """What one process measured of one cell: round by round, seconds of a block of steps.
+class Blocks(BlockPairs):
+    """Blocks of one cell, and which process measured them.
 
     Attributes:
         process: Number of the process, from 0; those above 0 confirm.
         side: ``now``, or ``before`` where another revision is measured beside this one.
-        clock: ``cpu``: seconds of processor time; ``wall``.
-        steps: Steps in each of the cell's blocks.
-        reference_steps: Steps in each block of the reference loop.
-        cell: Seconds of the cell's block in each round.
-        reference: Seconds of the reference's block right before it.
-        ratio: A step's time as a ratio to the reference's: of their lower deciles.
     """
 
     process: int
     side: Literal["now", "before"]
-    clock: Literal["cpu", "wall"]
-    steps: int
-    reference_steps: int
-    cell: tuple[float, ...]
-    reference: tuple[float, ...]
-    ratio: float
 
 
 @dataclass(frozen=True)
@@ -135,18 +121,18 @@ class CellVerdict:
         return f"{self.optimizer} ({self.setting})" if self.setting else self.optimizer
 
     def of(self, metric: Metric) -> Judgement | None:
-        """What came of a metric, if it was judged."""
+        """The judgement of a metric, if there is one."""
         return next((j for j in self.judgements if j.metric == metric), None)
 
     @property
     def exit_status(self) -> int:
-        """What this cell alone would end the check with."""
+        """The exit status of a check with no other cell."""
         return _gravest(j.exit_status for j in self.judgements)
 
 
 @dataclass(frozen=True)
 class GateReport:
-    """What a check found.
+    """The findings of a check.
 
     Attributes:
         suite: The suite's name.
@@ -184,18 +170,13 @@ class GateReport:
         """1 where something regressed, else 4 where a cell is missing or failed, else 3, else 0."""
         return _gravest(cell.exit_status for cell in self.cells)
 
-    def counts(self) -> dict[Outcome, int]:
-        """How many judgements came out how; those that came out at all."""
-        found = [j.outcome for _, j in self]
-        return {outcome: found.count(outcome) for outcome in OUTCOMES if outcome in found}
-
     def __iter__(self) -> Iterator[tuple[CellVerdict, Judgement]]:
         return ((cell, judgement) for cell in self.cells for judgement in cell.judgements)
 
 
 def _gravest(statuses: Iterator[int]) -> int:
     found = set(statuses)
-    return next((status for status in _GRAVEST_FIRST if status in found), EXIT_FINE)
+    return next((status for status in WORDS if status in found), EXIT_FINE)
 
 
 def to_json(report: GateReport) -> str:

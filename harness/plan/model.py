@@ -5,27 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import BadInput, Problem, join, nearest
 from harness.provenance import fingerprint
 from harness.provenance.opened_files import Opened
 from harness.spec import search_space
-from harness.spec.fields import DEVICE_PATTERN, Scalar, device_hint, unfit
-from harness.spec.fields import shown as cut
-from harness.spec.model import ClaimSpec, LoadedSpec, Match, ObjectiveSpec, SpaceSpec, Spec, matches
-from harness.spec.yaml_source import KeyPath
-from harness.suite.locate import Located, NotFound, Section, locate
-
-TRIAL_LIMIT = 2_000_000
-"""Trials a plan may have."""
-
-CASE_LIMIT = 50_000
-"""Cases that a spec's grids may have, before include and exclude trim them."""
+from harness.spec.fields import Scalar
+from harness.spec.model import ClaimSpec, Match, SpaceSpec, Spec, matches
+from harness.suite.locate import Located
 
 Hyperparameters = dict[str, Any]
 
@@ -51,6 +40,7 @@ class PlannedObjective:
         divergence_factor: See the spec.
         drop_last: See the spec.
         key: Digest of all the above (but the name) and of the sources behind it.
+        is_partial: Whether it lacks something that the spec gives wrongly.
     """
 
     name: str
@@ -65,6 +55,7 @@ class PlannedObjective:
     divergence_factor: float
     drop_last: bool = False
     key: str = ""
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +71,7 @@ class Case:
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
         create_graph: Whether gradients keep their graph, for an optimizer that differentiates them.
         role: Where its setting comes from.
+        is_partial: Whether it lacks hyperparameters that the spec gives wrongly.
         sources: Digest of what its class depends on.
         key: Digest of all that decides its trials' results but the seed.
     """
@@ -92,6 +84,7 @@ class Case:
     device: str
     create_graph: bool = False
     role: Role = "given"
+    is_partial: bool = False
     sources: str = field(default="", compare=False)
     key: str = field(default="", compare=False)
 
@@ -134,12 +127,12 @@ class Search:
 
     def tuned(self) -> Case:
         """The case with the best setting, which is compared with others."""
-        return _keyed(replace(self.base, hyperparameters=self._at({}), role="tuned"))
+        return keyed(replace(self.base, hyperparameters=self._at({}), role="tuned"))
 
     def sweep(self, points: int) -> list[Case]:
         """The cases that vary one hyperparameter about the best setting."""
         return [
-            _keyed(
+            keyed(
                 replace(
                     self.base, hyperparameters=self._at({name: v}), varied=(name,), role="sweep"
                 )
@@ -243,12 +236,12 @@ class Plan:
 
     def with_opened(self, opened: Opened) -> Plan:
         """The plan with keys that count what code was seen to read, before tuning is complete."""
-        objectives = {o.name: replace(o, key=_objective_key(o, opened)) for o in self.objectives}
+        objectives = {o.name: replace(o, key=objective_key(o, opened)) for o in self.objectives}
 
         def again(case: Case) -> Case:
-            sources = _sources(case.located, opened)
+            sources = sources_of(case.located, opened)
             known = replace(case, objective=objectives[case.objective.name], sources=sources)
-            return _keyed(known) if case.key else known
+            return keyed(known) if case.key else known
 
         searches = (
             replace(s, base=again(s.base), settings=tuple(map(again, s.settings)))
@@ -293,96 +286,6 @@ def _kind(value: Any) -> Any:
     return [type(value).__name__, repr(value)]
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line says on top of the spec.
-
-    Attributes:
-        seeds: How many seeds, or None.
-        devices: Devices in place of the spec's, or empty.
-        only: ``key=pattern`` filters: of one key any, of several keys all must match.
-        chosen: These very seeds, in place of a number of them; or empty.
-        values: ``name=value`` hyperparameters in place of what the spec gives or searches, each
-            value in JSON.
-        untimed: Whether to leave out the timing pass.
-    """
-
-    seeds: int | None = None
-    devices: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    chosen: tuple[int, ...] = ()
-    values: tuple[str, ...] = ()
-    untimed: bool = False
-
-
-def make_plan(loaded: LoadedSpec, overrides: Overrides | None = None) -> Plan:
-    """Turn a spec into a plan.
-
-    Args:
-        loaded: A spec, possibly with mistakes.
-        overrides: What the command line says on top.
-
-    Returns:
-        The plan.
-
-    Raises:
-        BadInput: If the spec has mistakes, names something that isn't there, asks for too much,
-            or leaves nothing to run. All mistakes are reported together.
-    """
-    plan, problems = draft(loaded, overrides or Overrides())
-    if problems or plan is None:
-        raise BadInput(problems)
-    return plan
-
-
-def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[Problem, ...]]:
-    """Plan as far as the spec is valid, and say what is wrong with the rest."""
-    if loaded.spec is None:
-        return None, loaded.problems
-    fingerprint.look_again()
-    spec = loaded.spec
-    if overrides.untimed:
-        timing = spec.timing.model_copy(update={"enabled": False})
-        spec = spec.model_copy(update={"timing": timing})
-    builder = _Builder(loaded, overrides)
-    cases = builder.cases()
-    problems = (*loaded.problems, *builder.problems)
-    chosen = tuple(sorted(set(overrides.chosen)))
-    count = overrides.seeds or len(chosen or spec.seeds)
-    within = overrides.seeds and count <= TRIAL_LIMIT
-    seeds = tuple(range(count)) if within else chosen or spec.seeds
-    plan = Plan(spec.suite, spec, cases, seeds, tuple(builder.searches))
-    trials = plan.trials + (count - len(seeds)) * len(cases)
-    if not problems and trials > TRIAL_LIMIT:
-        problems = (builder.too_many(plan, count, trials),)
-    if not problems and set(seeds) & set(plan.tuning_seeds):
-        option = "--seed" if chosen else "--seeds"
-        text = f"some of these are among the seeds of {option}, which must see no tuning"
-        problems = (loaded.source.problem(("tuning", "seeds"), text),)
-    if not problems:
-        problems = tuple(_ambiguous_claims(loaded, plan, overrides))
-    if not problems and plan.is_empty:
-        what = (
-            "--only, include and exclude leave" if overrides.only else "include and exclude leave"
-        )
-        problems = (loaded.source.problem((), f"{what} nothing to run"),)
-    return plan, problems
-
-
-def parse_devices(text: str) -> tuple[str, ...]:
-    """Devices as the command line lists them, separated by commas.
-
-    Raises:
-        BadInput: If one is not a device, or none is given.
-    """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    wrong = [name for name in names if not re.fullmatch(DEVICE_PATTERN, name)]
-    if wrong or not names:
-        name = wrong[0] if wrong else text
-        raise BadInput.of_file("--devices", f"{name!r} is not a device{device_hint(name)}")
-    return names
-
-
 def shown(value: Any) -> str:
     """A hyperparameter as labels show it."""
     if isinstance(value, bool) or value is None:
@@ -393,269 +296,6 @@ def shown(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(shown(item) for item in value) + "]"
     return str(value)
-
-
-class _Builder:
-    """Collects the mistakes that show while a plan is made."""
-
-    def __init__(self, loaded: LoadedSpec, overrides: Overrides) -> None:
-        assert loaded.spec is not None
-        self.spec = loaded.spec
-        self.source = loaded.source
-        self.folder: Path = loaded.folder
-        self.overrides = overrides
-        self.problems: list[Problem] = []
-        self.searches: list[Search] = []
-        self.values = self._values()
-        self.seen: dict[str, None] = {}
-
-    def too_many(self, plan: Plan, seeds: int, trials: int) -> Problem:
-        text = f"{len(plan.cases) + len(plan.searches):,} cases with {seeds:,} seeds"
-        if plan.searches:
-            text += f", with tuning {trials:,} trials"
-        else:
-            text += f" are {trials:,} trials"
-        return self.source.problem((), f"{text}, the limit is {TRIAL_LIMIT:,}")
-
-    def cases(self) -> tuple[Case, ...]:
-        objectives = {n: o for n, s in self.spec.objectives.items() if (o := self._objective(n, s))}
-        optimizers = {
-            name: located
-            for name, optimizer in self.spec.optimizers.items()
-            if (located := self._locate(optimizer.class_, "optimizers", (name, "class")))
-        }
-        only = self._only()
-        wanted = only.pop("setting", ["*"])
-        devices = self.overrides.devices or self.spec.devices
-        if not self._fits(list(objectives), list(optimizers), len(devices)):
-            return ()
-        found: list[Case] = []
-        for objective, (name, located) in itertools.product(
-            objectives.values(), optimizers.items()
-        ):
-            if self._spaces(name, objective.name):
-                choices = self._choices(name, objective.name)
-                fixed = {k: values[0] for k, values in choices.items()}
-                for device in devices:
-                    if self._kept(name, objective.name, device, fixed, only):
-                        self._search(name, located, objective, device, found, wanted)
-                continue
-            settings = self._settings(name, objective.name)
-            for device in devices:
-                kept = [
-                    setting
-                    for setting in settings
-                    if self._kept(name, objective.name, device, setting, only)
-                ]
-                differing = varied(kept)
-                create_graph = self.spec.optimizers[name].create_graph
-                cases = (
-                    Case(name, located, setting, differing, objective, device, create_graph)
-                    for setting in kept
-                )
-                found += (_keyed(case) for case in cases if self._chosen(case.setting, wanted))
-        self._check_settings(wanted)
-        return tuple(found)
-
-    def _chosen(self, setting: str, wanted: list[str]) -> bool:
-        """Whether the command line leaves a setting in, by the name that it has among others."""
-        self.seen[setting] = None
-        return any(matches(setting, pattern) for pattern in wanted)
-
-    def _check_settings(self, wanted: list[str]) -> None:
-        """Say which patterns match no setting of what is left."""
-        for pattern in wanted:
-            if self.seen and not any(matches(setting, pattern) for setting in self.seen):
-                text = f"{pattern!r} matches no setting"
-                text += nearest(pattern, [setting for setting in self.seen if setting])
-                self.problems.append(Problem(f"--only setting={pattern}", 0, 0, "", text))
-
-    def _values(self) -> Hyperparameters:
-        """The hyperparameters that the command line gives."""
-        known = {
-            name: None
-            for optimizer in self.spec.optimizers.values()
-            for given in (
-                optimizer.hyperparameters,
-                optimizer.search,
-                *optimizer.per_objective.values(),
-            )
-            for name in given
-        }
-        found: Hyperparameters = {}
-        for text in self.overrides.values:
-            name, equals, value = text.partition("=")
-            problem = ""
-            if not equals or name not in known:
-                problem = "expected a hyperparameter that the spec names, '=' and its value"
-                problem += nearest(name, known) if equals else ""
-            else:
-                try:
-                    given = json.loads(value, parse_constant=_refuse)
-                    problem = "is given twice" if name in found else unfit(given)
-                except (ValueError, RecursionError):
-                    problem = f'{cut(value)} is not JSON: a number, true, null, or text in "quotes"'
-                if not problem:
-                    found[name] = given
-            if problem:
-                self.problems.append(Problem(f"--set {text}", 0, 0, "", problem))
-        return found
-
-    def _spaces(self, name: str, objective: str) -> dict[str, SpaceSpec]:
-        """What of an optimizer is searched on an objective."""
-        optimizer = self.spec.optimizers[name]
-        fixed = {*optimizer.per_objective.get(objective, {}), *self.values}
-        return {k: v for k, v in optimizer.search.items() if k not in fixed}
-
-    def _search(
-        self,
-        name: str,
-        located: Located,
-        objective: PlannedObjective,
-        device: str,
-        found: list[Case],
-        wanted: list[str],
-    ) -> None:
-        """Plan the tuning of an optimizer on an objective and a device."""
-        tuning, spaces = self.spec.tuning, self._spaces(name, objective.name)
-        choices = self._choices(name, objective.name)
-        if tuning is None or any(len(values) != 1 for values in choices.values()):
-            return  # which is reported already
-        fixed = {k: values[0] for k, values in choices.items()}
-        create_graph = self.spec.optimizers[name].create_graph
-        base = Case(name, located, fixed, (), objective, device, create_graph)
-        if self._chosen("tuned", wanted):
-            self.searches.append(self._planned_search(base, spaces, len(found)))
-        if tuning.defaults and self._chosen("defaults", wanted):
-            found.append(_keyed(replace(base, role="defaults")))
-
-    def _planned_search(self, base: Case, spaces: dict[str, SpaceSpec], position: int) -> Search:
-        """A search with the settings that it will try."""
-        tuning = self.spec.tuning
-        assert tuning is not None
-        settings = tuple(
-            _keyed(
-                replace(
-                    base,
-                    hyperparameters={**base.hyperparameters, **drawn},
-                    varied=tuple(spaces),
-                    role="tuning",
-                )
-            )
-            for drawn in search_space.draw(spaces, tuning.trials, tuning.draw)
-        )
-        return Search(base, spaces, settings, position)
-
-    def _objective(self, name: str, spec: ObjectiveSpec) -> PlannedObjective | None:
-        reference = spec.class_ or name
-        path = (name, "class") if spec.class_ else (name,)
-        located = self._locate(reference, "objectives", path)
-        dataset = None
-        if spec.dataset is not None:
-            dataset = self._locate(spec.dataset, "datasets", (name, "dataset"))
-        if located is None or (spec.dataset is not None and dataset is None):
-            return None
-        planned = PlannedObjective(
-            name=name,
-            located=located,
-            arguments=spec.arguments,
-            dataset=dataset,
-            batch_size=spec.batch_size,
-            steps=spec.steps,
-            epochs=spec.epochs,
-            dtype=spec.dtype,
-            record_every=spec.record_every,
-            divergence_factor=spec.divergence_factor,
-            drop_last=spec.drop_last,
-        )
-        return replace(planned, key=_objective_key(planned))
-
-    def _locate(self, reference: str, section: Section, path: KeyPath) -> Located | None:
-        root = "optimizers" if section == "optimizers" else "objectives"
-        try:
-            return locate(reference, self.folder, section)
-        except NotFound as error:
-            at_key = len(path) == 1
-            self.problems.append(self.source.problem((root, *path), str(error), at_key=at_key))
-            return None
-
-    def _choices(self, name: str, objective: str) -> dict[str, list[Any]]:
-        """The values of each of an optimizer's hyperparameters on an objective."""
-        optimizer = self.spec.optimizers[name]
-        values = {**optimizer.hyperparameters, **optimizer.per_objective.get(objective, {})}
-        choices = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
-        given = (name for name in self.values if name in values or name in optimizer.search)
-        return choices | {name: [self.values[name]] for name in given}
-
-    def _fits(self, objectives: list[str], optimizers: list[str], devices: int) -> bool:
-        """Whether the grids are small enough to be built; says so where they aren't."""
-        total = 0
-        for name, objective in itertools.product(optimizers, objectives):
-            count = math.prod(len(c) for c in self._choices(name, objective).values())
-            if self.spec.tuning is not None and self._spaces(name, objective):
-                count *= self.spec.tuning.trials
-            total += count * devices
-            if count * devices > CASE_LIMIT:
-                text = f"its grid on {objective!r} has {count:,} settings"
-                limit = f"a plan has at most {CASE_LIMIT:,} cases"
-                problem = self.source.problem(("optimizers", name), f"{text}, {limit}", at_key=True)
-                self.problems.append(problem)
-        if total > CASE_LIMIT and not self.problems:
-            text = f"the grids have {total:,} cases, the limit is {CASE_LIMIT:,}"
-            self.problems.append(self.source.problem(("optimizers",), text, at_key=True))
-        return total <= CASE_LIMIT
-
-    def _settings(self, name: str, objective: str) -> list[Hyperparameters]:
-        """The grid of an optimizer's hyperparameters on an objective."""
-        choices = self._choices(name, objective)
-        return [
-            dict(zip(choices, combo, strict=True)) for combo in itertools.product(*choices.values())
-        ]
-
-    def _kept(
-        self,
-        optimizer: str,
-        objective: str,
-        device: str,
-        setting: Hyperparameters,
-        only: dict[str, list[str]],
-    ) -> bool:
-        names = {"optimizer": optimizer, "objective": objective, "device": device}
-        if not all(any(matches(names[k], p) for p in ps) for k, ps in only.items()):
-            return False
-        include, exclude = self.spec.include, self.spec.exclude
-        if include and not any(applies(match, names, setting) for match in include):
-            return False
-        return not any(applies(match, names, setting) for match in exclude)
-
-    def _only(self) -> dict[str, list[str]]:
-        known: dict[str, Sequence[str]] = {
-            "optimizer": list(self.spec.optimizers),
-            "objective": list(self.spec.objectives),
-            "setting": (),  # known once all cases are
-            "device": self.overrides.devices or self.spec.devices,
-        }
-        only: dict[str, list[str]] = {}
-        for text in self.overrides.only:
-            key, equals, pattern = text.partition("=")
-            if not equals or key not in known:
-                expected = "expected optimizer=, objective=, setting= or device= with a name or "
-                expected += "pattern"
-                hint = nearest(key, known) if equals else ""
-                self.problems.append(Problem(f"--only {text}", 0, 0, "", expected + hint))
-            elif key != "setting" and not any(matches(name, pattern) for name in known[key]):
-                hint = nearest(pattern, known[key])
-                self.problems.append(
-                    Problem(f"--only {text}", 0, 0, "", f"{pattern!r} matches no {key}{hint}")
-                )
-            else:
-                only.setdefault(key, []).append(pattern)
-        return only
-
-
-def _refuse(constant: str) -> Any:
-    """JSON knows no infinity, and neither does a case's key."""
-    raise ValueError(constant)
 
 
 def named_by(cases: Iterable[Case]) -> tuple[Located, ...]:
@@ -689,28 +329,6 @@ def claimed(
     return all(k in given and given[k] == v for k, v in claim.hyperparameters.items())
 
 
-def _ambiguous_claims(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
-    """Claims that are of no case, or of several settings."""
-    assert loaded.spec is not None
-    for i, claim in enumerate(loaded.spec.claims):
-        settings = [
-            (case.setting, case.hyperparameters)
-            for case in (*plan.cases, *(replace(s.base, role="tuned") for s in plan.searches))
-            if claimed(
-                claim, case.optimizer, case.objective.name, case.setting, case.hyperparameters
-            )
-        ]
-        names = dict.fromkeys(setting for setting, _ in settings)
-        if len(names) > 1:
-            text = f"is of any of {join(list(names))}; say which, under 'hyperparameters'"
-            if set(names) <= {"tuned", "defaults"}:
-                text = "is of the tuned setting or of the defaults; say which, as 'setting: tuned'"
-            yield loaded.source.problem(("claims", i), text)
-        elif not names and not (overrides.only or overrides.devices):
-            text = f"no case of {claim.optimizer!r} on {claim.objective!r} is like this"
-            yield loaded.source.problem(("claims", i), text)
-
-
 def varied(settings: Iterable[Hyperparameters]) -> tuple[str, ...]:
     """The hyperparameters that differ between some settings, in the order they come in."""
     settings = list(settings)
@@ -720,7 +338,8 @@ def varied(settings: Iterable[Hyperparameters]) -> tuple[str, ...]:
     )
 
 
-def _keyed(case: Case) -> Case:
+def keyed(case: Case) -> Case:
+    """The case with its key."""
     return replace(case, key=_case_key(case))
 
 
@@ -731,11 +350,13 @@ def _sweep_size(spec: Spec, search: Search) -> int:
     return sum(len(search_space.grid(s, spec.tuning.sweep)) for s in search.spaces.values())
 
 
-def _sources(located: Located, opened: Opened = fingerprint.NOTHING) -> str:
+def sources_of(located: Located, opened: Opened = fingerprint.NOTHING) -> str:
+    """A digest of what a class depends on."""
     return fingerprint.digest(fingerprint.of(located, opened=opened))
 
 
-def _objective_key(planned: PlannedObjective, opened: Opened = fingerprint.NOTHING) -> str:
+def objective_key(planned: PlannedObjective, opened: Opened = fingerprint.NOTHING) -> str:
+    """A digest of all that decides an objective."""
     return fingerprint.digest(
         {
             "engine": fingerprint.engine(),
@@ -763,14 +384,9 @@ def _case_key(case: Case) -> str:
         {
             "objective": case.objective.key,
             "attribute": case.located.attribute,
-            "sources": case.sources or _sources(case.located),
+            "sources": case.sources,
             "hyperparameters": case.hyperparameters,
             "device": case.device,
             "create_graph": case.create_graph,
         }
     )
-
-
-def trial_ids(plan: Plan) -> Iterator[tuple[Case, int]]:
-    """Every trial: its case and its seed."""
-    return ((case, seed) for case in plan.cases for seed in plan.seeds)

@@ -30,6 +30,7 @@ _OF_REPORTS = (
         "progress.py",
         "results.py",
         "seeds.py",
+        "terminal.py",
         "spec",
         "suite",
         "provenance",

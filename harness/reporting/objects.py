@@ -340,13 +340,14 @@ class Report(Contents):
 
         Each has its numbers in ``frame``, and in ``shown`` the same as the page shows it.
         """
+        from harness.reporting.tables import check as check_tables
         from harness.reporting.tables import comparison as comparison_tables
         from harness.reporting.tables import trials as tables
 
         built = tables.build(self.results, self.analysis.means)
         built += comparison_tables.build(self.results, self.analysis)
         if self.checks and self.checks.latest and self.checks.latest.cells:
-            built.append(tables.check(self.checks.latest))
+            built.append(check_tables.check(self.checks.latest))
         return Named("table", {table.name: table for table in built})
 
     @functools.cached_property
@@ -475,19 +476,19 @@ class Check:
     @property
     def table(self) -> Table:
         """Every cell before and now."""
-        from harness.reporting.tables import trials as tables
+        from harness.reporting.tables import check
 
-        return tables.check(self.report)
+        return check.check(self.report)
 
     def __repr__(self) -> str:
-        from harness.gate import outputs
+        from harness.gate.outputs import terminal
 
-        return outputs.terminal(self.report)
+        return terminal.render(self.report)
 
     def _repr_html_(self) -> str:
-        from harness.reporting.tables import sentences as findings
+        from harness.reporting.tables import check
 
-        verdict = f"<p>{escape(findings.against(self.report))}</p>"
+        verdict = f"<p>{escape(check.against(self.report))}</p>"
         return verdict + (self.table.to_html() if self.report.cells else "")
 
 

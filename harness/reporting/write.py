@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.formatting import moment
 from harness.gate import history
 from harness.reporting import objects as report_objects
 from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Checks, Comparison, Report
 from harness.reporting.page import parts
 from harness.reporting.page import run as run_page
 from harness.reporting.page import side_by_side as side_by_side_page
-from harness.reporting.tables import sentences
+from harness.reporting.tables.check import against
 from harness.reporting.tables.model import Table
 from harness.store.database import FILE_NAME
 from harness.store.read import Results
@@ -31,7 +32,6 @@ def write(
     results: Results,
     output: Path,
     formats: Collection[str] = FORMATS,
-    under_way: run_page.UnderWay | None = None,
 ) -> Path:
     """Write the report of a run, with the latest check of its suite if the folder has one.
 
@@ -44,7 +44,6 @@ def write(
         results: The run.
         output: Folder of the report; made where there is none.
         formats: Which of ``FORMATS`` to write; what is of another is left as it is.
-        under_way: How far the run is; None where it is not under way.
 
     Returns:
         The page: ``output/index.html``. Beside it are ``tables/<name>.csv``, ``.md`` and ``.tex``,
@@ -53,14 +52,12 @@ def write(
     Raises:
         BadInput: If something can't be written.
     """
-    return write_report(report_objects.of_results(results, output), formats, under_way)
+    return write_report(report_objects.of_results(results, output), formats)
 
 
-def write_report(
-    report: Report, formats: Collection[str] = FORMATS, under_way: run_page.UnderWay | None = None
-) -> Path:
+def write_report(report: Report, formats: Collection[str] = FORMATS) -> Path:
     """Write a report beside its store; see :func:`write`."""
-    return _put(_make(report, frozenset(formats), under_way), report.page.parent, formats)
+    return _put(_make(report, frozenset(formats)), report.page.parent, formats)
 
 
 def write_side_by_side(beside: Comparison, formats: Collection[str] = FORMATS) -> Path:
@@ -123,9 +120,7 @@ def _put(made: Mapping[str, bytes], output: Path, formats: Collection[str]) -> P
     return output / PAGE_NAME
 
 
-def _make(
-    report: Report, formats: frozenset[str], under_way: run_page.UnderWay | None = None
-) -> dict[str, bytes]:
+def _make(report: Report, formats: frozenset[str]) -> dict[str, bytes]:
     """Every file's content by its path below the report's folder; the page comes last."""
     made = _table_files(report.tables.values(), formats)
     if formats.isdisjoint((*parts.FIGURE_FORMATS, "html")):
@@ -135,9 +130,7 @@ def _make(
     if "html" in formats:
         built, records = list(report.tables.values()), report.figures.records
         check = _check(report.checks) if report.checks else None
-        html = run_page.render(
-            report.results, built, records, drawings, report.findings, check, under_way
-        )
+        html = run_page.render(report.results, built, records, drawings, report.findings, check)
         made[PAGE_NAME] = html.encode()
     return made
 
@@ -167,7 +160,7 @@ def _check(checks: Checks) -> run_page.Check:
     latest = checks.latest
     if latest is None:
         return run_page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
-    facts = [("Checked", history.moment(latest.taken)), ("Against", latest.against)]
+    facts = [("Checked", moment(latest.taken, to_the_minute=True)), ("Against", latest.against)]
     if latest.git:
         facts.append(("Git commit", latest.git))
     facts.append(("Took", f"{latest.seconds:.1f} s"))
@@ -176,7 +169,7 @@ def _check(checks: Checks) -> run_page.Check:
         facts.append(("Reference loop to itself, 1 on a quiet machine", ratios))
     facts.append(("Machine", ", ".join(f"{k} {v}" for k, v in latest.machine.items())))
     return run_page.Check(
-        verdict=sentences.against(latest),
+        verdict=against(latest),
         facts=tuple(facts),
         remarks=(*latest.differs, *checks.remarks),
         changes=tuple(map(str, checks.changes)),

@@ -1,14 +1,16 @@
-"""What single values of a spec may be, and what is said of those that are not."""
+"""Types of single values in a spec, and the messages about those that are wrong."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from typing import Annotated, Any, LiteralString, NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from harness.errors import nearest
 from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
@@ -22,9 +24,6 @@ INTEGER_LIMIT = 2**63 - 1
 
 WORD_LENGTH = 200
 """Characters that a hyperparameter's value may have."""
-
-UNUSABLE = "\0"
-"""Stands for what was given wrongly, once that is reported; YAML can't spell it here."""
 
 _DEVICE_FILES = "|".join(
     "".join(f"[{c.upper()}{c}]" if c.isalpha() else "[0-9]" for c in name)
@@ -44,45 +43,77 @@ REFERENCE_PATTERN = (
 Scalar = bool | int | float | str | None
 
 
-def _name(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(NAME_PATTERN, value):
-        return value
-    raise PydanticCustomError(
-        "name",
-        "expected a name that can be a file's: at most 64 letters, digits, '.', '_' and '-', "
-        "the first a letter or digit, the last no '.', got {value}",
-        {"value": shown(value)},
-    )
+T = TypeVar("T")
 
 
-def _parameter(value: Any) -> str:
-    if isinstance(value, str) and (re.fullmatch(PARAMETER_PATTERN, value) or value == UNUSABLE):
-        return value
-    raise PydanticCustomError(
-        "parameter",
-        "expected the name of an argument: at most 64 letters, digits and '_', got {value}",
-        {"value": shown(value)},
-    )
+@dataclass(frozen=True, eq=False)
+class _Checked:
+    """A check that a value passes before pydantic's own, and the JSON Schema of what passes it."""
+
+    check: Callable[[Any], Any]
+    schema: dict[str, Any]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+def refuse(message: str, *below: int) -> NoReturn:
+    """Refuse a value, or what stands below it at some indices."""
+    raise PydanticCustomError("value", "{message}", {"message": message, "below": below})
+
+
+def _matching(
+    pattern: str,
+    expected: str,
+    schema: dict[str, Any] | None = None,
+    hint: Callable[[str], str] = lambda _: "",
+) -> _Checked:
+    """A check that a value is a word that follows a pattern."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        refuse(f"expected {expected}, got {shown(value)}{hint(str(value)) if value else ''}")
+
+    return _Checked(check, schema or {"type": "string", "pattern": pattern})
+
+
+def device_hint(name: str) -> str:
+    """The end of a message that helps with an unknown device."""
+    kinds = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "mps": "mps", "xpu": "xpu"}
+    kind = name.partition(":")[0].strip().lower()
+    return f"; did you mean {kinds[kind]!r}?" if kind in kinds else nearest(name, kinds.values())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
-            refuse("seeds", f"expected at least 1 seed, got {shown(value)}")
+            refuse(f"expected at least 1 seed, got {shown(value)}")
         if value > SEED_COUNT_LIMIT:
-            refuse("seeds", f"expected at most {SEED_COUNT_LIMIT:,} seeds, got {shown(value)}")
+            refuse(f"expected at most {SEED_COUNT_LIMIT:,} seeds, got {shown(value)}")
         return tuple(range(value))
     if not isinstance(value, list | tuple):
-        refuse("seeds", f"expected how many seeds, or a list of them, got {shown(value)}")
+        refuse(f"expected how many seeds, or a list of them, got {shown(value)}")
     if not value:
-        refuse("seeds", "the list is empty, expected at least one seed")
+        refuse("the list is empty, expected at least one seed")
     seen: set[int] = set()
     for i, seed in enumerate(value):
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
             expected = f"a seed is a whole number from 0 to {SEED_LIMIT - 1:,}"
-            refuse("seeds", f"{expected}, got {shown(seed)}", (i,))
+            refuse(f"{expected}, got {shown(seed)}", i)
         if seed in seen:
-            refuse("seeds", f"seed {seed} stands in the list twice", (i,))
+            refuse(f"duplicate entry: seed {seed}", i)
         seen.add(seed)
     return tuple(value)
 
@@ -94,28 +125,22 @@ def _tuning_seeds(value: Any) -> tuple[int, ...]:
     return seeds
 
 
-def refuse(kind: LiteralString, message: str, below: tuple[int, ...] = ()) -> NoReturn:
-    """Refuse a value, or what stands below it at some indices."""
-    raise PydanticCustomError(kind, "{message}", {"message": message, "below": below})
-
-
-def _check_scalar(value: Any, below: tuple[int, ...] = ()) -> None:
+def _check_scalar(value: Any, *below: int) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        refuse("finite", f"expected a finite number, got {shown(value)}", below)
+        refuse(f"expected a finite number, got {shown(value)}", *below)
     if isinstance(value, int) and abs(value) > INTEGER_LIMIT:
-        refuse("size", f"expected a number of at most 63 bits, got {shown(value)}", below)
-    if isinstance(value, str) and value != UNUSABLE:
+        refuse(f"expected a number of at most 63 bits, got {shown(value)}", *below)
+    if isinstance(value, str):
         if not value.isprintable():
-            refuse("word", f"expected a word on one line, got {shown(value)}", below)
+            refuse(f"expected a word on one line, got {shown(value)}", *below)
         if len(value) > WORD_LENGTH:
-            message = f"expected at most {WORD_LENGTH} characters, got {len(value):,}"
-            refuse("word", message, below)
+            refuse(f"expected at most {WORD_LENGTH} characters, got {len(value):,}", *below)
     if isinstance(value, list):
         for i, item in enumerate(value):
-            _check_scalar(item, (*below, i))
+            _check_scalar(item, *below, i)
     elif not isinstance(value, bool | int | float | str | None):
         expected = "expected a number, a word, true, false, null or a list of these"
-        refuse("value", f"{expected}, got {shown(value)}", below)
+        refuse(f"{expected}, got {shown(value)}", *below)
 
 
 def unfit(value: Any) -> str:
@@ -136,92 +161,16 @@ def _grid(value: Any) -> Any:
     _check_scalar(value)
     if isinstance(value, list):
         if not value:
-            refuse("grid", "the list is empty, expected at least one value")
+            refuse("the list is empty, expected at least one value")
         # Two values are one where they are equal (1, 1.0, true) or look the same (0.4, "0.4").
-        equal = [json.dumps(_as_numbers(item)) for item in value]
-        alike = [item if isinstance(item, str) else json.dumps(item) for item in value]
         seen: set[tuple[str, str]] = set()
-        for i, (item, *looks) in enumerate(zip(value, equal, alike, strict=True)):
-            marks = set(zip(("equal", "alike"), looks, strict=True))
+        for i, item in enumerate(value):
+            text = item if isinstance(item, str) else json.dumps(item)
+            marks = {("equal", json.dumps(_as_numbers(item))), ("alike", text)}
             if marks & seen:
-                refuse("grid", f"{shown(item)} stands in this list twice", (i,))
+                refuse(f"duplicate entry: {shown(item)}", i)
             seen |= marks
     return value
-
-
-def _ends(value: Any) -> tuple[float, float]:
-    """The two ends of a range."""
-    numbers = isinstance(value, list | tuple) and all(
-        isinstance(end, int | float) and not isinstance(end, bool) for end in value
-    )
-    if not numbers or len(value) != 2:
-        refuse("ends", f"expected a list of two numbers, [low, high], got {shown(value)}")
-    _check_scalar(list(value))
-    low, high = value
-    if not low < high:
-        refuse("ends", f"expected the lower end first, got [{low:g}, {high:g}]")
-    return low, high
-
-
-def _positive_ends(value: Any) -> tuple[float, float]:
-    low, high = _ends(value)
-    if low <= 0:
-        refuse("ends", f"expected ends above 0, for a scale of logarithms, got {low:g}")
-    return low, high
-
-
-def _ends_below_one(value: Any) -> tuple[float, float]:
-    low, high = _ends(value)
-    if high >= 1:
-        refuse("ends", f"expected ends below 1, for 1 less them has a logarithm, got {high:g}")
-    return low, high
-
-
-def _whole_ends(value: Any) -> tuple[int, int]:
-    low, high = _ends(value)
-    if not (isinstance(low, int) and isinstance(high, int)):
-        refuse("ends", f"expected two whole numbers, got [{low:g}, {high:g}]")
-    return low, high
-
-
-def _choices(value: Any) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        refuse("choice", f"expected a list of values, got {shown(value)}")
-    choices = _grid(list(value))
-    if len(choices) < 2:
-        refuse("choice", "expected at least two values to choose from")
-    return tuple(choices)
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list | tuple):
-        refuse("numbers", f"expected a list of numbers, got {shown(value)}")
-    for i, number in enumerate(value):
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            refuse("numbers", f"expected a number, got {shown(number)}", (i,))
-        _check_scalar(number, (i,))
-    return tuple(float(number) for number in value)
-
-
-def _shares(value: Any) -> tuple[float, ...]:
-    shares = _numbers(value)
-    for i, share in enumerate(shares):
-        if not 0 < share < 1:
-            refuse("shares", f"expected a share between 0 and 1, got {share:g}", (i,))
-    return shares
-
-
-def _printed(value: Any) -> str:
-    """A number as it was printed, every digit of it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        refuse("printed", f"expected a number, got {shown(value)}")
-    try:
-        finite = math.isfinite(float(value))
-    except (ValueError, OverflowError):
-        finite = False
-    if not finite:
-        refuse("printed", f"expected a finite number, got {shown(value)}")
-    return str(value).strip()
 
 
 def _as_numbers(value: Any) -> Any:
@@ -233,137 +182,146 @@ def _as_numbers(value: Any) -> Any:
     return value
 
 
-def _device(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(DEVICE_PATTERN, value):
-        return value
-    raise PydanticCustomError(
-        "device",
-        "expected a device such as 'cpu', 'cuda' or 'cuda:1', got {value}{hint}",
-        {
-            "value": shown(value),
-            "hint": device_hint(str(value)) if value else "",
-        },
-    )
+def _ends(value: Any) -> tuple[float, float]:
+    """The two ends of a range."""
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(map(_is_number, value)):
+        refuse(f"expected a list of two numbers, [low, high], got {shown(value)}")
+    _check_scalar(list(value))
+    low, high = value
+    if not low < high:
+        refuse(f"expected the lower end first, got [{low:g}, {high:g}]")
+    return low, high
 
 
-def device_hint(name: str) -> str:
-    """The end of a message that helps with an unknown device."""
-    kinds = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "mps": "mps", "xpu": "xpu"}
-    kind = name.partition(":")[0].strip().lower()
-    return f"; did you mean {kinds[kind]!r}?" if kind in kinds else nearest(name, kinds.values())
+def _positive_ends(value: Any) -> tuple[float, float]:
+    low, high = _ends(value)
+    if low <= 0:
+        refuse(f"expected ends above 0, for a scale of logarithms, got {low:g}")
+    return low, high
 
 
-def _reference(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(REFERENCE_PATTERN, value):
-        return value
-    raise PydanticCustomError(
-        "reference",
-        "expected a name of the suite ('AdaGrad'), a file of it ('optimizers/adagrad.py:AdaGrad') "
-        "or something importable ('torch.optim:Adagrad'), got {value}",
-        {"value": shown(value)},
-    )
+def _ends_below_one(value: Any) -> tuple[float, float]:
+    low, high = _ends(value)
+    if high >= 1:
+        refuse(f"expected ends below 1, for 1 less them has a logarithm, got {high:g}")
+    return low, high
 
 
-def _texts(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def _whole_ends(value: Any) -> tuple[int, int]:
+    low, high = _ends(value)
+    if not (isinstance(low, int) and isinstance(high, int)):
+        refuse(f"expected two whole numbers, got [{low:g}, {high:g}]")
+    return low, high
 
 
-Name = Annotated[
-    str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
-]
-Parameter = Annotated[
-    str,
-    BeforeValidator(_parameter),
-    WithJsonSchema({"type": "string", "pattern": PARAMETER_PATTERN}),
-]
-Reference = Annotated[
-    str,
-    BeforeValidator(_reference),
-    WithJsonSchema({"type": "string", "pattern": REFERENCE_PATTERN}),
-]
-Device = Annotated[
-    str,
-    BeforeValidator(_device),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": ["cpu", "cuda", "mps", "xpu"]},
-                {"type": "string", "pattern": DEVICE_PATTERN},
-            ]
-        }
-    ),
-]
-_ANY_SCALAR = {"type": ["number", "string", "boolean", "null"]}
-_ANY_LIST = {"type": "array", "items": {"type": [*_ANY_SCALAR["type"], "array"]}}
-_ANY_VALUE = {"anyOf": [_ANY_SCALAR, _ANY_LIST]}
-_SEEDS_SCHEMA: dict[str, Any] = {
+def _choices(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        refuse(f"expected a list of values, got {shown(value)}")
+    choices = _grid(list(value))
+    if len(choices) < 2:
+        refuse("expected at least two values to choose from")
+    return tuple(choices)
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        refuse(f"expected a list of numbers, got {shown(value)}")
+    for i, number in enumerate(value):
+        if not _is_number(number):
+            refuse(f"expected a number, got {shown(number)}", i)
+        _check_scalar(number, i)
+    return tuple(float(number) for number in value)
+
+
+def _shares(value: Any) -> tuple[float, ...]:
+    shares = _numbers(value)
+    for i, share in enumerate(shares):
+        if not 0 < share < 1:
+            refuse(f"expected a share between 0 and 1, got {share:g}", i)
+    return shares
+
+
+def _printed(value: Any) -> str:
+    """A number as it was printed, every digit of it."""
+    if not _is_number(value) and not isinstance(value, str):
+        refuse(f"expected a number, got {shown(value)}")
+    try:
+        finite = math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        finite = False
+    if not finite:
+        refuse(f"expected a finite number, got {shown(value)}")
+    return str(value).strip()
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _words(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else _as_tuple(value)
+
+
+def _list_of(items: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items, **more}
+
+
+_SCALAR_TYPES = ["number", "string", "boolean", "null"]
+_ANY_SCALAR = {"type": _SCALAR_TYPES}
+_ANY_LIST = _list_of({"type": [*_SCALAR_TYPES, "array"]})
+_SEEDS_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 1, "maximum": SEED_COUNT_LIMIT},
-        {
-            "type": "array",
-            "items": {"type": "integer", "minimum": 0, "maximum": SEED_LIMIT - 1},
-            "minItems": 1,
-            "uniqueItems": True,
-        },
+        _list_of(
+            {"type": "integer", "minimum": 0, "maximum": SEED_LIMIT - 1},
+            minItems=1,
+            uniqueItems=True,
+        ),
     ]
 }
-Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds), WithJsonSchema(_SEEDS_SCHEMA)]
-TuningSeeds = Annotated[
-    tuple[int, ...],
-    BeforeValidator(_tuning_seeds),
-    WithJsonSchema(_SEEDS_SCHEMA),
-]
-_ENDS_SCHEMA: dict[str, Any] = {
-    "type": "array",
-    "items": {"type": "number"},
-    "minItems": 2,
-    "maxItems": 2,
+_ENDS_SCHEMA = _list_of({"type": "number"}, minItems=2, maxItems=2)
+_WHOLE_ENDS_SCHEMA = _list_of({"type": "integer"}, minItems=2, maxItems=2)
+_GRID_SCHEMA = {"anyOf": [_ANY_SCALAR, {**_ANY_LIST, "minItems": 1, "uniqueItems": True}]}
+_CHOICES_SCHEMA = {**_ANY_LIST, "minItems": 2, "uniqueItems": True}
+_SHARES_SCHEMA = _list_of({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})
+_WORDS_SCHEMA = {"anyOf": [{"type": "string"}, _list_of({"type": "string"}, minItems=1)]}
+_DEVICE_SCHEMA = {
+    "anyOf": [
+        {"enum": ["cpu", "cuda", "mps", "xpu"]},
+        {"type": "string", "pattern": DEVICE_PATTERN},
+    ]
 }
-Ends = Annotated[tuple[float, float], BeforeValidator(_ends), WithJsonSchema(_ENDS_SCHEMA)]
-PositiveEnds = Annotated[
-    tuple[float, float], BeforeValidator(_positive_ends), WithJsonSchema(_ENDS_SCHEMA)
-]
-EndsBelowOne = Annotated[
-    tuple[float, float], BeforeValidator(_ends_below_one), WithJsonSchema(_ENDS_SCHEMA)
-]
-WholeEnds = Annotated[
-    tuple[int, int],
-    BeforeValidator(_whole_ends),
-    WithJsonSchema({**_ENDS_SCHEMA, "items": {"type": "integer"}}),
-]
-Choices = Annotated[
-    tuple[Any, ...],
-    BeforeValidator(_choices),
-    WithJsonSchema({**_ANY_LIST, "minItems": 2, "uniqueItems": True}),
-]
-Printed = Annotated[str, BeforeValidator(_printed), WithJsonSchema({"type": ["number", "string"]})]
-_NUMBERS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
-Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers), WithJsonSchema(_NUMBERS_SCHEMA)]
-_SHARE_SCHEMA = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-Shares = Annotated[
-    tuple[float, ...],
-    BeforeValidator(_shares),
-    WithJsonSchema({"type": "array", "items": _SHARE_SCHEMA}),
-]
-Argument = Annotated[Any, BeforeValidator(_argument), WithJsonSchema(_ANY_VALUE)]
-Grid = Annotated[
-    Any,
-    BeforeValidator(_grid),
-    WithJsonSchema({"anyOf": [_ANY_SCALAR, {**_ANY_LIST, "minItems": 1, "uniqueItems": True}]}),
-]
-Patterns = Annotated[
-    tuple[str, ...],
-    BeforeValidator(lambda v: tuple(v) if isinstance(v := _texts(v), list) else v),
-    Field(min_length=1),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}, "minItems": 1},
-            ]
-        }
-    ),
-]
+
+_NAME = (
+    "a name that can be a file's: at most 64 letters, digits, '.', '_' and '-', the first a "
+    "letter or digit, the last no '.'"
+)
+_PARAMETER = "the name of an argument: at most 64 letters, digits and '_'"
+_DEVICE = "a device such as 'cpu', 'cuda' or 'cuda:1'"
+_REFERENCE = (
+    "a name of the suite ('AdaGrad'), a file of it ('optimizers/adagrad.py:AdaGrad') or something "
+    "importable ('torch.optim:Adagrad')"
+)
+
+Name = Annotated[str, _matching(NAME_PATTERN, _NAME)]
+Parameter = Annotated[str, _matching(PARAMETER_PATTERN, _PARAMETER)]
+Reference = Annotated[str, _matching(REFERENCE_PATTERN, _REFERENCE)]
+Device = Annotated[str, _matching(DEVICE_PATTERN, _DEVICE, _DEVICE_SCHEMA, device_hint)]
+Seeds = Annotated[tuple[int, ...], _Checked(_seeds, _SEEDS_SCHEMA)]
+TuningSeeds = Annotated[tuple[int, ...], _Checked(_tuning_seeds, _SEEDS_SCHEMA)]
+Ends = Annotated[tuple[float, float], _Checked(_ends, _ENDS_SCHEMA)]
+PositiveEnds = Annotated[tuple[float, float], _Checked(_positive_ends, _ENDS_SCHEMA)]
+EndsBelowOne = Annotated[tuple[float, float], _Checked(_ends_below_one, _ENDS_SCHEMA)]
+WholeEnds = Annotated[tuple[int, int], _Checked(_whole_ends, _WHOLE_ENDS_SCHEMA)]
+Choices = Annotated[tuple[Any, ...], _Checked(_choices, _CHOICES_SCHEMA)]
+Printed = Annotated[str, _Checked(_printed, {"type": ["number", "string"]})]
+Numbers = Annotated[tuple[float, ...], _Checked(_numbers, _list_of({"type": "number"}))]
+Shares = Annotated[tuple[float, ...], _Checked(_shares, _SHARES_SCHEMA)]
+Argument = Annotated[Any, _Checked(_argument, {"anyOf": [_ANY_SCALAR, _ANY_LIST]})]
+Grid = Annotated[Any, _Checked(_grid, _GRID_SCHEMA)]
+Patterns = Annotated[tuple[str, ...], Field(min_length=1), _Checked(_words, _WORDS_SCHEMA)]
+Items = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
+"""A list of a spec, which the model keeps as a tuple."""
 
 
 _WORDS_FOR = {
@@ -402,7 +360,7 @@ def mistaken_word(value: Any, default: Any, *, is_known: bool = True) -> str:
     if isinstance(value, list) and isinstance(default, tuple | list):
         found = (mistaken_word(v, d) for v, d in zip(value, default, strict=False))
         return next((text for text in found if text), "")
-    if not isinstance(value, str) or value == UNUSABLE:
+    if not isinstance(value, str):
         return ""
     likely = meant(value)
     number = isinstance(likely, int | float) and not isinstance(likely, bool)

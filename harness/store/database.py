@@ -1,7 +1,4 @@
-"""The store: one SQLite file with everything a run found and how it was made.
-
-The only module that knows the schema. Arrays are blobs of little-endian float64.
-"""
+"""The store: one SQLite file with everything a run found and how it was made."""
 
 from __future__ import annotations
 
@@ -18,126 +15,22 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import BadInput
+from harness.errors import BadInput, Problem
 from harness.plan.model import Case, Plan, Role
-from harness.provenance.environment import Machine
 from harness.results import Absent, Comparison, Description, Sharing, Timing, TrialResult
+from harness.store import schema
 from harness.store.records import RunRecord, RunSettings, RunSummary
+from harness.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
 FILE_NAME = "results.sqlite"
-APPLICATION_ID = 0x68726E73
-SCHEMA_VERSION = 4
 
-_NO_RESULTS = "no results here yet; 'python -m harness run SPEC' makes them"
+Defaults = Mapping[str, Mapping[str, Any]]
+"""By case key, every hyperparameter as the constructor completed it."""
 
-_SCHEMA = """
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
-    started TEXT NOT NULL,          -- UTC, ISO 8601
-    finished TEXT,                  -- NULL while it runs, or where it was cut short
-    command TEXT NOT NULL,
-    suite TEXT NOT NULL,
-    spec_file TEXT NOT NULL,
-    spec_text TEXT NOT NULL,
-    settings TEXT NOT NULL,         -- JSON: title, seeds, targets, claims, what is absent, ...
-    environment TEXT NOT NULL,      -- JSON: versions, processor, threads, git state
-    report TEXT                     -- digest of what the report was last made with
-);
-CREATE TABLE objectives (
-    key TEXT PRIMARY KEY,           -- digest of all that decides it
-    description TEXT NOT NULL       -- JSON: formula, rows, steps, recorded steps, optimum, ...
-);
-CREATE TABLE cases (
-    id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,       -- digest of all that decides its trials but the seed
-    objective_key TEXT NOT NULL,
-    optimizer_class TEXT NOT NULL,
-    hyperparameters TEXT NOT NULL,  -- JSON, as the spec gives them
-    defaults TEXT NOT NULL,         -- JSON, as the constructor completed them
-    dtype TEXT NOT NULL,
-    family TEXT                     -- of the cases that may share a run; NULL while unknown
-);
-CREATE TABLE run_cases (            -- what a run compares, in order
-    run_id INTEGER NOT NULL REFERENCES runs(id),
-    position INTEGER NOT NULL,
-    case_id INTEGER NOT NULL REFERENCES cases(id),
-    objective TEXT NOT NULL,
-    optimizer TEXT NOT NULL,
-    setting TEXT NOT NULL,
-    device TEXT NOT NULL,
-    role TEXT NOT NULL DEFAULT 'given',  -- given, tuned, defaults; tuning, sweep: only tried
-    PRIMARY KEY (run_id, position)
-) WITHOUT ROWID;
-CREATE TABLE trials (
-    case_id INTEGER NOT NULL REFERENCES cases(id),
-    seed INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('ok','diverged','timeout','error','unavailable')),
-    step INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    final_loss REAL,                -- NULL unless the status is ok
-    seconds REAL NOT NULL,
-    machine TEXT NOT NULL,          -- digest of the machine it ran on
-    evaluations INTEGER,            -- of loss and gradients, in all; NULL where not known
-    way INTEGER REFERENCES ways(id),  -- how it ran; NULL where it didn't
-    PRIMARY KEY (case_id, seed)
-) WITHOUT ROWID;
-CREATE TABLE curves (
-    case_id INTEGER NOT NULL,
-    seed INTEGER NOT NULL,
-    losses BLOB NOT NULL,           -- at the objective's recorded steps, as far as it got
-    evaluations BLOB,               -- until each; NULL where a step took one, or not known
-    PRIMARY KEY (case_id, seed)
-) WITHOUT ROWID;
-CREATE TABLE trajectories (
-    case_id INTEGER NOT NULL,
-    seed INTEGER NOT NULL,
-    points BLOB NOT NULL,           -- x1, x2 after every step, row by row
-    step_sizes BLOB,                -- effective step size of each, where the optimizer tells
-    PRIMARY KEY (case_id, seed)
-) WITHOUT ROWID;
-CREATE TABLE ways (                 -- how trials run
-    id INTEGER PRIMARY KEY,
-    way TEXT NOT NULL,              -- pointwise, vmapped or alone (vmap: of an older version)
-    reason TEXT NOT NULL,           -- what kept them from the way before
-    UNIQUE (way, reason)
-);
-CREATE TABLE sharings (             -- how trials may run, found out once
-    family TEXT PRIMARY KEY,        -- digest of the cases that may share a run
-    way TEXT NOT NULL,              -- pointwise, vmapped, alone, or apart: each case for itself
-    reason TEXT NOT NULL,           -- what kept them from the way before
-    lane_bytes INTEGER NOT NULL,
-    step_seconds REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE comparisons (          -- trials of shared runs that were run alone as well
-    case_id INTEGER NOT NULL REFERENCES cases(id),
-    seed INTEGER NOT NULL,
-    lanes INTEGER NOT NULL,         -- trials that shared the run
-    way TEXT NOT NULL,
-    difference REAL NOT NULL,       -- largest of a recorded loss, relative to its size
-    rounding REAL NOT NULL,         -- the largest that rounding may make
-    PRIMARY KEY (case_id, seed)
-) WITHOUT ROWID;
-"""
+Descriptions = Mapping[str, Description]
+"""By objective name; may lack those that are known already."""
 
-_TIMINGS = """
-CREATE TABLE timings (
-    case_id INTEGER NOT NULL REFERENCES cases(id),
-    machine TEXT NOT NULL,
-    settings TEXT NOT NULL,         -- digest of how it was timed, and against which cases
-    taken TEXT NOT NULL,
-    steps INTEGER NOT NULL,         -- optimizer steps per block
-    steps_per_epoch INTEGER NOT NULL,
-    seconds BLOB NOT NULL,          -- wall seconds per block, by round
-    cpu_seconds BLOB NOT NULL,      -- processor seconds per block, by round
-    operators INTEGER,              -- dispatched in the counted steps; NULL where not known
-    calls INTEGER,                  -- Python functions called in them
-    counted_steps INTEGER,
-    state_bytes INTEGER,            -- of the optimizer, after them
-    peak_bytes INTEGER,             -- most memory held at once on a GPU
-    evaluations BLOB,               -- of loss and gradients per block; NULL where not known
-    PRIMARY KEY (case_id, machine)
-) WITHOUT ROWID
-"""
+_LATEST = "(SELECT max(id) FROM runs)"
 
 
 class NoResults(BadInput):
@@ -150,57 +43,38 @@ class Store:
     Args:
         path: The SQLite file.
         create: Whether to make one where there is none.
+        untouched: Whether it is only read, so that the file and its folder stay as they are.
 
     Raises:
         NoResults: If there is none, and none is to be made.
         BadInput: If it can't be opened, isn't a store, or has another schema.
     """
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, path: Path, *, create: bool = False, untouched: bool = False) -> None:
         self.path = path
+        self._is_written = not untouched
         if not create and not path.is_file():
-            raise NoResults.of_file(str(path), _NO_RESULTS)
+            raise self._no_results()
         try:
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self.db = sqlite3.connect(path, isolation_level=None, timeout=10)
+            if untouched:
+                self.db = schema.read_only(path)
+            else:
+                self.db = sqlite3.connect(path, isolation_level=None, timeout=10)
             self._identify(create=create)
             if create:
                 # Commits then cost no disk flush each; a killed process loses nothing.
                 self.db.execute("PRAGMA journal_mode = WAL")
                 self.db.execute("PRAGMA synchronous = NORMAL")
         except (sqlite3.DatabaseError, OSError) as error:
-            raise BadInput.of_file(str(path), _why(error)) from None
-
-    @classmethod
-    def copy_of(cls, path: Path) -> Store:
-        """A store as it is now, in memory: what is done to it, no file ever sees.
-
-        So other people's results are read, older schemas too, and stay as they are.
-
-        Raises:
-            NoResults: If there is none.
-            BadInput: As by opening it.
-        """
-        if not path.is_file():
-            raise NoResults.of_file(str(path), _NO_RESULTS)
-        copy = cls.__new__(cls)
-        copy.path = path
-        try:
-            copy.db = sqlite3.connect(":memory:", isolation_level=None)
-            with contextlib.closing(_read_only(path)) as db:
-                db.backup(copy.db)
-            copy._identify(create=False)
-        except sqlite3.DatabaseError as error:
-            raise BadInput.of_file(str(path), _why(error)) from None
-        except OSError as error:
-            raise BadInput.of_file(str(path), f"can't be read: {error.strerror}") from None
-        return copy
+            raise self._unusable(error) from None
 
     def close(self) -> None:
         """Close the file, and leave one file."""
-        with contextlib.suppress(sqlite3.Error):
-            self.db.execute("PRAGMA journal_mode = DELETE")
+        if self._is_written:
+            with contextlib.suppress(sqlite3.Error):
+                self.db.execute("PRAGMA journal_mode = DELETE")
         self.db.close()
 
     def __enter__(self) -> Store:
@@ -209,7 +83,7 @@ class Store:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
         if isinstance(error, sqlite3.Error):
-            raise BadInput.of_file(str(self.path), _why(error)) from None
+            raise self._unusable(error) from None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -229,11 +103,11 @@ class Store:
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
-            raise BadInput.of_file(str(self.path), _why(error)) from None
+            raise self._unusable(error) from None
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """What is read in the block is of one moment, whatever is written meanwhile."""
+        """Read in the block as of one moment, whatever is written meanwhile."""
         self.db.execute("BEGIN")
         try:
             yield
@@ -263,61 +137,65 @@ class Store:
 
     def timed(self, machine: str, settings: str) -> set[str]:
         """Keys of the cases timed on a machine under the given settings."""
-        rows = self.db.execute(
-            "SELECT key FROM timings JOIN cases ON cases.id = case_id "
-            "WHERE machine = ? AND settings = ?",
-            (machine, settings),
-        )
-        return {key for (key,) in rows}
+        return self._keys("timings WHERE machine = ? AND settings = ?", machine, settings)
+
+    def failing(self) -> set[str]:
+        """Keys of the cases of which some trial failed."""
+        return self._keys("trials WHERE status IN ('error', 'timeout')")
+
+    def _keys(self, rows: str, *values: object) -> set[str]:
+        sql = f"SELECT key FROM cases WHERE id IN (SELECT case_id FROM {rows})"
+        return {key for (key,) in self.db.execute(sql, values)}
 
     def absent(self) -> Absent:
-        """What could not be run in the latest run."""
+        """Devices and cases that the latest run could not run."""
         if not self.has_run():
             return Absent()
         settings = self.last_run().settings
         return Absent(settings.missing, settings.without_default)
 
     def sharings(self) -> dict[str, Sharing]:
-        """How trials may run, by family key."""
+        """Findings on how trials may run, by family key."""
         rows = self.db.execute("SELECT family, way, reason, lane_bytes, step_seconds FROM sharings")
         return {row[0]: Sharing(*row[1:]) for row in rows}
 
     def save_sharing(self, family: str, cases: Iterable[Case], sharing: Sharing) -> None:
-        """Remember how the trials of some cases may run."""
+        """Keep how the trials of some cases may run."""
         with self.transaction():
-            self.db.execute(
-                "INSERT OR REPLACE INTO sharings VALUES (?, ?, ?, ?, ?)",
-                (family, *dataclasses.astuple(sharing)),
+            self._put("sharings", [(family, *dataclasses.astuple(sharing))])
+            self.db.executemany(
+                "UPDATE cases SET family = ? WHERE key = ?", ((family, case.key) for case in cases)
             )
-            for case in cases:
-                self.db.execute("UPDATE cases SET family = ? WHERE key = ?", (family, case.key))
 
     def save_comparison(self, found: Comparison) -> None:
-        """Keep what came of running a trial of a shared run alone."""
+        """Keep how a trial of a shared run differs from the same trial alone."""
         with self.transaction():
             self._put_comparison(found)
 
     def _put_comparison(self, found: Comparison) -> None:
-        self.db.execute(
-            "INSERT OR REPLACE INTO comparisons VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                *(self._case_id(found.case_key), found.seed, found.lanes, found.way),
-                *(found.difference, found.rounding),
-            ),
-        )
+        case_id = self._case_id(found.case_key)
+        self._put("comparisons", [(case_id, *dataclasses.astuple(found)[1:])])
 
-    def failing(self) -> set[str]:
-        """Keys of the cases of which some trial failed."""
-        rows = self.db.execute(
-            "SELECT DISTINCT key FROM trials JOIN cases ON cases.id = case_id "
-            "WHERE status IN ('error', 'timeout')"
-        )
-        return {key for (key,) in rows}
+    def _put(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows of a table, in place of those with the same key."""
+        if rows:
+            marks = ", ".join("?" * len(rows[0]))
+            self.db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", rows)
 
     def step_seconds(self) -> dict[str, float]:
-        """By case key, about what a step of a trial on its own takes, where known."""
+        """By case key, about the seconds of a step of a trial on its own, where known."""
         rows = self.db.execute("SELECT key, step_seconds FROM cases JOIN sharings USING (family)")
         return dict(rows.fetchall())
+
+    def description(self, objective_key: str) -> Description:
+        """Describe an objective by its key."""
+        row = self.db.execute(
+            "SELECT description FROM objectives WHERE key = ?", (objective_key,)
+        ).fetchone()
+        known = json.loads(row[0])
+        known["minimizers"] = tuple(map(tuple, known["minimizers"]))
+        known["window"] = known["window"] and tuple(map(tuple, known["window"]))
+        return Description(**known)
 
     def knows_objectives(self, keys: Iterable[str]) -> bool:
         """Whether every objective is described."""
@@ -333,10 +211,10 @@ class Store:
         spec_text: str,
         settings: RunSettings,
         environment: Mapping[str, str],
-        descriptions: Mapping[str, Description],
-        defaults: Mapping[str, Mapping[str, Any]],
+        descriptions: Descriptions,
+        defaults: Defaults,
     ) -> int:
-        """Note what a run will do, and how it is made; returns its number.
+        """Note a run that begins, and how it is made; returns its number.
 
         Args:
             plan: What it will do.
@@ -348,35 +226,23 @@ class Store:
             descriptions: By objective name; may lack those that are known already.
             defaults: By case key; likewise.
         """
+        written = (_as_json(settings), json.dumps(environment))
         with self.transaction():
             cursor = self.db.execute(
                 "INSERT INTO runs (started, command, suite, spec_file, spec_text, settings, "
                 "environment) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    _now(),
-                    command,
-                    plan.suite,
-                    spec_file,
-                    spec_text,
-                    json.dumps(settings.model_dump(mode="json")),
-                    json.dumps(environment),
-                ),
+                (_now(), command, plan.suite, spec_file, spec_text, *written),
             )
             run_id = int(cursor.lastrowid or 0)
             self._put_plan(plan, descriptions, defaults)
             self._put_run_cases(run_id, plan)
         return run_id
 
-    def complete_plan(self, plan: Plan, defaults: Mapping[str, Mapping[str, Any]]) -> None:
-        """Note what the latest run compares, now that tuning has found it.
-
-        Args:
-            plan: The plan, completed.
-            defaults: By case key; see :meth:`begin_run`.
-        """
+    def complete_plan(self, plan: Plan, defaults: Defaults) -> None:
+        """Note all that the latest run compares, now that tuning has found it."""
         with self.transaction():
             self._put_plan(plan, {}, defaults)
-            run_id = self.db.execute("SELECT max(id) FROM runs").fetchone()[0]
+            run_id = self.db.execute(f"SELECT {_LATEST}").fetchone()[0]
             self.db.execute("DELETE FROM run_cases WHERE run_id = ?", (run_id,))
             self._put_run_cases(run_id, plan)
 
@@ -396,57 +262,49 @@ class Store:
                 "UPDATE OR IGNORE cases SET key = ?, objective_key = ? WHERE key = ?", changed
             )
 
-    def note_machine(self, machine: Machine) -> None:
-        """Note where the latest run times, if that is not where it was to be."""
-        run = self.last_run()
-        if run.settings.machine == machine.key:
-            return
-        settings = run.settings.model_copy(update={"machine": machine.key})
-        told = {**machine.description, "git": run.environment.get("git", "")}
+    def put_plan(self, plan: Plan, descriptions: Descriptions, defaults: Defaults) -> None:
+        """Make a plan's cases known, without a run; see :meth:`begin_run`."""
         with self.transaction():
-            self.db.execute(
-                "UPDATE runs SET settings = ?, environment = ? WHERE id = ?",
-                (json.dumps(settings.model_dump(mode="json")), json.dumps(told), run.id),
-            )
+            self._put_plan(plan, descriptions, defaults)
+
+    def _put_plan(self, plan: Plan, descriptions: Descriptions, defaults: Defaults) -> None:
+        self._put(
+            "objectives",
+            [
+                (planned.key, json.dumps(dataclasses.asdict(descriptions[planned.name])))
+                for planned in plan.objectives
+                if planned.name in descriptions
+            ],
+        )
+        self.db.executemany(
+            "INSERT OR IGNORE INTO cases (key, objective_key, optimizer_class, hyperparameters, "
+            "defaults, dtype) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    case.key,
+                    case.objective.key,
+                    case.located.reference,
+                    json.dumps(case.hyperparameters),
+                    json.dumps(defaults.get(case.key, case.hyperparameters)),
+                    case.objective.dtype,
+                )
+                for case in plan.everything
+            ),
+        )
 
     def _put_run_cases(self, run_id: int, plan: Plan) -> None:
         self.db.executemany(
             "INSERT INTO run_cases SELECT ?, ?, id, ?, ?, ?, ?, ? FROM cases WHERE key = ?",
             (
-                (run_id, position, *_as_compared(case), case.key)
+                (run_id, position, *_names(case), case.key)
                 for position, case in enumerate(plan.everything)
             ),
         )
 
-    def put_plan(
-        self,
-        plan: Plan,
-        descriptions: Mapping[str, Description],
-        defaults: Mapping[str, Mapping[str, Any]],
-    ) -> None:
-        """Make a plan's cases known, without a run; see :meth:`begin_run`."""
-        with self.transaction():
-            self._put_plan(plan, descriptions, defaults)
-
-    def _put_plan(
-        self,
-        plan: Plan,
-        descriptions: Mapping[str, Description],
-        defaults: Mapping[str, Mapping[str, Any]],
-    ) -> None:
-        for planned in plan.objectives:
-            if planned.name in descriptions:
-                self.db.execute(
-                    "INSERT OR REPLACE INTO objectives VALUES (?, ?)",
-                    (planned.key, json.dumps(dataclasses.asdict(descriptions[planned.name]))),
-                )
-        for case in plan.everything:
-            self._put_case(case, defaults.get(case.key))
-
     def outcomes(
         self, keys: Iterable[str], seeds: Iterable[int]
     ) -> dict[str, list[tuple[int, str, str, float | None, float | None]]]:
-        """By case key, how the trials of some seeds ended.
+        """By case key, the endings of the trials of some seeds.
 
         Each is a seed, a status, its reason, the final loss, and the loss at the start.
         """
@@ -467,7 +325,7 @@ class Store:
     def courses(
         self, keys: Iterable[str], seeds: Iterable[int]
     ) -> dict[str, list[tuple[int, NDArray[np.float64]]]]:
-        """By case key, how many steps the trials of some seeds took, and their recorded losses.
+        """By case key, the steps that the trials of some seeds took, and their recorded losses.
 
         The losses are those at the objective's recorded steps, as far as a trial got.
         """
@@ -482,23 +340,21 @@ class Store:
                 found[key].append((step, from_blob(losses) if losses else np.empty(0)))
         return found
 
-    def description(self, objective_key: str) -> Description:
-        """Describe an objective by its key."""
-        row = self.db.execute(
-            "SELECT description FROM objectives WHERE key = ?", (objective_key,)
-        ).fetchone()
-        return Description(**json.loads(row[0]))
-
     def has_run(self) -> bool:
         """Whether there is a run to report."""
         return bool(self.db.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0])
 
     def finish_run(self) -> None:
         """Note that the latest run came to its end."""
+        self._note("finished", _now())
+
+    def note_report(self, report: str) -> None:
+        """Note what the latest run's report was made with."""
+        self._note("report", report)
+
+    def _note(self, column: str, value: str) -> None:
         with self.transaction():
-            self.db.execute(
-                "UPDATE runs SET finished = ? WHERE id = (SELECT max(id) FROM runs)", (_now(),)
-            )
+            self.db.execute(f"UPDATE runs SET {column} = ? WHERE id = {_LATEST}", (value,))
 
     def save_trials(
         self,
@@ -512,96 +368,92 @@ class Store:
         with self.transaction():
             if comparison is not None:
                 self._put_comparison(comparison)
-            ways = {(str(r.way), r.way_reason): 0 for r in results if r.way}
-            for way in ways:
-                self.db.execute("INSERT OR IGNORE INTO ways (way, reason) VALUES (?, ?)", way)
-                sql = "SELECT id FROM ways WHERE way = ? AND reason = ?"
-                ways[way] = self.db.execute(sql, way).fetchone()[0]
-            self.db.executemany(
-                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (
-                        *(case_id, r.seed, r.status, r.step, r.reason),
-                        float(r.losses[-1]) if r.status == "ok" else None,
-                        *(r.seconds, machine, r.evaluations),
-                        ways.get((str(r.way), r.way_reason)),
-                    )
-                    for case_id, r in keyed
-                ),
+            ways = self._way_ids(results)
+            self._put("trials", [_trial_row(i, r, machine, ways) for i, r in keyed])
+            self._put(
+                "curves",
+                [(i, r.seed, to_blob(r.losses), _blob_or_null(r.evaluations_at)) for i, r in keyed],
             )
-            self.db.executemany(
-                "INSERT OR REPLACE INTO curves VALUES (?, ?, ?, ?)",
-                (
-                    (case_id, r.seed, to_blob(r.losses), _blob_or_null(r.evaluations_at))
-                    for case_id, r in keyed
-                ),
-            )
-            self.db.executemany(
-                "INSERT OR REPLACE INTO trajectories VALUES (?, ?, ?, ?)",
-                (
-                    (
-                        *(case_id, r.seed, to_blob(r.trajectory)),
-                        _blob_or_null(r.step_sizes),
-                    )
-                    for case_id, r in keyed
+            self._put(
+                "trajectories",
+                [
+                    (i, r.seed, to_blob(r.trajectory), _blob_or_null(r.step_sizes))
+                    for i, r in keyed
                     if r.trajectory is not None
-                ),
+                ],
             )
+
+    def _way_ids(self, results: Sequence[TrialResult]) -> dict[tuple[str, str], int]:
+        """Make known how trials ran, and why; return the number of each way."""
+        found: dict[tuple[str, str], int] = {}
+        for way in dict.fromkeys((str(r.way), r.way_reason) for r in results if r.way):
+            self.db.execute("INSERT OR IGNORE INTO ways (way, reason) VALUES (?, ?)", way)
+            sql = "SELECT id FROM ways WHERE way = ? AND reason = ?"
+            found[way] = self.db.execute(sql, way).fetchone()[0]
+        return found
 
     def save_timings(self, timings: Iterable[Timing], machine: str, settings: str) -> None:
         """Keep the timing pass's findings, all or none."""
         with self.transaction():
-            for t in timings:
-                counted = t.counts
-                values = (
-                    *(machine, settings, _now(), t.steps, t.steps_per_epoch),
-                    *(to_blob(t.seconds), to_blob(t.cpu_seconds)),
-                    counted and counted.operators,
-                    counted and counted.calls,
-                    counted and counted.steps,
-                    counted and counted.state_bytes,
-                    t.peak_bytes,
-                    _blob_or_null(t.evaluations),
-                )
-                self.db.execute(
-                    "INSERT OR REPLACE INTO timings SELECT id, "
-                    f"{', '.join('?' * len(values))} FROM cases WHERE key = ?",
-                    (*values, t.case_key),
-                )
+            self._put(
+                "timings",
+                [
+                    (self._case_id(t.case_key), machine, settings, _now(), *_timing_values(t))
+                    for t in timings
+                ],
+            )
 
     def statuses(self) -> dict[str, int]:
-        """How many trials of the latest run ended how."""
-        run = self.last_run()
+        """Number of trials of the latest run by how they ended."""
+        return self._statuses(self.last_run(), get_args(Role))
+
+    def _statuses(self, run: RunRecord, roles: Iterable[str]) -> dict[str, int]:
         rows = self.db.execute(
             "SELECT role, seed, status FROM run_cases JOIN trials USING (case_id) WHERE run_id = ?",
             (run.id,),
         )
-        seeds = {role: run.seeds_of(role) for role in get_args(Role)}
-        return dict(Counter(status for role, seed, status in rows if seed in seeds[role]))
+        seeds = {role: run.seeds_of(role) for role in roles}
+        return dict(Counter(status for role, seed, status in rows if seed in seeds.get(role, ())))
+
+    def summary(self) -> RunSummary | None:
+        """Summarize the latest run without reading its losses; None where there is none."""
+        if not self.has_run():
+            return None
+        run = self.last_run()
+        counts = self.db.execute(
+            "SELECT count(*), count(DISTINCT optimizer), count(DISTINCT objective), "
+            "count(DISTINCT device) FROM run_cases "
+            "WHERE run_id = ? AND role NOT IN ('tuning', 'sweep')",
+            (run.id,),
+        ).fetchone()
+        return RunSummary(
+            suite=run.suite,
+            title=run.settings.title,
+            started=run.started,
+            finished=run.finished,
+            optimizers=counts[1],
+            objectives=counts[2],
+            devices=counts[3],
+            seeds=len(run.settings.seeds),
+            cases=counts[0],
+            statuses=self._statuses(run, ("given", "tuned", "defaults")),
+        )
 
     def is_current(self, plan: Plan, spec_text: str, report: str) -> bool:
         """Whether the latest run came to its end, was of this plan, and has its report."""
         row = self.db.execute(
-            "SELECT id, spec_text, settings, report FROM runs WHERE finished IS NOT NULL "
-            "AND id = (SELECT max(id) FROM runs)"
+            f"SELECT id, spec_text, report FROM runs WHERE finished IS NOT NULL AND id = {_LATEST}"
         ).fetchone()
-        if row is None or row[1] != spec_text or row[3] != report:
+        if row is None or row[1:] != (spec_text, report):
             return False
-        if json.loads(row[2])["seeds"] != list(plan.seeds):
+        if self.last_run().settings.seeds != plan.seeds:
             return False
         compared = self.db.execute(
             "SELECT key, objective, optimizer, setting, device, role FROM run_cases "
             "JOIN cases ON cases.id = case_id WHERE run_id = ? ORDER BY position",
             (row[0],),
         ).fetchall()
-        return compared == [(case.key, *_as_compared(case)) for case in plan.everything]
-
-    def note_report(self, report: str) -> None:
-        """Note what the latest run's report was made with."""
-        with self.transaction():
-            self.db.execute(
-                "UPDATE runs SET report = ? WHERE id = (SELECT max(id) FROM runs)", (report,)
-            )
+        return compared == [(case.key, *_names(case)) for case in plan.everything]
 
     def last_run(self) -> RunRecord:
         """The latest run.
@@ -619,219 +471,106 @@ class Store:
         """
         row = self.db.execute(
             "SELECT id, started, finished, command, suite, spec_file, spec_text, settings, "
-            "environment FROM runs WHERE id = COALESCE(?, (SELECT max(id) FROM runs))",
+            f"environment FROM runs WHERE id = COALESCE(?, {_LATEST})",
             (number,),
         ).fetchone()
         if row is None:
             raise BadInput.of_file(str(self.path), "holds no run")
-        return RunRecord(
-            id=row[0],
-            started=row[1],
-            finished=row[2],
-            command=row[3],
-            suite=row[4],
-            spec_file=row[5],
-            spec_text=row[6],
-            settings=RunSettings.model_validate_json(row[7]),
-            environment=json.loads(row[8]),
-        )
+        number, started, finished, command, suite, file, text, settings, environment = row
+        try:
+            known = RunSettings.model_validate(json.loads(settings))
+        except ValueError as error:
+            why = f"holds a run that can't be read: {type(error).__name__}: {error}"
+            raise BadInput.of_file(str(self.path), why) from None
+        made_on = json.loads(environment)
+        return RunRecord(number, started, finished, command, suite, file, text, known, made_on)
 
     def _case_id(self, key: str) -> int:
         row = self.db.execute("SELECT id FROM cases WHERE key = ?", (key,)).fetchone()
         return int(row[0])
 
-    def _put_case(self, case: Case, defaults: Mapping[str, Any] | None) -> None:
-        known = json.dumps(defaults) if defaults is not None else json.dumps(case.hyperparameters)
-        self.db.execute(
-            "INSERT OR IGNORE INTO cases (key, objective_key, optimizer_class, hyperparameters, "
-            "defaults, dtype) VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                case.key,
-                case.objective.key,
-                case.located.reference,
-                json.dumps(case.hyperparameters),
-                known,
-                case.objective.dtype,
-            ),
-        )
-
     def _identify(self, *, create: bool) -> None:
         """Make the schema in an empty file where asked to; refuse what isn't ours."""
-        application, version, is_empty = _identity(self.db)
+        application, version, is_empty = schema.identity(self.db)
         if is_empty and create:
-            self._make()
-            application, version, is_empty = _identity(self.db)
-        if is_empty:
-            self.db.close()
-            raise NoResults.of_file(str(self.path), _NO_RESULTS)
-        if application != APPLICATION_ID:
-            self.db.close()
-            raise BadInput.of_file(
-                str(self.path), "is an SQLite file of something else; give another --output"
-            )
-        if version in range(1, SCHEMA_VERSION):
-            self._upgrade()
+            with self.transaction():
+                if not self.db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    schema.make(self.db)
+            application, version, is_empty = schema.identity(self.db)
+        if not is_empty and (application, version) == (APPLICATION_ID, SCHEMA_VERSION):
             return
-        if version != SCHEMA_VERSION:
-            self.db.close()
-            raise _of_another_version(self.path, version)
+        self.db.close()
+        if is_empty:
+            raise self._no_results()
+        text = "is an SQLite file of something else; give another --output"
+        if application == APPLICATION_ID:
+            text = (
+                f"has schema version {version}, this harness reads version {SCHEMA_VERSION}; "
+                "move it away or give another --output, and run again"
+            )
+        raise BadInput.of_file(str(self.path), text)
 
-    def _make(self) -> None:
-        """Make the schema, all of it or nothing, unless another process was faster."""
-        with self.transaction():
-            if self.db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                return
-            self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            for statement in (*_SCHEMA.split(";\n"), _TIMINGS):
-                self.db.execute(statement)
+    def _no_results(self) -> NoResults:
+        text = "no results here yet; 'python -m harness run SPEC' makes them"
+        return NoResults([Problem(str(self.path), 0, 0, "", text)])
 
-    def _upgrade(self) -> None:
-        """Make an older version the current one.
-
-        Version 1 lacks what is now kept with each timing: they are dropped, for the next run takes
-        them again in seconds. Version 2 knows no tuning. Version 3 doesn't say why trials ran as
-        they did, nor how often they evaluated the loss. All else stays.
-        """
-        with self.transaction():
-            version = self.db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 1:
-                self.db.execute("DROP TABLE timings")
-                self.db.execute(_TIMINGS)
-            elif version < SCHEMA_VERSION:
-                self.db.execute("ALTER TABLE timings ADD COLUMN evaluations BLOB")
-            if version < 3:
-                self.db.execute(
-                    "ALTER TABLE run_cases ADD COLUMN role TEXT NOT NULL DEFAULT 'given'"
-                )
-            if version < SCHEMA_VERSION:  # nobody was faster
-                for table in ("ways", "sharings", "comparisons"):
-                    self.db.execute(_statement(table))
-                self.db.execute("DROP TABLE verdicts")
-                self.db.execute("ALTER TABLE curves ADD COLUMN evaluations BLOB")
-                self.db.execute("ALTER TABLE trials ADD COLUMN evaluations INTEGER")
-                self.db.execute("ALTER TABLE trials ADD COLUMN way INTEGER REFERENCES ways(id)")
-                self.db.execute(
-                    "INSERT INTO ways (way, reason) "
-                    "SELECT DISTINCT mode, '' FROM trials WHERE mode <> ''"
-                )
-                self.db.execute(
-                    "UPDATE trials SET way = (SELECT id FROM ways WHERE ways.way = trials.mode)"
-                )
-                self.db.execute("ALTER TABLE trials DROP COLUMN mode")
-                self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _statement(table: str) -> str:
-    """The statement of the schema that makes a table."""
-    start = f"CREATE TABLE {table} ("
-    return next(text for text in _SCHEMA.split(";\n") if text.lstrip().startswith(start))
+    def _unusable(self, error: Exception) -> BadInput:
+        text = str(error)
+        if "not a database" in text or "malformed" in text:
+            text = f"is not a usable results file ({text}); move it away or give another --output"
+        elif isinstance(error, OSError):
+            text = f"can't be {'written' if self._is_written else 'read'}: {error.strerror}"
+        else:
+            text = f"can't be used: {text}"
+        return BadInput.of_file(str(self.path), text)
 
 
 def summarize(path: Path) -> RunSummary | None:
-    """Look at a store's latest run, of any schema there was, and change nothing.
-
-    Returns:
-        What it came to; None where the store holds no run.
+    """Summarize a store's latest run and change nothing; None where the store holds no run.
 
     Raises:
         NoResults: If there is no store.
         BadInput: If it can't be read, or isn't one of ours.
     """
-    if not path.is_file():
-        raise NoResults.of_file(str(path), _NO_RESULTS)
-    try:
-        with contextlib.closing(_read_only(path)) as db:
-            application, version, is_empty = _identity(db)
-            if is_empty:
-                raise NoResults.of_file(str(path), _NO_RESULTS)
-            if application != APPLICATION_ID:
-                raise BadInput.of_file(str(path), "is an SQLite file of something else")
-            if version not in range(1, SCHEMA_VERSION + 1):
-                raise _of_another_version(path, version)
-            return _summarize(db, version)
-    except sqlite3.DatabaseError as error:
-        raise BadInput.of_file(str(path), _why(error)) from None
-    except OSError as error:
-        raise BadInput.of_file(str(path), f"can't be read: {error.strerror}") from None
+    with Store(path, untouched=True) as store:
+        return store.summary()
 
 
-def _summarize(db: sqlite3.Connection, version: int) -> RunSummary | None:
-    run = db.execute(
-        "SELECT id, suite, started, finished, settings FROM runs ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    if run is None:
-        return None
-    settings: dict[str, Any] = json.loads(run[4])
-    seeds = set(settings["seeds"])
-    # Before version 3 nothing was tuned: all there is was compared.
-    compared = "run_id = ?" + (" AND role NOT IN ('tuning', 'sweep')" if version >= 3 else "")
-    counts = db.execute(
-        "SELECT count(*), count(DISTINCT optimizer), count(DISTINCT objective), "
-        f"count(DISTINCT device) FROM run_cases WHERE {compared}",
-        (run[0],),
-    ).fetchone()
-    statuses: Counter[str] = Counter()
-    for seed, status, count in db.execute(
-        "SELECT seed, status, count(*) FROM run_cases JOIN trials USING (case_id) "
-        f"WHERE {compared} GROUP BY seed, status",
-        (run[0],),
-    ):
-        if seed in seeds:
-            statuses[status] += count
-    return RunSummary(
-        suite=run[1],
-        title=str(settings.get("title") or ""),
-        started=run[2],
-        finished=run[3],
-        optimizers=counts[1],
-        objectives=counts[2],
-        devices=counts[3],
-        seeds=len(seeds),
-        cases=counts[0],
-        statuses=dict(statuses),
+def _trial_row(
+    case_id: int, result: TrialResult, machine: str, ways: Mapping[tuple[str, str], int]
+) -> tuple[Any, ...]:
+    return (
+        case_id,
+        result.seed,
+        result.status,
+        result.step,
+        result.reason,
+        float(result.losses[-1]) if result.status == "ok" else None,
+        result.seconds,
+        machine,
+        result.evaluations,
+        ways.get((str(result.way), result.way_reason)),
     )
 
 
-def _identity(db: sqlite3.Connection) -> tuple[int, int, bool]:
-    """Application, schema version, and whether the file is empty, all as of one moment.
-
-    Another process may be making the store: read one by one, an application from before that and
-    tables from after it would look like a file of something else.
-    """
-    db.execute("BEGIN")
-    try:
-        application = db.execute("PRAGMA application_id").fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    finally:
-        db.execute("ROLLBACK")
-    return application, version, not tables and not application
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    """A connection that leaves the file, and the folder it is in, as they are.
-
-    A file that a killed process left in WAL mode makes even a reader put files beside it, unless
-    it is told that nobody writes. Nobody does where there is no log to write to.
-    """
-    with path.open("rb") as file:
-        in_wal_mode = file.read(20)[18:] == b"\x02\x02"
-    alone = in_wal_mode and not path.with_name(f"{path.name}-wal").exists()
-    uri = f"{path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
-
-
-def _of_another_version(path: Path, version: int) -> BadInput:
-    return BadInput.of_file(
-        str(path),
-        f"has schema version {version}, this harness reads version {SCHEMA_VERSION}; "
-        "move it away or give another --output",
+def _timing_values(timing: Timing) -> tuple[Any, ...]:
+    counts = timing.counts
+    return (
+        timing.steps,
+        timing.steps_per_epoch,
+        to_blob(timing.seconds),
+        to_blob(timing.cpu_seconds),
+        counts and counts.operators,
+        counts and counts.calls,
+        counts and counts.steps,
+        counts and counts.state_bytes,
+        timing.peak_bytes,
+        _blob_or_null(timing.evaluations),
     )
 
 
-def _as_compared(case: Case) -> tuple[str, str, str, str, str]:
-    """What a run's row says of a case."""
+def _names(case: Case) -> tuple[str, str, str, str, str]:
+    """A case's columns in a run's rows."""
     return case.objective.name, case.optimizer, case.setting, case.device, case.role
 
 
@@ -849,14 +588,9 @@ def from_blob(blob: bytes) -> NDArray[np.float64]:
     return np.frombuffer(blob, dtype="<f8").astype(np.float64)
 
 
+def _as_json(settings: RunSettings) -> str:
+    return json.dumps(settings.model_dump(mode="json"))
+
+
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _why(error: Exception) -> str:
-    text = str(error)
-    if "not a database" in text or "malformed" in text:
-        return f"is not a usable results file ({text}); move it away or give another --output"
-    if isinstance(error, OSError):
-        return f"can't be written: {error.strerror}"
-    return f"can't be used: {text}"

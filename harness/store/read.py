@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
-from collections.abc import Iterator
+import operator
+import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,12 +20,10 @@ from harness.plan.model import Role
 from harness.store.database import Store, from_blob
 from harness.store.records import RunRecord
 
-_COUNTS = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
-
 
 @dataclass(frozen=True)
 class ObjectiveInfo:
-    """An objective as a report shows it; see ``workload.Description``."""
+    """An objective as a report shows it; see ``results.Description``."""
 
     name: str
     formula: str
@@ -175,222 +175,212 @@ def read(path: Path, *, run: int | None = None, untouched: bool = False) -> Resu
     Args:
         path: The store.
         run: Its number; None for the latest.
-        untouched: Whether the file is to stay as it is, even where it has an older schema.
+        untouched: Whether the file and its folder are to stay as they are.
 
     Raises:
         BadInput: If the file can't be read, isn't a store, or holds no run.
     """
-    with Store.copy_of(path) if untouched else Store(path, create=False) as store, store.snapshot():
-        record = store.run(run)
-        db = store.db
-        seeds = record.seeds_of("given")
-        rows = db.execute(
-            "SELECT position, case_id, objective, optimizer, setting, device, objective_key, "
-            "key, optimizer_class, hyperparameters, defaults, dtype, role "
-            "FROM run_cases JOIN cases ON cases.id = case_id "
-            "WHERE run_id = ? ORDER BY position",
-            (record.id,),
-        ).fetchall()
+    with Store(path, untouched=untouched) as store, store.snapshot():
+        return _Reader(store, store.run(run)).results()
+
+
+_LABELS = ["position", "objective", "optimizer", "setting", "label", "device"]
+_ENDINGS = ["status", "step", "reason", "seconds", "way", "way_reason", "final_loss", "evaluations"]
+_TRIAL_COLUMNS = [*_LABELS, "seed", *_ENDINGS]
+_BLOCK = ["round", "steps", "steps_per_epoch"]
+_TIMING_COLUMNS = ["position", *_BLOCK, "seconds", "cpu_seconds", "epoch_seconds", "evaluations"]
+_COUNTS_COLUMNS = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
+_NAMES = ["role", "objective", "optimizer", "setting", "device"]
+_COMPARISON_COLUMNS = [*_NAMES, "seed", "lanes", "way", "difference", "rounding"]
+
+
+def _counts_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=_COUNTS_COLUMNS, dtype=float)
+
+
+def _comparison_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=_COMPARISON_COLUMNS)
+
+
+class _Reader:
+    """Reads one run of a store, all of it in the order of the run's cases."""
+
+    def __init__(self, store: Store, record: RunRecord) -> None:
+        self.store, self.record = store, record
+        self.seeds = record.seeds_of("given")
+
+    def results(self) -> Results:
+        """Read everything that a report is made of."""
         objectives: dict[str, ObjectiveInfo] = {}
         cases: list[CaseData] = []
-        trials: list[tuple[Any, ...]] = []
-        timings: list[pd.DataFrame] = []
-        step_counts: list[tuple[Any, ...]] = []
-        tried: list[Tried] = []
-        compared: list[tuple[Any, ...]] = []
-        for row in rows:
-            compared += _comparisons(store, row, record.seeds_of(row[-1]))
-            if row[-1] in ("tuning", "sweep"):
-                tried.append(_tried(store, row, record.seeds_of(row[-1])))
-                continue
-            position, case_id, objective, optimizer, setting, device, of, _, *described = row
+        for position, case_id, key, of, objective, *described in self._rows(
+            "position, case_id, key, objective_key, objective, optimizer, setting, device, role, "
+            "optimizer_class, hyperparameters, defaults, dtype",
+            "JOIN cases ON cases.id = case_id",
+            _COMPARED,
+        ):
             if objective not in objectives:
-                objectives[objective] = _objective(store, objective, of)
-            info = objectives[objective]
-            case = _case(store, row, case_id, described, seeds, info.record_steps)
-            cases.append(case)
-            labels = (position, objective, optimizer, setting, case.label, device)
-            trials += (labels + trial for trial in _trials(store, case_id, seeds))
-            timings += _timings(store, case_id, position, record.settings.machine)
-            step_counts += _step_counts(store, case_id, position, record.settings.machine)
-    frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
-    for name in ("final_loss", "evaluations"):
-        frame[name] = frame[name].astype(float)
-    timed = pd.concat(timings, ignore_index=True) if timings else pd.DataFrame(columns=_TIMING)
-    counted = _counts_frame(step_counts)
-    return Results(
-        *(record, objectives, tuple(cases), frame, timed, counted, tuple(tried)),
-        _comparison_frame(compared),
-    )
+                objectives[objective] = self._objective(objective, of)
+            steps = objectives[objective].record_steps
+            optimizer, setting, device, role, optimizer_class, given, defaults, dtype = described
+            cases.append(
+                CaseData(
+                    position=position,
+                    objective=objective,
+                    optimizer=optimizer,
+                    setting=setting,
+                    device=device,
+                    optimizer_class=optimizer_class,
+                    hyperparameters=json.loads(given),
+                    defaults=json.loads(defaults),
+                    dtype=dtype,
+                    role=role,
+                    key=key,
+                    objective_key=of,
+                    **self._curves(case_id, steps),
+                    **self._trajectories(case_id),
+                )
+            )
+        timings, step_counts = self._timings()
+        return Results(
+            run=self.record,
+            objectives=objectives,
+            cases=tuple(cases),
+            trials=self._trials({case.position: case.label for case in cases}),
+            timings=timings,
+            step_counts=step_counts,
+            tried=self._tried(),
+            comparisons=self._comparisons(),
+        )
 
+    def _rows(self, columns: str, tables: str, where: str, *values: object) -> sqlite3.Cursor:
+        """Rows of other tables that belong to the run's cases, case by case."""
+        return self.store.db.execute(
+            f"SELECT {columns} FROM run_cases {tables} WHERE run_id = ? AND {where} "
+            "ORDER BY position",
+            (self.record.id, *values),
+        )
 
-_TRIAL_COLUMNS = [
-    *("position", "objective", "optimizer", "setting", "label", "device"),
-    *("seed", "status", "step", "reason", "seconds", "way", "way_reason", "final_loss"),
-    "evaluations",
-]
-_TIMING = [
-    *("position", "round", "steps", "steps_per_epoch"),
-    *("seconds", "cpu_seconds", "epoch_seconds", "evaluations"),
-]
+    def _objective(self, name: str, key: str) -> ObjectiveInfo:
+        known = vars(self.store.description(key))
+        landscape = np.asarray(known["landscape"], dtype=float)
+        side = round(len(landscape) ** 0.5)
+        arrays = {
+            "record_steps": np.asarray(known["record_steps"], dtype=np.int64),
+            "landscape": landscape.reshape(side, side) if side else None,
+        }
+        return ObjectiveInfo(name=name, **known | arrays)
 
-
-def _objective(store: Store, name: str, key: str) -> ObjectiveInfo:
-    known = store.description(key)
-    landscape = np.asarray(known.landscape, dtype=float)
-    side = round(len(landscape) ** 0.5)
-    window = known.window
-    return ObjectiveInfo(
-        name=name,
-        formula=known.formula,
-        dimension=known.dimension,
-        rows=known.rows,
-        steps=known.steps,
-        steps_per_epoch=known.steps_per_epoch,
-        record_steps=np.asarray(known.record_steps, dtype=np.int64),
-        optimum=known.optimum,
-        minimizers=tuple(tuple(point) for point in known.minimizers),
-        window=((window[0][0], window[0][1]), (window[1][0], window[1][1])) if window else None,
-        landscape=landscape.reshape(side, side) if side else None,
-        data_source=known.data_source,
-        divergence_factor=known.divergence_factor,
-    )
-
-
-def _case(
-    store: Store,
-    row: tuple[Any, ...],
-    case_id: int,
-    described: list[Any],
-    seeds: frozenset[int],
-    record_steps: NDArray[np.int64],
-) -> CaseData:
-    optimizer_class, hyperparameters, defaults, dtype, role = described
-    curves = [
-        known
-        for known in store.db.execute(
+    def _curves(self, case_id: int, record_steps: NDArray[np.int64]) -> dict[str, Any]:
+        """The seeds, losses and evaluations of a case."""
+        rows = self.store.db.execute(
             "SELECT seed, losses, curves.evaluations, trials.evaluations IS NOT NULL FROM curves "
             "JOIN trials USING (case_id, seed) WHERE case_id = ? ORDER BY seed",
             (case_id,),
         )
-        if known[0] in seeds
-    ]
-    losses = np.full((len(curves), len(record_steps)), np.nan)
-    evaluations = np.full_like(losses, np.nan)
-    for i, (_, values, counts, are_counted) in enumerate(curves):
-        records = len(values) // losses.itemsize
-        losses[i, :records] = from_blob(values)
-        if are_counted:
-            evaluations[i, :records] = (
-                record_steps[:records] if counts is None else from_blob(counts)
-            )
-    one_each = all(counts is None and are_counted for *_, counts, are_counted in curves)
-    trajectories: dict[int, NDArray[np.float64]] = {}
-    step_sizes: dict[int, NDArray[np.float64]] = {}
-    for seed, points, sizes in store.db.execute(
-        "SELECT seed, points, step_sizes FROM trajectories WHERE case_id = ? ORDER BY seed",
-        (case_id,),
-    ):
-        if seed in seeds:
-            trajectories[seed] = from_blob(points).reshape(-1, 2)
-            if sizes is not None:
-                step_sizes[seed] = from_blob(sizes).reshape(-1, 2)
-    return CaseData(
-        position=row[0],
-        objective=row[2],
-        optimizer=row[3],
-        setting=row[4],
-        device=row[5],
-        optimizer_class=optimizer_class,
-        hyperparameters=json.loads(hyperparameters),
-        defaults=json.loads(defaults),
-        dtype=dtype,
-        role=role,
-        key=row[7],
-        objective_key=row[6],
-        seeds=np.asarray([seed for seed, *_ in curves], dtype=np.int64),
-        losses=losses,
-        evaluations=None if one_each else evaluations,
-        trajectories=trajectories,
-        step_sizes=step_sizes,
-    )
+        curves = [row for row in rows if row[0] in self.seeds]
+        losses = np.full((len(curves), len(record_steps)), np.nan)
+        evaluations = np.full_like(losses, np.nan)
+        for i, (_, values, counts, are_counted) in enumerate(curves):
+            records = len(values) // losses.itemsize
+            losses[i, :records] = from_blob(values)
+            if are_counted:
+                evaluations[i, :records] = (
+                    record_steps[:records] if counts is None else from_blob(counts)
+                )
+        one_each = all(counts is None and are_counted for *_, counts, are_counted in curves)
+        return {
+            "seeds": np.asarray([seed for seed, *_ in curves], dtype=np.int64),
+            "losses": losses,
+            "evaluations": None if one_each else evaluations,
+        }
 
+    def _trajectories(self, case_id: int) -> dict[str, Any]:
+        """The trajectories and step sizes of a case."""
+        trajectories: dict[int, NDArray[np.float64]] = {}
+        step_sizes: dict[int, NDArray[np.float64]] = {}
+        for seed, points, sizes in self.store.db.execute(
+            "SELECT seed, points, step_sizes FROM trajectories WHERE case_id = ? ORDER BY seed",
+            (case_id,),
+        ):
+            if seed in self.seeds:
+                trajectories[seed] = from_blob(points).reshape(-1, 2)
+                if sizes is not None:
+                    step_sizes[seed] = from_blob(sizes).reshape(-1, 2)
+        return {"trajectories": trajectories, "step_sizes": step_sizes}
 
-def _tried(store: Store, row: tuple[Any, ...], seeds: frozenset[int]) -> Tried:
-    trials = [
-        (status, final)
-        for seed, status, final in store.db.execute(
-            "SELECT seed, status, final_loss FROM trials WHERE case_id = ? ORDER BY seed", (row[1],)
+    def _trials(self, labels: dict[int, str]) -> pd.DataFrame:
+        rows = self._rows(
+            "position, objective, optimizer, setting, device, seed, status, step, trials.reason, "
+            "seconds, COALESCE(ways.way, ''), COALESCE(ways.reason, ''), final_loss, evaluations",
+            "JOIN trials USING (case_id) LEFT JOIN ways ON ways.id = trials.way",
+            _COMPARED,
         )
-        if seed in seeds
-    ]
-    role = row[-1]
-    return Tried(
-        role=role,
-        objective=row[2],
-        optimizer=row[3],
-        device=row[5],
-        hyperparameters=json.loads(row[9]),
-        varied=row[4].partition("=")[0] if role == "sweep" else "",
-        statuses=tuple(status for status, _ in trials),
-        losses=np.array([math.nan if loss is None else loss for _, loss in trials], dtype=float),
-    )
+        trials = [(*row[:4], labels[row[0]], *row[4:]) for row in rows if row[5] in self.seeds]
+        frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
+        return frame.astype({"final_loss": float, "evaluations": float})
+
+    def _timings(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Timed blocks, and what the steps of each timed case take beside time."""
+        frames, counted = [], []
+        for position, steps, per_epoch, walls, cpus, evaluations, *counts in self._rows(
+            "position, steps, steps_per_epoch, seconds, cpu_seconds, evaluations, "
+            "operators, calls, counted_steps, state_bytes, peak_bytes",
+            "JOIN timings USING (case_id)",
+            f"{_COMPARED} AND machine = ?",
+            self.record.settings.machine,
+        ):
+            seconds = from_blob(walls)
+            frame = pd.DataFrame({"round": np.arange(len(seconds)), "seconds": seconds})
+            frame = frame.assign(position=position, steps=steps, steps_per_epoch=per_epoch)
+            frame["cpu_seconds"] = from_blob(cpus)
+            frame["epoch_seconds"] = seconds / steps * per_epoch
+            frame["evaluations"] = np.nan if evaluations is None else from_blob(evaluations)
+            frames.append(frame[_TIMING_COLUMNS])
+            counted.append((position, *counts))
+        timings = pd.DataFrame(columns=_TIMING_COLUMNS)
+        if frames:
+            timings = pd.concat(frames, ignore_index=True)
+        return timings, _counts_frame(counted)
+
+    def _tried(self) -> tuple[Tried, ...]:
+        """The settings that tuning and sweeps ran."""
+        rows = self._rows(
+            "position, role, objective, optimizer, device, setting, hyperparameters, "
+            "seed, status, final_loss",
+            "JOIN cases ON cases.id = case_id LEFT JOIN trials USING (case_id)",
+            "role IN ('tuning', 'sweep')",
+        )
+        seeds = self.record.seeds_of("tuning")
+        found: list[Tried] = []
+        for _, group in itertools.groupby(rows, key=operator.itemgetter(0)):
+            trials = list(group)
+            _, role, objective, optimizer, device, setting, hyperparameters, *_ = trials[0]
+            ended = [(status, loss) for *_, seed, status, loss in trials if seed in seeds]
+            losses = [math.nan if loss is None else loss for _, loss in ended]
+            found.append(
+                Tried(
+                    role=role,
+                    objective=objective,
+                    optimizer=optimizer,
+                    device=device,
+                    hyperparameters=json.loads(hyperparameters),
+                    varied=setting.partition("=")[0] if role == "sweep" else "",
+                    statuses=tuple(status for status, _ in ended),
+                    losses=np.array(losses, dtype=float),
+                )
+            )
+        return tuple(found)
+
+    def _comparisons(self) -> pd.DataFrame:
+        rows = self._rows(
+            "role, objective, optimizer, setting, device, seed, lanes, way, difference, rounding",
+            "JOIN comparisons USING (case_id)",
+            "TRUE",
+        )
+        seeds = {role: self.record.seeds_of(role) for role in get_args(Role)}
+        return _comparison_frame([row for row in rows if row[5] in seeds[row[0]]])
 
 
-def _trials(store: Store, case_id: int, seeds: frozenset[int]) -> Iterator[tuple[Any, ...]]:
-    rows = store.db.execute(
-        "SELECT seed, status, step, trials.reason, seconds, COALESCE(ways.way, ''), "
-        "COALESCE(ways.reason, ''), final_loss, evaluations FROM trials "
-        "LEFT JOIN ways ON ways.id = trials.way "
-        "WHERE case_id = ? ORDER BY seed",
-        (case_id,),
-    )
-    return (row for row in rows if row[0] in seeds)
-
-
-def _timings(store: Store, case_id: int, position: int, machine: str) -> Iterator[pd.DataFrame]:
-    rows = store.db.execute(
-        "SELECT steps, steps_per_epoch, seconds, cpu_seconds, evaluations FROM timings "
-        "WHERE case_id = ? AND machine = ?",
-        (case_id, machine),
-    )
-    for steps, steps_per_epoch, walls, cpus, counts in rows:
-        seconds = from_blob(walls)
-        frame = pd.DataFrame({"round": np.arange(len(seconds)), "seconds": seconds})
-        frame = frame.assign(position=position, steps=steps, steps_per_epoch=steps_per_epoch)
-        frame["cpu_seconds"] = from_blob(cpus)
-        frame["epoch_seconds"] = frame["seconds"] / steps * steps_per_epoch
-        frame["evaluations"] = np.nan if counts is None else from_blob(counts)
-        yield frame[_TIMING]
-
-
-def _comparison_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    names = ("role", "objective", "optimizer", "setting", "device")
-    return pd.DataFrame(rows, columns=[*names, "seed", "lanes", "way", "difference", "rounding"])
-
-
-def _comparisons(
-    store: Store, row: tuple[Any, ...], seeds: frozenset[int]
-) -> Iterator[tuple[Any, ...]]:
-    _, case_id, objective, optimizer, setting, device, *_, role = row
-    found = store.db.execute(
-        "SELECT seed, lanes, way, difference, rounding FROM comparisons WHERE case_id = ?",
-        (case_id,),
-    )
-    names = (role, objective, optimizer, setting, device)
-    return (names + comparison for comparison in found if comparison[0] in seeds)
-
-
-def _counts_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=_COUNTS, dtype=float)
-
-
-def _step_counts(
-    store: Store, case_id: int, position: int, machine: str
-) -> Iterator[tuple[Any, ...]]:
-    rows = store.db.execute(
-        "SELECT operators, calls, counted_steps, state_bytes, peak_bytes FROM timings "
-        "WHERE case_id = ? AND machine = ?",
-        (case_id, machine),
-    )
-    return ((position, *row) for row in rows)
+_COMPARED = "role NOT IN ('tuning', 'sweep')"
+"""Picks the cases that are compared, not only tried."""

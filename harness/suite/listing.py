@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.errors import BadInput, join
 from harness.spec.yaml_source import suite_folder
 from harness.suite.locate import SHIPPED_OBJECTIVES, Section, definitions, names_in
+from harness.terminal import aligned
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,11 +73,7 @@ def names(suite: Path) -> Names:
 
 
 def _block(heading: str, known: Mapping[str, str]) -> str:
-    if not known:
-        return ""
-    width = max(map(len, known))
-    rows = (f"  {name:<{width}}  {doc}".rstrip() for name, doc in known.items())
-    return "\n".join([heading, *rows])
+    return "\n".join([heading, *aligned(known.items(), indent=2)]) if known else ""
 
 
 def _own(folder: Path, section: Section) -> dict[str, str]:

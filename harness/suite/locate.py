@@ -127,7 +127,7 @@ class Located:
                 ) from None
             except BaseException as error:  # a module's own __getattr__
                 raise SuiteError(
-                    f"{part!r} can't be had: {last_line(error)}{place_of(error, self.folder)}"
+                    f"{part!r} cannot be loaded: {last_line(error)}{place_of(error, self.folder)}"
                 ) from error
         return value
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.errors import BadInput, Problem
 from harness.progress import relative
+from harness.terminal import aligned
 
 SOURCE = Path(__file__).with_name("starter")
 
@@ -87,8 +88,7 @@ def init(folder: Path) -> tuple[Path, ...]:
 
 def told(folder: Path, written: tuple[Path, ...]) -> str:
     """What a folder now holds, and what to do next."""
-    width = max(len(file.target) for file in FILES)
-    lines = [f"  {file.target:<{width}}  {file.meaning}" for file in FILES]
+    lines = aligned([(file.target, file.meaning) for file in FILES], indent=2)
     go = [] if folder.resolve() == Path.cwd() else [f"  cd {shlex.quote(str(folder))}"]
     heading = f"{len(written)} files written to {relative(folder)}:"
     commands = [
@@ -108,7 +108,7 @@ def _in_the_way(target: Path) -> list[Problem]:
         nearest = nearest.parent
     if nearest.is_dir():
         return []
-    return [Problem(str(nearest), 0, 0, "", "is no folder, and one of that name is needed")]
+    return [Problem(str(nearest), 0, 0, "", "is not a directory, and one of that name is needed")]
 
 
 def _make_folder(folder: Path, made: list[Path]) -> None:

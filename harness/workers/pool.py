@@ -18,15 +18,15 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.workers import forkserver
+from harness.workers.executor import Done, Event, Lost, Sent, T, Task, outcome
 from harness.workers.forkserver import Forked
 
 POLL_SECONDS = 0.2
@@ -40,145 +40,6 @@ END_SECONDS = 5.0
 
 STEP = struct.Struct("<q")
 """How a worker tells its current step: one number in a file that both map."""
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """Something for one worker to do.
-
-    Attributes:
-        name: A method of ``session.Session``.
-        arguments: Its arguments.
-        limit: Seconds it may take, from when the worker says that it is ready.
-        restarts: What sets its clock back to zero: every result it sends (the limit is then one
-            for each), or every step it takes (then one for a standstill), or nothing.
-        fresh: Whether it measures seconds or counts calls: it wants a process of its own start,
-            no fork, and a machine that does nothing else meanwhile.
-    """
-
-    name: str
-    arguments: tuple[Any, ...]
-    limit: float
-    restarts: Literal["result", "step", "nothing"] = "nothing"
-    fresh: bool = False
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A task sent something on its way.
-
-    Attributes:
-        task: Which.
-        answers: What it sent, in order; at least one.
-        machine: Digest of the machine it was done on; empty for this one. So in all events.
-    """
-
-    task: Task
-    answers: tuple[Any, ...]
-    machine: str = ""
-
-
-@dataclass(frozen=True)
-class Done:
-    """A task is finished."""
-
-    task: Task
-    answer: Any
-    machine: str = ""
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A task came to nothing.
-
-    Attributes:
-        task: Which.
-        kind: ``raised``: the worker is well and says what happened; ``died``: the process is
-            gone; ``timeout``: it was ended.
-        reason: In words.
-        step: The step it had reached.
-        seconds: From when its clock was last set back until it was over, the end of an ended
-            process included.
-    """
-
-    task: Task
-    kind: Literal["raised", "died", "timeout"]
-    reason: str
-    step: int
-    seconds: float
-    machine: str = ""
-
-
-Event = Sent | Done | Lost
-
-
-class WorkerFailed(Exception):
-    """A task came to nothing; carries how."""
-
-    def __init__(self, lost: Lost) -> None:
-        self.lost = lost
-        super().__init__(lost.reason)
-
-
-def outcome(events: Iterable[Event]) -> Any:
-    """The answer of the one task whose events these are.
-
-    Raises:
-        WorkerFailed: If it came to nothing.
-    """
-    for event in events:
-        if isinstance(event, Lost):
-            raise WorkerFailed(event)
-        if isinstance(event, Done):
-            return event.answer
-    raise AssertionError("a task ended without an event")
-
-
-class Moved(Exception):
-    """The machine on which tasks are done at one place is another from now on."""
-
-
-class Disturbed(Exception):
-    """A machine did not stay quiet while it should do one thing only; says so."""
-
-
-class Executor(Protocol):
-    """Who does tasks: processes on this machine (:class:`Pool`), or a cluster.
-
-    Attributes:
-        opened: What the suite's code was seen to read.
-    """
-
-    opened: Opened
-
-    @property
-    def size(self) -> int:
-        """Tasks that can be done at a time."""
-        ...
-
-    def machine(self, threads: int, like: str = "") -> Machine:
-        """Where :meth:`call` does its tasks; one ``like`` that, if there is a choice."""
-        ...
-
-    def submit(self, task: Task, *, first: bool = False) -> None:
-        """Add a task; ``first`` puts it before those that wait."""
-        ...
-
-    def grow(self) -> None:
-        """Let all workers start that there may be."""
-        ...
-
-    def call(self, task: Task) -> Any:
-        """Do one task at one place."""
-        ...
-
-    def events(self) -> Iterator[Event]:
-        """What happens until there is no task left."""
-        ...
-
-    def close(self) -> None:
-        """Let the workers end."""
-        ...
 
 
 class Pool:
@@ -212,7 +73,7 @@ class Pool:
         self._memory = memory
         self._search = [str(folder) for folder in search]
         self._inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[Task[Any]] = deque()
         self._wanted = 1
         self._workers = [self._start(fresh=fresh)]
 
@@ -221,12 +82,11 @@ class Pool:
         """Workers at most."""
         return self._size
 
-    def machine(self, threads: int, like: str = "") -> Machine:
+    def machine(self, threads: int) -> Machine:
         """This machine."""
-        del like
         return environment.machine(threads)
 
-    def submit(self, task: Task, *, first: bool = False) -> None:
+    def submit(self, task: Task[Any], *, first: bool = False) -> None:
         """Add a task; ``first`` puts it before those that wait."""
         if first:
             self._tasks.appendleft(task)
@@ -237,14 +97,14 @@ class Pool:
         """Let all workers start that there may be."""
         self._wanted = self._size
 
-    def call(self, task: Task) -> Any:
+    def call(self, task: Task[T]) -> T:
         """Do one task, with nothing beside it.
 
         Raises:
             WorkerFailed: If it comes to nothing.
         """
         self.submit(task)
-        return outcome(self.events())
+        return outcome(task, self.events())
 
     def events(self) -> Iterator[Event]:
         """What happens until there is no task left; tasks may be added meanwhile."""
@@ -291,7 +151,7 @@ class Pool:
 
     def _assign(self) -> None:
         while self._tasks:
-            worker = self._free(fresh=self._tasks[0].fresh)
+            worker = self._free(fresh=self._tasks[0].request.fresh)
             if worker is None:
                 return
             worker.begin(self._tasks.popleft())
@@ -322,7 +182,7 @@ class Pool:
             case "opened":
                 self.opened = self.opened.merged(answer)
             case "sent" if task is not None:
-                if task.restarts == "result":
+                if task.request.clock_restarts_at == "result":
                     worker.restart_clock()
                 return Sent(task, (answer,))
             case "done" | "raised" if task is not None:
@@ -363,7 +223,7 @@ class _Worker:
         fresh: bool,
         printed: int,
     ) -> None:
-        self.task: Task | None = None
+        self.task: Task[Any] | None = None
         self.retiring = False
         self._inbox = inbox
         self._is_up = False
@@ -412,7 +272,7 @@ class _Worker:
         """The step that the worker says it is at."""
         return int(STEP.unpack(self._step[:])[0])
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: Task[Any]) -> None:
         """Give it a task; it is sent once the process listens."""
         self.task = task
         self._step[:] = STEP.pack(0)
@@ -441,7 +301,11 @@ class _Worker:
         """Whether there is a task and it has used up its limit."""
         if self.task is None:
             return False
-        if self._ready and self.task.restarts == "step" and self.step != self._seen_step:
+        if (
+            self._ready
+            and self.task.request.clock_restarts_at == "step"
+            and self.step != self._seen_step
+        ):
             self._seen_step = self.step
             self.restart_clock()
         return time.monotonic() - self._began > self.limit
@@ -486,11 +350,10 @@ class _Worker:
                     os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _send(self, task: Task) -> None:
+    def _send(self, task: Task[Any]) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it is gone; the reader will say so
-            message = (task.name, task.arguments)
-            pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            pickle.dump(task.request, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
             self._process.stdin.flush()
 
     def _read(self) -> None:

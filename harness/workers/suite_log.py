@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.progress import Quiet, relative
+from harness.progress import NullProgress, Progress, relative
 
 NAME = "printed.log"
 """The log's name among a run's results."""
@@ -38,7 +38,7 @@ class Log:
 
 
 @contextlib.contextmanager
-def suite_log(progress: Quiet, home: Path | None = None, *, keep: bool = False) -> Iterator[Log]:
+def suite_log(progress: Progress, home: Path | None = None, *, keep: bool = False) -> Iterator[Log]:
     """Have what a suite's code prints go to a log.
 
     Args:
@@ -64,13 +64,13 @@ def suite_log(progress: Quiet, home: Path | None = None, *, keep: bool = False) 
 
 
 def _settle(
-    log: Log, path: Path, progress: Quiet, home: Path | None, *, keep: bool, failed: bool
+    log: Log, path: Path, progress: Progress, home: Path | None, *, keep: bool, failed: bool
 ) -> None:
     text = path.read_bytes()
     log.lines = len(text.splitlines())
     if home is not None:
         (home / NAME).unlink(missing_ok=True)  # of the run before, which this one isn't
-    silent = type(progress) is Quiet
+    silent = type(progress) is NullProgress
     if text and (home is not None or failed or keep or not silent):
         log.path = path if home is None else Path(shutil.copyfile(path, home / NAME))
         if not silent:

@@ -1,9 +1,9 @@
-"""What a worker can be asked for. Loads torch, and everything of a suite."""
+"""The worker's side of each request. Loads torch, and everything of a suite."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, assert_never
 
 import torch
 
@@ -11,25 +11,34 @@ from harness.engine import trials, validate
 from harness.engine.sharing import FEWEST, decide
 from harness.engine.training_loop import OptimizerFactory
 from harness.engine.workload import Workload, load_objective, prepare
-from harness.plan.model import Case, Plan
-from harness.results import Checked, Chunk, MeasuredRatios, Sharing, StepCounts, Timing, Together
-from harness.spec.model import CheckSpec, TimingSpec
+from harness.plan.model import Case
+from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Together
 from harness.timing import timing
 from harness.timing.reference_ratio import RatioMeasurement
 from harness.workers.memory_limit import Memory
+from harness.workers.requests import (
+    AnyRequest,
+    CollectRatios,
+    CountSteps,
+    DecideSharing,
+    MeasureRatios,
+    PrepareRatios,
+    RunSingle,
+    RunVectorized,
+    TimeCases,
+    TryPart,
+    ValidatePlan,
+)
 
-if TYPE_CHECKING:
-    from harness.conformance.records import Part
 
-
-class Session:
-    """Does what is asked, and remembers what the next request may need.
+class WorkerTasks:
+    """Does what is asked, and keeps what the next request may need.
 
     Args:
         send: Sends something on the way.
         start_clock: Says that all is loaded and the time limit holds from now.
         on_step: Notes the current step where the coordinator can see it.
-        memory: What this process has allocated.
+        memory: Memory of this process.
     """
 
     def __init__(
@@ -46,106 +55,113 @@ class Session:
         self._workloads: dict[tuple[str, str], Workload] = {}
         self._ratios: RatioMeasurement
 
-    def check(self, plan: Plan, deadly: Collection[str]) -> Checked:
-        """Load and construct everything a plan names; the step is the objective's number."""
-        torch.set_num_threads(plan.spec.threads)
-        self._start_clock()
-        return validate.check(plan, deadly, self._on_step)
+    def perform(self, request: AnyRequest) -> object:
+        """Do what is asked; the answer has the type that the request names."""
+        match request:
+            case ValidatePlan(plan, deadly):
+                torch.set_num_threads(plan.spec.threads)
+                self._start_clock()
+                return validate.check(plan, deadly, self._on_step)
+            case DecideSharing():
+                return self._decide_sharing(request)
+            case RunVectorized():
+                return self._run_vectorized(request)
+            case RunSingle():
+                self._run_single(request)
+            case TimeCases():
+                return self._time_cases(request)
+            case CountSteps():
+                return self._count_steps(request)
+            case PrepareRatios() | MeasureRatios() | CollectRatios():
+                return self._ratio(request)
+            case TryPart():
+                self._try_part(request)
+            case _:
+                assert_never(request)
+        return None
 
-    def decide(self, cases: Sequence[Case], seeds: Sequence[int], threads: int) -> Sharing:
-        """Find out how the trials of some cases may run."""
-        torch.set_num_threads(threads)
-        settings = [case.hyperparameters for case in cases]
-        ready = self._ready(cases[0])
+    def _decide_sharing(self, request: DecideSharing) -> Sharing:
+        torch.set_num_threads(request.threads)
+        first = request.cases[0]
+        workload, factory = self._loaded(first)
         self._start_clock()
         return decide(
-            *ready,
-            settings,
-            seeds,
-            create_graph=cases[0].create_graph,
+            workload,
+            factory,
+            [case.hyperparameters for case in request.cases],
+            request.seeds,
+            create_graph=first.create_graph,
             fewest=FEWEST,
             on_step=self._on_step,
         )
 
-    def together(self, chunk: Chunk, sharing: Sharing, threads: int) -> Together:
-        """Run a chunk side by side; raises if any of its trials does."""
-        torch.set_num_threads(threads)
-        ready = self._ready(chunk.cases[0])
-        return trials.together(chunk, *ready, sharing, self._start_clock, self._on_step)
+    def _run_vectorized(self, request: RunVectorized) -> Together:
+        torch.set_num_threads(request.threads)
+        loaded = self._loaded(request.chunk.cases[0])
+        return trials.together(
+            request.chunk, *loaded, request.sharing, self._start_clock, self._on_step
+        )
 
-    def alone(self, todo: Sequence[tuple[Case, int]], reason: str, threads: int) -> None:
-        """Run trials one by one and send each result; a trial that raises costs itself only.
-
-        Stops early where a trial left so much behind that the next might want for memory.
-        """
-        torch.set_num_threads(threads)
-        for case, seed in todo:
-            ready = self._ready(case)
+    def _run_single(self, request: RunSingle) -> None:
+        torch.set_num_threads(request.threads)
+        for case, seed in request.trials:
+            loaded = self._loaded(case)
             self._on_step(0)
             self._start_clock()
-            self._send(trials.alone(case, seed, *ready, reason, self._on_step))
+            self._send(trials.alone(case, seed, *loaded, request.reason, self._on_step))
             if self._memory.is_short():
                 return
 
-    def time(
-        self,
-        cases: Sequence[Case],
-        spec: TimingSpec,
-        seed: int,
-        threads: int,
-    ) -> tuple[list[Timing], dict[str, str]]:
-        """Time cases of one objective and device."""
-        torch.set_num_threads(threads)
-        timed = [timing.TimedCase(case, *self._ready(case), seed) for case in cases]
+    def _time_cases(self, request: TimeCases) -> tuple[list[Timing], dict[str, str]]:
+        torch.set_num_threads(request.threads)
+        timed = [
+            timing.TimedCase(case, *self._loaded(case), request.seed) for case in request.cases
+        ]
         self._start_clock()
-        return timing.time_cases(timed, spec, self._on_step)
+        return timing.time_cases(timed, request.spec, self._on_step)
 
-    def count_steps(self, case: Case, seed: int, threads: int) -> StepCounts:
-        """What a case's steps take beside time."""
-        torch.set_num_threads(threads)
-        timed = timing.TimedCase(case, *self._ready(case), seed)
+    def _count_steps(self, request: CountSteps) -> StepCounts:
+        torch.set_num_threads(request.threads)
+        timed = timing.TimedCase(request.case, *self._loaded(request.case), request.seed)
         self._start_clock()
         return timing.counted(timed)
 
-    def prepare_ratios(
-        self, cases: Sequence[Case], spec: CheckSpec, seed: int, threads: int
-    ) -> None:
-        """Make cells ready to be measured."""
-        torch.set_num_threads(threads)
-        timed = [timing.TimedCase(case, *self._ready(case), seed) for case in cases]
-        self._start_clock()
-        self._ratios = RatioMeasurement(timed, spec, threads, self._on_step)
+    def _ratio(
+        self, request: PrepareRatios | MeasureRatios | CollectRatios
+    ) -> MeasuredRatios | None:
+        match request:
+            case PrepareRatios(cases, spec, seed, threads):
+                torch.set_num_threads(threads)
+                timed = [timing.TimedCase(case, *self._loaded(case), seed) for case in cases]
+                self._start_clock()
+                self._ratios = RatioMeasurement(timed, spec, threads, self._on_step)
+            case MeasureRatios(rounds):
+                self._start_clock()
+                self._ratios.rounds(rounds)
+            case CollectRatios():
+                self._start_clock()
+                return self._ratios.result()
+        return None
 
-    def measure_ratios(self, count: int) -> None:
-        """Measure some more rounds of the cells made ready."""
-        self._start_clock()
-        self._ratios.rounds(count)
-
-    def measured_ratios(self) -> MeasuredRatios:
-        """What was measured."""
-        self._start_clock()
-        return self._ratios.result()
-
-    def test_part(self, part: Part, after: int, seconds: float) -> None:
-        """Try a part of a suite and send what is found; ``after`` so many tests begun before."""
+    def _try_part(self, request: TryPart) -> None:
         # No run needs these, and each worker would load them.
         from harness.conformance import objectives as objective_tests
         from harness.conformance import optimizers as optimizer_tests
-        from harness.conformance import runner as part_runner
+        from harness.conformance import runner
         from harness.conformance.records import DatasetPart, ObjectivePart, OptimizerPart
 
         torch.set_num_threads(1)
         self._start_clock()
-        match part:
-            case OptimizerPart():
-                tests, folder = optimizer_tests.tests_of(part), part.case.located.folder
-            case ObjectivePart():
-                tests, folder = objective_tests.tests_of(part), part.planned.located.folder
-            case DatasetPart():
-                tests, folder = objective_tests.tests_of_dataset(part), part.located.folder
-        part_runner.run(tests, folder, after, seconds, self._send, self._on_step)
+        match request.part:
+            case OptimizerPart(case=case) as part:
+                tests, folder = optimizer_tests.tests_of(part), case.located.folder
+            case ObjectivePart(planned=planned) as part:
+                tests, folder = objective_tests.tests_of(part), planned.located.folder
+            case DatasetPart(located=located) as part:
+                tests, folder = objective_tests.tests_of_dataset(part), located.folder
+        runner.run(tests, folder, request.after, request.seconds, self._send, self._on_step)
 
-    def _ready(self, case: Case) -> tuple[Workload, OptimizerFactory]:
+    def _loaded(self, case: Case) -> tuple[Workload, OptimizerFactory]:
         key = (case.objective.key, case.device)
         if key not in self._workloads:
             with self._memory.meant_to_stay():

@@ -51,7 +51,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> N
         file: The descriptor of the file in which to tell the step.
         allowance: Bytes that may be allocated from now on; 0 for no limit.
     """
-    from harness.workers.tasks import Session
+    from harness.workers.tasks import WorkerTasks
 
     watch = opened_files.watch()
     step = mmap.mmap(file, STEP.size)
@@ -60,7 +60,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> N
     def on_step(number: int) -> None:
         step[:] = STEP.pack(number)
 
-    session = Session(
+    tasks = WorkerTasks(
         send=lambda answer: _send(replies, ("sent", answer)),
         start_clock=lambda: _send(replies, ("clock", None)),
         on_step=on_step,
@@ -69,11 +69,11 @@ def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> N
     _send(replies, ("up", None))
     while True:
         try:
-            name, arguments = pickle.load(requests)
+            request = pickle.load(requests)
         except (EOFError, pickle.UnpicklingError):
             _leave()
         try:
-            message = ("done", getattr(session, name)(*arguments))
+            message = ("done", tasks.perform(request))
         except BaseException:  # sys.exit() as well: this is somebody else's code
             message = ("raised", traceback.format_exc())
         if watch.has_more:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis.claims import BEYOND, EDGE, Checked, check, decimals, half_unit
-from harness.reporting.tables import comparison as comparison_tables
+from harness.reporting.tables import tuning as tuning_tables
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord, RunSettings
 
@@ -419,7 +419,7 @@ def test_of_numbers_from_the_seeds_own_distribution_at_most_one_in_a_hundred_is_
     assert edge <= EDGE * len(values)
 
 
-@pytest.mark.parametrize("places", [2, 6])
+@pytest.mark.parametrize("places", [2, pytest.param(6, marks=pytest.mark.exhaustive)])
 def test_drawn_anew_a_number_is_doubted_at_the_rate_that_is_promised(places: int) -> None:
     # Several claims share their seeds, which adds a twentieth to the variance of the rate.
     sets, claims, seeds = 150, 20, 400
@@ -593,7 +593,10 @@ def test_what_would_have_been_noticed_is_where_the_verdict_changes() -> None:
         assert found.least_noticed == pytest.approx(nearest / sd)
 
 
-@pytest.mark.parametrize("seeds", [5, 10, 20, 100])
+@pytest.mark.parametrize(
+    "seeds",
+    [10, *(pytest.param(count, marks=pytest.mark.exhaustive) for count in (5, 20, 100))],
+)
 @pytest.mark.parametrize("kind", ["normal", "lognormal"])
 def test_right_numbers_are_rarely_called_absurd(kind: str, seeds: int) -> None:
     random = np.random.default_rng(31)
@@ -614,7 +617,7 @@ def test_the_table_of_claims_has_a_row_for_each_with_its_numbers() -> None:
     claims = [claim("0.020"), claim("0.045"), claim("0.0205", seeds=100, sd=0.01)]
     finals = [*spread(40), math.nan]
     found = check(results_of(claims, finals, failed={40: "error"}))
-    table = comparison_tables.claimed(found)
+    table = tuning_tables.claimed(found)
     assert table is not None
     rows = {str(row["published"]): row for row in table.frame.to_dict("records")}
     assert len(table.frame) == len(found) == 3
@@ -630,10 +633,10 @@ def test_the_table_of_claims_has_a_row_for_each_with_its_numbers() -> None:
     assert table.shown["published"].tolist() == ["0.045", "0.020", "0.0205"]
     assert table.shown["verdict"].tolist() == ["at the edge", "consistent", "consistent"]
     assert table.shown["ours"].tolist() == ["0.021", "0.021", "0.0205"]
-    assert comparison_tables.claimed([]) is None
+    assert tuning_tables.claimed([]) is None
 
 
 def test_without_claims_there_is_nothing_to_check() -> None:
     assert check(results_of([], [0.5])) == []
     found: list[Checked] = []
-    assert comparison_tables.claimed(found) is None
+    assert tuning_tables.claimed(found) is None

@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis import comparison
 from harness.analysis.comparison import (
-    ALIKE,
-    LEVEL,
-    MOST,
+    ALPHA,
+    MAX_PAIRED_CASES,
+    REL_TOL,
     Compared,
-    Field,
+    ComparisonGroup,
     Pair,
     compare,
     fields,
@@ -93,11 +93,11 @@ def on_bowl(*rows: Sequence[float | str]) -> Results:
     )
 
 
-def field_of(losses: ArrayLike) -> Field:
+def field_of(losses: ArrayLike) -> ComparisonGroup:
     """A field of ``(cases, seeds)``."""
     table = np.asarray(losses, dtype=np.float64)
     cases = tuple(case_of(i, ("bowl", f"o{i}", "cpu")) for i in range(len(table)))
-    return Field("bowl", "cpu", cases, np.arange(table.shape[1]), table)
+    return ComparisonGroup("bowl", "cpu", cases, np.arange(table.shape[1]), table)
 
 
 def signed_rank_by_patterns(differences: NDArray[np.float64]) -> float:
@@ -219,9 +219,9 @@ def test_each_objective_and_each_device_is_a_field_of_its_own() -> None:
         ([[0.5, 0.5, 0.5], [0.25, 0.25, 0.25]], False),
         ([[0.5, 0.5, 0.5], [0.25, 0.25, 0.26]], True),
         # Within a float32's rounding of each other, and just beyond.
-        ([[0.5, 0.5 * (1 + 0.9 * ALIKE), 0.5]], False),
-        ([[0.5, 0.5 * (1 + 1.1 * ALIKE), 0.5]], True),
-        ([[-0.5, -0.5 * (1 + 0.9 * ALIKE), -0.5]], False),
+        ([[0.5, 0.5 * (1 + 0.9 * REL_TOL), 0.5]], False),
+        ([[0.5, 0.5 * (1 + 1.1 * REL_TOL), 0.5]], True),
+        ([[-0.5, -0.5 * (1 + 0.9 * REL_TOL), -0.5]], False),
         ([[0.0, 0.0, 0.0]], False),
         ([[0.0, 0.0, 1e-300]], True),
         # One seed that fails is chance; all that fail are not.
@@ -354,18 +354,18 @@ def test_so_few_seeds_that_the_test_rejects_no_shift_have_no_interval() -> None:
 
 
 def test_of_more_cases_than_most_the_best_are_paired_and_all_pairs_are_corrected_for() -> None:
-    count, seeds = MOST + 3, 12
+    count, seeds = MAX_PAIRED_CASES + 3, 12
     losses = 10 + np.random.default_rng(6).normal(size=(count, seeds))
     # Those that do worst: one on average, two that failed once or twice, whatever their mean.
     losses[4] += 100
     losses[0] -= 50
     losses[0, 3] = INF
-    losses[MOST] -= 50
-    losses[MOST, :2] = INF
+    losses[MAX_PAIRED_CASES] -= 50
+    losses[MAX_PAIRED_CASES, :2] = INF
     # One that is always far lower.
     losses[9] -= 20
     found = pairs(field_of(losses))
-    kept = [i for i in range(count) if i not in (0, 4, MOST)]
+    kept = [i for i in range(count) if i not in (0, 4, MAX_PAIRED_CASES)]
     assert [(p.first, p.second) for p in found] == list(itertools.combinations(kept, 2))
     everything = count * (count - 1) // 2
     expected = holm_by_definition([pair.p for pair in found], everything)
@@ -376,15 +376,18 @@ def test_of_more_cases_than_most_the_best_are_paired_and_all_pairs_are_corrected
 
 def test_leaving_pairs_out_never_makes_a_difference_more_certain() -> None:
     random = np.random.default_rng(7)
-    losses = random.normal(size=(MOST + 2, 14)) + np.linspace(0, 1.5, MOST + 2)[:, None]
+    losses = (
+        random.normal(size=(MAX_PAIRED_CASES + 2, 14))
+        + np.linspace(0, 1.5, MAX_PAIRED_CASES + 2)[:, None]
+    )
     p = {
         (a, b): signed
-        for a, b in itertools.combinations(range(MOST + 2), 2)
+        for a, b in itertools.combinations(range(MAX_PAIRED_CASES + 2), 2)
         if (signed := float(scipy.stats.wilcoxon(losses[a] - losses[b]).pvalue)) >= 0
     }
     every = dict(zip(p, holm_by_definition(list(p.values()), len(p)), strict=True))
     found = pairs(field_of(losses))
-    assert len(found) == MOST * (MOST - 1) // 2
+    assert len(found) == MAX_PAIRED_CASES * (MAX_PAIRED_CASES - 1) // 2
     for pair in found:
         assert pair.p == pytest.approx(p[pair.first, pair.second], rel=1e-9)
         assert pair.adjusted >= every[pair.first, pair.second] - 1e-12
@@ -421,9 +424,9 @@ def test_a_pair_seen_from_the_other_case_has_every_sign_turned(losses: list[list
 @pytest.mark.parametrize(
     ("adjusted", "effect", "called"),
     [
-        (LEVEL, -0.5, "lower"),
-        (LEVEL, 0.5, "higher"),
-        (np.nextafter(LEVEL, 1), -0.5, "not significantly different"),
+        (ALPHA, -0.5, "lower"),
+        (ALPHA, 0.5, "higher"),
+        (np.nextafter(ALPHA, 1), -0.5, "not significantly different"),
         (0.0, 0.0, "not significantly different"),
     ],
 )

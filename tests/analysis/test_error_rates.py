@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from builders import make_plan
 from numpy.typing import NDArray
 
 from harness.analysis.stats import (
@@ -25,8 +26,7 @@ from harness.engine.lanes import Lane
 from harness.engine.training_loop import train
 from harness.engine.validate import load_optimizer
 from harness.engine.workload import load_objective, prepare
-from harness.plan.model import make_plan
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def skewed(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np
     return np.where(generator.random(shape) < 0.05, 1e9, values)
 
 
-@pytest.mark.parametrize("draw", [normal, skewed])
+@pytest.mark.parametrize("draw", [normal, pytest.param(skewed, marks=pytest.mark.exhaustive)])
 def test_six_optimizers_all_alike_are_seldom_told_apart(
     draw: Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]],
 ) -> None:
@@ -165,6 +165,7 @@ def drawn(
     return losses[generator.choice(len(losses), rows * seeds, replace=False)].reshape(rows, seeds)
 
 
+@pytest.mark.exhaustive
 def test_an_optimizer_is_seldom_told_apart_from_itself(trained: NDArray[np.float64]) -> None:
     generator = np.random.default_rng(31)
     runs, wrong = 500, 0
@@ -177,6 +178,7 @@ def test_an_optimizer_is_seldom_told_apart_from_itself(trained: NDArray[np.float
     assert wrong <= scipy.stats.binom.ppf(0.9995, runs, ALPHA)
 
 
+@pytest.mark.exhaustive
 def test_one_optimizer_by_six_names_is_seldom_called_different_from_itself(
     trained: NDArray[np.float64],
 ) -> None:
@@ -248,6 +250,7 @@ def check_intervals_of_skewed_values(
         assert own.by_bootstrap_t.mean() > own.by_t.mean()
 
 
+@pytest.mark.exhaustive
 def test_intervals_of_a_skewed_mean_cover_it_about_as_often_as_they_say(
     trained: NDArray[np.float64],
 ) -> None:
@@ -260,6 +263,7 @@ def test_intervals_of_a_skewed_mean_cover_it_about_as_often_as_they_say(
     assert students == pytest.approx(0.925, abs=0.007)
 
 
+@pytest.mark.exhaustive
 def test_intervals_of_paired_differences_cover_them_about_as_often_as_they_say(
     differences: NDArray[np.float64],
 ) -> None:
@@ -269,6 +273,7 @@ def test_intervals_of_paired_differences_cover_them_about_as_often_as_they_say(
     )
 
 
+@pytest.mark.exhaustive
 def test_of_differences_without_skewness_bootstrap_t_intervals_are_a_little_narrow(
     trained: NDArray[np.float64],
 ) -> None:
@@ -286,6 +291,7 @@ def test_of_differences_without_skewness_bootstrap_t_intervals_are_a_little_narr
         assert hits.by_bootstrap_t.sum() <= hits.by_t.sum()
 
 
+@pytest.mark.exhaustive
 def test_half_a_standard_deviation_is_found_in_real_losses_at_least_as_often_as_in_normal_ones(
     trained: NDArray[np.float64],
 ) -> None:

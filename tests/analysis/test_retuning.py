@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis.retuning import RESAMPLES, Retuned, pairs, retune
 from harness.analysis.sensitivity import Tuned
-from harness.reporting.tables import comparison as comparison_tables
+from harness.reporting.tables import tuning as tuning_tables
 from harness.store.read import CaseData, Tried
 
 
@@ -98,17 +98,20 @@ def test_of_pairs_the_share_counts_ties_as_half_and_objectives_do_not_mix() -> N
     ]
     found = {(a.case.optimizer, b.case.optimizer): s for a, b, s in pairs(retune(made))}
     assert found == {("a", "same"): 0.5, ("a", "worse"): 1.0, ("same", "worse"): 1.0}
-    table_of = comparison_tables.retuned(retune(made), [])
+    table_of = tuning_tables.retuned(retune(made), [])
     assert table_of is not None
     assert table_of.frame["lower_share"].tolist() == [0.5, 1.0, 1.0]
-    assert comparison_tables.retuned([], []) is None
+    assert tuning_tables.retuned([], []) is None
 
 
 def true_loss(setting: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1 + 4 * (setting - 0.6) ** 2)
 
 
-@pytest.mark.parametrize(("settings", "seeds"), [(20, 5), (40, 10)])
+@pytest.mark.parametrize(
+    ("settings", "seeds"),
+    [(20, 5), pytest.param(40, 10, marks=pytest.mark.exhaustive)],
+)
 def test_the_spread_is_about_that_of_tunings_really_done_again(settings: int, seeds: int) -> None:
     random = np.random.default_rng(settings)
     noise = 0.05

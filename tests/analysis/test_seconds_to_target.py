@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import Call
+from builders import Call, make_plan
 
 from harness.analysis.comparison import fields, mean_losses
 from harness.analysis.targets import Reached, reached
@@ -18,12 +18,11 @@ from harness.engine.lanes import Lane
 from harness.engine.training_loop import train
 from harness.engine.workload import Workload, describe, load_objective, prepare
 from harness.objectives.rosenbrock import Rosenbrock
-from harness.plan.model import make_plan
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.page import charts
 from harness.reporting.tables import comparison as comparison_tables
 from harness.results import Description, Timing, TrialResult, Way
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store import read
 from harness.store.database import Store
 from harness.store.read import CaseData, ObjectiveInfo, Results

@@ -12,7 +12,7 @@ import pytest
 
 from harness.analysis.sensitivity import FACTOR, OUTER, Curve, Point, curves, tuned
 from harness.plan.model import Role
-from harness.reporting.tables import comparison as comparison_tables
+from harness.reporting.tables import tuning as tuning_tables
 from harness.spec.model import SpaceSpec
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
 from harness.store.records import RunRecord, RunSettings
@@ -288,12 +288,12 @@ def test_what_the_spec_fixes_on_an_objective_was_not_searched_there() -> None:
 
 def test_without_tuning_nothing_was_found() -> None:
     assert tuned(results_of([case_of(0, "a", {"lr": 1.0})])) == []
-    assert comparison_tables.tuning([], 3) is None
-    assert comparison_tables.sensitive([]) is None
+    assert tuning_tables.tuning([], 3) is None
+    assert tuning_tables.sensitive([]) is None
 
 
 def test_the_tuning_table_has_a_row_for_each_hyperparameter_searched() -> None:
-    table = comparison_tables.tuning(tuned(searched()), 2)
+    table = tuning_tables.tuning(tuned(searched()), 2)
     assert table is not None
     assert "same 2 tuning seeds" in table.note
     rows = table.frame.to_dict("records")
@@ -423,7 +423,7 @@ def test_the_sensitivity_table_tells_where_the_loss_is_near_and_where_it_fails()
             [1.0] * 5,
         )
     ]
-    table = comparison_tables.sensitive(found)
+    table = tuning_tables.sensitive(found)
     assert table is not None
     frame = table.frame
     assert frame["near_share"].tolist() == pytest.approx(

@@ -603,11 +603,15 @@ INF = math.inf
 COSTS: list[list[float]] = [[10, 20, 40], [30, 10, INF], [5, 5, 10], [INF, INF, INF]]
 
 
+def one_seed(costs: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    return np.array(costs)[:, None, :]
+
+
 def test_a_performance_profile_by_hand() -> None:
     ratios = profiles.performance_ratios(COSTS)
     assert ratios.tolist() == [[1, 2, 4], [3, 1, INF], [1, 1, 2], [INF, INF, INF]]
-    found = profiles.performance_profile(ratios, [4, 0.5, 1, 2, 3, INF])
-    assert found.tolist() == [
+    bands = profiles.profile_bands(one_seed(COSTS), [4, 0.5, 1, 2, 3, INF])
+    assert [band.share.tolist() for band in bands] == [
         [0.75, 0, 0.5, 0.5, 0.75, 0.75],
         [0.75, 0, 0.5, 0.75, 0.75, 0.75],
         [0.5, 0, 0, 0.25, 0.25, 0.5],
@@ -615,13 +619,14 @@ def test_a_performance_profile_by_hand() -> None:
 
 
 def test_a_runtime_distribution_by_hand() -> None:
-    found = profiles.runtime_distribution(COSTS, [4, 5, 10, 25, 40])
-    assert found.tolist() == [
+    bands = profiles.runtime_bands(one_seed(COSTS), [4, 5, 10, 25, 40])
+    assert [band.share.tolist() for band in bands] == [
         [0, 0.25, 0.5, 0.5, 0.75],
         [0, 0.25, 0.5, 0.75, 0.75],
         [0, 0, 0.25, 0.25, 0.5],
     ]
-    assert np.isnan(profiles.runtime_distribution(np.empty((0, 2)), [1.0])).all()
+    for band in profiles.runtime_bands(np.empty((0, 1, 2)), [1.0]):
+        assert np.isnan(band.share).all()
 
 
 def test_a_best_cost_of_nothing_is_infinitely_better_than_any_other() -> None:
@@ -633,11 +638,11 @@ def test_costs_that_are_not_numbers_are_refused() -> None:
         with pytest.raises(ValueError, match="at least 0"):
             profiles.performance_ratios([[1.0, bad]])
         with pytest.raises(ValueError, match="at least 0"):
-            profiles.runtime_distribution([[1.0, bad]], [1.0])
+            profiles.runtime_bands([[[1.0, bad]]], [1.0])
         with pytest.raises(ValueError, match="at least 0"):
             profiles.profile_bands([[[1.0, bad]]], [1.0])
     with pytest.raises(ValueError, match="not a number"):
-        profiles.runtime_distribution([[1.0]], [math.nan])
+        profiles.runtime_bands([[[1.0]]], [math.nan])
     with pytest.raises(ValueError, match="shape"):
         profiles.runtime_bands([[1.0]], [1.0])
 
@@ -661,10 +666,11 @@ def test_profiles_rise_from_nothing_to_at_most_all(
 ) -> None:
     points = sorted(points)
     ratios = profiles.performance_ratios(costs)
-    for found, values in (
-        (profiles.performance_profile(ratios, points), ratios),
-        (profiles.runtime_distribution(costs, points), np.array(costs)),
+    for bands, values in (
+        (profiles.profile_bands(one_seed(costs), points), ratios),
+        (profiles.runtime_bands(one_seed(costs), points), np.array(costs)),
     ):
+        found = np.array([band.share for band in bands])
         assert ((found >= 0) & (found <= 1)).all()
         assert (np.diff(found, axis=1) >= 0).all()
         counted = (values[:, :, None] <= np.array(points)).mean(axis=0)

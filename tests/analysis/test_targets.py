@@ -14,10 +14,10 @@ import pytest
 from harness.analysis.comparison import fields
 from harness.analysis.targets import (
     TOLERANCES,
-    Contest,
+    OptimizerPool,
     Reached,
     Target,
-    contests,
+    optimizer_pools,
     places,
     reached,
     targets_of,
@@ -204,7 +204,7 @@ def test_only_the_seeds_that_all_cases_have_count() -> None:
             targets=losses(1.0),
         )
     )
-    assert found.field.seeds.tolist() == [3, 5]
+    assert found.group.seeds.tolist() == [3, 5]
     assert found.steps.tolist() == [[[20, 40], [INF, 10]]]
 
 
@@ -287,10 +287,10 @@ def test_there_are_no_seconds_where_some_case_was_not_timed() -> None:
 SOON, LATE, NEVER = [4.0, 1, 1, 1], [4.0, 4, 4, 1], [4.0, 4, 4, 4]
 
 
-def contest_of(*cases: Made, families: Mapping[str, str] | None = None) -> list[Contest]:
+def contest_of(*cases: Made, families: Mapping[str, str] | None = None) -> list[OptimizerPool]:
     names = {made.objective for made in cases}
     told = {name: {"losses": [1.0], "tolerances": None} for name in names}
-    return contests(all_reached(results_of(*cases, targets=told)), families or {})
+    return optimizer_pools(all_reached(results_of(*cases, targets=told)), families or {})
 
 
 def test_each_setting_of_a_grid_takes_part_by_itself_whatever_the_order_of_the_spec() -> None:
@@ -444,7 +444,7 @@ def test_a_contest_in_seconds_weighs_each_optimizers_steps() -> None:
 
 
 def test_the_profile_tells_shares_of_problems_by_hand() -> None:
-    contest = Contest(
+    contest = OptimizerPool(
         device="cpu",
         solvers=("a", "b"),
         cases=((), ()),
@@ -476,7 +476,7 @@ def test_the_profile_tells_shares_of_problems_by_hand() -> None:
 
 
 def test_what_misses_is_not_solved_at_any_ratio_and_no_cost_at_all_is_best() -> None:
-    contest = Contest(
+    contest = OptimizerPool(
         device="cpu",
         solvers=("a", "b"),
         cases=((), ()),

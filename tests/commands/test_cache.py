@@ -144,7 +144,7 @@ class Suite:
         options = run.Options(workers=workers, fresh=fresh)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run, "write_report", lambda *_: self.output / "index.html")
-            summary = run.run(self.folder / "spec.yaml", options, progress.Quiet())
+            summary = run.run(self.folder / "spec.yaml", options, progress.NullProgress())
         assert not summary.failed
         return summary.trained
 

@@ -32,12 +32,14 @@ from harness.gate import report as verdicts
 from harness.gate.baseline import Cell, Loss
 from harness.gate.report import METRICS, GateReport, Metric, Outcome
 from harness.plan.model import Plan
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
-from harness.spec.model import LoadedSpec
-from harness.workers.pool import Lost, Pool, Task, WorkerFailed
+from harness.spec.validation import LoadedSpec
+from harness.workers.executor import Lost, Task, WorkerFailed
+from harness.workers.pool import Pool
+from harness.workers.requests import CollectRatios
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,7 +132,7 @@ class World:
         loaded: LoadedSpec,
         plan: Plan,
         path: Path,
-        progress: Quiet,
+        progress: Progress,
         *,
         workers: int | None = None,
         search: Sequence[Path] = (),
@@ -150,7 +152,7 @@ class World:
         self,
         measured: Sequence[MeasuredRevision],
         number: int,
-        progress: Quiet,
+        progress: Progress,
         started: object = (),
     ) -> None:
         """Stands in for processes that measure."""
@@ -701,7 +703,7 @@ def test_an_update_of_some_cells_leaves_the_others_in_the_baseline(world: World)
         (("--update",), "expected either --baseline FILE or --base REV"),
         (("--base", "HEAD", "--update"), "--update writes a baseline: expected --baseline FILE"),
         (("--baseline", "no.json"), "no.json: no such baseline; the same command with --update"),
-        (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: Expecting value"),
+        (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: expected value"),
         (("--baseline", "optimizers"), "optimizers: can't be read: Is a directory"),
         (("--baseline", "base.json", "--warn", "speed"), "'speed' is not one of"),
         (("--baseline", "base.json", "--only", "optimizer=c"), "'c' matches no optimizer"),
@@ -916,9 +918,7 @@ def test_a_process_that_can_not_hand_over_what_it_measured_is_no_regression(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
-        raise WorkerFailed(
-            Lost(Task("measured_ratios", (), 1.0), "died", "ended by SIGKILL", 0, 1.0)
-        )
+        raise WorkerFailed(Lost(Task(CollectRatios(), 1.0), "died", "ended by SIGKILL", 0, 1.0))
 
     monkeypatch.setattr(measure_revision, "measure", fails)
     assert world.complaint("--baseline", "base.json", exits=4) == "error: ended by SIGKILL"
@@ -1141,7 +1141,7 @@ class Place:
 
     def all_gone(self) -> bool:
         """Whether no process is left after a while."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while self.processes() and time.monotonic() < end:
             time.sleep(0.02)
         return not self.processes()
@@ -1160,9 +1160,7 @@ class Place:
                 os.killpg(process.pid, how)
             else:
                 process.send_signal(how)
-            began = time.monotonic()
             out, err = process.communicate(timeout=60)
-            assert time.monotonic() - began < 5
         finally:
             process.kill()
         return Done(process.returncode, out, said + err)
@@ -1449,6 +1447,7 @@ def test_a_revision_runs_its_own_code_and_the_work_tree_what_is_in_it(
     assert {(b.process, b.side) for b in own.blocks} == {(0, "now"), (0, "before")}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_package_installed_for_editing_is_the_revisions(

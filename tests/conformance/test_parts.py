@@ -888,7 +888,7 @@ def test_a_part_that_hangs_or_dies_costs_its_own_findings_only(tmp_path: Path) -
         + "".join(f"  {n}: {{class: {n}}}\n" for n in ("Dies", "HangsOnLoad", "Sound"))
     )
     folder = written(tmp_path, spec)
-    report = test_parts.test_suite(folder / "spec.yaml", seconds=6, workers=1)
+    report = test_parts.test_suite(folder / "spec.yaml", seconds=6, workers=2)
     optimizers, objectives = folder / "optimizers" / "all.py", folder / "objectives" / "all.py"
     found: dict[tuple[str, str], PartFinding] = {(f.section, f.part): f for f in report.wrong}
     assert len(found) == len(report.wrong) == 3
@@ -1037,7 +1037,7 @@ def test_the_command_says_all_and_its_status_whether_something_is_wrong(
             asked.append((suite, seconds, workers))
             return PartReport(findings[:count])
 
-        monkeypatch.setattr(part_records, "test", test)
+        monkeypatch.setattr(test_parts, "test_suite", test)
 
     runner = CliRunner()
     found(4)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from builders import make_plan
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
@@ -24,13 +25,14 @@ from harness.engine.sharing import decide
 from harness.engine.trials import together
 from harness.engine.validate import check
 from harness.engine.workload import load_objective, prepare
-from harness.plan.model import make_plan
 from harness.results import Chunk, Sharing
-from harness.spec import model as specs
+from harness.spec import validation as specs
 from harness.spec import yaml_source
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+ALWAYS = {"README.md", "docs/tutorial.md", "docs/spec.md"}
+"""Pages that `make test` runs; the others are exhaustive."""
 
 SHOWN = {"text"}
 """Languages of blocks that are there to be read: trees of files."""
@@ -183,7 +185,14 @@ def as_part(block: Block) -> dict[str, Any]:
     return whole
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page in ALWAYS else pytest.mark.exhaustive)
+        for page in PAGES
+        if BLOCKS[page]
+    ],
+)
 def test_every_block_of_a_page_runs_in_their_order(page: str, folder: Path) -> None:
     for number, block in enumerate(BLOCKS[page]):
         if "no-run" in block.options or block.language in SHOWN or block.language[0] == "{":

@@ -117,6 +117,7 @@ WHO = (
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_suite_begun_with_the_wheel_alone_runs_beside_a_package_called_datasets(
     python: Path, tmp_path: Path
 ) -> None:

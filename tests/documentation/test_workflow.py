@@ -16,7 +16,7 @@ import yaml
 from harness import cli
 from harness.gate import history
 from harness.reporting import objects as report_objects
-from harness.spec.model import load
+from harness.spec.validation import load
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / "docs" / "ci").glob("*.yml"))

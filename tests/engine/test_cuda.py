@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import make_plan
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -35,9 +36,10 @@ from harness.engine.training_loop import Outcome, TrialError, train
 from harness.engine.validate import load_optimizer, unavailable
 from harness.engine.workload import Workload, default_dtype, load_objective, prepare
 from harness.objectives.base import Batch, Objective, Parameters
-from harness.plan.model import Case, PlannedObjective, make_plan
+from harness.plan.model import Case, PlannedObjective
 from harness.results import Way
-from harness.spec.model import CheckSpec, TimingSpec, load
+from harness.spec.model import CheckSpec, TimingSpec
+from harness.spec.validation import load
 from harness.store import read
 from harness.suite.locate import SHIPPED_OBJECTIVES, locate
 from harness.timing import counts, timing
@@ -639,7 +641,13 @@ def test_steps_run_where_no_value_can_be_read_and_an_epoch_s_batches_are_sent_at
     assert epochs - 1 <= sent <= epochs - 1 + vectors
 
 
-@pytest.mark.parametrize("way", ["pointwise", "vmapped", "alone"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "vmapped",
+        *(pytest.param(way, marks=pytest.mark.exhaustive) for way in ("pointwise", "alone")),
+    ],
+)
 @pytest.mark.parametrize("name", SHIPPED_OBJECTIVES)
 def test_no_objective_that_ships_sends_anything_in_its_steps(name: str, way: Way) -> None:
     workload = shipped(name, "meta")

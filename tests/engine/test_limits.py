@@ -47,7 +47,7 @@ optimizers:
 """
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [1, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_an_optimizer_that_shares_runs_times_out_like_one_that_does_not(
     tmp_path: Path, command: Call, seeds: int
 ) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import Call
+from builders import Call, make_plan
 from numpy.typing import NDArray
 from torch import nn
 
@@ -40,15 +40,16 @@ from harness.engine.validate import load_optimizer
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.quadratic_2d import Quadratic2D
-from harness.plan.model import Case, make_plan
+from harness.plan.model import Case
 from harness.results import Chunk, Comparison, TrialResult
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 60
 ROWS, BATCH = 60, 6
 ROUNDING = {torch.float32: 2e-5, torch.float64: 1e-9}
+SEEDS = (3, pytest.param(32, marks=pytest.mark.exhaustive))
 SETTINGS: list[dict[str, Any]] = [{"lr": 0.02}, {"lr": 0.05}]
 Tensors = list[torch.Tensor]
 Closure = Callable[[], torch.Tensor]
@@ -822,7 +823,7 @@ ALONE = [
 ]
 
 
-@pytest.mark.parametrize("seeds", [3, 32])
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize(
     ("factory", "way"),
     [
@@ -844,7 +845,7 @@ def test_trials_equal_plain_loops_and_share_runs_where_they_can(
     assert all((result.way_reason == "") == (way == "pointwise") for result in results.values())
 
 
-@pytest.mark.parametrize("seeds", [3, 32])
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.usefixtures("shared_though_slower")
 def test_an_optimizer_that_looks_at_values_runs_as_by_itself(look: str, seeds: int) -> None:
@@ -855,7 +856,7 @@ def test_an_optimizer_that_looks_at_values_runs_as_by_itself(look: str, seeds: i
     assert all(found.is_equal for found in comparisons)
 
 
-@pytest.mark.parametrize("seeds", [3, 32])
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.usefixtures("shared_though_slower")
 def test_an_optimizer_that_draws_random_numbers_gets_those_of_its_seed(
@@ -869,7 +870,7 @@ def test_an_optimizer_that_draws_random_numbers_gets_those_of_its_seed(
     assert not np.array_equal(results[0, 0].losses, results[0, 1].losses)
 
 
-@pytest.mark.parametrize("seeds", [3, 32])
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize(
     ("factory", "way"), [(LeavesStepsOut, "alone"), (LeavesStepsOutWithoutABranch, "vmapped")]
 )
@@ -933,6 +934,7 @@ def test_an_optimizer_that_differentiates_gradients_runs_where_they_keep_their_g
     assert {result.status for result in without.values()} == {"error"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -1135,6 +1137,9 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 """What an optimizer needs beside the hyperparameter that varies."""
 
+COMMON = {"eps", "rho", "lr_decay", "weight_decay", "momentum_decay"}
+"""Hyperparameters that enter a step as the others do, in several optimizers: exhaustive."""
+
 REFUSED = {"SparseAdam": "does not support dense gradients"}
 LONE = {"LBFGS", "Adafactor"}
 """Optimizers that take numbers out of their tensors."""
@@ -1173,7 +1178,11 @@ def settings_of(place: str, name: str, parameter: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "parameter"), [pytest.param(*v, id="-".join(v)) for v in vectors()]
+    ("place", "name", "parameter"),
+    [
+        pytest.param(*v, id="-".join(v), marks=pytest.mark.exhaustive if v[2] in COMMON else ())
+        for v in vectors()
+    ],
 )
 @pytest.mark.usefixtures("shared_though_slower")
 def test_a_hyperparameter_may_have_a_value_per_lane_and_each_lane_equals_a_plain_loop(
@@ -1517,6 +1526,7 @@ def registry_optimizers() -> Iterator[str]:
     yield from sorted(package.get_supported_optimizers())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(
     not list(registry_optimizers()), reason="the package pytorch-optimizer is not installed"
 )

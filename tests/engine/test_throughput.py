@@ -27,6 +27,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pytest
 import torch
+from builders import make_plan
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch.utils.data import DataLoader, TensorDataset
@@ -37,9 +38,8 @@ from harness.engine.training_loop import Outcome, train
 from harness.engine.validate import load_optimizer
 from harness.engine.workload import BATCH_STREAM, Workload, generator, load_objective, prepare
 from harness.objectives.base import Parameters
-from harness.plan.model import make_plan
 from harness.results import Way
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import locate
 
 pytestmark = pytest.mark.serial

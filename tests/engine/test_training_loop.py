@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import make_plan
 
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.training_loop import Outcome, TrialError, train
@@ -24,9 +25,9 @@ from harness.engine.workload import (
 )
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.quadratic_2d import Quadratic2D
-from harness.plan.model import Plan, make_plan
+from harness.plan.model import Plan
 from harness.seeds import SEED_LIMIT
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,9 @@ import torch
 
 from harness.engine import validate
 from harness.errors import Problem
-from harness.plan.model import Overrides, Plan, draft
-from harness.spec.model import check
+from harness.plan.builder import Overrides, draft
+from harness.plan.model import Plan
+from harness.spec.validation import check
 from harness.spec.yaml_source import parse
 from harness.suite.locate import SuiteError, locate
 
@@ -478,7 +479,7 @@ OBJECTIVE = [
     (
         "bowl: {class: «wrong, steps: 1}",
         "class",
-        "'wrong' gives a int, expected a harness.objectives.base",
+        "'wrong' gives a int, expected a harness.Objective",
     ),
     ("bowl: {class: «'math:pi', steps: 1}", "class", "'math:pi' is not a class"),
     ("«powell: {steps: 1}", "", "no objective 'powell' in objectives/"),

@@ -35,6 +35,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_plan
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.engine.isolation import seed_globals
@@ -42,10 +43,11 @@ from harness.engine.lanes import Lane, Lanes
 from harness.engine.training_loop import OptimizerFactory, Stepper, train
 from harness.engine.validate import load_optimizer, unavailable
 from harness.engine.workload import Workload, load_objective, prepare
-from harness.gate import baseline, outputs
+from harness.gate import baseline
+from harness.gate.outputs import pytest_benchmark
 from harness.gate.report import Blocks, CellVerdict, GateReport
-from harness.plan.model import Case, make_plan
-from harness.spec.model import load
+from harness.plan.model import Case
+from harness.spec.validation import load
 
 pytestmark = pytest.mark.serial
 
@@ -177,7 +179,7 @@ def test_cell(benchmark: BenchmarkFixture, request: pytest.FixtureRequest, case:
 
 
 def test_names_are_those_of_the_file_that_a_check_leaves() -> None:
-    blocks = Blocks(0, "now", "cpu", 1, 1, (1.0,), (1.0,), 1.0)
+    blocks = Blocks("cpu", 1, 1, (1.0,), (1.0,), 1.0, 0, "now")
     cells = tuple(
         CellVerdict(
             *(case.id, case.objective.name, case.optimizer, case.setting, case.device, ""),
@@ -187,7 +189,7 @@ def test_names_are_those_of_the_file_that_a_check_leaves() -> None:
         for case in PLAN.cases
     )
     report = GateReport(PLAN.suite, "", "", "", 0.0, "", {}, "", (), (), cells)
-    written = json.loads(outputs.benchmark_json(report))["benchmarks"]
+    written = json.loads(pytest_benchmark.render(report))["benchmarks"]
     assert [(b["group"], b["name"], b["fullname"], b["param"]) for b in written] == [
         (group(case), case.id, full_name(case), case.setting or None) for case in PLAN.cases
     ]

@@ -38,7 +38,7 @@ def cell(ratio: float | None = 1.5, optimizer: str = "sgd", setting: str = "") -
         device="cpu",
         place="spec.yaml:3:5",
         judgements=(time, Judgement("operators", "fine", "", 12.0, 12.0, 0.0)),
-        blocks=(Blocks(0, "now", "cpu", 10, 10, (1.0,), (1.0,), 1.0),),
+        blocks=(Blocks("cpu", 10, 10, (1.0,), (1.0,), 1.0, 0, "now"),),
     )
 
 
@@ -263,7 +263,7 @@ def test_no_segmentation_explains_a_series_better() -> None:
             ratios[start:] *= generator.choice([0.97, 1.03, 1.06])
         values = np.log(ratios)
         noise = history._noise(values)
-        tamed = history._tamed(values, history.FAR * noise)
+        tamed = history._tamed(values, history.OUTLIER_SD * noise)
         penalty = history.PENALTY * noise**2 * math.log(len(values))
         ends = [0, *(point.index for point in change_points(list(ratios))), len(values)]
         parts = [tamed[a:b] for a, b in itertools.pairwise(ends)]

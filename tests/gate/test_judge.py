@@ -721,8 +721,7 @@ def test_a_check_ends_with_the_gravest_of_what_it_found(cells: list[list[Judgeme
     assert all(cell.exit_status in {0, *statuses} for cell in report.cells)
     silent = report_of([judge.warn_only(found, METRICS) for found in cells])
     assert silent.exit_status == 0
-    assert silent.counts() == report.counts()
-    assert sum(report.counts().values()) == sum(map(len, cells))
+    assert [j.outcome for _, j in silent] == [j.outcome for _, j in report]
 
 
 def test_every_outcome_has_an_exit_status() -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from builders import make_plan
 from torch import nn
 
 from harness import ModuleObjective
@@ -25,8 +26,7 @@ from harness.engine.workload import (
     prepare,
 )
 from harness.objectives.dataset import Dataset
-from harness.plan.model import make_plan
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import locate
 
 ROOT = Path(__file__).resolve().parents[2]

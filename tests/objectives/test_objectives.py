@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from builders import make_plan
 from numpy.typing import NDArray
 from torch import nn
 
@@ -30,8 +31,7 @@ from harness.objectives.logistic_regression import LogisticRegression
 from harness.objectives.multilayer_perceptron import MultilayerPerceptron
 from harness.objectives.noisy_quadratic import NoisyQuadratic
 from harness.objectives.rosenbrock import Rosenbrock
-from harness.plan.model import make_plan
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import SHIPPED_OBJECTIVES, locate
 
 ROOT = Path(__file__).resolve().parents[2]

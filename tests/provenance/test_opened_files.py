@@ -12,7 +12,7 @@ import pytest
 
 from harness.commands import run as running
 from harness.commands.run import Options
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.provenance import opened_files
 from harness.provenance.opened_files import Opened
 
@@ -157,29 +157,32 @@ def keys(suite: Path) -> dict[str, str]:
     return {**found, "Fit": fit.key}
 
 
-CHANGES: list[tuple[str, set[str]]] = [
-    ("optimizers/beside.json", {"beside"}),
-    ("optimizers/helper.py", {"absolute"}),
-    ("hidden/hidden_helper.py", {"path1", "path2"}),
-    ("hidden/hidden_deeper.py", {"path1", "path2"}),
-    ("lib/of_a_name_made_up.py", {"dynamic"}),
-    ("optimizers/code.txt", {"executed"}),
-    ("optimizers/optional.cfg", {"optional"}),
-    ("lib/spaced/inner.py", {"spaced"}),
-    ("lib/spaced/other.py", set()),
-    ("lib/sibling_helper.py", {"sibling"}),
-    ("lib/one/rates.txt", {"packaged"}),
-    ("lib/two/const.py", {"packaged"}),
-    ("elsewhere/table.npy", {"Fit"}),
-    ("elsewhere/mapped.bin", {"Fit"}),
-    ("elsewhere/table.sqlite", {"Fit"}),
-    ("elsewhere/b.part", {"Fit"}),
-    ("elsewhere/scratch.txt", set()),
-    ("elsewhere/listed.txt", {"Fit"}),  # the folder's listing was read
-    ("of_nobody.txt", set()),
-    ("datasets/far.py", {"Fit"}),
-    ("spec.md", set()),
+CHANGES: list[dict[str, set[str]]] = [
+    {
+        "optimizers/beside.json": {"beside"},
+        "optimizers/helper.py": {"absolute"},
+        "hidden/hidden_helper.py": {"path1", "path2"},
+        "lib/of_a_name_made_up.py": {"dynamic"},
+        "elsewhere/table.npy": {"Fit"},
+    },
+    {
+        "optimizers/code.txt": {"executed"},
+        "optimizers/optional.cfg": {"optional"},
+        "hidden/hidden_deeper.py": {"path1", "path2"},
+        "lib/spaced/inner.py": {"spaced"},
+        "elsewhere/mapped.bin": {"Fit"},
+    },
+    {
+        "lib/sibling_helper.py": {"sibling"},
+        "lib/one/rates.txt": {"packaged"},
+        "elsewhere/table.sqlite": {"Fit"},
+    },
+    {"lib/two/const.py": {"packaged"}, "elsewhere/b.part": {"Fit"}},
+    {"elsewhere/listed.txt": {"Fit"}},  # the folder's listing was read
+    {"datasets/far.py": {"Fit"}},
+    {name: set() for name in ("lib/spaced/other.py", "elsewhere/scratch.txt", "spec.md", "no.txt")},
 ]
+"""Files that are changed at once, and the readers of each: no two have one in common."""
 
 
 def test_a_change_of_what_is_read_changes_the_keys_of_its_readers_and_no_others(
@@ -188,31 +191,39 @@ def test_a_change_of_what_is_read_changes_the_keys_of_its_readers_and_no_others(
     before = keys(suite)
     assert before.keys() == EVERYONE | {"Fit"}
     assert keys(suite) == before
-    for name, readers in CHANGES:
-        file = suite / name
-        was = file.read_bytes() if file.exists() else None
-        if name == "elsewhere/table.npy":
-            np.save(file, np.zeros((3, 2)))
-        elif name == "elsewhere/mapped.bin":
-            np.arange(1.0, 4.0).tofile(file)
-        elif name == "elsewhere/table.sqlite":
-            with sqlite3.connect(file) as table:
-                table.execute("insert into t values (1)")
-            table.close()
-        else:
-            file.write_bytes((was or b"") + b"\n")
+    for readers in CHANGES:
+        files = [suite / name for name in readers]
+        earlier = [file.read_bytes() if file.exists() else None for file in files]
+        for file in files:
+            change(file)
         now = keys(suite)
-        assert {name for name in before if now[name] != before[name]} == readers, name
-        if was is None:
-            file.unlink()
-        else:
-            file.write_bytes(was)
+        assert {name for name in before if now[name] != before[name]} == set().union(
+            *readers.values()
+        )
+        for file, content in zip(files, earlier, strict=True):
+            if content is None:
+                file.unlink()
+            else:
+                file.write_bytes(content)
     assert keys(suite) == before
+
+
+def change(file: Path) -> None:
+    if file.suffix == ".npy":
+        np.save(file, np.zeros((3, 2)))
+    elif file.suffix == ".bin":
+        np.arange(1.0, 4.0).tofile(file)
+    elif file.suffix == ".sqlite":
+        with sqlite3.connect(file) as table:
+            table.execute("insert into t values (1)")
+        table.close()
+    else:
+        file.write_bytes((file.read_bytes() if file.exists() else b"") + b"\n")
 
 
 def statuses(suite: Path) -> tuple[int, dict[str, float]]:
     """How many trials were run now, and the final losses."""
-    done = running.run(suite / "spec.yaml", Options(workers=1), Quiet())
+    done = running.run(suite / "spec.yaml", Options(workers=1), NullProgress())
     table = done.curves.groupby("optimizer").loss.last()
     return done.trained, dict(table)
 
@@ -236,7 +247,10 @@ optimizers: {lazy: {class: Lazy}, plain: {class: "torch.optim:SGD", hyperparamet
 """
 
 
-def test_what_only_steps_read_is_seen_too_and_costs_nothing_twice(tmp_path: Path) -> None:
+def test_what_only_steps_read_is_seen_too_and_costs_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "write_report", lambda *_: tmp_path)
     (tmp_path / "optimizers").mkdir()
     (tmp_path / "optimizers" / "lazy.py").write_text(LAZY)
     rate = tmp_path / "optimizers" / "lazy.txt"

@@ -32,6 +32,7 @@ from harness.plan.model import Role
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import sentences
 from harness.reporting.tables import trials as tables
+from harness.reporting.tables import tuning as tuning_tables
 from harness.store import read
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord, RunSettings
@@ -603,7 +604,7 @@ class Reader:
         agrees(high, averages[-k])
 
     def over_all(self, found: re.Match[str]) -> None:
-        contest = next(c for c in self.analysis.contests if found["device"] in (None, c.device))
+        contest = next(c for c in self.analysis.pools if found["device"] in (None, c.device))
         families = self.results.run.settings.families
         assert len({families.get(n, n) for n in contest.objectives}) >= 5
         assert int(found["n"]) == len(contest.objectives)
@@ -652,7 +653,7 @@ class Reader:
         return np.array(rows)
 
     def claims(self, found: re.Match[str]) -> None:
-        table = comparison_tables.claimed(self.analysis.claims)
+        table = tuning_tables.claimed(self.analysis.claims)
         assert table is not None
         verdicts = Counter(table.frame["verdict"])
         total, text = len(table.frame), found["text"]
@@ -717,7 +718,7 @@ class Reader:
         assert (blind is not None) is any(least.values())
 
     def edges(self, found: re.Match[str]) -> None:
-        table = comparison_tables.tuning(self.analysis.tuned, 0)
+        table = tuning_tables.tuning(self.analysis.tuned, 0)
         assert table is not None
         rows = table.frame[table.frame["edge"] != ""]
         known = {(r["optimizer"], r["objective"]) for r in rows.to_dict("records")}
@@ -757,7 +758,7 @@ class Reader:
 
     def again(self, found: re.Match[str]) -> None:
         """The called pairs, counted by the trials; the shares, by the table."""
-        table = comparison_tables.retuned(self.analysis.retuned, self.analysis.compared)
+        table = tuning_tables.retuned(self.analysis.retuned, self.analysis.compared)
         assert table is not None
         unsteady: dict[str, float] = {}
         called = 0
@@ -1016,6 +1017,7 @@ STUDY = {
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_no_sentence_contradicts_eleven_functions_from_fifty_starts(tmp_path: Path) -> None:
     harness.run(STUDY, output=tmp_path / "out", folder=tmp_path)
     kinds = Reader(read.read(tmp_path / "out" / "results.sqlite")).check()

@@ -25,7 +25,7 @@ from harness.errors import BadInput
 from harness.gate import history
 from harness.gate import report as verdicts
 from harness.gate.report import CellVerdict, GateReport, Judgement
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.reporting import objects as contents_of
 from harness.reporting import write as report
 from harness.reporting.figures.draw import Drawing
@@ -476,7 +476,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was made, with nothing in it but the store."""
     folder = tmp_path_factory.mktemp("stored")
     (folder / "spec.yaml").write_text(SPEC)
-    page_path = running.run(folder / "spec.yaml", running.Options(output=folder / "o"), Quiet())
+    page_path = running.run(
+        folder / "spec.yaml", running.Options(output=folder / "o"), NullProgress()
+    )
     only = folder / "only"
     only.mkdir()
     shutil.copy(page_path.page.with_name("results.sqlite"), only)

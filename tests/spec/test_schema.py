@@ -13,7 +13,8 @@ import yaml
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.spec.model import check, json_schema
+from harness.spec.model import json_schema
+from harness.spec.validation import check
 from harness.spec.yaml_source import parse, read
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
+from builders import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import BadInput, Problem, join, nearest
-from harness.plan.model import Overrides, draft
-from harness.spec.model import LoadedSpec, Spec, check, load, require
+from harness.plan.builder import Overrides, draft
+from harness.spec.model import Spec
+from harness.spec.validation import LoadedSpec, check, load
 from harness.spec.yaml_source import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +103,7 @@ MISTAKES = [
     (BASE + "seeds: «true\n", "seeds", "expected how many seeds, or a list of them, got true"),
     (BASE + "seeds: «ten\n", "seeds", "expected how many seeds, or a list of them, got 'ten'"),
     (BASE + "seeds: «[]\n", "seeds", "the list is empty, expected at least one seed"),
-    (BASE + "seeds: [1, «1]\n", "seeds.1", "seed 1 stands in the list twice"),
+    (BASE + "seeds: [1, «1]\n", "seeds.1", "duplicate entry: seed 1"),
     (BASE + "seeds: [0, «-1]\n", "seeds.1", "a seed is a whole number from 0 to 1,073,741,822"),
     (BASE + "seeds: [«1073741823]\n", "seeds.0", "got 1073741823"),
     (BASE + "seeds: [«[1]]\n", "seeds.0", "a seed is a whole number from 0 to"),
@@ -111,7 +113,7 @@ MISTAKES = [
     (BASE + "devices: [«CUDA]\n", "devices.0", "got 'CUDA'; did you mean 'cuda'?"),
     (BASE + "devices: [«cuda:-1]\n", "devices.0", "got 'cuda:-1'; did you mean 'cuda'?"),
     (BASE + "devices: [«1]\n", "devices.0", "expected a device such as 'cpu', 'cuda'"),
-    (BASE + "devices: [cpu, cuda, «cpu]\n", "devices.2", "'cpu' stands in this list twice"),
+    (BASE + "devices: [cpu, cuda, «cpu]\n", "devices.2", "duplicate entry: 'cpu'"),
     (BASE + "threads: «0\n", "threads", "expected at least 1, got 0"),
     (BASE + "threads: «true\n", "threads", "expected a whole number, got true"),
     (BASE + "threads: «'2'\n", "threads", "expected a whole number, got '2'"),
@@ -203,11 +205,11 @@ MISTAKES = [
     (
         hyperparameters("{lr: [1, 2, «1]}"),
         "optimizers.sgd.hyperparameters.lr.2",
-        "1 stands in this",
+        "duplicate entry: 1",
     ),
-    (hyperparameters("{lr: [1, «1.0]}"), "optimizers.sgd.hyperparameters.lr.1", "1.0 stands in"),
-    (hyperparameters("{a: [1, «true]}"), "optimizers.sgd.hyperparameters.a.1", "true stands in"),
-    (hyperparameters("{a: [0.4, «'0.4']}"), "optimizers.sgd.hyperparameters.a.1", "'0.4' stands"),
+    (hyperparameters("{lr: [1, «1.0]}"), "optimizers.sgd.hyperparameters.lr.1", "entry: 1.0"),
+    (hyperparameters("{a: [1, «true]}"), "optimizers.sgd.hyperparameters.a.1", "entry: true"),
+    (hyperparameters("{a: [0.4, «'0.4']}"), "optimizers.sgd.hyperparameters.a.1", "entry: '0.4'"),
     (hyperparameters("{a: [[1, 2], «[1.0, 2]]}"), "optimizers.sgd.hyperparameters.a.1", "a list"),
     (hyperparameters('{a: «"x\\ny"}'), "optimizers.sgd.hyperparameters.a", "a word on one line"),
     (hyperparameters(f"{{a: «{'x' * 201}}}"), "optimizers.sgd.hyperparameters.a", "at most 200"),

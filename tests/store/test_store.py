@@ -6,19 +6,20 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from older_stores import to_version_3
+from builders import make_plan
 
 from harness.errors import BadInput
-from harness.plan.model import Plan, make_plan
+from harness.plan.model import Plan
 from harness.results import Comparison, Description, Sharing, StepCounts, Timing, TrialResult
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store import read as frames
-from harness.store.database import APPLICATION_ID, SCHEMA_VERSION, NoResults, Store, summarize
+from harness.store.database import NoResults, Store, summarize
 from harness.store.records import RunSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,186 +223,16 @@ def test_a_report_is_current_until_the_plan_or_what_makes_it_changes(
         assert not store.is_current(other, "text", "digest")
 
 
-TIMINGS_1 = """
-CREATE TABLE timings (
-    case_id INTEGER NOT NULL REFERENCES cases(id),
-    machine TEXT NOT NULL,
-    settings TEXT NOT NULL,
-    taken TEXT NOT NULL,
-    steps INTEGER NOT NULL,
-    steps_per_epoch INTEGER NOT NULL,
-    seconds BLOB NOT NULL,
-    PRIMARY KEY (case_id, machine)
-) WITHOUT ROWID
-"""
-
-
-def version_1(path: Path, plan: Plan) -> None:
-    """A store as the first version of the schema left it, with a trial and a timing."""
-    with Store(path, create=True) as store:
-        begin(store, plan)
-        store.save_trials([result_of(plan, 0)], "m")
-        store.finish_run()
-        store.db.execute("DROP TABLE timings")
-        store.db.execute(TIMINGS_1)
-        store.db.execute(
-            "INSERT INTO timings VALUES (1, 'm', 'settings', 'then', 10, 2, ?)",
-            (np.ones(3).tobytes(),),
-        )
-        to_version_3(store.db)
-        store.db.execute("ALTER TABLE run_cases DROP COLUMN role")
-        store.db.execute("PRAGMA user_version = 1")
-
-
-def version_2(path: Path, plan: Plan) -> None:
-    """A store as the second version of the schema left it, with a trial and a timing."""
-    with Store(path, create=True) as store:
-        begin(store, plan)
-        store.save_trials([result_of(plan, 0)], "m")
-        timing = Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))
-        store.save_timings([timing], "m", "settings")
-        store.finish_run()
-        to_version_3(store.db)
-        store.db.execute("ALTER TABLE run_cases DROP COLUMN role")
-        store.db.execute("PRAGMA user_version = 2")
-
-
-def version_3(path: Path, plan: Plan) -> None:
-    """A store as the third version of the schema left it: trials that ran in every way it knew."""
-    with Store(path, create=True) as store:
-        begin(store, plan, seeds=range(5))
-        alone = replace(result_of(plan, 1), way="alone")
-        gone = replace(result_of(plan, 2, "unavailable"), way="")
-        store.save_trials([result_of(plan, 0), alone, gone, result_of(plan, 3)], "m")
-        store.save_timings([Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))], "m", "s")
-        store.finish_run()
-        to_version_3(store.db)
-
-
-def upgraded(rows: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
-    """What a store of version 3 holds after its upgrade."""
-    modes = list(dict.fromkeys(str(row[7]) for row in rows["trials"] if row[7]))
-    ids = {mode: i for i, mode in enumerate(sorted(modes, reverse=True), 1)}
-    new = {name: table for name, table in rows.items() if name != "verdicts"}
-    new["trials"] = [(*row[:7], row[8], None, ids.get(str(row[7]))) for row in rows["trials"]]
-    new["curves"] = [(*row, None) for row in rows["curves"]]
-    if "timings" in rows:
-        new["timings"] = [(*row, None) for row in rows["timings"]]
-    new["ways"] = [(i, mode, "") for mode, i in ids.items()]
-    return new | {"sharings": [], "comparisons": []}
-
-
-def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    db = sqlite3.connect(path)
-    names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    rows = {name: db.execute(f"SELECT * FROM {name}").fetchall() for name in names}
-    db.close()
-    return rows
-
-
-@pytest.mark.parametrize("create", [True, False], ids=["to write", "to read"])
-def test_a_file_of_version_1_is_upgraded_and_loses_its_timings_alone(
-    tmp_path: Path, plan: Plan, *, create: bool
-) -> None:
-    path = tmp_path / "r.sqlite"
-    version_1(path, plan)
-    before = rows_of(path)
-    assert len(before.pop("timings")) == 1
-    with Store(path, create=create) as store:
-        assert store.db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        assert store.timed("m", "settings") == set()
-        timing = Timing(plan.cases[0].key, 10, 2, np.ones(3), np.ones(3))
-        store.save_timings([timing], "m", "settings")
-        assert store.timed("m", "settings") == {plan.cases[0].key}
-    after = rows_of(path)
-    assert len(after.pop("timings")) == 1
-    before["run_cases"] = [(*row, "given") for row in before["run_cases"]]
-    assert after == upgraded(before)
-    assert len(frames.read(path).timings) == 3  # and it can be opened again
-
-
-@pytest.mark.parametrize("create", [True, False], ids=["to write", "to read"])
-def test_a_file_of_version_2_is_upgraded_and_loses_nothing(
-    tmp_path: Path, plan: Plan, *, create: bool
-) -> None:
-    path = tmp_path / "r.sqlite"
-    version_2(path, plan)
-    before = rows_of(path)
-    with Store(path, create=create) as store:
-        assert store.db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        assert store.timed("m", "settings") == {plan.cases[0].key}
-    before["run_cases"] = [(*row, "given") for row in before["run_cases"]]
-    assert rows_of(path) == upgraded(before)
-    assert [case.role for case in frames.read(path).cases] == ["given"] * len(plan.cases)
-
-
-@pytest.mark.parametrize("create", [True, False], ids=["to write", "to read"])
-def test_a_file_of_version_3_is_upgraded_and_keeps_how_its_trials_ran(
-    tmp_path: Path, plan: Plan, *, create: bool
-) -> None:
-    path = tmp_path / "r.sqlite"
-    version_3(path, plan)
-    before = rows_of(path)
-    with Store(path, create=create) as store:
-        assert store.db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        assert store.sharings() == {}  # of its verdicts nothing follows
-        assert store.timed("m", "s") == {plan.cases[0].key}
-    after, expected = rows_of(path), upgraded(before)
-    ran = {tuple(row[1:]): row[0] for row in after.pop("ways")}
-    assert set(ran) == {("vmap", ""), ("alone", "")}
-    ways = [(*row[:-1], {v: k for k, v in ran.items()}.get(row[-1])) for row in after["trials"]]
-    assert [row[-1] for row in ways] == [("vmap", ""), ("alone", ""), None, ("vmap", "")]
-    assert [row[:-1] for row in after.pop("trials")] == [row[:-1] for row in expected["trials"]]
-    assert after == {k: v for k, v in expected.items() if k not in ("ways", "trials")}
-    trials = frames.read(path).trials
-    assert trials["way"].tolist() == ["vmap", "alone", "", "vmap"]
-    with Store(path, create=True) as store:  # and it can be written to
-        store.save_trials([replace(result_of(plan, 4), way="vmapped", way_reason="why")], "m")
-    assert frames.read(path).trials["way"].tolist() == ["vmap", "alone", "", "vmap", "vmapped"]
-
-
-def test_an_upgraded_file_has_the_tables_of_a_new_one(tmp_path: Path, plan: Plan) -> None:
-    def columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
-        db = sqlite3.connect(path)
-        names = [n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        found = {name: db.execute(f"PRAGMA table_info({name})").fetchall() for name in names}
-        db.close()
-        return found
-
-    new, *old = (tmp_path / f"{version}.sqlite" for version in (4, 1, 2, 3))
-    Store(new, create=True).close()
-    for path, make in zip(old, (version_1, version_2, version_3), strict=True):
-        make(path, plan)
-        Store(path, create=True).close()
-        assert columns(path) == columns(new)
-
-
-def test_an_upgrade_that_fails_changes_nothing(
-    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "r.sqlite"
-    version_1(path, plan)
-    before = rows_of(path)
-    monkeypatch.setattr("harness.store.database._TIMINGS", "CREATE TABLE timings (")
-    with pytest.raises(BadInput):
-        Store(path, create=True)
-    assert rows_of(path) == before
-    monkeypatch.undo()
-    with Store(path, create=True) as store:
-        assert store.timed("m", "settings") == set()
-
-
 def foreign(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE precious (x)")
     db.close()
 
 
-def newer(path: Path) -> None:
-    db = sqlite3.connect(path)
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute("PRAGMA user_version = 99")
-    db.execute("CREATE TABLE runs (x)")
+def of_version(version: int, path: Path) -> None:
+    Store(path, create=True).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {version}")
     db.close()
 
 
@@ -409,11 +240,12 @@ def newer(path: Path) -> None:
     ("make", "message"),
     [
         (foreign, "SQLite file of something else"),
-        (newer, "schema version 99, this harness reads version 4"),
+        (partial(of_version, 99), "schema version 99, this harness reads version 4"),
+        (partial(of_version, 3), "schema version 3, this harness reads version 4; move it away"),
         (lambda path: path.write_bytes(b"not a database at all" * 50), "not a database"),
         (lambda path: path.mkdir(), "can't be used|is a directory"),
     ],
-    ids=["foreign", "newer", "garbage", "folder"],
+    ids=["foreign", "newer", "older", "garbage", "folder"],
 )
 def test_a_file_that_is_not_ours_is_refused_by_name_and_left_alone(
     tmp_path: Path, make: object, message: str

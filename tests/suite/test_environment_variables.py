@@ -87,7 +87,10 @@ def test_a_suite_lives_in_a_folder_whose_name_is_not_utf_8(suite: Path) -> None:
 
 
 def load_matplotlib(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    code = "import os, harness.figures as f; print(os.environ.get('MPLBACKEND'), f.mpl.__name__)"
+    code = (
+        "import os, harness.reporting.figures.plotting as f\n"
+        "print(os.environ.get('MPLBACKEND'), f.mpl.__name__)"
+    )
     return subprocess.run(
         [sys.executable, "-P", "-c", code],
         capture_output=True,

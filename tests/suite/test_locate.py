@@ -358,7 +358,7 @@ def test_a_modules_own_getattr_that_fails_is_reported(tmp_path: Path) -> None:
         {"optimizers/lazy.py": "def __getattr__(name):\n    raise OSError('no disk')\n"},
     )
     assert load_error("optimizers/lazy.py:X", tmp_path) == (
-        "'X' can't be had: OSError: no disk (optimizers/lazy.py:2)"
+        "'X' cannot be loaded: OSError: no disk (optimizers/lazy.py:2)"
     )
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from harness import cli
 from harness.errors import BadInput
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite import scaffold
 
 TARGETS = [file.target for file in scaffold.FILES]
@@ -58,7 +58,7 @@ def test_what_is_there_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     assert result.output.splitlines() == [
         f"{tmp_path}/comparison.yaml: is there already; nothing is written over it",
         f"{tmp_path}/datasets/harvest.csv: is there already; nothing is written over it",
-        f"{tmp_path}/tests: is no folder, and one of that name is needed",
+        f"{tmp_path}/tests: is not a directory, and one of that name is needed",
         "3 mistakes.",
     ]
     assert everything(tmp_path) == before
@@ -67,9 +67,9 @@ def test_what_is_there_is_named_and_nothing_is_written(tmp_path: Path) -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "suite").write_text("a file")
-    with pytest.raises(BadInput, match="suite: is no folder"):
+    with pytest.raises(BadInput, match="suite: is not a directory"):
         scaffold.init(tmp_path / "suite")
-    with pytest.raises(BadInput, match="suite: is no folder"):
+    with pytest.raises(BadInput, match="suite: is not a directory"):
         scaffold.init(tmp_path / "suite" / "below")
     assert everything(tmp_path) == {"suite"}
 

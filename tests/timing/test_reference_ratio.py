@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import make_plan
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
-from harness.plan.model import Case, make_plan
+from harness.plan.model import Case
 from harness.results import MeasuredRatios
-from harness.spec.model import CheckSpec, load
+from harness.spec.model import CheckSpec
+from harness.spec.validation import load
 from harness.timing import reference_ratio
 from harness.timing.reference_loop import BATCH, FEATURES, RATE, ROWS, ReferenceLoop
 from harness.timing.reference_ratio import (

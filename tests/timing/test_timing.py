@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import make_plan
 
 from harness.commands import preview as previewing
 from harness.commands import run
 from harness.commands.preview import TimingPreview
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
-from harness.plan.model import Case, make_plan
-from harness.progress import Quiet
+from harness.plan.model import Case
+from harness.progress import NullProgress
 from harness.results import Absent, StepCounts, Timing
-from harness.spec.model import TimingSpec, load
+from harness.spec.model import TimingSpec
+from harness.spec.validation import load
 from harness.timing import timing
 from harness.timing.counts import count_steps
 
@@ -461,10 +463,12 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     store: Any = FakeStore()
     pool: Any = None
     absent = Absent({"cuda": "none"})
-    times = [run._time(pool, store, plan, absent, "m", Quiet(), fresh=False) for _ in range(2)]
+    times = [
+        run._time(pool, store, plan, absent, "m", NullProgress(), fresh=False) for _ in range(2)
+    ]
     assert times == [len(CASES), 0]  # the second time there is nothing to do
     assert shares == [10.0, 18.0]
-    assert run._time(pool, store, plan, absent, "m", Quiet(), fresh=True) == len(CASES)
+    assert run._time(pool, store, plan, absent, "m", NullProgress(), fresh=True) == len(CASES)
     assert shares[2:] == [10.0, 0.0]  # the first used up all, and the second has its least
 
 

@@ -10,27 +10,29 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from builders import make_plan
 from click.testing import CliRunner, Result
 
 from harness import cli
 from harness.commands import run as running
 from harness.commands.run import Options
 from harness.errors import BadInput
-from harness.plan.model import Overrides, make_plan
-from harness.progress import Quiet
+from harness.plan.builder import Overrides
+from harness.progress import NullProgress, Progress
+from harness.provenance import environment
 from harness.reporting.objects import Run
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.store.database import NoResults, summarize
 from harness.workers.dask import cluster
-from harness.workers.pool import Disturbed, Lost, Task, WorkerFailed
+from harness.workers.executor import Lost, Task, WorkerFailed
+from harness.workers.requests import Request, ValidatePlan
 
 distributed = pytest.importorskip("distributed")
 
@@ -94,19 +96,6 @@ class Slow(Normed):
         float(self.param_groups[0]["params"][0].detach().sum())  # so that trials run alone
         return super().step(closure)
 
-
-class Held(Normed):
-    """Makes a file before its first step, and takes that once somebody has removed the file."""
-
-    def __init__(self, params, file, lr=0.1):
-        super().__init__(params, lr)
-        self.file = Path(file)
-        self.file.touch()
-
-    def step(self, closure):
-        while self.file.exists():
-            time.sleep(0.01)
-        return super().step(closure)
 '''
 
 OBJECTIVES = '''
@@ -157,7 +146,7 @@ def write_suite(
     return spec
 
 
-class Told(Quiet):
+class Told(NullProgress):
     """Remembers what was said."""
 
     def __init__(self) -> None:
@@ -169,9 +158,9 @@ class Told(Quiet):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def begin(self, what: str, total: int, unit: str) -> None:
+    def begin(self, name: str, total: int, unit: str) -> None:
         del total, unit
-        self.stage_of = what
+        self.stage_of = name
 
     def advance(self, count: int) -> None:
         self.finished += count if self.stage_of == "training" else 0
@@ -188,10 +177,11 @@ class Machines:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     scheduler: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, environment: dict[str, str]) -> None:
         file = self.folder / "scheduler.json"
         self.scheduler = self._run(
-            "scheduler", "--scheduler-file", str(file), "--no-dashboard", "--port", "0"
+            *("scheduler", "--scheduler-file", str(file), "--no-dashboard", "--port", "0"),
+            environment=environment,
         )
         self.address = wait_for(lambda: json.loads(file.read_text())["address"])
 
@@ -256,23 +246,33 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "write_report", lambda *_: None)
 
 
-@pytest.fixture
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+@contextlib.contextmanager
+def started(folders: pytest.TempPathFactory, **environment: str) -> Iterator[Machines]:
     """A scheduler without workers."""
-    made = Machines(tmp_path_factory.mktemp("machines"))
+    made = Machines(folders.mktemp("machines"))
     try:
-        made.start()
+        made.start(environment)
         yield made
     finally:
         made.stop()
 
 
+@pytest.fixture
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    with started(tmp_path_factory) as made:
+        yield made
+
+
 def run(
-    spec: Path, output: Path, scheduler: str | None = None, told: Quiet | None = None, **given: Any
+    spec: Path,
+    output: Path,
+    scheduler: str | None = None,
+    told: Progress | None = None,
+    **given: Any,
 ) -> Run:
     executor = given.pop("executor", "dask" if scheduler else "processes")
     options = Options(output=output, executor=executor, scheduler=scheduler, **given)
-    return running.run(spec, options, told or Quiet())
+    return running.run(spec, options, told or NullProgress())
 
 
 def content(output: Path, *, seeds: int | None = None) -> dict[str, list[Any]]:
@@ -348,6 +348,7 @@ class Sabotage:
             self.what()
 
 
+@pytest.mark.exhaustive
 def test_ten_thousand_trials_while_a_worker_is_killed_and_one_added(
     tmp_path: Path, machines: Machines
 ) -> None:
@@ -375,16 +376,18 @@ def test_ten_thousand_trials_while_a_worker_is_killed_and_one_added(
     wait_for(lambda: not list(machines.folder.glob("worker[1-3]/**/harness-*")))
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_falls_silent_does_not_hold_the_rest(
-    tmp_path: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    monkeypatch.setattr(cluster, "SILENT_SECONDS", 5.0)
+    """Dask gives it up after its ``worker-ttl``, and repeats elsewhere what it had."""
     spec = write_suite(tmp_path / "suite", "slow: {class: Slow}", seeds=120)
-    silent = machines.add()
-    machines.add()
-    told = Told()
-    told.then = Sabotage(20, lambda: os.killpg(silent.pid, signal.SIGSTOP))
-    summary = run(spec, tmp_path / "out", machines.address, told)
+    with started(tmp_path_factory, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="5s") as machines:
+        silent = machines.add()
+        machines.add()
+        told = Told()
+        told.then = Sabotage(20, lambda: os.killpg(silent.pid, signal.SIGSTOP))
+        summary = run(spec, tmp_path / "out", machines.address, told)
     assert summary.statuses == {"ok": 120}
 
 
@@ -414,8 +417,7 @@ def test_a_worker_that_would_compute_something_else_is_left_out(
 @pytest.fixture
 def small(tmp_path: Path, machines: Machines) -> Iterator[cluster.Cluster]:
     """What a run talks to, with one worker of two threads."""
-    held = f"held: {{class: Held, hyperparameters: {{file: '{tmp_path / 'held'}'}}}}"
-    spec = write_suite(tmp_path / "suite", f"normed: {{class: Normed}}; {held}")
+    spec = write_suite(tmp_path / "suite", "normed: {class: Normed}")
     machines.add(threads=2)
     plan = make_plan(load(spec))
     with cluster.Cluster(
@@ -423,62 +425,18 @@ def small(tmp_path: Path, machines: Machines) -> Iterator[cluster.Cluster]:
         scheduler=machines.address,
         size=1,
         memory=None,
-        progress=Quiet(),
+        progress=NullProgress(),
     ) as made:
         yield made
-
-
-def timing_task(small_spec: Path, optimizer: str) -> Task:
-    plan = make_plan(load(small_spec))
-    spec = plan.spec.timing.model_copy(update={"enabled": True, "rounds": 3})
-    case = next(case for case in plan.cases if case.optimizer == optimizer)
-    return Task("time", ([case], spec, 0, 1), 20.0, "step", fresh=True)
-
-
-def test_timing_waits_until_its_machine_does_nothing_else(
-    tmp_path: Path, machines: Machines, small: cluster.Cluster
-) -> None:
-    with machines.client() as somebody:
-        other = somebody.submit(time.sleep, 3.0, key="sleep-before", pure=False)
-        wait_for(lambda: any(somebody.processing().values()))
-        timings, failures = small.call(timing_task(tmp_path / "suite" / "spec.yaml", "normed"))
-        assert other.done()
-        assert (len(timings), failures) == (1, {})
-
-
-def test_no_time_is_taken_that_was_measured_beside_other_work(
-    tmp_path: Path, machines: Machines, small: cluster.Cluster
-) -> None:
-    """The timed steps are held until somebody else's work at their worker has been done."""
-    task, held = timing_task(tmp_path / "suite" / "spec.yaml", "held"), tmp_path / "held"
-    stop, disturbed = threading.Event(), 0
-
-    def disturb() -> None:
-        nonlocal disturbed
-        while not stop.wait(0.02):
-            if held.exists():
-                somebody.submit(time.sleep, 0.01, pure=False).result()
-                disturbed += 1
-                held.unlink()
-
-    with machines.client() as somebody:
-        disturber = threading.Thread(target=disturb)
-        disturber.start()
-        try:
-            with pytest.raises(Disturbed):
-                small.call(task)
-        finally:
-            stop.set()
-            disturber.join()
-    assert disturbed >= cluster.DISTURBED_TRIES
 
 
 def test_a_task_that_fails_there_says_how(
     small: cluster.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(WorkerFailed, match=r"Session.*has no attribute 'nonsense'"):
-        small.call(Task("nonsense", (), 5.0))
-    small.submit(Task("check", ("no plan", ()), 5.0))
+    with pytest.raises(WorkerFailed, match="unreachable"):
+        small.call(Task(Request[Any](), 5.0))
+    task = Task(ValidatePlan(cast(Any, "no plan")), 5.0)
+    small.submit(task)
     (event,) = small.events()
     assert isinstance(event, Lost)
     assert event.kind == "raised"
@@ -486,67 +444,40 @@ def test_a_task_that_fails_there_says_how(
     # One that can't even be unpacked fails on every worker, so it is not tried for ever.
     monkeypatch.setattr("harness.workers.dask.suite_archive.dumps", lambda *_: b"torn")
     with pytest.raises(WorkerFailed, match="UnpicklingError"):
-        small.call(Task("check", (), 5.0))
-    small.submit(Task("check", (), 5.0))
+        small.call(task)
+    small.submit(task)
     (event,) = small.events()
     assert isinstance(event, Lost)
     assert "UnpicklingError" in event.reason
 
 
-def test_times_come_from_one_machine_even_if_that_is_lost(
-    tmp_path: Path, machines: Machines
-) -> None:
-    """Two machines that differ: one of them may use one processor only."""
+def test_times_come_from_the_machine_that_was_asked(tmp_path: Path, machines: Machines) -> None:
+    """Another one may use one processor only, and so is another machine."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two processors")
     spec = write_suite(
         tmp_path / "suite",
         "apart: {class: Apart, hyperparameters: {lr: [0.1, 0.3]}}; normed: {class: Normed}",
-        timing="{rounds: 200, block_steps: 400, seconds: 6}",
+        timing="{rounds: 3, block_steps: 4, seconds: 1}",
         seeds=3,
-        steps=400,
     )
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("needs two processors")
-    core = str(min(os.sched_getaffinity(0)))
-    both = [machines.add("taskset", "-c", core), machines.add()]
-    by_port = dict(zip(sorted(machines.seen()), (None, None), strict=True))
-    lost: list[str] = []
-
-    class Watching(Told):
-        """Kills the worker that times, once it does."""
-
-        def begin(self, what: str, total: int, unit: str) -> None:
-            super().begin(what, total, unit)
-            if what == "timing" and not lost:
-                threading.Thread(target=self.kill_who_times).start()
-
-        def kill_who_times(self) -> None:
-            with machines.client() as client:
-                name = wait_for(
-                    lambda: next((n for n, keys in client.processing().items() if keys), "")
-                )
-                assert name in by_port
-                pids = client.run(os.getpid)
-                lost.append(name)
-                os.kill(pids[name], signal.SIGKILL)
-
-    told = Watching()
-    run(spec, tmp_path / "out", machines.address, told)
-    assert len(lost) == 1
-    assert sum(worker.poll() is not None for worker in both) == 1
+    machines.add("taskset", "-c", str(min(os.sched_getaffinity(0))))
+    summary = run(spec, tmp_path / "out", machines.address)
+    assert (summary.trained, summary.timed) == (9, 3)
     with contextlib.closing(sqlite3.connect(tmp_path / "out" / "results.sqlite")) as db:
-        (settings, environment), *_ = db.execute("SELECT settings, environment FROM runs")
-        machine = json.loads(settings)["machine"]
-        timed = db.execute("SELECT count(*) FROM timings WHERE machine = ?", (machine,)).fetchone()[
-            0
-        ]
-        ran = {row[0] for row in db.execute("SELECT DISTINCT machine FROM trials")}
-    assert timed == 3
-    assert "Dask worker" in json.loads(environment)["workers"]
-    assert ran
-    assert any("another one takes over" in note for note in told.notes)
+        (settings, described), *_ = db.execute("SELECT settings, environment FROM runs")
+        timed = db.execute("SELECT DISTINCT machine FROM timings").fetchall()
+        ran = db.execute("SELECT DISTINCT machine FROM trials").fetchall()
+    here = environment.machine_key(1)
+    assert json.loads(settings)["machine"] == here
+    assert json.loads(described)["workers"] == "1 Dask worker on 1 machine"
+    assert timed == [(here,)]
+    assert len(ran) == 1
+    assert ran != timed
     # All is known now, so nobody is asked.
     machines.stop()
-    assert run(spec, tmp_path / "out", machines.address).trained == 0
+    again = run(spec, tmp_path / "out", machines.address)
+    assert (again.trained, again.timed) == (0, 0)
 
 
 def invoke(*arguments: str) -> Result:
@@ -587,6 +518,7 @@ def test_options_that_contradict_each_other(tmp_path: Path) -> None:
     assert (result.exit_code, "--workers is for this machine" in result.stderr) == (2, True)
 
 
+@pytest.mark.exhaustive
 def test_the_scheduler_may_go(tmp_path: Path, machines: Machines) -> None:
     spec = write_suite(tmp_path / "suite", "slow: {class: Slow}", seeds=200)
     machines.add()
@@ -602,6 +534,7 @@ def test_the_scheduler_may_go(tmp_path: Path, machines: Machines) -> None:
     assert run(spec, tmp_path / "out", told=after).trained == 200 - kept
 
 
+@pytest.mark.exhaustive
 def test_a_killed_run_leaves_nobody_behind_and_goes_on(tmp_path: Path) -> None:
     spec = write_suite(tmp_path / "suite", "slow: {class: Slow}", seeds=200)
     output = tmp_path / "out"
@@ -609,8 +542,8 @@ def test_a_killed_run_leaves_nobody_behind_and_goes_on(tmp_path: Path) -> None:
         *(sys.executable, "-P", "-m", "harness", "run", str(spec), "--executor", "dask"),
         *("--workers", "2", "--output", str(output), "--quiet"),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MARK": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment)
+    marked = {**os.environ, "PYTHONPATH": str(ROOT), "MARK": str(tmp_path)}
+    process = subprocess.Popen(command, env=marked)
     wait_for(lambda: stored(output) > 0)
     assert len(processes_of(tmp_path)) > 3
     process.kill()

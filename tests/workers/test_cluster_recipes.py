@@ -47,6 +47,7 @@ timing: {rounds: 3, seconds: 2}
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.exhaustive
 def test_the_recipe_for_slurm(tmp_path: Path) -> None:
     """The script as it stands, with fewer and smaller jobs, on the loopback interface."""
     (block,) = (

@@ -18,7 +18,8 @@ from harness import progress
 from harness.commands import run
 from harness.errors import BadInput
 from harness.store import read
-from harness.store.database import SCHEMA_VERSION, NoResults, Store
+from harness.store.database import NoResults, Store
+from harness.store.schema import SCHEMA_VERSION
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -395,7 +396,7 @@ def test_an_objective_without_end_costs_its_own_trials_only(
     monkeypatch.setattr(run, "CHECK_SECONDS", 2.0)
     text = spec("  fine: {class: Fine}", "  sleeps: {class: LossSleeps, steps: 5}")
     file = write_suite(tmp_path, text.replace(str(list(SEEDS)), "1"))
-    summary = run.run(file, run.Options(output=tmp_path / "out"), progress.Quiet())
+    summary = run.run(file, run.Options(output=tmp_path / "out"), progress.NullProgress())
     assert summary.statuses == {"ok": 1, "timeout": 1}
     assert summary.failed
 

@@ -11,22 +11,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
+from builders import make_plan
 
 from harness import progress
 from harness.commands import measure_revision, run
-from harness.plan.model import make_plan
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.workers import forkserver
-from harness.workers.pool import Pool, Task, WorkerFailed
+from harness.workers.executor import Task, WorkerFailed
+from harness.workers.pool import Pool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers fork on Linux only")
 
 
 class Runs:
-    """A task's argument that runs some code where it is unpacked."""
+    """A request that runs some code where it is unpacked, and is none that a worker knows."""
+
+    fresh: ClassVar[bool] = False
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -38,7 +41,7 @@ class Runs:
 def do(pool: Pool, code: str) -> str:
     """Run code in a worker; why the worker says that it can do no such task."""
     with pytest.raises(WorkerFailed) as failed:
-        pool.call(Task("nonsense", (Runs(code),), 30))
+        pool.call(Task(cast(Any, Runs(code)), 30))
     return str(failed.value)
 
 
@@ -46,7 +49,7 @@ def ask(pool: Pool, tmp_path: Path, expression: str, imports: str = "os") -> Any
     """The value of an expression in a worker."""
     answer = tmp_path / "answer.json"
     code = f"import json, {imports}\nopen({str(answer)!r}, 'w').write(json.dumps({expression}))"
-    assert "nonsense" in do(pool, code)
+    assert "unreachable" in do(pool, code)
     return json.loads(answer.read_text())
 
 
@@ -170,7 +173,7 @@ def test_forks_have_nothing_of_each_other_but_what_they_have_loaded(tmp_path: Pa
 def test_a_fork_may_allocate_what_it_is_allowed_and_the_next_has_an_allowance_of_its_own() -> None:
     code = "try:\n bytearray(2**28)\nexcept MemoryError: pass\nelse: import os; os._exit(3)"
     with Pool(1, 2**27) as pool:
-        assert "nonsense" in do(pool, code)
+        assert "unreachable" in do(pool, code)
     with Pool(1, 2**29) as pool:
         assert do(pool, code) == "the process ended itself with exit status 3"
     with Pool(1) as pool:
@@ -247,7 +250,7 @@ def test_a_run_trains_in_forks_and_times_in_a_process_of_its_own_start(tmp_path:
     (tmp_path / "spec.yaml").write_text(SPEC)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "write_report", lambda *_: tmp_path)
-        summary = run.run(tmp_path / "spec.yaml", run.Options(workers=1), progress.Quiet())
+        summary = run.run(tmp_path / "spec.yaml", run.Options(workers=1), progress.NullProgress())
     assert (summary.statuses, summary.timed) == ({"ok": 2}, 1)
     parents = [int(line) for line in (tmp_path / "optimizers" / "notes").read_text().split()]
     (forks,) = set(parents) - {os.getpid()}
@@ -258,7 +261,9 @@ def test_a_run_trains_in_forks_and_times_in_a_process_of_its_own_start(tmp_path:
 
 def test_a_check_measures_in_processes_of_their_own_start(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC.replace("Notes", "torch.optim:SGD"))
-    pool = measure_revision.waiting(make_plan(load(tmp_path / "spec.yaml")), progress.Quiet())
+    pool = measure_revision.waiting(
+        make_plan(load(tmp_path / "spec.yaml")), progress.NullProgress()
+    )
     pool.kill()
     assert [worker.is_fresh for worker in pool._workers] == [True]
     pool.close()

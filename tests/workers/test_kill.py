@@ -21,7 +21,10 @@ from typing import Any, Literal
 
 import pytest
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.slow
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="workers end with their parent on Linux only"
+)
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -171,7 +174,7 @@ class Suite:
 
 
 def wait_until(
-    holds: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 60
+    holds: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 120
 ) -> None:
     """Wait for something to become true."""
     end = time.monotonic() + seconds
@@ -211,40 +214,23 @@ def result(output: Path) -> dict[str, Any]:
     return found | files
 
 
-@dataclass(frozen=True)
-class Undisturbed:
-    """A run that nobody cut short.
-
-    Attributes:
-        result: What it gave.
-        start: Seconds until its first trial was stored.
-        report: Seconds from when its last trial was stored until its end.
-    """
-
-    result: dict[str, Any]
-    start: float
-    report: float
-
-
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, command: Command) -> dict[str, Any]:
+    """The result of a run that nobody cut short."""
     suite = Suite(tmp_path_factory.mktemp("undisturbed") / "suite", SPEC)
-    times = [time.monotonic()]
-    with suite.running() as process:
-        for count in (1, TRIALS):
-            wait_until(lambda count=count: suite.stored() >= count, process)  # type: ignore[misc]
-            times.append(time.monotonic())
-        _, err = process.communicate(timeout=120)
-        times.append(time.monotonic())
-    assert process.returncode == 0, err
+    done = suite.run(command)
+    assert done.returncode == 0, done.stderr
     whole = result(suite.output)
     assert len(whole["trials"]) == TRIALS
-    return Undisturbed(whole, times[1] - times[0], times[3] - times[2])
+    return whole
 
 
 Phase = Literal["start", "training", "report"]
 Moment = tuple[Phase, float]
 """A phase of a run's life, and the share of it that has passed."""
+
+LASTS: dict[Phase, float] = {"start": 2.5, "training": 0.02, "report": 1.0}
+"""About how many seconds a phase lasts; that of training goes by what is stored."""
 
 
 @dataclass
@@ -255,11 +241,9 @@ class Life:
     whole: int = 0
     locks: int = 0
     stored_at_kills: list[int] = field(default_factory=list)
-    survivors: list[int] = field(default_factory=list)
-    vanished_after: float = 0.0
 
 
-def live(suite: Suite, moments: list[Moment], usual: Undisturbed) -> Life:
+def live(suite: Suite, moments: list[Moment], usual: dict[str, Any]) -> Life:
     """Kill runs of a suite at these moments; start afresh whenever one comes through."""
     life = Life()
     waiting = list(moments)
@@ -268,15 +252,11 @@ def live(suite: Suite, moments: list[Moment], usual: Undisturbed) -> Life:
         with suite.running() as process:
             # Where nothing is left to train, only the report is there to be cut short.
             due = known < TRIALS or waiting[0][0] == "report"
-            if due and reached(waiting[0], suite, process, known, usual):
+            if due and reached(waiting[0], suite, process, known):
                 os.kill(process.pid, signal.SIGKILL)  # the coordinator alone
-                killed = time.monotonic()
             out, err = process.communicate(timeout=120)
         if process.returncode == -signal.SIGKILL:
-            while suite.processes() and time.monotonic() - killed < 20:
-                time.sleep(0.05)
-            life.survivors += suite.processes()
-            life.vanished_after = max(life.vanished_after, time.monotonic() - killed)
+            wait_until(lambda: suite.processes() == [])
             life.kills += 1
             life.locks += (suite.output / ".lock").exists()
             life.stored_at_kills.append(suite.stored())
@@ -284,7 +264,7 @@ def live(suite: Suite, moments: list[Moment], usual: Undisturbed) -> Life:
             continue
         assert process.returncode == 0, err + out
         assert "Traceback" not in err
-        assert result(suite.output) == usual.result
+        assert result(suite.output) == usual
         life.whole += 1
         shutil.rmtree(suite.output)
     return life
@@ -295,7 +275,6 @@ def reached(
     suite: Suite,
     process: subprocess.Popen[str],
     known: int,
-    usual: Undisturbed,
 ) -> bool:
     """Wait for a moment of a run's life; whether the run lived to see it."""
     phase, share = moment
@@ -308,20 +287,18 @@ def reached(
         if process.poll() is not None:
             return False
         time.sleep(0.03)
-    lasts = {"start": min(usual.start, 3.5), "training": 0.02, "report": min(usual.report, 2.0)}
-    later = lasts[phase] * share
     try:
-        process.wait(timeout=later)
+        process.wait(timeout=LASTS[phase] * share)
     except subprocess.TimeoutExpired:
         return True
     return False
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(sys.platform != "linux", reason="workers end with their parent on Linux only")
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
+@on_linux
 def test_a_run_killed_at_fifty_moments_gives_what_an_undisturbed_run_gives_to_the_bit(
-    tmp_path: Path, undisturbed: Undisturbed, command: Command
+    tmp_path: Path, undisturbed: dict[str, Any], command: Command
 ) -> None:
     """Three lives side by side: the machine is never idle while one of them starts."""
     source = random.Random(20)
@@ -336,9 +313,8 @@ def test_a_run_killed_at_fifty_moments_gives_what_an_undisturbed_run_gives_to_th
     for suite in suites:  # what the last kill left is gone on from by nobody but this
         done = suite.run(command)
         assert done.returncode == 0, done.stderr
-        assert result(suite.output) == undisturbed.result
+        assert result(suite.output) == undisturbed
     assert sum(life.kills for life in lives) == 50
-    assert not any(life.survivors for life in lives)
     assert all(life.locks >= 1 for life in lives)
     # Many died with some results in hand: there was something to go on from.
     assert sum(0 < n < TRIALS for life in lives for n in life.stored_at_kills) >= 10
@@ -365,37 +341,48 @@ def goes_on(suite: Suite, expected: dict[str, Any], known: int, command: Command
     assert len(whole["trials"]) == TRIALS + 8
 
 
-@pytest.mark.parametrize("way", ["the whole group", "the process alone", "SIGTERM"])
-def test_an_interrupted_run_ends_at_once_and_says_how_to_go_on(
+@on_linux
+def test_a_killed_run_leaves_nobody_behind_and_goes_on(
+    waiting: tuple[Suite, subprocess.Popen[str]], undisturbed: dict[str, Any], command: Command
+) -> None:
+    suite, process = waiting
+    os.kill(process.pid, signal.SIGKILL)  # the coordinator alone
+    process.communicate(timeout=60)
+    wait_until(lambda: suite.processes() == [])
+    assert (suite.output / ".lock").exists()
+    goes_on(suite, undisturbed, suite.stored(), command)
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["the whole group", "SIGTERM", pytest.param("the process alone", marks=pytest.mark.exhaustive)],
+)
+def test_an_interrupted_run_does_not_wait_for_its_trials_and_says_how_to_go_on(
     waiting: tuple[Suite, subprocess.Popen[str]],
-    undisturbed: Undisturbed,
+    undisturbed: dict[str, Any],
     way: str,
     command: Command,
 ) -> None:
-    """Ctrl-C in a terminal reaches the whole process group."""
+    """Ctrl-C in a terminal reaches the whole process group; a trial waits for ever."""
     suite, process = waiting
-    began = time.monotonic()
     if way == "the whole group":
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.send_signal(signal.SIGTERM if way == "SIGTERM" else signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    seconds = time.monotonic() - began
-    print(f"ended after {seconds:.3f} s")
-    assert seconds < 2
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err + out
     assert "Finished trials are kept; the same command goes on from there." in err
-    wait_until(lambda: suite.processes() == [], seconds=10)  # a killed child may take an instant
+    wait_until(lambda: suite.processes() == [])  # a killed child may take an instant
     known = suite.stored()
     assert 24 <= known < TRIALS + 8
     if way == "the whole group":
-        goes_on(suite, undisturbed.result, known, command)
+        goes_on(suite, undisturbed, known, command)
 
 
 @pytest.mark.parametrize("moment", ["while torch is loaded", "while the report is written"])
 def test_an_interrupt_at_either_end_of_a_run_is_taken_as_well(
-    tmp_path: Path, undisturbed: Undisturbed, moment: str, command: Command
+    tmp_path: Path, undisturbed: dict[str, Any], moment: str, command: Command
 ) -> None:
     suite = Suite(tmp_path / "suite", SPEC)
     with suite.running() as process:
@@ -403,24 +390,20 @@ def test_an_interrupt_at_either_end_of_a_run_is_taken_as_well(
             wait_until(lambda: len(suite.processes()) > 1, process)
         else:
             wait_until(lambda: suite.stored() == TRIALS, process)
-        began = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    seconds = time.monotonic() - began
-    print(f"ended after {seconds:.3f} s")
-    assert seconds < 2
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err + out
-    wait_until(lambda: suite.processes() == [], seconds=10)  # a killed child may take an instant
+    wait_until(lambda: suite.processes() == [])  # a killed child may take an instant
     if moment == "while the report is written":
         done = suite.run(command)
         assert done.returncode == 0, done.stderr
         assert "all known already" in done.stdout
-        assert result(suite.output) == undisturbed.result
+        assert result(suite.output) == undisturbed
 
 
 def test_a_second_run_on_the_same_folder_says_so_and_leaves(
-    waiting: tuple[Suite, subprocess.Popen[str]], undisturbed: Undisturbed, command: Command
+    waiting: tuple[Suite, subprocess.Popen[str]], undisturbed: dict[str, Any], command: Command
 ) -> None:
     suite, first = waiting
     second = suite.run(command)
@@ -434,4 +417,4 @@ def test_a_second_run_on_the_same_folder_says_so_and_leaves(
     assert f"({TRIALS + 8} run now)" in out
     whole = result(suite.output)
     for table in ("trials", "curves", "trajectories"):
-        assert [row for row in whole[table] if row[1] != "waits"] == undisturbed.result[table]
+        assert [row for row in whole[table] if row[1] != "waits"] == undisturbed[table]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from builders import make_plan
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadInput
-from harness.plan.model import make_plan
 from harness.provenance import fingerprint
-from harness.spec.model import load
+from harness.spec.validation import load
 from harness.suite.locate import Located
 from harness.workers.dask import suite_archive
 

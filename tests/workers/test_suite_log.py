@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from builders import Call
 
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.workers.suite_log import NAME, suite_log
 
 NOISY = """
@@ -43,17 +42,12 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "optimizers" / "noisy.py").write_text(NOISY)
     (tmp_path / "spec.yaml").write_text(SPEC)
     (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     return tmp_path
 
 
-def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "harness", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-
-
-def test_a_run_keeps_the_log_among_its_results_and_says_where(suite: Path) -> None:
-    done = harness(suite, "run", "spec.yaml")
+def test_a_run_keeps_the_log_among_its_results_and_says_where(suite: Path, command: Call) -> None:
+    done = command("run", "spec.yaml", cwd=suite)
     assert done.returncode == 0, done.stderr
     log = suite / "reports" / "s" / NAME
     lines = log.read_text().splitlines()
@@ -65,12 +59,12 @@ def test_a_run_keeps_the_log_among_its_results_and_says_where(suite: Path) -> No
     # A run that prints nothing leaves none of the run before.
     quiet = SPEC.replace("Noisy", '"torch.optim:SGD"')
     (suite / "spec.yaml").write_text(quiet)
-    assert harness(suite, "run", "spec.yaml", "--quiet").stderr == ""
+    assert command("run", "spec.yaml", "--quiet", cwd=suite).stderr == ""
     assert not log.exists()
 
 
-def test_validation_names_the_log_and_says_nothing_else(suite: Path) -> None:
-    done = harness(suite, "validate", "spec.yaml")
+def test_validation_names_the_log_and_says_nothing_else(suite: Path, command: Call) -> None:
+    done = command("validate", "spec.yaml", cwd=suite)
     found = re.fullmatch(
         r"spec.yaml: fine. 2 cases with 1 seeds: 2 trials.\n"
         rf"note: the suite's code printed 2,900 lines: ({tempfile.gettempprefix()}/\S+|tmp/\S+)\n",
@@ -81,15 +75,18 @@ def test_validation_names_the_log_and_says_nothing_else(suite: Path) -> None:
     assert len((suite / found[1]).read_text().splitlines()) == 2900
 
 
-def test_a_failure_is_one_line_and_where_the_log_is(suite: Path) -> None:
+def test_a_failure_is_one_line_and_where_the_log_is(suite: Path, command: Call) -> None:
     (suite / "spec.yaml").write_text(SPEC.replace("1e-4", "-1"))
-    mistake, note = sorted(harness(suite, "validate", "spec.yaml").stderr.splitlines())[::-1]
+    done = command("validate", "spec.yaml", cwd=suite)
+    mistake, note = sorted(done.stderr.splitlines(), reverse=True)
     assert mistake.startswith("spec.yaml:8:43: optimizers.o.hyperparameters.lr: Noisy refuses")
     assert note.startswith("note: the suite's code printed 2,900 lines: tmp/harness-")
 
 
 @pytest.mark.parametrize("entry", ["{class: Needs}", "{class: Refuses}"])
-def test_a_mistake_is_said_once_however_many_objectives_there_are(suite: Path, entry: str) -> None:
+def test_a_mistake_is_said_once_however_many_objectives_there_are(
+    suite: Path, entry: str, command: Call
+) -> None:
     code = """
 import torch
 class Needs(torch.optim.SGD):
@@ -102,7 +99,7 @@ class Refuses(torch.optim.SGD):
     (suite / "optimizers" / "noisy.py").write_text(code)
     spec = SPEC.replace("{class: Noisy, hyperparameters: {lr: 1e-4}}", entry)
     (suite / "spec.yaml").write_text(spec)
-    (line,) = harness(suite, "validate", "spec.yaml").stderr.splitlines()
+    (line,) = command("validate", "spec.yaml", cwd=suite).stderr.splitlines()
     assert line.startswith("spec.yaml:8:3: optimizers.o: ")
 
 
@@ -110,10 +107,10 @@ def test_a_log_of_nothing_is_no_file_and_no_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    told = Quiet()
+    told = NullProgress()
     with suite_log(told, tmp_path / "none", keep=True) as log:
-        assert told.printed != Quiet.printed
-    assert (told.printed, log.note) == (Quiet.printed, "")
+        assert told.printed != NullProgress.printed
+    assert (told.printed, log.note) == (NullProgress.printed, "")
     assert not list(tmp_path.iterdir())
 
 
@@ -121,7 +118,7 @@ def test_what_is_printed_before_a_failure_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    told = Quiet()
+    told = NullProgress()
 
     def fails() -> None:
         os.write(told.printed, b"one\n")

@@ -78,15 +78,15 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
         taken: Names that figures have already.
     """
     known = styles(results)
-    reached = {(one.field.objective, one.field.device): one for one in analysis.reached}
+    reached = {(one.group.objective, one.group.device): one for one in analysis.reached}
     several = len({case.device for case in results.cases}) > 1
     found: list[FigureRecord | None] = []
     for info in results.objectives.values():
         for one in analysis.compared:
-            if one.field.objective == info.name:
-                where = f" ({one.field.device})" if several else ""
+            if one.group.objective == info.name:
+                where = f" ({one.group.device})" if several else ""
                 found.append(differences(one, info, known, where))
-                if costs := reached.get((info.name, one.field.device)):
+                if costs := reached.get((info.name, one.group.device)):
                     found.append(runtimes(costs, info, known, where))
         for device in dict.fromkeys(case.device for case in results.cases_on(info.name)):
             where = f" ({device})" if several else ""
@@ -97,9 +97,9 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
                 if (checked.case.objective, checked.case.device) == (info.name, device)
             ]
             found.append(published(info, claimed, known, where))
-    for contest in analysis.contests:
-        where = f" ({contest.device})" if several else ""
-        found += [profile(contest, known, where), runtimes_over_all(contest, known, where)]
+    for pool in analysis.pools:
+        where = f" ({pool.device})" if several else ""
+        found += [profile(pool, known, where), runtimes_over_all(pool, known, where)]
     names = {name.lower() for name in taken}
     return [replace(r, name=unique_name(r.name, names)) for r in found if r is not None]
 
@@ -113,18 +113,18 @@ def differences(
     """Every case less the best, seed by seed; None where there is no chance in that."""
     if not one.tested:
         return None
-    field, (best, *others) = one.field, one.field.order()
-    name = field.cases[best].label
+    group, (best, *others) = one.group, one.group.order()
+    name = group.cases[best].label
     rows: dict[bool, list[DotRow]] = {False: [], True: []}
     for i in others[:ROWS]:
         pair = one.between(i, best)
         # The best ones alone are paired where there are many.
         if pair is not None and pair.is_tested:
             # Defaults may be far off: on one scale they would hide how the others differ.
-            rows[field.cases[i].role == "defaults"].append(_difference(one, i, pair, known))
-    if not any(len(row.values) for group in rows.values() for row in group):
+            rows[group.cases[i].role == "defaults"].append(_difference(one, i, pair, known))
+    if not any(len(row.values) for own in rows.values() for row in own):
         return None
-    panels = [_difference_panel(group, info, name) for group in rows.values() if group]
+    panels = [_difference_panel(own, info, name) for own in rows.values() if own]
     title = "Difference from the best, on the same seeds"
     about = ("differences", info.name, title, DIFFERENCE_CAPTION)
     return dot_figure(*about, panels, "one seed", "shift, 95% interval", where)
@@ -132,23 +132,23 @@ def differences(
 
 def _difference(one: Compared, index: int, pair: Pair, known: Mapping[int, Style]) -> DotRow:
     """A row of a case's differences from another, ``pair`` as seen from the case."""
-    field = one.field
-    both = np.isfinite(field.losses[[pair.first, pair.second]]).all(axis=0)
-    less = field.losses[pair.first, both] - field.losses[pair.second, both]
+    group = one.group
+    both = np.isfinite(group.losses[[pair.first, pair.second]]).all(axis=0)
+    less = group.losses[pair.first, both] - group.losses[pair.second, both]
     ranks = np.argsort(less, kind="stable")
-    failed = field.failures[index]
+    failed = group.failures[index]
     # An end that failures decide lies beyond any scale.
     bounded = math.isfinite(pair.low) and math.isfinite(pair.high)
     row = DotRow(
-        label=field.cases[index].label,
+        label=group.cases[index].label,
         note=f"{failed} of {pair.n} failed" if failed else "",
-        style=known[field.cases[index].position],
+        style=known[group.cases[index].position],
         centre=pair.shift if math.isfinite(pair.shift) else math.nan,
         low=pair.low if bounded else math.nan,
         high=pair.high if bounded else math.nan,
         empty="no seed at which both ended ok",
     )
-    return with_dots(row, less[ranks], field.seeds[both][ranks])
+    return with_dots(row, less[ranks], group.seeds[both][ranks])
 
 
 def _difference_panel(rows: Sequence[DotRow], info: ObjectiveInfo, name: str) -> DotPanel:
@@ -172,9 +172,9 @@ def runtimes(
     """The share of targets that each case has reached, by steps and by seconds."""
     if not np.isfinite(reached.steps).any():
         return None
-    field = reached.field
-    shown = sorted(field.order()[:CURVES])
-    solvers = [(field.cases[i].label, known[field.cases[i].position]) for i in shown]
+    group = reached.group
+    shown = sorted(group.order()[:CURVES])
+    solvers = [(group.cases[i].label, known[group.cases[i].position]) for i in shown]
     panels = []
     for label, costs in (("steps", reached.steps), ("seconds", reached.seconds)):
         if costs is None:
@@ -193,47 +193,49 @@ def runtimes(
     return curve_figure(*about, panels, len(panels), where)
 
 
-def profile(contest: targets.Contest, known: Mapping[int, Style], where: str) -> CurveFigure | None:
+def profile(
+    pool: targets.OptimizerPool, known: Mapping[int, Style], where: str
+) -> CurveFigure | None:
     """Performance profiles over all objectives; None where nobody solves anything."""
-    if not np.isfinite(contest.steps).any():
+    if not np.isfinite(pool.steps).any():
         return None
     panels = []
-    for label, costs in (("steps", contest.steps), ("seconds", contest.seconds)):
+    for label, costs in (("steps", pool.steps), ("seconds", pool.seconds)):
         if costs is None:
             continue
         ratios = profiles.performance_ratios(costs)
         top = max(2.0, float(ratios[np.isfinite(ratios)].max(initial=0.0)) * 1.05)
         x = np.geomspace(1.0, top, targets.POINTS)
-        bands = profiles.profile_bands(costs, x, families=contest.problem_families)
+        bands = profiles.profile_bands(costs, x, families=pool.problem_families)
         x_label = f"{label}, as a multiple of the best's"
-        solvers = _solvers(contest, known)
+        solvers = _solvers(pool, known)
         panels.append(_share_panel(x_label, "share of problems solved", solvers, bands))
     about = ("profile", None, "Performance profile", PROFILE_CAPTION)
     return curve_figure(*about, panels, len(panels), where)
 
 
 def runtimes_over_all(
-    contest: targets.Contest, known: Mapping[int, Style], where: str
+    pool: targets.OptimizerPool, known: Mapping[int, Style], where: str
 ) -> CurveFigure | None:
     """Runtime distributions over the targets of all objectives together; None likewise."""
-    if not np.isfinite(contest.steps).any():
+    if not np.isfinite(pool.steps).any():
         return None
     panels = []
-    for label, costs in (("steps", contest.steps), ("seconds", contest.seconds)):
+    for label, costs in (("steps", pool.steps), ("seconds", pool.seconds)):
         if costs is not None and len(x := targets.places(costs)):
-            bands = profiles.runtime_bands(costs, x, families=contest.problem_families)
-            solvers = _solvers(contest, known)
+            bands = profiles.runtime_bands(costs, x, families=pool.problem_families)
+            solvers = _solvers(pool, known)
             panels.append(_share_panel(label, "share of targets reached", solvers, bands))
     title = "How soon targets are reached, over all objectives"
     about = ("runtime", None, title, OVERALL_RUNTIME_CAPTION)
     return curve_figure(*about, panels, len(panels), where)
 
 
-def _solvers(contest: targets.Contest, known: Mapping[int, Style]) -> list[tuple[str, Style]]:
+def _solvers(pool: targets.OptimizerPool, known: Mapping[int, Style]) -> list[tuple[str, Style]]:
     """Every solver with its style, which is that of its case on the first objective."""
     return [
         (solver, known[cases[0].position])
-        for solver, cases in zip(contest.solvers, contest.cases, strict=True)
+        for solver, cases in zip(pool.solvers, pool.cases, strict=True)
     ]
 
 

@@ -292,12 +292,11 @@ def plain_grid(
     return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows), named)
 
 
-def environment(run: RunRecord, *, under_way: bool = False) -> list[tuple[str, str]]:
+def environment(run: RunRecord) -> list[tuple[str, str]]:
     """How a run was made, term by term."""
-    unfinished = "not yet" if under_way else "cut short"
     rows = [
         ("Started", moment(run.started)),
-        ("Finished", moment(run.finished) if run.finished else unfinished),
+        ("Finished", moment(run.finished) if run.finished else "not yet"),
         ("Command", run.command),
         ("Spec", run.spec_file),
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.errors import join
-from harness.formatting import DASH, moment
+from harness.formatting import DASH
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import records as figure_records
 from harness.reporting.page import charts, citation
@@ -79,29 +79,6 @@ class Check:
     changes_note: str = ""
 
 
-@dataclass(frozen=True)
-class UnderWay:
-    """How far a run is that is under way.
-
-    Attributes:
-        done: How many of its trials are done.
-        total: How many there will be; 0 where that is not known.
-        written: When this was so: UTC, ISO 8601.
-        seconds: After how many the page loads itself anew.
-    """
-
-    done: int
-    total: int
-    written: str
-    seconds: int
-
-    @property
-    def progress(self) -> str:
-        """In words."""
-        of = f" of {self.total:,}" if self.total else ""
-        return f"{self.done:,}{of} trials are done"
-
-
 def render(
     results: Results,
     tables: Sequence[Table],
@@ -109,7 +86,6 @@ def render(
     drawings: Sequence[Drawing],
     said: Findings,
     check: Check | None = None,
-    under_way: UnderWay | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -120,7 +96,6 @@ def render(
         drawings: The same figures, drawn; matched to the records by name.
         said: What came out, as plain text.
         check: What a check against a baseline found; None where there was none.
-        under_way: How far the run is; None where it is not under way.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     labels = {case.label: case.optimizer for case in results.cases}
@@ -172,8 +147,6 @@ def render(
         overview=pictures.get("overview"),
         choices=_choices(results),
         library=charts.library() if any(picture.data for picture in pictures.values()) else None,
-        under_way=under_way,
-        moment=moment(under_way.written) if under_way else "",
         scope=_scope(results),
         counts=counts(results.trials["status"]),
         missing=settings.missing,
@@ -207,7 +180,7 @@ def render(
         bibtex=citation.bibtex(results.run),
         citing=citation.sentence(results.run),
         sources=citation.sources(results),
-        made=environment(results.run, under_way=under_way is not None),
+        made=environment(results.run),
     )
 
 

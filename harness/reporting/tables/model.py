@@ -134,9 +134,7 @@ def table_of(
     title: str,
     columns: Sequence[Column[Row]],
     rows: Iterable[Row],
-    *,
-    before: str = "",
-    after: str = "",
+    before: str,
 ) -> Table | None:
     """A table of rows; None of no rows.
 
@@ -145,14 +143,12 @@ def table_of(
         title: Heading.
         columns: From left to right.
         rows: Records that the columns take their values from.
-        before: Beginning of the note, before the columns' meanings.
-        after: End of the note.
+        before: The note, before the meanings that columns have of their own.
     """
     rows = list(rows)
     if not rows:
         return None
     frame = pd.DataFrame({one.key: one.values(rows) for one in columns if one.key})
     shown = pd.DataFrame({one.heading: one.texts(rows) for one in columns if one.heading})
-    meanings = (one.meaning for one in columns)
-    note = " ".join(text for text in (before, *meanings, after) if text)
+    note = " ".join([before, *(one.meaning for one in columns if one.meaning)])
     return Table(name, title, note, frame, shown)

@@ -10,13 +10,16 @@ import ast
 import glob
 import itertools
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from harness.spec.yaml_source import suite_folder
+
 if TYPE_CHECKING:
-    from harness.plan.model import Overrides
+    from harness.plan.builder import Overrides
     from harness.spec.yaml_source import YamlSource
     from harness.store.read import CaseData, Results
     from harness.store.records import RunRecord
@@ -67,7 +70,6 @@ def of_run(
     scheduler: str | None = None,
     *,
     fresh: bool,
-    watch: bool,
 ) -> str:
     """The command that makes a run, or the call if its spec is a mapping."""
     given: dict[str, Any] = {
@@ -77,7 +79,6 @@ def of_run(
         "seed": list(overrides.chosen),
         "set": list(overrides.values),
         "no_timing": overrides.untimed,
-        "watch": watch,
         "fresh": fresh,
         "workers": workers,
         "executor": executor,
@@ -87,7 +88,7 @@ def of_run(
     if source.folder is None:
         return line("run", source.file, **given)
     given["timing"], given["override"] = not given.pop("no_timing"), given.pop("set")
-    defaults = {"timing": True, "watch": False, "fresh": False}
+    defaults = {"timing": True, "fresh": False}
     told = {k: v for k, v in given.items() if v not in (None, []) and v is not defaults.get(k)}
     folder = str(source.folder)
     return call(**({"folder": folder} if folder != "." else {}), **told)
@@ -158,7 +159,11 @@ def _folder(run: RunRecord) -> str:
         given = _arguments(run)
         own = PurePath(str(given.get("folder", "."))) / "reports" / run.suite
         return str(given.get("output") or own)
-    return _output(run) or str(PurePath(run.spec_file).parent / "reports" / run.suite)
+    if output := _output(run):
+        return output
+    written, found = PurePath(run.spec_file).parent, suite_folder(Path(run.spec_file))
+    folder = written if found == Path(written).resolve() else PurePath(os.path.relpath(found))
+    return str(folder / "reports" / run.suite)
 
 
 def _is_call(run: RunRecord) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness import formatting
 from harness.analysis import stats
-from harness.analysis.comparison import ALIKE
+from harness.analysis.comparison import REL_TOL
 from harness.analysis.side_by_side import (
     TIMES,
     Difference,
@@ -154,7 +154,7 @@ def differences(beside: SideBySide) -> Table | None:
         "Differences on the same seeds",
         "Each case against the same in the first source in which it ran, paired by seed. Equal to "
         "the bit: trials that ended alike, in the same step, with the same recorded losses; equal "
-        f"but for rounding: all ended alike, losses differ by at most {ALIKE:g} of their size. "
+        f"but for rounding: all ended alike, losses differ by at most {REL_TOL:g} of their size. "
         "Everything else is tested where seeds matter: Wilcoxon's signed-rank test over all seeds "
         "in common, a trial that did not end ok being the worst, and the Hodges-Lehmann shift that "
         "belongs to it, with its 95% interval; p is adjusted by Holm's "

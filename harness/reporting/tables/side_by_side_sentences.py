@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness import formatting
-from harness.analysis.comparison import LEVEL
+from harness.analysis.comparison import ALPHA
 from harness.analysis.side_by_side import (
     ALWAYS_OTHER,
     SPEC_DIGEST,
@@ -132,7 +132,7 @@ def _called(beside: SideBySide) -> str:
     if not called:
         text = f"No difference of final losses is significant {family}"
         least = min(2.0 ** (1 - len(found.match.seeds)) for found in tested) * len(tested)
-        if least > LEVEL:
+        if least > ALPHA:
             text += "; so few seeds could not have shown one"
         return f"{text}."
     text = f"Called different {family}: {listed([_told(beside, found) for found in called])}"

@@ -1,31 +1,39 @@
-"""The report's tables: numbers for machines in one frame, text for people in another."""
+"""Tables of single cases: final losses, end points, seconds, failures, and how trials ran."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness.analysis import stats
-from harness.analysis.comparison import ALIKE
+from harness.analysis.comparison import REL_TOL
 from harness.formatting import (
     DASH,
     decimals,
-    exactly,
+    digits,
+    fixed,
+    general,
     interval,
     number,
-    percent,
+    or_dash,
+    plural,
     seed_ranges,
+    share,
     significant,
+    significant_interval,
 )
-from harness.gate.report import METRICS, CellVerdict, GateReport, Judgement, Metric
 from harness.reporting.tables import reproduce
-from harness.reporting.tables.model import Table
+from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.results import STATUSES
 from harness.store.read import CaseData, Results
+
+Array = NDArray[np.float64]
 
 NOISY = 0.1
 """Noise of a case's block times above which they are called noisy.
@@ -35,6 +43,14 @@ processor is ours but for some thousandths of the time; with others at work it i
 seconds then say as much of the others as of the optimizer.
 """
 
+WAYS = {
+    "pointwise": "side by side, op by op",
+    "vmapped": "side by side, lane by lane",
+    "alone": "alone",
+    "vmap": "side by side",  # of an older version
+}
+"""The ways in which trials run, as readers are told them."""
+
 
 def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
     """Every table of trials and times that the results allow.
@@ -43,89 +59,96 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
         results: What was run.
         means: By a case's position, its mean final loss; see ``comparison.mean_losses``.
     """
-    tables = [
-        final_loss(results, means) if results.cases else None,  # none are known while all tune
+    tables = (
+        final_loss(results, means),
         end_points(results),
         epoch_seconds(results),
         failures(results),
         sharing(results),
-    ]
-    return [table for table in tables if table is not None and len(table.frame)]
+    )
+    return [table for table in tables if table is not None]
 
 
-def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table:
+class _FinalLoss(NamedTuple):
+    case: CaseData
+    losses: Array
+    mean: stats.Mean
+    median: stats.Mean
+    gap: stats.Mean
+    statuses: dict[str, int]
+
+
+def _as_known(mean: stats.Mean, value: float) -> str:
+    """A loss in as many digits as an interval allows."""
+    return number(value, decimals(mean.mean, mean.low, mean.high))
+
+
+def _ends(row: _FinalLoss, mean: stats.Mean) -> str:
+    """An interval; none where all seeds end alike."""
+    places = decimals(mean.mean, mean.low, mean.high)
+    return DASH if alike(row.losses) else interval(mean.low, mean.high, places)
+
+
+def _gap_ends(row: _FinalLoss) -> str:
+    return DASH if alike(row.losses) else significant_interval(row.gap.low, row.gap.high)
+
+
+def _loss(name: str, value: Callable[[_FinalLoss], float]) -> Column[_FinalLoss]:
+    return Column(name, name, value, text=lambda r: _as_known(r.median, value(r)))
+
+
+_FINAL_LOSS: tuple[Column[_FinalLoss], ...] = (
+    *case_columns(lambda r: r.case),
+    Column("mean", "mean", lambda r: r.mean.mean, text=lambda r: _as_known(r.mean, r.mean.mean)),
+    Column("sd", "", lambda r: r.mean.sd),
+    Column("", "sd", text=lambda r: _as_known(r.mean, r.mean.sd) if r.mean.sd else "0"),
+    Column("ci_low", "", lambda r: r.mean.low),
+    Column("ci_high", "", lambda r: r.mean.high),
+    Column("", "95% interval of mean", text=lambda r: _ends(r, r.mean)),
+    _loss("median", lambda r: r.median.mean),
+    Column("", "95% interval of median", text=lambda r: _ends(r, r.median)),
+    _loss("best", lambda r: min(r.losses, default=math.nan)),
+    _loss("worst", lambda r: max(r.losses, default=math.nan)),
+    Column("median_ci_low", "", lambda r: r.median.low),
+    Column("median_ci_high", "", lambda r: r.median.high),
+    Column("gap_to_optimum", "median gap to optimum", lambda r: r.gap.mean, significant),
+    Column("gap_ci_low", "", lambda r: r.gap.low),
+    Column("gap_ci_high", "", lambda r: r.gap.high),
+    Column("", "95% interval of gap", lambda r: _gap_ends(r)),
+    Column("n", "n", lambda r: r.mean.n),
+    Column("statuses", "", lambda r: " ".join(f"{word}:{n}" for word, n in r.statuses.items())),
+    Column("", "statuses", lambda r: ", ".join(f"{n} {word}" for word, n in r.statuses.items())),
+)
+
+
+def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table | None:
     """Final loss of every case, with everything that did not end well counted beside it."""
-    rows, shown = [], []
+    rows = []
     for case in results.cases:
         trials = results.trials[results.trials["position"] == case.position]
         losses = trials.loc[trials["status"] == "ok", "final_loss"].to_numpy()
-        mean, median = means[case.position], stats.spread(losses).median
-        middle = stats.median_interval(losses)
-        optimum = results.objectives[case.objective].optimum
-        gap = above(median, optimum)
-        gap_ends = above(middle[0], optimum), above(middle[1], optimum)
+        mean, optimum = means[case.position], results.objectives[case.objective].optimum
         if optimum is not None:
             mean = replace(mean, low=math.nan, high=math.nan)
-        best = float(losses.min()) if len(losses) else math.nan
-        worst = float(losses.max()) if len(losses) else math.nan
-        statuses = trials["status"].value_counts()
-        counts: dict[str, int] = {s: int(statuses.get(s, 0)) for s in STATUSES}
-        rows.append(
-            {
-                **identity(case),
-                "mean": mean.mean,
-                "sd": mean.sd,
-                "ci_low": mean.low,
-                "ci_high": mean.high,
-                "median": median,
-                "best": best,
-                "worst": worst,
-                "median_ci_low": middle[0],
-                "median_ci_high": middle[1],
-                "gap_to_optimum": gap,
-                "gap_ci_low": gap_ends[0],
-                "gap_ci_high": gap_ends[1],
-                "n": mean.n,
-                **counts,
-            }
-        )
-        digits = decimals(mean.mean, mean.low, mean.high)
-        equal = alike(losses)
-        places = decimals(median, *middle)
-        shown.append(
-            {
-                **shown_identity(case),
-                "mean": number(mean.mean, digits),
-                "sd": "0" if mean.sd == 0 else number(mean.sd, digits),
-                "95% interval of mean": DASH if equal else interval(mean.low, mean.high, digits),
-                "median": number(median, places),
-                "95% interval of median": DASH if equal else interval(*middle, places),
-                "best": number(best, places),
-                "worst": number(worst, places),
-                "median gap to optimum": significant(gap, 3),
-                "95% interval of gap": DASH if equal else _significant_interval(*gap_ends),
-                "n": str(mean.n),
-                "statuses": ", ".join(f"{n} {s}" for s, n in counts.items() if n),
-            }
-        )
-    frame, text = pd.DataFrame(rows), pd.DataFrame(shown)
-    statuses_text = frame[list(STATUSES)].apply(
-        lambda row: " ".join(f"{s}:{n}" for s, n in row.items() if n), axis=1
-    )
-    frame = frame.drop(columns=list(STATUSES)).assign(statuses=statuses_text)
-    return Table(
-        "final_loss",
-        "Final loss",
+        median, ends = stats.spread(losses).median, stats.median_interval(losses)
+        middle = stats.Mean(median, math.nan, *ends, len(losses))
+        gap, low, high = (above(loss, optimum) for loss in (median, *ends))
+        counts = trials["status"].value_counts()
+        statuses: dict[str, int] = {
+            status: int(counts[status]) for status in STATUSES if status in counts
+        }
+        gaps = stats.Mean(gap, math.nan, low, high, len(losses))
+        rows.append(_FinalLoss(case, losses, mean, middle, gaps, statuses))
+    note = (
         "Loss over all data after the last step. Mean, standard deviation (n − 1), 95% bootstrap-t "
         "interval of the mean (of four seeds or more), median with its 95% interval from order "
         "statistics (of six or more), best and worst are of the n seeds that ended ok; every other "
         "seed is counted under statuses and in no other number; there is no interval where all "
         "seeds end alike. The gap is the median less the lowest loss there is, where that is "
         "known; there it stands for the losses, and the mean, which may be that of the worst seed "
-        "alone, has no interval.",
-        frame,
-        text,
+        "alone, has no interval."
     )
+    return table_of("final_loss", "Final loss", _FINAL_LOSS, rows, note)
 
 
 def above(loss: float, optimum: float | None) -> float:
@@ -137,453 +160,296 @@ def above(loss: float, optimum: float | None) -> float:
     return 0.0 if -rounding <= gap < 0 else gap
 
 
-def alike(losses: np.ndarray) -> bool:
+def alike(losses: Array) -> bool:
     """Whether all of two or more losses are the same but for rounding."""
-    return len(losses) > 1 and bool(np.ptp(losses) <= ALIKE * np.abs(losses).max())
+    return len(losses) > 1 and bool(np.ptp(losses) <= REL_TOL * np.abs(losses).max())
 
 
-def _significant_interval(low: float, high: float) -> str:
-    if math.isnan(low) or math.isnan(high):
-        return DASH
-    return f"{significant(low, 3)} to {significant(high, 3)}"
+class _EndPoint(NamedTuple):
+    case: CaseData
+    steps: int
+    mean: Array
+    sd: Array
+    distance: float
+    n: int
+
+
+_END_POINTS: tuple[Column[_EndPoint], ...] = (
+    *case_columns(lambda r: r.case),
+    Column("steps", "steps", lambda r: r.steps),
+    Column("x1", "x1", lambda r: r.mean[0], fixed(6)),
+    Column("x2", "x2", lambda r: r.mean[1], fixed(6)),
+    Column("x1_sd", "sd of x1", lambda r: r.sd[0], lambda sd: number(sd, 6) if sd else "0"),
+    Column("x2_sd", "sd of x2", lambda r: r.sd[1], lambda sd: number(sd, 6) if sd else "0"),
+    Column("distance_to_minimum", "distance to minimum", lambda r: r.distance, significant),
+    Column("n", "n", lambda r: r.n),
+)
 
 
 def end_points(results: Results) -> Table | None:
-    """Where two-dimensional trajectories ended."""
-    rows, shown = [], []
+    """Points at which two-dimensional trajectories ended."""
+    rows = []
     for case in results.cases:
-        ok = results.trials[
-            (results.trials["position"] == case.position) & (results.trials["status"] == "ok")
-        ]
-        ends = np.array([case.trajectories[s][-1] for s in ok["seed"] if s in case.trajectories])
+        trials = results.trials[results.trials["position"] == case.position]
+        seeds = trials.loc[trials["status"] == "ok", "seed"]
+        ends = np.array([case.trajectories[s][-1] for s in seeds if s in case.trajectories])
         if not len(ends):
             continue
-        mean = ends.mean(axis=0) if np.ptp(ends, axis=0).any() else ends[0]
+        info, differ = results.objectives[case.objective], np.ptp(ends, axis=0) > 0
+        mean = ends.mean(axis=0) if differ.any() else ends[0]
         sd = ends.std(axis=0, ddof=1) if len(ends) > 1 else np.full(2, math.nan)
-        sd = np.where(np.ptp(ends, axis=0) == 0, 0.0, sd)
-        distance = _distance(mean, results.objectives[case.objective].minimizers)
-        steps = results.objectives[case.objective].steps
-        rows.append(
-            {
-                **identity(case),
-                "steps": steps,
-                "x1": mean[0],
-                "x2": mean[1],
-                "x1_sd": sd[0],
-                "x2_sd": sd[1],
-                "distance_to_minimum": distance,
-                "n": len(ends),
-            }
-        )
-        shown.append(
-            {
-                **shown_identity(case),
-                "steps": str(steps),
-                "x1": f"{mean[0]:.6f}",
-                "x2": f"{mean[1]:.6f}",
-                "sd of x1": number(sd[0], 6) if sd[0] else "0",
-                "sd of x2": number(sd[1], 6) if sd[1] else "0",
-                "distance to minimum": significant(distance, 3),
-                "n": str(len(ends)),
-            }
-        )
-    if not rows:
-        return None
-    return Table(
-        "end_points",
-        "End points of the 2D trajectories",
+        apart = (float(np.linalg.norm(mean - np.asarray(point))) for point in info.minimizers)
+        nearest = min(apart, default=math.nan)
+        rows.append(_EndPoint(case, info.steps, mean, np.where(differ, sd, 0), nearest, len(ends)))
+    note = (
         "x1 and x2 after the last step, averaged over the n seeds that ended ok, with their "
         "standard deviation (0 where every seed starts at the same point and nothing is drawn), "
-        "and the distance of that point from the nearest known minimum.",
-        pd.DataFrame(rows),
-        pd.DataFrame(shown),
+        "and the distance of that point from the nearest known minimum."
     )
+    return table_of("end_points", "End points of the 2D trajectories", _END_POINTS, rows, note)
+
+
+@dataclass(frozen=True, eq=False)
+class EpochSeconds:
+    """Seconds per epoch of one case.
+
+    Attributes:
+        case: The case.
+        reference: The case that its speed is compared to.
+        seconds: Per epoch, over the blocks.
+        steps: Steps in an epoch.
+        cpu_seconds: Median per epoch, of the processor.
+        cpu_share: The processor's share of the time.
+        ratio: Median over rounds of the ratio of its time to the reference's.
+        ratio_ends: The ends of the ratio's interval.
+        counts: Operators and Python calls per step, bytes; NaN where they are not known.
+        noise: By which share its times vary, or the processor was at something else.
+    """
+
+    case: CaseData
+    reference: CaseData
+    seconds: stats.Spread
+    steps: float
+    cpu_seconds: float
+    cpu_share: float
+    ratio: float
+    ratio_ends: tuple[float, float]
+    counts: pd.Series[float]
+    noise: float
+
+
+def _ratio(row: EpochSeconds, text: str, of_reference: str) -> str:
+    return of_reference if row.case is row.reference else text
+
+
+_PEAK: Column[EpochSeconds] = Column(
+    "",
+    "peak memory (MiB)",
+    lambda r: r.counts["peak_bytes"] / 2**20,
+    significant,
+    "Peak memory is the most that torch held at once on the GPU, data included.",
+)
+
+_EPOCH_SECONDS: tuple[Column[EpochSeconds], ...] = (
+    *case_columns(lambda r: r.case),
+    Column("median_seconds", "median (s/epoch)", lambda r: r.seconds.median, significant),
+    Column("q1_seconds", "", lambda r: r.seconds.q1),
+    Column("q3_seconds", "", lambda r: r.seconds.q3),
+    Column("iqr_seconds", "IQR (s/epoch)", lambda r: r.seconds.iqr, significant),
+    Column("n", "n", lambda r: r.seconds.n),
+    Column("seconds_per_step", "", lambda r: r.seconds.median / r.steps),
+    Column("", "µs/step", lambda r: r.seconds.median / r.steps * 1e6, fixed(1)),
+    Column("reference", "", lambda r: r.reference.label),
+    Column("ratio", "", lambda r: r.ratio),
+    Column("", "ratio", lambda r: _ratio(r, number(r.ratio, 2), "1")),
+    Column("ratio_ci_low", "", lambda r: r.ratio_ends[0]),
+    Column("ratio_ci_high", "", lambda r: r.ratio_ends[1]),
+    Column("", "95% interval of ratio", lambda r: _ratio(r, interval(*r.ratio_ends, 2), DASH)),
+    Column("median_cpu_seconds", "", lambda r: r.cpu_seconds),
+    Column("cpu_share", "", lambda r: r.cpu_share),
+    Column("operators_per_step", "operators/step", lambda r: r.counts["operators"], general(4)),
+    Column("calls_per_step", "", lambda r: r.counts["calls"]),
+    Column("state_bytes", "state (bytes)", lambda r: r.counts["state_bytes"], fixed(0)),
+    Column("peak_bytes", "", lambda r: r.counts["peak_bytes"]),
+    Column("noise", "", lambda r: r.noise),
+    Column("noisy", "", lambda r: "yes" if r.noise > NOISY else "no"),
+    _PEAK,
+    Column("", "noise", lambda r: f"{'noisy: ' if r.noise > NOISY else ''}{share(r.noise)}"),
+)
 
 
 def epoch_seconds(results: Results) -> Table | None:
     """Seconds per epoch from the timing pass."""
-    rows, shown = [], []
-    timings = results.timings
-    for case in results.cases:
-        blocks = timings[timings["position"] == case.position].set_index("round")
-        if blocks.empty:
-            continue
-        own = stats.spread(blocks["epoch_seconds"])
-        reference = reference_case(results, case)
-        ratio, low, high = _paired_ratio(results, case, reference)
-        per_step = own.median / float(blocks["steps_per_epoch"].iloc[0])
-        scale = blocks["epoch_seconds"] / blocks["seconds"]
-        counted = _step_counts(results, case)
-        noise = _noise(results, case, blocks)
-        rows.append(
-            {
-                **identity(case),
-                "median_seconds": own.median,
-                "q1_seconds": own.q1,
-                "q3_seconds": own.q3,
-                "iqr_seconds": own.iqr,
-                "n": own.n,
-                "seconds_per_step": per_step,
-                "reference": reference.label,
-                "ratio": ratio,
-                "ratio_ci_low": low,
-                "ratio_ci_high": high,
-                "median_cpu_seconds": stats.spread(blocks["cpu_seconds"] * scale).median,
-                "cpu_share": float(blocks["cpu_seconds"].sum() / blocks["seconds"].sum()),
-                **counted,
-                "noise": noise,
-                "noisy": "yes" if noise > NOISY else "no",
-            }
-        )
-        shown.append(
-            {
-                **shown_identity(case),
-                "median (s/epoch)": significant(own.median),
-                "IQR (s/epoch)": significant(own.iqr),
-                "n": str(own.n),
-                "µs/step": f"{per_step * 1e6:.1f}",
-                "ratio": "1" if case is reference else number(ratio, 2),
-                "95% interval of ratio": DASH if case is reference else interval(low, high, 2),
-                "operators/step": _count(counted["operators_per_step"]),
-                "state (bytes)": _whole(counted["state_bytes"]),
-                "peak memory (MiB)": significant(counted["peak_bytes"] / 2**20, 3),
-                "noise": f"noisy: {noise:.0%}" if noise > NOISY else f"{noise:.0%}",
-            }
-        )
-    if not rows:
-        return None
-    frame, text = pd.DataFrame(rows), pd.DataFrame(shown)
-    for column in ("state_bytes", "peak_bytes"):
-        frame[column] = frame[column].astype("Int64")
-    on_gpu = bool(frame["peak_bytes"].notna().any())
-    note = _TIMING_NOTE.format(threads=_threads(results), limit=f"{NOISY:.0%}")
-    return Table(
-        "seconds_per_epoch",
-        "Seconds per epoch",
-        note + _PEAK_NOTE if on_gpu else note,
-        frame,
-        text if on_gpu else text.drop(columns="peak memory (MiB)"),
+    rows = list(timed(results))
+    threads = results.run.environment.get("threads", "")
+    with_threads = f", with {plural(int(threads), 'thread')}" if threads else ""
+    note = (
+        "Wall time of n blocks of steps, scaled to an epoch (one pass over the data; without "
+        "data, one step). On the clock: shuffling and gathering the batch, forward and backward "
+        "pass, the optimizer's step. Off it: loading data, the first step, evaluation, recording, "
+        f"rounds to warm up. One trial at a time{with_threads}, nothing beside it, cases taking "
+        "turns. The ratio is the median over rounds of this case's time to that of the first "
+        "optimizer in the same round; its interval comes from order statistics. Operators of torch "
+        "and bytes of optimizer state are counted, exactly, off the clock. Noise is the "
+        "interquartile range as a share of the median or, where that is more, the share of the "
+        "time in which the processor was at something else (on a CPU, with one thread). Above "
+        f"{share(NOISY)} a case is noisy: the machine was busy, and the ratios are to be trusted "
+        "more than the seconds."
     )
+    on_gpu = any(math.isfinite(row.counts["peak_bytes"]) for row in rows)
+    columns = [one for one in _EPOCH_SECONDS if on_gpu or one is not _PEAK]
+    table = table_of("seconds_per_epoch", "Seconds per epoch", columns, rows, note)
+    whole = {"state_bytes": "Int64", "peak_bytes": "Int64"}
+    return replace(table, frame=table.frame.astype(whole)) if table is not None else None
 
 
-_TIMING_NOTE = (
-    "Wall time of n blocks of steps, scaled to an epoch (one pass over the data; without "
-    "data, one step). On the clock: shuffling and gathering the batch, forward and backward "
-    "pass, the optimizer's step. Off it: loading data, the first step, evaluation, recording, "
-    "rounds to warm up. One trial at a time{threads}, nothing beside it, cases taking turns. The "
-    "ratio is the median over rounds of this case's time to that of the first optimizer in the "
-    "same round; its interval comes from order statistics. Operators of torch and bytes of "
-    "optimizer state are counted, exactly, off the clock. Noise is the interquartile range as a "
-    "share of the median or, where that is more, the share of the time in which the processor "
-    "was at something else (on a CPU, with one thread). Above {limit} a case is noisy: the "
-    "machine was busy, and the ratios are to be trusted more than the seconds."
+def timed(results: Results) -> Iterator[EpochSeconds]:
+    """Seconds per epoch of every case that was timed."""
+    blocks = dict(iter(results.timings.set_index("round").groupby("position")))
+    counts = results.step_counts.set_index("position").astype(float)
+    counts[["operators", "calls"]] = counts[["operators", "calls"]].div(
+        counts["counted_steps"], axis=0
+    )
+    one_thread = results.run.environment.get("threads") == "1"
+    for case in results.cases:
+        own = blocks.get(case.position)
+        if own is None:
+            continue
+        here = [c for c in results.cases_on(case.objective) if c.device == case.device]
+        reference = next(other for other in here if other.position in blocks)
+        ratios = own["epoch_seconds"] / blocks[reference.position]["epoch_seconds"]
+        known = ratios.dropna().to_numpy()
+        seconds = stats.spread(own["epoch_seconds"])
+        noise, scale = seconds.relative, own["epoch_seconds"] / own["seconds"]
+        if case.device == "cpu" and one_thread:
+            noise = max(noise, stats.waiting(own["seconds"], own["cpu_seconds"]))
+        yield EpochSeconds(
+            case=case,
+            reference=reference,
+            seconds=seconds,
+            steps=float(own["steps_per_epoch"].iloc[0]),
+            cpu_seconds=stats.spread(own["cpu_seconds"] * scale).median,
+            cpu_share=float(own["cpu_seconds"].sum() / own["seconds"].sum()),
+            ratio=float(np.median(known)),
+            ratio_ends=stats.median_interval(known),
+            counts=counts.reindex([case.position]).iloc[0],
+            noise=noise,
+        )
+
+
+class _Failures(NamedTuple):
+    objective: str
+    optimizer: str
+    setting: str
+    device: str
+    status: str
+    reason: str
+    trials: pd.DataFrame
+    repeat: str
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The first and the last step at which one ended."""
+        return int(self.trials["step"].min()), int(self.trials["step"].max())
+
+
+_FAILURES: tuple[Column[_Failures], ...] = (
+    Column("objective", "objective", lambda r: r.objective),
+    Column("optimizer", "optimizer", lambda r: r.optimizer),
+    Column("setting", "setting", lambda r: r.setting, or_dash),
+    Column("device", "device", lambda r: r.device),
+    Column("status", "status", lambda r: r.status),
+    Column("trials", "trials", lambda r: len(r.trials)),
+    Column("seeds", "seeds", lambda r: seed_ranges(r.trials["seed"])),
+    Column("first_step", "", lambda r: r.steps[0]),
+    Column("last_step", "", lambda r: r.steps[1]),
+    Column("", "step", lambda r: " to ".join(map(str, dict.fromkeys(r.steps)))),
+    Column("reason", "reason", lambda r: r.reason),
+    Column("repeat", "repeat with", lambda r: r.repeat),
 )
-_PEAK_NOTE = " Peak memory is the most that torch held at once on the GPU, data included."
-
-
-def _threads(results: Results) -> str:
-    """With how many threads it was timed, where that is known."""
-    count = results.run.environment.get("threads", "")
-    return f", with {count} thread{'' if count == '1' else 's'}" if count else ""
-
-
-def _step_counts(results: Results, case: CaseData) -> dict[str, float]:
-    """What a step takes beside time; NaN where that is not known."""
-    found = results.step_counts[results.step_counts["position"] == case.position]
-    known = found.iloc[0] if len(found) else pd.Series(math.nan, index=found.columns)
-    return {
-        "operators_per_step": float(known["operators"] / known["counted_steps"]),
-        "calls_per_step": float(known["calls"] / known["counted_steps"]),
-        "state_bytes": float(known["state_bytes"]),
-        "peak_bytes": float(known["peak_bytes"]),
-    }
-
-
-def _noise(results: Results, case: CaseData, blocks: pd.DataFrame) -> float:
-    """How unsteady a case's times are, as a share: see the note of the table."""
-    spread = stats.spread(blocks["epoch_seconds"]).relative
-    if case.device != "cpu" or results.run.environment.get("threads") != "1":
-        return spread
-    return max(spread, stats.waiting(blocks["seconds"], blocks["cpu_seconds"]))
-
-
-def _count(value: float) -> str:
-    """A count per step: whole, unless some steps differ."""
-    return DASH if math.isnan(value) else f"{value:.4g}"
-
-
-def _whole(value: float) -> str:
-    return DASH if math.isnan(value) else f"{value:.0f}"
 
 
 def failures(results: Results) -> Table | None:
     """Trials that did not end ok, alike ones together."""
     trials = results.trials[results.trials["status"] != "ok"]
-    if trials.empty:
-        return None
-    rows = []
-    keys = ["position", "status", "reason"]
-    by_position = {case.position: case for case in results.cases}
     absent = trials["status"] == "unavailable"
-    for (device, reason), group in trials[absent].groupby(["device", "reason"], sort=False):
-        cases = group["position"].nunique()
-        rows.append(
-            {
-                "objective": "all",
-                "optimizer": "all" if cases > 1 else group["optimizer"].iloc[0],
-                "setting": "",
-                "device": device,
-                "status": "unavailable",
-                "trials": len(group),
-                "seeds": seed_ranges(group["seed"]),
-                "first_step": 0,
-                "last_step": 0,
-                "reason": reason,
-                "repeat": _repeat(results, by_position[group["position"].iloc[0]], group[:1]),
-            }
-        )
-    for (position, status, reason), group in trials[~absent].groupby(keys, sort=False):
-        case = by_position[int(str(position))]
-        steps = group["step"]
-        rows.append(
-            {
-                **identity(case),
-                "status": status,
-                "trials": len(group),
-                "seeds": seed_ranges(group["seed"]),
-                "first_step": int(steps.min()),
-                "last_step": int(steps.max()),
-                "reason": reason,
-                "repeat": _repeat(results, case, group),
-            }
-        )
-    frame = pd.DataFrame(rows)
-    shown = pd.DataFrame(
-        [
-            {
-                "objective": row["objective"],
-                "optimizer": row["optimizer"],
-                "setting": row["setting"] or DASH,
-                "device": row["device"],
-                "status": row["status"],
-                "trials": str(row["trials"]),
-                "seeds": row["seeds"],
-                "step": (
-                    str(row["first_step"])
-                    if row["first_step"] == row["last_step"]
-                    else f"{row['first_step']} to {row['last_step']}"
-                ),
-                "reason": row["reason"],
-                "repeat with": row["repeat"],
-            }
-            for row in rows
-        ]
-    )
-    return Table(
-        "failures",
-        "What did not end well",
+    # A device that is missing is so for all cases.
+    grouped = trials.assign(case=trials["position"].mask(absent, -1))
+    grouped = pd.concat([grouped[absent], grouped[~absent]])
+    by_position = {case.position: case for case in results.cases}
+    rows = []
+    keys = ["case", "device", "status", "reason"]
+    for (position, _, status, reason), group in grouped.groupby(keys, sort=False):
+        case = by_position[group["position"].iloc[0]]
+        named = (case.objective, case.optimizer, case.setting)
+        if position == -1:
+            several = group["position"].nunique() > 1
+            named = ("all", "all" if several else case.optimizer, "")
+        repeat = reproduce.repeat(results.run, case, int(group["seed"].min()))
+        rows.append(_Failures(*named, case.device, str(status), str(reason), group, repeat))
+    note = (
         "Trials that diverged, failed or could not run, with the step and the reason. Alike "
         "ones share a row. None of them is replaced by a number anywhere. Repeat with: the "
         "command that runs just the row's trial with the lowest seed once more, with results of "
-        "its own; run it where the run's own command was.",
-        frame,
-        shown,
+        "its own; run it where the run's own command was."
     )
+    return table_of("failures", "What did not end well", _FAILURES, rows, note)
 
 
-WAYS = {
-    "pointwise": "side by side, op by op",
-    "vmapped": "side by side, lane by lane",
-    "alone": "alone",
-    "vmap": "side by side",  # of an older version
-}
-"""How trials ran, in words."""
+class _Way(NamedTuple):
+    case: CaseData
+    way: str
+    reason: str
+    trials: int
+    differences: list[float]
+
+
+_SHARING: tuple[Column[_Way], ...] = (
+    *case_columns(lambda r: r.case),
+    Column("way", "trials ran", lambda r: r.way, lambda way: WAYS[way]),
+    Column("trials", "trials", lambda r: r.trials, "{:,}".format),
+    Column("also_alone", "also run alone", lambda r: len(r.differences), lambda n: str(n or DASH)),
+    Column(
+        "largest_difference",
+        "largest difference",
+        lambda r: max(r.differences, default=math.nan),
+        digits(2),
+    ),
+    Column("reason", "reason", lambda r: r.reason, or_dash),
+)
 
 
 def sharing(results: Results) -> Table | None:
     """How the trials of every case ran, why so, and what those that ran alone as well showed."""
-    rows, shown = [], []
+    rows = []
+    keys = ["objective", "optimizer", "setting", "device", "way"]
+    compared = {key: own["difference"] for key, own in results.comparisons.groupby(keys)}
     for case in results.cases:
-        trials = results.trials_by_position.get(case.position)
-        if trials is None:
-            continue
-        for (way, reason), group in trials[trials["way"] != ""].groupby(
-            ["way", "way_reason"], sort=False
-        ):
-            known = results.comparisons
-            known = known[
-                (known["objective"] == case.objective)
-                & (known["optimizer"] == case.optimizer)
-                & (known["setting"] == case.setting)
-                & (known["device"] == case.device)
-                & (known["way"] == way)
-            ]
-            worst = float(known["difference"].max()) if len(known) else math.nan
-            rows.append(
-                {
-                    **identity(case),
-                    "way": way,
-                    "trials": len(group),
-                    "also_alone": len(known),
-                    "largest_difference": worst,
-                    "reason": reason,
-                }
-            )
-            shown.append(
-                {
-                    **shown_identity(case),
-                    "trials ran": WAYS[str(way)],
-                    "trials": f"{len(group):,}",
-                    "also run alone": str(len(known)) if len(known) else DASH,
-                    "largest difference": significant(worst, 2),
-                    "reason": str(reason) or DASH,
-                }
-            )
-    if not rows:
-        return None
-    return Table(
-        "sharing",
-        "How trials ran",
+        trials = results.trials_by_position.get(case.position, results.trials[:0])
+        ways = trials[trials["way"] != ""].groupby(["way", "way_reason"], sort=False)
+        for (way, reason), group in ways:
+            known = compared.get((case.objective, case.optimizer, case.setting, case.device, way))
+            differences = [] if known is None else known.tolist()
+            rows.append(_Way(case, str(way), str(reason), len(group), differences))
+    note = (
         "Side by side, op by op: trials share tensors, and every operator of every step was seen "
         "to work element by element. Side by side, lane by lane: the optimizer's own code ran "
         "inside vmap. Alone: one trial at a time. The reason is what kept trials from running in "
         "the way before. One trial of each shared run was also run alone to its end; the "
-        "difference is the largest of a recorded loss, relative to its size.",
-        pd.DataFrame(rows),
-        pd.DataFrame(shown),
+        "difference is the largest of a recorded loss, relative to its size."
     )
-
-
-def _repeat(results: Results, case: CaseData, trials: pd.DataFrame) -> str:
-    """The command for the trial with the lowest seed."""
-    return reproduce.repeat(results.run, case, int(trials["seed"].min()))
-
-
-def check(report: GateReport) -> Table:
-    """Every cell of a check against its baseline."""
-    rows, shown = [], []
-    for cell in report.cells:
-        time = cell.of("time")
-        row: dict[str, str | float | int] = {
-            "objective": cell.objective,
-            "optimizer": cell.optimizer,
-            "setting": cell.setting,
-            "device": cell.device,
-        }
-        for metric in METRICS:
-            judgement = cell.of(metric)
-            row[f"{metric}_before"] = _number_of(judgement, "before")
-            row[f"{metric}_now"] = _number_of(judgement, "now")
-            row[f"{metric}_change"] = _number_of(judgement, "change")
-            if metric == "time":
-                row["time_ratio_ci_low"] = _number_of(judgement, "low")
-                row["time_ratio_ci_high"] = _number_of(judgement, "high")
-            row[f"{metric}_limit"] = _number_of(judgement, "limit")
-            row[f"{metric}_outcome"] = judgement.outcome if judgement else ""
-        rows.append({**row, "exit_status": cell.exit_status, "why": _whys(cell)})
-        low, high = _number_of(time, "low"), _number_of(time, "high")
-        shown.append(
-            {
-                "objective": cell.objective,
-                "optimizer": cell.optimizer,
-                "setting": cell.setting or DASH,
-                "device": cell.device,
-                "time (% change)": percent(_number_of(time, "change"), ""),
-                "95% interval": f"{percent(low - 1, '')} to {percent(high - 1, '')}"
-                if math.isfinite(low + high)
-                else DASH,
-                "loss": _before_and_now(cell, "loss"),
-                "operators": _before_and_now(cell, "operators"),
-                "calls": _before_and_now(cell, "calls"),
-                "state (bytes)": _before_and_now(cell, "state"),
-                "outcome": _whys(cell) or "fine",
-            }
-        )
-    return Table(
-        "check",
-        "Against the baseline",
-        f"Compared with {report.against}. Time: of a step, as a ratio to the reference loop that "
-        "runs in turn with it; its change, with a 95% interval. Loss: mean final loss over the "
-        "seeds. Operators dispatched and Python calls made in a step, and bytes of optimizer "
-        "state, are exact. Where two numbers stand, the first is the baseline's.",
-        pd.DataFrame(rows),
-        pd.DataFrame(shown),
-    )
-
-
-def reference_case(results: Results, case: CaseData) -> CaseData:
-    """What a case's speed is compared to: the first one timed on its objective and device."""
-    timed = set(results.timings["position"])
-    return next(
-        c
-        for c in results.cases
-        if c.objective == case.objective and c.device == case.device and c.position in timed
-    )
-
-
-def _whys(cell: CellVerdict) -> str:
-    """What of a cell is not fine, and why; metrics of which the same is said, together."""
-    said: dict[str, list[str]] = {}
-    for judgement in cell.judgements:
-        if judgement.outcome != "fine":
-            words = [judgement.why, "only warns" if judgement.only_warns else ""]
-            reason = "; ".join(word for word in words if word)
-            text = f"{judgement.outcome} ({reason})" if reason else judgement.outcome
-            said.setdefault(text, []).append(judgement.metric)
-    parts = [
-        text if len(metrics) == len(cell.judgements) > 1 else f"{', '.join(metrics)} {text}"
-        for text, metrics in said.items()
-    ]
-    return " ".join("; ".join(parts).split())
-
-
-def _before_and_now(cell: CellVerdict, metric: Metric) -> str:
-    """A number, or the two where it changed."""
-    judgement = cell.of(metric)
-    if judgement is None:
-        return DASH
-    before, now = (
-        DASH if value is None else exactly(value) for value in (judgement.before, judgement.now)
-    )
-    return now if before == now else f"{before} → {now}"
-
-
-def _number_of(judgement: Judgement | None, name: str) -> float:
-    """A field of a judgement; NaN where it, or the whole, is None."""
-    value = getattr(judgement, name, None)
-    return math.nan if value is None else float(value)
-
-
-def _paired_ratio(
-    results: Results, case: CaseData, reference: CaseData
-) -> tuple[float, float, float]:
-    """Median over rounds of the ratio of two cases' times, with its interval."""
-    timings = results.timings
-    own, other = (
-        timings[timings["position"] == c.position].set_index("round")["epoch_seconds"]
-        for c in (case, reference)
-    )
-    ratios = (own / other).dropna().to_numpy()
-    low, high = stats.median_interval(ratios)
-    return float(np.median(ratios)), low, high
+    return table_of("sharing", "How trials ran", _SHARING, rows, note)
 
 
 def identity(case: CaseData) -> dict[str, str]:
     """The columns that say which case a row is of."""
-    return {
-        "objective": case.objective,
-        "optimizer": case.optimizer,
-        "setting": case.setting,
-        "device": case.device,
-    }
+    return {column.key: column.values([case])[0] for column in case_columns(_same)}
 
 
 def shown_identity(case: CaseData) -> dict[str, str]:
     """The same as a person reads them."""
-    return {**identity(case), "setting": case.setting or DASH}
+    return {column.heading: column.texts([case])[0] for column in case_columns(_same)}
 
 
-def _distance(point: np.ndarray, minimizers: Sequence[Sequence[float]]) -> float:
-    if not minimizers:
-        return math.nan
-    return float(min(np.linalg.norm(point - np.asarray(m)) for m in minimizers))
+def _same(case: CaseData) -> CaseData:
+    return case

@@ -1,69 +1,61 @@
-"""Trials on many machines: what ``pool`` is on one, by way of a Dask scheduler.
+"""Trials on many machines, by way of a Dask scheduler.
 
-The coordinator's side, and the only one that writes. A task goes to any worker that is free; one
-whose worker dies, falls silent or is much slower than the others is given to another as well, and
-the first answer counts. That is safe, for a trial's result is the same wherever it runs.
+The coordinator's side, and the only one that writes. Dask gives tasks to workers, moves them from
+busy workers to idle ones, and repeats what was lost with a worker. That is safe, for a trial's
+result is the same wherever it runs. What measures seconds is done on this machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
-import os
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 import traceback
 import uuid
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
 
 from harness.errors import BadInput, Problem
 from harness.plan.model import Plan, named_by
-from harness.progress import Quiet
+from harness.progress import Progress
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.workers.dask import cluster_worker, suite_archive
 from harness.workers.dask.cluster_worker import Performed, Requirements, SuitePlugin, Unfit
-from harness.workers.pool import Disturbed, Event, Lost, Moved, Task, WorkerFailed, outcome
+from harness.workers.dask.local_cluster import local_cluster
+from harness.workers.executor import Event, Lost, T, Task, outcome
+from harness.workers.pool import Pool
 
 POLL_SECONDS = 0.02
-"""How often answers are looked for."""
+"""Seconds between two looks for answers."""
 
 LOOK_SECONDS = 1.0
-"""How often the scheduler is asked who is there; with many workers less often."""
+"""Seconds between two looks for workers; with many workers more."""
 
 CONNECT_SECONDS = 15.0
-"""How long a scheduler may take to answer, and a local cluster to start."""
+"""Seconds in which a scheduler and a worker have to answer."""
 
-SILENT_SECONDS = 30.0
-"""A worker that the scheduler has heard nothing of for so long is given up."""
-
-SLOW_FACTOR, SLOW_SECONDS = 3.0, 10.0
-"""A task that takes so many times what the longest of its kind took, and so long, is slow."""
-
-AHEAD = 2
+QUEUED_PER_THREAD = 2
 """Tasks given to the scheduler per thread: one to do, one that is there when that is done."""
 
+RETRIES = 2
+"""How often Dask repeats a task that failed on the way to the process that does it."""
+
 CLOSE_SECONDS = 5.0
-"""How long workers may take to say that they are rid of the suite."""
+"""Seconds that workers may take to remove the suite."""
 
-TELL_SECONDS = 10.0
-"""After how long it is said what is waited for."""
+WAITING_SECONDS = 10.0
+"""Seconds of waiting for a worker until the user is told."""
 
-QUIET_SECONDS, DISTURBED_TRIES = 600.0, 3
-"""How long a machine is waited for that shall do one thing only, and how often that is tried."""
-
-DISTURBED = "its machine did other work at the same time"
+_log = logging.getLogger(__name__)
 
 
 class ClusterLost(BadInput):
@@ -73,48 +65,26 @@ class ClusterLost(BadInput):
 
 
 @dataclass(eq=False)
-class _Flight:
-    """A task on its way.
+class InFlightTask:
+    """A task that the scheduler has.
 
     Attributes:
-        task: Which.
+        task: The task.
         message: The task in bytes.
-        sent: When it was last given to the scheduler.
-        copies: The answers that are waited for, by key; several where the first is late.
+        workers: Addresses of the workers that may have it; None for all.
+        future: Its answer to come.
+        submitted: Time at which it was last given to the scheduler.
     """
 
-    task: Task
+    task: Task[Any]
     message: bytes
-    sent: float = 0.0
-    copies: dict[str, Future[Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Remote:
-    """A worker as it was last seen.
-
-    Attributes:
-        threads: Tasks that it does at a time.
-        executing: Tasks that it was at, by its own last word.
-        host: The machine's address.
-        heard: The scheduler's note of its last word.
-        since: Our time when that note was new.
-    """
-
-    threads: int
-    executing: int
-    host: str
-    heard: float
-    since: float
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether nothing was heard of it for too long."""
-        return time.monotonic() - self.since > SILENT_SECONDS
+    workers: set[str] | None
+    future: Future[Any]
+    submitted: float
 
 
 class Cluster:
-    """Dask workers and the tasks they share; stands where a ``Pool`` does.
+    """Dask workers and the tasks they share: an :class:`~harness.workers.executor.Executor`.
 
     Args:
         folder: The suite's folder.
@@ -123,7 +93,10 @@ class Cluster:
             on this machine.
         size: Workers of a cluster on this machine.
         memory: Bytes that a process which runs trials may allocate; None for no limit.
-        progress: Who is told what is waited for.
+        progress: Is told what is waited for.
+
+    Attributes:
+        opened: Files that the suite's code was seen to read.
 
     Raises:
         BadInput: If no scheduler answers, or its workers can't do this run.
@@ -137,55 +110,47 @@ class Cluster:
         scheduler: str | None,
         size: int,
         memory: int | None,
-        progress: Quiet,
+        progress: Progress,
     ) -> None:
         self.opened = Opened()
         self._folder = folder
         self._progress = progress
-        self._tasks: deque[Task] = deque()
-        self._flights: dict[str, _Flight] = {}
-        self._late: dict[str, Future[Any]] = {}
-        self._longest: dict[str, float] = {}
-        self._remotes: dict[str, _Remote] = {}
-        self._unfit: dict[str, str] = {}
+        self._memory = memory
+        self._timing_pool: Pool | None = None
+        self._tasks: deque[Task[Any]] = deque()
+        self._in_flight: dict[str, InFlightTask] = {}
+        self._threads: dict[str, int] = {}
+        self._hosts: set[str] = set()
+        self._excluded: dict[str, str] = {}
         self._looked = -math.inf
-        self._home = ""
         self._name = f"harness-{uuid.uuid4().hex}"
         self._numbers = itertools.count()
-        self._own = _LocalCluster(size) if scheduler is None else None
-        try:
-            self._client = _connect(self._own.address if self._own else scheduler or "")
-        except BaseException:
-            self._close_own()
-            raise
-        try:
+        with contextlib.ExitStack() as started:
+            address = scheduler or started.enter_context(local_cluster(size))
+            self._client = _connect(address)
+            started.callback(self._disconnect)
             self._completed = as_completed(
                 loop=self._client.loop, with_results=True, raise_errors=False
             )
-            self._register(plan, memory)
-            self._home = self._settle("")
-        except BaseException:
-            self._leave(wait=False)
-            raise
+            self._register(plan)
+            self._wait_for_a_worker()
+            self._started = started.pop_all()
 
     @property
     def size(self) -> int:
         """Tasks that can be done at a time, as things are."""
         self._look()
-        return max(1, sum(self._remotes[name].threads for name in self._fit()))
+        return max(1, sum(self._threads[name] for name in self._usable()))
 
-    def machine(self, threads: int, like: str = "") -> Machine:
-        """Where :meth:`call` does its tasks from now on.
+    def machine(self, threads: int) -> Machine:
+        """This machine, which measures seconds, and the number of workers."""
+        self._look()
+        here = environment.machine(threads)
+        workers, hosts = len(self._threads), len(self._hosts)
+        text = f"{workers} Dask worker{'s' * (workers != 1)} on {hosts} machine{'s' * (hosts != 1)}"
+        return replace(here, description={**here.description, "workers": text})
 
-        Args:
-            threads: As in the plan's spec.
-            like: Digest of the machine that is preferred, if it is among the workers.
-        """
-        del threads  # the workers were told
-        self._home = self._settle(like)
-        return replace(self._at_home, description=self._described(self._at_home))
-
-    def submit(self, task: Task, *, first: bool = False) -> None:
+    def submit(self, task: Task[Any], *, first: bool = False) -> None:
         """Add a task; ``first`` puts it before those that wait."""
         if first:
             self._tasks.appendleft(task)
@@ -195,319 +160,183 @@ class Cluster:
     def grow(self) -> None:
         """Do nothing: there are as many workers as there are."""
 
-    def call(self, task: Task) -> Any:
-        """Do one task at one worker; if it measures seconds, with nothing beside it there.
+    def call(self, task: Task[T]) -> T:
+        """Do one task while there is no other: here if it measures seconds, else on some worker.
 
         Raises:
             WorkerFailed: If it comes to nothing.
-            Moved: If the worker was lost; another one has been settled on.
-            Disturbed: If its machine did something else again and again.
         """
-        for _ in range(DISTURBED_TRIES if task.fresh else 1):
-            if task.fresh:
-                self._wait_until_quiet()
-            answer, disturbed = self._at_one_place(task)
-            if not (task.fresh and disturbed):
-                return outcome(replace(event, task=task) for event in answer.events)
-        raise Disturbed(DISTURBED)
-
-    def _at_one_place(self, task: Task) -> tuple[Performed, bool]:
-        """What came of a task at the worker settled on, and whether its machine did more."""
-        flight = self._send(_Flight(task, suite_archive.dumps(task, self._folder)), [self._home])
-        own, disturbed = set(flight.copies), False
-        while True:
-            for flown, answer in self._arrived():
-                match answer:
-                    case _ if flown is not flight:
-                        continue
-                    case Performed():
-                        return answer, disturbed or not answer.alone
-                    case (_, Exception() as error, _) if not isinstance(error, KilledWorker):
-                        raise WorkerFailed(Lost(task, "raised", _said(error), 0, 0.0))
-                    case _:
-                        self._move()
-            if self._look():
-                if self._home not in self._fit():
-                    self._forget(flight)
-                    self._move()
-                disturbed = disturbed or bool(self._doing(self._home) - own)
-            time.sleep(POLL_SECONDS)
+        if not task.request.fresh:
+            self.submit(task)
+            return outcome(task, self.events())
+        if self._timing_pool is None:
+            self._timing_pool = self._started.enter_context(
+                Pool(1, self._memory, fresh=True, printed=self._progress.printed)
+            )
+        try:
+            return self._timing_pool.call(task)
+        finally:
+            self.opened = self.opened.merged(self._timing_pool.opened)
 
     def events(self) -> Iterator[Event]:
         """What happens until there is no task left; tasks may be added meanwhile."""
-        while self._tasks or self._flights:
-            if self._look():
-                self._help()
-            self._fill()
+        while self._tasks or self._in_flight:
+            # No more than keeps all workers busy, so that the scheduler's memory doesn't grow.
+            while self._tasks and len(self._in_flight) < QUEUED_PER_THREAD * self.size:
+                task = self._tasks.popleft()
+                self._send(task, suite_archive.dumps(task, self._folder))
             arrived = self._arrived()
-            for flight, answer in arrived:
-                yield from self._land(flight, answer)
+            for known, answer in arrived:
+                yield from self._finish(known, answer)
             if not arrived:
+                self._look()
                 time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
-        """Rid the workers of the suite, and let a cluster of our own end."""
-        self._leave(wait=True)
-
-    def kill(self) -> None:
-        """End what is under way now."""
-        self._leave(wait=False)
+        """Give up what is under way, remove the suite from the workers, and disconnect."""
+        self._started.close()
 
     def __enter__(self) -> Cluster:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._leave(wait=kind is None)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Tasks
 
-    def _fill(self) -> None:
-        """Give the scheduler as many tasks as keep all workers busy, and no more.
-
-        So what is on its way doesn't grow with the run, nor does the scheduler's memory.
-        """
-        while self._tasks and len(self._flights) < AHEAD * self.size:
-            task = self._tasks.popleft()
-            self._send(_Flight(task, suite_archive.dumps(task, self._folder)), self._choice())
-
-    def _send(self, flight: _Flight, workers: Collection[str] | None) -> _Flight:
-        """Give a task to the scheduler, once more if it was given before."""
-        key = f"{self._name}-{flight.task.name}-{next(self._numbers)}"
+    def _send(self, task: Task[Any], message: bytes) -> None:
+        key = f"{self._name}-{type(task.request).__name__}-{next(self._numbers)}"
+        usable = self._usable()
+        workers = usable if len(usable) < len(self._threads) else None
         future: Future[Any] = self._client.submit(
             cluster_worker.perform,
             self._name,
-            flight.message,
+            message,
             key=key,
             workers=workers and list(workers),
+            retries=RETRIES,
             pure=False,
         )
-        flight.copies[key] = future
-        flight.sent = time.monotonic()
-        self._flights[key] = flight
+        self._in_flight[key] = InFlightTask(task, message, workers, future, time.monotonic())
         self._completed.add(future)
-        return flight
 
-    def _choice(self) -> Collection[str] | None:
-        """The workers that may have a task; None where there is nothing to choose."""
-        fit = self._fit()
-        return fit if len(fit) < len(self._remotes) else None
-
-    def _arrived(self) -> list[tuple[_Flight, Any]]:
-        """What has come back of tasks that are not known to be done."""
+    def _arrived(self) -> list[tuple[InFlightTask, Any]]:
+        """Tasks that have come back since, with what came back."""
         found = []
         for future, answer in self._completed.next_batch(block=False):
-            self._late.pop(future.key, None)
-            flight = self._flights.pop(future.key, None)
-            if isinstance(answer, Performed):
-                self.opened = self.opened.merged(answer.opened)
-            if flight is not None and flight.copies.pop(future.key, None) is not None:
-                found.append((flight, answer))
+            known = self._in_flight.pop(future.key, None)
+            if known is not None:
+                found.append((known, answer))
         if self._client.status in ("closed", "closing"):
             raise self._lost()
         return found
 
-    def _land(self, flight: _Flight, answer: Any) -> Iterator[Event]:
+    def _finish(self, known: InFlightTask, answer: Any) -> Iterator[Event]:
+        task, seconds = known.task, time.monotonic() - known.submitted
         match answer:
-            case Performed(events, machine, seconds):
-                self._forget(flight)
-                kind = flight.task.name
-                self._longest[kind] = max(seconds, self._longest.get(kind, 0.0))
+            case Performed(events, machine, opened):
+                self.opened = self.opened.merged(opened)
                 for event in events:
-                    yield replace(event, task=flight.task, machine=machine)
+                    yield replace(event, task=task, machine=machine)
             case Unfit(reason, worker):
-                self._leave_out(worker, reason)
-                self._again(flight)
+                self._exclude(worker, reason)
+                self._send(task, known.message)
             case (_, KilledWorker() as error, _):
-                self._forget(flight)
                 reason = f"every worker that had it was lost; the last was {error.last_worker}"
-                yield Lost(flight.task, "died", reason, 0, time.monotonic() - flight.sent)
+                _log.warning("%s lost: %s", type(task.request).__name__, reason)
+                yield Lost(task, "died", reason, 0, seconds)
             case (_, BaseException() as error, _):
-                self._forget(flight)
-                yield Lost(flight.task, "raised", _said(error), 0, time.monotonic() - flight.sent)
-            case _:  # cancelled
+                yield Lost(task, "raised", _last_line(error), 0, seconds)
+            case _:  # cancelled by somebody else, or with the connection
                 if self._client.status != "running":
                     raise self._lost()
-                self._again(flight)
-
-    def _again(self, flight: _Flight) -> None:
-        """Do a task once more, unless a copy of it is under way."""
-        if not flight.copies:
-            self._send(flight, self._choice())
-
-    def _forget(self, flight: _Flight) -> None:
-        """Take no other answer to a task. What a worker has begun, it does to its end."""
-        for key, future in flight.copies.items():
-            self._flights.pop(key, None)
-            self._late[key] = future
-        flight.copies.clear()
-
-    def _help(self) -> None:
-        """Give a task whose worker is silent or slow to another one as well."""
-        silent = {name for name, remote in self._remotes.items() if remote.is_silent}
-        single = [flight for flight in self._flights.values() if len(flight.copies) == 1]
-        late = [flight for flight in single if self._is_late(flight)]
-        if not late and not silent:
-            return
-        doing = self._processing()
-        for flight in single:
-            holders = {name for name, keys in doing.items() if flight.copies.keys() & set(keys)}
-            stuck = holders <= silent and (bool(holders) or flight in late)
-            # What nobody has begun comes before what is slow.
-            slow = flight in late and not self._tasks and len(self._flights) < self.size
-            others = [name for name in self._fit() if name not in holders]
-            if others and (stuck or slow):
-                self._send(flight, others)
-
-    def _is_late(self, flight: _Flight) -> bool:
-        usual = self._longest.get(flight.task.name, flight.task.limit / SLOW_FACTOR)
-        return time.monotonic() - flight.sent > max(SLOW_SECONDS, SLOW_FACTOR * usual)
+                self._send(task, known.message)
 
     # Workers
 
-    def _look(self) -> bool:
-        """See who is there, now and then; whether that was now."""
-        every = max(LOOK_SECONDS, len(self._remotes) / 100)
+    def _look(self) -> None:
+        """Ask for the workers, now and then; send again what none of them may have."""
         now = time.monotonic()
-        if now - self._looked < every:
-            return False
+        if now - self._looked < max(LOOK_SECONDS, len(self._threads) / 100):
+            return
+        self._looked = now
         try:
             found = self._client.scheduler_info(n_workers=-1)["workers"]
         except OSError:
             raise self._lost() from None
-        before, self._remotes = self._remotes, {}
-        for name, about in found.items():
-            heard = float(about.get("last_seen", 0.0))
-            known = before.get(name)
-            since = known.since if known and known.heard == heard else now
-            executing = int(about.get("metrics", {}).get("executing", 0))
-            self._remotes[name] = _Remote(
-                int(about["nthreads"]), executing, about["host"], heard, since
-            )
-        self._looked = time.monotonic()
-        return True
+        for name in found.keys() - self._threads.keys():
+            _log.info("worker %s has joined", name)
+        for name in self._threads.keys() - found.keys():
+            _log.warning("worker %s has left; what it had is repeated elsewhere", name)
+        self._threads = {name: int(about["nthreads"]) for name, about in found.items()}
+        self._hosts = {about["host"] for about in found.values()}
+        for key, known in list(self._in_flight.items()):
+            if known.workers and self._threads and not known.workers & self._threads.keys():
+                del self._in_flight[key]
+                known.future.cancel()
+                self._send(known.task, known.message)
 
-    def _fit(self) -> list[str]:
+    def _usable(self) -> set[str]:
         """The workers that can do this run, as far as is known."""
-        return [
-            name
-            for name, remote in self._remotes.items()
-            if name not in self._unfit and not remote.is_silent
-        ]
+        return self._threads.keys() - self._excluded.keys()
 
-    def _leave_out(self, name: str, reason: str) -> None:
-        """Use a worker no more; there has to be another one."""
-        self._note_unfit(name, reason)
-        if not self._fit():
-            self._home = self._settle("")
-
-    def _note_unfit(self, name: str, reason: str) -> None:
-        if name not in self._unfit:
-            self._progress.note(f"worker {name} is left out: {reason}")
-        self._unfit[name] = reason
-
-    def _ask(self, name: str) -> Machine | Unfit:
-        """What machine a worker is on, or why it can't be used."""
-        future: Future[Any] = self._client.submit(
-            cluster_worker.machine, self._name, workers=[name], pure=False
-        )
-        try:
-            answer: Machine | Unfit = future.result(timeout=CONNECT_SECONDS)
-        except Exception as error:  # lost, silent, or without a harness
-            return Unfit(_said(error), name)
-        return answer
-
-    def _settle(self, like: str) -> str:
-        """Choose the worker that does what has to be done at one place.
-
-        Waits until there is one, for a cluster may take its time to start.
+    def _exclude(self, name: str, reason: str) -> None:
+        """Use a worker no more.
 
         Raises:
-            BadInput: If there are workers and none can do this run.
+            BadInput: If there is no other.
         """
-        told = time.monotonic() + TELL_SECONDS
+        if name not in self._excluded:
+            self._progress.note(f"worker {name} is left out: {reason}")
+            _log.warning("worker %s is left out: %s", name, reason)
+        self._excluded[name] = reason
+        if not self._usable():
+            raise BadInput.of_file(self._where, f"no worker can do this run: {reason}")
+
+    def _wait_for_a_worker(self) -> None:
+        """Wait until a worker has joined that can do this run.
+
+        Raises:
+            BadInput: If there are workers and none can.
+        """
+        told = time.monotonic() + WAITING_SECONDS
         while True:
             self._looked = -math.inf
             self._look()
-            fit = self._fit()
-            for name in sorted(fit, key=lambda name: (name != self._home, name)):
-                answer = self._ask(name)
-                if isinstance(answer, Unfit):
-                    self._note_unfit(name, answer.reason)
-                elif not like or answer.key == like:
-                    self._at_home = answer
-                    return name
-            if like and fit:  # there is none like it
-                like = ""
-                continue
-            if self._remotes and not self._fit():
-                reason = next(iter(self._unfit.values()), "none has been heard of for a while")
-                raise BadInput.of_file(self._where, f"no worker can do this run: {reason}")
+            for name in sorted(self._usable()):
+                reason = self._why_unfit(name)
+                if not reason:
+                    return
+                self._exclude(name, reason)
             if time.monotonic() > told:
                 self._progress.note("waiting for a worker to join the cluster")
                 told = math.inf
             time.sleep(LOOK_SECONDS)
 
-    def _move(self) -> None:
-        """What was to be done at one place came to nothing there: settle on another."""
-        before = self._at_home.key
-        self._home = self._settle(before)
-        raise Moved
-
-    def _wait_until_quiet(self) -> None:
-        """Wait until the machine settled on does nothing else."""
-        began = time.monotonic()
-        told = began + TELL_SECONDS
-        while self._doing(self._home) or not self._is_idle(self._home):
-            if time.monotonic() > told:
-                self._progress.note("waiting until the machine for timing does nothing else")
-                told = math.inf
-            if time.monotonic() - began > QUIET_SECONDS:
-                raise Disturbed(DISTURBED)
-            if self._look() and self._home not in self._fit():
-                self._move()
-            time.sleep(LOOK_SECONDS / 10)
-
-    def _beside(self, name: str) -> set[str]:
-        """The workers on a worker's machine, itself included."""
-        host = self._remotes[name].host if name in self._remotes else ""
-        return {n for n, remote in self._remotes.items() if remote.host == host} | {name}
-
-    def _is_idle(self, name: str) -> bool:
-        """Whether the workers on a machine say that they do nothing.
-
-        The scheduler doesn't know of tasks that were cancelled after they had begun.
-        """
-        return not any(self._remotes[n].executing for n in self._beside(name) if n in self._remotes)
-
-    def _doing(self, name: str) -> set[str]:
-        """Keys of what is to be done on a worker's machine, whoever asked for it."""
-        doing = self._processing()
-        return {key for n in self._beside(name) for key in doing.get(n, ())}
-
-    def _processing(self) -> dict[str, Sequence[str]]:
-        """By worker, the keys of what it has to do."""
+    def _why_unfit(self, name: str) -> str:
+        """Why a worker can't do this run; empty if it can."""
+        future: Future[str] = self._client.submit(
+            cluster_worker.why_unfit, self._name, workers=[name], pure=False
+        )
         try:
-            return dict(self._client.processing())
-        except (OSError, TimeoutError):
-            raise self._lost() from None
+            return future.result(timeout=CONNECT_SECONDS)
+        except TimeoutError:  # busy; its first task finds out
+            return ""
+        except Exception as error:  # lost, or without a harness
+            return _last_line(error)
 
     @property
     def _where(self) -> str:
         """The scheduler's address, for messages."""
         return str(self._client.scheduler.address if self._client.scheduler else "the scheduler")
 
-    def _described(self, machine: Machine) -> dict[str, str]:
-        hosts = {remote.host for remote in self._remotes.values()}
-        workers = len(self._remotes)
-        told = (
-            f"{workers} Dask worker{'s' * (workers != 1)} on {len(hosts)} "
-            f"machine{'s' * (len(hosts) != 1)}"
-        )
-        return {**machine.description, "workers": told}
+    def _lost(self) -> ClusterLost:
+        why = "the scheduler is gone; finished trials are kept, and the same command goes on"
+        return ClusterLost([Problem(self._where, 0, 0, "", why)])
 
     # Beginning and end
 
-    def _register(self, plan: Plan, memory: int | None) -> None:
+    def _register(self, plan: Plan) -> None:
         """Have the suite brought to all workers, those to come included."""
         named = named_by(plan.everything)
         plugin = SuitePlugin(
@@ -515,90 +344,31 @@ class Cluster:
             suite_archive.pack(self._folder, named),
             suite_archive.dumps(Requirements.here(named), self._folder),
             str(self._folder),
-            memory,
+            self._memory,
             plan.spec.threads,
         )
         try:
             self._client.register_plugin(plugin, name=self._name)
         except Exception as error:  # one that can't load the harness, or it is gone
-            why = f"a worker can't take the suite: {_said(error)}; each needs the harness installed"
+            why = f"a worker can't take the suite: {_last_line(error)}; "
+            why += "each needs the harness installed"
             raise BadInput.of_file(self._where, why) from None
 
-    def _lost(self) -> ClusterLost:
-        why = "the scheduler is gone; finished trials are kept, and the same command goes on"
-        return ClusterLost([Problem(self._where, 0, 0, "", why)])
-
-    def _leave(self, *, wait: bool) -> None:
-        """Give up what is under way, and go."""
-        for flight in list(self._flights.values()):
-            self._forget(flight)
-        with contextlib.suppress(Exception):
-            self._client.cancel(list(self._late.values()), force=True)
-        self._late.clear()
-        self._tasks.clear()
-
-        def unregister() -> None:
-            with contextlib.suppress(Exception):  # there may be nobody left to tell
-                self._client.unregister_worker_plugin(self._name)
-
-        if self._client.status == "running":
+    def _disconnect(self) -> None:
+        with contextlib.suppress(Exception):  # there may be nobody left to tell
+            futures = [known.future for known in self._in_flight.values()]
+            self._client.cancel(futures, force=True)
+            assert self._client.scheduler is not None
             # A worker that is silent would be waited for without end.
-            teller = threading.Thread(target=unregister, daemon=True)
-            teller.start()
-            teller.join(CLOSE_SECONDS)
+            self._client.sync(
+                self._client.scheduler.unregister_worker_plugin,
+                name=self._name,
+                callback_timeout=CLOSE_SECONDS,
+            )
         with contextlib.suppress(Exception):
             self._client.close(timeout=CLOSE_SECONDS)
-        self._close_own(wait=wait)
-
-    def _close_own(self, *, wait: bool = False) -> None:
-        if self._own is not None:
-            self._own.close(wait=wait)
-            self._own = None
-
-
-class _LocalCluster:
-    """A cluster on this machine, in a process that ends with this one."""
-
-    def __init__(self, size: int) -> None:
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the cluster
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "harness.workers.dask.local_cluster",
-                str(os.getpid()),
-                str(size),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,  # Ctrl-C is the coordinator's to handle
-            env=environment.inherited(),
-        )
-        assert self._process.stdout is not None
-        self.address = self._process.stdout.readline().decode().strip()
-        if not self.address:
-            self._process.wait()
-            self._log.seek(0)
-            last = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
-            self._log.close()
-            raise BadInput.of_file("dask", f"a cluster can't be started here: {last}")
-
-    def close(self, *, wait: bool) -> None:
-        """Let it end, and wait for that, or end it now."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        if wait:
-            self._process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(2 * CLOSE_SECONDS)
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        self._log.close()
+        self._tasks.clear()
+        self._in_flight.clear()
 
 
 def _connect(scheduler: str) -> Client:
@@ -622,6 +392,5 @@ def _connect(scheduler: str) -> Client:
         raise BadInput.of_file(scheduler, f"no scheduler answers there: {last}") from None
 
 
-def _said(error: BaseException) -> str:
-    """An error in a line."""
+def _last_line(error: BaseException) -> str:
     return traceback.format_exception_only(error)[-1].strip()

@@ -1,7 +1,7 @@
-"""What a Dask worker does for a run: it has processes of its own do the run's tasks.
+"""A Dask worker's side of a run: processes of its own do the run's tasks.
 
-These are the workers of ``pool``, so a trial that hangs, crashes or eats all memory is ended there
-as it would be on one machine, and the Dask worker lives on.
+These are the workers of :mod:`harness.workers.pool`, so a trial that hangs, crashes or eats all
+memory is ended there as it would be on one machine, and the Dask worker lives on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import shutil
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,34 +19,28 @@ from typing import Any
 from distributed import Worker, WorkerPlugin, get_worker
 
 from harness.provenance import environment, fingerprint
-from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.results import TrialResult
 from harness.suite.locate import Located
 from harness.workers.dask import suite_archive
-from harness.workers.pool import Done, Event, Lost, Pool, Sent, Task
-
-IDLE_SECONDS = 300.0
-"""How long processes that nobody needs are kept: they hold memory that may be somebody else's."""
+from harness.workers.executor import Done, Event, Lost, Sent, Task
+from harness.workers.pool import Pool
+from harness.workers.requests import Request
 
 
 @dataclass(frozen=True)
 class Performed:
-    """What came of a task.
+    """A task that was done to its end, whatever that is.
 
     Attributes:
         events: What happened, in order; the last one ends the task.
         machine: Digest of the machine.
-        seconds: From when the worker began with it.
-        alone: Whether the worker began with nothing else meanwhile.
-        opened: What the suite's code was seen to read of the suite, by its paths where the run was
-            started.
+        opened: Files of the suite that its code was seen to read, by their paths where the run
+            was started.
     """
 
     events: tuple[Event, ...]
     machine: str
-    seconds: float
-    alone: bool
     opened: Opened
 
 
@@ -66,12 +59,12 @@ class Unfit:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What has to be the same on every machine, for results to be the same.
+    """Versions that have to be the same on every machine, for results to be the same.
 
     Attributes:
         engine: Digest of the engine.
         torch: Version of torch.
-        sources: What is named by the spec, with what it depends on.
+        sources: Everything that the spec names, with what it depends on.
     """
 
     engine: str
@@ -80,12 +73,12 @@ class Requirements:
 
     @classmethod
     def here(cls, named: Sequence[Located]) -> Requirements:
-        """What this machine has."""
+        """Versions on this machine."""
         sources = tuple((located, fingerprint.of(located)) for located in named)
         return cls(fingerprint.engine(), fingerprint.version_of("torch"), sources)
 
     def difference(self) -> str:
-        """What is not the same on this machine, in words; empty if nothing is."""
+        """The first version that is another on this machine, in words; empty if none is."""
         if (here := fingerprint.version_of("torch")) != self.torch:
             return f"it has torch {here or '(none)'}, and this run {self.torch}"
         if fingerprint.engine() != self.engine:
@@ -106,9 +99,9 @@ class SuitePlugin(WorkerPlugin):
     """Brings a suite to every worker, those that join later as well.
 
     Args:
-        name: What the plugin is registered as.
+        name: Name under which the plugin is registered.
         files: The suite's files, packed.
-        requirements: What has to be the same here, as a message of ``parcel``.
+        requirements: Versions that have to be the same here, as a message of ``suite_archive``.
         origin: The suite's folder where the run was started; reasons tell of it.
         memory: Bytes that a process may allocate; None for no limit.
         threads: Threads that torch may use.
@@ -133,95 +126,59 @@ class SuitePlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Unpack the suite, and see whether this worker is fit for it."""
         self._lock = threading.Lock()
-        self._waiting: list[Pool] = []
+        self._idle: list[Pool] = []
         self._busy: set[Pool] = set()
-        self._timer: threading.Timer | None = None
-        self._machine, self._address = "", worker.address
         self._closed = False
-        self._begun = 0
+        self._address = worker.address
+        self._machine = environment.machine_key(self._threads)
+        self._folder = Path(tempfile.mkdtemp(prefix="harness-", dir=worker.local_directory))
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="harness-", dir=worker.local_directory))
             suite_archive.unpack(self._files, self._folder)
             requirements: Requirements = suite_archive.loads(self._requirements, self._folder)
-            self._unfit = requirements.difference()
-            self._machine = environment.machine(self._threads).key
+            self.why_unfit = requirements.difference()
         except Exception:  # the run shall hear of it, not only this worker's log
-            self._unfit = traceback.format_exc().strip().rpartition("\n")[2]
+            self.why_unfit = traceback.format_exc().strip().rpartition("\n")[2]
 
     def teardown(self, worker: Worker) -> None:
         """End all processes and remove the suite."""
         del worker
         with self._lock:
             self._closed = True
-            pools = [*self._waiting, *self._busy]
-            self._waiting.clear()
-            if self._timer:
-                self._timer.cancel()
-        for pool in pools:
-            pool.kill()
-        with contextlib.suppress(AttributeError):
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
-        """Count the tasks that this worker begins with, whoever they are of."""
-        del key, start
-        self._begun += finish == "executing"
+            for pool in (*self._idle, *self._busy):
+                pool.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def perform(self, message: bytes) -> Performed | Unfit:
         """Do a task to its end, whatever that is."""
-        if self._unfit:
-            return Unfit(self._unfit, self._address)
-        task: Task = suite_archive.loads(message, self._folder)
-        pool = self._take()
-        began, begun = time.monotonic(), self._begun
-        try:
+        if self.why_unfit:
+            return Unfit(self.why_unfit, self._address)
+        task: Task[Any] = suite_archive.loads(message, self._folder)
+        with self._pool() as pool:
             pool.submit(task)
             events = tuple(_joined(self._plain(event) for event in pool.events()))
-        finally:
-            self._give_back(pool)
-        alone = self._begun == begun
-        opened = pool.opened.moved(self._folder, Path(self._origin))
-        return Performed(events, self._machine, time.monotonic() - began, alone, opened)
+            opened = pool.opened.moved(self._folder, Path(self._origin))
+        return Performed(events, self._machine, opened)
 
-    def machine(self) -> Machine | Unfit:
-        """What machine this is."""
-        if self._unfit:
-            return Unfit(self._unfit, self._address)
-        return environment.machine(self._threads)
-
-    def _take(self) -> Pool:
+    @contextlib.contextmanager
+    def _pool(self) -> Iterator[Pool]:
+        """A process for this thread's task; the next task finds it again."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the run that this task is of has ended")
-            if self._timer:
-                self._timer.cancel()
-            pool = self._waiting.pop() if self._waiting else Pool(1, self._memory)
+            pool = self._idle.pop() if self._idle else Pool(1, self._memory)
             self._busy.add(pool)
-            return pool
-
-    def _give_back(self, pool: Pool) -> None:
-        with self._lock:
-            self._busy.discard(pool)
-            if self._closed:
-                pool.kill()
-                return
-            self._waiting.append(pool)
-            self._timer = threading.Timer(IDLE_SECONDS, self._tidy)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _tidy(self) -> None:
-        """End the processes that wait."""
-        with self._lock:
-            pools, self._waiting = self._waiting, []
-        for pool in pools:
-            pool.close()
+        try:
+            yield pool
+        finally:
+            with self._lock:
+                self._busy.discard(pool)
+                self._idle.append(pool)
 
     def _plain(self, event: Event) -> Event:
         """An event as it goes back: its task is known there, and this folder is not."""
         match event:
             case Lost():
-                return replace(event, task=_NO_TASK, reason=self._told(event.reason))
+                return replace(event, task=_NO_TASK, reason=self._by_origin(event.reason))
             case Sent(_, answers):
                 return Sent(_NO_TASK, tuple(map(self._answer, answers)))
             case Done(_, answer):
@@ -230,16 +187,16 @@ class SuitePlugin(WorkerPlugin):
     def _answer(self, answer: Any) -> Any:
         match answer:
             case TrialResult():
-                return replace(answer, reason=self._told(answer.reason))
+                return replace(answer, reason=self._by_origin(answer.reason))
             case list():
                 return [self._answer(part) for part in answer]
         return answer
 
-    def _told(self, reason: str) -> str:
+    def _by_origin(self, reason: str) -> str:
         return reason.replace(str(self._folder), self._origin)
 
 
-_NO_TASK = Task("", (), 0.0)
+_NO_TASK: Task[Any] = Task(Request(), 0.0)
 
 
 def _joined(events: Iterable[Event]) -> Iterator[Event]:
@@ -261,10 +218,10 @@ def perform(name: str, message: bytes) -> Performed | Unfit:
     return plugin if isinstance(plugin, Unfit) else plugin.perform(message)
 
 
-def machine(name: str) -> Machine | Unfit:
-    """What machine this worker is on."""
+def why_unfit(name: str) -> str:
+    """Why this worker can't do tasks of a run; empty if it can."""
     plugin = _plugin(name)
-    return plugin if isinstance(plugin, Unfit) else plugin.machine()
+    return plugin.reason if isinstance(plugin, Unfit) else plugin.why_unfit
 
 
 def _plugin(name: str) -> SuitePlugin | Unfit:

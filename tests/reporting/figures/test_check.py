@@ -17,8 +17,7 @@ from harness.gate.report import METRICS, OUTCOMES, CellVerdict, GateReport, Judg
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import draw
 from harness.reporting.figures.records import ROWS, CurveFigure, RatioFigure
-from harness.reporting.tables import sentences
-from harness.reporting.tables import trials as trial_tables
+from harness.reporting.tables import check as check_tables
 
 
 def time(
@@ -84,7 +83,7 @@ def only(records: list[Any]) -> Any:
 def test_the_table_has_every_cell_with_all_digits_in_the_csv() -> None:
     worse = time(0.123456789, "regressed", why="slower than 5%")
     more = Judgement("operators", "regressed", "2 more", 12.0, 14.0, 1 / 6)
-    table = trial_tables.check(checked(cell("sgd"), cell("ada", worse, more, setting="lr=0.1")))
+    table = check_tables.check(checked(cell("sgd"), cell("ada", worse, more, setting="lr=0.1")))
     first, second = table.frame.to_dict("records")
     assert second["time_change"] == 0.123456789
     assert (second["time_before"], second["time_now"]) == (2.0, 2.0 * 1.123456789)
@@ -107,7 +106,7 @@ def test_the_table_has_every_cell_with_all_digits_in_the_csv() -> None:
 
 
 def test_what_could_not_be_found_out_is_empty_and_a_dash() -> None:
-    table = trial_tables.check(checked(missing("sgd"), cell("ada", time(None, half=None))))
+    table = check_tables.check(checked(missing("sgd"), cell("ada", time(None, half=None))))
     row = table.frame.iloc[0]
     assert all(math.isnan(row[f"{metric}_now"]) for metric in METRICS)
     assert table.to_csv().splitlines()[1].startswith("bowl,sgd,,cpu,2.0,,,,,0.0,missing,")
@@ -117,7 +116,7 @@ def test_what_could_not_be_found_out_is_empty_and_a_dash() -> None:
 
 
 def test_a_reason_over_several_lines_stays_in_its_row() -> None:
-    table = trial_tables.check(checked(missing("sgd", "it broke:\n  | there")))
+    table = check_tables.check(checked(missing("sgd", "it broke:\n  | there")))
     assert "missing (it broke: \\| there)" in table.to_markdown()
 
 
@@ -125,14 +124,14 @@ def test_a_reason_over_several_lines_stays_in_its_row() -> None:
 
 
 def test_a_check_without_trouble_is_one_short_sentence() -> None:
-    assert sentences.against(checked(cell(), cell("ada"))) == (
+    assert check_tables.against(checked(cell(), cell("ada"))) == (
         "Against baseline.json, none of 2 cells has got worse."
     )
 
 
 def test_the_sentence_goes_from_worst_to_best_and_names_the_numbers() -> None:
     warned = Judgement("calls", "regressed", "more", 40.0, 44.0, 0.1, only_warns=True)
-    text = sentences.against(
+    text = check_tables.against(
         checked(
             cell("better", time(-0.1, "better")),
             cell("unsure", time(0.04, "inconclusive", 0.1, why="noise")),
@@ -151,16 +150,18 @@ def test_the_sentence_goes_from_worst_to_best_and_names_the_numbers() -> None:
 
 
 def test_what_is_not_known_is_not_called_fine() -> None:
-    text = sentences.against(checked(cell(), missing("gone")))
+    text = check_tables.against(checked(cell(), missing("gone")))
     assert text.startswith(
         "Against baseline.json, none of 2 cells is known to have got worse; 1 is"
     )
     several = checked(cell(device="cuda"), cell("ada", time(0.5, "regressed")))
-    assert "ada on bowl (cpu) (time +50.0%" in sentences.against(several)
+    assert "ada on bowl (cpu) (time +50.0%" in check_tables.against(several)
 
 
 def test_many_cells_are_counted_and_a_few_named() -> None:
-    text = sentences.against(checked(*(cell(f"o{i}", time(0.2, "regressed")) for i in range(30))))
+    text = check_tables.against(
+        checked(*(cell(f"o{i}", time(0.2, "regressed")) for i in range(30)))
+    )
     assert "30 of 30 cells got worse" in text
     assert "o3 on bowl" in text
     assert "o4 on bowl" not in text

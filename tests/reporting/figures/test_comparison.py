@@ -915,7 +915,7 @@ def test_performance_against_budget_is_the_median_and_middle_of_tunings_done_aga
 def test_there_are_only_as_many_rows_and_planes_as_there_is_room_for() -> None:
     cases, planes = (built(known) for known in wide(30))
     (panel,) = dot_figure(cases, "differences_lines").panels
-    assert len(panel.rows) == comparison.MOST - 1
+    assert len(panel.rows) == comparison.MAX_PAIRED_CASES - 1
     assert len(heat_figure(planes, "heat_lines").panels) == figure_records.PLANES
 
 

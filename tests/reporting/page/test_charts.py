@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import shutil
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from harness.analysis.summary import analyse
 from harness.reporting.figures import comparison as comparison_figures
@@ -219,18 +218,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 # The browser
 
-CHROMIUM = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
-    *("--disable-component-update", "--disable-sync"),
-)
 PROBE = """
 window.probe = {
   words: (text) => text?.text ?? text ?? "",
@@ -279,19 +266,7 @@ window.probe = {
 };
 """
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-    pytest.mark.timeout(300),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield chromium
-        chromium.close()
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def new_context(browser: Browser, width: int = 1440, height: int = 900) -> BrowserContext:
@@ -463,6 +438,7 @@ def test_the_browser_has_nothing_to_say_and_asks_for_nothing_more(whole: Shown) 
     assert asked == [whole.made.address]
 
 
+@pytest.mark.exhaustive
 def test_in_the_dark_and_on_a_phone_it_has_nothing_to_say_either(
     browser: Browser, made: Made
 ) -> None:
@@ -493,6 +469,7 @@ def test_no_chart_leaves_its_column_and_no_page_scrolls_sideways(whole: Shown) -
         assert whole.page.evaluate("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.exhaustive
 def test_as_many_charts_stand_side_by_side_as_there_is_room_for(whole: Shown) -> None:
     columns = "one => getComputedStyle(one.querySelector('.panels')).gridTemplateColumns"
     for width, expected in ((390, 1), (1440, 3)):
@@ -525,8 +502,15 @@ def test_panels_and_rows_can_be_told_apart_by_the_names_that_there_is_room_for(
     assert len(set(plot["y"]["names"])) == len(plot["y"]["names"]) == 9
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        ("light", 390),
+        pytest.param("light", 1440, marks=pytest.mark.exhaustive),
+        pytest.param("dark", 390, marks=pytest.mark.exhaustive),
+        pytest.param("dark", 1440, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_axe_finds_no_barrier(whole: Shown, scheme: Literal["light", "dark"], width: int) -> None:
     whole.page.set_viewport_size({"width": width, "height": 900})
     whole.page.emulate_media(color_scheme=scheme)
@@ -623,6 +607,7 @@ def test_names_with_markup_stay_text_wherever_they_stand(shown: Shown) -> None:
     assert shown.page.evaluate("[...probe.inside(document)].filter((e) => e.matches('img'))") == []
 
 
+@pytest.mark.exhaustive
 def test_a_name_with_signs_of_mathematics_stays_as_it_is(fresh: Shown) -> None:
     label = "where $$\\frac{a}{b}$$ \\(x\\) is"
     fresh.page.evaluate(
@@ -665,6 +650,7 @@ def test_a_dot_says_its_seed_and_its_value(shown: Shown) -> None:
         assert f"value: {stored:.5g}" in told
 
 
+@pytest.mark.exhaustive
 def test_an_estimate_says_its_value_and_its_interval(shown: Shown) -> None:
     shown.see("overview")
     row = shown.made.data["overview"]["panels"][0]["rows"][0]
@@ -684,6 +670,7 @@ def test_a_curve_says_its_name_its_value_and_its_interval(shown: Shown) -> None:
     assert f"{line['low'][4]:.5g} to {line['high'][4]:.5g}" in told
 
 
+@pytest.mark.exhaustive
 def test_a_curve_of_a_single_seed_says_which(shown: Shown) -> None:
     shown.see(LINES_LOSS)
     assert not any("seed" in what and "not end" not in what
@@ -795,6 +782,7 @@ def test_a_copy_of_a_table_leaves_out_what_is_left_out(shown: Shown) -> None:
         assert "onerror" not in text
 
 
+@pytest.mark.exhaustive
 def test_selecting_fast_leaves_the_last_selection_drawn_and_nothing_of_the_others(
     shown: Shown,
 ) -> None:
@@ -977,6 +965,7 @@ def test_the_player_draws_the_paths_as_far_as_they_have_come(shown: Shown) -> No
         _paths_end_at(shown, step)
 
 
+@pytest.mark.exhaustive
 def test_the_player_plays_to_the_end_and_stops_there(shown: Shown) -> None:
     box = shown.see(PATHS).locator(".player")
     slider, play = box.locator("input"), box.locator(".play")
@@ -1063,6 +1052,7 @@ def test_numbers_are_kept_as_the_record_has_them(shown: Shown) -> None:
     assert BRACED.replace('"', '""') in text
 
 
+@pytest.mark.exhaustive
 def test_numbers_of_paths_and_planes_are_kept_too(shown: Shown) -> None:
     rows = list(csv.DictReader(io.StringIO(_kept(shown, PATHS, "Numbers as CSV", "csv").decode())))
     paths = shown.made.data[PATHS]["panels"][0]["trajectories"]
@@ -1094,7 +1084,7 @@ def test_numbers_are_shown_below_a_picture_and_follow_the_selection(shown: Shown
     assert toggle.get_attribute("aria-expanded") == "false"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.exhaustive)])
 def test_pictures_are_kept_as_on_paper(shown: Shown, scheme: Literal["light", "dark"]) -> None:
     shown.page.emulate_media(color_scheme=scheme)
     for name in DRAWN_REALLY:
@@ -1159,7 +1149,7 @@ def test_another_colour_scheme_draws_the_charts_anew_in_its_ink(shown: Shown) ->
     assert shown.page.evaluate(inks) == dark
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.exhaustive)])
 def test_what_a_place_says_can_be_read(shown: Shown, scheme: Literal["light", "dark"]) -> None:
     shown.page.emulate_media(color_scheme=scheme)
     shown.see("overview")
@@ -1188,6 +1178,7 @@ def test_what_a_place_says_can_be_read(shown: Shown, scheme: Literal["light", "d
     assert [text for text, ratio in found if ratio < 4.5] == []
 
 
+@pytest.mark.exhaustive
 def test_the_library_does_not_run_before_a_chart_comes_near(browser: Browser, made: Made) -> None:
     context = new_context(browser, height=200)
     opened = context.new_page()
@@ -1259,6 +1250,7 @@ def test_a_cross_without_a_place_has_no_value_in_words_or_numbers(
     context.close()
 
 
+@pytest.mark.exhaustive
 def test_changes_of_level_are_numbered_and_drawn_from_level_to_level(
     browser: Browser, tmp_path: Path
 ) -> None:

@@ -7,8 +7,7 @@ import io
 import itertools
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,19 +16,20 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from harness import __version__
 from harness.analysis.comparison import mean_losses
 from harness.analysis.summary import analyse
 from harness.commands import run as running
 from harness.gate.report import CellVerdict, GateReport, Judgement
-from harness.progress import Quiet
+from harness.progress import NullProgress
 from harness.reporting.figures import draw
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import citation, parts
 from harness.reporting.page import run as run_page
+from harness.reporting.tables import check as check_tables
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.model import Table
@@ -326,7 +326,9 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
 def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
     results = made()
     source = rendered(results)
-    shown = trial_tables.final_loss(results, mean_losses(results)).shown
+    losses = trial_tables.final_loss(results, mean_losses(results))
+    assert losses is not None
+    shown = losses.shown
     for objective, anchor in (("bowl", "1-bowl"), ("line", "2-line")):
         [table] = _grids(source, f"table-final_loss-{anchor}")
         rows = shown[shown["objective"] == objective]
@@ -353,7 +355,9 @@ def test_a_download_is_the_rows_of_the_table_with_all_digits() -> None:
         for e in parsed.all("a")
         if "download" in e.attributes
     }
-    whole = trial_tables.final_loss(results, mean_losses(results)).frame
+    losses = trial_tables.final_loss(results, mean_losses(results))
+    assert losses is not None
+    whole = losses.frame
     for objective in ("bowl", "line"):
         uri = links[f"final_loss-{objective}.csv"]
         head, _, body = uri.partition(",")
@@ -407,7 +411,7 @@ def test_a_run_without_trouble_says_so() -> None:
 
 def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
     text = Parsed(rendered(made(finished=None, seeds=[0, 1, 2, 3]))).text
-    assert "The run was cut short" in text
+    assert "The run has not finished" in text
     assert "4 of the trials planned have no result yet." in text
 
 
@@ -557,7 +561,7 @@ def checked_page(text: str = "All is well.", *cells: CellVerdict) -> str:
     drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
     check = run_page.Check(text, ((text, text),), (text,), (text, "Then faster."), text)
     results = made()
-    built = [*trial_tables.build(results, mean_losses(results)), trial_tables.check(report)]
+    built = [*trial_tables.build(results, mean_losses(results)), check_tables.check(report)]
     return run_page.render(results, built, records, drawings, Findings(), check)
 
 
@@ -765,35 +769,6 @@ def _grids(source: str, anchor: str) -> list[pd.DataFrame]:
     return grids
 
 
-CHROMIUM = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
-    *("--disable-component-update", "--disable-sync"),
-)
-
-
-def browsing(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test that needs a browser, and skip it where there is none."""
-    skipped = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-    marked: Callable[..., None] = pytest.mark.browser(skipped(test))
-    return marked
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
@@ -818,7 +793,6 @@ def _opened(context: BrowserContext, address: str) -> Page:
     return opened
 
 
-@browsing
 @pytest.mark.parametrize("hostile", [False, True])
 def test_a_browser_has_nothing_to_say_and_asks_for_nothing_more(
     context: BrowserContext, tmp_path: Path, hostile: bool
@@ -864,7 +838,6 @@ def _order(opened: Page) -> str:
     return "".join(name.removeprefix("row") for name in names)
 
 
-@browsing
 def test_a_click_on_a_heading_sorts_numbers_as_numbers_and_dashes_last(sortable: Page) -> None:
     heading = sortable.locator("#table-sorted-1-bowl thead th", has_text="value")
     button = heading.get_by_role("button", name="value")
@@ -880,7 +853,6 @@ def test_a_click_on_a_heading_sorts_numbers_as_numbers_and_dashes_last(sortable:
     assert heading.get_attribute("aria-sort") is None
 
 
-@browsing
 def test_the_keyboard_sorts_as_the_mouse_does_and_ties_keep_their_order(sortable: Page) -> None:
     table = sortable.locator("#table-sorted-1-bowl")
     name = table.get_by_role("button", name="optimizer")
@@ -895,7 +867,6 @@ def test_the_keyboard_sorts_as_the_mouse_does_and_ties_keep_their_order(sortable
     assert sorts == [None, "ascending"]
 
 
-@browsing
 def test_a_page_without_scripts_shows_everything(browser: Browser, address: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     opened = _opened(context, address)
@@ -908,7 +879,6 @@ def test_a_page_without_scripts_shows_everything(browser: Browser, address: str)
     context.close()
 
 
-@browsing
 def test_a_download_has_a_name_and_a_table_in_it(context: BrowserContext, address: str) -> None:
     opened = _opened(context, address)
     with opened.expect_download() as waiting:
@@ -962,7 +932,6 @@ def _clipboard(opened: Page) -> str:
     return str(opened.evaluate("navigator.clipboard.readText()"))
 
 
-@browsing
 @pytest.mark.parametrize("rows", [1, 6])
 def test_a_copy_is_what_the_files_have_of_the_rows_that_are_shown(
     reading: BrowserContext, tmp_path: Path, rows: int
@@ -984,7 +953,6 @@ def test_a_copy_is_what_the_files_have_of_the_rows_that_are_shown(
     assert ("longtable" in shown.to_latex()) == (rows == 6)
 
 
-@browsing
 def test_copies_of_a_real_report_are_the_rows_of_its_files(
     reading: BrowserContext, tmp_path: Path
 ) -> None:
@@ -1019,7 +987,6 @@ def test_copies_of_a_real_report_are_the_rows_of_its_files(
     assert seen >= 12
 
 
-@browsing
 def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
     reading: BrowserContext, tmp_path: Path
 ) -> None:
@@ -1039,13 +1006,15 @@ def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
     assert _clipboard(opened) == as_on_page(backwards).to_markdown()
 
 
-@browsing
 @pytest.mark.parametrize(
     "clipboard",
     [
         "undefined",
-        "{ writeText: () => Promise.reject(new Error('not here')) }",
-        "{ writeText: () => new Promise(() => {}) }",
+        pytest.param(
+            "{ writeText: () => Promise.reject(new Error('not here')) }",
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param("{ writeText: () => new Promise(() => {}) }", marks=pytest.mark.exhaustive),
     ],
 )
 def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
@@ -1067,7 +1036,6 @@ def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
     assert _clipboard(other) == as_on_page(table).to_latex()
 
 
-@browsing
 def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Path) -> None:
     opened = context.new_page()
     opened.add_init_script(
@@ -1081,7 +1049,6 @@ def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Pat
     assert said.count() == 1
 
 
-@browsing
 def test_the_entry_and_the_sentence_to_cite_are_copied_as_they_stand(
     reading: BrowserContext, tmp_path: Path
 ) -> None:
@@ -1097,7 +1064,6 @@ def test_the_entry_and_the_sentence_to_cite_are_copied_as_they_stand(
         assert _clipboard(opened) == text
 
 
-@browsing
 @pytest.mark.parametrize("width", [320, 390, 1440])
 def test_the_page_never_scrolls_sideways(browser: Browser, address: str, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800})
@@ -1108,7 +1074,6 @@ def test_the_page_never_scrolls_sideways(browser: Browser, address: str, width: 
     context.close()
 
 
-@browsing
 def test_a_wide_table_scrolls_in_its_box_which_the_keyboard_reaches(
     browser: Browser, address: str
 ) -> None:
@@ -1125,7 +1090,6 @@ def test_a_wide_table_scrolls_in_its_box_which_the_keyboard_reaches(
     context.close()
 
 
-@browsing
 def test_the_first_tab_leads_past_the_contents(context: BrowserContext, address: str) -> None:
     opened = _opened(context, address)
     opened.keyboard.press("Tab")
@@ -1165,7 +1129,6 @@ LOW_CONTRAST = """() => {
 }"""
 
 
-@browsing
 def test_light_and_dark_differ_and_all_text_stands_out_in_both(
     browser: Browser, address: str
 ) -> None:
@@ -1189,7 +1152,7 @@ def tuned_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "spec.yaml").write_text(TUNED)
     options = running.Options(output=folder / "report")
-    return running.run(folder / "spec.yaml", options, Quiet()).page
+    return running.run(folder / "spec.yaml", options, NullProgress()).page
 
 
 def test_the_page_of_a_real_run_is_well_formed_and_has_everything(tuned_page: Path) -> None:
@@ -1203,8 +1166,7 @@ def test_the_page_of_a_real_run_is_well_formed_and_has_everything(tuned_page: Pa
     assert "<b>A book</b> & table 1" in parsed.text
 
 
-@browsing
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.exhaustive)])
 def test_a_browser_shows_a_real_run_and_has_nothing_to_say(
     browser: Browser, tuned_page: Path, scheme: Literal["light", "dark"]
 ) -> None:
@@ -1233,7 +1195,6 @@ FONTS = """() => [...new Set([...document.querySelectorAll("figure svg text")].m
   (text) => getComputedStyle(text).fontFamily.split(",")[0]))]"""
 
 
-@browsing
 def test_texts_of_drawings_have_the_font_that_they_were_measured_with(
     context: BrowserContext, tuned_page: Path
 ) -> None:

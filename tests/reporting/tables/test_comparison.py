@@ -288,8 +288,8 @@ def test_the_differences_are_those_of_the_pairs(
     for one in analysis.compared:
         for pair in one.pairs:
             row = next(rows)
-            first, second = one.field.cases[pair.first], one.field.cases[pair.second]
-            assert (row["objective"], row["device"]) == (one.field.objective, "cpu")
+            first, second = one.group.cases[pair.first], one.group.cases[pair.second]
+            assert (row["objective"], row["device"]) == (one.group.objective, "cpu")
             assert (row["case"], row["against"]) == (first.label, second.label)
             values = {
                 "shift": pair.shift,
@@ -326,9 +326,9 @@ def test_a_difference_is_less_the_other_and_shown_with_its_failures(
 def test_the_ranks_are_those_of_the_records(built: dict[str, Table], analysis: Analysis) -> None:
     rows = iter(records(built["ranks"]))
     for one in analysis.compared:
-        assert len(one.ranks) == len(one.field.cases)
+        assert len(one.ranks) == len(one.group.cases)
         for rank, case, failed in zip(
-            one.ranks, one.field.cases, one.field.failures.tolist(), strict=True
+            one.ranks, one.group.cases, one.group.failures.tolist(), strict=True
         ):
             row = next(rows)
             assert (row["optimizer"], row["setting"]) == (case.optimizer, case.setting)
@@ -344,7 +344,7 @@ def test_the_targets_are_those_of_the_records(built: dict[str, Table], analysis:
     for known in analysis.reached:
         expected = known.expected_steps()
         for j, target in enumerate(known.targets):
-            for i, case in enumerate(known.field.cases):
+            for i, case in enumerate(known.group.cases):
                 row = next(rows)
                 hits = int(np.isfinite(known.steps[j, i]).sum())
                 interval = scipy.stats.binomtest(hits, 8).proportion_ci(method="wilson")
@@ -356,7 +356,7 @@ def test_the_targets_are_those_of_the_records(built: dict[str, Table], analysis:
                 assert ends == pytest.approx((interval.low, interval.high))
                 assert row["ert_steps"] == same(expected[j, i])
                 assert row["ert_seconds"] == pytest.approx(0.5 * expected[j, i])
-                assert row["failed"] == known.field.failures[i]
+                assert row["failed"] == known.group.failures[i]
     assert next(rows, None) is None
 
 
@@ -380,7 +380,7 @@ def test_a_target_that_none_reached_takes_forever() -> None:
 def test_the_profile_is_of_the_contest_in_steps_and_in_seconds(
     built: dict[str, Table], analysis: Analysis
 ) -> None:
-    (contest,) = analysis.contests
+    (contest,) = analysis.pools
     assert contest.solvers == ("a", "b", "t (tuned)", "t (defaults)")
     best = contest.steps.min(axis=-1, keepdims=True)
     rows = records(built["profile"])
@@ -444,7 +444,7 @@ def test_of_more_cases_than_are_paired_the_note_says_so() -> None:
     random = np.random.default_rng(2)
     cases = [
         case_of("bowl", f"o{i}", {s: [8, 4, float(random.random())] for s in range(3)})
-        for i in range(comparison.MOST + 1)
+        for i in range(comparison.MAX_PAIRED_CASES + 1)
     ]
     table = differences(analyse(results_of(*cases)).compared)
     assert table is not None

@@ -170,10 +170,10 @@ def record(command: str) -> RunRecord:
 @pytest.mark.parametrize(
     ("command", "folder"),
     [
-        ("python -m harness run specs/s.yaml", "specs/reports/s/repeat"),
+        ("python -m harness run specs/s.yaml", "reports/s/repeat"),
         ("python -m harness run specs/s.yaml -o out", "out/repeat"),
         ("python -m harness run specs/s.yaml '--output=my out'", "my out/repeat"),
-        ("not a 'command", "specs/reports/s/repeat"),
+        ("not a 'command", "reports/s/repeat"),
     ],
 )
 def test_what_repeats_a_trial_has_its_results_below_those_of_the_run(
@@ -194,3 +194,21 @@ def test_a_number_of_seeds_and_a_seed_exclude_each_other(place: Place) -> None:
     done = place.call("-m", "harness", "run", "spec.yaml", "--seeds", "3", "--seed", "4")
     assert done.returncode == 2
     assert "expected either --seeds or --seed" in done.stderr
+
+
+def test_a_spec_in_specs_is_of_the_suite_around_it_and_so_are_its_results(
+    tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "optimizers").mkdir()
+    (tmp_path / "optimizers" / "descent.py").write_text(OPTIMIZERS)
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "short.yaml").write_text(
+        "suite: short\nseeds: 2\ntiming: {enabled: false}\nobjectives: {sphere: {steps: 3}}\n"
+        "optimizers: {descent: {class: Descent}}\n"
+    )
+    done = command("run", "specs/short.yaml", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reports" / "short" / "index.html").is_file()
+    again = command("run", "short.yaml", "--quiet", "--fresh", cwd=tmp_path / "specs")
+    assert again.returncode == 0, again.stderr
+    assert not (tmp_path / "specs" / "reports").exists()

@@ -121,7 +121,9 @@ def row(table: Table | None, optimizer: str) -> dict[str, Any]:
 
 
 def final_loss_of(results: Results) -> Table:
-    return trial_tables.final_loss(results, mean_losses(results))
+    table = trial_tables.final_loss(results, mean_losses(results))
+    assert table is not None
+    return table
 
 
 def test_final_loss_counts_what_failed_and_takes_no_number_from_it() -> None:

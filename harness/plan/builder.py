@@ -1,0 +1,407 @@
+"""Building of a plan from a spec and what the command line says on top of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import BadInput, Problem, join, nearest
+from harness.plan.model import (
+    Case,
+    Hyperparameters,
+    Plan,
+    PlannedObjective,
+    Search,
+    applies,
+    claimed,
+    keyed,
+    objective_key,
+    sources_of,
+    varied,
+)
+from harness.provenance import fingerprint
+from harness.spec import search_space
+from harness.spec.fields import DEVICE_PATTERN, device_hint, shown, unfit
+from harness.spec.model import ObjectiveSpec, SpaceSpec, Spec, matches
+from harness.spec.validation import LoadedSpec
+from harness.spec.yaml_source import KeyPath
+from harness.suite.locate import Located, NotFound, Section, locate
+
+TRIAL_LIMIT = 2_000_000
+"""Trials a plan may have."""
+
+CASE_LIMIT = 50_000
+"""Cases that a spec's grids may have, before include and exclude trim them."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Settings of the command line that go before the spec's.
+
+    Attributes:
+        seeds: Number of seeds, or None.
+        devices: Devices in place of the spec's, or empty.
+        only: ``key=pattern`` filters: of one key any, of several keys all must match.
+        chosen: These very seeds, in place of a number of them; or empty.
+        values: ``name=value`` hyperparameters in place of what the spec gives or searches, each
+            value in JSON.
+        untimed: Whether to leave out the timing pass.
+    """
+
+    seeds: int | None = None
+    devices: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    chosen: tuple[int, ...] = ()
+    values: tuple[str, ...] = ()
+    untimed: bool = False
+
+
+def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[Problem, ...]]:
+    """Plan as far as the spec is valid, and say what is wrong with the rest."""
+    if loaded.spec is None:
+        return None, loaded.problems
+    fingerprint.look_again()
+    builder = _Builder(loaded, loaded.spec, overrides)
+    plan = builder.plan()
+    problems = (*loaded.problems, *builder.problems)
+    for check in (_too_many, _seen_by_tuning, _ambiguous_claims, _nothing_to_run):
+        if problems:
+            break
+        problems = tuple(check(loaded, plan, overrides))
+    return plan, problems
+
+
+def parse_devices(text: str) -> tuple[str, ...]:
+    """Devices as the command line lists them, separated by commas.
+
+    Raises:
+        BadInput: If one is not a device, or none is given.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    wrong = [name for name in names if not re.fullmatch(DEVICE_PATTERN, name)]
+    if wrong or not names:
+        name = wrong[0] if wrong else text
+        raise BadInput.of_file("--devices", f"{name!r} is not a device{device_hint(name)}")
+    return names
+
+
+def _too_many(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
+    seeds = overrides.seeds or len(plan.seeds)
+    compared = len(plan.cases) + len(plan.searches)
+    trials = plan.trials + (seeds - len(plan.seeds)) * compared
+    if trials > TRIAL_LIMIT:
+        total = f", with tuning {trials:,} trials" if plan.searches else f" are {trials:,} trials"
+        text = f"{compared:,} cases with {seeds:,} seeds{total}, the limit is {TRIAL_LIMIT:,}"
+        yield loaded.source.problem((), text)
+
+
+def _seen_by_tuning(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
+    if set(plan.seeds) & set(plan.tuning_seeds):
+        option = "--seed" if overrides.chosen else "--seeds"
+        text = f"some of these are among the seeds of {option}, which must see no tuning"
+        yield loaded.source.problem(("tuning", "seeds"), text)
+
+
+def _nothing_to_run(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
+    if plan.is_empty:
+        filters = "--only, include and exclude" if overrides.only else "include and exclude"
+        yield loaded.source.problem((), f"{filters} leave nothing to run")
+
+
+def _ambiguous_claims(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
+    """Claims that are of no case, or of several settings."""
+    cases = [*plan.cases, *(replace(search.base, role="tuned") for search in plan.searches)]
+    for i, claim in enumerate(plan.spec.claims):
+        names = dict.fromkeys(
+            c.setting
+            for c in cases
+            if claimed(claim, c.optimizer, c.objective.name, c.setting, c.hyperparameters)
+        )
+        if len(names) > 1:
+            text = f"is of any of {join(list(names))}; say which, under 'hyperparameters'"
+            if set(names) <= {"tuned", "defaults"}:
+                text = "is of the tuned setting or of the defaults; say which, as 'setting: tuned'"
+            yield loaded.source.problem(("claims", i), text)
+        elif not names and not (overrides.only or overrides.devices):
+            text = f"no case of {claim.optimizer!r} on {claim.objective!r} is like this"
+            yield loaded.source.problem(("claims", i), text)
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """One optimizer on one objective, with the values of its hyperparameters there."""
+
+    optimizer: str
+    located: Located
+    sources: str
+    objective: PlannedObjective
+    choices: dict[str, list[Any]]
+    spaces: dict[str, SpaceSpec]
+
+    def settings(self) -> list[Hyperparameters]:
+        """The grid of the hyperparameters."""
+        combinations = itertools.product(*self.choices.values())
+        return [dict(zip(self.choices, values, strict=True)) for values in combinations]
+
+
+class _Builder:
+    """A plan in the making, and the mistakes that show meanwhile."""
+
+    def __init__(self, loaded: LoadedSpec, spec: Spec, overrides: Overrides) -> None:
+        if overrides.untimed:
+            timing = spec.timing.model_copy(update={"enabled": False})
+            spec = spec.model_copy(update={"timing": timing})
+        self.spec, self.loaded, self.overrides = spec, loaded, overrides
+        self.problems: list[Problem] = []
+        self._devices = overrides.devices or spec.devices
+        self._values = self._given_values()
+        self._only = self._filters()
+        self._wanted = self._only.pop("setting", ["*"])
+        self._seen: dict[str, None] = {}
+
+    def plan(self) -> Plan:
+        """Plan all that is valid."""
+        pairings = self._pairings()
+        cases: list[Case] = []
+        searches: list[Search] = []
+        if self._fits(pairings):
+            for pairing in pairings:
+                if pairing.spaces:
+                    self._search(pairing, cases, searches)
+                else:
+                    self._grid(pairing, cases)
+            self._check_setting_filters()
+        seeds = tuple(sorted(set(self.overrides.chosen))) or self.spec.seeds
+        if self.overrides.seeds and self.overrides.seeds <= TRIAL_LIMIT:
+            seeds = tuple(range(self.overrides.seeds))
+        return Plan(self.spec.suite, self.spec, tuple(cases), seeds, tuple(searches))
+
+    def _pairings(self) -> list[_Pairing]:
+        objectives = [self._objective(name, o) for name, o in self.spec.objectives.items()]
+        optimizers = {
+            name: located
+            for name, optimizer in self.spec.optimizers.items()
+            if (located := self._locate(optimizer.class_, ("optimizers", name, "class")))
+        }
+        sources = {name: sources_of(located) for name, located in optimizers.items()}
+        return [
+            self._pairing(name, located, sources[name], objective)
+            for objective in objectives
+            if objective is not None
+            for name, located in optimizers.items()
+        ]
+
+    def _pairing(
+        self, name: str, located: Located, sources: str, objective: PlannedObjective
+    ) -> _Pairing:
+        optimizer = self.spec.optimizers[name]
+        local = optimizer.per_objective.get(objective.name, {})
+        given = {**optimizer.hyperparameters, **local}
+        choices = {k: v if isinstance(v, list) else [v] for k, v in given.items()}
+        known = (k for k in self._values if k in given or k in optimizer.search)
+        choices |= {k: [self._values[k]] for k in known}
+        fixed = {*local, *self._values}
+        spaces = {k: space for k, space in optimizer.search.items() if k not in fixed}
+        return _Pairing(name, located, sources, objective, choices, spaces)
+
+    def _objective(self, name: str, spec: ObjectiveSpec) -> PlannedObjective | None:
+        path: KeyPath = ("objectives", name)
+        located = self._locate(spec.class_ or name, (*path, "class") if spec.class_ else path)
+        dataset = None
+        if spec.dataset is not None:
+            dataset = self._locate(spec.dataset, (*path, "dataset"), "datasets")
+        if located is None or (spec.dataset is not None and dataset is None):
+            return None
+        planned = PlannedObjective(
+            name=name,
+            located=located,
+            arguments=spec.arguments,
+            dataset=dataset,
+            batch_size=spec.batch_size,
+            steps=spec.steps,
+            epochs=spec.epochs,
+            dtype=spec.dtype,
+            record_every=spec.record_every,
+            divergence_factor=spec.divergence_factor,
+            drop_last=spec.drop_last,
+            is_partial=path in self.loaded.partial,
+        )
+        return replace(planned, key=objective_key(planned))
+
+    def _locate(
+        self, reference: str, path: KeyPath, section: Section | None = None
+    ) -> Located | None:
+        section = section or ("optimizers" if path[0] == "optimizers" else "objectives")
+        try:
+            return locate(reference, self.loaded.folder, section)
+        except NotFound as error:
+            problem = self.loaded.source.problem(path, str(error), at_key=len(path) == 2)
+            self.problems.append(problem)
+            return None
+
+    def _fits(self, pairings: Sequence[_Pairing]) -> bool:
+        """Whether the grids are small enough to be built; says so where they aren't."""
+        total = 0
+        for pairing in pairings:
+            count = math.prod(map(len, pairing.choices.values()))
+            if self.spec.tuning is not None and pairing.spaces:
+                count *= self.spec.tuning.trials
+            total += count * len(self._devices)
+            if count * len(self._devices) > CASE_LIMIT:
+                text = (
+                    f"its grid on {pairing.objective.name!r} has {count:,} settings, "
+                    f"a plan has at most {CASE_LIMIT:,} cases"
+                )
+                self._at_key(("optimizers", pairing.optimizer), text)
+        if total > CASE_LIMIT and not self.problems:
+            text = f"the grids have {total:,} cases, the limit is {CASE_LIMIT:,}"
+            self._at_key(("optimizers",), text)
+        return total <= CASE_LIMIT
+
+    def _at_key(self, path: KeyPath, text: str) -> None:
+        self.problems.append(self.loaded.source.problem(path, text, at_key=True))
+
+    def _case(
+        self,
+        pairing: _Pairing,
+        setting: Hyperparameters,
+        differing: tuple[str, ...],
+        device: str,
+    ) -> Case:
+        return Case(
+            optimizer=pairing.optimizer,
+            located=pairing.located,
+            hyperparameters=setting,
+            varied=differing,
+            objective=pairing.objective,
+            device=device,
+            create_graph=self.spec.optimizers[pairing.optimizer].create_graph,
+            is_partial=("optimizers", pairing.optimizer) in self.loaded.partial,
+            sources=pairing.sources,
+        )
+
+    def _grid(self, pairing: _Pairing, cases: list[Case]) -> None:
+        """Plan an optimizer with each of its settings."""
+        settings = pairing.settings()
+        for device in self._devices:
+            kept = [setting for setting in settings if self._is_kept(pairing, device, setting)]
+            differing = varied(kept)
+            for setting in kept:
+                case = self._case(pairing, setting, differing, device)
+                if self._is_wanted(case.setting):
+                    cases.append(keyed(case))
+
+    def _search(self, pairing: _Pairing, cases: list[Case], searches: list[Search]) -> None:
+        """Plan the tuning of an optimizer."""
+        tuning = self.spec.tuning
+        if tuning is None or any(len(values) != 1 for values in pairing.choices.values()):
+            return  # which is reported already
+        (fixed,) = pairing.settings()
+        for device in self._devices:
+            if not self._is_kept(pairing, device, fixed):
+                continue
+            base = self._case(pairing, fixed, (), device)
+            if self._is_wanted("tuned"):
+                drawn = search_space.draw(pairing.spaces, tuning.trials, tuning.draw)
+                tried = replace(base, varied=tuple(pairing.spaces), role="tuning")
+                settings = (
+                    keyed(replace(tried, hyperparameters={**fixed, **setting})) for setting in drawn
+                )
+                searches.append(Search(base, pairing.spaces, tuple(settings), len(cases)))
+            if tuning.defaults and self._is_wanted("defaults"):
+                cases.append(keyed(replace(base, role="defaults")))
+
+    def _is_wanted(self, setting: str) -> bool:
+        """Whether the command line leaves a setting in, by the name that it has among others."""
+        self._seen[setting] = None
+        return any(matches(setting, pattern) for pattern in self._wanted)
+
+    def _is_kept(self, pairing: _Pairing, device: str, setting: Hyperparameters) -> bool:
+        names = {
+            "optimizer": pairing.optimizer,
+            "objective": pairing.objective.name,
+            "device": device,
+        }
+        if not all(any(matches(names[k], p) for p in ps) for k, ps in self._only.items()):
+            return False
+        include, exclude = self.spec.include, self.spec.exclude
+        if include and not any(applies(match, names, setting) for match in include):
+            return False
+        return not any(applies(match, names, setting) for match in exclude)
+
+    def _check_setting_filters(self) -> None:
+        """Say which patterns match no setting of what is left."""
+        for pattern in self._wanted:
+            if self._seen and not any(matches(setting, pattern) for setting in self._seen):
+                hint = nearest(pattern, filter(None, self._seen))
+                text = f"{pattern!r} matches no setting{hint}"
+                self._refuse(f"--only setting={pattern}", text)
+
+    def _refuse(self, option: str, text: str) -> None:
+        self.problems.append(Problem(option, 0, 0, "", text))
+
+    def _given_values(self) -> Hyperparameters:
+        """The hyperparameters that the command line gives."""
+        known = {
+            name
+            for optimizer in self.spec.optimizers.values()
+            for given in (
+                optimizer.hyperparameters,
+                optimizer.search,
+                *optimizer.per_objective.values(),
+            )
+            for name in given
+        }
+        found: Hyperparameters = {}
+        for text in self.overrides.values:
+            name, equals, value = text.partition("=")
+            problem = ""
+            if not equals or name not in known:
+                problem = "expected a hyperparameter that the spec names, '=' and its value"
+                problem += nearest(name, known) if equals else ""
+            else:
+                try:
+                    given = json.loads(value, parse_constant=_refuse_constant)
+                    problem = "is given twice" if name in found else unfit(given)
+                except (ValueError, RecursionError):
+                    problem = (
+                        f'{shown(value)} is not JSON: a number, true, null, or text in "quotes"'
+                    )
+            if problem:
+                self._refuse(f"--set {text}", problem)
+            else:
+                found[name] = given
+        return found
+
+    def _filters(self) -> dict[str, list[str]]:
+        """The patterns that the command line gives, by what they filter."""
+        known: dict[str, Sequence[str]] = {
+            "optimizer": list(self.spec.optimizers),
+            "objective": list(self.spec.objectives),
+            "setting": (),  # known once all cases are
+            "device": self._devices,
+        }
+        only: dict[str, list[str]] = {}
+        for text in self.overrides.only:
+            key, equals, pattern = text.partition("=")
+            if not equals or key not in known:
+                expected = (
+                    "expected optimizer=, objective=, setting= or device= with a name or pattern"
+                )
+                self._refuse(f"--only {text}", expected + (nearest(key, known) if equals else ""))
+            elif key != "setting" and not any(matches(name, pattern) for name in known[key]):
+                hint = nearest(pattern, known[key])
+                self._refuse(f"--only {text}", f"{pattern!r} matches no {key}{hint}")
+            else:
+                only.setdefault(key, []).append(pattern)
+        return only
+
+
+def _refuse_constant(constant: str) -> Any:
+    """JSON knows no infinity, and neither does a case's key."""
+    raise ValueError(constant)

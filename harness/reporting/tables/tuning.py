@@ -1,0 +1,258 @@
+"""Tables of tuning: what it found, how sure that is, sensitivity; and of published numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from harness.analysis import claims, comparison, retuning, sensitivity, stats
+from harness.analysis.comparison import Compared
+from harness.formatting import DASH, cost, digits, general, or_dash, probability, share, significant
+from harness.reporting.tables.model import Column, Table, case_columns, table_of
+from harness.spec import search_space
+from harness.spec.model import SpaceSpec
+from harness.store.read import CaseData
+
+
+class _Tuned(NamedTuple):
+    found: sensitivity.Tuned
+    name: str
+    space: SpaceSpec
+    loss: float
+    edge: str
+
+
+_TUNING: tuple[Column[_Tuned], ...] = (
+    Column("objective", "objective", lambda r: r.found.case.objective),
+    Column("optimizer", "optimizer", lambda r: r.found.case.optimizer),
+    Column("device", "device", lambda r: r.found.case.device),
+    Column("hyperparameter", "hyperparameter", lambda r: r.name),
+    Column("space", "searched", lambda r: search_space.shown(r.space)),
+    Column(
+        "best",
+        "best",
+        lambda r: r.found.best[r.name],
+        lambda best: f"{best:.4g}" if isinstance(best, float) else str(best),
+    ),
+    Column("edge", "at an edge", lambda r: r.edge, lambda at: f"yes, the {at} one" if at else "no"),
+    Column("tuning_loss", "loss in tuning", lambda r: r.loss, digits(5)),
+    Column("settings", "settings", lambda r: len(r.found.settings), "{:,}".format),
+    Column(
+        "tuning_trials",
+        "trials",
+        lambda r: sum(len(tried.statuses) for tried in r.found.settings),
+        "{:,}".format,
+    ),
+    Column("failed", "failed", lambda r: r.found.failed, "{:,}".format),
+)
+
+_BEST = {
+    "final_loss": (
+        "the setting with the lowest mean final loss of those of which every trial ended ok; that "
+        "mean is lower than what to expect, for the setting was picked by it."
+    ),
+    "time_to_target": (
+        "the setting whose trials reached the most targets, then in the fewest steps, a miss "
+        "costing all steps that its trial took."
+    ),
+}
+
+
+def tuning(
+    tuned: Sequence[sensitivity.Tuned], seeds: int, goal: str = "final_loss"
+) -> Table | None:
+    """What tuning tried and found.
+
+    Args:
+        tuned: By optimizer, objective and device.
+        seeds: How many seeds each setting was run with.
+        goal: What the best setting is best by; see the spec.
+    """
+    rows = []
+    for found in tuned:
+        losses = found.winner.losses
+        loss = stats.average(losses[np.isfinite(losses)])
+        for name, space in found.spaces.items():
+            edge = next((text for text in found.edges if text.startswith(f"{name} ")), "")
+            side = "upper" if "upper" in edge else "lower" if edge else ""
+            rows.append(_Tuned(found, name, space, loss, side))
+    note = (
+        "Every optimizer with a search had the same number of settings, drawn by a scrambled "
+        f"Halton sequence and each run with the same {seeds} tuning seeds, which are none of "
+        f"the seeds reported elsewhere. Best: {_BEST[goal]} Loss in tuning is the mean final loss "
+        f"of the best setting. At an edge: in the outer {share(sensitivity.OUTER)} of the range, "
+        "or the outermost value drawn; a wider range may hold a better one. Failed: tuning trials "
+        "that did not end ok."
+    )
+    return table_of("tuning", "What tuning found", _TUNING, rows, note)
+
+
+class _Retuned(NamedTuple):
+    one: CaseData
+    other: CaseData
+    lower_share: float
+    called: str
+    losses: tuple[list[float], list[float]]
+
+
+def _spread(losses: Sequence[float]) -> str:
+    median, low, high = (cost(loss, 4) for loss in losses)
+    return f"{median} ({low} to {high})"
+
+
+_RETUNED: tuple[Column[_Retuned], ...] = (
+    Column("objective", "objective", lambda r: r.one.objective),
+    Column("device", "device", lambda r: r.one.device),
+    Column("case", "case", lambda r: r.one.label),
+    Column("against", "against", lambda r: r.other.label),
+    Column("lower_share", "lower in", lambda r: r.lower_share, lambda v: f"{share(v)} of tunings"),
+    Column("called", "called now", lambda r: r.called, or_dash),
+    Column("case_median", "", lambda r: r.losses[0][0]),
+    Column("case_low", "", lambda r: r.losses[0][1]),
+    Column("case_high", "", lambda r: r.losses[0][2]),
+    Column("against_median", "", lambda r: r.losses[1][0]),
+    Column("against_low", "", lambda r: r.losses[1][1]),
+    Column("against_high", "", lambda r: r.losses[1][2]),
+    Column("", "loss of the case, tuned again", lambda r: _spread(r.losses[0])),
+    Column("", "of the other", lambda r: _spread(r.losses[1])),
+)
+
+
+def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> Table | None:
+    """How often tuned optimizers would come in the same order if they were tuned again."""
+    rows = []
+    for one, other, lower in retuning.pairs(found):
+        losses = [[float(r.quantile(q)[-1]) for q in (0.5, 0.025, 0.975)] for r in (one, other)]
+        called = comparison.called_between(compared, one.case, other.case)
+        rows.append(_Retuned(one.case, other.case, lower, called, (losses[0], losses[1])))
+    note = (
+        f"Tuning done again {retuning.RESAMPLES:,} times on resampled settings and seeds "
+        "(bootstrap): a setting is chosen by the tuning seeds that are drawn and judged by the "
+        "others. Lower in: the share of these tunings in which the case has the lower loss, ties "
+        "counting as half. Called now: what the test on the one setting that was found says. Loss: "
+        "median, and the middle 95% of tunings; ∞ where a trial that judges fails. A difference "
+        "that is called and holds in few tunings is one of the settings that happened to be drawn."
+    )
+    return table_of("retuning", "Were tuning done again", _RETUNED, rows, note)
+
+
+_SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
+    Column("objective", "objective", lambda r: r.objective),
+    Column("optimizer", "optimizer", lambda r: r.optimizer),
+    Column("device", "device", lambda r: r.device),
+    Column("hyperparameter", "hyperparameter", lambda r: r.parameter),
+    Column("range", "range", lambda r: search_space.shown(r.space)),
+    Column("points", "", lambda r: len(r.points)),
+    Column(
+        "lowest_loss", "lowest loss", lambda r: r.lowest.mean if r.lowest else math.nan, digits(5)
+    ),
+    Column("at", "at", lambda r: r.lowest.value if r.lowest else math.nan, significant),
+    Column(
+        "near_share",
+        "near it in",
+        lambda r: r.near(),
+        lambda near: DASH if math.isnan(near) else f"{share(near)} of the range",
+    ),
+    Column("failing_points", "", lambda r: len(r.diverging())),
+    Column("failing_from", "", lambda r: min(r.diverging(), default=math.nan)),
+    Column("failing_to", "", lambda r: max(r.diverging(), default=math.nan)),
+    Column("", "some seed failed at", lambda r: _failing(r)),
+    Column("", "points", lambda r: len(r.points)),
+)
+
+
+def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
+    """How wide the range of each hyperparameter is in which the loss is near its lowest."""
+    note = (
+        "One hyperparameter over its range, the others held (at the best setting, where it was "
+        "tuned). Lowest: mean final loss over the seeds, at the best of the points. Near it: the "
+        "share of the range, on the range's own scale, in which every seed ends ok and the mean is "
+        f"at most {sensitivity.FACTOR:g} times the lowest, both less the optimum where that is "
+        "known. Some seed failed: values at which some trial diverged or failed."
+    )
+    title = "Sensitivity to hyperparameters"
+    return table_of("sensitivity", title, _SENSITIVITY, curves, note)
+
+
+def _failing(curve: sensitivity.Curve) -> str:
+    """Values at which some seed did not end ok."""
+    bad = list(curve.diverging())
+    if not bad:
+        return DASH
+    if len(bad) == len(curve.points):
+        return "every point"
+    values = [point.value for point in curve.points]
+    if bad == values[-len(bad) :]:
+        return f"{significant(bad[0])} and above"
+    if bad == values[: len(bad)]:
+        return f"{significant(bad[-1])} and below"
+    return f"{len(bad)} points from {significant(bad[0])} to {significant(bad[-1])}"
+
+
+def _ours(found: claims.Checked, pattern: str) -> str:
+    """Our numbers with as many decimals as the published one; a dash of none."""
+    if not len(found.values):
+        return DASH
+    low, high, median = found.values[0], found.values[-1], np.median(found.values)
+    places = claims.decimals(found.claim.value)
+    texts = {"median": median, "low": low, "high": high}
+    return pattern.format(**{name: f"{value:.{places}f}" for name, value in texts.items()})
+
+
+_CLAIMS: tuple[Column[claims.Checked], ...] = (
+    *case_columns(lambda r: r.case)[:3],
+    Column("device", "", lambda r: r.case.device),
+    Column("quantity", "quantity", lambda r: r.claim.quantity, lambda q: q.replace("_", " ")),
+    Column("published", "published", lambda r: r.claim.value),
+    Column("", "verdict", lambda r: r.verdict),
+    Column("", "ours", lambda r: _ours(r, "{median}")),
+    Column("source", "", lambda r: r.claim.source),
+    Column("kind", "", lambda r: r.kind),
+    Column("median", "", lambda r: stats.spread(r.values).median),
+    Column("low", "", lambda r: min(r.values, default=math.nan)),
+    Column("high", "", lambda r: max(r.values, default=math.nan)),
+    Column(
+        "percentile",
+        "percentile",
+        lambda r: r.percentile,
+        general(3),
+    ),
+    Column("p", "p", lambda r: r.p, probability),
+    Column("least_p", "", lambda r: r.least_p),
+    Column("standard_deviations", "from the mean (sd)", lambda r: r.deviations, significant),
+    Column("noticed_below", "", lambda r: r.noticed[0]),
+    Column("noticed_above", "", lambda r: r.noticed[1]),
+    Column("verdict", "", lambda r: r.verdict),
+    Column("why", "why", lambda r: r.why),
+    Column("", "source", lambda r: r.claim.source),
+    Column(
+        "",
+        "from lowest to highest",
+        lambda r: DASH if r.kind == "fixed" else _ours(r, "{low} to {high}"),
+    ),
+    Column("", "device", lambda r: r.case.device),
+    Column("n", "", lambda r: len(r.values)),
+    Column("failed", "", lambda r: r.failed),
+)
+
+
+def claimed(checked: Sequence[claims.Checked]) -> Table | None:
+    """Published numbers beside ours, those that don't hold first."""
+    severity = ("not consistent", "at the edge", "can't be told", "consistent", "reproduced")
+    rows = sorted(checked, key=lambda one: severity.index(one.verdict))
+    note = (
+        "Ours: the median over the seeds that ended ok. A number that no seed changes is compared "
+        "with the printed decimals. Any other is placed among the seeds, numbers within its "
+        "rounding counting as equal; p is the two-sided probability that one more run of ours "
+        "would be so far out, exact but never below 2 over one more than the number of seeds. A "
+        "published mean is compared with ours by Welch's test. From the mean: how far the number "
+        "lies from our mean, in standard deviations of ours. Reproduced: in every printed digit. "
+        f"Consistent: p of {claims.EDGE:g} or more; at the edge: {claims.BEYOND:g} or more; not "
+        "consistent: less, or further out than any loss of ours could be. The reasons say from "
+        "which deviation on that would have been noticed with so many seeds. Of many claims, one "
+        "in ten that is right will be called at the edge."
+    )
+    return table_of("claims", "Published numbers", _CLAIMS, rows, note)

@@ -1,0 +1,413 @@
+"""Validation of a spec: all its mistakes at once, each at its place. Loads none of a suite's code.
+
+Types and ranges of values come first, by the models; then names that one part uses and another
+defines, of the parts that are valid.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from harness.errors import Problem, nearest
+from harness.spec.fields import Name, shown
+from harness.spec.model import (
+    CellSpec,
+    CheckSpec,
+    ClaimSpec,
+    CounterpartSpec,
+    LimitsSpec,
+    Match,
+    ObjectiveSpec,
+    OptimizerSpec,
+    SpaceSpec,
+    Spec,
+    TimingSpec,
+    TuningSpec,
+    matches,
+)
+from harness.spec.yaml_source import KeyPath, YamlSource, read, suite_folder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LoadedSpec:
+    """A spec with where it came from and what was wrong with it.
+
+    Attributes:
+        spec: The valid part, or None where too little is valid to go on.
+        source: The file, its text, and the place of each key.
+        problems: Every mistake found so far; the spec may be run only when there is none.
+        partial: Key paths of objectives and optimizers in the valid part that lack some of their
+            arguments, which are wrong.
+    """
+
+    spec: Spec | None
+    source: YamlSource
+    problems: tuple[Problem, ...]
+    partial: frozenset[KeyPath] = frozenset()
+
+    @property
+    def folder(self) -> Path:
+        """The suite's folder: where the spec lies, or around the ``specs/`` that it lies in."""
+        if self.source.folder is not None:
+            return self.source.folder.resolve()
+        return suite_folder(Path(self.source.file))
+
+
+class _ValidPart(Spec):
+    """The part of a spec that has no mistakes; it may be nothing."""
+
+    objectives: dict[Name, ObjectiveSpec] = Field(default_factory=dict)
+    optimizers: dict[Name, OptimizerSpec] = Field(default_factory=dict)
+
+
+def load(path: Path) -> LoadedSpec:
+    """Read and validate a spec.
+
+    Args:
+        path: The YAML file.
+
+    Returns:
+        The spec and all mistakes found. Where there are mistakes, ``spec`` holds the valid parts,
+        so that later checks can report theirs as well.
+
+    Raises:
+        BadInput: If the file cannot be read or is not YAML.
+    """
+    return check(read(path))
+
+
+def check(source: YamlSource) -> LoadedSpec:
+    """Validate parsed YAML; see :func:`load`."""
+    if not isinstance(source.data, dict):
+        keys = "'suite', 'objectives' and 'optimizers'"
+        message = f"expected a mapping with {keys}, got {shown(source.data)}"
+        return LoadedSpec(None, source, (source.problem((), message),))
+    details: list[ErrorDetails] = []
+    spec: Spec | None = None
+    try:
+        spec = Spec.model_validate(source.data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    places = {_path(detail) for detail in details}
+    # Entries that are wrong count as well: a list of them alone is not too short.
+    within = {place[:-1] for place in places}
+    details = [d for d in details if d["type"] != "too_short" or _path(d) not in within]
+    problems = [_problem(source, detail) for detail in details]
+    lengths = list(_wrong_lengths(source))
+    if spec is None or lengths:
+        spec = _ValidPart.model_validate(_valid_data(source.data, places))
+    problems += lengths
+    problems += _names_alike(source)
+    problems += _unknown_names(source, spec, places)
+    problems += _unknown_entries(source, spec, places)
+    problems += _tuning_mistakes(source, spec)
+    partial = frozenset(path[:2] for path in places if _is_argument(path))
+    return LoadedSpec(spec, source, tuple(sorted(set(problems))), partial)
+
+
+def _path(detail: ErrorDetails) -> KeyPath:
+    return tuple(part for part in detail["loc"] if part != "[key]")
+
+
+def _is_argument(path: KeyPath) -> bool:
+    """Whether a mistake leaves it open what an objective or optimizer is constructed with."""
+    if path[:1] == ("optimizers",):
+        return len(path) > 2
+    return path[:1] == ("objectives",) and path[2:3] in (("class",), ("dataset",), ("arguments",))
+
+
+def _valid_data(data: dict[str, Any], places: Collection[KeyPath]) -> dict[str, Any]:
+    """A copy of a spec's data without the smallest parts that hold mistakes."""
+    data = copy.deepcopy(data)
+    for *parents, key in sorted({_part(path) for path in places}, reverse=True):
+        within: Any = data
+        for parent in parents:
+            within = within[parent]
+        if isinstance(within, dict):
+            within.pop(key, None)
+        else:
+            del within[key]
+    data.setdefault("suite", "unnamed")
+    if any(path[0] == "tuning" for path in places):
+        data["tuning"] = {"trials": 1}
+    for entry in _mapping(data, "objectives").values():
+        if (entry.get("steps") is None) == (entry.get("epochs") is None):
+            entry.update(steps=1, epochs=None)
+    return data
+
+
+def _part(path: KeyPath) -> KeyPath:
+    """The smallest part around a mistake that the rest of a spec can do without."""
+    match path:
+        case ("optimizers", _, "class", *_):
+            return path[:2]
+        case ("optimizers", _, "per_objective", *_):
+            return path[:5]
+        case ("optimizers", _, "hyperparameters", *_):
+            return path[:4]
+        case ("objectives" | "optimizers", *_) | ("check", "cells", *_):
+            return path[:3]
+        case ("include" | "exclude" | "claims" | "check", *_):
+            return path[:2]
+    return path[:1]
+
+
+def _problem(source: YamlSource, detail: ErrorDetails) -> Problem:
+    at_key = detail["type"] in ("extra_forbidden", "missing") or "[key]" in detail["loc"]
+    path = (*_path(detail), *(detail.get("ctx") or {}).get("below", ()))
+    return source.problem(path, _message(path, detail), at_key=at_key)
+
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "a word",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "finite_number": "a finite number",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt:g}",
+    "less_than": "less than {lt:,}",
+    "less_than_equal": "at most {le:,}",
+}
+"""By pydantic's type of error, what was expected."""
+
+
+def _message(path: KeyPath, detail: ErrorDetails) -> str:
+    kind, context, value = detail["type"], detail.get("ctx") or {}, detail["input"]
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind].format(**context)}, got {shown(value)}"
+    match kind:
+        case "extra_forbidden":
+            return f"unknown key{nearest(str(path[-1]), _keys_at(path[:-1]))}"
+        case "missing":
+            return "is missing"
+        case "literal_error":
+            hint = nearest(str(value), re.findall(r"'([^']*)'", context["expected"]))
+            return f"expected {context['expected']}, got {shown(value)}{hint}"
+        case "too_short":
+            return "is empty, expected at least one entry"
+        case "string_too_long":
+            return f"expected at most {context['max_length']} characters, got {len(str(value))}"
+    return detail["msg"]
+
+
+_MODELS: dict[str, type[BaseModel]] = {
+    "objectives": ObjectiveSpec,
+    "optimizers": OptimizerSpec,
+    "include": Match,
+    "exclude": Match,
+    "tuning": TuningSpec,
+    "claims": ClaimSpec,
+    "timing": TimingSpec,
+    "limits": LimitsSpec,
+    "check": CheckSpec,
+}
+
+
+def _keys_at(path: KeyPath) -> list[str]:
+    """The keys that the model at a path has."""
+    match path:
+        case ("optimizers", _, "search", *_):
+            model: type[BaseModel] = SpaceSpec
+        case ("optimizers", _, "counterpart", *_):
+            model = CounterpartSpec
+        case ("check", "cells", *_):
+            model = CellSpec
+        case (str(section), *_):
+            model = _MODELS.get(section, Spec)
+        case _:
+            model = Spec
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _mapping(data: Any, key: str) -> dict[str, Any]:
+    """The mapping at a key; an empty one where there is anything else."""
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _wrong_lengths(source: YamlSource) -> Iterator[Problem]:
+    """Objectives with both 'steps' and 'epochs', or with neither."""
+    for name, entry in _mapping(source.data, "objectives").items():
+        if isinstance(entry, dict):
+            given = [entry.get(key) is not None for key in ("steps", "epochs")]
+            if sum(given) != 1:
+                both = "both are given" if all(given) else "neither is given"
+                text = f"expected either 'steps' or 'epochs', {both}"
+                yield source.problem(("objectives", name), text)
+
+
+def _names_alike(source: YamlSource) -> Iterator[Problem]:
+    """Names that differ by case only, and so share a file on some systems."""
+    for section in ("objectives", "optimizers"):
+        seen: dict[str, str] = {}
+        for name in _mapping(source.data, section):
+            other = seen.setdefault(name.lower(), name)
+            if other != name:
+                text = f"differs from {other!r} by case only"
+                yield source.problem((section, name), text, at_key=True)
+
+
+def _names(data: dict[str, Any], section: str) -> list[str] | None:
+    """The names in a section; None where it is no mapping, so that no name is known."""
+    return list(data[section]) if isinstance(data.get(section), dict) else None
+
+
+def _unknown_names(
+    source: YamlSource, spec: Spec, places: Collection[KeyPath]
+) -> Iterator[Problem]:
+    """Objectives and optimizers that optimizers and claims name, and that are not there."""
+    objectives, optimizers = (_names(source.data, key) for key in ("objectives", "optimizers"))
+    for name, entry in _mapping(source.data, "optimizers").items():
+        for objective in _mapping(entry, "per_objective"):
+            if objectives is not None and objective not in objectives:
+                path: KeyPath = ("optimizers", name, "per_objective", objective)
+                text = f"no objective of this name{nearest(objective, objectives)}"
+                yield source.problem(path, text, at_key=True)
+    if optimizers is not None:
+        for name, optimizer in spec.optimizers.items():
+            yield from _unknown_relatives(source, name, optimizer, optimizers)
+    for path, claim in _numbered(("claims",), spec.claims, places):
+        for key, names in (("optimizer", optimizers), ("objective", objectives)):
+            named = getattr(claim, key)
+            if names is not None and named not in names:
+                text = f"no {key} of this name{nearest(named, names)}"
+                yield source.problem((*path, key), text)
+
+
+def _unknown_relatives(
+    source: YamlSource, name: str, optimizer: OptimizerSpec, known: list[str]
+) -> Iterator[Problem]:
+    """Other optimizers that an entry names and that are not there, or are itself."""
+    path: KeyPath = ("optimizers", name)
+    others: list[tuple[KeyPath, str]] = [
+        ((*path, "generalizes"), other) for other in optimizer.generalizes or ()
+    ]
+    if optimizer.counterpart is not None:
+        others.append(((*path, "counterpart", "optimizer"), optimizer.counterpart.optimizer))
+    for place, other in others:
+        if other == name:
+            yield source.problem(place, "names itself")
+        elif other not in known:
+            hint = nearest(other, [entry for entry in known if entry != name])
+            yield source.problem(place, f"no optimizer is called {other!r}{hint}")
+
+
+def _numbered(
+    section: KeyPath, entries: Iterable[T], places: Collection[KeyPath]
+) -> Iterator[tuple[KeyPath, T]]:
+    """The valid entries of a list with their key paths in the file."""
+    wrong = {path[: len(section) + 1] for path in places}
+    paths = ((*section, i) for i in itertools.count())
+    valid = (path for path in paths if path not in wrong)
+    return ((path, entry) for entry, path in zip(entries, valid, strict=False))
+
+
+def _unknown_entries(
+    source: YamlSource, spec: Spec, places: Collection[KeyPath]
+) -> Iterator[Problem]:
+    """Patterns and hyperparameters of matches that nothing in the spec has."""
+    raw = source.data.get("devices")
+    known = {
+        "optimizer": _names(source.data, "optimizers"),
+        "objective": _names(source.data, "objectives"),
+        "device": raw if isinstance(raw, list) else list(spec.devices),
+    }
+    sections: dict[KeyPath, tuple[Match, ...]] = {
+        ("include",): spec.include,
+        ("exclude",): spec.exclude,
+        ("check", "cells"): spec.check.cells,
+    }
+    given = _given_values(spec)
+    for section, entries in sections.items():
+        for path, match in _numbered(section, entries, places):
+            for key, names in known.items():
+                for pattern in getattr(match, key) or ():
+                    if names and not any(matches(str(name), pattern) for name in names):
+                        text = f"{pattern!r} matches no {key}{nearest(pattern, map(str, names))}"
+                        yield source.problem((*path, key), text)
+            if not any(place[:1] == ("optimizers",) for place in places):
+                yield from _unknown_values(source, given, path, match)
+
+
+def _given_values(spec: Spec) -> dict[str, list[Any]]:
+    """By hyperparameter, all values that optimizers are given."""
+    given: dict[str, list[Any]] = {}
+    for optimizer in spec.optimizers.values():
+        for values in (optimizer.hyperparameters, *optimizer.per_objective.values()):
+            for name, value in values.items():
+                given.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+    return given
+
+
+def _unknown_values(
+    source: YamlSource, given: dict[str, list[Any]], path: KeyPath, match: Match
+) -> Iterator[Problem]:
+    """Hyperparameters that a match asks for and no optimizer has."""
+    for name, wanted in match.hyperparameters.items():
+        place = (*path, "hyperparameters", name)
+        if name not in given:
+            text = f"no optimizer is given a hyperparameter of this name{nearest(name, given)}"
+            yield source.problem(place, text, at_key=True)
+        elif wanted not in given[name]:
+            text = f"no optimizer is given this value of {name!r}"
+            if isinstance(wanted, list):
+                text += f"; a match asks for one value: write one entry of {path[0]!r} for each"
+            yield source.problem(place, text)
+
+
+def _tuning_mistakes(source: YamlSource, spec: Spec) -> Iterator[Problem]:
+    """Searches and budgets that do not fit together."""
+    searched = {name: o for name, o in spec.optimizers.items() if o.search}
+    if spec.tuning is None:
+        for name in searched:
+            text = "a search needs 'tuning', such as 'tuning: {trials: 50}', for the whole spec"
+            yield source.problem(("optimizers", name, "search"), text, at_key=True)
+    else:
+        raw = _mapping(source.data, "optimizers").values()
+        if not any(isinstance(entry, dict) and entry.get("search") for entry in raw):
+            text = "there is nothing to tune: no optimizer has a 'search'"
+            yield source.problem(("tuning",), text, at_key=True)
+        if shared := sorted(set(spec.tuning.seeds) & set(spec.seeds)):
+            text = f"seed {shared[0]} is among the spec's seeds, which must see no tuning"
+            yield source.problem(("tuning", "seeds"), text)
+    for name, optimizer in searched.items():
+        yield from _search_mistakes(source, ("optimizers", name), optimizer)
+
+
+def _search_mistakes(
+    source: YamlSource, path: KeyPath, optimizer: OptimizerSpec
+) -> Iterator[Problem]:
+    """Values and grids that an optimizer is given beside its search."""
+    for parameter in optimizer.search.keys() & optimizer.hyperparameters.keys():
+        text = "is given a value under 'hyperparameters' too; only one of the two can hold"
+        yield source.problem((*path, "search", parameter), text, at_key=True)
+    given: dict[KeyPath, dict[str, Any]] = {("hyperparameters",): optimizer.hyperparameters}
+    for objective, values in optimizer.per_objective.items():
+        if optimizer.search.keys() - values.keys():  # else nothing is searched there
+            given["per_objective", objective] = values
+    for where, values in given.items():
+        for parameter, value in values.items():
+            if isinstance(value, list) and len(value) > 1:
+                text = (
+                    "a grid beside a search would multiply the budget; "
+                    f"make it a part of the search, as {parameter}: {{choice: [...]}}"
+                )
+                yield source.problem((*path, *where, parameter), text)

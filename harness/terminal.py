@@ -1,0 +1,59 @@
+"""Tables on a terminal, which rich lays out; as plain text where there is none."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from harness.errors import printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+UNLIMITED = 10_000
+"""Columns of what is not to be folded."""
+
+
+def aligned(
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    right: Collection[int] = (),
+    indent: int = 0,
+    width: int = UNLIMITED,
+    colour: bool = False,
+) -> list[str]:
+    """Lines with the cells of rows in columns that are two blanks apart.
+
+    Args:
+        rows: Of as many cells each.
+        right: Numbers of the columns whose cells end below each other.
+        indent: Blanks before each line.
+        width: Columns of the terminal; cells of a wider table are folded.
+        colour: Whether the colours of texts are shown.
+    """
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+
+    cells = [[printable(c) if isinstance(c, str) else c for c in row] for row in rows]
+    table = Table.grid(padding=(0, 2))
+    for number in range(len(cells[0]) if cells else 0):
+        table.add_column(justify="right" if number in right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        force_jupyter=False,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    with console.capture() as shown:
+        console.print(Padding(table, (0, 0, 0, indent), expand=False))
+    return [re.sub(r" +(\x1b\[0m)?$", r"\1", line) for line in shown.get().splitlines()]
