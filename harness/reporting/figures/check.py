@@ -158,7 +158,7 @@ def _ratio_figure(name: str, title: str, rows: Mapping[str, Sequence[DotRow]]) -
 
 def _gravest(rows: Sequence[DotRow]) -> tuple[DotRow, ...]:
     """At most so many rows as a panel holds, in their order: those that ask for a look first."""
-    gravity = list(OUTCOME_STYLES)
+    gravity = list[str](OUTCOME_STYLES)
     ranked = sorted(
         range(len(rows)),
         key=lambda i: (gravity.index(rows[i].legend), -abs(math.log(rows[i].centre))),

@@ -17,6 +17,7 @@ from harness.reporting.figures.records import (
     CURVES,
     NO_VALUES,
     ROWS,
+    SHARE_POINTS,
     CurveFigure,
     CurvePanel,
     DotFigure,
@@ -30,6 +31,7 @@ from harness.reporting.figures.records import (
     duration,
     scale,
     styles,
+    thinned,
     unique_name,
     with_dots,
 )
@@ -181,10 +183,10 @@ def runtimes(
             continue
         x = targets.places(costs[:, shown])
         if len(x):
-            bands = profiles.runtime_bands(np.moveaxis(costs[:, shown], 1, 2), x)
+            found = profiles.runtime_bands(np.moveaxis(costs[:, shown], 1, 2), x)
             bands = [
                 replace(band, low=band.share, high=band.share) if reached.copies[i] else band
-                for i, band in zip(shown, bands, strict=True)
+                for i, band in zip(shown, found, strict=True)
             ]
             panels.append(_share_panel(label, "share of targets reached", solvers, bands))
     if not panels:
@@ -247,9 +249,10 @@ def _share_panel(
 ) -> CurvePanel:
     lines = []
     for (label, style), band in zip(solvers, bands, strict=True):
+        at = thinned(len(band.x), SHARE_POINTS)
         wide = bool((band.high > band.low).any())
-        edges = (band.low, band.high) if wide else (NO_VALUES, NO_VALUES)
-        lines.append(Line(label, style, band.x, band.share, *edges))
+        edges = (band.low[at], band.high[at]) if wide else (NO_VALUES, NO_VALUES)
+        lines.append(Line(label, style, band.x[at], band.share[at], *edges))
     limits = (-0.03, 1.03)
     return CurvePanel(
         x_label=x_label, y_label=y_label, x_log=True, limits=limits, lines=tuple(lines)

@@ -29,6 +29,9 @@ from harness.reporting.figures.records import (
 )
 
 PNG_DPI = 150
+LONG = 500
+"""Characters of a tag whose coordinates have a digit less."""
+
 FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 
 
@@ -65,8 +68,10 @@ def draw(record: FigureRecord) -> Drawing:
             engine.execute(figure)
         figure.set_layout_engine("none")
         png, svg = io.BytesIO(), io.StringIO()
-        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+        pixels: Any = FigureCanvasAgg(figure)
+        pixels.print_png(png, metadata={"Software": None})
+        shapes: Any = FigureCanvasSVG(figure)
+        shapes.print_svg(svg, metadata={"Date": None})
         return Drawing(record.name, _element(svg.getvalue(), record.alt), png.getvalue())
 
 
@@ -145,4 +150,6 @@ def _shortened(tag: str) -> str:
     if tag.startswith("<image"):
         return tag.replace("\n", "")
     tag = re.sub(r' transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?', "", tag)
-    return re.sub(r"(\.\d\d)\d+", r"\1", tag).replace(" \n", "").replace("\n", " ")
+    # Nobody sees a tenth of a point in a line of many.
+    decimals = r"(\.\d)\d+" if len(tag) > LONG else r"(\.\d\d)\d+"
+    return re.sub(decimals, r"\1", tag).replace(" \n", "").replace("\n", " ")

@@ -197,7 +197,7 @@ def budgets(
 ) -> CurveFigure | None:
     """The loss that tuning finds against the number of settings that it may try."""
     found = [
-        (one, *(one.quantile(q) for q in (0.5, 0.025, 0.975)))
+        (one, one.quantile(0.5), one.quantile(0.025), one.quantile(0.975))
         for one in retuned
         # A number of settings of which most tunings end in failures has no point.
         if np.isfinite(one.quantile(0.5)).any()

@@ -53,6 +53,9 @@ LINE_LENGTH = 100
 MOST_DOTS = 500
 """A panel with more dots has them as an image, which takes fewer bytes than their shapes."""
 
+CONTOUR_CELLS = 50
+"""Cells each way from which the contours of small panels are drawn."""
+
 DASHED: dict[str, Any] = {"color": FOREGROUND, "linewidth": 1.0, "dashes": (4, 3), "zorder": 2}
 EDGED: dict[str, Any] = {"markeredgecolor": BACKGROUND, "markeredgewidth": 0.8, "linestyle": ""}
 
@@ -100,9 +103,11 @@ def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
     style = line.style
     if len(line.low):
         alpha = 0.22 if count <= 6 else 0.12
-        ax.fill_between(
-            line.x, line.low, line.high, color=style.color, alpha=alpha, linewidth=0, zorder=3
-        )
+        edges = np.stack([line.x, line.low, line.high])
+        changes = (np.diff(edges[1:], prepend=np.nan) != 0).any(axis=0)
+        # Where a band goes on as it is, only the ends count.
+        at = changes | np.append(changes[1:], True)
+        ax.fill_between(*edges[:, at], color=style.color, alpha=alpha, linewidth=0, zorder=3)
     every = max(1, math.ceil(len(line.x) / 8))
     ax.plot(
         line.x,
@@ -253,6 +258,9 @@ def _draw_landscape(ax: Axes, record: PlaneFigure) -> None:
     if known is None:
         return
     x1, x2, values, levels = known
+    # Small panels have coarser contours.
+    step = 1 if record.columns < 3 else math.ceil(len(x1) / CONTOUR_CELLS)
+    x1, x2, values = x1[::step], x2[::step], values[::step, ::step]
     lines = ax.contour(
         x1, x2, values, levels, colors=[FOREGROUND], linewidths=0.7, alpha=0.32, zorder=1
     )
@@ -413,7 +421,8 @@ def _with_legend(figure: Figure) -> Figure:
 
 def _set_scale(axis: Axis, limits: tuple[float, float], *, log: bool) -> None:
     """Set limits and scale of an axis whose numbers are known to be of use."""
-    ax, name = axis.axes, axis.axis_name
+    ax = axis.axes
+    name = "x" if axis is ax.xaxis else "y"
     ax.set(**{f"{name}lim": limits})
     if log:
         ax.set(**{f"{name}scale": "log"})

@@ -41,8 +41,8 @@ DEEPEST_DECADES = 16.0
 CURVES, ROWS, PLANES = 12, 40, 12
 """Most cases in full in a panel of curves, of rows, and in small multiples."""
 
-POINTS, FAINT_POINTS = 301, 61
-"""Most points of a line."""
+POINTS, FAINT_POINTS, SHARE_POINTS = 201, 61, 121
+"""Most points of a line, of one that stands back, and of one that rises by steps."""
 
 DOTS = 120
 """Most dots of a row."""
@@ -332,7 +332,7 @@ def wants_log(values: Array) -> bool:
 def scale(
     values: Sequence[Array], edges: Sequence[Array], *, linear: bool = False
 ) -> tuple[bool, tuple[float, float]]:
-    """Choose a logarithmic or linear scale, and limits with a margin that hold what can be shown."""
+    """Choose a logarithmic or a linear scale, and limits with a margin that hold all values."""
     inner = np.concatenate([*values, NO_VALUES])
     inner = inner[np.isfinite(inner)]
     if not len(inner):

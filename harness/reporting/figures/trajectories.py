@@ -34,7 +34,7 @@ from harness.reporting.figures.records import (
 from harness.store.read import CaseData, ObjectiveInfo
 
 SEED_CAPTION = (
-    " Drawn is each case's lowest seed, with at most 301 points, evenly spaced. Ending in a cross: "
+    " Drawn is each case's lowest seed, with at most 201 points, evenly spaced. Ending in a cross: "
     "a trial that did not end ok, as far as it got (a cross on the frame's edge: beyond it). Of "
     "many cases those of every optimizer with the lowest mean final loss are shown."
 )
