@@ -16,9 +16,11 @@ TEST_STAMP := $(VENV)/.harness-installed-test
 GATE := $(PY) -P -m harness check benchmarks.yaml --baseline tests/baseline.json \
 	--devices cpu --output reports/gate
 
-# As many tests at a time as there are cores, up to four. Those of a file share what it sets up, so
-# they stay together, and files with slow tests begin first (tests/conftest.py).
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One test more at a time than there are cores, for many wait for processes; four at most. Those of
+# a file share what it sets up, so they stay together, and files with slow tests begin first
+# (tests/conftest.py).
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+SIDE_BY_SIDE := -n $$(( $(CORES) < 4 ? $(CORES) + 1 : 4 )) --dist loadfile --no-loadscope-reorder
 # $(call pytest,OPTIONS): run the tests that are so selected, of which there may be none (status 5).
 # -P: the tests see what an installed harness sees, without the folders of this checkout.
 pytest = $(PY) -P -m pytest $(1) || [ $$? -eq 5 ]

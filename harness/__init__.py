@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from harness.objectives.base import Batch, Objective, Parameters, Window
     from harness.objectives.dataset import Dataset
     from harness.objectives.module import ModuleObjective
-    from harness.reporting.objects import Check, Comparison, Figure, Report, Run
+    from harness.reporting.figure import Figure
+    from harness.reporting.objects import Check, Comparison, Report, Run
     from harness.reporting.tables.model import Table
     from harness.suite.listing import Names
     from harness.workers.executor import WorkerFailed
@@ -46,7 +47,7 @@ _CLASSES = {
     "Check": "reporting.objects",
     "Comparison": "reporting.objects",
     "Dataset": "objectives.dataset",
-    "Figure": "reporting.objects",
+    "Figure": "reporting.figure",
     "History": "gate.history",
     "ModuleObjective": "objectives.module",
     "Names": "suite.listing",

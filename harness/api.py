@@ -24,27 +24,28 @@ if TYPE_CHECKING:
 
     from harness.commands.check import GateOptions, Written
     from harness.commands.preview import Preview, Validation
-    from harness.commands.run import Options
+    from harness.commands.run import RunOptions
     from harness.conformance.records import PartReport
     from harness.gate.history import History
     from harness.plan.builder import Overrides
-    from harness.reporting.objects import Check, Comparison, Contents, Report, Run
+    from harness.progress import Progress
+    from harness.reporting.objects import Check, Comparison, Report, Run
     from harness.spec.validation import LoadedSpec
     from harness.suite.listing import Names
 
-Place = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 """A path."""
 
-SpecLike = Place | Mapping[str, Any]
+SpecLike = StrPath | Mapping[str, Any]
 """A spec: the path of a YAML file, or a mapping that says what the file would."""
 
 Executor = Literal["processes", "dask"]
-"""Who runs trials."""
+"""Kinds of executors that run trials."""
 
 Texts = str | Sequence[str]
 """One text, or several."""
 
-_Written = TypeVar("_Written", bound="Contents")
+_Written = TypeVar("_Written", bound="Report")
 
 
 def run(
@@ -59,9 +60,9 @@ def run(
     fresh: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
-    scheduler: Place | None = None,
-    output: Place | None = None,
-    folder: Place | None = None,
+    scheduler: StrPath | None = None,
+    output: StrPath | None = None,
+    folder: StrPath | None = None,
     progress: bool = True,
 ) -> Run:
     """Run every combination of a spec that is not known yet, and write the report.
@@ -97,17 +98,17 @@ def run(
             written.
         WorkerFailed: If the process that times ends in a way that no optimizer explains.
     """
-    from harness import progress as progresses
     from harness.commands import run as running
 
-    loaded = _loaded(spec, folder)
-    overrides = _overrides(only, devices, seeds, seed, override, timing=timing)
-    options = _options(
-        *(loaded, overrides, output, workers),
-        *(executor, None if scheduler is None else os.fspath(scheduler)),
+    options = _run_options(
+        _overrides(only, devices, seeds, seed, override, timing=timing),
+        output,
+        workers,
+        executor,
+        scheduler,
         fresh=fresh,
     )
-    return running.run(loaded, options, progresses.choose(quiet=not progress))
+    return running.run(_loaded(spec, folder), options, _progress(progress))
 
 
 def preview(
@@ -120,8 +121,8 @@ def preview(
     override: Mapping[str, Any] | Sequence[str] = (),
     timing: bool = True,
     fresh: bool = False,
-    output: Place | None = None,
-    folder: Place | None = None,
+    output: StrPath | None = None,
+    folder: StrPath | None = None,
 ) -> Preview:
     """Say what :func:`run` would do with the same arguments, and run nothing.
 
@@ -134,10 +135,8 @@ def preview(
     """
     from harness.commands import run as running
 
-    loaded = _loaded(spec, folder)
     overrides = _overrides(only, devices, seeds, seed, override, timing=timing)
-    options = _options(loaded, overrides, output, None, fresh=fresh)
-    return running.preview(loaded, options)
+    return running.preview(_loaded(spec, folder), _run_options(overrides, output, fresh=fresh))
 
 
 def validate(
@@ -146,7 +145,7 @@ def validate(
     only: Texts = (),
     devices: Texts | None = None,
     seeds: int | None = None,
-    folder: Place | None = None,
+    folder: StrPath | None = None,
 ) -> Validation:
     """Check a spec: its keys, the names in it, and every hyperparameter.
 
@@ -163,15 +162,15 @@ def validate(
     Raises:
         BadInput: With every mistake.
     """
-    from harness.commands import preview as previewing
     from harness.commands import run as running
+    from harness.commands.preview import Validation
 
     loaded = _loaded(spec, folder)
     plan, checked = running.validate(loaded, _overrides(only, devices, seeds))
-    return previewing.Validation(loaded.source.file, plan, checked)
+    return Validation(loaded.source.file, plan, checked)
 
 
-def read(results: Place = "benchmarks.yaml") -> Report:
+def read(results: StrPath = "benchmarks.yaml") -> Report:
     """Read stored results; nothing is run and nothing is written.
 
     Args:
@@ -181,15 +180,15 @@ def read(results: Place = "benchmarks.yaml") -> Report:
         BadInput: If there is no run in it, or it can't be read.
     """
     from harness.commands import result_paths
-    from harness.reporting import objects as report_objects
+    from harness.reporting.objects import Report
     from harness.store import read as frames
 
     path = result_paths.store_path(Path(results))
     found = frames.read(path, untouched=True)
-    return report_objects.Report(path, found.run.id, found)
+    return Report(path, found.run.id, found)
 
 
-def report(results: Place = "benchmarks.yaml", *, formats: Texts = ()) -> Report:
+def report(results: StrPath = "benchmarks.yaml", *, formats: Texts = ()) -> Report:
     """Write tables, figures and page again from stored results, even while a run adds to them.
 
     Args:
@@ -207,7 +206,7 @@ def report(results: Place = "benchmarks.yaml", *, formats: Texts = ()) -> Report
     return _listed(written)
 
 
-def compare(*results: Place, formats: Texts = (), output: Place | None = None) -> Comparison:
+def compare(*results: StrPath, formats: Texts = (), output: StrPath | None = None) -> Comparison:
     """Lay stored results side by side on a page of their own; their files stay as they are.
 
     Args:
@@ -220,7 +219,7 @@ def compare(*results: Place, formats: Texts = (), output: Place | None = None) -
         BadInput: If there are fewer than two, one can't be read or is given twice, or something
             can't be written.
     """
-    from harness.analysis import side_by_side
+    from harness.analysis import sources as report_sources
     from harness.commands import result_paths
     from harness.reporting import objects as report_objects
     from harness.reporting import write as report_writer
@@ -228,7 +227,7 @@ def compare(*results: Place, formats: Texts = (), output: Place | None = None) -
     paths = [Path(given) for given in results]
     if len(paths) < 2:
         raise BadInput.of_file("results", "expected two or more to lay side by side")
-    sources = side_by_side.read(result_paths.store_paths(paths))
+    sources = report_sources.read(result_paths.store_paths(paths))
     target = Path(output) if output is not None else result_paths.side_by_side_folder(paths[0])
     comparison = report_objects.Comparison(sources, target)
     report_writer.write_side_by_side(comparison, _formats(formats) or report_writer.FORMATS)
@@ -236,9 +235,9 @@ def compare(*results: Place, formats: Texts = (), output: Place | None = None) -
 
 
 def check(
-    spec: Place,
+    spec: StrPath,
     *,
-    baseline: Place | None = None,
+    baseline: StrPath | None = None,
     base: str | None = None,
     only: Texts = (),
     devices: Texts | None = None,
@@ -246,7 +245,7 @@ def check(
     warn: Texts = (),
     allow_new: bool = False,
     workers: int | None = None,
-    output: Place | None = None,
+    output: StrPath | None = None,
     progress: bool = True,
 ) -> Check:
     """Compare speed, loss and exact counts with a baseline, or with another git revision.
@@ -271,7 +270,6 @@ def check(
         BadInput: If the spec or the baseline has mistakes, or results can't be written.
         WorkerFailed: If the check came to nothing.
     """
-    from harness import progress as progresses
     from harness.commands import check as checks
     from harness.gate.report import METRICS
 
@@ -285,19 +283,19 @@ def check(
         warn=frozenset(_among("warn", warn, METRICS)),
         allow_new=allow_new,
     )
-    return checks.check(Path(spec), options, progresses.choose(quiet=not progress))
+    return checks.check(Path(spec), options, _progress(progress))
 
 
 def write_baseline(
-    spec: Place,
-    baseline: Place,
+    spec: StrPath,
+    baseline: StrPath,
     *,
     only: Texts = (),
     devices: Texts | None = None,
     seeds: int | None = None,
     processes: int = 5,
     workers: int | None = None,
-    output: Place | None = None,
+    output: StrPath | None = None,
     progress: bool = True,
 ) -> Written:
     """Measure what a suite does now, and write it as the baseline of later checks.
@@ -318,15 +316,14 @@ def write_baseline(
             the file can't be written.
         WorkerFailed: If it came to nothing.
     """
-    from harness import progress as progresses
     from harness.commands import check as checks
 
     given = _gate_options(only, devices, seeds, workers, output)
     options = replace(given, baseline=Path(baseline), processes=_whole("processes", processes, 3))
-    return checks.update(Path(spec), options, progresses.choose(quiet=not progress))
+    return checks.update(Path(spec), options, _progress(progress))
 
 
-def history(results: Place = "benchmarks.yaml", *, output: Place | None = None) -> History:
+def history(results: StrPath = "benchmarks.yaml", *, output: StrPath | None = None) -> History:
     """Tell how the times of every cell went over all checks, and where they changed for good.
 
     Args:
@@ -346,19 +343,19 @@ def history(results: Place = "benchmarks.yaml", *, output: Place | None = None) 
     if not known.entries:
         raise BadInput.of_file(relative(path), "holds no check that can be read")
     if output is not None:
-        from harness.reporting import objects as report_objects
+        from harness.reporting import figure
         from harness.reporting.figures import check as check_figures
 
-        file = report_objects.picture_file(Path(output))
+        file = figure.picture_file(Path(output))
         record = check_figures.latest_history(known)
         if record is None:
             message = "nothing to draw: it takes two checks with times on the same machine"
             raise BadInput.of_file(relative(path), message)
-        report_objects.Figure(record).save(file)
+        figure.Figure(record).save(file)
     return known
 
 
-def names(suite: Place = ".") -> Names:
+def names(suite: StrPath = ".") -> Names:
     """List the optimizers, objectives and datasets that a spec can name.
 
     Args:
@@ -379,7 +376,7 @@ def schema() -> dict[str, Any]:
     return json_schema()
 
 
-def init(folder: Place) -> tuple[Path, ...]:
+def init(folder: StrPath) -> tuple[Path, ...]:
     """Write a small suite that runs at once into a folder, which may exist and hold other files.
 
     Args:
@@ -398,7 +395,7 @@ def init(folder: Place) -> tuple[Path, ...]:
 
 
 def test_suite(
-    suite: Place = ".",
+    suite: StrPath = ".",
     *,
     seconds: float = 30.0,
     workers: int | None = None,
@@ -418,19 +415,17 @@ def test_suite(
     Raises:
         BadInput: If there is no spec, or one has mistakes that show before its parts are loaded.
     """
-    from harness import progress as progresses
     from harness.commands import test_parts
 
-    if workers is not None:
-        _whole("workers", workers, 1, 1024)
-    told = progresses.choose(quiet=not progress)
-    return test_parts.test_suite(Path(suite), seconds=seconds, workers=workers, progress=told)
+    _workers(workers)
+    shown = _progress(progress)
+    return test_parts.test_suite(Path(suite), seconds=seconds, workers=workers, progress=shown)
 
 
 test_suite.__test__ = False  # type: ignore[attr-defined]  # else pytest collects it
 
 
-def load_optimizer(name: str, folder: Place = ".") -> Callable[..., torch.optim.Optimizer]:
+def load_optimizer(name: str, folder: StrPath = ".") -> Callable[..., torch.optim.Optimizer]:
     """Load an optimizer as a spec that lies in a folder would.
 
     Args:
@@ -463,7 +458,7 @@ def _listed(written: _Written) -> _Written:
     return written
 
 
-def _loaded(spec: SpecLike, folder: Place | None) -> LoadedSpec:
+def _loaded(spec: SpecLike, folder: StrPath | None) -> LoadedSpec:
     from harness.spec import validation, yaml_source
 
     if isinstance(spec, Mapping):
@@ -499,21 +494,17 @@ def _overrides(
     )
 
 
-def _options(
-    loaded: LoadedSpec,
+def _run_options(
     overrides: Overrides,
-    output: Place | None,
-    workers: int | None,
+    output: StrPath | None,
+    workers: int | None = None,
     executor: Executor | None = None,
-    scheduler: str | None = None,
+    scheduler: StrPath | None = None,
     *,
     fresh: bool,
-) -> Options:
-    from harness.commands.run import Options
-    from harness.reporting.tables import reproduce
+) -> RunOptions:
+    from harness.commands.run import RunOptions
 
-    if workers is not None:
-        _whole("workers", workers, 1, 1024)
     if executor is not None:
         _among("executor", executor, get_args(Executor))
     if scheduler is not None and executor == "processes":
@@ -521,12 +512,14 @@ def _options(
     if scheduler is not None and workers is not None:
         message = "are of this machine; a scheduler has workers of its own"
         raise BadInput.of_file("workers", message)
-    where = None if output is None else Path(output)
-    command = reproduce.of_run(
-        *(loaded.source, overrides, where, workers, executor, scheduler), fresh=fresh
+    return RunOptions(
+        overrides=overrides,
+        output=None if output is None else Path(output),
+        workers=_workers(workers),
+        executor=executor,
+        scheduler=None if scheduler is None else os.fspath(scheduler),
+        fresh=fresh,
     )
-    who = executor or ("processes" if scheduler is None else "dask")
-    return Options(overrides, where, command, workers, fresh, who, scheduler)
 
 
 def _gate_options(
@@ -534,15 +527,25 @@ def _gate_options(
     devices: Texts | None,
     seeds: int | None,
     workers: int | None,
-    output: Place | None,
+    output: StrPath | None,
 ) -> GateOptions:
     from harness.commands.check import GateOptions
 
     return GateOptions(
         overrides=_overrides(only, devices, seeds),
         output=None if output is None else Path(output),
-        workers=None if workers is None else _whole("workers", workers, 1, 1024),
+        workers=_workers(workers),
     )
+
+
+def _progress(shown: bool) -> Progress:
+    from harness import progress
+
+    return progress.choose(quiet=not shown)
+
+
+def _workers(count: int | None) -> int | None:
+    return None if count is None else _whole("workers", count, 1, 1024)
 
 
 def _formats(formats: Texts) -> tuple[str, ...]:

@@ -149,7 +149,6 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--fresh", is_flag=True, help="Run again what is known already.")
 @click.option(
     "--seed",
-    "chosen",
     type=click.IntRange(0, SEED_LIMIT - 1),
     multiple=True,
     metavar="N",
@@ -157,13 +156,19 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 )
 @click.option(
     "--set",
-    "values",
+    "override",
     multiple=True,
     metavar="NAME=VALUE",
     help="Give a hyperparameter this value, in JSON, in place of those that the spec lists or "
     "searches. May be repeated.",
 )
-@click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
+@click.option(
+    "--no-timing",
+    "timing",
+    is_flag=True,
+    callback=lambda _context, _option, given: not given,
+    help="Leave out the timing pass.",
+)
 @click.option(
     "--executor",
     type=click.Choice(get_args(api.Executor)),
@@ -176,64 +181,26 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
     "stands; a cluster on this machine if left out.",
 )
 @_WORKERS
-def run(
-    spec: Path,
-    only: tuple[str, ...],
-    devices: str | None,
-    seeds: int | None,
-    chosen: tuple[int, ...],
-    values: tuple[str, ...],
-    no_timing: bool,
-    output: Path | None,
-    dry_run: bool,
-    quiet: bool,
-    fresh: bool,
-    workers: int | None,
-    executor: api.Executor | None,
-    scheduler: str | None,
-) -> None:
+def run(spec: Path, *, dry_run: bool, quiet: bool, **options: Any) -> None:
     """Run every combination of SPEC that is not known yet, and write the report.
 
     What was run before is kept: a second run of the same spec only writes the page again.
     """
     began = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # is told to end as by Ctrl-C
-    if seeds is not None and chosen:
+    if options["seeds"] is not None and options["seed"]:
         raise click.UsageError("expected either --seeds or --seed")
-    if scheduler is not None and executor == "processes":
+    if options["scheduler"] is not None and options["executor"] == "processes":
         raise click.UsageError("--scheduler is for --executor dask")
-    if scheduler is not None and workers is not None:
+    if options["scheduler"] is not None and options["workers"] is not None:
         raise click.UsageError("--workers is for this machine; a scheduler has workers of its own")
     with _errors():
         if dry_run:
-            would = api.preview(
-                spec,
-                only=only,
-                devices=devices,
-                seeds=seeds,
-                seed=chosen,
-                override=values,
-                timing=not no_timing,
-                fresh=fresh,
-                output=output,
-            )
-            click.echo(would)
+            for name in ("workers", "executor", "scheduler"):
+                del options[name]
+            click.echo(api.preview(spec, **options))
             return
-        done = api.run(
-            spec,
-            only=only,
-            devices=devices,
-            seeds=seeds,
-            seed=chosen,
-            override=values,
-            timing=not no_timing,
-            fresh=fresh,
-            workers=workers,
-            executor=executor,
-            scheduler=scheduler,
-            output=output,
-            progress=not quiet,
-        )
+        done = api.run(spec, **options, progress=not quiet)
         _print_run(done, time.monotonic() - began, quiet=quiet)
         sys.exit(EXIT_FAILED if done.failed else EXIT_OK)
 
@@ -268,18 +235,15 @@ def run(
 @_WORKERS
 def check(
     spec: Path,
+    *,
     baseline: Path | None,
     base: str | None,
     update: bool,
-    only: tuple[str, ...],
-    devices: str | None,
-    seeds: int | None,
     warn: tuple[str, ...],
     allow_new: bool,
     processes: int,
-    output: Path | None,
     quiet: bool,
-    workers: int | None,
+    **options: Any,
 ) -> None:
     """Compare speed, loss and exact counts of SPEC with a baseline, or with a git revision.
 
@@ -295,15 +259,7 @@ def check(
     with _errors(EXIT_CHECK_FAILED):
         if update and baseline is not None:
             written = api.write_baseline(
-                spec,
-                baseline,
-                only=only,
-                devices=devices,
-                seeds=seeds,
-                processes=processes,
-                workers=workers,
-                output=output,
-                progress=not quiet,
+                spec, baseline, processes=processes, progress=not quiet, **options
             )
             _print_written(written, baseline)
             return
@@ -311,14 +267,10 @@ def check(
             spec,
             baseline=baseline,
             base=base,
-            only=only,
-            devices=devices,
-            seeds=seeds,
             warn=warn,
             allow_new=allow_new,
-            workers=workers,
-            output=output,
             progress=not quiet,
+            **options,
         )
         from harness.gate.outputs import terminal
 
@@ -389,10 +341,10 @@ def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | N
 @main.command()
 @_SPEC
 @_overriding
-def validate(spec: Path, only: tuple[str, ...], devices: str | None, seeds: int | None) -> None:
+def validate(spec: Path, **options: Any) -> None:
     """Check SPEC: its keys, the names in it, and every hyperparameter."""
     with _errors():
-        click.echo(api.validate(spec, only=only, devices=devices, seeds=seeds))
+        click.echo(api.validate(spec, **options))
 
 
 @main.command()
@@ -443,7 +395,7 @@ def init_suite(folder: Path) -> None:
         written = api.init(folder)
         from harness.suite import scaffold
 
-        click.echo(scaffold.told(folder, written))
+        click.echo(scaffold.describe(folder, written))
 
 
 @main.command("test")

@@ -40,7 +40,7 @@ class Problem:
 
 
 class BadInput(Exception):
-    """What the user gave can't be used; carries every mistake that was found."""
+    """The user gave something that can't be used; carries every mistake that was found."""
 
     exit_status = 2
 
@@ -49,7 +49,7 @@ class BadInput(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the mistakes, for the trace leads to nobody's code but ours."""
+        """The text of a notebook: the mistakes, for the trace leads to nobody's code but ours."""
         count = f"\n{len(self.problems)} mistakes." if len(self.problems) > 1 else ""
         return [f"{type(self).__name__}: {self}{count}"]
 

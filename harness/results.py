@@ -1,4 +1,4 @@
-"""What goes from the engine to the store: plain data and arrays, no torch."""
+"""Records that go from the engine to the store: plain data and arrays, no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.plan.model import Case
 
 Way = Literal["pointwise", "vmapped", "alone"]
-"""How a trial ran: op by op with others, lane by lane with others, or alone."""
+"""The ways in which a trial runs: op by op with others, lane by lane with others, or alone."""
 
 Status = Literal["ok", "diverged", "timeout", "error", "unavailable"]
 STATUSES: tuple[Status, ...] = ("ok", "diverged", "timeout", "error", "unavailable")
@@ -36,7 +36,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of one trial.
+    """The result of one trial.
 
     Attributes:
         case_key: Its case.
@@ -73,13 +73,13 @@ class TrialResult:
 
 
 def above_limit(divergence_factor: float) -> str:
-    """Why a trial is not ``ok`` that ended at a finite loss: what is said of it everywhere."""
+    """The reason why a trial that ended at a finite loss is not ``ok``."""
     return f"final loss finite, but above the limit of divergence_factor ({divergence_factor:g})"
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How the trials of some cases may run, as their first steps have shown.
+    """The way in which the trials of some cases may run, as their first steps have shown.
 
     Attributes:
         way: How: op by op, lane by lane, or each trial alone. ``apart``: that is to be found out
@@ -96,7 +96,7 @@ class Sharing:
 
     @property
     def lanes_at_once(self) -> int:
-        """How many trials share one run at most."""
+        """The number of trials that share one run at most."""
         return max(2, min(CHUNK_LANES, CHUNK_BYTES // max(1, self.lane_bytes)))
 
 
@@ -130,13 +130,13 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether nothing but rounding sets the two apart."""
+        """True where nothing but rounding sets the two apart."""
         return self.difference <= self.rounding
 
 
 @dataclass(frozen=True)
 class Together:
-    """What came of running some trials in one run.
+    """The outcome of running some trials in one run.
 
     Attributes:
         results: One per trial; empty where they can't share a run.
@@ -180,7 +180,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What some steps of a trial on its own take beside time; exact.
+    """Counts of what some steps of a trial on its own take beside time; exact.
 
     Attributes:
         steps: How many steps were counted, from the second on.
@@ -249,8 +249,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Absent:
-    """What can't be run: its trials are unavailable, with the reason.
+class Unavailable:
+    """Devices and cases that can't be run: their trials are unavailable, with the reason.
 
     Attributes:
         devices: By device that isn't there, why.
@@ -261,7 +261,7 @@ class Absent:
     cases: dict[str, str] = field(default_factory=dict)
 
     def why(self, case: Case) -> str:
-        """Why a case can't be run; empty if it can."""
+        """The reason why a case can't be run; empty if it can."""
         return self.devices.get(case.device, "") or self.cases.get(case.key, "")
 
 
@@ -301,7 +301,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a look at the suite's code gave.
+    """The findings of a look at the suite's code.
 
     Attributes:
         findings: Mistakes.
@@ -314,7 +314,7 @@ class Checked:
     findings: tuple[Finding, ...]
     descriptions: dict[str, Description]
     defaults: dict[str, dict[str, Any]]
-    absent: Absent
+    absent: Unavailable
     notes: tuple[str, ...] = ()
 
     def renamed(self, keys: Mapping[str, str]) -> Checked:

@@ -1,10 +1,10 @@
-"""Which numbers are seeds."""
+"""The ranges of seeds."""
 
 SEED_LIMIT = 2**30 - 1
 """Seeds are below this, so that each stream of random numbers has a seed of its own."""
 
 TORCH_STREAM, NUMPY_STREAM = 2**31, 3 * 2**30
-"""Where the seeds of the global generators begin. Below them are those of a trial's own."""
+"""The first seeds of the global generators. Below them are those of a trial's own."""
 
 FIRST_TUNING_SEED = 2**29
-"""Where tuning's seeds begin, unless they are listed: beyond any count of reporting seeds."""
+"""The first of tuning's seeds, unless they are listed: beyond any count of reporting seeds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ class Checked:
         failed: How many seeds did not end ok.
         kind: ``fixed``: no seed changes a printed digit; ``run``: one run's number; ``mean``: a
             mean over several runs.
+        verdict: In a word.
+        why: The same in a sentence.
         percentile: Where a run's number falls among the seeds, 0 to 100; NaN of other kinds.
         p: Two-sided probability of a number so far out; NaN where it is not a matter of chance.
         least_p: The least that ``p`` can be with so many seeds; NaN likewise.
@@ -46,8 +48,6 @@ class Checked:
             where they have none.
         noticed: Below the first and above the second it would not have been consistent, with so
             many seeds; NaN where it is not a matter of chance.
-        verdict: In a word.
-        why: The same in a sentence.
     """
 
     claim: ClaimSpec
@@ -55,13 +55,13 @@ class Checked:
     values: NDArray[np.float64]
     failed: int
     kind: Literal["fixed", "run", "mean"]
-    percentile: float
-    p: float
-    least_p: float
-    deviations: float
-    noticed: tuple[float, float]
     verdict: Verdict
     why: str
+    percentile: float = math.nan
+    p: float = math.nan
+    least_p: float = math.nan
+    deviations: float = math.nan
+    noticed: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def least_noticed(self) -> float:
@@ -78,12 +78,7 @@ class Checked:
 
 def check(results: Results) -> list[Checked]:
     """Every claim of a run, on every device where what it is of was run."""
-    return [found for claim in claims_of(results) for found in _checked(results, claim)]
-
-
-def claims_of(results: Results) -> list[ClaimSpec]:
-    """The claims that the run's spec makes."""
-    return list(results.run.settings.claims)
+    return [found for claim in results.run.settings.claims for found in _checked(results, claim)]
 
 
 def decimals(printed: str) -> int:
@@ -120,10 +115,9 @@ def _above_limit(count: int, divergence_factor: float | None) -> str:
     if not count:
         return ""
     factor = "" if divergence_factor is None else f" ({divergence_factor:g})"
-    one, verb = ("1 of them", "ends") if count == 1 else (f"{count:,} of them", "end")
     return (
-        f", though {one} {verb} at a finite loss, above the limit that the spec's "
-        f"divergence_factor{factor} sets"
+        f", though {count:,} of them {'ends' if count == 1 else 'end'} at a finite loss, above the "
+        f"limit that the spec's divergence_factor{factor} sets"
     )
 
 
@@ -152,42 +146,35 @@ def _judged(
     limited: str,
     base: float,
 ) -> Checked:
-    nothing = (math.nan, math.nan, math.nan, math.nan, (math.nan, math.nan))
-    kind: Literal["fixed", "run", "mean"] = "mean" if claim.seeds else "run"
     if not len(values):
-        why = "this is not known of any seed"
-        if failed:
-            why = f"none of {failed} seeds ended ok{limited}"
-        return Checked(claim, case, values, failed, kind, *nothing, "can't be told", why)
+        why = f"none of {failed} seeds ended ok{limited}"
+        why = why if failed else "this is not known of any seed"
+        kind: Literal["mean", "run"] = "mean" if claim.seeds else "run"
+        return Checked(claim, case, values, failed, kind, "can't be told", why)
+    failures = ""
     if failed:
-        failures = (
-            f"; {failed} of {failed + len(values)} seeds did not end ok and are not among them"
-            f"{limited}"
-        )
-    else:
-        failures = ""
-    own = stats.mean_interval(values)
-    away = (float(claim.value) - own.mean) / own.sd if own.sd > 0 else math.nan
-    if kind == "mean":
+        count = f"{failed} of {failed + len(values)} seeds"
+        failures = f"; {count} did not end ok and are not among them{limited}"
+    number, own = float(claim.value), stats.mean_interval(values)
+    away = (number - own.mean) / own.sd if own.sd > 0 else math.nan
+    if claim.seeds:
         p, noticed, why = _of_mean(claim, values)
-        verdict = _word(p, 0.0)
-        return Checked(
-            claim, case, values, failed, kind, math.nan, p, 0.0, away, noticed, verdict,
-            why + failures,
-        )  # fmt: skip
+        found = Checked(claim, case, values, failed, "mean", _word(p, 0.0), why + failures)
+        return replace(found, p=p, least_p=0.0, deviations=away, noticed=noticed)
     rounding = 4 * float(np.spacing(np.abs(values.astype(case.dtype)).max()))
-    if len(values) > 1 and np.ptp(values) <= max(half_unit(claim.value) / 100, rounding):
-        fixed, why = _of_fixed(claim.value, float(values[0]), len(values), rounding)
-        return Checked(claim, case, values, failed, "fixed", *nothing, fixed, why + failures)
-    tail = stats.tail_probability(values, float(claim.value), half_unit(claim.value))
-    least = min(1.0, 2 / (tail.n + 1))
-    noticed = _noticed(values, half_unit(claim.value), base)
-    beyond = not noticed[0] <= float(claim.value) <= noticed[1] and len(values) > 1
+    half = half_unit(claim.value)
+    if len(values) > 1 and np.ptp(values) <= max(half / 100, rounding):
+        verdict, why = _of_fixed(claim.value, float(values[0]), len(values), rounding)
+        return Checked(claim, case, values, failed, "fixed", verdict, why + failures)
+    tail = stats.tail_probability(values, number, half)
+    least, noticed = min(1.0, 2 / (tail.n + 1)), _noticed(values, half, base)
+    beyond = not noticed[0] <= number <= noticed[1] and len(values) > 1
     verdict = "not consistent" if beyond else _word(tail.p, least)
-    return Checked(
-        claim, case, values, failed, kind, tail.percentile, tail.p, least, away, noticed, verdict,
-        _of_run(tail, least, verdict, away, noticed, own) + failures,
-    )  # fmt: skip
+    why = _of_run(tail, least, verdict, away, noticed, own)
+    found = Checked(claim, case, values, failed, "run", verdict, why + failures)
+    return replace(
+        found, percentile=tail.percentile, p=tail.p, least_p=least, deviations=away, noticed=noticed
+    )
 
 
 def _noticed(ascending: NDArray[np.float64], half_width: float, base: float) -> tuple[float, float]:

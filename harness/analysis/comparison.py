@@ -1,4 +1,4 @@
-"""Which case does better, and how sure that is: the trials of an objective, compared by seed.
+"""Comparison of the trials of an objective, seed by seed: which case does better, how surely.
 
 A trial that did not end ok is worse than any that did: here its loss is infinite. Nothing stands
 in for it where a difference is taken.
@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import stats
+from harness.analysis import rank_tests, stats
+from harness.analysis.ranks import Rank, ranks
 from harness.store.read import CaseData, Results
 
 ALPHA = 0.05
@@ -25,12 +26,10 @@ ALPHA = 0.05
 REL_TOL = 1e-6
 """Relative spread of losses below which seeds end alike: a float32's rounding."""
 
-LEAST_RANKED = 5
-"""Seeds of which a mean rank has an interval, at least."""
-
 MAX_PAIRED_CASES = 24
 """Most cases of which all pairs are compared; of more, those that do best are."""
 
+Array = NDArray[np.float64]
 Called = Literal["lower", "higher", "tied", "not significantly different"]
 
 
@@ -54,8 +53,8 @@ class ComparisonGroup:
     device: str
     cases: tuple[CaseData, ...]
     seeds: NDArray[np.int64]
-    losses: NDArray[np.float64]
-    floors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    losses: Array
+    floors: Array = field(default_factory=lambda: np.zeros(1))
     rounding: float = 0.0
     smallest: float = 0.0
     optimum: float | None = None
@@ -95,7 +94,7 @@ class ComparisonGroup:
         return "mean" if self.optimum is None else "median"
 
     @functools.cached_property
-    def centres(self) -> NDArray[np.float64]:
+    def centres(self) -> Array:
         """Each case's mean or median loss, see ``centre``; infinite where no trial ended ok."""
         centre = stats.average if self.optimum is None else np.median
         rows = (row[np.isfinite(row)] for row in self.losses)
@@ -108,12 +107,12 @@ class ComparisonGroup:
             range(len(self.cases)), key=lambda i: (int(failed[i]), float(self.centres[i]), i)
         )
 
-    def differences(self, first: int, second: int) -> NDArray[np.float64]:
+    def differences(self, first: int, second: int) -> Array:
         """The first case's losses less the second's, by seed; see :func:`differences`."""
         one, other = self.losses[first], self.losses[second]
         return differences(one, other, self.floors, self.rounding)
 
-    def ranks(self) -> NDArray[np.float64]:
+    def ranks(self) -> Array:
         """Mid-ranks of the cases within each seed, ``(cases, seeds)``; 1 is the lowest loss.
 
         A loss is tied with the lowest of those before it that it does not differ from.
@@ -129,7 +128,7 @@ class ComparisonGroup:
                     table[i, seed] = table[level, seed]
                 else:
                     level = i
-        return stats.mean_ranks(table)
+        return rank_tests.mean_ranks(table)
 
 
 @dataclass(frozen=True)
@@ -227,23 +226,6 @@ class Pair:
         )
 
 
-@dataclass(frozen=True)
-class Rank:
-    """How a case ranks among the others of its field, seed by seed.
-
-    Attributes:
-        mean: Mean rank, 1 the best; ties share theirs, failed trials are tied for the last.
-        low: Lower end of its bootstrap-t interval over seeds; NaN of too few seeds.
-        high: Upper end.
-        first: Share of seeds at which no other is better.
-    """
-
-    mean: float
-    low: float
-    high: float
-    first: float
-
-
 def mean_losses(results: Results) -> dict[int, stats.Mean]:
     """By a case's position, its mean final loss over the seeds that ended ok, with its interval."""
     trials = results.trials
@@ -257,50 +239,47 @@ def mean_losses(results: Results) -> dict[int, stats.Mean]:
     return {case.position: mean for case, mean in zip(results.cases, found, strict=True)}
 
 
-def fields(results: Results) -> list[ComparisonGroup]:
-    """What can be compared: for each objective and device, the cases that ran, on shared seeds."""
+def groups(results: Results) -> list[ComparisonGroup]:
+    """For each objective and device, the cases that ran, on shared seeds."""
     found = []
     for objective in results.objectives:
-        cases = results.cases_on(objective)
-        for device in dict.fromkeys(case.device for case in cases):
-            field = _field(results, objective, device)
-            if field is not None:
-                found.append(field)
-    return found
+        devices = dict.fromkeys(case.device for case in results.cases_on(objective))
+        found += [_group(results, objective, device) for device in devices]
+    return [group for group in found if group is not None]
 
 
-def pairs(field: ComparisonGroup) -> list[Pair]:
-    """Every pair of a field's cases, each case against those after it in the spec.
+def pairs(group: ComparisonGroup) -> list[Pair]:
+    """Every pair of a group's cases, each case against those after it in the spec.
 
     Of more than ``MAX_PAIRED_CASES`` cases, only those that do best are paired; the correction
     for multiplicity counts all pairs nevertheless, for which are best is known from these seeds.
     """
-    kept = sorted(field.order()[:MAX_PAIRED_CASES])
+    kept = sorted(group.order()[:MAX_PAIRED_CASES])
     found = list(itertools.combinations(kept, 2))
-    if not found or len(field.seeds) < 2:
+    if not found or len(group.seeds) < 2:
         return []
     return paired(
-        [(field.losses[a], field.losses[b]) for a, b in found],
+        [(group.losses[a], group.losses[b]) for a, b in found],
         found,
-        family(field),
-        floors=[field.floors] * len(found),
-        rounding=field.rounding,
-        copies=[bool(field.alike[[a, b]].all()) for a, b in found],
+        family(group),
+        floors=[group.floors] * len(found),
+        rounding=group.rounding,
+        copies=[bool(group.alike[[a, b]].all()) for a, b in found],
     )
 
 
-def family(field: ComparisonGroup) -> int:
-    """How many pairs of a field's cases there are to test: all but those of copies of one run."""
-    copies = int(field.alike.sum())
-    return math.comb(len(field.cases), 2) - math.comb(copies, 2)
+def family(group: ComparisonGroup) -> int:
+    """How many pairs of a group's cases there are to test: all but those of copies of one run."""
+    copies = int(group.alike.sum())
+    return math.comb(len(group.cases), 2) - math.comb(copies, 2)
 
 
 def paired(
-    losses: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    losses: Sequence[tuple[Array, Array]],
     indices: Sequence[tuple[int, int]],
     family: int | None = None,
     *,
-    floors: Sequence[NDArray[np.float64]] = (),
+    floors: Sequence[Array] = (),
     rounding: float = 0.0,
     copies: Sequence[bool] = (),
 ) -> list[Pair]:
@@ -331,16 +310,16 @@ def adjusted(pairs: Sequence[Pair], family: int | None = None) -> list[Pair]:
         family: Number of hypotheses, if these pairs are not all.
     """
     tested = [i for i, pair in enumerate(pairs) if pair.is_tested]
-    values = iter(stats.holm([pairs[i].p for i in tested], family if tested else None))
+    values = iter(rank_tests.holm([pairs[i].p for i in tested], family if tested else None))
     return [replace(p, adjusted=float(next(values))) if p.is_tested else p for p in pairs]
 
 
 def differences(
-    one: NDArray[np.float64],
-    other: NDArray[np.float64],
-    floors: NDArray[np.float64],
+    one: Array,
+    other: Array,
+    floors: Array,
     rounding: float = 0.0,
-) -> NDArray[np.float64]:
+) -> Array:
     """One less the other; 0 where they are tied, infinite where one of them failed.
 
     Tied are two that failed, and two whose difference is at most the floor and the rounding of
@@ -362,9 +341,7 @@ def differences(
     return np.where(np.abs(found) <= floors + rounding * size, 0.0, found)
 
 
-def floors(
-    cases: Sequence[CaseData], seeds: NDArray[np.int64], smallest: float = 0.0
-) -> NDArray[np.float64]:
+def floors(cases: Sequence[CaseData], seeds: NDArray[np.int64], smallest: float = 0.0) -> Array:
     """By seed, the difference of losses below which two are tied.
 
     What is below the rounding of the loss at the start is no loss to speak of: so the check has
@@ -388,27 +365,25 @@ def floors(
 
 
 def _pair(
-    one: NDArray[np.float64],
-    other: NDArray[np.float64],
-    less: NDArray[np.float64],
+    one: Array,
+    other: Array,
+    less: Array,
     first: int,
     second: int,
     *,
     copy: bool,
 ) -> Pair:
     both = np.isfinite(one) & np.isfinite(other)
-    ok = stats.signed_rank(less[both])
-    nothing = stats.SignedRank(math.nan, math.nan, len(less), 0)
-    test = nothing if copy else stats.signed_rank(less)
+    ok = rank_tests.signed_rank(less[both])
+    test, shift = rank_tests.signed_rank(less), rank_tests.hodges_lehmann(less)
     if copy:
-        shift = stats.Shift(float(np.median(less)), math.nan, math.nan)
-    else:
-        shift = stats.hodges_lehmann(less)
+        test = rank_tests.SignedRank(math.nan, math.nan, len(less), 0)
+        shift = rank_tests.Shift(float(np.median(less)), math.nan, math.nan)
     return Pair(
         first=first,
         second=second,
         n=len(less),
-        failed=(_failed(one), _failed(other)),
+        failed=(int(np.isinf(one).sum()), int(np.isinf(other).sum())),
         both=int(both.sum()),
         lower=int((less < 0).sum()),
         higher=int((less > 0).sum()),
@@ -423,26 +398,7 @@ def _pair(
     )
 
 
-def ranks(field: ComparisonGroup) -> tuple[list[Rank], float]:
-    """How each case of a field ranks, and the p-value of Friedman's test that all do alike.
-
-    Copies of one run don't take part in the test. The p-value is NaN where fewer than three
-    cases do, or there are fewer than two seeds.
-    """
-    table = field.ranks()
-    # Of few seeds, ranks have too few different values for an interval to cover as it says.
-    intervals = stats.bootstrap_t_intervals(table, least=LEAST_RANKED)
-    best = table == table.min(axis=0)
-    varying = table[~field.alike]
-    _, p = stats.friedman(varying) if len(varying) else (math.nan, math.nan)
-    found = [
-        Rank(float(row.mean()), float(low), float(high), float(first.mean()))
-        for row, first, (low, high) in zip(table, best, intervals, strict=True)
-    ]
-    return found, p
-
-
-def _field(results: Results, objective: str, device: str) -> ComparisonGroup | None:
+def _group(results: Results, objective: str, device: str) -> ComparisonGroup | None:
     trials = results.trials
     here = trials[(trials["objective"] == objective) & (trials["device"] == device)]
     here = here[here["status"] != "unavailable"]
@@ -469,13 +425,9 @@ def _field(results: Results, objective: str, device: str) -> ComparisonGroup | N
     )
 
 
-def _failed(losses: NDArray[np.float64]) -> int:
-    return int((~np.isfinite(losses)).sum())
-
-
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """A field with what comparing its cases gave.
+    """A group with what comparing its cases gave.
 
     Attributes:
         group: The cases and seeds.
@@ -512,32 +464,30 @@ class Compared:
 
 
 def compare(results: Results) -> list[Compared]:
-    """Compare what can be compared: see :func:`fields`, :func:`pairs` and :func:`ranks`.
+    """Compare what can be compared: see :func:`groups`, :func:`pairs` and :func:`ranks.ranks`.
 
     Holm's correction is for the pairs of one objective on one device or, where the spec asks for
     it, for those of the whole page.
     """
     found = []
-    for one in fields(results):
-        own = ranks(one) if len(one.cases) > 1 else ([], math.nan)
-        friedman = own[1] if one.is_random else math.nan
-        found.append(Compared(one, tuple(pairs(one)), tuple(own[0]), friedman, family(one)))
+    for group in groups(results):
+        own, p = ranks(group) if len(group.cases) > 1 else ([], math.nan)
+        friedman = p if group.is_random else math.nan
+        found.append(Compared(group, tuple(pairs(group)), tuple(own), friedman, family(group)))
     if results.run.settings.correction != "page":
         return found
-    everything = sum(one.family for one in found if one.pairs)
-    together = iter(adjusted([pair for one in found for pair in one.pairs], everything))
-    of_page: list[Compared] = []
-    for one_field in found:
-        own_pairs = tuple(next(together) for _ in one_field.pairs)
-        of_page.append(replace(one_field, pairs=own_pairs, family=everything, of_page=True))
-    return of_page
+    total = sum(one.family for one in found if one.pairs)
+    together = iter(adjusted([pair for one in found for pair in one.pairs], total))
+    return [
+        replace(one, pairs=tuple(next(together) for _ in one.pairs), family=total, of_page=True)
+        for one in found
+    ]
 
 
 def corrected_for(compared: Sequence[Compared]) -> str:
     """Which pairs share the level, in words."""
-    if any(one.of_page for one in compared):
-        return "all pairs of all objectives together"
-    return "all pairs of an objective together"
+    of_page = any(one.of_page for one in compared)
+    return f"all pairs of {'all objectives' if of_page else 'an objective'} together"
 
 
 def called_between(compared: Sequence[Compared], case: CaseData, other: CaseData) -> str:

@@ -1,4 +1,4 @@
-"""How much a loss depends on one hyperparameter, and what tuning found.
+"""Sensitivity of a loss to one hyperparameter, and what tuning found.
 
 Curves come from sweeps: one hyperparameter over its whole range, the others at the best setting,
 with the tuning seeds. Where a spec has a grid in place of a search, they come from its cases.
@@ -149,12 +149,8 @@ class Tuned:
 
 def tuned(results: Results) -> list[Tuned]:
     """What tuning found, in the order of the cases."""
-    groups = _grouped(results.tried, "tuning")
     found = []
-    for case in results.cases:
-        settings = groups.get((case.objective, case.optimizer, case.device))
-        if case.role != "tuned" or not settings:
-            continue
+    for case, settings in _tried(results, "tuning"):
         spaces = _spaces(results, case)
         best = {name: case.hyperparameters[name] for name in spaces}
         edges = [text for name in spaces if (text := _edge(name, spaces[name], best, settings))]
@@ -165,31 +161,14 @@ def tuned(results: Results) -> list[Tuned]:
 def curves(results: Results) -> list[Curve]:
     """Every curve that the results allow: of each sweep, and of each grid over one number."""
     found = []
-    groups = _grouped(results.tried, "sweep")
-    for case in results.cases:
-        optimum = results.objectives[case.objective].optimum
-        sweep = groups.get((case.objective, case.optimizer, case.device), [])
-        if case.role != "tuned" or not sweep:
-            continue
-        ranges = _spaces(results, case).items()
-        for name, space in ((n, s) for n, s in ranges if search_space.is_range(s)):
-            points = _points((t.hyperparameters[name], t.losses) for t in sweep if t.varied == name)
-            if len(points) > 1:
-                others = {k: v for k, v in case.hyperparameters.items() if k != name}
-                best = float(case.hyperparameters[name])
-                found.append(
-                    Curve(
-                        case.objective,
-                        case.optimizer,
-                        case.device,
-                        name,
-                        space,
-                        points,
-                        best,
-                        others,
-                        optimum,
-                    )
-                )
+    for case, sweep in _tried(results, "sweep"):
+        for name, space in _spaces(results, case).items():
+            here = ((t.hyperparameters[name], t.losses) for t in sweep if t.varied == name)
+            points = _points(here) if search_space.is_range(space) else ()
+            if len(points) < 2:
+                continue
+            best = float(case.hyperparameters[name])
+            found.append(_curve(results, case, name, space, points, best))
     return found + list(_grid_curves(results))
 
 
@@ -201,7 +180,7 @@ def _grid_curves(results: Results) -> Iterator[Curve]:
             key = (case.objective, case.optimizer, case.device)
             groups.setdefault(key, []).append(case)
     trials = results.trials_by_position
-    for (objective, optimizer, device), cases in groups.items():
+    for cases in groups.values():
         names = varied(case.hyperparameters for case in cases)
         values = [case.hyperparameters.get(names[0]) for case in cases] if len(names) == 1 else []
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
@@ -213,14 +192,23 @@ def _grid_curves(results: Results) -> Iterator[Curve]:
         losses = (t["final_loss"].where(t["status"] == "ok").to_numpy(dtype=float) for t in known)
         low, high = min(numbers), max(numbers)
         kind = "log_uniform" if low > 0 and high / low >= 10 else "uniform"
-        yield Curve(
-            objective, optimizer, device, names[0],
-            SpaceSpec.model_validate({kind: [low, high]}),
-            _points(zip(numbers, losses, strict=True)),
-            None,
-            {k: v for k, v in cases[0].hyperparameters.items() if k != names[0]},
-            results.objectives[objective].optimum,
-        )  # fmt: skip
+        space = SpaceSpec.model_validate({kind: [low, high]})
+        points = _points(zip(numbers, losses, strict=True))
+        yield _curve(results, cases[0], names[0], space, points, None)
+
+
+def _curve(
+    results: Results,
+    case: CaseData,
+    name: str,
+    space: SpaceSpec,
+    points: tuple[Point, ...],
+    best: float | None,
+) -> Curve:
+    others = {key: value for key, value in case.hyperparameters.items() if key != name}
+    optimum = results.objectives[case.objective].optimum
+    named = (case.objective, case.optimizer, case.device, name)
+    return Curve(*named, space, points, best, others, optimum)
 
 
 def _points(found: Iterable[tuple[float, NDArray[np.float64]]]) -> tuple[Point, ...]:
@@ -236,7 +224,7 @@ def _points(found: Iterable[tuple[float, NDArray[np.float64]]]) -> tuple[Point, 
 
 
 def _edge(name: str, space: SpaceSpec, best: Mapping[str, Any], settings: Iterable[Tried]) -> str:
-    """Which edge of its range a best value is at, in words; empty if at none.
+    """The edge of its range that a best value is at, as a text; empty if at none.
 
     At an edge is what lies in the outer part of the range, or has no value drawn beyond it.
     """
@@ -254,16 +242,20 @@ def _edge(name: str, space: SpaceSpec, best: Mapping[str, Any], settings: Iterab
 
 
 def _spaces(results: Results, case: CaseData) -> dict[str, SpaceSpec]:
-    """What was searched of a case's optimizer on its objective."""
+    """The search spaces of a case's optimizer on its objective."""
     spaces = results.run.settings.searches.get(case.optimizer, {})
     fixed = results.run.settings.fixed.get(case.optimizer, {}).get(case.objective, ())
     return {name: space for name, space in spaces.items() if name not in fixed}
 
 
-def _grouped(tried: Iterable[Tried], role: str) -> dict[tuple[str, str, str], list[Tried]]:
+def _tried(results: Results, role: str) -> Iterator[tuple[CaseData, list[Tried]]]:
+    """The tuned cases, each with the settings that were tried for it."""
     groups: dict[tuple[str, str, str], list[Tried]] = {}
-    for one in tried:
+    for one in results.tried:
         # What could not run on a device has found nothing there.
         if one.role == role and set(one.statuses) != {"unavailable"}:
             groups.setdefault((one.objective, one.optimizer, one.device), []).append(one)
-    return groups
+    for case in results.cases:
+        settings = groups.get((case.objective, case.optimizer, case.device))
+        if case.role == "tuned" and settings:
+            yield case, settings

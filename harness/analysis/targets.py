@@ -1,4 +1,4 @@
-"""How soon trials reach their targets, in steps and in seconds. A miss is infinite.
+"""Times in which trials reach their targets, in steps and in seconds. A miss is infinite.
 
 Targets are known before a run: the spec gives them, or they follow from the known optimum and a
 trial's own start. What a trial reached before it diverged or failed, it has reached.
@@ -6,7 +6,8 @@ trial's own start. What a trial reached before it diverged or failed, it has rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """When the trials of a field reached its targets.
+    """When the trials of a group reached its targets.
 
     Attributes:
         group: The cases and seeds.
@@ -152,25 +153,25 @@ def targets_from(
     return (*given, *(Target(tolerance=share) for share in tolerances))
 
 
-def reached(results: Results, field: ComparisonGroup) -> Reached | None:
-    """When a field's trials reached their targets; None where there are no targets."""
-    info = results.objectives[field.objective]
+def reached(results: Results, group: ComparisonGroup) -> Reached | None:
+    """When a group's trials reached their targets; None where there are no targets."""
+    info = results.objectives[group.objective]
     targets = targets_of(results, info)
     if not targets:
         return None
-    shape = (len(field.cases), len(field.seeds))
+    shape = (len(group.cases), len(group.seeds))
     steps = np.full((len(targets), *shape), np.inf)
     evaluations = np.full_like(steps, np.inf)
     used, used_evaluations = np.full(shape, np.nan), np.full(shape, np.nan)
-    copies = np.zeros(len(field.cases), dtype=np.bool_)
-    for i, case in enumerate(field.cases):
-        trials = results.trials_by_position[case.position].set_index("seed").loc[field.seeds]
+    copies = np.zeros(len(group.cases), dtype=np.bool_)
+    for i, case in enumerate(group.cases):
+        trials = results.trials_by_position[case.position].set_index("seed").loc[group.seeds]
         used[i] = trials["step"].to_numpy(dtype=float)
         used_evaluations[i] = used[i]
         if case.evaluations is not None:
             used_evaluations[i] = trials["evaluations"].to_numpy(dtype=float)
-        losses = _of_seeds(case, case.losses, field.seeds)
-        counts = _of_seeds(case, elapsed.evaluations(case, info.record_steps), field.seeds)
+        losses = _of_seeds(case, case.losses, group.seeds)
+        counts = _of_seeds(case, elapsed.evaluations(case, info.record_steps), group.seeds)
         copies[i] = len(losses) > 1 and np.allclose(
             losses, losses[:1], rtol=REL_TOL, atol=0, equal_nan=True
         )
@@ -179,8 +180,8 @@ def reached(results: Results, field: ComparisonGroup) -> Reached | None:
             hit = np.flatnonzero(is_reached)
             steps[j, i, hit] = info.record_steps[first[hit]]
             evaluations[j, i, hit] = counts[hit, first[hit]]
-    seconds = np.array([elapsed.evaluation_seconds(results, case) for case in field.cases])
-    return Reached(field, targets, steps, used, evaluations, used_evaluations, seconds, copies)
+    seconds = np.array([elapsed.evaluation_seconds(results, case) for case in group.cases])
+    return Reached(group, targets, steps, used, evaluations, used_evaluations, seconds, copies)
 
 
 def optimizer_pools(known: Sequence[Reached], families: Mapping[str, str]) -> list[OptimizerPool]:
@@ -190,20 +191,17 @@ def optimizer_pools(known: Sequence[Reached], families: Mapping[str, str]) -> li
     alone, and the order of the spec says nothing. Settings of an optimizer are matched across
     objectives by what they are called; where an optimizer has a single one on each, by its name.
     One that is tuned takes part tuned, and once more at its defaults. Objectives that fewer than
-    two such entrants ran on are left out, and then entrants that did not run on all others.
+    two such participants ran on are left out, and then those that did not run on all others.
 
     Args:
         known: When trials reached their targets.
         families: By objective, the family that the spec puts it in, if any.
     """
-    found: dict[str, list[Reached]] = {}
-    for one in known:
-        found.setdefault(one.group.device, []).append(one)
-    return [
-        contest
-        for device, several in found.items()
-        if (contest := _contest(device, several, families)) is not None
-    ]
+    pools = (
+        _pool(device, [one for one in known if one.group.device == device], families)
+        for device in dict.fromkeys(one.group.device for one in known)
+    )
+    return [pool for pool in pools if pool is not None]
 
 
 def places(costs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -214,71 +212,59 @@ def places(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.geomspace(finite.min(), finite.max() * 1.05, POINTS)
 
 
-def _contest(
+def _pool(
     device: str, known: Sequence[Reached], families: Mapping[str, str]
 ) -> OptimizerPool | None:
-    # An objective that one entrant alone ran on compares nothing.
-    entered = {one.group.objective: _entrants(one, known) for one in known}
-    known = [one for one in known if len(entered[one.group.objective]) > 1]
+    # An objective that one participant alone ran on compares nothing.
+    participants = {one.group.objective: _participants(one, known) for one in known}
+    known = [one for one in known if len(participants[one.group.objective]) > 1]
     if len(known) < 2:
         return None
-    seeds = sorted(set.intersection(*(set(k.group.seeds.tolist()) for k in known)))
-    entrants: dict[str, list[tuple[Reached, int]]] = {}
-    for one in known:
-        for name, i in entered[one.group.objective].items():
-            entrants.setdefault(name, []).append((one, i))
-    whole = {name: places for name, places in entrants.items() if len(places) == len(known)}
-    left_out = [name for name in entrants if name not in whole]
-    if len(whole) < 2 or not seeds:
+    indices = [participants[one.group.objective] for one in known]
+    names = dict.fromkeys(name for own in indices for name in own)
+    solvers = [name for name in names if all(name in own for own in indices)]
+    seeds = sorted(set.intersection(*(set(one.group.seeds.tolist()) for one in known)))
+    if len(solvers) < 2 or not seeds:
         return None
-    steps, seconds = [], []
-    problem_families: list[str] = []
-    failed = np.zeros(len(whole), dtype=np.int64)
-    for j, one in enumerate(known):
-        at = np.searchsorted(one.group.seeds, seeds)
-        chosen = [places[j][1] for places in whole.values()]
+    steps, seconds, cases = [], [], []
+    failed = np.zeros(len(solvers), dtype=np.int64)
+    for one, own in zip(known, indices, strict=True):
+        at, chosen = np.searchsorted(one.group.seeds, seeds), [own[name] for name in solvers]
         steps.append(np.moveaxis(one.steps[:, chosen][:, :, at], 1, 2))
         until = np.moveaxis(one.evaluations[:, chosen][:, :, at], 1, 2)
         seconds.append(until * one.evaluation_seconds[chosen])
         failed += (~np.isfinite(one.group.losses[chosen][:, at])).sum(axis=1)
-        name = one.group.objective
-        problem_families += [families.get(name, name)] * len(one.targets)
+        cases.append([one.group.cases[i] for i in chosen])
     timed = not any(np.isnan(part).any() for part in seconds)
     objectives = tuple(one.group.objective for one in known)
+    family_of = {name: families.get(name, name) for name in objectives}
     return OptimizerPool(
         device=device,
-        solvers=tuple(whole),
-        cases=tuple(tuple(o.group.cases[i] for o, i in places) for places in whole.values()),
+        solvers=tuple(solvers),
+        cases=tuple(zip(*cases, strict=True)),
         objectives=objectives,
-        left_out=tuple(left_out),
-        families=tuple(families.get(name, name) for name in objectives),
-        failed=tuple(int(count) for count in failed),
+        left_out=tuple(name for name in names if name not in solvers),
+        families=tuple(family_of.values()),
+        failed=tuple(failed.tolist()),
         steps=np.concatenate(steps),
         seconds=np.concatenate(seconds) if timed else None,
-        problem_families=tuple(problem_families),
+        problem_families=tuple(
+            family_of[one.group.objective] for one in known for _ in one.targets
+        ),
     )
 
 
-def _entrants(one: Reached, known: Sequence[Reached]) -> dict[str, int]:
+def _participants(one: Reached, known: Sequence[Reached]) -> dict[str, int]:
     """By name, the index of each setting on an objective."""
-    several = {
-        case.optimizer
+    given = [
+        Counter(case.optimizer for case in other.group.cases if case.role == "given")
         for other in known
-        for case, count in _given(other)
-        if count > 1
-    }  # fmt: skip
+    ]
     found: dict[str, int] = {}
     for i, case in enumerate(one.group.cases):
-        alone = case.role == "given" and case.optimizer not in several
-        found.setdefault(case.optimizer if alone else case.label, i)
+        is_single = case.role == "given" and all(count[case.optimizer] < 2 for count in given)
+        found.setdefault(case.optimizer if is_single else case.label, i)
     return found
-
-
-def _given(one: Reached) -> Iterator[tuple[CaseData, int]]:
-    """The cases that the spec gives, with how many settings of their optimizer there are."""
-    cases = [case for case in one.group.cases if case.role == "given"]
-    for case in cases:
-        yield case, sum(other.optimizer == case.optimizer for other in cases)
 
 
 def _of_seeds(
@@ -306,12 +292,8 @@ def _first_records(
     losses: NDArray[np.float64], target: Target, optimum: float | None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Per row, the first record with a loss at or below the target, and whether there is one."""
-    level: NDArray[np.float64] | float
-    if target.loss is not None:
-        level = target.loss
-    else:
-        assert optimum is not None
-        assert target.tolerance is not None
+    level = np.full((1, 1), target.loss, dtype=np.float64)
+    if target.tolerance is not None and optimum is not None:
         level = optimum + target.tolerance * (losses[:, :1] - optimum)
     with np.errstate(invalid="ignore"):
         below = losses <= level

@@ -1,1 +1,1 @@
-"""What each command does, from a spec to what it leaves."""
+"""The commands, from a spec to what each leaves."""

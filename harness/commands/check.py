@@ -1,4 +1,4 @@
-"""The check: measure what a suite does, compare it with what it did, say what came of it.
+"""The check: measure a suite, and compare it with a baseline or another revision.
 
 A first process measures times. Where a cell's has changed, or the reference loop strayed from
 itself, two more do, and the median of the three decides.
@@ -12,12 +12,15 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from harness.commands import measure_revision
 from harness.commands.measure_revision import MeasuredRevision
-from harness.commands.run import locked, output_folder, write_report
+from harness.commands.result_paths import locked, output_folder
+from harness.commands.run import write_report
 from harness.errors import BadInput, Problem
 from harness.gate import baseline as baselines
 from harness.gate import history, judge, revision
@@ -42,7 +45,7 @@ CONFIRMING, UPDATING, FEWEST = 3, 5, 3
 
 @dataclass(frozen=True)
 class GateOptions:
-    """What the command line asks of a check.
+    """Options of a check.
 
     Attributes:
         overrides: Seeds, devices and filters on top of the spec.
@@ -70,7 +73,7 @@ class Written:
     """A baseline that was written.
 
     Attributes:
-        baseline: What stands in it.
+        baseline: Its content.
         missing: By device that isn't there, why; its cells are not in it.
     """
 
@@ -79,7 +82,7 @@ class Written:
 
 
 class NotWritten(BadInput):
-    """There is nothing sound to write in a baseline; carries every reason, and the status."""
+    """A baseline can't be written for want of sound numbers; carries reasons and exit status."""
 
     def __init__(self, problems: Iterable[Problem], exit_status: int) -> None:
         super().__init__(problems)
@@ -95,7 +98,7 @@ def check(spec: Path, options: GateOptions, progress: Progress) -> Check:
         progress: Who is told how it goes.
 
     Returns:
-        What was found, and where it is written down.
+        The findings, and where they are written.
 
     Raises:
         BadInput: If the spec or the baseline has mistakes, or results can't be written.
@@ -110,9 +113,8 @@ def check(spec: Path, options: GateOptions, progress: Progress) -> Check:
         if options.base is not None:
             there = stack.enter_context(_laid_out(options.base, spec, plan))
         # They load torch while the trials run.
-        started = [measure_revision.waiting(plan, progress)]
-        if there is not None:
-            started.append(measure_revision.waiting(plan, progress, there.search))
+        searches = [()] if there is None else [(), there.search]
+        started = [measure_revision.waiting(plan, progress, search) for search in searches]
         for pool in started:
             stack.enter_context(pool)
         now = measure_revision.opened(
@@ -219,8 +221,8 @@ def _planned(spec: Path, overrides: Overrides) -> tuple[LoadedSpec, Plan]:
     return loaded, plan
 
 
-@contextlib.contextmanager
-def _laid_out(base: str, spec: Path, plan: Plan) -> Iterator[revision.Revision]:
+def _laid_out(base: str, spec: Path, plan: Plan) -> AbstractContextManager[revision.Revision]:
+    """Lay out a revision with all packages that the plan names but the harness."""
     named = {
         name
         for case in plan.cases
@@ -229,8 +231,7 @@ def _laid_out(base: str, spec: Path, plan: Plan) -> Iterator[revision.Revision]:
         for name in fingerprint.of(located)
     }
     packages = {name for name in named if name.isidentifier()}
-    with revision.laid_out(base, spec, packages - {"harness"}) as there:
-        yield there
+    return revision.laid_out(base, spec, packages - {"harness"})
 
 
 def _other_side(
@@ -258,25 +259,20 @@ def _other_side(
 def _comparison(
     now: MeasuredRevision, other: MeasuredRevision | None, before: Baseline | None
 ) -> Comparison:
-    if other is not None:
-        return Comparison(
-            other.measured(),
-            now.measured(),
-            paired=True,
-            unstable_reference=now.unstable_reference or other.unstable_reference,
-            cpu_starved=now.cpu_starved or other.cpu_starved,
-        )
-    assert before is not None
+    revisions = [now] if other is None else [now, other]
+    older = before if other is None else other.measured()
+    assert older is not None
     return Comparison(
-        before,
+        older,
         now.measured(),
-        unstable_reference=now.unstable_reference,
-        cpu_starved=now.cpu_starved,
+        paired=other is not None,
+        unstable_reference=any(revision.unstable_reference for revision in revisions),
+        cpu_starved=any(revision.cpu_starved for revision in revisions),
     )
 
 
 def _limits(spec: Spec, case: Case) -> Limits:
-    """What the spec lets a cell do."""
+    """By how much the spec lets a cell get worse."""
     threshold, tolerance = spec.check.threshold, spec.check.loss_tolerance
     names = {
         "optimizer": case.optimizer,
@@ -304,9 +300,12 @@ class _Reporter:
         plan, comparison = self.now.plan, self.comparison
         known = {case.id for case in plan.cases}
         gone = [name for name in comparison.before.cells if name not in known]
+        gone = [name for name in gone if _is_asked_for(name, self.options.overrides)]
         differs = [*comparison.time_differs, *comparison.counts_differ]
         if comparison.before.suite != plan.suite:
             differs.insert(0, f"suite: {comparison.before.suite} then, {plan.suite} now")
+        revisions = [self.now, self.other] if self.other else [self.now]
+        machine = comparison.now.machine
         return GateReport(
             suite=plan.suite,
             spec_file=self.now.loaded.source.file,
@@ -314,30 +313,31 @@ class _Reporter:
             taken=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             seconds=time.monotonic() - began,
             git=environment.git_state(self.now.loaded.folder),
-            machine=comparison.now.machine,
-            machine_key=fingerprint.digest(
-                [comparison.now.machine, comparison.now.protocol],
-            )[:12],
+            machine=machine,
+            machine_key=fingerprint.digest([machine, comparison.now.protocol])[:12],
             differs=tuple(dict.fromkeys(differs)),
-            controls=(*self.now.controls, *(self.other.controls if self.other else ())),
-            shares=(*self.now.shares, *(self.other.shares if self.other else ())),
+            controls=tuple(control for each in revisions for control in each.controls),
+            shares=tuple(share for each in revisions for share in each.shares),
             cells=(
-                *(self._cell(case) for case in plan.cases),
-                *(self._gone(name) for name in gone if _is_asked_for(name, self.options.overrides)),
+                *(self._cell(case.id, self._judgements(case), case) for case in plan.cases),
+                *(self._cell(n, _all("missing", "only the other side has the cell")) for n in gone),
             ),
         )
 
-    def _cell(self, case: Case) -> CellVerdict:
+    def _cell(
+        self, name: str, judgements: tuple[Judgement, ...], case: Case | None = None
+    ) -> CellVerdict:
+        """The verdict on a cell; without its case, on one that only the other side has."""
+        names = _names(name)
+        source = self.now.loaded.source
+        place = source.problem(("optimizers", names["optimizer"]), "", at_key=True)
         return CellVerdict(
-            id=case.id,
-            objective=case.objective.name,
-            optimizer=case.optimizer,
-            setting=case.setting,
-            device=case.device,
-            place=self._place(case.optimizer),
-            judgements=judge.warn_only(self._judgements(case), self.options.warn),
-            steps_per_epoch=self.now.steps_per_epoch[case.objective.name],
-            blocks=tuple(self._blocks(case)),
+            id=name,
+            **names,
+            place=f"{place.file}:{place.line}:{place.column}",
+            judgements=judge.warn_only(judgements, self.options.warn),
+            steps_per_epoch=self.now.steps_per_epoch[names["objective"]] if case else 1,
+            blocks=tuple(self._blocks(case)) if case else (),
         )
 
     def _judgements(self, case: Case) -> tuple[Judgement, ...]:
@@ -360,40 +360,22 @@ class _Reporter:
 
     def _explained(self, case: Case, judged: Judgement) -> Judgement:
         """A judgement, with what is known of the reason where it failed."""
-        side, before = {
-            "failed": (self.now, ""),
-            "missing": (self.other, "on the other side it "),
-        }.get(judged.outcome, (None, ""))
-        why = side.failure_reasons.get(case.id) if side else None
-        return replace(judged, why=f"{before}{why}") if why else judged
-
-    def _gone(self, name: str) -> CellVerdict:
-        """A cell that only the other side has."""
-        objective, optimizer, setting, device = _parts(name)
-        return CellVerdict(
-            id=name,
-            objective=objective,
-            optimizer=optimizer,
-            setting=setting,
-            device=device,
-            place=self._place(optimizer),
-            judgements=judge.warn_only(
-                _all("missing", "only the other side has the cell"), self.options.warn
-            ),
-        )
-
-    def _place(self, optimizer: str) -> str:
-        problem = self.now.loaded.source.problem(("optimizers", optimizer), "", at_key=True)
-        return f"{problem.file}:{problem.line}:{problem.column}"
+        if judged.outcome == "failed" and (why := self.now.failure_reasons.get(case.id)):
+            return replace(judged, why=why)
+        if judged.outcome == "missing" and self.other is not None:
+            why = self.other.failure_reasons.get(case.id)
+            return replace(judged, why=f"on the other side it {why}") if why else judged
+        return judged
 
     def _blocks(self, case: Case) -> Iterator[Blocks]:
-        """What was measured of a cell, on both sides."""
-        for side, name in ((self.now, "now"), (self.other, "before")):
-            keys = {c.id: c.key for c in side.cases} if side else {}
-            for number, found in enumerate(side.ratios if side else ()):
-                pairs = found.cells.get(keys.get(case.id, ""))
-                if pairs is not None:
-                    yield Blocks(**vars(pairs), process=number, side=name)  # type: ignore[arg-type]
+        """Everything that was measured of a cell, on both sides."""
+        sides: dict[Literal["now", "before"], MeasuredRevision | None]
+        sides = {"now": self.now, "before": self.other}
+        for side, measured in sides.items():
+            keys = [c.key for c in measured.cases if c.id == case.id] if measured else []
+            for process, found in enumerate(measured.ratios if measured else ()):
+                for pairs in (found.cells[key] for key in keys if key in found.cells):
+                    yield Blocks(**vars(pairs), process=process, side=side)
 
 
 def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:
@@ -402,15 +384,9 @@ def _all(outcome: verdicts.Outcome, why: str) -> tuple[Judgement, ...]:
 
 
 def _is_asked_for(name: str, overrides: Overrides) -> bool:
-    """Whether the command line leaves a cell in."""
-    objective, optimizer, setting, device = _parts(name)
-    names = {
-        "objective": objective,
-        "optimizer": optimizer,
-        "setting": setting,
-        "device": device,
-    }
-    if overrides.devices and device not in overrides.devices:
+    """Tell whether the command line leaves a cell in."""
+    names = _names(name)
+    if overrides.devices and names["device"] not in overrides.devices:
         return False
     wanted: dict[str, list[str]] = {}
     for text in overrides.only:
@@ -419,22 +395,25 @@ def _is_asked_for(name: str, overrides: Overrides) -> bool:
     return all(any(matches(names[k], p) for p in ps) for k, ps in wanted.items())
 
 
-def _parts(name: str) -> tuple[str, str, str, str]:
-    """Objective, optimizer, setting and device of a cell's id."""
-    found = re.fullmatch(r"([^/]*)/([^/[]*)(?:\[(.*)\])?/([^/]*)", name, re.S)
-    return (found[1], found[2], found[3] or "", found[4]) if found else (name, "", "", "")
+def _names(cell_id: str) -> dict[str, str]:
+    """Objective, optimizer, setting and device of a cell, from its id."""
+    pattern = (
+        r"(?P<objective>[^/]*)/(?P<optimizer>[^/[]*)(?:\[(?P<setting>.*)\])?/(?P<device>[^/]*)"
+    )
+    if found := re.fullmatch(pattern, cell_id, re.DOTALL):
+        return found.groupdict("")
+    return {"objective": cell_id, "optimizer": "", "setting": "", "device": ""}
 
 
 def _keep(report: GateReport, output: Path, progress: Progress) -> None:
-    """Write down what a check found, and put it on the page if there is one."""
-    folder = output / CHECK_FOLDER
+    """Write a report and what CI reads, and put them on the page if there is one."""
     made = {
         "check.json": verdicts.to_json(report),
         "summary.md": markdown.render(report),
         "junit.xml": junit.render(report),
         "pytest-benchmark.json": pytest_benchmark.render(report),
     }
-    path = folder
+    path = folder = output / CHECK_FOLDER
     with locked(output):
         try:
             folder.mkdir(parents=True, exist_ok=True)

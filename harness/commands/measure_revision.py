@@ -1,7 +1,7 @@
-"""A side of a comparison: one version of a suite, run and measured.
+"""A version of a suite, run and measured.
 
 Losses come from the store, as in a run. Counts and times come from processes of their own. Where
-two sides are compared, their processes take turns round by round.
+two versions are compared, their processes take turns round by round.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.commands.quality_pass import QualityPass
-from harness.commands.run import inspect, locked
+from harness.commands.result_paths import locked
+from harness.commands.validation import validate_in_worker
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import environment
-from harness.results import Checked, MeasuredRatios
+from harness.results import MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.store.database import Store
 from harness.workers.executor import Task, WorkerFailed
@@ -40,15 +41,14 @@ SLICE = 10
 """Rounds between two looks at how far a process is, where it takes no turns with another."""
 
 CALL_SECONDS = 300.0
-"""How long counting one cell, or handing over what was measured, may take."""
+"""Time limit of counting one cell, and of handing over what was measured."""
 
-Trial = tuple[int, str, str, float | None, float | None]
-"""Seed, status, reason, final loss, loss at the start."""
+FAILED = ("error", "timeout")
 
 
 @dataclass
 class MeasuredRevision:
-    """One version of a suite, and what is known of it.
+    """One version of a suite, and everything that is known of it.
 
     Attributes:
         loaded: Its spec.
@@ -91,7 +91,7 @@ class MeasuredRevision:
 
     @property
     def unstable_reference(self) -> bool:
-        """Whether the reference loop strayed from itself by more than half a threshold."""
+        """Tell whether the reference loop strayed from itself by more than half a threshold."""
         far = [abs(control - 1) for control in self.controls]
         return bool(far) and statistics.median(far) > self.plan.spec.check.threshold / 2
 
@@ -102,7 +102,7 @@ class MeasuredRevision:
 
     @property
     def cpu_starved(self) -> bool:
-        """Whether the processes had too little of a processor for a change to be believed."""
+        """Tell whether processes had too little of a processor for a change to be believed."""
         spec = self.plan.spec
         alone = spec.threads == 1 and all(case.device == "cpu" for case in self.cases)
         return alone and bool(self.shares) and statistics.median(self.shares) < MIN_CPU_SHARE
@@ -152,114 +152,108 @@ def opened(
     size = workers or os.cpu_count() or 1
     with Pool(size, _memory(plan), search, fresh=True, printed=progress.printed) as pool:
         with progress.stage("checking", len(plan.cases), "cases"):
-            checked = inspect(pool, loaded, plan, ())
+            checked = validate_in_worker(pool, loaded, plan, ())
             progress.advance(len(plan.cases))
         with locked(path.parent), Store(path, create=True) as store:
-            outcomes = _trained(pool, store, plan, checked, progress)
+            machine, keys = environment.machine_key(plan.spec.threads), [c.key for c in plan.cases]
+            store.put_plan(plan, checked.descriptions, checked.defaults)
+            done = store.finished_seeds(keys, machine, only_here=True)
+            QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
+            outcomes = store.endings(keys, plan.seeds)
             epochs = {name: d.steps_per_epoch for name, d in checked.descriptions.items()}
-            side = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
-            for case in side.cases:
+            revision = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
+            for case in revision.cases:
                 trials = outcomes[case.key]
-                losses = [(seed, status, final, start) for seed, status, _, final, start in trials]
-                side.cells[case.id] = Cell(loss=baselines.summarise(losses))
-                wrong = [
-                    reason for _, status, reason, *_ in trials if status in ("error", "timeout")
-                ]
+                losses = [(t.seed, t.status, t.final_loss, t.first_loss) for t in trials]
+                revision.cells[case.id] = Cell(loss=baselines.summarise(losses))
+                wrong = [trial.reason for trial in trials if trial.status in FAILED]
                 if wrong:
-                    side.failure_reasons[case.id] = (
-                        f"{len(wrong)} of {len(trials)} trials failed: {wrong[0]}"
-                    )
-        _count(pool, side, progress)
-    return side
+                    reason = f"{len(wrong)} of {len(trials)} trials failed: {wrong[0]}"
+                    revision.failure_reasons[case.id] = reason
+        _count(pool, revision, progress)
+    return revision
 
 
-def _trained(
-    pool: Pool, store: Store, plan: Plan, checked: Checked, progress: Progress
-) -> dict[str, list[Trial]]:
-    """Run the trials that this machine has not run; how all of them ended."""
-    machine = environment.machine_key(plan.spec.threads)
-    store.put_plan(plan, checked.descriptions, checked.defaults)
-    keys = [case.key for case in plan.cases]
-    done = store.finished_seeds(keys, machine, only_here=True)
-    QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
-    return store.outcomes(keys, plan.seeds)
-
-
-def _count(pool: Pool, side: MeasuredRevision, progress: Progress) -> None:
+def _count(pool: Pool, revision: MeasuredRevision, progress: Progress) -> None:
     """Count what the steps of each cell take; one that kills or hangs its process costs itself."""
-    with progress.stage("counting", len(side.timed), "cells"):
-        for case in side.timed:
-            request = CountSteps(case, side.plan.seeds[0], side.plan.spec.threads)
+    with progress.stage("counting", len(revision.timed), "cells"):
+        for case in revision.timed:
+            request = CountSteps(case, revision.plan.seeds[0], revision.plan.spec.threads)
             try:
                 found = pool.call(Task(request, CALL_SECONDS))
             except WorkerFailed as error:
                 why = str(error).strip().rpartition("\n")[2]
-                side.failure_reasons[case.id] = f"its steps could not be counted: {why}"
+                revision.failure_reasons[case.id] = f"its steps could not be counted: {why}"
             else:
-                side.cells[case.id] = side.cells[case.id].with_counts(found)
+                revision.cells[case.id] = revision.cells[case.id].with_counts(found)
             progress.advance(1)
 
 
 def measure(
-    sides: Sequence[MeasuredRevision], number: int, progress: Progress, started: Sequence[Pool] = ()
+    revisions: Sequence[MeasuredRevision],
+    number: int,
+    progress: Progress,
+    started: Sequence[Pool] = (),
 ) -> None:
-    """Have one fresh process per side measure its cells; the sides take turns.
+    """Have one fresh process per revision measure its cells; the revisions take turns.
 
     Args:
-        sides: The sides.
+        revisions: The revisions.
         number: Of the process, from 0.
         progress: Who is told how it goes.
-        started: Processes that wait for it already, one per side.
+        started: Processes that wait for it already, one per revision.
     """
-    rounds = sides[0].plan.spec.check.rounds
+    rounds = revisions[0].plan.spec.check.rounds
     what = "measuring" if number == 0 else f"measuring again ({number + 1})"
     with progress.stage(what, rounds, "rounds"):
         found = None
         while found is None:
             with contextlib.ExitStack() as stack:
-                pools = started or [waiting(side.plan, progress, side.search) for side in sides]
+                pools = started or [
+                    waiting(revision.plan, progress, revision.search) for revision in revisions
+                ]
                 for pool in pools:
                     stack.enter_context(pool)
-                found = _take_turns(pools, sides, progress)
+                found = _take_turns(pools, revisions, progress)
             started = ()
-    for side, ratios in zip(sides, found, strict=True):
-        side.ratios.append(ratios)
-        for case in side.cases:
+    for revision, ratios in zip(revisions, found, strict=True):
+        revision.ratios.append(ratios)
+        for case in revision.cases:
             if case.key in ratios.failures:
                 reason = f"could not be measured: {ratios.failures[case.key]}"
-                side.failure_reasons[case.id] = reason
+                revision.failure_reasons[case.id] = reason
 
 
 def _take_turns(
-    pools: Sequence[Pool], sides: Sequence[MeasuredRevision], progress: Progress
+    pools: Sequence[Pool], revisions: Sequence[MeasuredRevision], progress: Progress
 ) -> list[MeasuredRatios] | None:
-    """What each side's process measured; None where a cell ended one, and is left out now."""
-    rounds = sides[0].plan.spec.check.rounds
-    each = SLICE if len(sides) == 1 else 1
-    turns = list(zip(pools, sides, strict=True))
-    for pool, side in turns:
-        spec = side.plan.spec
-        request = PrepareRatios(side.timed, spec.check, side.plan.seeds[0], spec.threads)
-        if _ended_by_a_cell(pool, side, request):
+    """Ratios that each process measured; None where a cell ended one, which is left out now."""
+    rounds = revisions[0].plan.spec.check.rounds
+    each = SLICE if len(revisions) == 1 else 1
+    turns = list(zip(pools, revisions, strict=True))
+    for pool, revision in turns:
+        spec = revision.plan.spec
+        request = PrepareRatios(revision.timed, spec.check, revision.plan.seeds[0], spec.threads)
+        if _ended_by_a_cell(pool, revision, request):
             return None
     for first in range(0, rounds, each):
-        for pool, side in turns if first % 2 else reversed(turns):
-            if _ended_by_a_cell(pool, side, MeasureRatios(min(each, rounds - first))):
+        for pool, revision in turns if first % 2 else reversed(turns):
+            if _ended_by_a_cell(pool, revision, MeasureRatios(min(each, rounds - first))):
                 return None
         progress.advance(min(each, rounds - first))
     return [pool.call(Task(CollectRatios(), CALL_SECONDS)) for pool in pools]
 
 
-def _ended_by_a_cell(pool: Pool, side: MeasuredRevision, request: Request[None]) -> bool:
-    """Send a request to a side's process; True if a cell ended it. That one is left out."""
+def _ended_by_a_cell(pool: Pool, revision: MeasuredRevision, request: Request[None]) -> bool:
+    """Send a request to a revision's process; True if a cell ended it. That one is left out."""
     try:
-        pool.call(Task(request, side.plan.spec.limits.seconds))
+        pool.call(Task(request, revision.plan.spec.limits.seconds))
     except WorkerFailed as error:
-        cases = side.timed
+        cases = revision.timed
         if not error.lost.step or not cases:
             raise
         culprit = cases[(error.lost.step - 1) % len(cases)]
-        side.failure_reasons[culprit.id] = f"could not be measured: {error}"
+        revision.failure_reasons[culprit.id] = f"could not be measured: {error}"
         return True
     return False
 

@@ -1,4 +1,4 @@
-"""What a run would do, and how that is told before it is run."""
+"""A preview of a run, and of a spec without mistakes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from harness.plan.model import Plan
 from harness.progress import relative
-from harness.results import Absent, Checked
+from harness.results import Checked, Unavailable
 from harness.spec.model import TimingSpec
 from harness.terminal import aligned
 
 
 @dataclass(frozen=True)
 class TimingPreview:
-    """What a run's timing pass would do.
+    """A preview of a run's timing pass.
 
     Attributes:
         cases: How many cases it would time.
@@ -31,7 +31,7 @@ class TimingPreview:
 
 @dataclass(frozen=True, repr=False)
 class Preview:
-    """What a run would do; as text, what a dry run prints.
+    """A preview of a run; as text, what a dry run prints.
 
     Attributes:
         plan: The plan.
@@ -44,7 +44,7 @@ class Preview:
 
     plan: Plan
     steps: dict[str, int]
-    absent: Absent
+    absent: Unavailable
     known: int
     output: Path
     timing: TimingPreview | None
@@ -82,24 +82,20 @@ class Validation:
         return "\n".join([fine, *(f"note: {why}" for why in self.notes)])
 
 
-_HEADINGS = ("objective", "optimizer", "setting", "device", "seeds", "steps each", "")
-
-
 def _rows(preview: Preview) -> list[tuple[str, ...]]:
     plan = preview.plan
-    rows: list[tuple[str, ...]] = [_HEADINGS]
-    for case in plan.cases:
+    lines = [
+        *((case, case.setting or "-", plan.seeds) for case in plan.cases),
+        *((s.base, f"{len(s.settings):,} tried", plan.tuning_seeds) for s in plan.searches),
+    ]
+    rows: list[tuple[str, ...]] = [
+        ("objective", "optimizer", "setting", "device", "seeds", "steps each", "")
+    ]
+    for case, setting, seeds in lines:
+        names = (case.objective.name, case.optimizer, setting, case.device)
         steps = preview.steps[case.objective.name]
         missing = "unavailable" if preview.absent.why(case) else ""
-        names = (case.objective.name, case.optimizer, case.setting or "-", case.device)
-        rows.append((*names, f"{len(plan.seeds):,}", f"{steps:,}", missing))
-    for search in plan.searches:
-        base = search.base
-        steps = preview.steps[base.objective.name]
-        missing = "unavailable" if preview.absent.why(base) else ""
-        tried = f"{len(search.settings):,} tried"
-        names = (base.objective.name, base.optimizer, tried, base.device)
-        rows.append((*names, f"{len(plan.tuning_seeds):,}", f"{steps:,}", missing))
+        rows.append((*names, f"{len(seeds):,}", f"{steps:,}", missing))
     return rows
 
 
@@ -129,7 +125,7 @@ def _sums(preview: Preview) -> list[str]:
 
 
 def timing_line(timing: TimingPreview | None) -> str:
-    """What the timing pass would do, in a sentence."""
+    """A sentence on what the timing pass would do."""
     if timing is None:
         return "Timing pass: none, it is turned off."
     if not timing.cases:

@@ -10,10 +10,10 @@ from typing import Any
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import fingerprint
-from harness.results import Absent, Chunk, Comparison, Sharing, Status, Together, TrialResult
+from harness.results import Chunk, Comparison, Sharing, Status, Together, TrialResult, Unavailable
 from harness.store.database import Store
 from harness.workers.executor import Done, Executor, Lost, Sent, Task
-from harness.workers.requests import DecideSharing, RunSingle, RunVectorized
+from harness.workers.requests import DecideSharing, Request, RunSingle, RunVectorized
 
 GROW_SECONDS = 2.0
 """Work worth starting more workers for: loading torch for them takes about as long."""
@@ -62,28 +62,28 @@ class QualityPass:
         plan: What there is to run.
         machine: Digest of this machine, or of what stands for it.
         absent: What can't be run.
-        progress: Who is told.
+        progress: Shows how it goes.
     """
 
     pool: Executor
     store: Store
     plan: Plan
     machine: str
-    absent: Absent
+    absent: Unavailable
     progress: Progress
     _deciding: dict[Task[Any], Family] = field(default_factory=dict)
-    _together: dict[Task[Any], Chunk] = field(default_factory=dict)
-    _alone: dict[Task[Any], _Batch] = field(default_factory=dict)
+    _vectorized: dict[Task[Any], Chunk] = field(default_factory=dict)
+    _single: dict[Task[Any], _Batch] = field(default_factory=dict)
     _known: dict[str, Sharing] = field(default_factory=dict)
     _due: dict[str, set[int]] = field(default_factory=dict)
     _work: float = 0.0
 
-    def run(self, done: Mapping[str, set[int]], what: str = "training") -> int:
+    def run(self, done: Mapping[str, set[int]], stage: str = "training") -> int:
         """Run what is due.
 
         Args:
             done: By case key, the seeds that need not run.
-            what: What progress is told that this is.
+            stage: Name of the stage in the progress shown.
 
         Returns:
             How many trials were run.
@@ -105,39 +105,42 @@ class QualityPass:
                 families.append(there)
         total = sum(len(self._due[case.key]) for family in families for case in family)
         if total:
-            with self.progress.stage(what, total, "trials"):
+            with self.progress.stage(stage, total, "trials"):
                 self._run(families)
         return total
 
     def _run(self, families: Iterable[Family]) -> None:
-        limit = self.plan.spec.limits.seconds
         self._known = self.store.sharings()
         for family in families:
-            self._begin(family, limit)
+            self._begin(family)
         for event in self.pool.events():
             match event:
                 case Sent(task, answers, machine):
-                    self._alone[task].finished += len(answers)
+                    self._single[task].finished += len(answers)
                     self._keep(answers, machine)
                 case Done(task, answer) if task in self._deciding:
                     self._decided(self._deciding.pop(task), answer)
-                case Done(task, answer, machine) if task in self._together:
-                    self._shared(self._together.pop(task), answer, machine)
+                case Done(task, answer, machine) if task in self._vectorized:
+                    self._shared(self._vectorized.pop(task), answer, machine)
                 case Done(task):
-                    batch = self._alone.pop(task)
-                    self._send_alone(batch.todo[batch.finished :], batch.reason, first=True)
+                    batch = self._single.pop(task)
+                    self._send_single(batch.todo[batch.finished :], batch.reason, first=True)
                 case Lost():
                     self._lost(event)
 
-    def _begin(self, family: Family, limit: float) -> None:
+    def _begin(self, family: Family) -> None:
         """Send out a family's trials, or first what finds out how they may run."""
         key = family_key(family, self.plan.seeds)
         if key in self._known:
             self._decided(family, self._known[key])
             return
-        task = Task(DecideSharing(family, self.plan.seeds, self.plan.spec.threads), limit)
-        self._deciding[task] = family
-        self.pool.submit(task)
+        request = DecideSharing(family, self.plan.seeds, self.plan.spec.threads)
+        self._deciding[self._submitted(request)] = family
+
+    def _submitted(self, request: Request[Any], *, first: bool = False) -> Task[Any]:
+        task = Task(request, self.plan.spec.limits.seconds)
+        self.pool.submit(task, first=first)
+        return task
 
     def _decided(self, family: Family, sharing: Sharing) -> None:
         """Remember how a family's trials may run, and send them out."""
@@ -151,27 +154,25 @@ class QualityPass:
         """Find out how the trials of each case by itself may run."""
         for case in cases:
             if self._due[case.key]:
-                self._begin((case,), self.plan.spec.limits.seconds)
+                self._begin((case,))
 
     def _submit(self, family: Family, sharing: Sharing) -> None:
         """Send out what is due of a family."""
         steps = self.store.description(family[0].objective.key).steps
         if sharing.way == "alone":
-            due = [(case, s) for case in family for s in self.plan.seeds if self._is_due(case, s)]
+            due = self._due_of(family, self.plan.seeds)
             self._work += len(due) * steps * sharing.step_seconds
-            self._send_alone(due, sharing.reason)
+            self._send_single(due, sharing.reason)
         else:
             for chunk in chunks(family, self.plan.seeds, sharing):
-                due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
+                due = self._due_of(chunk.cases, chunk.seeds)
                 if due and len(chunk) == 1:
-                    self._send_alone(due, "there is no other trial to share a run with")
+                    self._send_single(due, "there is no other trial to share a run with")
                 elif due:
                     # One trial alone, and a shared step that takes longer the more share it.
                     self._work += steps * sharing.step_seconds * (4 + len(chunk) / 250)
-                    limit = self.plan.spec.limits.seconds
-                    task = Task(RunVectorized(chunk, sharing, self.plan.spec.threads), limit)
-                    self._together[task] = chunk
-                    self.pool.submit(task)
+                    request = RunVectorized(chunk, sharing, self.plan.spec.threads)
+                    self._vectorized[self._submitted(request)] = chunk
         if self._work > GROW_SECONDS:
             self.pool.grow()
 
@@ -181,23 +182,21 @@ class QualityPass:
             self._keep(answer.results, machine, answer.comparison)
             return
         if answer.comparison is not None:
-            self.store.save_comparison(answer.comparison)
+            self.store.save_trials((), machine, answer.comparison)
             self.progress.note(f"{chunk.cases[0].id}: {answer.refusal}; its trials run alone")
         if answer.apart:
             self._apart(chunk.cases)
             return
-        due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
-        self._send_alone(due, answer.refusal, first=True)
+        due = self._due_of(chunk.cases, chunk.seeds)
+        self._send_single(due, answer.refusal, first=True)
 
-    def _send_alone(self, due: Sequence[Trial], reason: str, *, first: bool = False) -> None:
+    def _send_single(self, due: Sequence[Trial], reason: str, *, first: bool = False) -> None:
         """Send out trials that run one by one, in batches small enough to share evenly."""
         size = max(1, min(64, math.ceil(len(due) / (4 * self.pool.size))))
         for start in range(0, len(due), size):
             todo = list(due[start : start + size])
             request = RunSingle(todo, reason, self.plan.spec.threads)
-            task = Task(request, self.plan.spec.limits.seconds)
-            self._alone[task] = _Batch(todo, reason)
-            self.pool.submit(task, first=first)
+            self._single[self._submitted(request, first=first)] = _Batch(todo, reason)
 
     def _lost(self, event: Lost) -> None:
         """Somebody raised, hung or died: find out whom it concerns, and go on with the others."""
@@ -208,30 +207,31 @@ class QualityPass:
             family = self._deciding.pop(task)
             why = f"finding out how they may run ended early: {_last(event)}"
             self._submit(family, Sharing("alone", why))
-        elif task in self._together:
-            chunk = self._together.pop(task)
-            due = [(c, s) for c in chunk.cases for s in chunk.seeds if self._is_due(c, s)]
-            self._send_alone(due, f"side by side: {_last(event)}", first=True)
+        elif task in self._vectorized:
+            chunk = self._vectorized.pop(task)
+            due = self._due_of(chunk.cases, chunk.seeds)
+            self._send_single(due, f"side by side: {_last(event)}", first=True)
         else:
-            batch = self._alone.pop(task)
+            batch = self._single.pop(task)
             if batch.finished == len(batch.todo):  # it died of something else, afterwards
                 return
             case, seed = batch.todo[batch.finished]
             status: Status = "timeout" if event.kind == "timeout" else "error"
-            self._keep(
-                [
-                    TrialResult(
-                        *(case.key, seed, status, event.step, _last(event), event.seconds),
-                        "alone",
-                        way_reason=batch.reason,
-                    )
-                ],
-                event.machine,
+            result = TrialResult(
+                case_key=case.key,
+                seed=seed,
+                status=status,
+                step=event.step,
+                reason=_last(event),
+                seconds=event.seconds,
+                way="alone",
+                way_reason=batch.reason,
             )
-            self._send_alone(batch.todo[batch.finished + 1 :], batch.reason, first=True)
+            self._keep([result], event.machine)
+            self._send_single(batch.todo[batch.finished + 1 :], batch.reason, first=True)
 
-    def _is_due(self, case: Case, seed: int) -> bool:
-        return seed in self._due[case.key]
+    def _due_of(self, cases: Iterable[Case], seeds: Iterable[int]) -> list[Trial]:
+        return [(case, seed) for case in cases for seed in seeds if seed in self._due[case.key]]
 
     def _keep(
         self,

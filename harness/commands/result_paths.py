@@ -1,17 +1,44 @@
-"""Which file is meant when somebody names results: by a spec, by a folder, or by the file."""
+"""Paths of results: of those that a spec, a folder or a file names, and of where new ones go."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.commands.run import output_folder
 from harness.errors import BadInput, Problem, nearest
-from harness.gate import history
 from harness.progress import relative
 from harness.spec.validation import load
 from harness.spec.yaml_source import SUFFIXES
 from harness.store import database
+
+LOCK_NAME = ".lock"
+
+
+def output_folder(folder: Path, suite: str, output: Path | None) -> Path:
+    """The folder for the results of a suite that has a folder."""
+    return output or folder / "reports" / suite
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Be the only one who writes to a folder.
+
+    Raises:
+        BadInput: If somebody else is, or the folder can't be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with FileLock(output / LOCK_NAME, timeout=0):
+            yield
+    except Timeout:
+        raise BadInput.of_file(
+            str(output), "another run is writing here; wait for it, or give another --output"
+        ) from None
+    except OSError as error:
+        raise BadInput.of_file(str(output), f"can't be written: {error.strerror}") from None
 
 
 def store_path(results: Path) -> Path:
@@ -58,7 +85,7 @@ def _siblings(path: Path) -> list[Path]:
 
 
 def side_by_side_folder(first: Path) -> Path:
-    """Where results side by side go, if nobody says: beside the first, if that is on our shelf."""
+    """The folder for results side by side: beside the first, if that lies in ``reports/``."""
     from harness.reporting.page import index  # what it renders with takes a while to load
 
     folder = (first if first.is_dir() else store_path(first).parent).absolute()
@@ -72,6 +99,8 @@ def history_path(results: Path) -> Path:
     Raises:
         BadInput: If it isn't there.
     """
+    from harness.gate import history
+
     of_folder = results.suffix in SUFFIXES or results.is_dir()
     path = store_path(results).with_name(history.FILE_NAME) if of_folder else results
     if not path.exists():

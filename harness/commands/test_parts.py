@@ -10,9 +10,10 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.conformance.records import (
     Begun,
@@ -25,10 +26,11 @@ from harness.conformance.records import (
     PartReport,
     Stuck,
 )
-from harness.errors import BadInput, Problem
+from harness.errors import BadInput
 from harness.plan.builder import Overrides, draft
 from harness.plan.model import Case, Hyperparameters, Plan, named_by, shown
 from harness.progress import NullProgress, Progress, relative
+from harness.results import Finding
 from harness.spec.validation import LoadedSpec, load
 from harness.spec.yaml_source import SPECS, SUFFIXES, KeyPath, YamlSource
 from harness.suite.locate import SECTIONS, Section, absolute, names_in
@@ -38,7 +40,7 @@ from harness.workers.requests import TryPart
 from harness.workers.suite_log import suite_log
 
 TEST_SECONDS = 30.0
-"""How long one test of a part may take."""
+"""Time limit of one test of a part."""
 
 LOSSES = 2
 """Tests of a part that may hang or end the process before the others are left out."""
@@ -66,47 +68,43 @@ def test_suite(
         BadInput: If there is no spec, or one has mistakes that show before its parts are loaded.
     """
     specs = _specs(suite)
-    drafts = [(loaded, *draft(loaded, Overrides())) for loaded in specs]
-    problems = [problem for _, _, found in drafts for problem in found]
-    if problems:
+    drafts = [draft(loaded, Overrides()) for loaded in specs]
+    if problems := [problem for _, found in drafts for problem in found]:
         raise BadInput(problems)
-    plans = [(loaded, plan) for loaded, plan, _ in drafts if plan is not None]
-    waiting = _parts(plans)
-    memory = round(max(plan.spec.limits.memory_gib for _, plan in plans) * 2**30)
-    size = min(workers or os.cpu_count() or 1, len(waiting))
-    told = progress or NullProgress()
+    plans = [plan for plan, _ in drafts if plan is not None]
+    parts = _parts(list(zip(specs, plans, strict=True)))
+    memory = round(max(plan.spec.limits.memory_gib for plan in plans) * 2**30)
+    size = min(workers or os.cpu_count() or 1, len(parts))
+    progress = progress or NullProgress()
     with (
-        suite_log(told),
-        Pool(size, memory, printed=told.printed) as pool,
-        told.stage("testing", len(waiting), "parts"),
+        suite_log(progress),
+        Pool(size, memory, printed=progress.printed) as pool,
+        progress.stage("testing", len(parts), "parts"),
     ):
-        running = {}
-        for trying in waiting:
-            task = trying.task(seconds)
-            running[task] = trying
-            pool.submit(task)
-        pool.grow()
-        for event in pool.events():
-            trying = running[event.task]
-            match event:
-                case Sent():
-                    for answer in event.answers:
-                        trying.hear(answer)
-                case Lost() if trying.lose(event):
-                    task = trying.task(seconds)
-                    running[task] = trying
-                    pool.submit(task, first=True)
-                case Done() | Lost():
-                    told.advance(1)
-    findings = tuple(finding for trying in waiting for finding in trying.findings)
+        _run(pool, parts, seconds, progress)
+    findings = tuple(finding for part in parts for finding in part.findings)
     folders = {loaded.folder for loaded in specs} if suite.is_dir() else set()
-    used = {
-        absolute(located.file)
-        for _, plan in plans
-        for located in named_by(_cases(plan))
-        if located.file is not None
-    }
-    return PartReport(findings, tuple(_untested(folders, used)))
+    return PartReport(findings, tuple(_untested(folders, plans)))
+
+
+def _run(pool: Pool, parts: Sequence[_Trying], seconds: float, progress: Progress) -> None:
+    """Have workers test all parts; a part goes on with its next test where one lost its worker."""
+    running = {part.task(seconds): part for part in parts}
+    for task in running:
+        pool.submit(task)
+    pool.grow()
+    for event in pool.events():
+        part = running[event.task]
+        match event:
+            case Sent():
+                for answer in event.answers:
+                    part.hear(answer)
+            case Lost() if part.lose(event):
+                task = part.task(seconds)
+                running[task] = part
+                pool.submit(task, first=True)
+            case Done() | Lost():
+                progress.advance(1)
 
 
 @dataclass
@@ -124,11 +122,11 @@ class _Trying:
     losses: int = 0
 
     def task(self, seconds: float) -> Task[None]:
-        """What a worker is to do: the tests after those that were begun."""
+        """The tests after those that were begun, for a worker."""
         return Task(TryPart(self.part, self.begun.number, seconds), seconds)
 
     def hear(self, answer: Begun | Stuck | Observation) -> None:
-        """Take what the worker says on its way."""
+        """Take in an answer that the worker sends on its way."""
         match answer:
             case Begun():
                 self.begun, self.stuck = answer, None
@@ -140,37 +138,29 @@ class _Trying:
     def lose(self, lost: Lost) -> bool:
         """Note that the worker was lost in a test; returns whether to go on with the next."""
         self.losses += 1
-        what = lost.reason.strip().rpartition("\n")[2]
+        reason = lost.reason.strip().rpartition("\n")[2]
         if lost.kind == "timeout":
-            what = f"comes to no end ({what})"
-        place = (self.stuck and self.stuck.place) or self.begun.place
-        self._find(Observation("wrong", what, place))
+            reason = f"comes to no end ({reason})"
+        self._find(Observation("wrong", reason, (self.stuck or self.begun).place))
         gate = self.begun.number <= GATES
         if not gate and self.losses >= LOSSES:
             self._find(Observation("note", "the tests after this one are left out"))
         return not gate and self.losses < LOSSES
 
     def _find(self, seen: Observation) -> None:
-        message, place = seen.message, ""
-        if seen.fault is not None:
-            problem = self.source.problem(
-                seen.fault.path, seen.fault.message, at_key=seen.fault.at_key
-            )
-            message, place = problem.message, _of_problem(problem)
-        elif seen.place is not None:
+        message = seen.message
+        if seen.fault is None and seen.place is not None:
             place = f"{_shown(seen.place.file)}:{seen.place.line}"
         else:
-            place = _of_problem(self.source.problem(self.path, "", at_key=True))
+            fault = seen.fault or Finding(self.path, message, at_key=True)
+            problem = self.source.problem(fault.path, fault.message, at_key=fault.at_key)
+            message, place = problem.message, f"{problem.file}:{problem.line}:{problem.column}"
         finding = PartFinding(self.section, self.name, self.begun.test, seen.kind, message, place)
         self.findings.append(finding)
 
 
 GATES = 3
 """The first tests of a part; the others make no sense where one of these fails."""
-
-
-def _of_problem(problem: Problem) -> str:
-    return f"{problem.file}:{problem.line}:{problem.column}"
 
 
 def _shown(file: Path) -> str:
@@ -195,7 +185,7 @@ def _specs(suite: Path) -> list[LoadedSpec]:
 
 
 def _is_spec(file: Path) -> bool:
-    """Whether a YAML file is meant as a spec, even one with mistakes: other tools have theirs."""
+    """Tell a file that is meant as a spec, even one with mistakes, from those of other tools."""
     text = file.read_bytes().decode(errors="replace")
     return re.search(r"^\W*(suite|objectives|optimizers)\W*:", text, re.MULTILINE) is not None
 
@@ -208,65 +198,60 @@ def _cases(plan: Plan) -> list[Case]:
 
 def _parts(plans: Iterable[tuple[LoadedSpec, Plan]]) -> list[_Trying]:
     """Every part once, whichever and how many specs name it: optimizers first."""
-    seen: set[tuple[object, ...]] = set()
-    optimizers: list[_Trying] = []
-    objectives: list[_Trying] = []
-    datasets: list[_Trying] = []
+    found: dict[object, _Trying] = {}
     for loaded, plan in plans:
         source = loaded.source
         for name in plan.spec.optimizers:
-            kept = {
-                (case.located, _kind_of(case.hyperparameters)): case
-                for case in reversed([c for c in _cases(plan) if c.optimizer == name])
-            }
-            for key, case in reversed(kept.items()):
-                if key not in seen:
-                    seen.add(key)
-                    label = f"{name} ({_setting(case.hyperparameters)})" if len(kept) > 1 else name
-                    part = OptimizerPart(plan, case)
-                    path: KeyPath = ("optimizers", name)
-                    optimizers.append(_Trying(part, "optimizers", label, source, path))
+            cases: dict[object, Case] = {}
+            for case in _cases(plan):
+                if case.optimizer == name:
+                    cases.setdefault((case.located, _kind_of(case.hyperparameters)), case)
+            for key, case in cases.items():
+                label = f"{name} ({_setting(case.hyperparameters)})" if len(cases) > 1 else name
+                part = OptimizerPart(plan, case)
+                path: KeyPath = ("optimizers", name)
+                found.setdefault(key, _Trying(part, "optimizers", label, source, path))
         for planned in plan.objectives:
-            path = ("objectives", planned.name)
-            if (planned.key,) not in seen:
-                seen.add((planned.key,))
-                made = ObjectivePart(plan, planned)
-                objectives.append(_Trying(made, "objectives", planned.name, source, path))
-            located = planned.dataset
-            if located is not None and ("dataset", located) not in seen:
-                seen.add(("dataset", located))
-                rows = DatasetPart(located, planned.name)
-                where: KeyPath = (*path, "dataset")
-                datasets.append(_Trying(rows, "datasets", located.reference, source, where))
-    found = [*optimizers, *objectives, *datasets]
-    names = Counter((trying.section, trying.name) for trying in found)
-    for trying in found:
+            name, path = planned.name, ("objectives", planned.name)
+            objective = ObjectivePart(plan, planned)
+            found.setdefault(planned.key, _Trying(objective, "objectives", name, source, path))
+            if (located := planned.dataset) is not None:
+                rows = DatasetPart(located, name)
+                trying = _Trying(rows, "datasets", located.reference, source, (*path, "dataset"))
+                found.setdefault(("dataset", located), trying)
+    parts = sorted(found.values(), key=lambda trying: SECTIONS.index(trying.section))
+    names = Counter((trying.section, trying.name) for trying in parts)
+    for trying in parts:
         if names[trying.section, trying.name] > 1:
             trying.name += f" of {Path(trying.source.file).name}"
-    return found
+    return parts
 
 
 def _kind_of(setting: Hyperparameters) -> tuple[tuple[str, str], ...]:
-    """What two settings share that differ by the size of numbers above zero alone.
+    """All of a setting but the size of numbers above zero.
 
     An optimizer has a branch for a momentum of 0 or for ``nesterov``, not for each learning rate.
     """
-    return tuple(
-        (
-            name,
-            "a number"
-            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-            else shown(value),
-        )
-        for name, value in sorted(setting.items())
-    )
+
+    def kind(value: Any) -> str:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return "a number" if number and value > 0 else shown(value)
+
+    return tuple((name, kind(value)) for name, value in sorted(setting.items()))
 
 
 def _setting(setting: Hyperparameters) -> str:
     return ", ".join(f"{name}={shown(value)}" for name, value in setting.items()) or "defaults"
 
 
-def _untested(folders: Iterable[Path], used: set[Path]) -> Iterator[str]:
+def _untested(folders: Iterable[Path], plans: Iterable[Plan]) -> Iterator[str]:
+    """Files of suites of which no plan names anything."""
+    used = {
+        absolute(located.file)
+        for plan in plans
+        for located in named_by(_cases(plan))
+        if located.file is not None
+    }
     for folder in sorted(folders):
         for section in SECTIONS:
             files = dict.fromkeys(file for file, _ in names_in(folder, section).values())

@@ -1,4 +1,4 @@
-"""Tuning: which of the settings that were tried is the best. Loads no torch."""
+"""Tuning: the best of the settings that were tried. Loads no torch."""
 
 from __future__ import annotations
 
@@ -36,11 +36,8 @@ def completed(plan: Plan, store: Store) -> Plan:
     if plan.spec.tuning.goal == "time_to_target":
         scores = _by_targets(tuning, store)
     else:
-        outcomes = store.outcomes(keys, tuning.seeds)
-        scores = {
-            key: score([final if status == "ok" else None for _, status, _, final, _ in trials])
-            for key, trials in outcomes.items()
-        }
+        endings = store.endings(keys, tuning.seeds)
+        scores = {key: score([t.final_loss for t in trials]) for key, trials in endings.items()}
     return plan.completed([_lowest(search, scores) for search in plan.searches])
 
 
@@ -64,10 +61,10 @@ def _lowest(search: Search, scores: Mapping[str, Score]) -> Hyperparameters:
 
 def _by_targets(tuning: Plan, store: Store) -> dict[str, Score]:
     """By case key, how soon the targets of its objective were reached in its trials."""
-    courses = store.courses((case.key for case in tuning.cases), tuning.seeds)
+    endings = store.endings((case.key for case in tuning.cases), tuning.seeds)
     return {
         case.key: target_score(
-            courses[case.key],
+            [(trial.step, trial.losses) for trial in endings[case.key]],
             targets_of(tuning.spec.objectives[case.objective.name], description.optimum),
             description.optimum,
             np.asarray(description.record_steps, dtype=np.int64),
@@ -90,7 +87,7 @@ def target_score(
     optimum: float | None,
     record_steps: NDArray[np.int64],
 ) -> Score:
-    """How many targets were missed in a setting's tuning trials, and the steps that it took.
+    """Targets missed in a setting's tuning trials, and the steps that it took.
 
     Args:
         courses: Of each trial, how many steps it took and its recorded losses.
@@ -112,6 +109,6 @@ def target_score(
 
 
 def score(losses: Sequence[float | None]) -> Score:
-    """How well a setting did in its tuning trials."""
+    """The score of a setting by the final losses of its tuning trials."""
     ok = [loss for loss in losses if loss is not None]
     return len(losses) - len(ok), math.fsum(ok) / len(ok) if ok else math.inf

@@ -1,20 +1,22 @@
-"""What is tried of a suite's parts, and what was found: sound, different or wrong."""
+"""Parts of a suite to be tested, and findings about them: fine, worth a note, or wrong."""
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import printable
+from harness.formatting import plural
 from harness.plan.model import Case, Plan, PlannedObjective
 from harness.results import Finding
-from harness.suite.locate import Located, Section
+from harness.suite.locate import ImportTarget, Section
+from harness.terminal import aligned
 
 Kind = Literal["fine", "note", "wrong"]
-KINDS: tuple[Kind, ...] = ("wrong", "note", "fine")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ObjectivePart:
 class DatasetPart:
     """A dataset, and the name of the first objective that uses it."""
 
-    located: Located
+    located: ImportTarget
     objective: str
 
 
@@ -54,7 +56,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a test saw, as the worker tells it.
+    """One thing that a test saw, as the worker sends it.
 
     Attributes:
         kind: ``wrong``: the part must be changed; ``note``: it is as it may be, and the reader
@@ -68,6 +70,19 @@ class Observation:
     message: str = ""
     place: Place | None = None
     fault: Finding | None = None
+
+
+FINE = Observation("fine")
+
+
+def wrong(message: str, place: Place | None = None) -> Observation:
+    """Say that a part must be changed."""
+    return Observation("wrong", message, place)
+
+
+def note(message: str) -> Observation:
+    """Say what is as it may be, and worth knowing."""
+    return Observation("note", message)
 
 
 @dataclass(frozen=True)
@@ -87,19 +102,19 @@ class Begun:
 
 @dataclass(frozen=True)
 class Stuck:
-    """Where a test is that has nearly used up its time."""
+    """The line at which a test is that has nearly used up its time."""
 
     place: Place
 
 
 @dataclass(frozen=True)
 class PartFinding:
-    """What one test found out about one part.
+    """A finding of one test about one part.
 
     Attributes:
         section: ``optimizers``, ``objectives`` or ``datasets``.
         part: As the spec calls it; with the setting or the spec, where there are several.
-        test: What was tested; stands in docs/own-suite.md.
+        test: Its name, as in docs/own-suite.md.
         kind: ``fine``, ``note`` (as it may be, and worth knowing) or ``wrong``.
         message: In a sentence.
         place: ``file:line``, with the column in a spec, as seen from the current folder.
@@ -118,7 +133,7 @@ class PartFinding:
 
 @dataclass(frozen=True)
 class PartReport:
-    """What became of a suite's parts.
+    """The findings about a suite's parts.
 
     Attributes:
         findings: By part, in the order of the specs, and in the order of the tests.
@@ -130,7 +145,7 @@ class PartReport:
 
     @property
     def wrong(self) -> tuple[PartFinding, ...]:
-        """What must be changed."""
+        """Everything that must be changed."""
         return tuple(finding for finding in self.findings if finding.kind == "wrong")
 
     @property
@@ -142,11 +157,14 @@ class PartReport:
         return terminal(self).rstrip("\n")
 
 
+_COLOURS: dict[Kind, str] = {"wrong": "red", "note": "yellow", "fine": "green"}
+
+
 def terminal(report: PartReport, width: int = 80, *, colour: bool = False) -> str:
-    """What was found, part by part: what is fine in a line, anything else in a sentence.
+    """The findings part by part: all that is fine in a line, anything else in a sentence.
 
     Args:
-        report: What was found.
+        report: The findings.
         width: Columns of the terminal.
         colour: Whether kinds are coloured as well; they are always there in words.
     """
@@ -160,33 +178,22 @@ def terminal(report: PartReport, width: int = 80, *, colour: bool = False) -> st
     if report.untested:
         text = f"Not tested, since no spec here names anything in it: {', '.join(report.untested)}"
         blocks.append(textwrap.wrap(printable(text), width))
-    counts = {kind: sum(f.kind == kind for f in report.findings) for kind in KINDS}
-    total = f"{len(parts):,} part{'s' * (len(parts) != 1)}: {counts['fine']:,} fine, "
-    total += f"{counts['note']:,} note{'s' * (counts['note'] != 1)}, {counts['wrong']:,} wrong."
-    blocks.append([total])
+    counts = Counter(finding.kind for finding in report.findings)
+    notes = plural(counts["note"], "note")
+    total = f"{counts['fine']:,} fine, {notes}, {counts['wrong']:,} wrong."
+    blocks.append([f"{plural(len(parts), 'part')}: {total}"])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-_COLOURS: dict[Kind, int] = {"wrong": 31, "note": 33, "fine": 32}
-
-
 def _lines(found: Sequence[PartFinding], width: int, *, colour: bool) -> Iterator[str]:
+    from rich.text import Text
+
     fine = ", ".join(f.test for f in found if f.kind == "fine")
     texts: list[tuple[Kind, str, str]] = [("fine", fine, "")] if fine else []
-    texts += [
-        (f.kind, f"{f.test}: {f.message}", f.place)
-        for kind in reversed(KINDS)
-        for f in found
-        if f.kind == kind != "fine"
-    ]
+    for kind in ("note", "wrong"):
+        texts += [(f.kind, f"{f.test}: {f.message}", f.place) for f in found if f.kind == kind]
     for kind, text, place in texts:
-        lines = textwrap.wrap(printable(text), max(20, width - 9), break_long_words=False)
-        mark = f"{kind:<5}"
-        yield f"  {_painted(mark, _COLOURS[kind]) if colour else mark}  {lines[0]}"
-        yield from (f"         {line}" for line in lines[1:])
+        row = (Text(f"{kind:<5}", _COLOURS[kind]), text)
+        yield from aligned([row], indent=2, width=max(30, width), colour=colour)
         if place:
             yield f"         {printable(place)}"
-
-
-def _painted(text: str, number: int) -> str:
-    return f"\N{ESCAPE}[{number}m{text}\N{ESCAPE}[0m"

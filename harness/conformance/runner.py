@@ -36,13 +36,13 @@ class PartTest:
 
     Attributes:
         name: What is tested.
-        run: Finds it out. What it raises is the part's doing.
+        run: The test; it returns what it finds. What it raises is the part's doing.
         place: What is tested; None while it isn't loaded.
         gate: Whether the tests after it make no sense where it finds something wrong.
     """
 
     name: str
-    run: Callable[[], Iterable[Observation]]
+    run: Callable[[], list[Observation] | Observation | None]
     place: Callable[[], Place | None]
     gate: bool = False
 
@@ -52,7 +52,7 @@ def run(
     folder: Path,
     after: int,
     seconds: float,
-    tell: Callable[[Begun | Stuck | Observation], None],
+    send: Callable[[Begun | Stuck | Observation], None],
     on_step: Callable[[int], None],
 ) -> None:
     """Run the tests of a part.
@@ -62,7 +62,7 @@ def run(
         folder: The suite's folder.
         after: How many tests were begun before, in a process that is gone.
         seconds: How long each may take.
-        tell: Is told what each found.
+        send: Takes what each found.
         on_step: Is given the number of each that begins.
     """
     for number, test in enumerate(tests, 1):
@@ -70,12 +70,12 @@ def run(
             continue
         on_step(number)
         if number > after:
-            tell(Begun(test.name, number, test.place()))
-        with _saying_where_it_hangs(folder, seconds * STUCK_SHARE, tell):
+            send(Begun(test.name, number, test.place()))
+        with _reporting_where_it_hangs(folder, seconds * STUCK_SHARE, send):
             found = _found(test, folder)
         if number > after:
             for seen in found:
-                tell(seen)
+                send(seen)
         if test.gate and any(seen.kind == "wrong" for seen in found):
             return
 
@@ -83,22 +83,22 @@ def run(
 def _found(test: PartTest, folder: Path) -> list[Observation]:
     try:
         with kept_random_state():
-            found = list(test.run())
+            found = test.run() or []
     except BaseException as error:  # sys.exit() as well: this is the suite's code
         place = raised_at(error, folder) or test.place()
         return [Observation("wrong", f"raises {last_line(error)}", place)]
     at = test.place()
     return [
         seen if seen.place or seen.fault else Observation(seen.kind, seen.message, at)
-        for seen in found
+        for seen in (found if isinstance(found, list) else [found])
     ]
 
 
 @contextlib.contextmanager
-def _saying_where_it_hangs(
-    folder: Path, seconds: float, tell: Callable[[Stuck], None]
+def _reporting_where_it_hangs(
+    folder: Path, seconds: float, send: Callable[[Stuck], None]
 ) -> Iterator[None]:
-    """Tell where this thread is, if it is in the block for so long."""
+    """Send the line at which this thread is, if it is in the block for so long."""
     thread = threading.get_ident()
 
     def look() -> None:
@@ -107,7 +107,7 @@ def _saying_where_it_hangs(
         own = [(f, line) for f, line in frames if is_own(f.f_code.co_filename, folder)]
         if own:
             innermost, line = own[0]
-            tell(Stuck(Place(Path(innermost.f_code.co_filename), line)))
+            send(Stuck(Place(Path(innermost.f_code.co_filename), line)))
 
     timer = threading.Timer(seconds, look)
     timer.daemon = True
@@ -120,7 +120,7 @@ def _saying_where_it_hangs(
 
 
 def place_of_code(thing: Any, method: str = "") -> Place | None:
-    """Where a class or function stands, or a method of a class if that is its own."""
+    """The line of a class or function, or of a method of a class if that is its own."""
     wanted = getattr(thing, method, thing) if method else thing
     for candidate in (wanted, thing):
         with contextlib.suppress(TypeError, OSError):
@@ -147,7 +147,7 @@ def raised_at(error: BaseException, folder: Path) -> Place | None:
 
 
 def distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> tuple[float, str]:
-    """How far two sets of parameters are apart at most, relative to their size, and which is it.
+    """The largest distance between two sets of parameters, relative to their size, and its name.
 
     Equal elements, NaN too, are no distance apart; 0 means equal to the bit.
     """
@@ -175,7 +175,7 @@ def seed_everything(seed: int) -> None:
 
 
 def touched(act: Callable[[], object]) -> tuple[set[str], set[str]]:
-    """Which global generators something draws from, and which it seeds."""
+    """The global generators that something draws from, and those that it seeds."""
     after = []
     drawn: set[str] = set()
     for seed in (1, 2):
@@ -189,5 +189,5 @@ def touched(act: Callable[[], object]) -> tuple[set[str], set[str]]:
 
 
 def class_of(factory: Any, made: object) -> Any:
-    """What to show of a part: its class; the function that made it, if it isn't a class."""
+    """A part's class, or the function that made it if that is no class."""
     return factory if isinstance(factory, type | types.FunctionType) else type(made)

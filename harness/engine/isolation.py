@@ -1,4 +1,4 @@
-"""What a trial must not hand on to the next: global random numbers, and state on classes.
+"""Isolation of trials from each other: of global random numbers, and of state on classes.
 
 A trial's own randomness comes from generators of its own (``workload.generator``). Code that draws
 from Python's, numpy's or torch's global generator gets numbers that the trial's seed decides as
@@ -51,7 +51,7 @@ def _seed_torch(seed: int) -> None:
 
 
 class ClassState:
-    """What the classes and the modules of an optimizer or an objective hold, before any trial.
+    """State of the classes and modules of an optimizer or an objective, before any trial.
 
     A counter on the class, or a list that all its objects share, would hand something of one trial
     to the next. Numbers, texts, containers, tensors and arrays are kept and put back; anything
@@ -82,7 +82,7 @@ class ClassState:
 
 @functools.cache
 def class_state(factory: Any) -> ClassState:
-    """What its classes and modules hold, as they were when it was first asked for."""
+    """The state of its classes and modules, as it was when first asked for."""
     return ClassState(factory)
 
 

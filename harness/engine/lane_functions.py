@@ -1,4 +1,4 @@
-"""What an optimizer's calls of torch become where lanes share them.
+"""An optimizer's calls of torch, rewritten where lanes share them.
 
 A :class:`LaneFloat` that meets a tensor is spread over its lanes. Inside ``vmap``, some calls that
 it has no rule for are written another way: an ``out=`` argument, a mask as an index, ``.data``.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch._C import _functorch
@@ -31,8 +31,8 @@ _ELEMENTWISE = frozenset(
 """Functions that take a tensor wherever they take a number."""
 
 _SUMS = {"add": 1, "add_": 1, "sub": -1, "sub_": -1, "subtract": -1, "subtract_": -1}
-_PRODUCTS = frozenset(("addcmul", "addcmul_", "addcdiv", "addcdiv_"))
-_LERPS = frozenset(("lerp", "lerp_"))
+_COMPOUNDS = frozenset(("addcmul", "addcmul_", "addcdiv", "addcdiv_", "lerp", "lerp_"))
+_CLAMPS = frozenset(("clamp", "clamp_", "clip", "clip_"))
 _CREATORS = frozenset(
     (
         *("zeros", "ones", "empty", "full", "eye", "arange", "linspace", "tensor", "as_tensor"),
@@ -84,8 +84,8 @@ class LaneFunctions(TorchFunctionMode):
             return args[0].masked_fill_(args[1], args[2])
         if name.startswith("_foreach_"):
             return self._one_by_one(name, args, kwargs)
-        if name in _PRODUCTS or name in _LERPS:
-            return self._compound(func, name, args, kwargs)
+        if name in _COMPOUNDS:
+            return self._compound(name, args, kwargs)
         if isinstance(out := kwargs.get("out"), torch.Tensor):
             rest = {key: value for key, value in kwargs.items() if key != "out"}
             return out.copy_(func(*args, **rest))
@@ -111,29 +111,32 @@ class LaneFunctions(TorchFunctionMode):
             raise Unequal(f"{name} mixes a hyperparameter with a tensor that has no lanes")
         if name in _SUMS:
             return self._sum(func, name, args, kwargs)
-        if name in _PRODUCTS or name in _LERPS:
-            return self._compound(func, name, args, kwargs)
-        if name in ("clamp", "clamp_", "clip", "clip_"):
+        if name in _COMPOUNDS:
+            return self._compound(name, args, kwargs)
+        if name in _CLAMPS:
             return self._clamp(name, args, kwargs)
-        if name == "fill_":
-            return args[0].copy_(self._spread(args[1], beside).expand(args[0].shape))
-        if name == "full_like":
-            return torch.zeros_like(args[0], **kwargs).add_(self._spread(args[1], beside))
-        if name == "__setitem__" and _is_mask(args):
-            chosen = torch.where(args[1], self._spread(args[2], beside), args[0])
-            return args[0].copy_(chosen)
+        if name in ("fill_", "full_like") or (name == "__setitem__" and _is_mask(args)):
+            return self._fill(name, args, kwargs, beside)
         if name not in _ELEMENTWISE:
-            raise Unequal(f"{name} takes a hyperparameter, which needs a single number")
+            _refuse(name)
         spread = [self._spread(a, beside) for a in args]
         result = func(*spread, **{key: self._spread(v, beside) for key, v in kwargs.items()})
         return _as(result, beside) if not name.endswith("_") or name.endswith("__") else result
 
+    def _fill(self, name: str, args: Any, kwargs: dict[str, Any], beside: torch.Tensor) -> Any:
+        """Elements set to a hyperparameter."""
+        value = self._spread(args[-1], beside)
+        if name == "fill_":
+            return args[0].copy_(value.expand(args[0].shape))
+        if name == "full_like":
+            return torch.zeros_like(args[0], **kwargs).add_(value)
+        return args[0].copy_(torch.where(args[1], value, args[0]))
+
     def _made(self, name: str, args: Any, kwargs: dict[str, Any]) -> torch.Tensor:
         """A tensor of a hyperparameter; it has a trial's own shape inside ``vmap`` only."""
-        if not self.in_vmap or name not in ("tensor", "as_tensor") or len(args) != 1:
-            raise Unequal(f"{name} takes a hyperparameter, which needs a single number")
-        if not isinstance(args[0], LaneFloat):
-            raise Unequal(f"{name} takes a hyperparameter, which needs a single number")
+        is_tensor = name in ("tensor", "as_tensor") and len(args) == 1
+        if not (self.in_vmap and is_tensor and isinstance(args[0], LaneFloat)):
+            _refuse(name)
         dtype = kwargs.get("dtype") or torch.get_default_dtype()
         device = torch.device(kwargs.get("device") or "cpu")
         return lanes_of(args[0].tensor(1, dtype, device))
@@ -164,11 +167,10 @@ class LaneFunctions(TorchFunctionMode):
         result = func(self._spread(first, beside), other)
         return result if name.endswith("_") else _as(result, beside)
 
-    def _compound(self, func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
+    def _compound(self, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
         """``addcmul``, ``addcdiv`` and ``lerp``, in the order in which torch computes them."""
-        del func
         target, a, *rest = args
-        if name in _LERPS:
+        if name.startswith("lerp"):
             weight = rest[0] if rest else kwargs["weight"]
             if isinstance(weight, LaneFloat):
                 weight = self._spread(weight, target)
@@ -228,6 +230,10 @@ def lanes_of(tensor: torch.Tensor) -> torch.Tensor:
     return _functorch._add_batch_dim(tensor, 0, level)
 
 
+def _refuse(name: str) -> NoReturn:
+    raise Unequal(f"{name} takes a hyperparameter, which needs a single number")
+
+
 def _has_lanes(values: Iterable[Any]) -> bool:
     for value in values:
         kind = type(value)
@@ -239,7 +245,7 @@ def _has_lanes(values: Iterable[Any]) -> bool:
 
 
 def _is_mask(args: Sequence[Any]) -> bool:
-    """Whether a tensor's elements are set by a mask of its own shape to one number."""
+    """Return whether a tensor's elements are set by a mask of its own shape to one number."""
     target, index, value = args
     return (
         isinstance(index, torch.Tensor)

@@ -1,4 +1,4 @@
-"""Sees every operator of a shared step, and ends the run at the first that might mix lanes.
+"""A guard that sees every operator of a shared step, and ends the run at one that may mix lanes.
 
 Lanes are the first dimension of every tensor. An operator that works element by element can't mix
 them; nor can one that only makes a tensor, or copies one. Whatever else is done with a tensor that
@@ -50,7 +50,7 @@ _ESCAPES = (
 )
 """Ways out of a tensor that no operator shows."""
 
-Check = Callable[["Guard", Any, Sequence[Any], dict[str, Any], Any], bool]
+Check = Callable[["Guard", Sequence[Any], dict[str, Any], Any], bool]
 
 
 class Guard(TorchDispatchMode):
@@ -96,7 +96,7 @@ class Guard(TorchDispatchMode):
         kwargs = kwargs or {}
         if writes:
             self.has_written = True
-        if check is _pointwise and not _pointwise(self, func, args, kwargs, None):
+        if check is _pointwise and not _pointwise(self, args, kwargs, None):
             # Before it may fail on shapes that no trial has.
             self.refuse(_name(func), " on tensors that aren't aligned lane by lane")
         self.is_watching = False
@@ -107,7 +107,9 @@ class Guard(TorchDispatchMode):
             raise
         finally:
             self.is_watching = True
-        if check is not _pointwise and not check(self, func, args, kwargs, result):
+        if check is not _pointwise and not check(self, args, kwargs, result):
+            if check is _random:
+                self.refuse(_name(func), ", which draws random numbers")
             self.refuse(_name(func))
         return result
 
@@ -159,7 +161,7 @@ def _check_of(func: Any) -> Check:
     name = _name(func)
     base = name.rstrip("_")
     if torch.Tag.nondeterministic_seeded in func.tags:
-        return _never
+        return _random
     if not func._schema.name.startswith("aten::"):
         return _constant
     if base in _LIKE:
@@ -185,18 +187,15 @@ def _check_of(func: Any) -> Check:
 
 
 def _gives_tensors(func: Any) -> bool:
-    """Whether an operator gives tensors alone, of a shape that doesn't depend on values."""
+    """Return whether an operator gives tensors alone, of a shape that doesn't depend on values."""
     unforeseen = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
     return not unforeseen & set(func.tags) and all(
         isinstance(returned.type, torch.TensorType) for returned in func._schema.returns
     )
 
 
-def _pointwise(
-    guard: Guard, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> bool:
-    """Whether all tensors that may hold lanes have them first, and are aligned."""
-    del func, result
+def _pointwise(guard: Guard, args: Sequence[Any], kwargs: dict[str, Any], _result: Any) -> bool:
+    """Return whether all tensors that may hold lanes have them first, and are aligned."""
     lanes, rank, lists = guard.lanes, 0, None
     for value in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(value, torch.Tensor):
@@ -209,53 +208,39 @@ def _pointwise(
             lists = [*(lists or ()), value]
     if lists is None:
         return True
-    return all(_pointwise(guard, None, row, {}, None) for row in zip(*lists, strict=False)) and (
+    return all(_pointwise(guard, row, {}, None) for row in zip(*lists, strict=False)) and (
         not rank  # a tensor beside lists is a number for all of them
     )
 
 
-def _always(
-    guard: Guard, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> bool:
-    del guard, func, args, kwargs, result
+def _always(_guard: Guard, _args: Any, _kwargs: Any, _result: Any) -> bool:
     return True
 
 
-def _never(
-    guard: Guard, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> bool:
-    """Random numbers of a shared run are not those of a seed's own."""
-    del args, kwargs, result
-    guard.refuse(_name(func), ", which draws random numbers")
+def _random(_guard: Guard, _args: Any, _kwargs: Any, _result: Any) -> bool:
+    """Never: random numbers of a shared run are not those of a seed's own."""
+    return False
 
 
-def _same_shape(
-    guard: Guard, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> bool:
-    del guard, func, kwargs
+def _same_shape(_guard: Guard, args: Sequence[Any], _kwargs: Any, result: Any) -> bool:
     return bool(args[0].numel() == 1 or result.shape == args[0].shape)
 
 
-def _masked(
-    guard: Guard, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> bool:
-    """Whether ``t[mask] = number``: a mask of the tensor's own shape picks elements."""
+def _masked(guard: Guard, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> bool:
+    """Return whether it is ``t[mask] = number``, with a mask of the tensor's own shape."""
     if len(args) < 3 or len(args[1]) != 1 or args[1][0] is None:
-        return _constant(guard, func, args, kwargs, result)
+        return _constant(guard, args, kwargs, result)
     mask = args[1][0]
     return bool(
         mask.dtype == torch.bool
         and mask.shape == args[0].shape
         and args[2].numel() == 1
-        and _pointwise(guard, func, args[:1], {}, None)
+        and _pointwise(guard, args[:1], {}, None)
     )
 
 
-def _constant(
-    guard: Guard, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any
-) -> bool:
-    """Whether no tensor of more than one element is involved: none of those holds lanes."""
-    del guard, func
+def _constant(_guard: Guard, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> bool:
+    """Return whether no tensor of several elements is involved: only those hold lanes."""
     return all(
         leaf.numel() <= 1
         for leaf in tree_leaves((list(args), kwargs, result))

@@ -37,7 +37,7 @@ class Unequal(NotShareable):
 
 
 def in_words(error: Exception) -> str:
-    """What an error says, in words that need no knowledge of vmap's switches."""
+    """Put an error in words that need no knowledge of vmap's switches."""
     text = str(error)
     if isinstance(error, NotShareable):
         return text
@@ -111,7 +111,7 @@ class LaneFloat(float):
         return False
 
     def computed(self, of: Callable[..., Any], *arguments: Any) -> LaneFloat:
-        """What a function of numpy's, or an operator, makes of arrays and numbers.
+        """The result of a function of numpy's, or an operator, for arrays and numbers.
 
         Raises:
             Unequal: If some setting's arithmetic fails: Python raises where numpy warns.

@@ -137,7 +137,7 @@ class Lanes:
 
 
 def _lanes_evaluated_at_once(workload: Workload) -> int | None:
-    """How many lanes see all data together; None for all of them.
+    """The number of lanes that see all data together; None for all of them.
 
     A thousand lanes on a thousand rows would send every intermediate result through memory.
     """

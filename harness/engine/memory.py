@@ -1,4 +1,4 @@
-"""How much memory a lane takes: counted over one step and one evaluation, not guessed."""
+"""Memory that a lane takes: counted over one step and one evaluation, not guessed."""
 
 from __future__ import annotations
 

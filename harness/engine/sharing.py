@@ -1,4 +1,4 @@
-"""May trials share a run, and how? Their first steps decide, and one of them is run alone.
+"""The decision on how trials share a run: by their first steps, and one of them run alone.
 
 Two ways are certain without a look at numbers: op by op, where every operator of every step is
 seen to work element by element; and lane by lane, where the optimizer's own code runs inside
@@ -41,14 +41,14 @@ FEWEST = 4
 """Trials that gain from sharing a run, one of which is run alone as well."""
 
 FASTER_ALONE = 1.3
-"""How many times faster a trial alone must be, per trial, for a run not to be shared: enough for a
-choice that is the same each time."""
+"""The factor by which a trial alone must be faster, per trial, for a run not to be shared: enough
+for a choice that is the same each time."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Difference of a recorded loss, relative to its size, that is taken for rounding unseen."""
 
 ROUNDING_FACTOR = 10.0
-"""How many times the effect of one rounding in every step is still taken for rounding."""
+"""Multiple of the effect of one rounding in every step that is still taken for rounding."""
 
 
 def decide(
@@ -96,7 +96,7 @@ def decide(
 
 
 def ran(sharing: Sharing) -> str:
-    """How trials run, in words: ``lane by lane: not op by op: ...``."""
+    """Say how trials run: ``lane by lane: not op by op: ...``."""
     if sharing.way == "pointwise":
         return ""
     how = "one at a time" if sharing.way == "alone" else "side by side, lane by lane"
@@ -146,7 +146,9 @@ class _Trial:
             for seed in seeds[:per_setting]
         ]
         if way == "pointwise":
-            self._compare(self._exact(), lanes, way)
+            exact, witness = self._exact(), FirstSteps(len(lanes))
+            self._run(exact, lanes, way, self._next, witness)
+            witness.compare(exact, self.factory, self.settings, lanes, self._next)
         seconds = self.step_seconds(lanes, way) / len(lanes)
         if seconds > FASTER_ALONE * alone_seconds:
             reason = f"a shared run is slower ({seconds / alone_seconds:.1f} times, by trial)"
@@ -154,15 +156,10 @@ class _Trial:
         return sharing
 
     def step_seconds(self, lanes: Sequence[Lane], way: Way) -> float:
-        """What a step takes: the least of the first steps, the very first left out."""
+        """Seconds of a step: the least of the first steps, the very first left out."""
         clock = _Clock(self.workload, self._next)
         self._run(self.workload, lanes, way, clock)
         return clock.least
-
-    def _compare(self, workload: Workload, lanes: Sequence[Lane], way: Way) -> None:
-        witness = FirstSteps(len(lanes))
-        self._run(workload, lanes, way, self._next, witness)
-        witness.compare(workload, self.factory, self.settings, lanes, self._next)
 
     def _run(
         self,
@@ -237,7 +234,7 @@ Given = tuple[list[torch.Tensor | None], torch.Tensor]
 
 
 class FirstSteps:
-    """What the first steps of a shared run did to some of its lanes.
+    """The first steps of a shared run, as they were for some of its lanes.
 
     Args:
         lanes: How many lanes it has.
@@ -361,7 +358,7 @@ def rounding(
     own: Outcome,
     found: float,
 ) -> float:
-    """How far rounding alone may set two runs of a trial apart.
+    """The difference that rounding alone may make between two runs of a trial.
 
     Where the difference that was found is more than what is never worth a look, the trial is run
     once more, with every parameter changed by one rounding after every step, and whatever is cast

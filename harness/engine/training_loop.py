@@ -47,7 +47,7 @@ class TrialError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of some lanes.
+    """The outcome of some lanes.
 
     Attributes:
         diverged_at: Per lane the step after which the loss was not finite, or the last step where
@@ -212,7 +212,7 @@ class Stepper:
 def hyperparameters(
     settings: Sequence[Hyperparameters], lanes: Sequence[Lane], refusals: list[str]
 ) -> tuple[Hyperparameters, bool]:
-    """What an optimizer's constructor gets, and whether some of it has a value per lane.
+    """Arguments for an optimizer's constructor, and whether some have a value per lane.
 
     Args:
         settings: Settings of the same keys, which differ by floats alone.
@@ -237,7 +237,7 @@ def _one_value(values: Sequence[Any], refusals: list[str]) -> Any:
 
 
 def takes_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``step`` can be given a closure: whether it names one, or takes any argument."""
+    """Return whether ``step`` can be given a closure: it names one, or takes any argument."""
     try:
         parameters = inspect.signature(optimizer.step).parameters.values()
     except (TypeError, ValueError):
@@ -263,7 +263,7 @@ def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable
 
 
 class Recorder:
-    """What is kept of some lanes while they run; stays on the device until it is asked for."""
+    """A record of some lanes while they run; on the device until it is asked for."""
 
     def __init__(self, stepper: Stepper) -> None:
         lanes = stepper.lanes
@@ -305,7 +305,7 @@ class Recorder:
             self._stepper.train()
 
     def all_diverged(self) -> bool:
-        """Whether no lane is worth going on with. Waits for the device."""
+        """Return whether no lane is worth going on with. Waits for the device."""
         self.look()
         return bool((self._diverged_at >= 0).all())
 
@@ -390,6 +390,7 @@ class Recorder:
         return np.where(distance > 0, limit, np.inf)
 
 
+@torch_settings.settings_kept()
 def train(
     workload: Workload,
     factory: OptimizerFactory,
@@ -422,49 +423,25 @@ def train(
         TrialError: If the optimizer or the objective raises.
         NotShareable: If the trials can't share a run in that way.
     """
-    with torch_settings.settings_kept():
-        return _train(
-            *(workload, factory, settings, lanes, way),
-            create_graph=create_graph,
-            on_step=on_step,
-            disturb=disturb,
-            witness=witness,
-        )
-
-
-def _train(
-    workload: Workload,
-    factory: OptimizerFactory,
-    settings: Sequence[Hyperparameters],
-    lanes: Sequence[Lane],
-    way: Way,
-    *,
-    create_graph: bool,
-    on_step: Callable[[int], None] | None,
-    disturb: Callable[[Lanes], None] | None,
-    witness: Witness | None,
-) -> Outcome:
-    alone = way == "alone"
+    shared = way != "alone"
     for kind in (factory, type(workload.objective)):
         class_state(kind).restore()
-    seed_globals(lanes[0].seed if alone else None)
-    before = None if alone else random_state()
+    seed_globals(None if shared else lanes[0].seed)
+    before = random_state() if shared else None
     began = time.perf_counter()
-    side_by_side = Lanes(workload, lanes, stacked=not alone)
-    stepper = Stepper(side_by_side, factory, settings, way, create_graph=create_graph)
+    trials = Lanes(workload, lanes, stacked=shared)
+    stepper = Stepper(trials, factory, settings, way, create_graph=create_graph)
     recorder = Recorder(stepper)
     step = 0
     with stepper.running():
         try:
             recorder.record(0)
-            for step, batch in zip(
-                range(1, workload.steps + 1), side_by_side.batches(), strict=False
-            ):
+            for step, batch in zip(range(1, workload.steps + 1), trials.batches(), strict=False):
                 if on_step is not None:
                     on_step(step)
                 recorder.watch(stepper.step(batch, witness))
                 if disturb is not None:
-                    disturb(side_by_side)
+                    disturb(trials)
                 recorder.record(step)
                 if step % WATCH_STEPS == 0 and recorder.all_diverged():
                     break

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, W
 from harness.suite.locate import last_line, place_of
 
 
-def together(
+def run_vectorized(
     chunk: Chunk,
     workload: Workload,
     factory: OptimizerFactory,
@@ -133,7 +133,7 @@ class _Run:
         return Comparison(case.key, lane.seed, len(self.lanes), way, found, allowed)
 
     def results(self, outcome: Outcome, way: Way, why: str) -> Iterator[TrialResult]:
-        """What became of each trial."""
+        """The result of each trial."""
         share = outcome.seconds / len(self.lanes)
         for i, lane in enumerate(self.lanes):
             case = self.chunk.cases[lane.setting]
@@ -141,14 +141,14 @@ class _Run:
 
 
 def _fault(comparison: Comparison, way: Way) -> str:
-    """What sends a run's trials alone that could have shared it."""
+    """The reason that sends trials alone which could have shared a run."""
     return (
         f"{WORDS[way]}: seed {comparison.seed} alone differs by {comparison.difference:.1e} from "
         f"its run with {comparison.lanes - 1:,} others, a fault of the harness"
     )
 
 
-def alone(
+def run_single(
     case: Case,
     seed: int,
     workload: Workload,
@@ -208,25 +208,30 @@ def _result(
 
 
 def _failed(case: Case, seed: int, error: Exception, workload: Workload, why: str) -> TrialResult:
-    cause, step, partial = error, 0, None
-    if isinstance(error, TrialError):
-        cause, step = error.error, error.step
-        partial = error.recorder.outcome(error.seconds)
-    losses = _reached(partial.losses[0]) if partial else np.empty(0)
-    return TrialResult(
+    cause = error.error if isinstance(error, TrialError) else error
+    result = TrialResult(
         case_key=case.key,
         seed=seed,
         status="error",
-        step=step,
+        step=0,
         reason=f"{last_line(cause)}{place_of(cause, case.located.folder)}",
-        seconds=partial.seconds if partial else 0.0,
+        seconds=0.0,
         way="alone",
         way_reason=why,
+    )
+    if not isinstance(error, TrialError):
+        return result
+    outcome = error.recorder.outcome(error.seconds)
+    losses = _reached(outcome.losses[0])
+    return replace(
+        result,
+        step=error.step,
+        seconds=outcome.seconds,
         losses=losses,
-        trajectory=_points(partial.trajectory, 0) if partial else None,
-        step_sizes=_points(partial.step_sizes, 0) if partial else None,
-        evaluations=int(partial.evaluations[-1]) if partial else None,
-        evaluations_at=_evaluations(partial, workload, len(losses)) if partial else None,
+        trajectory=_points(outcome.trajectory, 0),
+        step_sizes=_points(outcome.step_sizes, 0),
+        evaluations=int(outcome.evaluations[-1]),
+        evaluations_at=_evaluations(outcome, workload, len(losses)),
     )
 
 

@@ -28,7 +28,7 @@ from harness.results import Way
 def start(
     way: Way, leaves: Sequence[torch.Tensor], refusals: list[str], *, with_vectors: bool
 ) -> Surroundings:
-    """What an optimizer's code runs in.
+    """Make the surroundings of an optimizer's code.
 
     Args:
         way: Which.
@@ -54,7 +54,7 @@ def uncompiled() -> AbstractContextManager[Any]:
 
 
 class Surroundings:
-    """What an optimizer's code runs in; as it stands: alone.
+    """Surroundings of an optimizer's code; as they stand: alone.
 
     Args:
         leaves: The parameters that are trained.
@@ -96,7 +96,7 @@ class Surroundings:
         self._versions = [tensor._version for tensor in now]
 
     def is_as_evaluated(self) -> bool:
-        """Whether parameters and gradients are what they were at the last evaluation.
+        """Return whether parameters and gradients are what they were at the last evaluation.
 
         A gradient that was set aside (``zero_grad``) is put back. Values are compared: version
         counters miss what is written through ``.data``. On a device for which nobody waits, the
@@ -110,6 +110,10 @@ class Surroundings:
             return False
         else:
             self._doubts += [_differ(a, b) for a, b in zip(now, self._before, strict=True)]
+        return self._gradients_restored()
+
+    def _gradients_restored(self) -> bool:
+        """Put back gradients that were set aside; always true."""
         for leaf, grad in zip(self.leaves, self._grads, strict=True):
             if leaf.grad is not grad:
                 leaf.grad = grad
@@ -137,7 +141,7 @@ class Surroundings:
         return losses
 
     def plain(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """What the optimizer's code has made of its parameters, lanes first unless alone."""
+        """Tensors that the optimizer's code has made, lanes first unless alone."""
         return list(tensors)
 
     def check(self) -> None:
@@ -159,9 +163,7 @@ class Versions(Surroundings):
     def is_as_evaluated(self) -> bool:
         if self._versions != [tensor._version for tensor in self._watched()]:
             return False
-        for leaf, grad in zip(self.leaves, self._grads, strict=True):
-            leaf.grad = grad
-        return True
+        return self._gradients_restored()
 
 
 def _differ(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -180,12 +182,10 @@ class _Shared(Surroundings):
         self.with_vectors = with_vectors
 
     @override
-    def run(self, factory: Any) -> AbstractContextManager[Any]:
-        stack = ExitStack()
-        stack.enter_context(uncompiled())
-        if self.with_vectors:
-            stack.enter_context(lane_arithmetic(factory))
-        return stack
+    @contextlib.contextmanager
+    def run(self, factory: Any) -> Iterator[None]:
+        with uncompiled(), lane_arithmetic(factory) if self.with_vectors else nullcontext():
+            yield
 
     @override
     def check(self) -> None:
@@ -196,7 +196,7 @@ class _Shared(Surroundings):
 
 
 def _has_hooks(tensor: torch.Tensor) -> bool:
-    """Whether something runs whenever a tensor's gradient is computed."""
+    """Return whether something runs whenever a tensor's gradient is computed."""
     return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
 
 
@@ -214,11 +214,10 @@ class Pointwise(_Shared):
             self._functions = LaneFunctions(self.lanes, refusals, in_vmap=False)
 
     @override
-    def run(self, factory: Any) -> AbstractContextManager[Any]:
-        stack = ExitStack()
-        stack.enter_context(super().run(factory))
-        stack.enter_context(self._guard.escapes_watched())
-        return stack
+    @contextlib.contextmanager
+    def run(self, factory: Any) -> Iterator[None]:
+        with super().run(factory), self._guard.escapes_watched():
+            yield
 
     @override
     def inside(self) -> AbstractContextManager[Any]:
@@ -250,10 +249,7 @@ class Pointwise(_Shared):
         # `p.data = ...` is no operator, but gives a parameter other memory.
         if self._guard.has_written or self._memory != self._places():
             return False
-        for leaf, grad in zip(self.leaves, self._grads, strict=True):
-            if leaf.grad is not grad:
-                leaf.grad = grad
-        return True
+        return self._gradients_restored()
 
     def _places(self) -> list[int]:
         grads = (g for g in self._grads if g is not None)

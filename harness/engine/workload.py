@@ -47,7 +47,7 @@ def generator(seed: int, stream: int) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Workload:
-    """What the engine runs.
+    """An objective with all that the engine needs to run it.
 
     Attributes:
         objective: Loss and start, for one trial.
@@ -128,12 +128,12 @@ class Workload:
 
     @functools.cached_property
     def _versions(self) -> list[int]:
-        """How often each of the data was written into before a trial saw them."""
+        """Version counters of the data, from before a trial saw them."""
         return [*map(_version, self.data or ())]
 
     @functools.cached_property
     def writes_rows(self) -> bool:
-        """Whether ``loss`` or ``evaluate`` writes into the rows that it is given.
+        """True if ``loss`` or ``evaluate`` writes into the rows that it is given.
 
         Both are tried once, on copies, and leave no trace in the global random numbers. What they
         raise is for the trials to tell.
@@ -186,7 +186,7 @@ def in_precision(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def unfit_loss(value: object, *, differentiated: bool) -> str:
-    """What is wrong with what a loss gives, as the end of a sentence; empty if nothing is.
+    """Say what is wrong with what a loss gives, as the end of a sentence; empty if nothing.
 
     Args:
         value: What it gives.
@@ -205,7 +205,7 @@ def unfit_loss(value: object, *, differentiated: bool) -> str:
 
 
 def _version(tensor: torch.Tensor) -> int:
-    """How often a tensor was written into, where torch counts that."""
+    """The number of times a tensor was written into, where torch counts that."""
     return 0 if tensor.is_inference() else tensor._version
 
 
@@ -288,22 +288,18 @@ def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Wor
     dtype = DTYPES[planned.dtype]
     place = torch.device(device)
     data = objective.data
+    rows = 0
     if data is None:
         if planned.batch_size is not None:
             raise DoesNotFit("batch_size", "the objective has no data to take batches from")
-        rows, batch_size, steps_per_epoch = 0, None, 1
     else:
         rows = len(data[0])
         if any(len(tensor) != rows for tensor in data):
             raise DoesNotFit("class", "its data tensors have different numbers of rows")
-        batch_size = planned.batch_size or rows
-        if batch_size > rows:
+        if (planned.batch_size or rows) > rows:
             raise DoesNotFit("batch_size", f"expected at most the {rows:,} rows of the data")
-        steps_per_epoch = steps_in_epoch(rows, batch_size, drop_last=planned.drop_last)
-        batch_size = None if batch_size == rows else batch_size
         data = tuple(in_precision(tensor.to(place), dtype) for tensor in data)
-    steps = planned.steps or (planned.epochs or 1) * steps_per_epoch
-    every = planned.record_every or max(1, steps_per_epoch // RECORDS_PER_EPOCH)
+    steps, steps_per_epoch, every = schedule(planned, rows)
     return Workload(
         objective=objective,
         data=data,
@@ -311,11 +307,26 @@ def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Wor
         device=place,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
-        batch_size=batch_size,
+        batch_size=None if planned.batch_size == rows else planned.batch_size,
         drop_last=planned.drop_last,
         record_steps=(*range(0, steps, every), steps),
         divergence_factor=planned.divergence_factor,
     )
+
+
+def schedule(planned: PlannedObjective, rows: int) -> tuple[int, int, int]:
+    """Steps of a trial, steps of an epoch, and steps from one recorded loss to the next.
+
+    Args:
+        planned: What the spec says.
+        rows: Rows of data; 0 without data.
+    """
+    per_epoch = 1
+    if rows:
+        size = min(planned.batch_size or rows, rows)
+        per_epoch = rows // size if planned.drop_last else -(-rows // size)
+    steps = planned.steps or (planned.epochs or 1) * per_epoch
+    return steps, per_epoch, planned.record_every or max(1, per_epoch // RECORDS_PER_EPOCH)
 
 
 def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> Description:
@@ -374,11 +385,6 @@ def unflatten(values: torch.Tensor, like: Parameters) -> Parameters:
 def as_real(value: torch.Tensor) -> torch.Tensor:
     """Complex numbers as two real ones each, in a dimension more; real ones as they are."""
     return torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
-
-
-def steps_in_epoch(rows: int, batch_size: int, *, drop_last: bool) -> int:
-    """Batches of an epoch."""
-    return rows // batch_size if drop_last else -(-rows // batch_size)
 
 
 def _window_around(start: Parameters, objective: Objective) -> Window:

@@ -32,7 +32,7 @@ SHORTEST = 3
 """Fewest checks that make a level."""
 
 PENALTY = 4.0
-"""What a change must explain, in variances of the noise times the logarithm of the length.
+"""Variance that a change must explain, in variances of the noise times the logarithm of the length.
 
 Bayes's information criterion with a little more than its two parameters per change: a page shows
 many cells, so that one false alarm in fifty series would be a false alarm on most pages. The
@@ -50,14 +50,9 @@ NEEDS = "Change points need ruptures: pip install ruptures."
 
 @dataclass(frozen=True)
 class CellEntry:
-    """One cell in a check.
+    """One cell in a check: its names, and what was found of it.
 
     Attributes:
-        id: The cell.
-        objective: Its name.
-        optimizer: Its name.
-        setting: What sets it apart from the optimizer's other cells.
-        device: Where it ran.
         ratio: A step's time as a ratio to the reference loop's; None where it is not known.
         low: Lower end of the 95% interval of that ratio to what it was compared to.
         high: Upper end.
@@ -85,21 +80,18 @@ class CellEntry:
     @classmethod
     def of(cls, cell: CellVerdict) -> CellEntry:
         """The entry of a cell's verdict."""
-        now = {judgement.metric: judgement.now for judgement in cell.judgements}
+        now: dict[str, float | None] = {each.metric: each.now for each in cell.judgements}
         time = cell.of("time")
+        names = ("id", "objective", "optimizer", "setting", "device")
         return cls(
-            id=cell.id,
-            objective=cell.objective,
-            optimizer=cell.optimizer,
-            setting=cell.setting,
-            device=cell.device,
+            **{name: getattr(cell, name) for name in names},
             ratio=now.get("time"),
-            low=time.low if time else None,
-            high=time.high if time else None,
             loss=now.get("loss"),
             operators=now.get("operators"),
             calls=now.get("calls"),
             state=now.get("state"),
+            low=time.low if time else None,
+            high=time.high if time else None,
             outcome=time.outcome if time else "",
         )
 
@@ -341,13 +333,13 @@ def can_find_changes() -> bool:
 
 
 def changes(found: Iterable[Series]) -> list[Change]:
-    """Where series changed, oldest first; needs what :func:`can_find_changes` asks for."""
+    """All changes of series, oldest first; needs what :func:`can_find_changes` asks for."""
     made = [Change(one, point) for one in found for point in change_points(one.ratios)]
     return sorted(made, key=lambda change: change.number)
 
 
 def change_points(ratios: Sequence[float]) -> list[ChangePoint]:
-    """Where a series moves to a new level: the fewest levels that explain it well enough.
+    """The changes of level of a series: the fewest levels that explain it well enough.
 
     Penalised least squares of the logarithms, solved exactly (PELT: Killick, Fearnhead and
     Eckley 2012). The noise is taken from the differences of neighbours, which a few changes of
@@ -391,7 +383,8 @@ def text(history: History) -> str:
         first, last = (moment(own[i].taken, to_the_minute=True) for i in (0, -1))
         lines = [
             f"Machine {key[:12]}: {own[-1].machine}",
-            f"{plural(len(own), 'check')}, {first} to {last}; time of a step as a ratio to the reference loop",
+            f"{plural(len(own), 'check')}, {first} to {last}; "
+            "time of a step as a ratio to the reference loop",
             *aligned(rows, right=(1, 2, 3)),
             *map(str, found),
         ]

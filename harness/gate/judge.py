@@ -18,9 +18,8 @@ SAME, OTHER = stats.ROUNDING, {"float32": 1e-4, "float64": 1e-9}
 machine and torch, which are equal to the bit; and between others, which round otherwise."""
 
 PROCESS_SD, PROCESS_DF = 0.007, 20
-"""How far the ratios of two processes of the same code lie apart (standard deviation of the
-logarithm), as was measured, and the weight that has beside what is seen: so many degrees of
-freedom."""
+"""Standard deviation of the logarithms of the ratios of processes of the same code, as was
+measured, and its weight beside what is seen: so many degrees of freedom."""
 
 MEDIAN_ERROR = 1.25
 """The standard error of a median, as a multiple of the mean's."""
@@ -71,7 +70,7 @@ class Comparison:
 
     @functools.cached_property
     def spread(self) -> tuple[float, int]:
-        """How far processes lie apart, and the degrees of freedom behind that."""
+        """The standard deviation between processes, and the degrees of freedom behind it."""
         squares, degrees = PROCESS_DF * PROCESS_SD**2, PROCESS_DF
         for side in (self.before, self.now):
             for cell in side.cells.values():

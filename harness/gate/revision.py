@@ -16,10 +16,10 @@ from pathlib import Path
 from harness.errors import BadInput, nearest
 
 GIT_SECONDS = 300
-"""How long git may take for one thing."""
+"""Time limit of a git command."""
 
 _OF_ANOTHER = frozenset({"GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"})
-"""What git sets for its hooks, with paths that need not lead to the suite's repository."""
+"""Variables that git sets for its hooks; their paths need not lead to the suite's repository."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _commit(place: str, root: Path, revision: str) -> str:
 
 
 def _search(root: Path, folder: Path, packages: Iterable[str]) -> Iterator[Path]:
-    """Where the repository's packages are found, in the revision's files."""
+    """Folders with the repository's packages, in the revision's files."""
     for path in (*map(Path, sys.path), *_homes(packages)):
         inside = path.resolve()
         # An environment inside the repository is not a part of it.
@@ -152,12 +152,13 @@ def _git(place: str, folder: Path, *arguments: str, more: Mapping[str, str] | No
     except subprocess.TimeoutExpired:
         raise BadInput.of_file(place, f"git gave no answer in {GIT_SECONDS} s") from None
     except subprocess.CalledProcessError as error:
-        raise BadInput.of_file(place, _why(error.stderr) or f"git {arguments[0]} failed") from None
+        reason = _reason(error.stderr) or f"git {arguments[0]} failed"
+        raise BadInput.of_file(place, reason) from None
     return done.stdout.strip()
 
 
-def _why(said: str) -> str:
-    """What git says of a failure, on one line: from the reason on, then what it advises."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _reason(stderr: str) -> str:
+    """The reason that git gives for a failure, and its advice, on one line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     reason = (i for i, line in enumerate(lines) if line.startswith(("fatal:", "error:")))
     return " ".join(lines[next(reason, -1) :])

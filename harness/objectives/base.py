@@ -1,4 +1,4 @@
-"""What an objective is. Write one for a single trial; the engine runs many side by side."""
+"""The base class of objectives. Write one for a single trial; the engine runs many side by side."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def watched(
     params: Callable[[], Any],
     rows: tuple[torch.Tensor, ...] | None,
 ) -> tuple[object, str]:
-    """What a loss gives, and whether it spreads a column of numbers per row against a row of them.
+    """Evaluate a loss, and say if it spreads a column of numbers per row against a row of them.
 
     ``(output - labels).square().mean()`` of shapes ``(rows, 1)`` and ``(rows,)`` is a number, and
     the wrong one. To be sure that the dimensions are those of the rows, and alike by no accident,

@@ -1,4 +1,4 @@
-"""What a dataset loader returns. Plain numpy: reading data needs no torch."""
+"""The table that a dataset loader returns. Plain numpy: reading data needs no torch."""
 
 from __future__ import annotations
 

@@ -94,7 +94,6 @@ class Sphere(Function2D):
     usual_start = (-4.0, 3.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``x1^2 + x2^2``."""
         return x1.square() + x2.square()
 
 
@@ -112,7 +111,6 @@ class Booth(Function2D):
     usual_start = (-8.0, 8.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``(x1 + 2 x2 - 7)^2 + (2 x1 + x2 - 5)^2``."""
         return (x1 + 2 * x2 - 7).square() + (2 * x1 + x2 - 5).square()
 
 
@@ -130,7 +128,6 @@ class Matyas(Function2D):
     usual_start = (-8.0, 4.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``0.26 (x1^2 + x2^2) - 0.48 x1 x2``."""
         return 0.26 * (x1.square() + x2.square()) - 0.48 * x1 * x2
 
 
@@ -149,7 +146,6 @@ class Rosenbrock2D(Function2D):
     usual_start = (-1.2, 1.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``100 (x2 - x1^2)^2 + (1 - x1)^2``."""
         return 100 * (x2 - x1.square()).square() + (1 - x1).square()
 
 
@@ -168,7 +164,6 @@ class Beale(Function2D):
     usual_start = (1.0, 1.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``sum of (y_i - x1 (1 - x2^i))^2``, i from 1 to 3."""
         first = 1.5 - x1 * (1 - x2)
         second = 2.25 - x1 * (1 - x2.square())
         third = 2.625 - x1 * (1 - x2 * x2.square())
@@ -190,7 +185,6 @@ class FreudensteinRoth(Function2D):
     usual_start = (0.5, -2.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``(-13 + x1 + ((5 - x2) x2 - 2) x2)^2 + (-29 + x1 + ((x2 + 1) x2 - 14) x2)^2``."""
         first = -13 + x1 + ((5 - x2) * x2 - 2) * x2
         second = -29 + x1 + ((x2 + 1) * x2 - 14) * x2
         return first.square() + second.square()
@@ -215,7 +209,6 @@ class Himmelblau(Function2D):
     usual_start = (0.0, 0.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``(x1^2 + x2 - 11)^2 + (x1 + x2^2 - 7)^2``."""
         return (x1.square() + x2 - 11).square() + (x1 + x2.square() - 7).square()
 
 
@@ -234,7 +227,6 @@ class ThreeHumpCamel(Function2D):
     usual_start = (-0.9, 2.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``2 x1^2 - 1.05 x1^4 + x1^6 / 6 + x1 x2 + x2^2``."""
         square = x1.square()
         return square * (2 - square * (1.05 - square / 6)) + x1 * x2 + x2.square()
 
@@ -256,7 +248,6 @@ class SixHumpCamel(Function2D):
     usual_start = (-2.5, 1.5)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``(4 - 2.1 x1^2 + x1^4 / 3) x1^2 + x1 x2 + (4 x2^2 - 4) x2^2``."""
         a, b = x1.square(), x2.square()
         return (4 - a * (2.1 - a / 3)) * a + x1 * x2 + (4 * b - 4) * b
 
@@ -276,7 +267,6 @@ class Branin(Function2D):
     usual_start = (2.5, 10.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``(x2 - 5.1 x1^2 / (4 pi^2) + 5 x1 / pi - 6)^2 + 10 (1 - 1 / (8 pi)) cos(x1) + 10``."""
         bend = x2 - 5.1 / (4 * math.pi**2) * x1.square() + 5 / math.pi * x1 - 6
         return bend.square() + 10 * (1 - 1 / (8 * math.pi)) * x1.cos() + 10
 
@@ -298,7 +288,6 @@ class GoldsteinPrice(Function2D):
     usual_start = (-0.5, 0.25)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """The product of two quartics; see ``formula``."""
         a, b, c = x1.square(), x2.square(), x1 * x2
         first = 1 + (x1 + x2 + 1).square() * (19 - 14 * x1 + 3 * a - 14 * x2 + 6 * c + 3 * b)
         square = (2 * x1 - 3 * x2).square()
@@ -323,7 +312,6 @@ class McCormick(Function2D):
     usual_start = (0.0, 1.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``sin(x1 + x2) + (x1 - x2)^2 - 1.5 x1 + 2.5 x2 + 1``."""
         return (x1 + x2).sin() + (x1 - x2).square() - 1.5 * x1 + 2.5 * x2 + 1
 
 
@@ -342,7 +330,6 @@ class StyblinskiTang(Function2D):
     usual_start = (0.0, 4.0)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``sum of (x_i^4 - 16 x_i^2 + 5 x_i) / 2``."""
         a, b = x1.square(), x2.square()
         return (a * (a - 16) + 5 * x1 + b * (b - 16) + 5 * x2) / 2
 
@@ -361,7 +348,6 @@ class Rastrigin(Function2D):
     usual_start = (-3.3, 2.7)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """``20 + sum of x_i^2 - 10 cos(2 pi x_i)``."""
         waves = (2 * math.pi * x1).cos() + (2 * math.pi * x2).cos()
         return x1.square() + x2.square() + 10 * (2 - waves)
 
@@ -384,7 +370,6 @@ class Ackley(Function2D):
     usual_start = (-3.5, 2.6)
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """See ``formula``; written so that it is exactly 0 at the minimum."""
         mean = (x1.square() + x2.square()) / 2
         tip = mean == 0
         # The square root's slope at 0 is infinite, and infinity times 0 is NaN: it never sees a 0.

@@ -30,7 +30,7 @@ from harness.spec.fields import DEVICE_PATTERN, device_hint, shown, unfit
 from harness.spec.model import ObjectiveSpec, SpaceSpec, Spec, matches
 from harness.spec.validation import LoadedSpec
 from harness.spec.yaml_source import KeyPath
-from harness.suite.locate import Located, NotFound, Section, locate
+from harness.suite.locate import ImportTarget, NotFound, Section, locate
 
 TRIAL_LIMIT = 2_000_000
 """Trials a plan may have."""
@@ -137,7 +137,7 @@ class _Pairing:
     """One optimizer on one objective, with the values of its hyperparameters there."""
 
     optimizer: str
-    located: Located
+    located: ImportTarget
     sources: str
     objective: PlannedObjective
     choices: dict[str, list[Any]]
@@ -197,7 +197,7 @@ class _Builder:
         ]
 
     def _pairing(
-        self, name: str, located: Located, sources: str, objective: PlannedObjective
+        self, name: str, located: ImportTarget, sources: str, objective: PlannedObjective
     ) -> _Pairing:
         optimizer = self.spec.optimizers[name]
         local = optimizer.per_objective.get(objective.name, {})
@@ -235,7 +235,7 @@ class _Builder:
 
     def _locate(
         self, reference: str, path: KeyPath, section: Section | None = None
-    ) -> Located | None:
+    ) -> ImportTarget | None:
         section = section or ("optimizers" if path[0] == "optimizers" else "objectives")
         try:
             return locate(reference, self.loaded.folder, section)
@@ -245,7 +245,7 @@ class _Builder:
             return None
 
     def _fits(self, pairings: Sequence[_Pairing]) -> bool:
-        """Whether the grids are small enough to be built; says so where they aren't."""
+        """Test that the grids are small enough to be built; report those that are not."""
         total = 0
         for pairing in pairings:
             count = math.prod(map(len, pairing.choices.values()))
@@ -317,7 +317,7 @@ class _Builder:
                 cases.append(keyed(replace(base, role="defaults")))
 
     def _is_wanted(self, setting: str) -> bool:
-        """Whether the command line leaves a setting in, by the name that it has among others."""
+        """Test that the command line leaves a setting in, by the name that it has among others."""
         self._seen[setting] = None
         return any(matches(setting, pattern) for pattern in self._wanted)
 

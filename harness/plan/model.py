@@ -14,12 +14,12 @@ from harness.provenance.opened_files import Opened
 from harness.spec import search_space
 from harness.spec.fields import Scalar
 from harness.spec.model import ClaimSpec, Match, SpaceSpec, Spec, matches
-from harness.suite.locate import Located
+from harness.suite.locate import ImportTarget
 
 Hyperparameters = dict[str, Any]
 
 Role = Literal["given", "tuned", "defaults", "tuning", "sweep"]
-"""Where a case's setting comes from: the spec; the best that tuning found; the constructor, for
+"""The origin of a case's setting: the spec; the best that tuning found; the constructor, for
 what is searched. ``tuning`` and ``sweep`` are settings that are tried, and not compared."""
 
 
@@ -44,9 +44,9 @@ class PlannedObjective:
     """
 
     name: str
-    located: Located
+    located: ImportTarget
     arguments: dict[str, Any]
-    dataset: Located | None
+    dataset: ImportTarget | None
     batch_size: int | None
     steps: int | None
     epochs: int | None
@@ -77,7 +77,7 @@ class Case:
     """
 
     optimizer: str
-    located: Located
+    located: ImportTarget
     hyperparameters: Hyperparameters
     varied: tuple[str, ...]
     objective: PlannedObjective
@@ -90,7 +90,7 @@ class Case:
 
     @property
     def setting(self) -> str:
-        """What sets this case apart from the optimizer's others here: ``lr=0.4``, or nothing."""
+        """Text that sets it apart from the optimizer's others here: ``lr=0.4``, or nothing."""
         if self.role in ("tuned", "defaults"):
             return self.role
         return ", ".join(f"{k}={shown(self.hyperparameters.get(k))}" for k in self.varied)
@@ -169,7 +169,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do.
+    """The cases and seeds of a run.
 
     Attributes:
         suite: The suite's name.
@@ -190,7 +190,7 @@ class Plan:
 
     @property
     def trials(self) -> int:
-        """How many trials there are: what is compared, tuning, and sweeps."""
+        """The number of trials: what is compared, tuning, and sweeps."""
         compared = (len(self.cases) + len(self.open_searches)) * len(self.seeds)
         sweeps = len(self.sweeps) or sum(_sweep_size(self.spec, s) for s in self.open_searches)
         tried = sum(len(search.settings) for search in self.searches) + sweeps
@@ -259,7 +259,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to run."""
+        """True where there is nothing to run."""
         return not (self.cases or self.searches)
 
     def families(self) -> list[tuple[Case, ...]]:
@@ -276,7 +276,7 @@ class Plan:
 
 
 def _kind(value: Any) -> Any:
-    """What settings that may share a run have in common."""
+    """The common part of settings that may share a run."""
     if isinstance(value, dict):
         return {key: _kind(own) for key, own in value.items()}
     if isinstance(value, list | tuple):
@@ -298,9 +298,9 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def named_by(cases: Iterable[Case]) -> tuple[Located, ...]:
+def named_by(cases: Iterable[Case]) -> tuple[ImportTarget, ...]:
     """The optimizers, objectives and datasets of some cases, each once."""
-    found: dict[Located, None] = {}
+    found: dict[ImportTarget, None] = {}
     for case in cases:
         for located in (case.located, case.objective.located, case.objective.dataset):
             if located is not None:
@@ -309,7 +309,7 @@ def named_by(cases: Iterable[Case]) -> tuple[Located, ...]:
 
 
 def applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bool:
-    """Whether a match picks what has such names (optimizer, objective, device) and setting."""
+    """Test a match against names (optimizer, objective, device) and setting."""
     for key, name in names.items():
         patterns = getattr(match, key)
         if patterns and not any(matches(name, pattern) for pattern in patterns):
@@ -321,7 +321,7 @@ def applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bo
 def claimed(
     claim: ClaimSpec, optimizer: str, objective: str, setting: str, given: Hyperparameters
 ) -> bool:
-    """Whether a claim is of a case with such names, setting and hyperparameters."""
+    """Test a claim against a case with such names, setting and hyperparameters."""
     if (claim.optimizer, claim.objective) != (optimizer, objective):
         return False
     if claim.setting is not None and claim.setting != setting:
@@ -344,13 +344,13 @@ def keyed(case: Case) -> Case:
 
 
 def _sweep_size(spec: Spec, search: Search) -> int:
-    """How many settings a search's sweep has."""
+    """The number of settings in a search's sweep."""
     if spec.tuning is None or not spec.tuning.sweep:
         return 0
     return sum(len(search_space.grid(s, spec.tuning.sweep)) for s in search.spaces.values())
 
 
-def sources_of(located: Located, opened: Opened = fingerprint.NOTHING) -> str:
+def sources_of(located: ImportTarget, opened: Opened = fingerprint.NOTHING) -> str:
     """A digest of what a class depends on."""
     return fingerprint.digest(fingerprint.of(located, opened=opened))
 

@@ -1,1 +1,1 @@
-"""What a result depends on: code, data, versions and the machine."""
+"""The origin of a result: code, data, versions and the machine."""

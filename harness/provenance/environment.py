@@ -1,4 +1,4 @@
-"""Where and with what a run was made. Imports none of the packages it names."""
+"""The machine and the packages that a run was made with. Imports none of the packages it names."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WORDS = {
     "git": "Git commit",
     "workers": "Trials run by",
 }
-"""What is known of an environment beside packages, and how a reader is told it."""
+"""Facts of an environment beside packages, with their names for a reader."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where something ran.
+    """A machine on which something ran.
 
     Attributes:
         key: Digest of all that a time depends on beside the code.
@@ -63,7 +63,7 @@ def inherited(search: Sequence[str] = ()) -> dict[str, str]:
 
 
 def describe(threads: int) -> dict[str, str]:
-    """What this machine is and has, as text by name.
+    """Describe this machine, as text by name.
 
     Args:
         threads: Threads that torch may use.

@@ -1,4 +1,4 @@
-"""What a result depends on, as short digests. Imports none of what it digests."""
+"""Digests of what a result depends on. Imports none of what it digests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.provenance.opened_files import Opened, digest_of, is_worked_on, told
-from harness.suite.locate import Located, absolute, imports_of
+from harness.provenance.opened_files import Opened, digest_of, is_worked_on, kept_path
+from harness.suite.locate import ImportTarget, absolute, imports_of
 
 NOTHING = Opened()
 
@@ -81,8 +81,8 @@ def look_again() -> None:
 
 
 @functools.cache
-def of(located: Located, *, data: bool = False, opened: Opened = NOTHING) -> dict[str, str]:
-    """What something named by a spec depends on: suite files by content, packages by version.
+def of(located: ImportTarget, *, data: bool = False, opened: Opened = NOTHING) -> dict[str, str]:
+    """Digest all that a named thing depends on: suite files by content, packages by version.
 
     Packages that are worked on (not installed, or installed for editing) count by content, and so
     does what they import. For a dataset (``data``, or any file of ``datasets/`` that is imported),
@@ -115,32 +115,34 @@ class _Walk:
         waiting = [(file, data, named)]
         while waiting:
             file, data, named = waiting.pop()
-            if file in self._seen or not file.is_file():
-                continue
-            self._seen.add(file)
-            content = file.read_bytes()
-            own = self._folder in file.parents
-            if named:
-                self._add(file, hashlib.sha256(content).hexdigest())
-            if data or (own and file.relative_to(self._folder).parts[0] == "datasets"):
-                for name in _data_files(file):
-                    self._add(absolute(name), digest_of(name))
-            inside, names = imports_of(file, self._folder if own else file.parent)
-            waiting += [(absolute(f), False, True) for f in inside]
-            for top, modules in names.items():
-                if top not in {"harness", "__future__"} | sys.stdlib_module_names:
-                    self.module(top, modules)
-            reader = told(file, self._folder)
-            for read in self._opened.by(reader, hashlib.sha256(content).hexdigest()):
-                path = self._folder / read
-                if path.suffix == ".py":
-                    waiting.append((path, False, True))
-                elif path not in self._seen:
-                    self._seen.add(path)
-                    self._add(path, digest_of(path))
+            if file not in self._seen and file.is_file():
+                self._seen.add(file)
+                waiting += ((further, False, True) for further in self._one(file, data, named))
+
+    def _one(self, file: Path, data: bool, named: bool) -> list[Path]:
+        """Note a file of code and the data that it reads; return the code that it brings in."""
+        own = self._folder in file.parents
+        digest_now = digest_of(file)
+        if named:
+            self._add(file, digest_now)
+        if data or (own and file.relative_to(self._folder).parts[0] == "datasets"):
+            for beside in _data_files(file):
+                self._add(absolute(beside), digest_of(beside))
+        inside, names = imports_of(file, self._folder if own else file.parent)
+        for top, modules in names.items():
+            if top not in {"harness", "__future__"} | sys.stdlib_module_names:
+                self.module(top, modules)
+        read = [
+            self._folder / r for r in self._opened.by(kept_path(file, self._folder), digest_now)
+        ]
+        for path in read:
+            if path.suffix != ".py" and path not in self._seen:
+                self._seen.add(path)
+                self._add(path, digest_of(path))
+        return [absolute(f) for f in inside] + [path for path in read if path.suffix == ".py"]
 
     def module(self, top: str, names: set[str]) -> None:
-        """What is imported of a package or module from elsewhere, by dotted names."""
+        """Note what is imported of a package or module from elsewhere, by dotted names."""
         if top == "harness":
             for name in names:
                 file = _HERE.joinpath(*name.split(".")[1:]).with_suffix(".py")
@@ -199,7 +201,7 @@ class _Walk:
 
 
 _CODE = (".py", ".so", ".pyd")
-"""How the names of a package's files of code end."""
+"""Endings of the names of a package's files of code."""
 
 
 def _data_files(loader: Path) -> Iterator[Path]:

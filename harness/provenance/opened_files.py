@@ -1,4 +1,4 @@
-"""Which files a suite's code reads: seen by a worker as it does so, kept beside the results.
+"""The files that a suite's code reads: seen by a worker as it does so, kept beside the results.
 
 Reading source tells what ``import`` brings in. Not what a loader opens, what is imported by a name
 made up as it runs, or from a folder that code adds to the search path. A worker notes all of it.
@@ -26,12 +26,12 @@ from harness.suite.locate import absolute, as_text
 FILE_NAME = "opened.json"
 
 Edge = tuple[str, str, str]
-"""A file of code, what it was when it ran (a digest), and what it read; paths as :func:`told`."""
+"""A file of code, its digest when it ran, and what it read; paths as :func:`kept_path`."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What code was seen to read.
+    """The files that code was seen to read.
 
     Attributes:
         edges: Which code read what. An edge holds as long as the code is what it was.
@@ -47,16 +47,19 @@ class Opened:
     def of(self, folder: Path) -> Opened:
         """The same with paths as they are kept, from a suite's folder on."""
         return Opened(
-            frozenset((told(Path(a), folder), d, told(Path(b), folder)) for a, d, b in self.edges),
-            frozenset((name, told(Path(file), folder)) for name, file in self.modules),
-            frozenset((told(Path(reader), folder), what) for reader, what in self.unwatched),
+            frozenset(
+                (kept_path(Path(a), folder), d, kept_path(Path(b), folder))
+                for a, d, b in self.edges
+            ),
+            frozenset((name, kept_path(Path(file), folder)) for name, file in self.modules),
+            frozenset((kept_path(Path(reader), folder), what) for reader, what in self.unwatched),
         )
 
     def moved(self, folder: Path, elsewhere: Path) -> Opened:
-        """What is in a suite's folder, as it is in another copy of it; what isn't, is named."""
+        """The part in a suite's folder, as in another copy of it; what lies outside is named."""
 
         def place(path: str) -> str | None:
-            inside = told(Path(path), folder)
+            inside = kept_path(Path(path), folder)
             return None if Path(inside).is_absolute() else str(absolute(elsewhere) / inside)
 
         edges = [(place(a), digest, place(b)) for a, digest, b in self.edges]
@@ -71,12 +74,12 @@ class Opened:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What can't be watched, in sentences."""
+        """Sentences on what can't be watched."""
         text = "{} {}, and what that gives is no part of what makes a result known"
         return tuple(text.format(as_text(a), _UNWATCHED[b]) for a, b in sorted(self.unwatched))
 
     def by(self, reader: str, digest: str) -> list[str]:
-        """What a file of code read, being what it is."""
+        """The files that a file of code read, being what it is."""
         return sorted(_by_reader(self).get((reader, digest), ()))
 
     def module(self, name: str) -> str | None:
@@ -99,7 +102,7 @@ def _by_reader(opened: Opened) -> dict[tuple[str, str], list[str]]:
 
 
 def load(output: Path) -> Opened:
-    """What was seen in earlier runs; nothing where that can't be read."""
+    """Load what was seen in earlier runs; nothing where that can't be read."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads((output / FILE_NAME).read_bytes())
         edges = frozenset((str(a), str(b), str(c)) for a, b, c in known["edges"])
@@ -119,7 +122,7 @@ def save(output: Path, opened: Opened) -> None:
     part.replace(file)
 
 
-def told(path: Path, folder: Path) -> str:
+def kept_path(path: Path, folder: Path) -> str:
     """A path as it is kept: from the suite's folder on, where it is in there."""
     path, folder = absolute(path), absolute(folder)
     return str(path.relative_to(folder)) if folder in path.parents else str(path)
@@ -130,7 +133,7 @@ _WRITTEN = ("__pycache__", "reports")
 
 
 def digest_of(path: Path) -> str:
-    """What a file holds or a folder lists; empty where there is nothing."""
+    """A digest of what a file holds or a folder lists; empty where there is nothing."""
     try:
         if path.is_dir():
             names = sorted(os.fsencode(p.name) for p in path.iterdir() if p.name not in _WRITTEN)
@@ -141,7 +144,7 @@ def digest_of(path: Path) -> str:
 
 
 def is_worked_on(path: Path) -> bool:
-    """Whether a file may change without a version that tells: it is no installed package's.
+    """Tell files that may change without a version that tells: it is no installed package's.
 
     Another environment's packages, which a path file may lead to, are installed as well.
     """
@@ -161,7 +164,7 @@ def _installed() -> tuple[Path, ...]:
 
 @functools.cache
 def _of_system() -> tuple[Path, ...]:
-    """Where nothing lies that a suite's results could be blamed on."""
+    """Folders in which nothing lies that a suite's results could be blamed on."""
     folders = ("/proc", "/sys", "/dev", "/etc", "/usr/lib", "/usr/share", "/lib", "/var")
     return (*map(Path, folders), Path(sys.base_prefix), Path(__file__).parents[1])
 
@@ -175,7 +178,7 @@ _UNWATCHED = {
     "ctypes.dlopen": "loads a library",
     "elsewhere": "reads files outside the suite on machines of a cluster",
 }
-"""What may read files without a word to Python, or depend on something that is no file."""
+"""Events that may read files without a word to Python, or depend on something that is no file."""
 
 
 class Watch:
@@ -190,7 +193,7 @@ class Watch:
         sys.addaudithook(self._hook)
 
     def seen(self) -> Opened:
-        """What was seen until now, with absolute paths."""
+        """Everything that was seen until now, with absolute paths."""
         edges = {
             (reader, digest_of(Path(reader)), read)
             for reader, read in list(self._read)
@@ -208,7 +211,7 @@ class Watch:
 
     @property
     def has_more(self) -> bool:
-        """Whether something was seen since this was asked last."""
+        """True where something was seen since this was asked last."""
         before, self._told = self._told, len(self._read) + len(self._unwatched)
         return self._told > before
 

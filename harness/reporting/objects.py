@@ -7,28 +7,26 @@ and in a notebook they show themselves.
 
 from __future__ import annotations
 
-import base64
 import functools
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from harness.errors import BadInput, nearest
+from harness.errors import BadInput
 from harness.progress import relative
+from harness.reporting.figure import Figures, Named
 from harness.store.database import FILE_NAME
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.analysis.side_by_side import SideBySide, Source
+    from harness.analysis.side_by_side import SideBySide
+    from harness.analysis.sources import Source
     from harness.analysis.summary import Analysis
     from harness.gate.history import Change, Entry, Series
     from harness.gate.report import GateReport
-    from harness.reporting.figures.draw import Drawing
-    from harness.reporting.figures.records import FigureRecord
     from harness.reporting.tables.model import Table
     from harness.reporting.tables.sentences import Findings
     from harness.store.read import CaseData, Results
@@ -36,195 +34,11 @@ if TYPE_CHECKING:
 PAGE_NAME, CHECK_NAME, CHECK_FOLDER = "index.html", "check/check.json", "check"
 
 
-class _Showing(Protocol):
-    """Something that a notebook can show."""
-
-    def to_html(self) -> str: ...
-
-
-Shown = TypeVar("Shown", bound=_Showing)
-
-
-class Named(Mapping[str, Shown], Generic[Shown]):
-    """Tables or figures by their file name without ending, in the page's order.
-
-    Args:
-        kind: What one of them is called.
-        items: The items.
-    """
-
-    def __init__(self, kind: str, items: Mapping[str, Shown]) -> None:
-        self._kind, self._items = kind, dict(items)
-
-    def __getitem__(self, name: str) -> Shown:
-        try:
-            return self._items[name]
-        except KeyError:
-            raise KeyError(f"no {self._kind} {name!r}{nearest(str(name), self._items)}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __repr__(self) -> str:
-        return f"<{len(self):,} {self._kind}s: {', '.join(self)}>"
-
-    def _repr_html_(self) -> str:
-        return "\n".join(item.to_html() for item in self.values())
-
-
-class Figure:
-    """A figure of a report, drawn when it is first shown.
-
-    Args:
-        record: What it shows.
-    """
-
-    def __init__(self, record: FigureRecord) -> None:
-        self.record = record
-
-    @property
-    def name(self) -> str:
-        """File name without ending."""
-        return self.record.name
-
-    @functools.cached_property
-    def drawing(self) -> Drawing:
-        """The figure as SVG and as PNG."""
-        from harness.reporting.figures import (
-            draw as figures,  # loads matplotlib, which takes a second
-        )
-
-        return figures.draw(self.record)
-
-    @property
-    def svg(self) -> str:
-        """The figure as SVG, from ``<svg`` on."""
-        return self.drawing.svg
-
-    @property
-    def png(self) -> bytes:
-        """The figure as PNG, at 150 dpi."""
-        return self.drawing.png
-
-    def save(self, path: Path | str) -> Path:
-        """Write the figure to a file whose name ends in ``.svg`` or ``.png``; returns its path.
-
-        Raises:
-            BadInput: If the name ends otherwise, or the file can't be written.
-        """
-        file = picture_file(path)
-        content = self.png if file.suffix.lower() == ".png" else self.svg.encode()
-        try:
-            file.write_bytes(content)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise BadInput.of_file(str(path), f"can't be written: {why}") from None
-        return file
-
-    def __repr__(self) -> str:
-        return f"<figure {self.name}: {self.record.title}>"
-
-    def _repr_svg_(self) -> str:
-        return self.svg
-
-    def to_html(self) -> str:
-        """Heading, caption and picture, for a page of somebody else's."""
-        # As an image of its own: a notebook may show figures of one name side by side.
-        data = base64.b64encode(self.svg.encode()).decode()
-        source = f"data:image/svg+xml;base64,{data}"
-        alt = escape(self.record.alt)
-        return (
-            f"<figure><figcaption><strong>{escape(self.record.title)}</strong>. "
-            f'{escape(self.record.caption)}</figcaption><img src="{source}" alt="{alt}"></figure>'
-        )
-
-
-class Figures(Named[Figure]):
-    """The figures of a report, by name, in the page's order.
-
-    Args:
-        records: What they show.
-    """
-
-    def __init__(self, records: Sequence[FigureRecord]) -> None:
-        super().__init__("figure", {record.name: Figure(record) for record in records})
-
-    @property
-    def records(self) -> list[FigureRecord]:
-        """What they show."""
-        return [figure.record for figure in self.values()]
-
-    def drawings(self) -> list[Drawing]:
-        """All of them drawn; what is not drawn yet is drawn side by side."""
-        from harness.reporting.figures import draw as figures
-
-        left = [figure for figure in self.values() if "drawing" not in vars(figure)]
-        drawn = figures.draw_all([figure.record for figure in left])
-        for figure, drawing in zip(left, drawn, strict=True):
-            figure.drawing = drawing
-        return [figure.drawing for figure in self.values()]
-
-    def _repr_html_(self) -> str:
-        self.drawings()
-        return super()._repr_html_()
-
-
-class Contents(ABC):
-    """What a page says; the common part of a report of one run and of several."""
-
-    @property
-    @abstractmethod
-    def page(self) -> Path:
-        """The page; it is there once the report is written."""
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """What the page is called."""
-
-    @property
-    @abstractmethod
-    def tables(self) -> Named[Table]:
-        """The tables, by file name."""
-
-    @property
-    @abstractmethod
-    def figures(self) -> Figures:
-        """The figures, by file name."""
-
-    @property
-    @abstractmethod
-    def sentences(self) -> tuple[str, ...]:
-        """What the page says first."""
-
-    notes: tuple[str, ...] = ()
-    """What could not be done beside the report, such as to list it; a sentence each."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {relative(self.page)}>"
-
-    def __str__(self) -> str:
-        return "\n".join((self.title, *self.sentences, f"Page: {relative(self.page)}"))
-
-    def _repr_html_(self) -> str:
-        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
-        parts = [f"<h3>{escape(self.title)}</h3>", f"<ul>{said}</ul>"]
-        if MAIN_TABLE in self.tables:
-            parts.append(self.tables[MAIN_TABLE].to_html())
-        parts.append(self.figures._repr_html_())
-        where = escape(relative(self.page))
-        parts.append(f"<p>All of it: <code>{where}</code></p>")
-        return "\n".join(parts)
-
-
 MAIN_TABLE = "final_loss"
 """Name of the table that says what came out."""
 
 
-class Report(Contents):
+class Report:
     """A run that was stored: its frames, and what its page says of it.
 
     Args:
@@ -235,6 +49,8 @@ class Report(Contents):
 
     def __init__(self, store: Path, run: int | None = None, results: Results | None = None) -> None:
         self.store = store
+        self.notes: tuple[str, ...] = ()
+        """What could not be done beside the report, such as to list it; a sentence each."""
         self._run = run
         if results is not None:
             self.results = results
@@ -251,9 +67,14 @@ class Report(Contents):
         return read.read(self.store, run=self._run)
 
     @property
+    def folder(self) -> Path:
+        """The folder of the report."""
+        return self.store.parent
+
+    @property
     def page(self) -> Path:
         """The page; it is there once the report is written."""
-        return self.store.parent / PAGE_NAME
+        return self.folder / PAGE_NAME
 
     @property
     def title(self) -> str:
@@ -366,6 +187,22 @@ class Report(Contents):
             records += check_figures.build(*history, results.optimizers)
         return Figures(records)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {relative(self.page)}>"
+
+    def __str__(self) -> str:
+        return "\n".join((self.title, *self.sentences, f"Page: {relative(self.page)}"))
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
+        parts = [f"<h3>{escape(self.title)}</h3>", f"<ul>{said}</ul>"]
+        if MAIN_TABLE in self.tables:
+            parts.append(self.tables[MAIN_TABLE].to_html())
+        parts.append(self.figures._repr_html_())
+        where = escape(relative(self.page))
+        parts.append(f"<p>All of it: <code>{where}</code></p>")
+        return "\n".join(parts)
+
 
 _NAMES = ["position", "objective", "optimizer", "setting", "device"]
 
@@ -397,58 +234,50 @@ class Run(Report):
         return bool(self.statuses.get("error", 0) + self.statuses.get("timeout", 0))
 
 
-class Comparison(Contents):
-    """Results of several runs, laid side by side.
+class Comparison(Report):
+    """The report of several runs: of all their results, each on devices of its own.
 
     Args:
-        sources: The results.
-        folder: Where their page goes.
+        sources: The runs.
+        folder: Where the report goes.
     """
 
     def __init__(self, sources: Sequence[Source], folder: Path) -> None:
+        from harness.analysis.sources import combine
+
+        super().__init__(folder / FILE_NAME, results=combine(sources))
         self.sources = tuple(sources)
-        self.folder = folder
-
-    @property
-    def page(self) -> Path:
-        """The page; it is there once the report is written."""
-        return self.folder / PAGE_NAME
-
-    @property
-    def title(self) -> str:
-        """Names of what lies side by side."""
-        from harness.reporting.tables import side_by_side_sentences
-
-        return side_by_side_sentences.title(self.beside)
 
     @functools.cached_property
     def beside(self) -> SideBySide:
         """Which cases and trials are the same, and what differs."""
         from harness.analysis import side_by_side
 
-        return side_by_side.lay(self.sources)
+        return side_by_side.compare(self.sources)
 
     @functools.cached_property
-    def sentences(self) -> tuple[str, ...]:
-        """What is equal, what differs and how sure that is, and what is missing."""
-        from harness.reporting.tables import side_by_side_sentences
+    def between(self) -> tuple[str, ...]:
+        """What differs between the sources, in sentences."""
+        from harness.reporting.tables import side_by_side
 
-        return tuple(side_by_side_sentences.summarise(self.beside))
+        return side_by_side.sentences(self.beside)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is equal and what differs between the sources, then what each of them found."""
+        return (*self.between, *super().sentences)
+
+    @property
+    def checks(self) -> None:
+        """None: checks are of one suite."""
 
     @functools.cached_property
     def tables(self) -> Named[Table]:
-        """The page's tables, by file name."""
-        from harness.reporting.tables import side_by_side as side_by_side_tables
+        """The tables of any report, and before them the differences between the sources."""
+        from harness.reporting.tables import side_by_side
 
-        built = side_by_side_tables.build(self.beside)
+        built = [*side_by_side.build(self.beside), *super().tables.values()]
         return Named("table", {table.name: table for table in built})
-
-    @functools.cached_property
-    def figures(self) -> Figures:
-        """The page's figures, by file name; one is drawn when it is shown."""
-        from harness.reporting.figures import side_by_side as side_by_side_figures
-
-        return Figures(side_by_side_figures.build(self.beside))
 
 
 @dataclass(frozen=True, repr=False)
@@ -545,20 +374,3 @@ def read_checks(output: Path, suite: str) -> Checks | None:
     except BadInput as error:
         return Checks(latest, remarks=(f"The history is left out: {error.problems[0].message}.",))
     return Checks(latest, "", known.entries, tuple(known.remarks))
-
-
-def picture_file(path: Path | str) -> Path:
-    """A path for a picture.
-
-    Raises:
-        BadInput: If it ends neither in ``.svg`` nor in ``.png``.
-    """
-    file = Path(path)
-    if file.suffix.lower() not in (".svg", ".png"):
-        raise BadInput.of_file(str(path), "expected a name that ends in .svg or .png")
-    return file
-
-
-def of_results(results: Results, output: Path) -> Report:
-    """The report of results that are read already."""
-    return Report(output / FILE_NAME, results.run.id, results)

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
-from harness.formatting import moment
-from harness.gate import history
-from harness.reporting import objects as report_objects
-from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Checks, Comparison, Report
-from harness.reporting.page import parts
+from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Comparison, Report
+from harness.reporting.page import index, parts
 from harness.reporting.page import run as run_page
-from harness.reporting.page import side_by_side as side_by_side_page
-from harness.reporting.tables.check import against
+from harness.reporting.page.between import Between
+from harness.reporting.page.check import check_section
 from harness.reporting.tables.model import Table
 from harness.store.database import FILE_NAME
 from harness.store.read import Results
@@ -52,7 +49,8 @@ def write(
     Raises:
         BadInput: If something can't be written.
     """
-    return write_report(report_objects.of_results(results, output), formats)
+    report = Report(output / FILE_NAME, results.run.id, results)
+    return write_report(report, formats)
 
 
 def write_report(report: Report, formats: Collection[str] = FORMATS) -> Path:
@@ -74,18 +72,10 @@ def write_side_by_side(beside: Comparison, formats: Collection[str] = FORMATS) -
     if (output / FILE_NAME).exists():
         message = "has results of its own, whose page it is; give another --output"
         raise BadInput.of_file(str(output), message)
-    if page_path.exists() and not parts.told(page_path, "harness-side-by-side"):
+    if page_path.exists() and index.summary_of(page_path).sources < 2:
         message = "is not a page of results side by side; give another --output"
         raise BadInput.of_file(str(page_path), message)
-    made = _table_files(beside.tables.values(), formats)
-    if not frozenset((*parts.FIGURE_FORMATS, "html")).isdisjoint(formats):
-        drawings = beside.figures.drawings()
-        made |= _figure_files(drawings, formats)
-        if "html" in formats:
-            built, records = list(beside.tables.values()), beside.figures.records
-            html = side_by_side_page.render(beside.beside, built, records, drawings)
-            made[PAGE_NAME] = html.encode()
-    return _put(made, output, formats)
+    return write_report(beside, formats)
 
 
 def _put(made: Mapping[str, bytes], output: Path, formats: Collection[str]) -> Path:
@@ -128,11 +118,23 @@ def _make(report: Report, formats: frozenset[str]) -> dict[str, bytes]:
     drawings = report.figures.drawings()
     made |= _figure_files(drawings, formats)
     if "html" in formats:
-        built, records = list(report.tables.values()), report.figures.records
-        check = _check(report.checks) if report.checks else None
-        html = run_page.render(report.results, built, records, drawings, report.findings, check)
+        html = run_page.render(
+            results=report.results,
+            tables=list(report.tables.values()),
+            records=report.figures.records,
+            drawings=drawings,
+            said=report.findings,
+            check=check_section(report.checks, CHECK_NAME) if report.checks else None,
+            between=_between(report),
+        )
         made[PAGE_NAME] = html.encode()
     return made
+
+
+def _between(report: Report) -> Between | None:
+    if not isinstance(report, Comparison):
+        return None
+    return Between(report.sources, report.between)
 
 
 def _table_files(built: Iterable[Table], formats: Collection[str]) -> dict[str, bytes]:
@@ -153,40 +155,6 @@ def _figure_files(drawings: Iterable[Drawing], formats: Collection[str]) -> dict
         if "png" in formats:
             made[f"figures/{drawing.name}.png"] = drawing.png
     return made
-
-
-def _check(checks: Checks) -> run_page.Check:
-    """What the page says of checks."""
-    latest = checks.latest
-    if latest is None:
-        return run_page.Check("", remarks=(f"{CHECK_NAME} is left out: {checks.why}.",))
-    facts = [("Checked", moment(latest.taken, to_the_minute=True)), ("Against", latest.against)]
-    if latest.git:
-        facts.append(("Git commit", latest.git))
-    facts.append(("Took", f"{latest.seconds:.1f} s"))
-    if latest.controls:
-        ratios = ", ".join(f"{ratio:.4f}" for ratio in latest.controls)
-        facts.append(("Reference loop to itself, 1 on a quiet machine", ratios))
-    facts.append(("Machine", ", ".join(f"{k} {v}" for k, v in latest.machine.items())))
-    return run_page.Check(
-        verdict=against(latest),
-        facts=tuple(facts),
-        remarks=(*latest.differs, *checks.remarks),
-        changes=tuple(map(str, checks.changes)),
-        changes_note=_changes_note(checks.series, checks.changes),
-    )
-
-
-def _changes_note(known: list[history.Series], changes: list[history.Change]) -> str:
-    """Why there are no change points; empty where there are, or nothing to say."""
-    most = max((len(one.ratios) for one in known), default=0)
-    if most < 2 or changes:
-        return ""
-    if most < 2 * history.SHORTEST:
-        return f"Change points are looked for from {2 * history.SHORTEST} checks on."
-    if not history.can_find_changes():
-        return history.NEEDS
-    return f"No change point in {most:,} checks on this machine."
 
 
 def _listed(old_page: Path) -> list[str]:

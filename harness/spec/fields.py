@@ -16,7 +16,7 @@ from harness.errors import nearest
 from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
 
 SEED_COUNT_LIMIT = 2_000_000
-"""How many seeds a spec may have."""
+"""Seeds that a spec may have."""
 
 STEP_LIMIT = 100_000_000
 INTEGER_LIMIT = 2**63 - 1
@@ -144,7 +144,7 @@ def _check_scalar(value: Any, *below: int) -> None:
 
 
 def unfit(value: Any) -> str:
-    """Why a value can be no hyperparameter; empty if it can be one."""
+    """The reason why a value can be no hyperparameter; empty if it can be one."""
     try:
         _check_scalar(value)
     except PydanticCustomError as error:
@@ -320,6 +320,11 @@ Shares = Annotated[tuple[float, ...], _Checked(_shares, _SHARES_SCHEMA)]
 Argument = Annotated[Any, _Checked(_argument, {"anyOf": [_ANY_SCALAR, _ANY_LIST]})]
 Grid = Annotated[Any, _Checked(_grid, _GRID_SCHEMA)]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1), _Checked(_words, _WORDS_SCHEMA)]
+Count = Annotated[int, Field(ge=1, le=STEP_LIMIT)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 Items = Annotated[tuple[T, ...], BeforeValidator(_as_tuple)]
 """A list of a spec, which the model keeps as a tuple."""
 
@@ -335,7 +340,7 @@ _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\ufe6
 
 
 def meant(word: str) -> bool | int | float | str | None:
-    """What a word was probably meant to be: true, false, null or a number; else the word."""
+    """The value that a word probably means: true, false, null or a number; else the word."""
     plain = word.partition("#")[0].strip().strip("'\"\u2018\u2019\u201c\u201d").translate(_DASHES)
     for value, words in _WORDS_FOR.items():
         if plain.lower() in words:
@@ -350,7 +355,7 @@ def meant(word: str) -> bool | int | float | str | None:
 
 
 def mistaken_word(value: Any, default: Any, *, is_known: bool = True) -> str:
-    """Why a word can't be what an argument takes whose default is known; empty if it may be.
+    """The reason why an argument with a known default can't be a word; empty if it may be.
 
     Args:
         value: What is given, a word or anything else.

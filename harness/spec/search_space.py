@@ -15,12 +15,12 @@ DIGITS = 6
 
 
 def kind(space: SpaceSpec) -> str:
-    """Which kind of space it is."""
+    """The kind of a space."""
     return next(name for name in SPACES if getattr(space, name) is not None)
 
 
 def is_range(space: SpaceSpec) -> bool:
-    """Whether it has two ends: all but a choice."""
+    """Tell a range, which has two ends, from a choice."""
     return space.choice is None
 
 
@@ -60,7 +60,7 @@ def value(space: SpaceSpec, unit: float) -> Any:
 
 
 def place(space: SpaceSpec, number: float) -> float:
-    """Where a number lies in a range: 0 at its lower end, 1 at its upper one.
+    """The place of a number in a range: 0 at its lower end, 1 at its upper one.
 
     A whole number is in the middle of its share, the first and the last at the ends.
 

@@ -121,7 +121,7 @@ def _path(detail: ErrorDetails) -> KeyPath:
 
 
 def _is_argument(path: KeyPath) -> bool:
-    """Whether a mistake leaves it open what an objective or optimizer is constructed with."""
+    """Tell mistakes that leave an argument of an objective or optimizer open."""
     if path[:1] == ("optimizers",):
         return len(path) > 2
     return path[:1] == ("objectives",) and path[2:3] in (("class",), ("dataset",), ("arguments",))

@@ -26,7 +26,7 @@ NODE_LIMIT = 50_000
 """Values a spec may unfold to, aliases followed."""
 
 DEPTH_LIMIT = 32
-"""How deep values may nest."""
+"""Levels that values may nest."""
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -34,7 +34,7 @@ SPECS = "specs"
 """Folder of a suite that may hold specs, beside those in the suite's own folder."""
 
 MAPPING = "spec"
-"""What stands in the place of a file's name where a mapping is meant."""
+"""Stands for a file's name where a mapping is meant."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -120,10 +120,10 @@ _SCALARS = {
     "tag:yaml.org,2002:str": "a word",
 }
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What no text of a spec needs and terminals, databases or files can't take."""
+"""Characters that no spec needs and that terminals, databases or files can't take."""
 
 _LIKE_A_SPACE = re.compile(r"[^\S \t\r\n]|[\u200b-\u200f\u2060\ufeff]")
-"""What looks like a space, or like nothing, and is neither to YAML."""
+"""Characters that look like a space, or like nothing, and are neither to YAML."""
 
 _UNFOLDS = f"the file unfolds to more than {NODE_LIMIT:,} values (aliases of aliases?)"
 _NESTS = f"values nest deeper than {DEPTH_LIMIT} levels (or in themselves)"
@@ -179,7 +179,7 @@ def parse(raw: bytes, file: str) -> YamlSource:
 
 
 def of_mapping(data: Mapping[str, Any], folder: Path) -> YamlSource:
-    """What a mapping says, under the rules of a file; its mistakes have keys, and no lines.
+    """Read a mapping under the rules of a file; its mistakes have keys, and no lines.
 
     Args:
         data: The mapping. Tuples count as lists, and what has a ``tolist`` (numpy's numbers and
@@ -245,7 +245,7 @@ def _compose(text: str, file: str) -> yaml.Node:
 
 
 def _invalid(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
-    """Why a text is no YAML, at the place where somebody has to change it."""
+    """The reason why a text is no YAML, at the place where somebody has to change it."""
     mark, began = error.problem_mark or error.context_mark, error.context_mark
     said = ", ".join(part for part in (error.problem, error.context) if part)
     if r"'\t'" in said:
@@ -367,7 +367,7 @@ class _Builder:
 
 
 def _value(kind: str, text: str) -> bool | int | float | str | None:
-    """What a scalar stands for.
+    """Convert a scalar to the value that it stands for.
 
     Raises:
         ValueError, KeyError: If the text is not of that kind (an explicit tag such as ``!!int``

@@ -6,23 +6,24 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from harness.errors import BadInput, Problem
 from harness.plan.model import Case, Plan, Role
-from harness.results import Absent, Comparison, Description, Sharing, Timing, TrialResult
+from harness.results import Comparison, Description, Sharing, Timing, TrialResult, Unavailable
 from harness.store import schema
-from harness.store.records import RunRecord, RunSettings, RunSummary
+from harness.store.records import RunRecord, RunSettings, StoredTrial
+from harness.store.rows import blob_or_null, from_blob, timing_values, to_blob, trial_row
 from harness.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
 FILE_NAME = "results.sqlite"
+
+_log = logging.getLogger(__name__)
 
 Defaults = Mapping[str, Mapping[str, Any]]
 """By case key, every hyperparameter as the constructor completed it."""
@@ -58,6 +59,8 @@ class Store:
         try:
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.exists():
+                    schema.create(path)
             if untouched:
                 self.db = schema.read_only(path)
             else:
@@ -147,12 +150,12 @@ class Store:
         sql = f"SELECT key FROM cases WHERE id IN (SELECT case_id FROM {rows})"
         return {key for (key,) in self.db.execute(sql, values)}
 
-    def absent(self) -> Absent:
+    def absent(self) -> Unavailable:
         """Devices and cases that the latest run could not run."""
         if not self.has_run():
-            return Absent()
+            return Unavailable()
         settings = self.last_run().settings
-        return Absent(settings.missing, settings.without_default)
+        return Unavailable(settings.missing, settings.without_default)
 
     def sharings(self) -> dict[str, Sharing]:
         """Findings on how trials may run, by family key."""
@@ -166,15 +169,6 @@ class Store:
             self.db.executemany(
                 "UPDATE cases SET family = ? WHERE key = ?", ((family, case.key) for case in cases)
             )
-
-    def save_comparison(self, found: Comparison) -> None:
-        """Keep how a trial of a shared run differs from the same trial alone."""
-        with self.transaction():
-            self._put_comparison(found)
-
-    def _put_comparison(self, found: Comparison) -> None:
-        case_id = self._case_id(found.case_key)
-        self._put("comparisons", [(case_id, *dataclasses.astuple(found)[1:])])
 
     def _put(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows of a table, in place of those with the same key."""
@@ -198,7 +192,7 @@ class Store:
         return Description(**known)
 
     def knows_objectives(self, keys: Iterable[str]) -> bool:
-        """Whether every objective is described."""
+        """True where every objective is described."""
         known = {key for (key,) in self.db.execute("SELECT key FROM objectives")}
         return set(keys) <= known
 
@@ -214,17 +208,10 @@ class Store:
         descriptions: Descriptions,
         defaults: Defaults,
     ) -> int:
-        """Note a run that begins, and how it is made; returns its number.
+        """Note a run of a plan that begins, and how it is made (see :class:`RunRecord`).
 
-        Args:
-            plan: What it will do.
-            command: The command line.
-            spec_file: The spec as the user named it.
-            spec_text: Its whole text.
-            settings: See :class:`RunRecord`.
-            environment: See :class:`RunRecord`.
-            descriptions: By objective name; may lack those that are known already.
-            defaults: By case key; likewise.
+        Returns:
+            Its number.
         """
         written = (_as_json(settings), json.dumps(environment))
         with self.transaction():
@@ -301,47 +288,22 @@ class Store:
             ),
         )
 
-    def outcomes(
-        self, keys: Iterable[str], seeds: Iterable[int]
-    ) -> dict[str, list[tuple[int, str, str, float | None, float | None]]]:
-        """By case key, the endings of the trials of some seeds.
-
-        Each is a seed, a status, its reason, the final loss, and the loss at the start.
-        """
-        found: dict[str, list[tuple[int, str, str, float | None, float | None]]] = {
-            key: [] for key in keys
-        }
+    def endings(self, keys: Iterable[str], seeds: Iterable[int]) -> dict[str, list[StoredTrial]]:
+        """By case key, how the trials of some seeds ended, in the order of the seeds."""
+        found: dict[str, list[StoredTrial]] = {key: [] for key in keys}
         wanted = set(seeds)
         rows = self.db.execute(
-            "SELECT key, seed, status, reason, final_loss, substr(losses, 1, 8) FROM trials "
-            "JOIN cases ON cases.id = case_id LEFT JOIN curves USING (case_id, seed)"
+            "SELECT key, seed, status, reason, step, final_loss, losses FROM trials "
+            "JOIN cases ON cases.id = case_id LEFT JOIN curves USING (case_id, seed) ORDER BY seed"
         )
-        for key, seed, status, reason, final, first in rows:
+        for key, seed, status, reason, step, final, losses in rows:
             if key in found and seed in wanted:
-                start = float(from_blob(first)[0]) if first else None
-                found[key].append((seed, status, reason, final, start))
-        return found
-
-    def courses(
-        self, keys: Iterable[str], seeds: Iterable[int]
-    ) -> dict[str, list[tuple[int, NDArray[np.float64]]]]:
-        """By case key, the steps that the trials of some seeds took, and their recorded losses.
-
-        The losses are those at the objective's recorded steps, as far as a trial got.
-        """
-        found: dict[str, list[tuple[int, NDArray[np.float64]]]] = {key: [] for key in keys}
-        wanted = set(seeds)
-        rows = self.db.execute(
-            "SELECT key, seed, step, losses FROM trials JOIN cases ON cases.id = case_id "
-            "LEFT JOIN curves USING (case_id, seed) ORDER BY seed"
-        )
-        for key, seed, step, losses in rows:
-            if key in found and seed in wanted:
-                found[key].append((step, from_blob(losses) if losses else np.empty(0)))
+                known = from_blob(losses or b"")
+                found[key].append(StoredTrial(seed, status, reason, step, final, known))
         return found
 
     def has_run(self) -> bool:
-        """Whether there is a run to report."""
+        """True where there is a run to report."""
         return bool(self.db.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0])
 
     def finish_run(self) -> None:
@@ -367,21 +329,24 @@ class Store:
         keyed = [(ids[r.case_key], r) for r in results]
         with self.transaction():
             if comparison is not None:
-                self._put_comparison(comparison)
+                case_id = self._case_id(comparison.case_key)
+                self._put("comparisons", [(case_id, *dataclasses.astuple(comparison)[1:])])
             ways = self._way_ids(results)
-            self._put("trials", [_trial_row(i, r, machine, ways) for i, r in keyed])
+            self._put("trials", [trial_row(i, r, machine, ways) for i, r in keyed])
             self._put(
                 "curves",
-                [(i, r.seed, to_blob(r.losses), _blob_or_null(r.evaluations_at)) for i, r in keyed],
+                [(i, r.seed, to_blob(r.losses), blob_or_null(r.evaluations_at)) for i, r in keyed],
             )
             self._put(
                 "trajectories",
                 [
-                    (i, r.seed, to_blob(r.trajectory), _blob_or_null(r.step_sizes))
+                    (i, r.seed, to_blob(r.trajectory), blob_or_null(r.step_sizes))
                     for i, r in keyed
                     if r.trajectory is not None
                 ],
             )
+        level = logging.INFO if len(results) > 1 else logging.DEBUG
+        _log.log(level, "%d trials stored, the last of seed %d", len(results), results[-1].seed)
 
     def _way_ids(self, results: Sequence[TrialResult]) -> dict[tuple[str, str], int]:
         """Make known how trials ran, and why; return the number of each way."""
@@ -398,49 +363,23 @@ class Store:
             self._put(
                 "timings",
                 [
-                    (self._case_id(t.case_key), machine, settings, _now(), *_timing_values(t))
+                    (self._case_id(t.case_key), machine, settings, _now(), *timing_values(t))
                     for t in timings
                 ],
             )
 
     def statuses(self) -> dict[str, int]:
         """Number of trials of the latest run by how they ended."""
-        return self._statuses(self.last_run(), get_args(Role))
-
-    def _statuses(self, run: RunRecord, roles: Iterable[str]) -> dict[str, int]:
+        run = self.last_run()
         rows = self.db.execute(
             "SELECT role, seed, status FROM run_cases JOIN trials USING (case_id) WHERE run_id = ?",
             (run.id,),
         )
-        seeds = {role: run.seeds_of(role) for role in roles}
-        return dict(Counter(status for role, seed, status in rows if seed in seeds.get(role, ())))
-
-    def summary(self) -> RunSummary | None:
-        """Summarize the latest run without reading its losses; None where there is none."""
-        if not self.has_run():
-            return None
-        run = self.last_run()
-        counts = self.db.execute(
-            "SELECT count(*), count(DISTINCT optimizer), count(DISTINCT objective), "
-            "count(DISTINCT device) FROM run_cases "
-            "WHERE run_id = ? AND role NOT IN ('tuning', 'sweep')",
-            (run.id,),
-        ).fetchone()
-        return RunSummary(
-            suite=run.suite,
-            title=run.settings.title,
-            started=run.started,
-            finished=run.finished,
-            optimizers=counts[1],
-            objectives=counts[2],
-            devices=counts[3],
-            seeds=len(run.settings.seeds),
-            cases=counts[0],
-            statuses=self._statuses(run, ("given", "tuned", "defaults")),
-        )
+        seeds = {role: run.seeds_of(role) for role in get_args(Role)}
+        return dict(Counter(status for role, seed, status in rows if seed in seeds[role]))
 
     def is_current(self, plan: Plan, spec_text: str, report: str) -> bool:
-        """Whether the latest run came to its end, was of this plan, and has its report."""
+        """True where the latest run came to its end, was of this plan, and has its report."""
         row = self.db.execute(
             f"SELECT id, spec_text, report FROM runs WHERE finished IS NOT NULL AND id = {_LATEST}"
         ).fetchone()
@@ -525,67 +464,9 @@ class Store:
         return BadInput.of_file(str(self.path), text)
 
 
-def summarize(path: Path) -> RunSummary | None:
-    """Summarize a store's latest run and change nothing; None where the store holds no run.
-
-    Raises:
-        NoResults: If there is no store.
-        BadInput: If it can't be read, or isn't one of ours.
-    """
-    with Store(path, untouched=True) as store:
-        return store.summary()
-
-
-def _trial_row(
-    case_id: int, result: TrialResult, machine: str, ways: Mapping[tuple[str, str], int]
-) -> tuple[Any, ...]:
-    return (
-        case_id,
-        result.seed,
-        result.status,
-        result.step,
-        result.reason,
-        float(result.losses[-1]) if result.status == "ok" else None,
-        result.seconds,
-        machine,
-        result.evaluations,
-        ways.get((str(result.way), result.way_reason)),
-    )
-
-
-def _timing_values(timing: Timing) -> tuple[Any, ...]:
-    counts = timing.counts
-    return (
-        timing.steps,
-        timing.steps_per_epoch,
-        to_blob(timing.seconds),
-        to_blob(timing.cpu_seconds),
-        counts and counts.operators,
-        counts and counts.calls,
-        counts and counts.steps,
-        counts and counts.state_bytes,
-        timing.peak_bytes,
-        _blob_or_null(timing.evaluations),
-    )
-
-
 def _names(case: Case) -> tuple[str, str, str, str, str]:
     """A case's columns in a run's rows."""
     return case.objective.name, case.optimizer, case.setting, case.device, case.role
-
-
-def _blob_or_null(values: NDArray[np.float64] | NDArray[np.int64] | None) -> bytes | None:
-    return None if values is None else to_blob(values)
-
-
-def to_blob(values: NDArray[np.float64] | NDArray[np.int64]) -> bytes:
-    """An array as the store keeps it."""
-    return np.ascontiguousarray(values, dtype="<f8").tobytes()
-
-
-def from_blob(blob: bytes) -> NDArray[np.float64]:
-    """An array as it was kept, flat."""
-    return np.frombuffer(blob, dtype="<f8").astype(np.float64)
 
 
 def _as_json(settings: RunSettings) -> str:

@@ -17,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.plan.model import Role
-from harness.store.database import Store, from_blob
+from harness.store.database import Store
 from harness.store.records import RunRecord
+from harness.store.rows import from_blob
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ObjectiveInfo:
 
     @property
     def has_epochs(self) -> bool:
-        """Whether an epoch is more than a step."""
+        """True where an epoch is more than a step."""
         return self.steps_per_epoch > 1
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from harness.plan.model import Plan
-from harness.results import Absent
+from harness.results import Unavailable
 from harness.spec.model import ClaimSpec, CounterpartSpec, SpaceSpec, TimingSpec
 
 
@@ -88,7 +90,7 @@ class RunSettings(_Settings):
         }
 
     @classmethod
-    def of(cls, plan: Plan, absent: Absent, machine: str) -> RunSettings:
+    def of(cls, plan: Plan, absent: Unavailable, machine: str) -> RunSettings:
         """Collect the settings of a plan that is to run on a machine, given by its digest."""
         spec = plan.spec
         objectives, optimizers = spec.objectives.items(), spec.optimizers.items()
@@ -126,7 +128,7 @@ class RunSettings(_Settings):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How a run was made.
+    """The origin of a run.
 
     Attributes:
         id: Number in the store.
@@ -156,30 +158,17 @@ class RunRecord:
         return frozenset(self.settings.tuning_seeds if tried else self.settings.seeds)
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """A summary of a store's latest run that needs none of its losses.
+class StoredTrial(NamedTuple):
+    """The ending of a trial, and its losses at the recorded steps, as far as it got."""
 
-    Attributes:
-        suite: The suite's name.
-        title: Its title; may be empty.
-        started: UTC, ISO 8601.
-        finished: The same; None while it runs, or where it was cut short.
-        optimizers: Number of optimizers that it compares.
-        objectives: Number of objectives.
-        devices: Number of devices.
-        seeds: Number of seeds.
-        cases: Number of cases that makes.
-        statuses: By status, the number of their trials.
-    """
+    seed: int
+    status: str
+    reason: str
+    step: int
+    final_loss: float | None
+    losses: NDArray[np.float64]
 
-    suite: str
-    title: str
-    started: str
-    finished: str | None
-    optimizers: int
-    objectives: int
-    devices: int
-    seeds: int
-    cases: int
-    statuses: dict[str, int]
+    @property
+    def first_loss(self) -> float | None:
+        """The loss at the start, where it is known."""
+        return float(self.losses[0]) if len(self.losses) else None

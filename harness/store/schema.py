@@ -5,7 +5,10 @@ Arrays are blobs of little-endian float64.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+import uuid
 from pathlib import Path
 
 APPLICATION_ID = 0x68726E73
@@ -116,6 +119,24 @@ CREATE TABLE timings (
     PRIMARY KEY (case_id, machine)
 ) WITHOUT ROWID;
 """
+
+
+def create(path: Path) -> None:
+    """Make a store in a file of another name first, so that no reader finds it without tables.
+
+    Where another process is faster, or there are no hard links, nothing is made.
+    """
+    made = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            make(db)
+            db.execute("COMMIT")
+        with contextlib.suppress(OSError):
+            os.link(made, path)
+    finally:
+        made.unlink(missing_ok=True)
+        made.with_name(f"{made.name}-journal").unlink(missing_ok=True)
 
 
 def make(db: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""What a spec can name, found by reading source: no torch, none of the suite's code is run."""
+"""The names that a spec can use, found by reading source: none of the suite's code is run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.terminal import aligned
 
 @dataclass(frozen=True, repr=False)
 class Names:
-    """What a spec of a suite can name, each with the first line of what its source says of it.
+    """The names that a spec of a suite can use, each with the first line of its docstring.
 
     Attributes:
         optimizers: Of the suite.
@@ -52,7 +52,7 @@ class Names:
 
 
 def names(suite: Path) -> Names:
-    """What optimizers, objectives and datasets there are.
+    """List the optimizers, objectives and datasets that there are.
 
     Args:
         suite: A suite's folder, or a spec in it.

@@ -72,7 +72,7 @@ class Misfit(TypeError):
 
 
 @dataclass(frozen=True)
-class Located:
+class ImportTarget:
     """Something a spec names, found but not loaded.
 
     Attributes:
@@ -98,7 +98,7 @@ class Located:
 
     @property
     def note(self) -> str:
-        """What its import has changed of the whole process, in a sentence; empty if nothing."""
+        """A sentence on what its import has changed of the whole process; empty if nothing."""
         if not (changed := _CHANGED.get(self._full_name)):
             return ""
         what = _below(self.file, self.folder) if self.file else self.module
@@ -158,7 +158,7 @@ _CHANGED: dict[str, list[str]] = {}
 ``sys.modules``, whose modules remember nothing of it, it is the process's."""
 
 
-def locate(reference: str, folder: Path, section: Section) -> Located:
+def locate(reference: str, folder: Path, section: Section) -> ImportTarget:
     """Find what a spec names, without importing it.
 
     Args:
@@ -179,7 +179,7 @@ def locate(reference: str, folder: Path, section: Section) -> Located:
 
 
 def names_in(folder: Path, section: Section) -> dict[str, tuple[Path, str]]:
-    """What a suite's section defines: name -> (file, first line of its docstring)."""
+    """The names that a suite's section defines: name -> (file, first line of its docstring)."""
     found: dict[str, tuple[Path, str]] = {}
     for file in _files(folder / section):
         for name, doc in definitions(file).items():
@@ -201,7 +201,7 @@ def definitions(file: Path) -> dict[str, str]:
 
 
 def imports_of(file: Path, folder: Path) -> tuple[list[Path], dict[str, set[str]]]:
-    """What a file of code imports, by reading it.
+    """Read what a file of code imports.
 
     Args:
         file: The file.
@@ -241,7 +241,7 @@ def last_line(error: BaseException) -> str:
 
 
 def place_of(error: BaseException, folder: Path) -> str:
-    """Where in the suite (else: where at all) an error arose, as ``" (optimizers/x.py:3)"``."""
+    """The place in the suite (else anywhere) of an error, as ``" (optimizers/x.py:3)"``."""
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f" ({_below(Path(error.filename), folder)}:{error.lineno})"
     if isinstance(error, Misfit) and isinstance(error.blamed, types.MethodType):
@@ -263,7 +263,7 @@ def place_of(error: BaseException, folder: Path) -> str:
 
 
 def is_own(file: str, folder: Path) -> bool:
-    """Whether code, by the file that it says it is of, is a suite's.
+    """Tell a suite's own code by the file that it says it is of.
 
     What is made as it runs (``<string>``: a dataclass's methods) is of no file. An environment, and
     the harness, may lie in a suite's folder, and are nobody's own.
@@ -274,7 +274,7 @@ def is_own(file: str, folder: Path) -> bool:
     return _is_below(path, folder) and not _is_below(path, Path(__file__).parents[1])
 
 
-def _locate_name(name: str, folder: Path, section: Section) -> Located:
+def _locate_name(name: str, folder: Path, section: Section) -> ImportTarget:
     defining = [f for f in _files(folder / section) if name in _bound_names(f)]
     if len(defining) > 1:
         files = join([f"{section}/{f.name}:{name}" for f in defining])
@@ -283,12 +283,12 @@ def _locate_name(name: str, folder: Path, section: Section) -> Located:
         file = f"{section}/{defining[0].name}"
         raise NotFound(f"{name!r} stands in {file!r}; a module's name has no dot before '.py'")
     if defining:
-        return Located(name, folder, f"{section}.{defining[0].stem}", name, defining[0])
+        return ImportTarget(name, folder, f"{section}.{defining[0].stem}", name, defining[0])
     known = list(names_in(folder, section))
     if section == "objectives":
         if name in SHIPPED_OBJECTIVES:
             module, _, attribute = SHIPPED_OBJECTIVES[name].partition(":")
-            return Located(name, folder, module, attribute)
+            return ImportTarget(name, folder, module, attribute)
         known += SHIPPED_OBJECTIVES
     broken = {
         message: name.encode() in file.read_bytes()
@@ -301,7 +301,7 @@ def _locate_name(name: str, folder: Path, section: Section) -> Located:
     raise NotFound(f"no {section[:-1]} {name!r} in {section}/{nearest(name, known)}{why}")
 
 
-def _locate_file(reference: str, folder: Path, path: str, attribute: str) -> Located:
+def _locate_file(reference: str, folder: Path, path: str, attribute: str) -> ImportTarget:
     file = folder / path
     if not _is_below(file, folder):
         raise NotFound(f"{path!r} is outside the suite's folder")
@@ -311,10 +311,10 @@ def _locate_file(reference: str, folder: Path, path: str, attribute: str) -> Loc
     if "." in file.stem:
         raise NotFound(f"{path!r}: a module's name has no dot before '.py'")
     module = ".".join(Path(path).with_suffix("").parts)
-    return Located(reference, folder, module, attribute, file)
+    return ImportTarget(reference, folder, module, attribute, file)
 
 
-def _locate_module(reference: str, folder: Path, module: str, attribute: str) -> Located:
+def _locate_module(reference: str, folder: Path, module: str, attribute: str) -> ImportTarget:
     top = module.partition(".")[0]
     try:
         found = None if top == "__main__" else importlib.util.find_spec(top)
@@ -325,7 +325,7 @@ def _locate_module(reference: str, folder: Path, module: str, attribute: str) ->
     if top == "harness" and not _own_file(module).is_file():
         shipped = sorted({r.partition(":")[0] for r in SHIPPED_OBJECTIVES.values()})
         raise NotFound(f"no module {module!r} ships{nearest(module, shipped)}")
-    return Located(reference, folder, module, attribute)
+    return ImportTarget(reference, folder, module, attribute)
 
 
 def _own_file(module: str) -> Path:
@@ -341,11 +341,11 @@ def _suite_hint(folder: Path, attribute: str) -> str:
 
 
 _PRIVATE = re.compile(r"\b_suite_[0-9a-f]{12}\.")
-"""How the name of a suite's own exception begins: nobody wrote that, and it differs by machine."""
+"""The beginning of the name of a suite's own exception, which differs by machine."""
 
 
 def is_of_a_suite(module: str) -> bool:
-    """Whether a module of that name was loaded from a suite's folder."""
+    """Tell modules that were loaded from a suite's folder by their name."""
     return _PRIVATE.match(f"{module}.") is not None
 
 
@@ -408,7 +408,7 @@ def _public(value: Any) -> list[str]:
 
 
 def _is_below(file: Path, folder: Path) -> bool:
-    """Whether a path stands in a folder as written: a link in it may lead anywhere."""
+    """Tell paths that stand in a folder as written: a link in it may lead anywhere."""
     return absolute(folder) in absolute(file).parents
 
 

@@ -86,8 +86,8 @@ def init(folder: Path) -> tuple[Path, ...]:
     return tuple(targets)
 
 
-def told(folder: Path, written: tuple[Path, ...]) -> str:
-    """What a folder now holds, and what to do next."""
+def describe(folder: Path, written: tuple[Path, ...]) -> str:
+    """Describe what a folder now holds, and what to do next."""
     lines = aligned([(file.target, file.meaning) for file in FILES], indent=2)
     go = [] if folder.resolve() == Path.cwd() else [f"  cd {shlex.quote(str(folder))}"]
     heading = f"{len(written)} files written to {relative(folder)}:"
@@ -100,7 +100,7 @@ def told(folder: Path, written: tuple[Path, ...]) -> str:
 
 
 def _in_the_way(target: Path) -> list[Problem]:
-    """What keeps a file from being written: itself, or a file where its folder would be."""
+    """Find what keeps a file from being written: itself, or a file where its folder would be."""
     if os.path.lexists(target):
         return [Problem(str(target), 0, 0, "", "is there already; nothing is written over it")]
     nearest = target.parent

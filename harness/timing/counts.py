@@ -1,4 +1,4 @@
-"""What a step of an optimizer takes beside time: operators, Python calls, state. Exact counts.
+"""Exact counts of what an optimizer's step takes beside time: operators, Python calls, state.
 
 They don't depend on the machine or its load, so a change of one is a change of the code, of
 Python or of torch. They are blind to an operator that has become slower.
@@ -18,43 +18,33 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
-from harness.engine.isolation import class_state, seed_globals
-from harness.engine.lanes import Lane, Lanes
-from harness.engine.training_loop import OptimizerFactory, Stepper
+from harness.engine.training_loop import Stepper
 from harness.engine.ways import Surroundings
-from harness.engine.workload import Workload
-from harness.plan.model import Hyperparameters
 from harness.results import StepCounts
+from harness.timing.timed_case import TimedCase
 
 COUNTED_STEPS = 20
 """Steps that are counted, after the first, which makes the state: enough for what an optimizer
 does every few steps only."""
 
 
-def count_steps(
-    workload: Workload,
-    factory: OptimizerFactory,
-    setting: Hyperparameters,
-    *,
-    create_graph: bool,
-    seed: int,
-) -> StepCounts:
+def count_steps(timed: TimedCase) -> StepCounts:
     """Count over the second to the twenty-first step of a trial on its own (or as many as it has).
 
     A step here is the plainest loop that could be: loss, backward, ``optimizer.step()``. Neither
     the harness's own loop nor the taking of batches counts.
     """
-    steps = min(COUNTED_STEPS, max(1, workload.steps - 1))
-    loop = _PlainLoop(workload, factory, setting, seed, create_graph=create_graph)
+    steps = min(COUNTED_STEPS, max(1, timed.workload.steps - 1))
+    loop = _PlainLoop(timed)
     operators = _Operators()
     with operators:
         loop.take(steps)
-    loop = _PlainLoop(workload, factory, setting, seed, create_graph=create_graph)
+    loop = _PlainLoop(timed)
     calls = _count_calls(lambda: loop.take(steps))
     return StepCounts(steps, operators.count, calls, _bytes_of_state(loop.optimizer))
 
 
-def peak_bytes(device: torch.device, run: Callable[[], None]) -> int | None:
+def peak_bytes(device: torch.device, run: Callable[[], object]) -> int | None:
     """The most memory that torch held at once on a GPU while something ran; None elsewhere."""
     if device.type != "cuda":
         run()
@@ -69,23 +59,9 @@ def peak_bytes(device: torch.device, run: Callable[[], None]) -> int | None:
 class _PlainLoop:
     """One trial, its first step taken."""
 
-    def __init__(
-        self,
-        workload: Workload,
-        factory: OptimizerFactory,
-        setting: Hyperparameters,
-        seed: int,
-        *,
-        create_graph: bool,
-    ) -> None:
-        class_state(factory).restore()
-        seed_globals(seed)
-        lanes = Lanes(workload, [Lane(0, seed)], stacked=False)
-        self._batches = lanes.batches()
-        stepper = _Counted(lanes, factory, [setting], "alone", create_graph=create_graph)
-        stepper.train()
-        self._step = stepper.step
-        self.optimizer = stepper.optimizer
+    def __init__(self, timed: TimedCase) -> None:
+        stepper, self._batches = timed.start(_Counted)
+        self._step, self.optimizer = stepper.step, stepper.optimizer
         wrap_steps(type(self.optimizer))
         self.take(1)
 
@@ -111,7 +87,7 @@ class _Counted(Stepper):
 
 
 class _Aside(Surroundings):
-    """What keeps account of evaluations doesn't count."""
+    """Surroundings whose own account of evaluations doesn't count."""
 
     @override
     def is_as_evaluated(self) -> bool:
@@ -166,22 +142,20 @@ def _count_calls(run: Callable[[], None]) -> int:
     its own affair: a patch release of Python changes nothing here.
     """
     count = 0
-    ours: dict[str, bool] = {}
+    counted: dict[str, bool] = {}
 
     def is_counted(file: str) -> bool:
-        known = ours.get(file)
-        if known is None:
-            installed = "/site-packages/" in file or "/dist-packages/" in file
-            known = ours[file] = (
-                installed or not file.startswith(_UNCOUNTED) or file.startswith(_SHIPPED)
-            )
-        return known
+        installed = "/site-packages/" in file or "/dist-packages/" in file
+        return installed or not file.startswith(_UNCOUNTED) or file.startswith(_SHIPPED)
 
     def on_event(frame: FrameType, event: str, argument: object) -> None:
         del argument
         nonlocal count
         if event in ("call", "c_call") and not _uncounted.now:
-            count += is_counted(frame.f_code.co_filename)
+            file = frame.f_code.co_filename
+            if file not in counted:
+                counted[file] = is_counted(file)
+            count += counted[file]
 
     before = sys.getprofile()
     sys.setprofile(on_event)

@@ -15,7 +15,6 @@ the device waited for.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,8 @@ from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.model import CheckSpec
 from harness.timing.counts import wrap_steps
 from harness.timing.reference_loop import ReferenceLoop
-from harness.timing.timing import Block, Runner, Stopwatch, TimedCase
+from harness.timing.timed_case import TimedCase
+from harness.timing.timing import Block, Runner, Stopwatch, no_garbage_collection
 
 WARM_STEPS = 2
 """Steps right before each block that are not on its clock."""
@@ -83,23 +83,17 @@ class RatioMeasurement:
 
     def rounds(self, count: int) -> None:
         """Measure some more rounds, as far as there is time for them."""
-        collecting = gc.isenabled()
-        gc.collect()
-        gc.disable()
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
+        with no_garbage_collection():
+            wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(count):
                 if self._turn >= MIN_ROUNDS and self._seconds() > self._spec.seconds:
-                    return
+                    break
                 self._round()
-        finally:
             self._wall += time.perf_counter() - wall
             self._cpu += time.process_time() - cpu
-            if collecting:
-                gc.enable()
 
     def result(self) -> MeasuredRatios:
-        """What was measured so far."""
+        """All that was measured so far."""
         return MeasuredRatios(
             {self._timed[i].case.key: self._measured(cell) for i, cell in self._cells.items()},
             tuple(self._measured(control).ratio for control in self._controls),
@@ -116,7 +110,7 @@ class RatioMeasurement:
                 runner = Runner(timed, block_steps, WARM_STEPS)
                 wrap_steps(type(runner.optimizer))
             except Exception as error:
-                self._failures[timed.case.key] = _why(error)
+                self._failures[timed.case.key] = f"{type(error).__name__}: {error}"
             else:
                 self._cells[index] = _Turn(timed.workload.device, runner)
 
@@ -133,23 +127,18 @@ class RatioMeasurement:
                 try:
                     self._pair(self._cells[place])
                 except Exception as error:
-                    self._failures[self._timed[place].case.key] = _why(error)
+                    self._failures[self._timed[place].case.key] = f"{type(error).__name__}: {error}"
                     del self._cells[place]
         self._turn += 1
 
     def _pair(self, turn: _Turn, *, swapped: bool = False) -> None:
         loop = self._references[turn.device]
-        if swapped:
-            cell = turn.runner.block()
-            reference = loop.block()
-        else:
-            reference = loop.block()
-            cell = turn.runner.block()
-        turn.pairs.append(
-            (cell.cpu, reference.cpu)
-            if self._clock(turn.device) == "cpu"
-            else (cell.wall, reference.wall)
-        )
+        first, second = (turn.runner, loop) if swapped else (loop, turn.runner)
+        blocks = [first.block(), second.block()]
+        cell, reference = blocks if swapped else reversed(blocks)
+        on_cpu = self._clock(turn.device) == "cpu"
+        times = (cell.cpu, reference.cpu) if on_cpu else (cell.wall, reference.wall)
+        turn.pairs.append(times)
 
     def _clock(self, device: torch.device) -> Literal["cpu", "wall"]:
         return "cpu" if device.type == "cpu" and self._threads == 1 else "wall"
@@ -177,7 +166,7 @@ class RatioMeasurement:
 
 @dataclass
 class _Turn:
-    """What is measured against the reference: a cell, or the reference once more."""
+    """One thing measured against the reference: a cell, or the reference once more."""
 
     device: torch.device
     runner: Runner | _Reference
@@ -210,7 +199,3 @@ def ratio_of(pairs: Sequence[tuple[float, float]], steps: int, reference_steps: 
     """
     cell, reference = np.quantile(np.asarray(pairs), QUANTILE, axis=0)
     return float(cell / steps / (reference / reference_steps))
-
-
-def _why(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

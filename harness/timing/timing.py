@@ -13,21 +13,16 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from harness.engine.isolation import class_state, seed_globals
-from harness.engine.lanes import Lane, Lanes
-from harness.engine.training_loop import OptimizerFactory, Stepper
-from harness.engine.workload import Workload
-from harness.plan.model import Case
 from harness.results import StepCounts, Timing
 from harness.spec.model import TimingSpec
 from harness.timing import counts
+from harness.timing.timed_case import TimedCase
 
 MIN_ROUNDS = 3
 """Rounds that are timed however slow they are: fewer have no quartiles to speak of."""
@@ -45,14 +40,17 @@ PEAK_STEPS = 3
 """Steps over which the peak of a GPU's memory is taken, after the first."""
 
 
-@dataclass(frozen=True)
-class TimedCase:
-    """A case ready to be timed."""
-
-    case: Case
-    workload: Workload
-    factory: OptimizerFactory
-    seed: int
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect garbage now, and not while the block runs."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def time_cases(
@@ -71,14 +69,10 @@ def time_cases(
         One timing per case that could be timed, and by case key why another could not.
     """
     began = time.perf_counter()
-    turns = _Turns(cases, on_step)
-    turns.set_up(spec.block_steps)
+    turns = _Turns(cases, spec.block_steps, on_step)
     until, is_counted = spec.seconds, False
     warmed = rounds = 0
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
+    with no_garbage_collection():
         while turns.runners and rounds < spec.rounds:
             used = time.perf_counter() - began
             if rounds >= MIN_ROUNDS and used >= until:
@@ -94,9 +88,6 @@ def time_cases(
                 counting = turns.counting_seconds(blocks)
                 is_counted = counting <= COUNTING * spec.seconds
                 until -= counting if is_counted else 0.0
-    finally:
-        if collecting:
-            gc.enable()
     if is_counted:
         turns.count()
     return turns.timings(), turns.failures
@@ -110,40 +101,37 @@ class _Turns:
         failures: By case key, why the others could not.
     """
 
-    def __init__(self, cases: Sequence[TimedCase], on_step: Callable[[int], None]) -> None:
+    def __init__(
+        self, cases: Sequence[TimedCase], block_steps: int, on_step: Callable[[int], None]
+    ) -> None:
         self.runners: dict[str, Runner] = {}
         self.failures: dict[str, str] = {}
         self._cases = cases
         self._on_step = on_step
         self._turn = 0
-        self._steps: dict[str, int] = {}
         self._blocks: dict[str, list[Block]] = {}
         self._step_counts: dict[str, StepCounts] = {}
         self._peaks: dict[str, int | None] = {}
-
-    def set_up(self, block_steps: int) -> None:
-        """Make every case ready to run."""
-        for index, timed in enumerate(self._cases):
-            self._on_step(index + 1)
+        for index, timed in enumerate(cases):
+            on_step(index + 1)
             key = timed.case.key
             try:
                 self.runners[key] = Runner(timed, block_steps)
             except Exception as error:
                 self.failures[key] = f"{type(error).__name__}: {error}"
             else:
-                self._steps[key] = self.runners[key].steps
                 self._blocks[key] = []
+        self._steps = {key: runner.steps for key, runner in self.runners.items()}
 
     def take(self) -> dict[str, Block]:
         """A block of each case, beginning one further than the last time."""
-        count = len(self._cases)
         blocks: dict[str, Block] = {}
-        for place in range(count):
-            index = (self._turn + place) % count
-            key = self._cases[index].case.key
+        numbered = list(enumerate(timed.case.key for timed in self._cases))
+        first = self._turn % len(numbered)
+        for index, key in numbered[first:] + numbered[:first]:
             if key not in self.runners:
                 continue
-            self._on_step(self._turn * count + index + 1)
+            self._on_step(self._turn * len(numbered) + index + 1)
             try:
                 blocks[key] = self.runners[key].block()
             except Exception as error:
@@ -178,10 +166,10 @@ class _Turns:
             with contextlib.suppress(Exception):
                 self._peaks[key] = _peak_bytes(timed)
             with contextlib.suppress(Exception):
-                self._step_counts[key] = counted(timed)
+                self._step_counts[key] = counts.count_steps(timed)
 
     def timings(self) -> list[Timing]:
-        """What was found, of the cases that could be timed."""
+        """A timing of each case that could be timed."""
         found = []
         for timed in self._cases:
             key = timed.case.key
@@ -204,13 +192,7 @@ class _Turns:
 
 
 class Block(NamedTuple):
-    """What a block of steps took.
-
-    Attributes:
-        wall: Wall seconds.
-        cpu: Seconds that processors worked for us.
-        evaluations: How often loss and gradients were evaluated.
-    """
+    """Wall seconds of a block of steps, seconds of processors, and evaluations of the loss."""
 
     wall: float
     cpu: float
@@ -258,20 +240,11 @@ class Runner:
         return self._watch.block._replace(evaluations=self._stepper.evaluations - before)
 
     def _restart(self) -> None:
-        timed = self._timed
-        class_state(timed.factory).restore()
-        seed_globals(timed.seed)
-        setting = timed.case.hyperparameters
-        lanes = Lanes(timed.workload, [Lane(0, timed.seed)], stacked=False)
-        self._stepper = Stepper(
-            lanes, timed.factory, [setting], "alone", create_graph=timed.case.create_graph
-        )
-        self._stepper.train()
-        self._batches = lanes.batches()
+        self._stepper, self._batches = self._timed.start()
         self._stepper.step(next(self._batches))
         if self._stepper.evaluations == 1:
             self._stepper.trust_versions()
-        self._left = max(self._warm_steps + self.steps, timed.workload.steps - 1)
+        self._left = max(self._warm_steps + self.steps, self.workload.steps - 1)
 
 
 class Stopwatch:
@@ -306,32 +279,12 @@ class Stopwatch:
         self.block = Block(wall, cpu)
 
     def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        elif self._device.type == "mps":
-            torch.mps.synchronize()
-        elif self._device.type == "xpu":
-            torch.xpu.synchronize(self._device)
-
-
-def counted(timed: TimedCase) -> StepCounts:
-    """What a case's steps take beside time."""
-    return counts.count_steps(
-        timed.workload,
-        timed.factory,
-        timed.case.hyperparameters,
-        create_graph=timed.case.create_graph,
-        seed=timed.seed,
-    )
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize(self._device)
 
 
 def _peak_bytes(timed: TimedCase) -> int | None:
     """The most memory a GPU held while some steps ran; None elsewhere."""
     if timed.workload.device.type != "cuda":
         return None
-    runner = Runner(timed, PEAK_STEPS)
-
-    def run() -> None:
-        runner.block()
-
-    return counts.peak_bytes(timed.workload.device, run)
+    return counts.peak_bytes(timed.workload.device, Runner(timed, PEAK_STEPS).block)

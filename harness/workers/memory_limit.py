@@ -1,4 +1,4 @@
-"""What a process has allocated, and what it may."""
+"""The memory that a process has allocated, and its limit."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-class Memory:
-    """What this process has allocated: memory of its own that it may write (Linux).
+class MemoryLimit:
+    """A limit on the memory of its own that this process may write (Linux).
 
     Address space that is only reserved, as CUDA does by the terabyte, is not among it.
 
     Args:
-        allowance: Bytes beyond what is allocated now after which allocations fail; 0 for no
-            limit.
+        limit: Bytes beyond what is allocated now after which allocations fail; 0 for no limit.
     """
 
-    def __init__(self, allowance: int) -> None:
-        self._allowance = allowance
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._stays = self._now()
-        if allowance and self._stays:
+        if limit and self._stays:
             hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-            resource.setrlimit(resource.RLIMIT_DATA, (self._stays + allowance, hard))
+            resource.setrlimit(resource.RLIMIT_DATA, (self._stays + limit, hard))
 
     @contextlib.contextmanager
     def meant_to_stay(self) -> Iterator[None]:
@@ -36,11 +35,11 @@ class Memory:
             self._stays += max(0, self._now() - before)
 
     def is_short(self) -> bool:
-        """Whether half the allowance is gone to what was left behind."""
-        if not self._allowance or self._left_behind() <= self._allowance / 2:
+        """True if more than half of the limit is gone to what was left behind."""
+        if not self._limit or self._left_behind() <= self._limit / 2:
             return False
         gc.collect()
-        return self._left_behind() > self._allowance / 2
+        return self._left_behind() > self._limit / 2
 
     def _left_behind(self) -> int:
         return self._now() - self._stays

@@ -1,4 +1,4 @@
-"""How a process makes sure that it does not outlive the one that it works for."""
+"""The end of a process together with the one that it works for."""
 
 from __future__ import annotations
 

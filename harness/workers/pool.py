@@ -1,4 +1,4 @@
-"""Worker processes: they have torch loaded, stay alive, and may die without harm.
+"""Worker processes of this machine: they have torch loaded, stay alive, and may die without harm.
 
 The coordinator's side. Imports no torch, and runs none of a suite's code.
 """
@@ -6,6 +6,7 @@ The coordinator's side. Imports no torch, and runs none of a suite's code.
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import pickle
@@ -25,37 +26,39 @@ from typing import Any, Literal
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
-from harness.workers import forkserver
 from harness.workers.executor import Done, Event, Lost, Sent, T, Task, outcome
-from harness.workers.forkserver import Forked
+from harness.workers.forkserver import ForkedProcess, fork_server
 
 POLL_SECONDS = 0.2
-"""How often time limits are looked at."""
+"""Seconds between two looks at time limits."""
 
 READY_SECONDS = 120.0
-"""How long a worker may take to start and to load what a task needs, before its clock starts."""
+"""Seconds in which a worker has to start and load what a task needs, before its clock starts."""
 
 END_SECONDS = 5.0
-"""How long a worker may take to end on its own once nobody needs it."""
+"""Seconds in which a worker has to end on its own once nobody needs it."""
 
 STEP = struct.Struct("<q")
-"""How a worker tells its current step: one number in a file that both map."""
+"""The current step of a worker: one number in a file that both map."""
+
+_log = logging.getLogger(__name__)
+
+Process = subprocess.Popen[bytes] | ForkedProcess
 
 
 class Pool:
-    """Some worker processes and the tasks they share.
+    """Some worker processes and the tasks they share: an executor on this machine.
 
     Args:
         size: Workers at most. The first starts at once, others when :meth:`grow` is called.
         memory: Bytes that a worker may allocate beyond what it needs to start; None for no
             limit.
-        search: Where workers look for packages before they look where this process does.
-        fresh: Whether the first worker shall be a process of its own start, for tasks that are
-            to come.
+        search: Folders in which workers look for packages first.
+        fresh: Whether the first worker is started, not forked, for tasks to come that need that.
         printed: Descriptor of where workers print; standard error if left out.
 
     Attributes:
-        opened: What the suite's code was seen to read.
+        opened: Files that the suite's code was seen to read.
     """
 
     def __init__(
@@ -67,15 +70,16 @@ class Pool:
         fresh: bool = False,
         printed: int = 2,
     ) -> None:
-        self._printed = printed
         self.opened = Opened()
         self._size = max(1, size)
-        self._memory = memory
+        self._memory = memory or 0
         self._search = [str(folder) for folder in search]
+        self._printed = printed
         self._inbox: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
         self._tasks: deque[Task[Any]] = deque()
         self._wanted = 1
-        self._workers = [self._start(fresh=fresh)]
+        self._workers: list[_Worker] = []
+        self._start(fresh=fresh)
 
     @property
     def size(self) -> int:
@@ -113,17 +117,14 @@ class Pool:
             busy = [worker for worker in self._workers if worker.task is not None]
             if not busy:
                 return
-            try:
-                worker, kind, answer = self._inbox.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                pass
-            else:
-                event = self._handle(worker, kind, answer)
+            with contextlib.suppress(queue.Empty):
+                event = self._handle(*self._inbox.get(timeout=POLL_SECONDS))
                 if event is not None:
                     yield event
             for worker in busy:
-                if worker.overdue():
-                    yield self._end(worker)
+                if reason := worker.why_overdue():
+                    self._end(worker, reason)
+                    yield worker.lose("timeout", reason)
 
     def close(self) -> None:
         """Let the workers end, and wait for them."""
@@ -147,7 +148,16 @@ class Pool:
         self.close()
 
     def _start(self, *, fresh: bool) -> _Worker:
-        return _Worker(self._inbox, self._memory, self._search, fresh=fresh, printed=self._printed)
+        with tempfile.TemporaryFile() as file:
+            file.write(STEP.pack(0))
+            file.flush()
+            step = mmap.mmap(file.fileno(), STEP.size)
+            process = _start_process(
+                file.fileno(), self._memory, self._search, fresh=fresh, printed=self._printed
+            )
+        worker = _Worker(process, step, self._inbox)
+        self._workers.append(worker)
+        return worker
 
     def _assign(self) -> None:
         while self._tasks:
@@ -165,16 +175,15 @@ class Pool:
         if len(self._workers) >= self._wanted:
             if not idle:
                 return None
-            self._remove(idle[0])  # a fork, where none will do
-        worker = self._start(fresh=fresh)
-        self._workers.append(worker)
-        return worker
+            self._end(idle[0], "the next task needs a worker that was started, not forked")
+        return self._start(fresh=fresh)
 
     def _handle(self, worker: _Worker, kind: str, answer: Any) -> Event | None:
+        """Take a message of a worker."""
         task = worker.task
         match kind:
             case "up":
-                worker.up()
+                worker.up(answer)
             case "clock":
                 worker.restart_clock()
             case "retire":
@@ -189,83 +198,57 @@ class Pool:
                 lost = worker.lose("raised", answer) if kind == "raised" else None
                 worker.task = None
                 if worker.retiring:
-                    self._remove(worker)
+                    self._end(worker, "it is short of memory")
                 return lost or Done(task, answer)
             case "exit" if worker in self._workers:
                 self._workers.remove(worker)
-                return None if task is None else worker.lose("died", _how_it_ended(answer))
+                reason = _exit_reason(answer)
+                _log.warning("worker %d is gone: %s", worker.pid, reason)
+                return None if task is None else worker.lose("died", reason)
         return None
 
-    def _end(self, worker: _Worker) -> Lost:
-        reason = worker.why_ended
-        self._remove(worker)
-        return worker.lose("timeout", reason)
-
-    def _remove(self, worker: _Worker) -> None:
+    def _end(self, worker: _Worker, reason: str) -> None:
+        """End a worker now; another one takes its place when there is a task for it."""
+        _log.info("worker %d is ended: %s", worker.pid, reason)
         self._workers.remove(worker)
         worker.kill()
 
 
 class _Worker:
-    """One process. Starting it returns at once; it imports while others go on.
+    """One process. It imports while others go on.
 
     Attributes:
-        task: What it does; None while it waits.
+        task: Its task; None while it waits.
+        pid: Its process id; 0 until it listens.
         retiring: Whether it asked to be replaced after this task.
     """
 
     def __init__(
         self,
+        process: Process,
+        step: mmap.mmap,
         inbox: queue.SimpleQueue[tuple[_Worker, str, Any]],
-        memory: int | None,
-        search: Sequence[str],
-        *,
-        fresh: bool,
-        printed: int,
     ) -> None:
         self.task: Task[Any] | None = None
+        self.pid = 0
         self.retiring = False
+        self._process = process
+        self._step = step
         self._inbox = inbox
-        self._is_up = False
-        self._began = 0.0
-        self._ready = False
+        self._clock_start = 0.0
+        self._is_ready = False
         self._seen_step = 0
-        with tempfile.TemporaryFile() as file:
-            file.write(STEP.pack(0))
-            file.flush()
-            self._step = mmap.mmap(file.fileno(), STEP.size)
-            self._process = self._start(
-                file.fileno(), memory or 0, search, fresh=fresh, printed=printed
-            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    @staticmethod
-    def _start(
-        step: int, memory: int, search: Sequence[str], *, fresh: bool, printed: int
-    ) -> subprocess.Popen[bytes] | Forked:
-        inherited = environment.inherited(search)
-        # A fork has what its zygote has loaded, the harness among it; a search may find another.
-        if not fresh and not search and (found := forkserver.kept(inherited)):
-            with contextlib.suppress(OSError):
-                return found.fork(step, memory, inherited, printed)
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "harness.workers.worker"),
-                *(str(step), str(memory), str(os.getpid())),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=printed,
-            pass_fds=[step],
-            start_new_session=True,  # Ctrl-C is the coordinator's to handle
-            env=inherited,
-        )
-
     @property
     def is_fresh(self) -> bool:
-        """Whether the process is one of its own start, no fork."""
-        return not isinstance(self._process, Forked)
+        """True if the process was started, not forked."""
+        return not isinstance(self._process, ForkedProcess)
+
+    def is_alive(self) -> bool:
+        """True while the process is there."""
+        return self._process.poll() is None
 
     @property
     def step(self) -> int:
@@ -278,54 +261,45 @@ class _Worker:
         self._step[:] = STEP.pack(0)
         self._seen_step = 0
         self.restart_clock(ready=False)
-        if self._is_up:
+        if self.pid:
             self._send(task)
 
-    def up(self) -> None:
-        """The process listens. Before, a long message would have to wait for it in the pipe."""
-        self._is_up = True
+    def up(self, pid: int) -> None:
+        """Note that the process listens.
+
+        A long message before would have to wait for it in the pipe.
+        """
+        self.pid = pid
+        _log.info("worker %d has started (%s)", pid, "fresh" if self.is_fresh else "forked")
         if self.task is not None:
             self._send(self.task)
 
     def restart_clock(self, *, ready: bool = True) -> None:
         """Give the task its whole limit again."""
-        self._began, self._ready = time.monotonic(), ready
+        self._clock_start, self._is_ready = time.monotonic(), ready
 
-    @property
-    def limit(self) -> float:
-        """Seconds that the task has from when the clock was last set back."""
-        assert self.task is not None
-        return self.task.limit if self._ready else READY_SECONDS
-
-    def overdue(self) -> bool:
-        """Whether there is a task and it has used up its limit."""
+    def why_overdue(self) -> str:
+        """How the task has used up its limit; empty if it has not, or there is none."""
         if self.task is None:
-            return False
-        if (
-            self._ready
-            and self.task.request.clock_restarts_at == "step"
-            and self.step != self._seen_step
-        ):
+            return ""
+        by_step = self._is_ready and self.task.request.clock_restarts_at == "step"
+        if by_step and self.step != self._seen_step:
             self._seen_step = self.step
             self.restart_clock()
-        return time.monotonic() - self._began > self.limit
-
-    @property
-    def why_ended(self) -> str:
-        """What there is to say of a task that used up its limit."""
-        return f"{'no end' if self._ready else 'not ready'} after {self.limit:g} s"
+        limit = self.task.limit if self._is_ready else READY_SECONDS
+        if time.monotonic() - self._clock_start <= limit:
+            return ""
+        return f"{'no end' if self._is_ready else 'not ready'} after {limit:g} s"
 
     def lose(self, kind: Literal["raised", "died", "timeout"], reason: str) -> Lost:
-        """The task came to nothing."""
+        """Take the task away, which came to nothing."""
         assert self.task is not None
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self._clock_start
         lost = Lost(self.task, kind, reason, self.step, seconds)
         self.task = None
+        name, last = type(lost.task.request).__name__, reason.strip().rpartition("\n")[2]
+        _log.warning("%s of worker %d lost at step %d: %s", name, self.pid, lost.step, last)
         return lost
-
-    def is_alive(self) -> bool:
-        """Whether the process is there."""
-        return self._process.poll() is None
 
     def dismiss(self) -> None:
         """Let the process end."""
@@ -343,7 +317,7 @@ class _Worker:
     def kill(self) -> None:
         """End the process and what it started, now."""
         if self.is_alive():
-            if isinstance(self._process, Forked):
+            if isinstance(self._process, ForkedProcess):
                 self._process.kill()
             else:
                 with contextlib.suppress(ProcessLookupError):
@@ -373,7 +347,28 @@ class _Worker:
         self._inbox.put((self, "exit", self._process.wait()))
 
 
-def _how_it_ended(code: int) -> str:
+def _start_process(
+    step: int, memory: int, search: Sequence[str], *, fresh: bool, printed: int
+) -> Process:
+    """Fork or start a worker; returns at once."""
+    inherited = environment.inherited(search)
+    # A fork has what its server has loaded, the harness among it; a search may find another.
+    if not fresh and not search and (server := fork_server(inherited)):
+        with contextlib.suppress(OSError):
+            return server.fork(step, memory, inherited, printed)
+    arguments = [str(step), str(memory), str(os.getpid())]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "harness.workers.worker", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=printed,
+        pass_fds=[step],
+        start_new_session=True,  # Ctrl-C is the coordinator's to handle
+        env=inherited,
+    )
+
+
+def _exit_reason(code: int) -> str:
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"the process was ended by {signal.Signals(-code).name}"

@@ -1,4 +1,4 @@
-"""What a suite's code prints goes to a log that is named: it could hide the result."""
+"""A log of what a suite's code prints, which could hide the result."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.formatting import plural
 from harness.progress import NullProgress, Progress, relative
 
 NAME = "printed.log"
@@ -30,10 +31,10 @@ class Log:
 
     @property
     def note(self) -> str:
-        """Where it is, in a sentence; empty if nowhere."""
+        """A sentence that says where it is; empty if nowhere."""
         if self.path is None:
             return ""
-        lines = f"{self.lines:,} line{'s' * (self.lines != 1)}"
+        lines = plural(self.lines, "line")
         return f"the suite's code printed {lines}: {relative(self.path)}"
 
 
@@ -42,7 +43,7 @@ def suite_log(progress: Progress, home: Path | None = None, *, keep: bool = Fals
     """Have what a suite's code prints go to a log.
 
     Args:
-        progress: Who is told where it is; knows it meanwhile, for whoever starts a process.
+        progress: Is told where the log is; knows it meanwhile, for whoever starts a process.
         home: The folder in which it lies afterwards, if the block ends well; else it stays where
             temporary files are.
         keep: Whether to keep it there even where ``progress`` says nothing.

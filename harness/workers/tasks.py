@@ -13,9 +13,10 @@ from harness.engine.training_loop import OptimizerFactory
 from harness.engine.workload import Workload, load_objective, prepare
 from harness.plan.model import Case
 from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Together
-from harness.timing import timing
+from harness.timing import counts, timing
 from harness.timing.reference_ratio import RatioMeasurement
-from harness.workers.memory_limit import Memory
+from harness.timing.timed_case import TimedCase
+from harness.workers.memory_limit import MemoryLimit
 from harness.workers.requests import (
     AnyRequest,
     CollectRatios,
@@ -46,7 +47,7 @@ class WorkerTasks:
         send: Callable[[Any], None],
         start_clock: Callable[[], None],
         on_step: Callable[[int], None],
-        memory: Memory,
+        memory: MemoryLimit,
     ) -> None:
         self._send = send
         self._start_clock = start_clock
@@ -61,7 +62,7 @@ class WorkerTasks:
             case ValidatePlan(plan, deadly):
                 torch.set_num_threads(plan.spec.threads)
                 self._start_clock()
-                return validate.check(plan, deadly, self._on_step)
+                return validate.validate_plan(plan, deadly, self._on_step)
             case DecideSharing():
                 return self._decide_sharing(request)
             case RunVectorized():
@@ -98,7 +99,7 @@ class WorkerTasks:
     def _run_vectorized(self, request: RunVectorized) -> Together:
         torch.set_num_threads(request.threads)
         loaded = self._loaded(request.chunk.cases[0])
-        return trials.together(
+        return trials.run_vectorized(
             request.chunk, *loaded, request.sharing, self._start_clock, self._on_step
         )
 
@@ -108,23 +109,21 @@ class WorkerTasks:
             loaded = self._loaded(case)
             self._on_step(0)
             self._start_clock()
-            self._send(trials.alone(case, seed, *loaded, request.reason, self._on_step))
+            self._send(trials.run_single(case, seed, *loaded, request.reason, self._on_step))
             if self._memory.is_short():
                 return
 
     def _time_cases(self, request: TimeCases) -> tuple[list[Timing], dict[str, str]]:
         torch.set_num_threads(request.threads)
-        timed = [
-            timing.TimedCase(case, *self._loaded(case), request.seed) for case in request.cases
-        ]
+        timed = [TimedCase(case, *self._loaded(case), request.seed) for case in request.cases]
         self._start_clock()
         return timing.time_cases(timed, request.spec, self._on_step)
 
     def _count_steps(self, request: CountSteps) -> StepCounts:
         torch.set_num_threads(request.threads)
-        timed = timing.TimedCase(request.case, *self._loaded(request.case), request.seed)
+        timed = TimedCase(request.case, *self._loaded(request.case), request.seed)
         self._start_clock()
-        return timing.counted(timed)
+        return counts.count_steps(timed)
 
     def _ratio(
         self, request: PrepareRatios | MeasureRatios | CollectRatios
@@ -132,7 +131,7 @@ class WorkerTasks:
         match request:
             case PrepareRatios(cases, spec, seed, threads):
                 torch.set_num_threads(threads)
-                timed = [timing.TimedCase(case, *self._loaded(case), seed) for case in cases]
+                timed = [TimedCase(case, *self._loaded(case), seed) for case in cases]
                 self._start_clock()
                 self._ratios = RatioMeasurement(timed, spec, threads, self._on_step)
             case MeasureRatios(rounds):
@@ -145,6 +144,7 @@ class WorkerTasks:
 
     def _try_part(self, request: TryPart) -> None:
         # No run needs these, and each worker would load them.
+        from harness.conformance import datasets as dataset_tests
         from harness.conformance import objectives as objective_tests
         from harness.conformance import optimizers as optimizer_tests
         from harness.conformance import runner
@@ -158,7 +158,7 @@ class WorkerTasks:
             case ObjectivePart(planned=planned) as part:
                 tests, folder = objective_tests.tests_of(part), planned.located.folder
             case DatasetPart(located=located) as part:
-                tests, folder = objective_tests.tests_of_dataset(part), located.folder
+                tests, folder = dataset_tests.tests_of(part), located.folder
         runner.run(tests, folder, request.after, request.seconds, self._send, self._on_step)
 
     def _loaded(self, case: Case) -> tuple[Workload, OptimizerFactory]:

@@ -16,7 +16,7 @@ import traceback
 from typing import Any, BinaryIO, NoReturn
 
 from harness.provenance import opened_files
-from harness.workers.memory_limit import Memory
+from harness.workers.memory_limit import MemoryLimit
 from harness.workers.parent_death import die_with
 from harness.workers.pool import STEP
 
@@ -42,20 +42,20 @@ def load() -> None:
     gc.enable()
 
 
-def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> NoReturn:
+def serve(requests: BinaryIO, replies: BinaryIO, file: int, limit: int) -> NoReturn:
     """Serve requests until the input ends.
 
     Args:
         requests: Where they come from.
         replies: Where answers go.
         file: The descriptor of the file in which to tell the step.
-        allowance: Bytes that may be allocated from now on; 0 for no limit.
+        limit: Bytes that may be allocated from now on; 0 for no limit.
     """
     from harness.workers.tasks import WorkerTasks
 
     watch = opened_files.watch()
     step = mmap.mmap(file, STEP.size)
-    memory = Memory(allowance)
+    memory = MemoryLimit(limit)
 
     def on_step(number: int) -> None:
         step[:] = STEP.pack(number)
@@ -66,7 +66,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, file: int, allowance: int) -> N
         on_step=on_step,
         memory=memory,
     )
-    _send(replies, ("up", None))
+    _send(replies, ("up", os.getpid()))
     while True:
         try:
             request = pickle.load(requests)

@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from harness.analysis import comparison
+from harness.analysis import comparison, ranks
 from harness.analysis.comparison import (
     ALPHA,
     MAX_PAIRED_CASES,
@@ -22,7 +22,7 @@ from harness.analysis.comparison import (
     ComparisonGroup,
     Pair,
     compare,
-    fields,
+    groups,
     pairs,
 )
 from harness.store.read import CaseData, ObjectiveInfo, Results
@@ -145,11 +145,11 @@ def holm_by_definition(p_values: Sequence[float], family: int) -> list[float]:
     return adjusted
 
 
-# ---- fields
+# ---- groups
 
 
 def test_a_field_has_the_losses_by_case_and_seed_in_the_specs_order() -> None:
-    (field,) = fields(on_bowl([3.0, 1.0, 2.0], [0.5, 0.25, 0.125]))
+    (field,) = groups(on_bowl([3.0, 1.0, 2.0], [0.5, 0.25, 0.125]))
     assert (field.objective, field.device) == ("bowl", "cpu")
     assert [case.optimizer for case in field.cases] == ["a", "b"]
     assert field.seeds.tolist() == [0, 1, 2]
@@ -157,14 +157,14 @@ def test_a_field_has_the_losses_by_case_and_seed_in_the_specs_order() -> None:
 
 
 def test_a_case_of_which_no_trial_could_run_is_not_in_the_field() -> None:
-    (field,) = fields(on_bowl([1.0, 2.0], ["unavailable", "unavailable"], [3.0, 4.0]))
+    (field,) = groups(on_bowl([1.0, 2.0], ["unavailable", "unavailable"], [3.0, 4.0]))
     assert [case.optimizer for case in field.cases] == ["a", "c"]
     assert field.losses.tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    assert fields(on_bowl(["unavailable", "unavailable"])) == []
+    assert groups(on_bowl(["unavailable", "unavailable"])) == []
 
 
 def test_where_a_run_was_cut_short_the_seeds_are_those_that_all_cases_have() -> None:
-    (field,) = fields(
+    (field,) = groups(
         results_of(
             {
                 ("bowl", "a", "cpu"): {1: 0.1, 4: 0.4, 3: 0.3, 7: 0.7},
@@ -181,18 +181,18 @@ def test_without_a_seed_in_common_there_is_no_field() -> None:
         ("bowl", "a", "cpu"): {0: 0.1},
         ("bowl", "b", "cpu"): {1: 0.1},
     }
-    assert fields(results_of(finals)) == []
+    assert groups(results_of(finals)) == []
 
 
 @pytest.mark.parametrize("status", ["diverged", "error", "timeout"])
 def test_a_trial_that_did_not_end_ok_has_an_infinite_loss(status: str) -> None:
-    (field,) = fields(on_bowl([1.0, status], [2.0, 3.0]))
+    (field,) = groups(on_bowl([1.0, status], [2.0, 3.0]))
     assert field.losses.tolist() == [[1.0, INF], [2.0, 3.0]]
     assert field.failures.tolist() == [1, 0]
 
 
 def test_each_objective_and_each_device_is_a_field_of_its_own() -> None:
-    found = fields(
+    found = groups(
         results_of(
             {
                 ("bowl", "a", "cpu"): {0: 1.0},
@@ -325,7 +325,7 @@ def test_where_both_failed_at_every_seed_they_tie() -> None:
     tie = next(pair for pair in pairs(field) if (pair.first, pair.second) == (0, 1))
     # Both fail at every seed: copies of one run, and nothing to test.
     assert (tie.called, tie.is_tested, tie.shift) == ("tied", False, 0)
-    found, _ = comparison.ranks(field)
+    found, _ = ranks.ranks(field)
     assert [rank.mean for rank in found] == [2.5, 2.5, 1.0]
 
 
@@ -480,7 +480,7 @@ def test_ranks_are_scipys_with_failures_tied_for_last() -> None:
     losses = np.round(random.normal(size=(5, 12)), 1)
     losses[1, :4] = INF
     losses[3, 2:6] = INF
-    found, p = comparison.ranks(field_of(losses))
+    found, p = ranks.ranks(field_of(losses))
     worst = np.where(np.isinf(losses), 1e6, losses)
     table = scipy.stats.rankdata(worst, axis=0)
     best = worst == worst.min(axis=0)
@@ -496,13 +496,13 @@ def test_ranks_are_scipys_with_failures_tied_for_last() -> None:
 
 
 def test_two_cases_have_ranks_but_no_test_that_all_do_alike() -> None:
-    found, p = comparison.ranks(field_of([[1.0, 2.0, 5.0], [2.0, 3.0, 4.0]]))
+    found, p = ranks.ranks(field_of([[1.0, 2.0, 5.0], [2.0, 3.0, 4.0]]))
     assert [rank.mean for rank in found] == pytest.approx([4 / 3, 5 / 3])
     assert math.isnan(p)
 
 
 def test_where_all_failed_all_are_tied_for_best_as_for_worst() -> None:
-    found, _ = comparison.ranks(field_of([[1.0, INF], [2.0, INF]]))
+    found, _ = ranks.ranks(field_of([[1.0, INF], [2.0, INF]]))
     assert [(rank.mean, rank.first) for rank in found] == [(1.25, 1.0), (1.75, 0.5)]
 
 
@@ -633,7 +633,7 @@ def test_finite_losses_near_the_largest_number_are_compared_as_numbers() -> None
 @pytest.mark.parametrize(("seeds", "told"), [(2, False), (3, False), (4, False), (5, True)])
 def test_ranks_of_few_seeds_have_no_interval(seeds: int, told: bool) -> None:
     losses = np.random.default_rng(13).normal(size=(6, seeds))
-    found, _ = comparison.ranks(field_of(losses))
+    found, _ = ranks.ranks(field_of(losses))
     random = [
         rank for rank, row in zip(found, field_of(losses).ranks(), strict=True) if np.ptp(row)
     ]

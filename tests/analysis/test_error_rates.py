@@ -14,13 +14,12 @@ import torch
 from builders import make_plan
 from numpy.typing import NDArray
 
+from harness.analysis.rank_tests import holm, signed_rank
 from harness.analysis.stats import (
     bootstrap_t_intervals,
-    holm,
     mean_interval,
     means,
     proportion_interval,
-    signed_rank,
 )
 from harness.engine.lanes import Lane
 from harness.engine.training_loop import train

@@ -12,7 +12,7 @@ import pytest
 import torch
 from builders import Call, make_plan
 
-from harness.analysis.comparison import fields, mean_losses
+from harness.analysis.comparison import groups, mean_losses
 from harness.analysis.targets import Reached, reached
 from harness.engine.lanes import Lane
 from harness.engine.training_loop import train
@@ -27,7 +27,8 @@ from harness.store import read
 from harness.store.database import Store
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord, RunSettings
-from harness.timing.timing import Runner, TimedCase
+from harness.timing.timed_case import TimedCase
+from harness.timing.timing import Runner
 
 INF, NAN = math.inf, math.nan
 LBFGS: dict[str, Any] = {"lr": 1, "max_iter": 20, "line_search_fn": "strong_wolfe"}
@@ -144,7 +145,7 @@ def results_of(
 
 
 def only(results: Results) -> Reached:
-    [field] = fields(results)
+    [field] = groups(results)
     found = reached(results, field)
     assert found is not None
     return found

@@ -11,23 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from harness.analysis import profiles, stats
+from harness.analysis import profiles, rank_tests, stats
+from harness.analysis.rank_tests import friedman, hodges_lehmann, holm, mean_ranks, signed_rank
 from harness.analysis.stats import (
     bootstrap_t_intervals,
-    friedman,
-    hodges_lehmann,
-    holm,
     mean_interval,
-    mean_ranks,
     means,
     median_interval,
     proportion_interval,
     resampling_counts,
-    signed_rank,
     spread,
     tail_probability,
     waiting,
@@ -795,7 +791,6 @@ def test_the_shift_is_the_median_of_all_averages_and_its_ends_invert_scipys_test
     assert p(found.high + gap) <= 0.05 < p(found.high - gap)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.one_of(st.integers(-4, 4).map(float), st.sampled_from([math.inf, -math.inf])),
@@ -837,7 +832,7 @@ def test_averages_too_many_to_list_are_found_as_those_that_are_not(
 ) -> None:
     differences = np.random.default_rng(2).normal(size=301)
     listed = hodges_lehmann(differences)
-    monkeypatch.setattr(stats, "_DIRECT", 10)
+    monkeypatch.setattr(rank_tests, "_DIRECT", 10)
     found = hodges_lehmann(differences)
     assert (found.estimate, found.low, found.high) == pytest.approx(
         (listed.estimate, listed.low, listed.high), rel=1e-12

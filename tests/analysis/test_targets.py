@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.analysis.comparison import fields
+from harness.analysis.comparison import groups
 from harness.analysis.targets import (
     TOLERANCES,
     OptimizerPool,
@@ -111,7 +111,7 @@ def losses(*values: float) -> dict[str, dict[str, Any]]:
 
 
 def all_reached(results: Results) -> list[Reached]:
-    found = [reached(results, one) for one in fields(results)]
+    found = [reached(results, one) for one in groups(results)]
     return [one for one in found if one is not None]
 
 

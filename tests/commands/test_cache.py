@@ -141,7 +141,7 @@ class Suite:
 
     def train(self, *, workers: int | None = None, fresh: bool = False) -> int:
         """Run it from here, all but the report, which takes the longest; how many trials ran."""
-        options = run.Options(workers=workers, fresh=fresh)
+        options = run.RunOptions(workers=workers, fresh=fresh)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run, "write_report", lambda *_: self.output / "index.html")
             summary = run.run(self.folder / "spec.yaml", options, progress.NullProgress())

@@ -39,7 +39,7 @@ from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.workers.executor import Lost, Task, WorkerFailed
 from harness.workers.pool import Pool
-from harness.workers.requests import CollectRatios
+from harness.workers.requests import CollectRatios, ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -878,8 +878,8 @@ class InProcess:
     def __exit__(self, *_: object) -> None: ...
 
     def call(self, task: Any) -> Any:
-        assert task.name == "check", "bad input was run"
-        return validate.check(*task.arguments)
+        assert isinstance(task.request, ValidatePlan), "bad input was run"
+        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 OPENED, WAITING = measure_revision.opened, measure_revision.waiting
@@ -1477,6 +1477,7 @@ def test_a_package_installed_for_editing_is_the_revisions(
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(sys.platform != "linux", reason="workers end with their parent on Linux only")
+@pytest.mark.exhaustive
 def test_a_check_that_is_told_to_end_leaves_nothing_of_the_revision(
     repository: Repository,
 ) -> None:

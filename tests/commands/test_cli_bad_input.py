@@ -17,6 +17,7 @@ from harness.engine import validate
 from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
+from harness.workers.requests import ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,12 +58,12 @@ class InProcess:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def machine(self, threads: int, _: str) -> Machine:
+    def machine(self, threads: int) -> Machine:
         return environment.machine(threads)
 
     def call(self, task: Any) -> Any:
-        assert task.name == "check", "bad input was run"
-        return validate.check(*task.arguments)
+        assert isinstance(task.request, ValidatePlan), "bad input was run"
+        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 @pytest.fixture

@@ -40,11 +40,10 @@ Check.exit_status: int
 Check.folder: Path
 Check.table: Table
 Comparison.beside: SideBySide
-Comparison.figures: Figures
-Comparison.page: Path
+Comparison.between: tuple[str, ...]
+Comparison.checks: None
 Comparison.sentences: tuple[str, ...]
 Comparison.tables: Named[Table]
-Comparison.title: str
 Dataset(features: NDArray[np.float64], labels: NDArray[np.generic], feature_names: tuple[str, \
 ...], label_name: str, source: str) -> None
 Figure.drawing: Drawing
@@ -60,6 +59,7 @@ Report.checks: Checks | None
 Report.curves: pd.DataFrame
 Report.figures: Figures
 Report.findings: Findings
+Report.folder: Path
 Report.page: Path
 Report.results: Results
 Report.sentences: tuple[str, ...]
@@ -71,33 +71,33 @@ Run.failed: bool
 Table.numeric: list[bool]
 Table.texts: list[list[str]]
 Validation.notes: tuple[str, ...]
-check(spec: Place, *, baseline: Place | None = None, base: str | None = None, only: Texts = (), \
-devices: Texts | None = None, seeds: int | None = None, warn: Texts = (), allow_new: bool = \
-False, workers: int | None = None, output: Place | None = None, progress: bool = True) -> Check
-compare(*results: Place, formats: Texts = (), output: Place | None = None) -> Comparison
-history(results: Place = 'benchmarks.yaml', *, output: Place | None = None) -> History
-init(folder: Place) -> tuple[Path, ...]
-load_optimizer(name: str, folder: Place = '.') -> Callable[..., torch.optim.Optimizer]
-names(suite: Place = '.') -> Names
+check(spec: StrPath, *, baseline: StrPath | None = None, base: str | None = None, only: Texts = \
+(), devices: Texts | None = None, seeds: int | None = None, warn: Texts = (), allow_new: bool = \
+False, workers: int | None = None, output: StrPath | None = None, progress: bool = True) -> Check
+compare(*results: StrPath, formats: Texts = (), output: StrPath | None = None) -> Comparison
+history(results: StrPath = 'benchmarks.yaml', *, output: StrPath | None = None) -> History
+init(folder: StrPath) -> tuple[Path, ...]
+load_optimizer(name: str, folder: StrPath = '.') -> Callable[..., torch.optim.Optimizer]
+names(suite: StrPath = '.') -> Names
 preview(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = \
 None, seed: int | Sequence[int] = (), override: Mapping[str, Any] | Sequence[str] = (), timing: \
-bool = True, fresh: bool = False, output: Place | None = None, folder: Place | None = None) -> \
-Preview
-read(results: Place = 'benchmarks.yaml') -> Report
-report(results: Place = 'benchmarks.yaml', *, formats: Texts = ()) -> Report
+bool = True, fresh: bool = False, output: StrPath | None = None, folder: StrPath | None = None) \
+-> Preview
+read(results: StrPath = 'benchmarks.yaml') -> Report
+report(results: StrPath = 'benchmarks.yaml', *, formats: Texts = ()) -> Report
 run(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = None, \
 seed: int | Sequence[int] = (), override: Mapping[str, Any] | Sequence[str] = (), timing: bool = \
 True, fresh: bool = False, workers: int | None = None, executor: Executor | None = None, \
-scheduler: Place | None = None, output: Place | None = None, folder: Place | None = None, \
+scheduler: StrPath | None = None, output: StrPath | None = None, folder: StrPath | None = None, \
 progress: bool = True) -> Run
 schema() -> dict[str, Any]
-test_suite(suite: Place = '.', *, seconds: float = 30.0, workers: int | None = None, progress: \
+test_suite(suite: StrPath = '.', *, seconds: float = 30.0, workers: int | None = None, progress: \
 bool = True) -> PartReport
 validate(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = \
-None, folder: Place | None = None) -> Validation
-write_baseline(spec: Place, baseline: Place, *, only: Texts = (), devices: Texts | None = None, \
-seeds: int | None = None, processes: int = 5, workers: int | None = None, output: Place | None = \
-None, progress: bool = True) -> Written
+None, folder: StrPath | None = None) -> Validation
+write_baseline(spec: StrPath, baseline: StrPath, *, only: Texts = (), devices: Texts | None = \
+None, seeds: int | None = None, processes: int = 5, workers: int | None = None, output: StrPath | \
+None = None, progress: bool = True) -> Written
 """
 """What may be relied on; a change here is one that the changelog tells."""
 

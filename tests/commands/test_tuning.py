@@ -38,12 +38,13 @@ from harness.plan.builder import CASE_LIMIT, TRIAL_LIMIT, Overrides
 from harness.plan.model import Case, Plan, Search
 from harness.progress import NullProgress
 from harness.provenance.opened_files import Opened
-from harness.results import Absent
+from harness.results import Unavailable
 from harness.spec.model import ObjectiveSpec
 from harness.spec.validation import check
 from harness.spec.yaml_source import parse
 from harness.store import read as frames
 from harness.store.database import Store
+from harness.workers.requests import ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_TUNING_SEED = 2**29
@@ -774,7 +775,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
     pool: Any = Nowhere()
     with Store(folder / "results.sqlite", create=True) as store:
         store.put_plan(part, {}, {})
-        quality = QualityPass(pool, store, part, "here", Absent(), NullProgress())
+        quality = QualityPass(pool, store, part, "here", Unavailable(), NullProgress())
         trials = quality.run({case.key: set() for case in part.cases})
     (task,) = pool.tasks
     keys = [case.key for case in task.arguments[0]]
@@ -795,8 +796,8 @@ class InProcess:
     def __exit__(self, *_: object) -> None: ...
 
     def call(self, task: Any) -> Any:
-        assert task.name == "check", "bad input was run"
-        return validate.check(*task.arguments)
+        assert isinstance(task.request, ValidatePlan), "bad input was run"
+        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 @pytest.fixture
@@ -1371,6 +1372,7 @@ def wait_for(process: subprocess.Popen[str], suite: Suite, trials: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.exhaustive
 def test_a_run_killed_while_it_tunes_can_be_reported_and_ends_as_if_it_had_not_been(
     first: Suite, tmp_path: Path
 ) -> None:

@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "write_report", keep)
-        running.run(suite / "spec.yaml", running.Options(workers=1), NullProgress())
+        running.run(suite / "spec.yaml", running.RunOptions(workers=1), NullProgress())
     return output / "results.sqlite"
 
 
@@ -115,14 +115,15 @@ def taken_early(store: Path, place: Path, source: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [8, pytest.param(60, marks=pytest.mark.exhaustive)])
 def test_whatever_part_of_a_run_is_stored_makes_a_page(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    count: int, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sketch(records: Sequence[FigureRecord]) -> list[Drawing]:
         return [Drawing(record.name, "<svg><g/></svg>", b"\x89PNG") for record in records]
 
     monkeypatch.setattr("harness.reporting.figures.draw.draw_all", sketch)
-    for number in range(40):
+    for number in range(count):
         place = tmp_path / str(number) / "results.sqlite"
         place.parent.mkdir()
         taken_early(store, place, random.Random(number))

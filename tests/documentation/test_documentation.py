@@ -22,8 +22,8 @@ from markdown_it import MarkdownIt
 
 from harness import cli
 from harness.engine.sharing import decide
-from harness.engine.trials import together
-from harness.engine.validate import check
+from harness.engine.trials import run_vectorized
+from harness.engine.validate import validate_plan
 from harness.engine.workload import load_objective, prepare
 from harness.results import Chunk, Sharing
 from harness.spec import validation as specs
@@ -205,7 +205,7 @@ def test_every_block_of_a_page_runs_in_their_order(page: str, folder: Path) -> N
             if name:
                 loaded = specs.load(folder / name)
                 plan = make_plan(loaded)
-                assert check(plan).findings == (), str(block)
+                assert validate_plan(plan).findings == (), str(block)
                 small = yaml.safe_dump(smaller(loaded.source.data), sort_keys=False)
                 (folder / name).write_text(small)
             else:
@@ -268,7 +268,7 @@ def test_the_fair_comparison_has_equal_budgets(suite: Path) -> None:
     assert {len(search.settings) for search in plan.searches} == {100}
     assert len(plan.searches) == 2 * 4
     # From scratch, gradient descent and momentum have no learning rate of their own.
-    assert sorted(set(check(plan).absent.cases.values())) == [
+    assert sorted(set(validate_plan(plan).absent.cases.values())) == [
         "Momentum has no default for 'lr', 'momentum'",
         "SGD has no default for 'lr'",
     ]
@@ -277,7 +277,7 @@ def test_the_fair_comparison_has_equal_budgets(suite: Path) -> None:
 @pytest.mark.parametrize("spec", sorted(ROOT.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_spec_that_ships_is_valid_and_named(spec: Path) -> None:
     plan = make_plan(specs.load(spec))
-    assert check(plan).findings == ()
+    assert validate_plan(plan).findings == ()
     assert f"({spec.name})" in (ROOT / "README.md").read_text()
 
 
@@ -289,14 +289,14 @@ def test_the_module_becomes_an_objective_that_shares_runs(suite: Path) -> None:
         "optimizers: {adam: {class: Adam, hyperparameters: {lr: 0.01}}}\n"
     )
     plan = make_plan(specs.load(suite / "net.yaml"))
-    assert check(plan).findings == ()
+    assert validate_plan(plan).findings == ()
     (case,) = plan.cases
     workload = prepare(case.objective, load_objective(case.objective)[0], "cpu")
     factory = case.located.load()
     sharing = decide(workload, factory, [case.hyperparameters], [0, 1])
     assert sharing.way == "pointwise"
     steps: list[int] = []
-    results = together(
+    results = run_vectorized(
         Chunk(plan.cases, (0, 1)), workload, factory, sharing, lambda: None, steps.append
     ).results
     for result in results:
@@ -314,11 +314,11 @@ def test_the_ten_line_optimizer_steps_as_its_name_says(suite: Path) -> None:
         "optimizers: {mine: {class: SignDescent, hyperparameters: {lr: 0.01}}}\n"
     )
     plan = make_plan(specs.load(suite / "own.yaml"))
-    assert check(plan).findings == ()
+    assert validate_plan(plan).findings == ()
     (case,) = plan.cases
     workload = prepare(case.objective, load_objective(case.objective)[0], "cpu")
     steps: list[int] = []
-    results = together(
+    results = run_vectorized(
         Chunk(plan.cases, (0, 1)),
         workload,
         case.located.load(),

@@ -44,6 +44,7 @@ from harness.store import read
 from harness.suite.locate import SHIPPED_OBJECTIVES, locate
 from harness.timing import counts, timing
 from harness.timing.reference_ratio import RatioMeasurement
+from harness.timing.timed_case import TimedCase
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = make_plan(load(ROOT / "benchmarks.yaml"))
@@ -625,7 +626,13 @@ def sent_in_the_loop(
 
 @pytest.mark.parametrize("way", ["pointwise", "vmapped", "alone"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("optimizer", SCRATCH)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "momentum",
+        *(pytest.param(o, marks=pytest.mark.exhaustive) for o in SCRATCH if o != "momentum"),
+    ],
+)
 def test_steps_run_where_no_value_can_be_read_and_an_epoch_s_batches_are_sent_at_once(
     optimizer: str, objective: str, way: Way
 ) -> None:
@@ -660,7 +667,7 @@ def test_no_objective_that_ships_sends_anything_in_its_steps(name: str, way: Way
 # Times and memory
 
 
-def timed_case(objective: str, device: str, optimizer: str = "adagrad") -> timing.TimedCase:
+def timed_case(objective: str, device: str, optimizer: str = "adagrad") -> TimedCase:
     factory, settings = chosen(optimizer, objective)
     known = next(c for c in PLAN.cases if c.objective.name == objective)
     case = Case(
@@ -672,7 +679,7 @@ def timed_case(objective: str, device: str, optimizer: str = "adagrad") -> timin
             "key": optimizer,
         }
     )
-    return timing.TimedCase(case, workload_of(objective, device), factory, 0)
+    return TimedCase(case, workload_of(objective, device), factory, 0)
 
 
 @on_both
@@ -834,7 +841,7 @@ def test_a_device_that_is_missing_is_said_to_be(device: str) -> None:
         assert unavailable(f"cuda:{count}").startswith(f"this machine has {count} cuda device")
 
 
-@on_both
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.exhaustive), CUDA])
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_on_every_device_makes_a_report(device: str, tmp_path: Path) -> None:

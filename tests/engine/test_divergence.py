@@ -123,7 +123,7 @@ def ends(
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 @given(
     lr=st.floats(0.01, 6.0),
     turn=st.one_of(st.integers(0, 60), st.just(math.inf)),

@@ -12,7 +12,7 @@ import pytest
 from builders import make_plan
 from numpy.typing import NDArray
 
-from harness.analysis import profiles, stats
+from harness.analysis import profiles, rank_tests
 from harness.analysis.summary import Analysis, analyse
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables.model import Table
@@ -95,10 +95,10 @@ def test_steps_to_targets_and_expected_running_times(objective: str, name: str) 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_ranks_and_friedmans_test(objective: str) -> None:
     losses = final_losses(objective)
-    assert stats.mean_ranks(losses).tolist() == [
+    assert rank_tests.mean_ranks(losses).tolist() == [
         EXPECTED["ranks"][objective][name] for name in OPTIMIZERS
     ]
-    statistic, p = stats.friedman(losses)
+    statistic, p = rank_tests.friedman(losses)
     assert statistic == close(EXPECTED["friedman"][objective]["statistic"])
     assert p == close(EXPECTED["friedman"][objective]["p"])
 
@@ -107,15 +107,17 @@ def test_signed_rank_tests_their_effects_and_holms_adjustments() -> None:
     found = []
     for pair in EXPECTED["pairs"]:
         losses = dict(zip(OPTIMIZERS, final_losses(pair["objective"]), strict=True))
-        result = stats.signed_rank(losses[pair["first"]] - losses[pair["second"]])
+        result = rank_tests.signed_rank(losses[pair["first"]] - losses[pair["second"]])
         assert result.p == close(pair["p"])
         assert result.effect == close(pair["effect"])
         assert (result.n, result.zeros) == (6, pair["zeros"])
         found.append(result.p)
-    assert stats.holm(found).tolist() == close([p["holm_of_all_six"] for p in EXPECTED["pairs"]])
+    assert rank_tests.holm(found).tolist() == close(
+        [p["holm_of_all_six"] for p in EXPECTED["pairs"]]
+    )
     for part in (slice(0, 3), slice(3, 6)):
         by_hand = [pair["holm"] for pair in EXPECTED["pairs"][part]]
-        assert stats.holm(found[part]).tolist() == close(by_hand)
+        assert rank_tests.holm(found[part]).tolist() == close(by_hand)
 
 
 def test_performance_profiles_and_runtime_distributions() -> None:

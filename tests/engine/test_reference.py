@@ -138,6 +138,7 @@ def test_no_loss_is_below_the_least_squares_floor(output: Path) -> None:
     assert losses.min() > 0.241688 - 1e-6
 
 
+@pytest.mark.exhaustive
 def test_the_report_is_made_again_from_the_store_alone_and_without_torch(
     output: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib
+import importlib.util
 import inspect
 import itertools
 import json
@@ -227,7 +227,7 @@ def run(
     if found.way not in ("alone", "apart"):
         chunk = Chunk(tuple(cases), tuple(seeds))
         try:
-            together = trials.together(chunk, workload, factory, found, nothing, ignore)
+            together = trials.run_vectorized(chunk, workload, factory, found, nothing, ignore)
         except Exception as error:
             reason = f"side by side: {error}"
         else:
@@ -248,7 +248,7 @@ def run(
         return results, comparisons
     for i, case in enumerate(cases):
         for seed in seeds:
-            results[i, seed] = trials.alone(case, seed, workload, factory, reason, ignore)
+            results[i, seed] = trials.run_single(case, seed, workload, factory, reason, ignore)
     return results, comparisons
 
 
@@ -1518,17 +1518,10 @@ def test_the_store_says_which_trials_were_run_alone_as_well_and_what_came_of_it(
 # Papers -----------------------------------------------------------------------------------------
 
 
-def registry_optimizers() -> Iterator[str]:
-    try:
-        package = importlib.import_module("pytorch_optimizer")
-    except ImportError:
-        return
-    yield from sorted(package.get_supported_optimizers())
-
-
 @pytest.mark.exhaustive
 @pytest.mark.skipif(
-    not list(registry_optimizers()), reason="the package pytorch-optimizer is not installed"
+    importlib.util.find_spec("pytorch_optimizer") is None,
+    reason="the package pytorch-optimizer is not installed",
 )
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("shared_though_slower")
@@ -1536,7 +1529,7 @@ def test_optimizers_from_papers_run_as_on_their_own_or_say_why_not() -> None:
     package = importlib.import_module("pytorch_optimizer")
     workload = workload_of(Regression(), steps=30)
     ways: dict[str, list[str]] = {}
-    for name in registry_optimizers():
+    for name in sorted(package.get_supported_optimizers()):
         factory = package.load_optimizer(name)
         results, comparisons = run(workload, factory, [{}], range(3))
         result = results[0, 1]

@@ -42,8 +42,6 @@ from harness.results import Way
 from harness.spec.validation import load
 from harness.suite.locate import locate
 
-pytestmark = pytest.mark.serial
-
 ROOT = Path(__file__).resolve().parents[2]
 LR, EPS, BATCH, EPOCHS, EVERY = 0.1, 1e-6, 10, 2, 10
 SETTING = {"lr": LR, "eps": EPS}
@@ -391,6 +389,7 @@ def test_the_plain_loop_and_the_kernel_compute_what_a_lane_does(
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
 
 
+@pytest.mark.serial
 def test_plain_loop(
     benchmark: BenchmarkFixture, track: Track, workload: Workload, adagrad: Any
 ) -> None:
@@ -404,6 +403,7 @@ def test_plain_loop(
     assert_mean_is_as_published(np.array(losses)[:, -1])
 
 
+@pytest.mark.serial
 def test_compiled_kernel(
     benchmark: BenchmarkFixture, track: Track, workload: Workload, kernel: Kernel | None
 ) -> None:
@@ -416,6 +416,7 @@ def test_compiled_kernel(
     assert_mean_is_as_published(losses[:, -1].astype(np.float64))
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("count", [1, 10, 100, 1000])
 def test_lanes(
     benchmark: BenchmarkFixture, track: Track, workload: Workload, adagrad: Any, count: int
@@ -431,6 +432,7 @@ def test_lanes(
     assert_mean_is_as_published(outcome.losses[:, -1])
 
 
+@pytest.mark.serial
 def test_grid(benchmark: BenchmarkFixture, track: Track, workload: Workload, adagrad: Any) -> None:
     lanes = [Lane(i, seed) for i in range(len(RATES)) for seed in range(GRID_SEEDS)]
     outcome = track.run(
@@ -445,6 +447,7 @@ def test_grid(benchmark: BenchmarkFixture, track: Track, workload: Workload, ada
         np.testing.assert_allclose(beside, own.losses[0], rtol=1e-5)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("of", ["seeds", "settings"])
 def test_a_thousand(of: str, benchmark: BenchmarkFixture, track: Track, workload: Workload) -> None:
     adamw, count = torch.optim.AdamW, 1000
@@ -462,6 +465,7 @@ def test_a_thousand(of: str, benchmark: BenchmarkFixture, track: Track, workload
     np.testing.assert_allclose(outcome.losses[700], own.losses[0], rtol=1e-5)
 
 
+@pytest.mark.serial
 def test_finding_out(
     benchmark: BenchmarkFixture, track: Track, workload: Workload, adagrad: Any
 ) -> None:

@@ -185,7 +185,7 @@ def planned(text: str, folder: Path) -> tuple[Plan, tuple[Problem, ...], tuple[P
     source = parse(text.encode(), str(folder / "spec.yaml"))
     plan, problems = draft(check(source), Overrides())
     assert plan is not None
-    findings = validate.check(plan).findings
+    findings = validate.validate_plan(plan).findings
     found = (source.problem(f.path, f.message, at_key=f.at_key) for f in findings)
     return plan, problems, tuple(sorted(set(found)))
 
@@ -564,10 +564,10 @@ def test_what_an_objective_takes_is_no_mistake(look: Look, entry: str) -> None:
 
 def test_defaults_are_told_as_far_as_they_are_plain_data(folder: Path) -> None:
     plan, _, _ = planned(optimizer("o: {class: Odd}"), folder)
-    (defaults,) = validate.check(plan).defaults.values()
+    (defaults,) = validate.validate_plan(plan).defaults.values()
     assert defaults == {"plain": 1, "pair": [1, 2.0]}
     plan, _, _ = planned(adam("lr: 0.5"), folder)
-    (defaults,) = validate.check(plan).defaults.values()
+    (defaults,) = validate.validate_plan(plan).defaults.values()
     assert (defaults["lr"], defaults["betas"]) == (0.5, [0.9, 0.999])
 
 

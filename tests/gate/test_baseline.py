@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadInput, Problem
@@ -106,7 +106,6 @@ def problems_of(path: Path) -> list[str]:
 # What is written
 
 
-@settings(deadline=None)
 @given(baseline=baselines_of_any_kind)
 def test_what_is_written_is_read(baseline: Baseline, folder: Path) -> None:
     path = folder / "round.json"
@@ -125,7 +124,6 @@ def sorted_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-@settings(deadline=None)
 @given(baseline=baselines_of_any_kind)
 def test_the_file_is_sorted_and_has_a_value_or_a_cells_times_to_a_line(
     baseline: Baseline, folder: Path
@@ -415,7 +413,6 @@ def read_or_refused(path: Path) -> None:
         assert baselines.read(again) == found
 
 
-@settings(deadline=None)
 @given(value=anything)
 def test_any_json_is_read_or_refused(value: Any, folder: Path) -> None:
     read_or_refused(written(folder, json.dumps(value)))
@@ -436,7 +433,6 @@ def places(value: Any, so_far: tuple[str | int, ...] = ()) -> list[tuple[str | i
     return found
 
 
-@settings(deadline=None)
 @given(data=st.data(), value=anything)
 def test_a_baseline_with_anything_in_one_place_is_read_or_refused(
     data: st.DataObject, value: Any, folder: Path
@@ -450,7 +446,6 @@ def test_a_baseline_with_anything_in_one_place_is_read_or_refused(
     read_or_refused(written(folder, json.dumps(content)))
 
 
-@settings(deadline=None, max_examples=200)
 @given(
     changes=st.lists(
         st.tuples(st.integers(0, 2000), st.integers(0, 3), st.binary(max_size=4)),
@@ -468,7 +463,6 @@ def test_a_file_that_was_damaged_is_read_or_refused(
     read_or_refused(written(folder, content))
 
 
-@settings(deadline=None)
 @given(content=st.binary(max_size=50) | st.text(max_size=50).map(str.encode))
 def test_any_bytes_are_read_or_refused(content: bytes, folder: Path) -> None:
     read_or_refused(written(folder, content))

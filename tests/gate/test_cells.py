@@ -49,8 +49,6 @@ from harness.gate.report import Blocks, CellVerdict, GateReport
 from harness.plan.model import Case
 from harness.spec.validation import load
 
-pytestmark = pytest.mark.serial
-
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = make_plan(load(ROOT / "benchmarks.yaml"))
 SEED = PLAN.seeds[0]
@@ -140,6 +138,7 @@ class Cell:
             torch.accelerator.synchronize(self.workload.device)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(
     "case",
     [

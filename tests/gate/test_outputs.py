@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
@@ -473,7 +473,6 @@ marked_names = names | st.text("`|\\<>&*_[]()~$#-+1.!=: a", min_size=1, max_size
 
 
 @given(marked_names, marked_names, marked_names, marked_names)
-@settings(deadline=None)
 def test_markdown_shows_names_as_they_are(a: str, b: str, c: str, d: str) -> None:
     found = report(
         cell(a, slower(), setting=b, objective=c, place=d, blocks=[measured(1.0)]),
@@ -847,7 +846,6 @@ reports = st.builds(
 
 
 @given(reports)
-@settings(deadline=None)
 def test_json_reads_back(found: GateReport) -> None:
     text = verdicts.to_json(found)
     assert verdicts.from_json(text) == found
@@ -862,7 +860,6 @@ def test_json_keeps_what_is_not_finite(value: float) -> None:
 
 
 @given(reports, st.integers(20, 200), st.booleans())
-@settings(deadline=None)
 def test_everything_can_be_shown(found: GateReport, width: int, colour: bool) -> None:
     shown = terminal.render(found, width, colour=colour)
     assert all(line.replace("\x1b", "").isprintable() for line in shown.split("\n"))

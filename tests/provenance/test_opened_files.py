@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.commands import run as running
-from harness.commands.run import Options
+from harness.commands.run import RunOptions
 from harness.progress import NullProgress
 from harness.provenance import opened_files
 from harness.provenance.opened_files import Opened
@@ -223,7 +223,7 @@ def change(file: Path) -> None:
 
 def statuses(suite: Path) -> tuple[int, dict[str, float]]:
     """How many trials were run now, and the final losses."""
-    done = running.run(suite / "spec.yaml", Options(workers=1), NullProgress())
+    done = running.run(suite / "spec.yaml", RunOptions(workers=1), NullProgress())
     table = done.curves.groupby("optimizer").loss.last()
     return done.trained, dict(table)
 

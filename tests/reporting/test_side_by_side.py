@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sqlite3
@@ -21,18 +20,19 @@ from playwright.sync_api import Browser, sync_playwright
 from scipy import stats as reference
 
 from harness import cli
-from harness.analysis import side_by_side, stats
-from harness.analysis.side_by_side import Difference, SideBySide, Source, lay, short_names
+from harness.analysis import sources
+from harness.analysis.side_by_side import SideBySide, SourceDifference, compare
+from harness.analysis.sources import Source, combine, short_names
 from harness.commands import run as running
 from harness.errors import BadInput
 from harness.progress import NullProgress
-from harness.reporting.figures import side_by_side as side_by_side_figures
+from harness.reporting import write
 from harness.reporting.figures.draw import Drawing
-from harness.reporting.figures.records import DotFigure, FigureRecord
-from harness.reporting.page import parts
-from harness.reporting.page import side_by_side as side_by_side_page
-from harness.reporting.tables import side_by_side as side_by_side_tables
-from harness.reporting.tables import side_by_side_sentences
+from harness.reporting.figures.records import FigureRecord
+from harness.reporting.objects import Comparison, Report
+from harness.reporting.page import index, parts
+from harness.reporting.page.between import Between
+from harness.reporting.tables import side_by_side as tables
 from harness.store import read as frames
 from harness.store.records import RunRecord, RunSettings
 
@@ -143,7 +143,7 @@ def noisy(mean: float, seed: int, count: int = 20, first: int = 0) -> dict[int, 
     return {first + i: float(value) for i, value in enumerate(values)}
 
 
-def by_name(beside: SideBySide) -> dict[str, Difference]:
+def by_name(beside: SideBySide) -> dict[str, SourceDifference]:
     return {f"{d.match.case.objective}/{d.match.case.label}": d for d in beside.differences}
 
 
@@ -152,61 +152,53 @@ def by_name(beside: SideBySide) -> dict[str, Difference]:
 
 def test_the_same_trials_twice_are_equal_to_the_bit() -> None:
     cases = {("bowl", "sgd"): noisy(1, 1), ("bowl", "adam"): noisy(2, 2)}
-    beside = lay([source("a", cases), source("b", cases)])
+    beside = compare([source("a", cases), source("b", cases)])
     assert [(d.verdict, d.equal, d.largest, d.same_key) for d in beside.differences] == [
         ("equal to the bit", 20, 0.0, True)
     ] * 2
     assert all(d.pair is None for d in beside.differences)
-    [_, matched, equal, *_] = side_by_side_sentences.summarise(beside)
+    [matched, equal, *_] = tables.sentences(beside)
     assert matched == (
         "Of 2 cases that ran anywhere, all ran in both; of 2 comparisons, all are of the same "
-        "computation (one key); seeds in common: 0 to 19."
+        "computation (one key); seeds in common: 0–19."
     )
     assert equal == "Equal to the bit are all of 2 comparisons (40 trials)."
 
 
 def test_a_recorded_loss_that_differs_is_not_equal_to_the_bit() -> None:
     cases = {("bowl", "sgd"): noisy(1, 1)}
-    [found] = lay([source("a", cases), source("b", cases, curves=1e-16)]).differences
+    [found] = compare([source("a", cases), source("b", cases, curves=1e-16)]).differences
     assert found.equal == 20  # 1 + 1e-16 is 1
-    [found] = lay([source("a", cases), source("b", cases, curves=1e-15)]).differences
+    [found] = compare([source("a", cases), source("b", cases, curves=1e-15)]).differences
     assert (found.equal, found.largest, found.verdict) == (0, 0.0, "equal but for rounding")
 
 
 def test_only_seeds_that_both_ran_are_compared() -> None:
     whole = noisy(1, 1, count=12)
     other = {seed: whole[seed] + 1 for seed in range(4, 12)} | dict.fromkeys((20, 21), 9.0)
-    beside = lay([source("a", {("bowl", "sgd"): whole}), source("b", {("bowl", "sgd"): other})])
+    beside = compare([source("a", {("bowl", "sgd"): whole}), source("b", {("bowl", "sgd"): other})])
     [match] = beside.matches
     assert match.seeds == tuple(range(4, 12))
-    kept = [whole[seed] for seed in range(4, 12)]
-    assert match.side(0).mean.mean == pytest.approx(np.mean(kept))
-    assert match.side(1).mean.mean == pytest.approx(np.mean(kept) + 1)
     [found] = beside.differences
     assert found.pair is not None
     assert found.pair.n == 8
     assert found.pair.shift == pytest.approx(1)
-    table = side_by_side_tables.final_loss(beside)
+    table = tables.between(beside)
     assert table is not None
-    [row] = table.frame.to_dict("records")
-    assert (row["seeds_in_common"], row["ok_a"], row["ok_b"]) == (8, 8, 8)
-    assert (row["ci_low_a"], row["ci_high_a"]) == pytest.approx(
-        tuple(stats.bootstrap_t_intervals([kept])[0])
-    )
+    assert list(table.frame["seeds_in_common"]) == [8]
 
 
-def test_without_a_seed_in_common_each_has_the_mean_of_its_own_and_nothing_is_tested() -> None:
+def test_without_a_seed_in_common_nothing_is_tested() -> None:
     one, other = noisy(1, 1), noisy(1, 2, first=100)
-    beside = lay([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
+    beside = compare([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
     [found] = beside.differences
     assert (found.verdict, found.pair, found.equal) == ("no seed in common", None, 0)
-    assert found.match.side(1).mean.mean == pytest.approx(np.mean(list(other.values())))
-    assert "seeds in common: none" in side_by_side_sentences.summarise(beside)[1]
+    assert "seeds in common: none" in tables.sentences(beside)[0]
 
 
 def test_a_case_is_matched_by_its_key_whatever_it_is_called() -> None:
     losses = noisy(1, 1)
-    beside = lay(
+    beside = compare(
         [
             source("a", {("bowl", "sgd"): losses}, keys={("bowl", "sgd"): "k"}),
             source("b", {("bowl", "plain", "lr=1"): losses}, keys={("bowl", "plain", "lr=1"): "k"}),
@@ -214,10 +206,10 @@ def test_a_case_is_matched_by_its_key_whatever_it_is_called() -> None:
     )
     [found] = beside.differences
     assert found.same_key
-    assert side_by_side_tables.called_otherwise(found) == "plain (lr=1)"
+    assert tables.called_otherwise(found) == "plain (lr=1)"
     assert (
         "The same computation under another name: sgd on bowl, plain (lr=1) in b."
-        in side_by_side_sentences.summarise(beside)
+        in tables.sentences(beside)
     )
 
 
@@ -233,7 +225,8 @@ def test_key_and_name_together_come_before_the_key_and_the_key_before_the_name()
         keys={("bowl", "y"): "k", ("bowl", "z"): "k"},
     )
     labels = [
-        tuple(side and side.case.label for side in match.sides) for match in lay([a, b]).matches
+        tuple(place and place.case.label for place in match.places)
+        for match in compare([a, b]).matches
     ]
     assert labels == [("x", "z"), ("y", "y"), ("z", None)]
 
@@ -262,7 +255,7 @@ def test_a_case_of_one_name_and_another_key_is_told_with_what_differs(
     one, other = source("a", cases), source("b", cases)
     [case] = other.results.cases
     results = replace(other.results, cases=(replace(case, key="k", **change),))
-    [found] = lay([one, replace(other, results=results)]).differences
+    [found] = compare([one, replace(other, results=results)]).differences
     assert (found.same_key, found.differs) == (False, said)
 
 
@@ -271,11 +264,11 @@ def test_an_engine_and_a_torch_that_differ_are_named() -> None:
     other = source("b", cases, environment={"engine": "f", "torch": "2.8.0"})
     [case] = other.results.cases
     results = replace(other.results, cases=(replace(case, key="k", objective_key="o"),))
-    [found] = lay([source("a", cases), replace(other, results=results)]).differences
+    [found] = compare([source("a", cases), replace(other, results=results)]).differences
     assert found.differs == ("engine", "torch (2.9.0 / 2.8.0)")
 
 
-def test_cases_that_are_not_everywhere_are_listed_and_those_that_ran_nowhere_counted() -> None:
+def test_cases_that_are_not_everywhere_are_named_and_those_that_ran_nowhere_counted() -> None:
     gone: dict[int, float | str] = {0: "unavailable", 1: "unavailable"}
     a = source(
         "a",
@@ -289,27 +282,20 @@ def test_cases_that_are_not_everywhere_are_listed_and_those_that_ran_nowhere_cou
         "b",
         {("bowl", "sgd"): gone, ("bowl", "new"): noisy(1, 1), ("bowl", "sgd", "", "cuda"): gone},
     )
-    beside = lay([a, b])
-    table = side_by_side_tables.not_everywhere(beside)
-    assert table is not None
-    assert table.frame[["optimizer", "in_a", "in_b"]].to_numpy().tolist() == [
-        ["sgd", "ran", "did not run"],
-        ["old", "ran", "not there"],
-        ["new", "not there", "ran"],
-    ]
+    beside = compare([a, b])
     assert beside.differences == ()
     assert (
         "Not in a is new on bowl; not in b is old on bowl; there, but not run, in b is sgd on "
-        "bowl; run in none of them is 1 case." in side_by_side_sentences.summarise(beside)
+        "bowl; run in none of them is 1 case." in tables.sentences(beside)
     )
 
 
 def test_results_with_nothing_in_common_still_have_a_page_that_says_so() -> None:
-    beside = lay([source("a", {("x", "s"): noisy(1, 1)}), source("b", {("y", "s"): noisy(1, 1)})])
-    assert (beside.shared, beside.differences) == ((), ())
-    text = rendered(beside)
-    assert "No case is in more than one of them: none has the same key" in text
-    assert "No case that is in more than one of them was timed." in text
+    beside = compare(
+        [source("a", {("x", "s"): noisy(1, 1)}), source("b", {("y", "s"): noisy(1, 1)})]
+    )
+    assert beside.differences == ()
+    assert "No case is in more than one of them: none has the same key" in rendered(beside.sources)
 
 
 # Tests and verdicts
@@ -321,7 +307,7 @@ def test_a_planted_difference_is_called_and_chance_is_not() -> None:
     other = {name: noisy(1, 100 + i) for i, name in enumerate(names)}
     other[names[7]] = {seed: loss + 0.2 for seed, loss in one[names[7]].items()}
     keys = {name: "other" + name[1] for name in names}
-    beside = lay([source("a", one), source("b", other, keys=keys)])
+    beside = compare([source("a", one), source("b", other, keys=keys)])
     verdicts = {d.match.case.optimizer: d.verdict for d in beside.differences}
     assert verdicts.pop("o7") == "higher"
     assert set(verdicts.values()) == {"not significantly different"}
@@ -330,7 +316,7 @@ def test_a_planted_difference_is_called_and_chance_is_not() -> None:
             "Called different on the same seeds (Holm's correction for 20 comparisons): o7 on bowl "
             "is higher in b by 0.2"
         )
-        for text in side_by_side_sentences.summarise(beside)
+        for text in tables.sentences(beside)
     )
 
 
@@ -340,7 +326,7 @@ def test_p_values_are_those_of_wilcoxon_with_holms_correction_over_what_is_teste
     other = {
         name: noisy(1 + 0.05 * i, 50 + i, 9) if i else one[name] for i, name in enumerate(names)
     }
-    found = by_name(lay([source("a", one), source("b", other)]))
+    found = by_name(compare([source("a", one), source("b", other)]))
     raw = {
         name: reference.wilcoxon(
             [other[name][seed] - one[name][seed] for seed in range(9)], method="exact"
@@ -361,7 +347,7 @@ def test_p_values_are_those_of_wilcoxon_with_holms_correction_over_what_is_teste
 def test_a_shift_within_rounding_is_not_called_however_steady_it_is() -> None:
     one = noisy(1, 1)
     cases = ({("bowl", "sgd"): {s: v * (1 + d) for s, v in one.items()}} for d in (0, 1e-8))
-    [found] = lay([source(n, c) for n, c in zip("ab", cases, strict=True)]).differences
+    [found] = compare([source(n, c) for n, c in zip("ab", cases, strict=True)]).differences
     assert (found.verdict, found.pair, found.equal) == ("equal but for rounding", None, 0)
     assert found.largest == pytest.approx(1e-8, rel=1e-3)
 
@@ -369,44 +355,40 @@ def test_a_shift_within_rounding_is_not_called_however_steady_it_is() -> None:
 def test_where_every_seed_ends_alike_or_there_is_one_nothing_is_tested() -> None:
     for seeds, verdict in ((9, "other, by no chance"), (1, "other, of one seed")):
         cases = ({("bowl", "sgd"): dict.fromkeys(range(seeds), loss)} for loss in (1.0, 2.0))
-        [found] = lay([source(n, c) for n, c in zip("ab", cases, strict=True)]).differences
+        [found] = compare([source(n, c) for n, c in zip("ab", cases, strict=True)]).differences
         assert (found.verdict, found.pair, found.largest) == (verdict, None, 0.5)
 
 
-def test_trials_that_ended_otherwise_are_counted_listed_and_the_worst() -> None:
+def test_trials_that_ended_otherwise_are_counted_and_the_worst() -> None:
     one = noisy(1, 1)
     other: Losses = {s: "diverged" if s < 7 else "timeout" if s == 7 else v for s, v in one.items()}
-    beside = lay([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
+    beside = compare([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
     [found] = beside.differences
     assert found.verdict == "higher"  # eight failed, twelve are equal
     assert found.equal == 12
     assert found.pair is not None
     assert (found.pair.both, found.pair.higher, found.pair.lower) == (12, 8, 0)
     assert (found.pair.failed, found.pair.by_failures) == ((8, 0), True)
-    table = side_by_side_tables.other_endings(beside)
-    assert table is not None
-    assert table.frame[
-        ["status_a", "status_b", "trials", "seeds", "reason"]
-    ].to_numpy().tolist() == [
-        ["ok", "diverged", 7, "0 to 6", "b: why it diverged"],
-        ["ok", "timeout", 1, "7", "b: why it timeout"],
-    ]
     assert (
-        "8 matched trials ended otherwise in one than in another (7 of sgd on bowl: ok in a, "
-        "diverged in b; 1 of sgd on bowl: ok in a, timeout in b); no loss stands in for them."
-        in side_by_side_sentences.summarise(beside)
+        "8 matched trials ended otherwise in one than in another (sgd on bowl); no loss stands in "
+        "for them." in tables.sentences(beside)
     )
-    [row] = [r for r in dots(beside, "final_loss_bowl").panels[0].rows if r.note.startswith("b")]
-    assert row.note == "b, 12 of 20 ok"
+    shown = Comparison(beside.sources, Path()).tables["failures"].frame
+    assert shown[
+        ["device", "status", "trials", "seeds", "reason", "repeat"]
+    ].to_numpy().tolist() == [
+        ["cpu, b", "diverged", 7, "0–6", "why it diverged", ""],
+        ["cpu, b", "timeout", 1, "7", "why it timeout", ""],
+    ]
 
 
 def test_where_no_trial_ended_ok_nothing_is_said_of_losses() -> None:
     lost: Losses = dict.fromkeys(range(9), "diverged")
     a, b = (source(name, {("bowl", "sgd"): lost}) for name in "ab")
-    [found] = lay([a, b]).differences
+    [found] = compare([a, b]).differences
     assert (found.verdict, found.equal) == ("equal to the bit", 9)
     later = replace(b.results, trials=b.results.trials.assign(step=3))
-    [found] = lay([a, replace(b, results=later)]).differences
+    [found] = compare([a, replace(b, results=later)]).differences
     assert (found.verdict, found.equal, found.pair) == ("none ended ok", 0, None)
     assert np.isnan(found.largest)
 
@@ -414,8 +396,8 @@ def test_where_no_trial_ended_ok_nothing_is_said_of_losses() -> None:
 def test_what_only_failed_trials_decide_is_not_given_the_others_mean() -> None:
     one = noisy(1, 1)
     other: Losses = {s: "diverged" if s < 15 else v - 0.5 for s, v in one.items()}
-    beside = lay([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
-    [text] = [t for t in side_by_side_sentences.summarise(beside) if t.startswith("Called")]
+    beside = compare([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
+    [text] = [t for t in tables.sentences(beside) if t.startswith("Called")]
     assert text.endswith("sgd on bowl is higher in b by its failures, in 15 of 20 seeds against 0.")
 
 
@@ -424,13 +406,14 @@ def test_of_three_each_is_compared_to_the_first_in_which_the_case_ran() -> None:
     a = source("a", {shared: noisy(1, 1)})
     b = source("b", {shared: noisy(1, 1, 15), late: noisy(1, 3)})
     c = source("c", {shared: noisy(1, 1, 10), late: noisy(1, 3)})
-    beside = lay([a, b, c])
+    beside = compare([a, b, c])
     pairs = [(d.match.case.optimizer, d.base, d.other) for d in beside.differences]
     assert pairs == [("sgd", 0, 1), ("sgd", 0, 2), ("late", 1, 2)]
     assert beside.matches[0].seeds == tuple(range(10))
     assert {d.verdict for d in beside.differences} == {"equal to the bit"}
-    assert "Of 2 cases that ran anywhere, 1 ran in all of them, 1 more in several" in rendered(
-        beside
+    [matched, *_] = tables.sentences(beside)
+    assert matched.startswith(
+        "Of 2 cases that ran anywhere, 1 ran in all of them, 1 more in several"
     )
 
 
@@ -448,31 +431,88 @@ def test_times_are_ratios_within_a_source_and_across_only_on_one_machine(
 ) -> None:
     names = [("bowl", "sgd"), ("bowl", "adam")]
     cases = {name: noisy(1, 1) for name in names}
-    beside = lay(
+    beside = compare(
         [
             source("a", cases, machine=machines[0], times=timed(names, 1.0, 3.0)),
             source("b", cases, machine=machines[1], times=timed(names, 5.0, 10.0)),
         ]
     )
-    table = side_by_side_tables.seconds(beside)
+    times_table = Comparison(beside.sources, Path()).tables["seconds_per_epoch"].frame
+    ratios = dict(
+        zip(
+            zip(times_table["optimizer"], times_table["device"], strict=True),
+            times_table["ratio"],
+            strict=True,
+        )
+    )
+    assert ratios == pytest.approx(
+        {("sgd", "cpu, a"): 1, ("adam", "cpu, a"): 3, ("sgd", "cpu, b"): 1, ("adam", "cpu, b"): 2}
+    )
+    one_machine = machines[0] == machines[1]
+    table = tables.between(beside)
     assert table is not None
-    rows = table.frame.to_dict("records")
-    assert [row["median_seconds_a"] for row in rows] == [1.0, 3.0]
-    assert [row["ratio_a"] for row in rows] == pytest.approx([1.0, 3.0])
-    assert [row["ratio_b"] for row in rows] == pytest.approx([1.0, 2.0])
-    across = "b / a" in table.shown.columns
-    assert across == (machines[0] == machines[1])
-    if across:
-        assert [row["ratio_b_to_a"] for row in rows] == pytest.approx([5.0, 10 / 3])
-    figure = dots(beside, "seconds_per_epoch_bowl")
-    assert [(row.label, row.note, row.centre) for row in figure.panels[0].rows] == [
-        ("sgd", "a", 1.0),
-        ("sgd", "b", 5.0),
-        ("adam", "a", 3.0),
-        ("adam", "b", 10.0),
+    across = [5.0, 10 / 3] if one_machine else [NAN, NAN]
+    assert list(table.frame["seconds_ratio"]) == pytest.approx(across, nan_ok=True)
+    words = "one machine" if one_machine else "different machines"
+    assert f"Seconds per epoch come from {words}" in tables.sentences(beside)[-1]
+
+
+# One set of results
+
+
+def test_every_source_keeps_its_numbers_on_devices_of_its_own() -> None:
+    a = source("a", {("bowl", "sgd"): noisy(1, 1), ("bowl", "adam"): noisy(2, 2, 5)})
+    b = source("b", {("bowl", "adam"): noisy(3, 3), ("line", "sgd"): {0: "diverged", 1: 2.0}})
+    both = combine([a, b])
+    assert [(c.objective, c.label, c.device) for c in both.cases] == [
+        ("bowl", "sgd", "cpu, a"),
+        ("bowl", "adam", "cpu, a"),
+        ("bowl", "adam", "cpu, b"),
+        ("line", "sgd", "cpu, b"),
     ]
-    words = "one machine" if across else "different machines"
-    assert f"Seconds per epoch come from {words}" in side_by_side_sentences.summarise(beside)[-1]
+    for one in (a, b):
+        own = both.trials[both.trials["device"] == f"cpu, {one.name}"].reset_index(drop=True)
+        columns = ["objective", "label", "seed", "status", "step", "reason", "final_loss"]
+        pd.testing.assert_frame_equal(own[columns], one.results.trials[columns])
+    by_position = {case.position: case.label for case in both.cases}
+    assert len(by_position) == 4
+    assert list(both.trials["position"].map(by_position)) == list(both.trials["label"])
+    assert both.run.settings.seeds == tuple(range(20))
+
+
+def test_tables_of_all_sources_say_of_each_what_its_own_table_says() -> None:
+    names = [("bowl", "sgd"), ("bowl", "adam")]
+    made = [
+        source(name, {names[0]: noisy(i, i), names[1]: noisy(i + 1, i + 5)})
+        for i, name in enumerate("ab")
+    ]
+    both = Comparison(made, Path()).tables
+    for one in made:
+        alone = Report(Path("results.sqlite"), results=one.results).tables
+        for name in ("final_loss", "differences"):
+            shown = both[name].frame
+            own = shown[shown["device"] == f"cpu, {one.name}"].assign(device="cpu")
+            pd.testing.assert_frame_equal(own.reset_index(drop=True), alone[name].frame)
+
+
+def test_objectives_of_one_name_with_other_steps_stay_apart_and_settings_that_clash_go() -> None:
+    a, b = (
+        source(
+            name,
+            {("bowl", "sgd"): noisy(1, 1), ("line", "sgd"): noisy(1, 1)},
+            settings={"targets": {"bowl": {"losses": [target]}}, "correction": correction},
+        )
+        for name, target, correction in (("a", 0.5, "page"), ("b", 0.7, "objective"))
+    )
+    longer = replace(b.results.objectives["line"], steps=5)
+    b = replace(b, results=replace(b.results, objectives=b.results.objectives | {"line": longer}))
+    both = combine([a, b])
+    assert list(both.objectives) == ["bowl", "line", "line (b)"]
+    assert [case.objective for case in both.cases if case.optimizer == "sgd"] == [
+        *("bowl", "bowl", "line", "line (b)")
+    ]
+    assert both.run.settings.targets == {}
+    assert both.run.settings.correction == "objective"  # what is given where nothing is
 
 
 # How they were made
@@ -488,7 +528,8 @@ def test_what_differs_in_how_they_were_made_comes_first_and_is_marked_in_words()
         environment={"harness": "0.1.0", "engine": "e", "torch": "2.8.0", "cpu": "other"},
         machine="m2",
     )
-    table = side_by_side_tables.how_made(lay([a, b]))
+    table = tables.how_made([a, b])
+    assert table is not None
     marks = dict(zip(table.shown["what"], table.shown["same?"], strict=True))
     other = [name for name, mark in marks.items() if mark == "≠ differs"]
     assert list(table.shown["what"])[: len(other)] == other
@@ -504,10 +545,10 @@ def test_what_differs_in_how_they_were_made_comes_first_and_is_marked_in_words()
 def test_specs_that_differ_are_shown_line_by_line() -> None:
     cases = {("bowl", "sgd"): noisy(1, 1)}
     a, same = source("a", cases), source("b", cases)
-    assert side_by_side_page.spec_differences(lay([a, same])) == []
+    assert Between([a, same], ()).spec_differences == []
     c = source("c", cases, spec_text="suite: other\nseeds: 3\n")
     d = source("d", cases, spec_text="suite: sample\r\n")
-    other, ends = side_by_side_page.spec_differences(lay([a, c, d]))
+    other, ends = Between([a, c, d], ()).spec_differences
     assert other.title == "The spec of c against that of a: 1 line gone, 2 new"
     assert other.text.splitlines()[2:] == [
         *("@@ -1,2 +1,3 @@", "-suite: sample", "+suite: other", "+seeds: 3", " ")
@@ -544,36 +585,6 @@ def test_of_very_many_that_nothing_tells_apart_letters_do() -> None:
 # Figures and the page
 
 
-def dots(beside: SideBySide, name: str) -> DotFigure:
-    [found] = [r for r in side_by_side_figures.build(beside) if r.name == name]
-    assert isinstance(found, DotFigure)
-    return found
-
-
-def test_each_case_and_source_is_a_row_that_names_its_source() -> None:
-    cases = {("bowl", "sgd"): noisy(1, 1), ("line", "sgd"): noisy(2, 1)}
-    beside = lay([source("a", cases), source("b", cases)])
-    assert [r.name for r in side_by_side_figures.build(beside)] == [
-        *("final_loss_bowl", "final_loss_line")
-    ]
-    first, second = dots(beside, "final_loss_bowl").panels[0].rows
-    assert (first.label, first.note, second.label, second.note) == ("sgd", "a", "sgd", "b")
-    assert first.style.color != second.style.color
-    assert first.style.marker != second.style.marker
-    np.testing.assert_array_equal(first.values, np.sort(list(cases["bowl", "sgd"].values())))
-    assert first.centre == pytest.approx(np.mean(list(cases["bowl", "sgd"].values())))
-
-
-def test_of_many_cases_those_that_differ_are_drawn_and_the_caption_says_so() -> None:
-    names = [("bowl", f"o{i}") for i in range(60)]
-    one = {name: noisy(1, i) for i, name in enumerate(names)}
-    other = one | {names[50]: {s: v + 1 for s, v in one[names[50]].items()}}
-    figure = dots(lay([source("a", one), source("b", other)]), "final_loss_bowl")
-    labels = list(dict.fromkeys(row.label for row in figure.panels[0].rows))
-    assert labels == [*(f"o{i}" for i in range(19)), "o50"]
-    assert "Shown are 20 of 60 cases, those that differ before others" in figure.caption
-
-
 DRAWN = '<svg width="504pt" height="252pt" viewBox="0 0 504 252"><g><path d="M0 0"/></g></svg>'
 
 
@@ -587,16 +598,17 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.reporting.figures.draw.draw_all", sketch)
 
 
-def rendered(beside: SideBySide) -> str:
-    records = side_by_side_figures.build(beside)
-    tables = side_by_side_tables.build(beside)
-    return side_by_side_page.render(beside, tables, records, sketch(records))
+def rendered(given: Sequence[Source]) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.reporting.figures.draw.draw_all", sketch)
+        made = write._make(Comparison(given, Path()), frozenset({"html"}))
+    return made["index.html"].decode()
 
 
 class Parsed(HTMLParser):
     """A page's tags with their attributes, and its text; complains where tags don't balance."""
 
-    VOID = frozenset({"meta", "link", "br", "img", "path"})
+    VOID = frozenset({"meta", "link", "br", "img", "path", "input"})
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -636,7 +648,7 @@ def full_page(hostile: str = "") -> str:
     settings = b.results.run.settings.model_copy(update=described)
     run = replace(b.results.run, settings=settings, spec_file=hostile, command=hostile)
     b = replace(b, name=f"b{hostile}", place=hostile, results=replace(b.results, run=run))
-    return rendered(lay([source("a", one, times=times), b]))
+    return rendered([source("a", one, times=times), b])
 
 
 @pytest.mark.parametrize("hostile", ["", HOSTILE])
@@ -663,13 +675,9 @@ def test_the_page_is_well_formed_and_whatever_is_named_stays_text(hostile: str) 
 
 def test_the_page_tells_the_list_of_reports_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text(full_page(HOSTILE))
-    about = json.loads(parts.told(tmp_path / "index.html", "harness-side-by-side"))
-    assert about == {
-        "sources": ["a", f"b{HOSTILE}"],
-        "started": "2026-01-02T03:04:05+00:00",
-        "cases": 3,
-        "shared": 2,
-    }
+    summary = index.summary_of(tmp_path / "index.html")
+    assert (summary.sources, summary.suite) == (2, f"a, b{HOSTILE}")
+    assert summary.trials == (("ok", 99), ("diverged", 1))
 
 
 # On disk and on the command line
@@ -716,7 +724,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (suite / "spec.yaml").write_text(SPEC.format(**given))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("harness.reporting.figures.draw.draw_all", sketch)
-            running.run(suite / "spec.yaml", running.Options(), NullProgress())
+            running.run(suite / "spec.yaml", running.RunOptions(), NullProgress())
     return folder
 
 
@@ -729,7 +737,7 @@ def runs(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def read(*folders: Path) -> SideBySide:
     places = [(str(folder), folder / "reports" / "small" / "results.sqlite") for folder in folders]
-    return lay(side_by_side.read(places))
+    return compare(sources.read(places))
 
 
 def test_the_same_spec_run_twice_is_equal_to_the_bit(stored: Path) -> None:
@@ -780,7 +788,10 @@ def test_a_page_of_its_own_is_written_and_the_results_stay_as_they_are(runs: Pat
     assert {path.partition("/")[0] for path in tree(folder)} == {"index.html", "tables", "figures"}
     assert {name: tree(runs / name) for name in before} == before
     assert tree(runs / "one" / "reports" / "small") == stayed
-    assert "three (suite small, 4 cases, seeds 2 to 5)" in text
+    assert (
+        "three: 2 optimizers × 2 objectives × 1 device (cpu): 4 cases, each with 4 seeds (2–5)"
+        in text
+    )
 
 
 @pytest.mark.usefixtures("sketched")
@@ -791,7 +802,7 @@ def test_only_the_formats_that_are_asked_for_are_written_where_they_are_asked_fo
     assert (done.exit_code, done.output) == (0, "Written to out: csv, md.\n")
     assert {name.rpartition(".")[2] for name in tree(runs / "out")} == {"csv", "md"}
     assert not (runs / "index.html").exists()
-    back = pd.read_csv(runs / "out" / "tables" / "differences.csv")
+    back = pd.read_csv(runs / "out" / "tables" / "between_sources.csv")
     assert set(back["verdict"]) == {"equal to the bit"}
 
 
@@ -909,7 +920,7 @@ def test_what_is_read_untouched_is_what_is_read_otherwise(stored: Path) -> None:
 
 def test_a_source_that_is_not_there_has_no_results(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no results here yet"):
-        side_by_side.read([("x", tmp_path / "x.sqlite")])
+        sources.read([("x", tmp_path / "x.sqlite")])
 
 
 # In a browser

@@ -936,12 +936,13 @@ def random_results(seed: int) -> Results:
     return Results(run, objectives, tuple(cases), pd.DataFrame(trials), timings)
 
 
-def test_no_sentence_contradicts_made_up_trials() -> None:
+@pytest.mark.parametrize("count", [15, pytest.param(100, marks=pytest.mark.exhaustive)])
+def test_no_sentence_contradicts_made_up_trials(count: int) -> None:
     kinds: Counter[str] = Counter()
-    for seed in range(40):
+    for seed in range(count):
         kinds += Reader(random_results(seed)).check()
     assert {"alike", "loss", "over all", "basis", "defaults", "few", "failures"} <= set(kinds)
-    assert min(kinds.values()) >= 3
+    assert min(kinds.values()) >= count // 15
 
 
 @pytest.mark.parametrize(

@@ -477,7 +477,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stored")
     (folder / "spec.yaml").write_text(SPEC)
     page_path = running.run(
-        folder / "spec.yaml", running.Options(output=folder / "o"), NullProgress()
+        folder / "spec.yaml", running.RunOptions(output=folder / "o"), NullProgress()
     )
     only = folder / "only"
     only.mkdir()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from builders import require
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadInput, Problem, join, nearest
@@ -426,7 +426,6 @@ def changed(changes: list[tuple[tuple[Any, ...], Any]]) -> dict[str, Any]:
     return data
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(paths, values), max_size=5))
 def test_whatever_is_wrong_the_check_says_where_and_never_fails(
     changes: list[tuple[tuple[Any, ...], Any]],
@@ -510,7 +509,6 @@ PIECES = st.sampled_from(
 EDITS = st.lists(st.tuples(st.integers(0, len(TOKENS) - 1), PIECES, st.booleans()), min_size=1)
 
 
-@settings(max_examples=150, deadline=None)
 @given(EDITS)
 def test_a_mutated_spec_is_planned_or_refused_and_nothing_else(edits: list[Any]) -> None:
     tokens = list(TOKENS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.errors import BadInput, Problem
@@ -199,7 +199,6 @@ class Writer:
             self.text += json.dumps(data, ensure_ascii=False)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     data=st.dictionaries(plain_text, plain_data, max_size=5),
     spaces=st.sampled_from(["", " ", "\n  "]),
@@ -214,7 +213,6 @@ def test_what_is_written_is_read_back_with_its_places(data: dict[str, Any], spac
     assert {path: (p.line, p.column) for path, p in source.values.items()} == writer.values
 
 
-@settings(max_examples=150, deadline=None)
 @given(data=st.dictionaries(plain_text, plain_data, max_size=5))
 def test_a_mapping_is_told_as_a_file_that_says_the_same(data: dict[str, Any]) -> None:
     source = of_mapping(data, Path("here"))
@@ -437,7 +435,6 @@ def survives(raw: bytes) -> None:
         assert str(problem).isprintable()
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
 @example(b"\xff\xfe")
 @example(b"a: \xc3")
@@ -445,7 +442,6 @@ def test_random_bytes_are_read_or_refused_and_nothing_else(raw: bytes) -> None:
     survives(raw)
 
 
-@settings(max_examples=400, deadline=None)
 @given(yaml_like)
 @example('a: "\\U00110000"')
 @example("a: !!bool x")

@@ -19,7 +19,7 @@ from harness.plan.model import Plan
 from harness.results import Comparison, Description, Sharing, StepCounts, Timing, TrialResult
 from harness.spec.validation import load
 from harness.store import read as frames
-from harness.store.database import NoResults, Store, summarize
+from harness.store.database import NoResults, Store
 from harness.store.records import RunSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,7 +202,7 @@ def test_a_comparison_is_kept_with_the_results_of_its_run_or_not_at_all(
         sql = "SELECT key, seed, lanes, way, difference, rounding FROM comparisons JOIN cases "
         sql += "ON cases.id = case_id"
         assert store.db.execute(sql).fetchall() == [(key, 1, 2048, "pointwise", 3e-7, 1e-4)]
-        store.save_comparison(replace(found, difference=0.5))
+        store.save_trials((), "m", replace(found, difference=0.5))
         assert store.db.execute(sql).fetchall() == [(key, 1, 2048, "pointwise", 0.5, 1e-4)]
 
 
@@ -284,11 +284,9 @@ class Between:
         return Connection(*given, **options | {"timeout": 0})
 
 
-@pytest.mark.parametrize(
-    "read", [lambda path: Store(path, create=False), summarize], ids=["opened", "glanced at"]
-)
+@pytest.mark.parametrize("untouched", [False, True])
 def test_a_store_that_another_process_makes_meanwhile_is_not_there_yet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untouched: bool
 ) -> None:
     path = tmp_path / "r.sqlite"
     path.touch()
@@ -300,7 +298,7 @@ def test_a_store_that_another_process_makes_meanwhile_is_not_there_yet(
     between = Between("user_version", make)
     monkeypatch.setattr(sqlite3, "connect", between.connect)
     with pytest.raises(NoResults):
-        read(path)
+        Store(path, create=False, untouched=untouched)
     assert between.done
 
 

@@ -76,6 +76,7 @@ def test_a_current_folder_that_is_gone_is_bad_input(suite: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are UTF-8")
+@pytest.mark.exhaustive
 def test_a_suite_lives_in_a_folder_whose_name_is_not_utf_8(suite: Path) -> None:
     folder = suite / os.fsdecode(b"gr\xf6sse")
     folder.mkdir()

@@ -14,7 +14,7 @@ from harness.errors import BadInput
 from harness.objectives.dataset import Dataset
 from harness.suite import locate as suite
 from harness.suite.listing import names
-from harness.suite.locate import Located, NotFound, Section, SuiteError, locate
+from harness.suite.locate import ImportTarget, NotFound, Section, SuiteError, locate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -449,6 +449,6 @@ def test_a_located_thing_can_be_sent_to_another_process(tmp_path: Path) -> None:
 
     write(tmp_path, {"optimizers/a.py": "class A: ...\n"})
     located = locate("A", tmp_path, "optimizers")
-    again: Located = pickle.loads(pickle.dumps(located))
+    again: ImportTarget = pickle.loads(pickle.dumps(located))
     assert again == located
     assert again.load() is located.load()

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from harness.objectives.base import Batch, Objective, Parameters
 from harness.results import StepCounts
 from harness.timing import counts as step_counts
 from harness.timing.counts import COUNTED_STEPS, count_steps
+from harness.timing.timed_case import TimedCase
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 5
@@ -110,7 +112,8 @@ def count(
     **setting: Any,
 ) -> StepCounts:
     workload = workload or workload_of()
-    return count_steps(workload, factory, setting, create_graph=False, seed=seed)
+    case: Any = SimpleNamespace(hyperparameters=setting, create_graph=False)
+    return count_steps(TimedCase(case, workload, factory, seed))
 
 
 def plus(more: Callable[[], object]) -> StepCounts:
@@ -364,6 +367,7 @@ def counts_of(names: list[str]) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.exhaustive
 def test_counts_do_not_depend_on_order_process_or_hash_seed() -> None:
     here = counts_of([*FACTORIES])
     assert counts_of([*FACTORIES]) == here

@@ -35,7 +35,7 @@ from harness.timing.reference_ratio import (
     RatioMeasurement,
     ratio_of,
 )
-from harness.timing.timing import TimedCase
+from harness.timing.timed_case import TimedCase
 
 ROOT = Path(__file__).resolve().parents[2]
 

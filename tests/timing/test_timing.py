@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,19 @@ import torch
 from builders import make_plan
 
 from harness.commands import preview as previewing
-from harness.commands import run
+from harness.commands import timing_pass
 from harness.commands.preview import TimingPreview
+from harness.commands.timing_pass import TimingPass
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.plan.model import Case
 from harness.progress import NullProgress
-from harness.results import Absent, StepCounts, Timing
+from harness.results import StepCounts, Timing, Unavailable
 from harness.spec.model import TimingSpec
 from harness.spec.validation import load
 from harness.timing import timing
 from harness.timing.counts import count_steps
+from harness.timing.timed_case import TimedCase
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,9 +97,7 @@ def optimizer_of(clock: Clock, name: str, seconds: float) -> Any:
     return Timed
 
 
-def timed_cases(
-    clock: Clock, optimizers: dict[str, float], steps: int = 8
-) -> list[timing.TimedCase]:
+def timed_cases(clock: Clock, optimizers: dict[str, float], steps: int = 8) -> list[TimedCase]:
     base = make_plan(load(ROOT / "benchmarks.yaml")).cases[0]
     workload = Workload(
         objective=(objective := Rows(clock)),
@@ -116,7 +117,7 @@ def timed_cases(
     for name, seconds in optimizers.items():
         fields = {**vars(base), "optimizer": name, "hyperparameters": {}, "key": name}
         factory = optimizer_of(clock, name, seconds)
-        cases.append(timing.TimedCase(Case(**fields), workload, factory, 0))
+        cases.append(TimedCase(Case(**fields), workload, factory, 0))
     return cases
 
 
@@ -182,7 +183,7 @@ def test_a_case_that_raises_is_left_out_and_the_others_are_timed_on(clock: Clock
                 raise ArithmeticError("no more")
             return closure()
 
-    broken = timing.TimedCase(cases[0].case, cases[0].workload, Breaks, 0)
+    broken = TimedCase(cases[0].case, cases[0].workload, Breaks, 0)
     timings, failures = timing.time_cases([broken, cases[1]], spec_of(), ignore)
     assert [t.case_key for t in timings] == ["b"]
     assert timings[0].seconds.tolist() == [18.0] * 6
@@ -279,7 +280,7 @@ def test_what_steps_take_beside_time_is_counted_off_the_clock(clock: Clock) -> N
     timings, failures = timing.time_cases(cases, spec_of(), ignore)
     assert not failures
     for timed, found in zip(cases, timings, strict=True):
-        own = count_steps(timed.workload, timed.factory, {}, create_graph=False, seed=0)
+        own = count_steps(timed)
         assert own.operators > 0
         assert found.counts == own
         assert found.peak_bytes is None  # on a CPU
@@ -291,8 +292,8 @@ def test_a_count_that_fails_costs_nothing_else(
 ) -> None:
     known = StepCounts(1, 2, 3, 4)
 
-    def count(*arguments: Any, **_: Any) -> StepCounts:
-        if arguments[1] is cases[0].factory:
+    def count(timed: TimedCase) -> StepCounts:
+        if timed.factory is cases[0].factory:
             raise ArithmeticError("no")
         return known
 
@@ -320,7 +321,7 @@ def test_the_peak_of_a_gpu_is_of_one_case_after_its_first_step(
     runner = timing.Runner(timed, 3)
     monkeypatch.setattr(timing, "Runner", lambda *_: runner)
     there = replace(timed.workload, device=torch.device("cuda"))
-    on_gpu = timing.TimedCase(timed.case, there, timed.factory, 0)
+    on_gpu = TimedCase(timed.case, there, timed.factory, 0)
     assert timing._peak_bytes(on_gpu) == 3  # steps, none of them the first
 
 
@@ -361,8 +362,9 @@ def test_on_cuda_a_block_is_timed_by_events_on_the_current_stream(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda = FakeCuda(clock, pace=3.0)
-    for name in ("synchronize", "current_stream", "Event"):
+    for name in ("current_stream", "Event"):
         monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    monkeypatch.setattr(torch.accelerator, "synchronize", cuda.synchronize)
     watch = timing.Stopwatch(torch.device("cuda:1"))
     clock.share = 0.5
     with watch:
@@ -383,7 +385,7 @@ def test_other_devices_are_waited_for_before_and_after(
         clock.spend("wait", 1.0)
         waits.append(clock.now)
 
-    monkeypatch.setattr(getattr(torch, kind), "synchronize", wait)
+    monkeypatch.setattr(torch.accelerator, "synchronize", wait)
     watch = timing.Stopwatch(torch.device(kind))
     with watch:
         clock.spend("block", 8.0)
@@ -401,20 +403,20 @@ def test_what_blocks_take_is_foretold_from_steps_and_never_more_than_the_seconds
     spec = spec_of(rounds=8, warmup_rounds=2, block_steps=20, seconds=30.0)
     known = {FIRST[0].key: 0.01, SECOND[0].key: 0.2}
     # Ten rounds: five steps are all there are of the first, and twenty a block of the second.
-    assert run._expected(spec, FIRST, STEPS, known) == pytest.approx(10 * 5 * 0.01)
-    assert run._expected(spec, SECOND, STEPS, known) == pytest.approx(10 * 20 * 0.2)
+    assert timing_pass.expected_seconds(spec, FIRST, STEPS, known) == pytest.approx(10 * 5 * 0.01)
+    assert timing_pass.expected_seconds(spec, SECOND, STEPS, known) == pytest.approx(10 * 20 * 0.2)
     cases = [*FIRST, *SECOND]
-    assert run._within_budget(spec, cases, STEPS, {}) == spec
-    shorter = run._within_budget(spec, cases, STEPS, known)
+    assert timing_pass.within_budget(spec, cases, STEPS, {}) == spec
+    shorter = timing_pass.within_budget(spec, cases, STEPS, known)
     assert shorter.block_steps == int(20 * 30 / 40.5)
     least = spec.model_copy(update={"seconds": 1e-6})
-    assert run._within_budget(least, cases, STEPS, known).block_steps == 1
+    assert timing_pass.within_budget(least, cases, STEPS, known).block_steps == 1
 
 
 def test_the_time_is_shared_half_equally_and_half_by_need() -> None:
-    assert run._weights([0.0, 0.0]) == [0.5, 0.5]
-    assert run._weights([1.0, 3.0]) == [0.75, 1.25]
-    assert run._weights([7.0]) == [2.0]
+    assert timing_pass.weights_of([0.0, 0.0]) == [0.5, 0.5]
+    assert timing_pass.weights_of([1.0, 3.0]) == [0.75, 1.25]
+    assert timing_pass.weights_of([7.0]) == [2.0]
 
 
 class FakeStore:
@@ -434,8 +436,9 @@ class FakeStore:
             if how == [machine, settings]
         }
 
-    def steps(self, key: str) -> int:
-        return {case.objective.key: STEPS[case.objective.name] for case in CASES}[key]
+    def description(self, key: str) -> SimpleNamespace:
+        known = {case.objective.key: STEPS[case.objective.name] for case in CASES}
+        return SimpleNamespace(steps=known[key])
 
     def step_seconds(self) -> dict[str, float]:
         return {}
@@ -450,25 +453,23 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
     now, used = [100.0], [2.0, 17.0, 50.0, 50.0]
     shares: list[float] = []
 
-    def time_cell(*arguments: Any) -> list[Timing]:
-        *_, cell, spec, _ = arguments
+    def time_cell(_: TimingPass, cell: Sequence[Case], spec: TimingSpec) -> list[Timing]:
         shares.append(spec.seconds)
         now[0] += used[len(shares) - 1]
         return [Timing(case.key, 1, 1, np.ones(3), np.ones(3)) for case in cell]
 
-    monkeypatch.setattr(run, "_time_cell", time_cell)
+    monkeypatch.setattr(TimingPass, "_time", time_cell)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     plan = make_plan(load(ROOT / "benchmarks.yaml"))
     assert plan.spec.timing.seconds == 20
     store: Any = FakeStore()
     pool: Any = None
-    absent = Absent({"cuda": "none"})
-    times = [
-        run._time(pool, store, plan, absent, "m", NullProgress(), fresh=False) for _ in range(2)
-    ]
+    absent = Unavailable({"cuda": "none"})
+    one = TimingPass(pool, store, plan, absent, "m", NullProgress(), fresh=False)
+    times = [one.run() for _ in range(2)]
     assert times == [len(CASES), 0]  # the second time there is nothing to do
     assert shares == [10.0, 18.0]
-    assert run._time(pool, store, plan, absent, "m", NullProgress(), fresh=True) == len(CASES)
+    assert replace(one, fresh=True).run() == len(CASES)
     assert shares[2:] == [10.0, 0.0]  # the first used up all, and the second has its least
 
 

@@ -389,6 +389,7 @@ def test_an_objective_that_ends_its_process_costs_its_own_trials_only(
         assert reason in str(row["reason"])
 
 
+@pytest.mark.exhaustive
 def test_an_objective_without_end_costs_its_own_trials_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,7 +397,7 @@ def test_an_objective_without_end_costs_its_own_trials_only(
     monkeypatch.setattr(run, "CHECK_SECONDS", 2.0)
     text = spec("  fine: {class: Fine}", "  sleeps: {class: LossSleeps, steps: 5}")
     file = write_suite(tmp_path, text.replace(str(list(SEEDS)), "1"))
-    summary = run.run(file, run.Options(output=tmp_path / "out"), progress.NullProgress())
+    summary = run.run(file, run.RunOptions(output=tmp_path / "out"), progress.NullProgress())
     assert summary.statuses == {"ok": 1, "timeout": 1}
     assert summary.failed
 

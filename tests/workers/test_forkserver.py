@@ -70,7 +70,7 @@ def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
 @pytest.fixture(autouse=True)
 def warm() -> None:
     """Have a process here that forks."""
-    while forkserver.kept(environment()) is None:
+    while forkserver.fork_server(environment()) is None:
         pass
 
 
@@ -83,7 +83,7 @@ def environment() -> dict[str, str]:
         raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forkserver, "kept", note)
+        patch.setattr("harness.workers.pool.fork_server", note)
         with pytest.raises(InterruptedError):
             Pool(1)
     return told
@@ -95,9 +95,14 @@ def pool() -> Iterator[Pool]:
         yield pool
 
 
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def parent(pool: Pool, tmp_path: Path) -> int:
-    """The process that a worker is forked from."""
-    return int(ask(pool, tmp_path, "os.getppid()"))
+    """The process that a worker is forked from, by way of its supervisor; or this one."""
+    parent = int(ask(pool, tmp_path, "os.getppid()"))
+    return parent if parent == os.getpid() else parent_of(parent)
 
 
 def test_after_the_first_worker_all_are_forked_of_one_process_while_the_environment_stays(
@@ -119,9 +124,9 @@ def test_after_the_first_worker_all_are_forked_of_one_process_while_the_environm
         parents.append(parent(pool, tmp_path))
         assert parents[0] == os.getpid()
         assert parents[1] == parents[2] != os.getpid()
-        assert Path(f"/proc/{parents[1]}/stat").read_text().split()[3] == str(os.getpid())
-        monkeypatch.setenv("HARNESS_TEST_ZYGOTE", "another")
-        assert forkserver.kept(environment()) is None
+        assert parent_of(parents[1]) == os.getpid()
+        monkeypatch.setenv("HARNESS_TEST_SERVER", "another")
+        assert forkserver.fork_server(environment()) is None
         assert parent(pool, tmp_path) == parents[1]
     wait_until(lambda: not alive(parents[1]))
 
@@ -170,7 +175,7 @@ def test_forks_have_nothing_of_each_other_but_what_they_have_loaded(tmp_path: Pa
     assert drawn[3:] == also_drawn[3:] == [1, True, False, True]
 
 
-def test_a_fork_may_allocate_what_it_is_allowed_and_the_next_has_an_allowance_of_its_own() -> None:
+def test_a_fork_may_allocate_no_more_than_its_limit_and_the_next_has_a_limit_of_its_own() -> None:
     code = "try:\n bytearray(2**28)\nexcept MemoryError: pass\nelse: import os; os._exit(3)"
     with Pool(1, 2**27) as pool:
         assert "unreachable" in do(pool, code)
@@ -200,7 +205,7 @@ def test_where_the_process_is_gone_so_are_its_forks_and_there_is_another(tmp_pat
     """While it loads torch nobody waits for it: Ctrl-C may come just then."""
     with Pool(1) as pool:
         old = parent(pool, tmp_path)
-        code = "import os, time; os.kill(os.getppid(), 9); time.sleep(60)"
+        code = f"import os, time; os.kill({old}, 9); time.sleep(60)"
         assert do(pool, code) == "the process was ended by SIGKILL"
     with Pool(1) as pool:
         (worker,) = pool._workers
@@ -250,7 +255,9 @@ def test_a_run_trains_in_forks_and_times_in_a_process_of_its_own_start(tmp_path:
     (tmp_path / "spec.yaml").write_text(SPEC)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "write_report", lambda *_: tmp_path)
-        summary = run.run(tmp_path / "spec.yaml", run.Options(workers=1), progress.NullProgress())
+        summary = run.run(
+            tmp_path / "spec.yaml", run.RunOptions(workers=1), progress.NullProgress()
+        )
     assert (summary.statuses, summary.timed) == ({"ok": 2}, 1)
     parents = [int(line) for line in (tmp_path / "optimizers" / "notes").read_text().split()]
     (forks,) = set(parents) - {os.getpid()}
@@ -274,12 +281,12 @@ import time
 from harness.workers.pool import Pool
 if __name__ == "__main__":
     pools = [Pool(1) for _ in range(3)]
-    print(*(pool._workers[0]._process.pid for pool in pools), flush=True)
+    print(*(pool._inbox.get()[2] for pool in pools), flush=True)
     time.sleep(1000)
 """
 
 
-def test_with_a_coordinator_that_is_killed_its_zygote_and_all_forks_end(tmp_path: Path) -> None:
+def test_with_a_coordinator_that_is_killed_its_server_and_all_forks_end(tmp_path: Path) -> None:
     script = tmp_path / "coordinator.py"
     script.write_text(COORDINATOR)
     with subprocess.Popen(
@@ -290,8 +297,10 @@ def test_with_a_coordinator_that_is_killed_its_zygote_and_all_forks_end(tmp_path
     ) as process:
         assert process.stdout is not None
         workers = [int(word) for word in process.stdout.readline().split()]
-        parents = [int(Path(f"/proc/{w}/stat").read_text().split()[3]) for w in workers]
-        assert parents[0] == process.pid
-        assert parents[1] == parents[2] != process.pid
+        supervisors = [parent_of(worker) for worker in workers[1:]]
+        servers = {parent_of(supervisor) for supervisor in supervisors}
+        assert parent_of(workers[0]) == process.pid
+        assert len(servers) == 1
+        assert [parent_of(server) for server in servers] == [process.pid]
         process.kill()
-    wait_until(lambda: not any(map(alive, {*workers, parents[1]})), 5)
+    wait_until(lambda: not any(map(alive, {*workers, *supervisors, *servers})), 5)

@@ -380,7 +380,13 @@ def test_an_interrupted_run_does_not_wait_for_its_trials_and_says_how_to_go_on(
         goes_on(suite, undisturbed, known, command)
 
 
-@pytest.mark.parametrize("moment", ["while torch is loaded", "while the report is written"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "while torch is loaded",
+        pytest.param("while the report is written", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_an_interrupt_at_either_end_of_a_run_is_taken_as_well(
     tmp_path: Path, undisturbed: dict[str, Any], moment: str, command: Command
 ) -> None:

@@ -15,7 +15,7 @@ from builders import make_plan
 from harness import progress
 from harness.commands.quality_pass import QualityPass, chunks, family_key
 from harness.plan.model import Case, Plan
-from harness.results import Absent, Chunk, Description, Sharing, TrialResult
+from harness.results import Chunk, Description, Sharing, TrialResult, Unavailable
 from harness.spec.validation import load
 from harness.store.database import Store
 from harness.store.records import RunSettings
@@ -182,13 +182,7 @@ def test_a_task_without_end_is_lost_after_its_limit_and_the_next_goes_on(
         lost, sent, done = finish(
             pool,
             alone(stuck, [0], 0.5),
-            alone(
-                fine,
-                [
-                    0,
-                ],
-                60,
-            ),
+            alone(fine, [0], 60),
         )
     assert isinstance(lost, Lost)
     assert (lost.kind, lost.step) == ("timeout", 1)
@@ -269,7 +263,8 @@ def test_an_ended_worker_takes_with_it_what_it_started_and_what_it_hides(
     plan: Plan, how: str, fresh: bool
 ) -> None:
     with Pool(1, fresh=fresh) as pool:
-        (process,) = (worker._process.pid for worker in pool._workers)
+        finish(pool, alone(case_of(plan, "steady", 0.0), [0], 60))
+        (process,) = (worker.pid for worker in pool._workers)
         (lost,) = finish(pool, alone(case_of(plan, how), [0], 1.0))
     assert isinstance(lost, Lost)
     assert lost.kind == "timeout"
@@ -283,10 +278,10 @@ def test_an_ended_worker_takes_with_it_what_it_started_and_what_it_hides(
 def test_a_pool_left_in_a_hurry_ends_its_workers_at_once(plan: Plan) -> None:
     fine, stuck = (case_of(plan, "steady", seconds) for seconds in (0.0, 100.0))
     pool = Pool(1)
-    (process,) = (worker._process.pid for worker in pool._workers)
     pool.submit(Task(RunSingle([(fine, 0), (stuck, 0)], "for the test", 1), 600))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as left:
         leave_in_a_hurry(pool)
+    (process,) = left.value.args
     assert not is_there(process)
 
 
@@ -295,7 +290,7 @@ def leave_in_a_hurry(pool: Pool) -> None:
     with pool:
         for event in pool.events():
             assert isinstance(event, Sent)
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(*(worker.pid for worker in pool._workers))
 
 
 def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
@@ -373,7 +368,7 @@ def run_script(plan: Plan, folder: Path, *answers: Callable[[Task[Any]], list[Ev
             defaults={},
         )
         quality = QualityPass(
-            cast(Pool, script), store, small, "m", Absent(), progress.NullProgress()
+            cast(Pool, script), store, small, "m", Unavailable(), progress.NullProgress()
         )
         assert quality.run({case.key: set()}) == 4
         assert sum(store.statuses().values()) == 4

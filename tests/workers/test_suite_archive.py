@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from harness.errors import BadInput
 from harness.provenance import fingerprint
 from harness.spec.validation import load
-from harness.suite.locate import Located
+from harness.suite.locate import ImportTarget
 from harness.workers.dask import suite_archive
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def named(folder: Path) -> list[Located]:
+def named(folder: Path) -> list[ImportTarget]:
     """What the shipped spec names, of a suite in some folder."""
     found = []
     for case in make_plan(load(folder / "benchmarks.yaml")).cases:
@@ -41,13 +41,13 @@ def test_what_arrives_has_the_digests_of_what_was_sent(tmp_path: Path) -> None:
     here, there = suite(tmp_path / "here"), tmp_path / "there"
     suite_archive.unpack(suite_archive.pack(here, named(here)), there)
     for mine in named(here):
-        theirs: Located = suite_archive.loads(suite_archive.dumps(mine, here), there)
+        theirs: ImportTarget = suite_archive.loads(suite_archive.dumps(mine, here), there)
         assert (theirs.folder, theirs.reference) == (there, mine.reference)
         assert theirs.file is None or theirs.file.is_file()
         assert fingerprint.of(theirs, data=True) == fingerprint.of(mine, data=True)
 
 
-def test_the_same_content_is_the_same_parcel(tmp_path: Path) -> None:
+def test_the_same_content_is_the_same_archive(tmp_path: Path) -> None:
     one, two = suite(tmp_path / "one"), suite(tmp_path / "two")
     for file in two.rglob("*.py"):
         os.utime(file, (10**9, 10**9))
@@ -66,7 +66,9 @@ def test_files_beside_the_sections_go_along_if_they_are_used(tmp_path: Path) -> 
     (tmp_path / "own" / "lion.py").write_text("from .common import Base\nclass Lion(Base): ...\n")
     (tmp_path / "own" / "common.py").write_text("class Base: ...\n")
     (tmp_path / "own" / "notes.py").write_text("")
-    lion = Located("own/lion.py:Lion", tmp_path, "own.lion", "Lion", tmp_path / "own" / "lion.py")
+    lion = ImportTarget(
+        "own/lion.py:Lion", tmp_path, "own.lion", "Lion", tmp_path / "own" / "lion.py"
+    )
     suite_archive.unpack(suite_archive.pack(tmp_path, [lion]), tmp_path / "there")
     assert sorted(f.name for f in (tmp_path / "there").rglob("*.py")) == ["common.py", "lion.py"]
 
@@ -75,7 +77,7 @@ def test_too_much_to_send_is_told_with_the_largest_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = suite(tmp_path / "suite")
-    monkeypatch.setattr(suite_archive, "MOST_BYTES", 30_000)
+    monkeypatch.setattr(suite_archive, "MAX_BYTES", 30_000)
     with pytest.raises(BadInput, match=r"datasets/airfoil\.csv the most.*machines share"):
         suite_archive.pack(folder, named(folder))
 

@@ -21,8 +21,8 @@ def render(report: GateReport) -> str:
         title = f"{cell_id}: {remark.metrics} {outcome}" if remark.metrics else ""
         properties = {**_place(remark.cell.place), "title": title or f"{cell_id}: {outcome}"}
         shown = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-        said = ": ".join(part for part in (cell_id, remark.metrics, remark.text) if part)
-        lines.append(f"::{wording.SEVERITIES[remark.kind]} {shown}::{_escaped(said)}\n")
+        text = ": ".join(part for part in (cell_id, remark.metrics, remark.text) if part)
+        lines.append(f"::{wording.SEVERITIES[remark.kind]} {shown}::{_escaped(text)}\n")
     return "".join(lines)
 
 

@@ -11,7 +11,7 @@ from harness.gate.outputs import wording
 from harness.gate.report import WORDS, CellVerdict, GateReport
 
 MAX_ROWS, MAX_SENTENCES = 1000, 200
-"""How much of a report is shown: GitHub takes at most a mebibyte of it."""
+"""Limits on what is shown of a report: GitHub takes at most a mebibyte of it."""
 
 
 def render(report: GateReport) -> str:

@@ -95,7 +95,7 @@ def with_warnings(report: GateReport) -> str:
 
 
 def summary(report: GateReport) -> list[str]:
-    """How many cells came out how, what to do where some are better, and the exit status.
+    """Counts of cells by outcome, advice where some are better, and the exit status.
 
     A cell counts once, as the gravest thing that is said of it.
     """
@@ -139,10 +139,10 @@ def sentences(report: GateReport) -> list[str]:
         if remark.kind == "better":
             continue
         first = remark.judgements[0]
-        said = line(remark.cell.place, remark.cell.id, remark.metrics, remark.text)
+        text = line(remark.cell.place, remark.cell.id, remark.metrics, remark.text)
         reason = (remark.kind, remark.metrics, describe(first, numbers=False))
         shared = first.outcome == "not comparable" and first.why
-        groups.setdefault(reason if shared else (said,), []).append(said)
+        groups.setdefault(reason if shared else (text,), []).append(text)
     lines = []
     for key, same in groups.items():
         fold = len(key) > 1 and len(same) > SPELT_OUT
@@ -159,8 +159,8 @@ def describe(judgement: Judgement, *, numbers: bool = True) -> str:
     """``regressed: 1.92 → 2.15 times the reference loop, +12.0 %, limit 5 %; reason``."""
     warning = " (warning only)" if kind_of(judgement) == "with warnings" else ""
     parts = [_numbers(judgement) if numbers else "", judgement.why]
-    said = "; ".join(part for part in parts if part)
-    return f"{judgement.outcome}{warning}" + (f": {said}" if said else "")
+    details = "; ".join(part for part in parts if part)
+    return f"{judgement.outcome}{warning}" + (f": {details}" if details else "")
 
 
 def _numbers(judgement: Judgement) -> str:

@@ -1,70 +1,77 @@
-"""The list of the reports that lie in one folder: a page over the pages, made anew with each.
+"""The list of the reports that lie in one folder, made anew with each of them.
 
-What it says of a run it reads in one look, without the losses.
+It is made of what each report's page says of itself in its head; no results are read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import urllib.parse
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from harness.errors import BadInput
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from harness.formatting import moment
-from harness.gate import report as verdicts
+from harness.gate import report as gate_report
 from harness.reporting.page import parts
-from harness.results import STATUSES
-from harness.store import database
-from harness.store.database import FILE_NAME, NoResults
-from harness.store.records import RunSummary
+from harness.store.database import FILE_NAME
 
 FOLDER = "reports"
-"""What a folder is called in which reports lie, unless somebody says otherwise."""
+"""Name of a folder in which reports lie, unless somebody says otherwise."""
 
 PAGE_NAME, CHECK_NAME = "index.html", "check/check.json"
 
-MARK = "harness-shelf"
-"""What the head of the page is known by."""
+LIST_MARK, SUMMARY_MARK = "harness-list", "harness-summary"
+"""Names of what the heads of the list and of a report's page hold."""
 
-Kind = Literal["run", "side by side"]
+
+class RunSummary(BaseModel):
+    """A summary of a report, as its page holds it.
+
+    Attributes:
+        title: Title of the run, or name of its suite; empty where neither is known.
+        suite: Name of the suite, or the names of several sources.
+        started: UTC, ISO 8601; empty where it is not known.
+        finished: Whether the run has come to its end.
+        sources: How many runs it is a report of; 0 where the page tells nothing of itself.
+        size: Optimizers × objectives.
+        trials: How many trials ended in which status.
+        missing: How many of the trials planned have no result.
+        finding: The first sentence of what came out.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str = ""
+    suite: str = ""
+    started: str = ""
+    finished: bool = True
+    sources: int = 0
+    size: str = ""
+    trials: tuple[tuple[str, int], ...] = ()
+    missing: int = 0
+    finding: str = ""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One folder with a report, or with what is left of one.
+class ListedReport:
+    """A row of the list.
 
     Attributes:
-        folder: Its name.
-        kind: Whether of one run or of several.
-        title: What it is called.
-        suite: The suite's name, or the names of what lies side by side; may be empty.
-        started: UTC, ISO 8601; empty where that is not known.
-        trials: How many trials ended how, or how many cases are shared.
-        lacking: How many of the trials planned have no result.
-        size: Optimizers × objectives; empty where that is not known.
-        finding: What its page says first; may be empty.
-        checked: What its latest check came to, in words; empty without one.
-        link: Where its page is, relative to the list; empty where there is none.
+        folder: Name of the report's folder.
+        summary: Summary of the report.
+        checked: Outcome of its latest check, in words; empty without one.
+        link: Its page, relative to the list; empty where there is none.
         trouble: Why it can't be read, or what is to be known of it; empty if nothing is.
     """
 
     folder: str
-    kind: Kind
-    title: str
-    suite: str = ""
-    started: str = ""
-    trials: tuple[tuple[str, int], ...] = ()
-    lacking: int = 0
-    size: str = ""
-    finding: str = ""
-    checked: str = ""
-    link: str = ""
-    trouble: str = ""
+    summary: RunSummary
+    checked: str
+    link: str
+    trouble: str
 
 
 def update(report: Path) -> str:
@@ -81,7 +88,7 @@ def update(report: Path) -> str:
     try:
         if not is_ours(folder):
             return ""
-        html = render(entries(folder), folder.name)
+        html = render(reports_in(folder), folder.name)
         temporary = page.with_name(f".{PAGE_NAME}.{os.getpid()}.tmp")
         try:
             temporary.write_text(html, encoding="utf-8")
@@ -100,122 +107,80 @@ def is_ours(folder: Path) -> bool:
     """Whether the list of a folder's reports may be written there."""
     page = folder / PAGE_NAME
     if page.is_symlink() or page.exists():
-        return page.is_file() and not page.is_symlink() and bool(parts.told(page, MARK))
+        # Lists of older versions have another mark.
+        marks = (LIST_MARK, "harness-shelf")
+        is_list = any(parts.head_of(page, mark) for mark in marks)
+        return page.is_file() and not page.is_symlink() and is_list
     return folder.name == FOLDER and not (folder / FILE_NAME).exists()
 
 
-def entries(folder: Path) -> list[Entry]:
-    """What lies in a folder, newest first; what has no date comes last."""
-    found: list[Entry] = []
-    for path in sorted(folder.iterdir()):
-        try:
-            found += _entries(path)
-        except OSError as error:
-            trouble = f"can't be read: {error.strerror}"
-            found.append(Entry(path.name, "run", path.name, trouble=trouble))
-    return sorted(found, key=lambda entry: entry.started, reverse=True)
+def summary_of(page: Path) -> RunSummary:
+    """The summary in the head of a report's page; without sources where it holds none."""
+    text = parts.head_of(page, SUMMARY_MARK)
+    try:
+        return RunSummary.model_validate_json(text) if text else RunSummary()
+    except ValidationError:
+        return RunSummary()
 
 
-def _entries(path: Path) -> Iterator[Entry]:
-    """The entry of one folder; nothing of what holds no report."""
-    if path.name.startswith(".") or not path.is_dir():
-        return
+def reports_in(folder: Path) -> list[ListedReport]:
+    """The reports in a folder, newest first; those without a date come last."""
+    found = [
+        _listed(path)
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.name.startswith(".") and _is_report(path)
+    ]
+    return sorted(found, key=lambda one: one.summary.started, reverse=True)
+
+
+def _is_report(path: Path) -> bool:
+    if parts.head_of(path / PAGE_NAME, "harness-files"):
+        return True
+    return (path / FILE_NAME).exists() or (path / CHECK_NAME).is_file()
+
+
+def _listed(path: Path) -> ListedReport:
     page = path / PAGE_NAME
-    link = f"./{urllib.parse.quote(path.name)}/{PAGE_NAME}" if page.is_file() else ""
-    about = parts.told(page, "harness-side-by-side")
-    if about:
-        yield _of_several(path, link, about)
-    elif (path / FILE_NAME).exists():
-        yield _of_run(path, link)
-    elif (path / CHECK_NAME).is_file() or parts.told(page, "harness-files"):
-        trouble = f"no {FILE_NAME} here"
-        yield Entry(path.name, "run", path.name, checked=_checked(path), link=link, trouble=trouble)
-
-
-def _of_several(path: Path, link: str, about: str) -> Entry:
-    finding = parts.told(path / PAGE_NAME, "description")
-    try:
-        known = json.loads(about)
-        names = [str(name) for name in known["sources"]]
-        size = f"{known['shared']:,} of {known['cases']:,} cases in several"
-        started = str(known["started"])
-    except (ValueError, KeyError, TypeError):
-        return Entry(path.name, "side by side", path.name, link=link, trouble="can't be read")
-    return Entry(
+    summary = summary_of(page)
+    trouble = ""
+    if not summary.sources:
+        trouble = "its page is of an older version" if page.is_file() else "no page yet"
+        trouble += f"; harness report {path.name} makes it anew" if page.is_file() else ""
+    elif not summary.finished:
+        trouble = "not finished: still running, or cut short"
+    return ListedReport(
         folder=path.name,
-        kind="side by side",
-        title=", ".join(names),
-        suite=", ".join(names),
-        started=started,
-        size=size,
-        finding=finding,
-        link=link,
+        summary=summary,
+        checked=_checked(path),
+        link=f"./{urllib.parse.quote(path.name)}/{PAGE_NAME}" if page.is_file() else "",
+        trouble=trouble,
     )
-
-
-def _of_run(path: Path, link: str) -> Entry:
-    checked = _checked(path)
-    try:
-        seen = database.summarize(path / FILE_NAME)
-    except NoResults:
-        trouble = "no results here yet"
-        return Entry(path.name, "run", path.name, checked=checked, link=link, trouble=trouble)
-    except BadInput as error:
-        why = error.problems[0].message.partition(";")[0]  # what to do is said to who opens it
-        trouble = f"can't be read: {FILE_NAME} {why}"
-        return Entry(path.name, "run", path.name, checked=checked, link=link, trouble=trouble)
-    except Exception as error:  # whatever a file holds that isn't what we wrote: a row says so
-        trouble = f"can't be read: {type(error).__name__}: {error}"
-        return Entry(path.name, "run", path.name, checked=checked, link=link, trouble=trouble)
-    if seen is None:
-        trouble = "holds no run, only what checks measured" if checked else "holds no run"
-        return Entry(path.name, "run", path.name, checked=checked, link=link, trouble=trouble)
-    return Entry(
-        folder=path.name,
-        kind="run",
-        title=seen.title or seen.suite,
-        suite=seen.suite,
-        started=seen.started,
-        trials=tuple((s, seen.statuses[s]) for s in STATUSES if s in seen.statuses),
-        lacking=max(0, seen.cases * seen.seeds - sum(seen.statuses.values())),
-        size=_size(seen),
-        finding=parts.told(path / PAGE_NAME, "description"),
-        checked=checked,
-        link=link,
-        trouble="" if seen.finished else "still running, or cut short",
-    )
-
-
-def _size(seen: RunSummary) -> str:
-    text = f"{seen.optimizers} × {seen.objectives}"
-    return f"{text}, on {seen.devices} devices" if seen.devices > 1 else text
 
 
 def _checked(path: Path) -> str:
-    """What a folder's latest check came to; empty without one."""
+    """The outcome of a folder's latest check; empty without one."""
     try:
-        latest = verdicts.from_json((path / CHECK_NAME).read_bytes())
+        latest = gate_report.from_json((path / CHECK_NAME).read_bytes())
     except FileNotFoundError:
         return ""
     except (OSError, ValueError):
         return "can't be read"
-    word = verdicts.WORDS[latest.exit_status][0]
+    word = gate_report.WORDS[latest.exit_status][0]
     return f"{word} against {latest.against}, {moment(latest.taken)}"
 
 
-def render(found: list[Entry], name: str) -> str:
+def render(found: list[ListedReport], name: str) -> str:
     """The list as HTML.
 
     Args:
-        found: What it lists.
-        name: What the folder is called.
+        found: Its rows.
+        name: Name of the folder.
     """
     return parts.document(
-        "shelf.html.j2",
+        "index.html.j2",
         [],
         title=f"Reports in {name}" if name != FOLDER else "Reports",
-        runs=[entry for entry in found if entry.kind == "run"],
-        several=[entry for entry in found if entry.kind == "side by side"],
+        reports=found,
         moment=moment,
         counted=parts.counted,
     )

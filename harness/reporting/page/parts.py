@@ -20,13 +20,11 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from harness.formatting import DASH, moment
-from harness.provenance.environment import WORDS
+from harness.formatting import DASH
 from harness.reporting.page import charts
 from harness.reporting.tables import latex
 from harness.reporting.tables.model import Table
 from harness.results import STATUSES
-from harness.store.records import RunRecord
 
 if TYPE_CHECKING:
     from harness.reporting.figures.records import FigureRecord
@@ -48,7 +46,7 @@ LONG = 36
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One cell: its text, and what stands small behind it."""
 
     text: str
@@ -56,7 +54,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class GridColumn:
     """One column's heading and how its cells are set.
 
     Attributes:
@@ -92,8 +90,8 @@ class Grid:
     id: str
     title: str
     note: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: tuple[GridColumn, ...]
+    rows: tuple[tuple[GridCell, ...], ...]
     faint: tuple[bool, ...]
     optimizers: tuple[str, ...] = ()
     csv: str = ""
@@ -142,7 +140,7 @@ def listed_files(html: str) -> list[str]:
     return [name for name in listed if isinstance(name, str) and re.fullmatch(pattern, name)]
 
 
-def told(page: Path, name: str) -> str:
+def head_of(page: Path, name: str) -> str:
     """What the head of a page that is there says under a name; empty if it says nothing."""
     try:
         with page.open("rb") as file:
@@ -224,13 +222,15 @@ def grid(
         if heading in left_out:
             continue
         texts = [str(text) for text in shown[heading]]
+        if not any(texts):
+            continue
         long = any(len(text) > LONG for text in texts)
         aside = "setting" if merged and heading == "optimizer" else ""
-        columns.append(Column(str(heading), numeric, long, aside))
+        columns.append(GridColumn(str(heading), numeric, long, aside))
         asides = [""] * len(texts)
         if aside:
             asides = ["" if text == DASH else str(text) for text in shown["setting"]]
-        cells.append([Cell(*pair) for pair in zip(texts, asides, strict=True)])
+        cells.append([GridCell(*pair) for pair in zip(texts, asides, strict=True)])
     whole = len(frame) == len(table.frame)
     grid_id = f"table-{table.name}-{anchor}"
     return Grid(
@@ -273,7 +273,7 @@ def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ..
 def plain_grid(
     anchor: str,
     headings: Sequence[str],
-    rows: Sequence[tuple[Cell, ...]],
+    rows: Sequence[tuple[GridCell, ...]],
     optimizers: Sequence[str] = (),
 ) -> Grid:
     """A table that is on the page alone, with no numbers to download.
@@ -285,31 +285,11 @@ def plain_grid(
         optimizers: What each row is of, where rows follow a selection.
     """
     columns = tuple(
-        Column(heading, long=any(len(row[i].text) > LONG for row in rows))
+        GridColumn(heading, long=any(len(row[i].text) > LONG for row in rows))
         for i, heading in enumerate(headings)
     )
     named = tuple(json.dumps([name], ensure_ascii=False) for name in optimizers)
     return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows), named)
-
-
-def environment(run: RunRecord) -> list[tuple[str, str]]:
-    """How a run was made, term by term."""
-    rows = [
-        ("Started", moment(run.started)),
-        ("Finished", moment(run.finished) if run.finished else "not yet"),
-        ("Command", run.command),
-        ("Spec", run.spec_file),
-    ]
-    known = {key: value for key, value in run.environment.items() if value}
-    rows += [(word, known[key]) for key, word in WORDS.items() if key in known]
-    if "git" not in known:
-        rows.append(("Git commit", "none: the suite is not under version control"))
-    if run.settings.machine:
-        rows.append(("Machine digest", run.settings.machine[:12]))
-    packages = [f"{key} {value}" for key, value in known.items() if key not in WORDS]
-    if packages:
-        rows.append(("Packages", ", ".join(packages)))
-    return rows
 
 
 def counts(statuses: Iterable[Any]) -> list[tuple[str, int]]:
@@ -321,11 +301,6 @@ def counts(statuses: Iterable[Any]) -> list[tuple[str, int]]:
 def counted(counts: Iterable[tuple[str, int]]) -> str:
     """``9 ok, 1 diverged``; a dash for nothing."""
     return ", ".join(f"{count:,} {status}" for status, count in counts) or DASH
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    """A count and what is counted: ``1 seed``, ``1,000 seeds``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def slug(name: str) -> str:

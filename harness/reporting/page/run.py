@@ -1,192 +1,233 @@
-"""The page of a run: what it says, and in which order. Nothing here writes files or draws."""
+"""The page of a run, or of several: a record of what the template needs, section by section.
+
+Nothing here writes files or draws.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from harness.errors import join
 from harness.formatting import DASH
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import records as figure_records
-from harness.reporting.page import charts, citation
+from harness.reporting.page import charts, citation, facts
+from harness.reporting.page.between import Between
+from harness.reporting.page.check import CheckSection
+from harness.reporting.page.index import RunSummary
 from harness.reporting.page.parts import (
-    Cell,
     Grid,
+    GridCell,
     Picture,
     as_json,
     counted,
     counts,
     document,
-    environment,
     files,
     grid,
     picture,
     plain_grid,
-    plural,
     slug,
     whole,
 )
 from harness.reporting.tables import reproduce
+from harness.reporting.tables import side_by_side as source_tables
 from harness.reporting.tables.model import Table
 from harness.reporting.tables.sentences import Findings
-from harness.reporting.tables.trials import WAYS
-from harness.results import STATUSES
-from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.read import CaseData, Results
 
 if TYPE_CHECKING:
     from harness.reporting.figures.draw import Drawing
     from harness.reporting.figures.records import FigureRecord
 
-TIMING, FAILURES, CHECK, CLAIMS = "seconds_per_epoch", "failures", "check", "claims"
-SHARING = "sharing"
-"""Names of the tables that have a section of their own; figures of a time begin alike."""
+TIMING, OVERVIEW = "seconds_per_epoch", "overview"
+"""Name of the table of times, with which the names of their figures begin; and of a figure."""
+
+OF_ALL = frozenset(
+    {"failures", "check", "claims", "sharing", source_tables.BETWEEN, source_tables.MADE}
+)
+"""Names of the tables that have a section of their own."""
+
+NO_FINDING = "No trial ended well enough to say anything."
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the page tells of one objective, or of all together."""
+    """One objective's part of the page, or that of all together."""
 
     id: str
     name: str
-    formula: str
-    facts: tuple[tuple[str, str], ...]
     pictures: tuple[Picture, ...]
     grids: tuple[Grid, ...]
+    formula: str = ""
+    facts: facts.Facts = ()
 
 
 @dataclass(frozen=True)
-class Check:
-    """What the page says of the latest check, beside its table and figures.
+class Page:
+    """Everything that the template shows.
 
     Attributes:
-        verdict: What came of it, in a sentence; empty where it can't be read.
-        facts: How it was made, term by term.
-        remarks: What to know when reading it, a sentence each.
-        changes: Where times moved to a new level, a sentence each, numbered as in the figure.
-        changes_note: What is said where there are no such sentences; may be empty.
+        results: The results.
+        tables: Tables by name.
+        records: Records of the figures that are drawn.
+        svgs: Their drawings by name.
+        said: Findings, as plain text.
+        check: The latest check against a baseline; None where there was none.
+        between: Differences between sources; None where there is but one.
     """
 
-    verdict: str
-    facts: tuple[tuple[str, str], ...] = ()
-    remarks: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
-    changes_note: str = ""
+    results: Results
+    tables: Mapping[str, Table]
+    records: Sequence[FigureRecord]
+    svgs: Mapping[str, str]
+    said: Findings
+    check: CheckSection | None = None
+    between: Between | None = None
 
+    @functools.cached_property
+    def pictures(self) -> dict[str, Picture]:
+        """The figures by name."""
+        return {record.name: picture(record, self.svgs[record.name]) for record in self.records}
 
-def render(
-    results: Results,
-    tables: Sequence[Table],
-    records: Sequence[FigureRecord],
-    drawings: Sequence[Drawing],
-    said: Findings,
-    check: Check | None = None,
-) -> str:
-    """The page as HTML.
+    @functools.cached_property
+    def labels(self) -> dict[str, str]:
+        """By the label of a case, its optimizer."""
+        return {case.label: case.optimizer for case in self.results.cases}
 
-    Args:
-        results: What was run.
-        tables: Its tables.
-        records: What its figures show.
-        drawings: The same figures, drawn; matched to the records by name.
-        said: What came out, as plain text.
-        check: What a check against a baseline found; None where there was none.
-    """
-    svgs = {drawing.name: drawing.svg for drawing in drawings}
-    labels = {case.label: case.optimizer for case in results.cases}
-    pictures = {
-        record.name: picture(record, svgs[record.name]) for record in records if record.name in svgs
-    }
-    special = (TIMING, check_figures.TIME, check_figures.HISTORY)
-    timing_pictures = [record for record in records if record.name.startswith(TIMING)]
-    others = [
-        record
-        for record in records
-        if not record.name.startswith(special) and record.name != "overview"
-    ]
-    by_name = {table.name: table for table in tables}
-    timing, failures = by_name.pop(TIMING, None), by_name.pop(FAILURES, None)
-    checked, published = by_name.pop(CHECK, None), by_name.pop(CLAIMS, None)
-    shared = by_name.pop(SHARING, None)
-    sections, timed = [], []
-    for number, info in enumerate(results.objectives.values(), 1):
-        anchor = f"{number}-{slug(info.name)}"
-        sections.append(
+    def whole(self, name: str) -> Grid | None:
+        """A table with all of its rows; None where there is none of that name."""
+        return whole(self.tables.get(name), self.labels)
+
+    @functools.cached_property
+    def sections(self) -> list[Section]:
+        """A section for each objective."""
+        names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
+        return [
             Section(
-                id=f"objective-{anchor}",
+                id=f"objective-{number}-{slug(info.name)}",
                 name=info.name,
+                pictures=self.pictures_of(info.name),
+                grids=self._grids(names, info.name, f"{number}-{slug(info.name)}"),
                 formula=info.formula,
-                facts=_facts(results, info),
-                pictures=_chosen(pictures, others, info.name),
-                grids=_grids(by_name.values(), labels, info.name, anchor),
+                facts=facts.objective_facts(self.results, info),
             )
-        )
-        timed.append(
+            for number, info in enumerate(self.results.objectives.values(), 1)
+        ]
+
+    @functools.cached_property
+    def overall(self) -> Section:
+        """What is of no single objective."""
+        names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
+        grids = self._grids(names, None, "all")
+        return Section("all-objectives", "All objectives", self.pictures_of(None), grids)
+
+    @functools.cached_property
+    def timed(self) -> list[Section]:
+        """A section of times for each objective that was timed."""
+        sections = [
             Section(
-                id=f"time-{anchor}",
-                name=info.name,
-                formula="",
-                facts=(),
-                pictures=_chosen(pictures, timing_pictures, info.name),
-                grids=_grids([timing] if timing else [], labels, info.name, anchor, named=False),
+                id=f"time-{number}-{slug(name)}",
+                name=name,
+                pictures=self.pictures_of(name, timing=True),
+                grids=self._grids([TIMING], name, f"{number}-{slug(name)}"),
             )
+            for number, name in enumerate(self.results.objectives, 1)
+        ]
+        return [section for section in sections if section.pictures or section.grids]
+
+    def beginning(self, start: str) -> tuple[Picture, ...]:
+        """The figures whose name begins so."""
+        return tuple(picture for name, picture in self.pictures.items() if name.startswith(start))
+
+    def pictures_of(self, objective: str | None, *, timing: bool = False) -> tuple[Picture, ...]:
+        """The figures of an objective; of times, or of anything else."""
+        apart = (check_figures.TIME, check_figures.HISTORY, OVERVIEW, *([] if timing else [TIMING]))
+        return tuple(
+            self.pictures[record.name]
+            for record in self.records
+            if record.objective == objective
+            and not record.name.startswith(apart)
+            and (not timing or record.name.startswith(TIMING))
         )
-    settings = results.run.settings
-    return document(
-        "page.html.j2",
-        files([table.name for table in tables], list(svgs)),
-        title=settings.title or results.run.suite,
-        description=settings.description,
-        run=results.run,
-        said=said,
-        overview=pictures.get("overview"),
-        choices=_choices(results),
-        library=charts.library() if any(picture.data for picture in pictures.values()) else None,
-        scope=_scope(results),
-        counts=counts(results.trials["status"]),
-        missing=settings.missing,
-        troubles=_troubles(results),
-        lacking=len(results.cases) * len(settings.seeds) - len(results.trials),
-        cases=_case_grid(results),
-        hyperparameters=_hyperparameter_grid(results),
-        sections=sections,
-        overall=Section(
-            id="all-objectives",
-            name="All objectives",
-            formula="",
-            facts=(),
-            pictures=_chosen(pictures, others, None),
-            grids=_grids(by_name.values(), labels, None, "all"),
-        ),
-        timed=[section for section in timed if section.pictures or section.grids],
-        timing_pictures=_chosen(pictures, timing_pictures, None),
-        timing_note=timing.note if timing else "",
-        timing=settings.timing,
-        timing_scope=_timing_scope(results, timing),
-        failures=whole(failures, labels),
-        sharing=whole(shared, labels),
-        compared=_compared(results),
-        published=whole(published, labels),
-        check=check,
-        checked=whole(checked, labels),
-        check_pictures=_beginning(pictures, check_figures.TIME),
-        history_pictures=_beginning(pictures, check_figures.HISTORY),
-        again=reproduce.again(results),
-        bibtex=citation.bibtex(results.run),
-        citing=citation.sentence(results.run),
-        sources=citation.sources(results),
-        made=environment(results.run),
-    )
+
+    def _grids(self, names: Iterable[str], objective: str | None, anchor: str) -> tuple[Grid, ...]:
+        """Rows of an objective; where that is None, the tables that know no objectives."""
+        grids = []
+        for table in (self.tables[name] for name in names if name in self.tables):
+            if "objective" in table.frame.columns:
+                rows = table.frame.index[table.frame["objective"] == objective]
+            else:
+                rows = table.frame.index if objective is None else table.frame.index[:0]
+            if len(rows):
+                grids.append(
+                    grid(
+                        table,
+                        rows,
+                        anchor,
+                        objective=objective,
+                        named=table.name != TIMING,
+                        labels=self.labels,
+                    )
+                )
+        return tuple(grids)
+
+    @property
+    def runs(self) -> list[Results]:
+        """The results of each run."""
+        return [own.results for own in self.between.sources] if self.between else [self.results]
+
+    @property
+    def scope(self) -> list[str]:
+        """The size of each run, in a sentence."""
+        if self.between is None:
+            return [facts.scope(self.results)]
+        return [f"{own.name}: {facts.scope(own.results)}" for own in self.between.sources]
+
+    @functools.cached_property
+    def choices(self) -> Choices:
+        """What a reader may choose."""
+        results = self.results
+        looks = charts.styles_by_optimizer(figure_records.styles(results))
+        return Choices(
+            optimizers=tuple(results.optimizers),
+            looks=as_json([[name, charts.swatch(style)] for name, style in looks.items()]),
+            epochs=any(info.has_epochs for info in results.objectives.values()),
+            seconds=bool(len(results.timings)),
+            seeds=len(results.run.settings.seeds) > 1,
+        )
+
+    @functools.cached_property
+    def summary(self) -> RunSummary:
+        """A row of the list of reports."""
+        run, said = self.results.run, self.between.sentences if self.between else self.said.outcome
+        devices = {case.device for case in self.results.cases}
+        size = f"{len(self.results.optimizers)} × {len(self.results.objectives)}"
+        if self.between:
+            size += f", from {len(self.between.sources)} runs"
+        elif len(devices) > 1:
+            size += f", on {len(devices)} devices"
+        return RunSummary(
+            title=run.settings.title or run.suite,
+            suite=run.suite,
+            started=run.started,
+            finished=run.finished is not None,
+            sources=len(self.between.sources) if self.between else 1,
+            size=size,
+            trials=tuple(counts(self.results.trials["status"])),
+            missing=sum(map(facts.missing_trials, self.runs)),
+            finding=said[0] if said else NO_FINDING,
+        )
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a reader may choose for the whole page.
+    """Choices of a reader for the whole page.
 
     Attributes:
         optimizers: Their names.
@@ -203,49 +244,56 @@ class Choices:
     seeds: bool
 
 
-def _choices(results: Results) -> Choices:
-    looks = charts.styles_by_optimizer(figure_records.styles(results))
-    return Choices(
-        optimizers=tuple(results.optimizers),
-        looks=as_json([[name, charts.swatch(style)] for name, style in looks.items()]),
-        epochs=any(info.has_epochs for info in results.objectives.values()),
-        seconds=bool(len(results.timings)),
-        seeds=len(results.run.settings.seeds) > 1,
+def render(
+    results: Results,
+    tables: Sequence[Table],
+    records: Sequence[FigureRecord],
+    drawings: Sequence[Drawing],
+    said: Findings,
+    check: CheckSection | None = None,
+    between: Between | None = None,
+) -> str:
+    """The page as HTML.
+
+    Args:
+        results: The results.
+        tables: Their tables.
+        records: Records of their figures.
+        drawings: The same figures, drawn; matched to the records by name.
+        said: Findings, as plain text.
+        check: The latest check against a baseline; None where there was none.
+        between: Differences between sources; None where there is but one.
+    """
+    svgs = {drawing.name: drawing.svg for drawing in drawings}
+    page = Page(
+        results=results,
+        tables={table.name: table for table in tables},
+        records=[record for record in records if record.name in svgs],
+        svgs=svgs,
+        said=said,
+        check=check,
+        between=between,
     )
-
-
-def _chosen(
-    pictures: Mapping[str, Picture], records: Iterable[FigureRecord], objective: str | None
-) -> tuple[Picture, ...]:
-    return tuple(
-        pictures[record.name]
-        for record in records
-        if record.objective == objective and record.name in pictures
+    live = any(picture.data for picture in page.pictures.values())
+    return document(
+        "page.html.j2",
+        files(page.tables, svgs),
+        charts.library() if live else None,
+        title=page.summary.title,
+        page=page,
+        run=results.run,
+        settings=results.run.settings,
+        cases=_case_grid(results),
+        hyperparameters=_hyperparameter_grid(results),
+        troubles=facts.troubles(results),
+        timing_scope=facts.timing_scope(results, page.tables.get(TIMING)),
+        shared_runs=facts.shared_runs(results),
+        made=facts.environment_facts(results.run),
+        again=reproduce.again(results),
+        bibtex=citation.bibtex(page.runs[0].run),
+        citing=[citation.sentence(own.run) for own in page.runs],
+        data_sources=citation.sources(results),
     )
-
-
-def _beginning(pictures: Mapping[str, Picture], start: str) -> tuple[Picture, ...]:
-    return tuple(picture for name, picture in pictures.items() if name.startswith(start))
-
-
-def _grids(
-    tables: Iterable[Table],
-    labels: Mapping[str, str],
-    objective: str | None,
-    anchor: str,
-    *,
-    named: bool = True,
-) -> tuple[Grid, ...]:
-    """The rows of an objective; where that is None, the tables that know no objectives."""
-    grids = []
-    for table in tables:
-        if "objective" in table.frame.columns:
-            rows = table.frame.index[table.frame["objective"] == objective]
-        else:
-            rows = table.frame.index if objective is None else table.frame.index[:0]
-        if len(rows):
-            grids.append(grid(table, rows, anchor, objective=objective, named=named, labels=labels))
-    return tuple(grids)
 
 
 def _case_grid(results: Results) -> Grid:
@@ -261,11 +309,11 @@ def _case_grid(results: Results) -> Grid:
         where = {c.device: ended.get(c.position, []) for c in cases}
         rows.append(
             (
-                Cell(case.optimizer, case.setting),
-                Cell(case.objective),
-                Cell(case.optimizer_class),
-                Cell(_assignments(case.hyperparameters)),
-                *(Cell(counted(where.get(device, []))) for device in devices),
+                GridCell(case.optimizer, case.setting),
+                GridCell(case.objective),
+                GridCell(case.optimizer_class),
+                GridCell(_assignments(case.hyperparameters)),
+                *(GridCell(counted(where.get(device, []))) for device in devices),
             )
         )
     headings = ("optimizer", "objective", "class", "hyperparameters")
@@ -276,9 +324,9 @@ def _hyperparameter_grid(results: Results) -> Grid:
     """Every case with its hyperparameters as its constructor completed them."""
     rows = [
         (
-            Cell(cases[0].optimizer, cases[0].setting),
-            Cell(cases[0].objective),
-            Cell(_assignments(cases[0].defaults)),
+            GridCell(cases[0].optimizer, cases[0].setting),
+            GridCell(cases[0].objective),
+            GridCell(_assignments(cases[0].defaults)),
         )
         for _, cases in _across_devices(results.cases)
     ]
@@ -294,140 +342,6 @@ def _across_devices(
     for case in cases:
         groups.setdefault((case.objective, case.label), []).append(case)
     return list(groups.items())
-
-
-def _scope(results: Results) -> str:
-    """How much was run, in a sentence."""
-    devices = list(dict.fromkeys(case.device for case in results.cases))
-    seeds = results.run.settings.seeds
-    text = (
-        f"{plural(len(results.optimizers), 'optimizer')} × "
-        f"{plural(len(results.objectives), 'objective')} × "
-        f"{plural(len(devices), 'device')} ({join(devices)}): "
-        f"{plural(len(results.cases), 'case')}, each with {plural(len(seeds), 'seed')} "
-        f"({_seeds(seeds)}), make {plural(len(results.cases) * len(seeds), 'trial')}."
-    )
-    if not results.cases:
-        text = "What is compared is known once tuning has come to its end."
-    tried = Counter(tried.role for tried in results.tried)
-    if tried["tuning"]:
-        tuning_seeds = plural(len(results.run.settings.tuning_seeds), "other seed")
-        text += (
-            f" Before them, tuning tried {plural(tried['tuning'], 'setting')} with {tuning_seeds}"
-        )
-        text += ", as many for every optimizer that is tuned, on every objective"
-        if tried["sweep"]:
-            text += f"; after them, sweeps tried {tried['sweep']:,} more with the same"
-        text += "."
-    return text
-
-
-def _timing_scope(results: Results, table: Table | None) -> str:
-    """How seconds per epoch were measured, in a few sentences; empty where that is not known."""
-    timing = results.run.settings.timing
-    if timing is None:
-        return ""
-    threads = results.run.environment.get("threads", "")
-    text = (
-        f"Up to {plural(timing.rounds, 'round')} after {timing.warmup_rounds} to warm up; "
-        "in each round every case runs a block of at most "
-        f"{plural(timing.block_steps, 'step')}"
-    )
-    if threads:
-        text += f", with {threads} {'thread' if threads == '1' else 'threads'}"
-    text += f"; at most about {timing.seconds:g} s in all"
-    text += ". Evaluation, recording and loading data are not on the clock."
-    noisy = 0 if table is None else int((table.frame["noisy"] == "yes").sum())
-    if table is not None and noisy:
-        text += (
-            f" The machine was busy: the times of {noisy} of {plural(len(table.frame), 'case')} "
-            "are noisy, so trust the ratios more than the seconds."
-        )
-    return text
-
-
-def _troubles(results: Results) -> list[str]:
-    """A line for each way in which trials ended badly, missing devices aside."""
-    lines = []
-    for status in STATUSES:
-        trials = results.trials[results.trials["status"] == status]
-        if status in ("ok", "unavailable") or trials.empty:
-            continue
-        names = [
-            f"{count:,} of {label} on {objective} ({device})"
-            for (label, objective, device), count in Counter(
-                zip(trials["label"], trials["objective"], trials["device"], strict=True)
-            ).items()
-        ]
-        verb = {"diverged": "diverged", "timeout": "timed out"}.get(status, "ended in an error")
-        lines.append(f"{plural(len(trials), 'trial')} {verb}: {join(names, 4)}.")
-    return lines
-
-
-def _facts(results: Results, info: ObjectiveInfo) -> tuple[tuple[str, str], ...]:
-    """What an objective is, term by term."""
-    cases = results.cases_on(info.name)
-    facts = [("Parameters", f"{info.dimension:,}")]
-    if info.rows:
-        facts.append(("Rows", f"{info.rows:,}"))
-    steps = f"{info.steps:,}"
-    if info.has_epochs:
-        steps += f", {info.steps_per_epoch:,} to an epoch"
-    facts.append(("Steps", steps))
-    facts.append(("Recorded", plural(len(info.record_steps), "loss", "losses") + " per trial"))
-    facts.append(("Precision", join(list(dict.fromkeys(case.dtype for case in cases)))))
-    if info.optimum is not None:
-        facts.append(("Lowest loss", f"{info.optimum:.6g}"))
-    if info.minimizers and info.dimension <= 3:
-        points = [f"({', '.join(f'{x:.6g}' for x in point)})" for point in info.minimizers]
-        facts.append(("Minimum at" if len(points) == 1 else "Minima at", join(points, 6)))
-    if ways := _ways(results, cases):
-        facts.append(("Trials ran", ways))
-    if info.data_source:
-        facts.append(("Data", info.data_source))
-    return tuple(facts)
-
-
-def _ways(results: Results, cases: Sequence[CaseData]) -> str:
-    """How an objective's trials ran; a table says why."""
-    positions = [case.position for case in cases]
-    ran = results.trials[results.trials["position"].isin(positions) & (results.trials["way"] != "")]
-    found = {str(way): list(dict.fromkeys(labels)) for way, labels in ran.groupby("way")["label"]}
-    if len(found) == 1:
-        return WAYS[next(iter(found))]
-    return "; ".join(f"{WAYS[way]}: {join(labels, 4)}" for way, labels in found.items())
-
-
-def _compared(results: Results) -> str:
-    """What trials of shared runs, run alone as well, have shown; empty where there are none."""
-    known = results.comparisons
-    if known.empty:
-        return ""
-    tried = ", tuning's among them," if known["role"].isin(["tuning", "sweep"]).any() else ""
-    text = (
-        f"{plural(int(known['lanes'].sum()), 'trial')}{tried} shared {plural(len(known), 'run')}. "
-        "One trial of each run was also run alone to its end: "
-    )
-    far = known[known["difference"] > known["rounding"]]
-    near = known["difference"].drop(far.index)
-    if len(near):
-        text += (
-            f"recorded losses differ by at most {near.max():.1e} of their size, which is rounding."
-        )
-    if len(far):
-        names = join(list(dict.fromkeys(far["optimizer"])), 4)
-        text += (
-            f" In {plural(len(far), 'run')} they differ by more than rounding ({names}: up to "
-            f"{far['difference'].max():.1e}), which is a fault of the harness; those trials were "
-            "run alone, and their numbers are those of runs of their own."
-        )
-    return text
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
-        return f"{seeds[0]} to {seeds[-1]}"
-    return join([str(seed) for seed in seeds])
 
 
 def _assignments(values: Mapping[str, Any]) -> str:

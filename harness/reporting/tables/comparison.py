@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import profiles, stats, targets
-from harness.analysis.comparison import ALPHA, MAX_PAIRED_CASES, Compared, Pair, Rank, corrected_for
+from harness.analysis.comparison import ALPHA, MAX_PAIRED_CASES, Compared, Pair, corrected_for
+from harness.analysis.ranks import Rank
 from harness.analysis.summary import Analysis
 from harness.formatting import (
     DASH,

@@ -2,7 +2,8 @@
 
 By hand, for what pandas' ``Styler.to_latex`` escapes are ten ASCII signs: a cell that begins with
 ``[`` would still be an argument of the line break above it, ``<`` be printed as an inverted
-exclamation mark, ``--`` as a dash and ``∞`` stop the compiler.
+exclamation mark, ``--`` as a dash and ``∞`` stop the compiler. Of a table that breaks across pages
+it repeats the whole caption, which here explains every column, on each page.
 """
 
 from __future__ import annotations
@@ -12,6 +13,13 @@ from collections.abc import Sequence
 
 LONG = 40
 """Rows beyond which a table may break across pages."""
+
+_MATH = "−×·±≤≥≈≠∞→√°²³\u00b5μαβγδεηθλρστφ"
+_COMMANDS = (
+    r"- \times \cdot \pm \le \ge \approx \ne \infty \to \surd ^{\circ} ^{2} ^{3} \mu \mu "
+    r"\alpha \beta \gamma \delta \varepsilon \eta \theta \lambda \rho \sigma \tau \varphi"
+)
+"""Commands of mathematics, sign by sign."""
 
 SIGNS = {
     "\\": r"\textbackslash{}",
@@ -42,39 +50,7 @@ SIGNS = {
     "\u2019": r"\textquoteright{}",
     "“": r"\textquotedblleft{}",
     "”": r"\textquotedblright{}",
-    **{
-        sign: f"${command}$"
-        for sign, command in {
-            "−": "-",
-            "×": r"\times",
-            "·": r"\cdot",
-            "±": r"\pm",
-            "≤": r"\le",
-            "≥": r"\ge",
-            "≈": r"\approx",
-            "≠": r"\ne",
-            "∞": r"\infty",
-            "→": r"\to",
-            "√": r"\surd",
-            "°": r"^{\circ}",
-            "²": "^{2}",
-            "³": "^{3}",
-            "\u00b5": r"\mu",
-            "μ": r"\mu",
-            "α": r"\alpha",
-            "β": r"\beta",
-            "γ": r"\gamma",
-            "δ": r"\delta",
-            "ε": r"\varepsilon",
-            "η": r"\eta",
-            "θ": r"\theta",
-            "λ": r"\lambda",
-            "ρ": r"\rho",
-            "σ": r"\sigma",
-            "τ": r"\tau",
-            "φ": r"\varphi",
-        }.items()
-    },
+    **{sign: f"${command}$" for sign, command in zip(_MATH, _COMMANDS.split(), strict=True)},
 }
 """What stands for a sign; every other sign stands for itself. The page's script has them too."""
 
@@ -149,18 +125,21 @@ def table(
             r"% Needs \usepackage{booktabs, longtable}.",
             rf"\begin{{longtable}}{columns}",
             rf"{caption} {mark} \\",
-            *(*top, r"\endfirsthead"),
-            *(*top, r"\endhead"),
-            *(r"\bottomrule", r"\endfoot"),
+            *top,
+            r"\endfirsthead",
+            *top,
+            "\\endhead\n\\bottomrule\n\\endfoot",
             *body,
             r"\end{longtable}",
         ]
     else:
         lines = [
-            r"% Needs \usepackage{booktabs}.",
-            *(r"\begin{table}[t]", r"\centering", caption, mark),
+            "% Needs \\usepackage{booktabs}.\n\\begin{table}[t]\n\\centering",
+            caption,
+            mark,
             rf"\begin{{tabular}}{columns}",
-            *(*top, *body, r"\bottomrule"),
-            *(r"\end{tabular}", r"\end{table}"),
+            *top,
+            *body,
+            "\\bottomrule\n\\end{tabular}\n\\end{table}",
         ]
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from harness.spec.yaml_source import suite_folder
 
 if TYPE_CHECKING:
-    from harness.plan.builder import Overrides
+    from harness.commands.run import RunOptions
     from harness.spec.yaml_source import YamlSource
     from harness.store.read import CaseData, Results
     from harness.store.records import RunRecord
@@ -61,17 +61,9 @@ def call(**arguments: Any) -> str:
     return ", ".join([CALL, *(f"{name}={value!r}" for name, value in arguments.items())]) + ")"
 
 
-def of_run(
-    source: YamlSource,
-    overrides: Overrides,
-    output: PurePath | None,
-    workers: int | None,
-    executor: str | None = None,
-    scheduler: str | None = None,
-    *,
-    fresh: bool,
-) -> str:
+def of_run(source: YamlSource, options: RunOptions) -> str:
     """The command that makes a run, or the call if its spec is a mapping."""
+    overrides = options.overrides
     given: dict[str, Any] = {
         "only": list(overrides.only),
         "devices": ",".join(overrides.devices) or None,
@@ -79,11 +71,11 @@ def of_run(
         "seed": list(overrides.chosen),
         "set": list(overrides.values),
         "no_timing": overrides.untimed,
-        "fresh": fresh,
-        "workers": workers,
-        "executor": executor,
-        "scheduler": scheduler,
-        "output": None if output is None else str(output),
+        "fresh": options.fresh,
+        "workers": options.workers,
+        "executor": options.executor,
+        "scheduler": options.scheduler,
+        "output": None if options.output is None else str(options.output),
     }
     if source.folder is None:
         return line("run", source.file, **given)
@@ -122,8 +114,11 @@ def again(results: Results) -> dict[str, str]:
 def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
     """The command that runs one trial of a run once more, on its own and somewhere else.
 
-    A setting that tuning found is given as it is, so that nothing is tuned for it.
+    A setting that tuning found is given as it is, so that nothing is tuned for it. Empty for
+    results of several runs.
     """
+    if not run.spec_file:
+        return ""
     only = [
         f"optimizer={glob.escape(case.optimizer)}",
         f"objective={glob.escape(case.objective)}",

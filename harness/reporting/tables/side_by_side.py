@@ -1,419 +1,427 @@
-"""The tables of results laid side by side."""
+"""Differences between sources: the table of them, how the sources were made, and sentences on both.
+
+What each source found stands in the tables of any run.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from harness import formatting
-from harness.analysis import stats
-from harness.analysis.comparison import REL_TOL
+from harness.analysis.comparison import ALPHA, REL_TOL, Pair
 from harness.analysis.side_by_side import (
-    TIMES,
-    Difference,
-    Item,
-    Match,
-    Side,
+    MatchedCase,
     SideBySide,
-    Source,
-    Verdict,
-    seeds_text,
+    SourceDifference,
+    SourceVerdict,
 )
-from harness.formatting import DASH, moment
-from harness.reporting.tables import trials as trial_tables
-from harness.reporting.tables.model import Table
+from harness.analysis.sources import Source
+from harness.formatting import (
+    DASH,
+    all_or_none,
+    is_are,
+    listed,
+    moment,
+    or_dash,
+    plural,
+    probability,
+    seed_ranges,
+    significant,
+)
+from harness.provenance import fingerprint
+from harness.provenance.environment import WORDS
+from harness.reporting.tables.model import Column, Table, case_columns, table_of
 
-LOSS, DIFFERENCES, ENDINGS = "final_loss", "differences", "other_endings"
-NOT_EVERYWHERE, SPEED, MADE = "not_everywhere", "seconds_per_epoch", "how_made"
+BETWEEN, MADE = "between_sources", "how_made"
 """Names of the tables."""
 
-Names = tuple[str, str, str, str]
-"""Objective, optimizer, setting and device: what a case is called in a run."""
+SPEC_DIGEST = "Digest of the spec"
 
+ALWAYS_OTHER = ("Started", "Finished", "Command", "Spec")
+"""Facts that differ between any two runs, and so say little."""
 
-def build(beside: SideBySide) -> list[Table]:
-    """Every table that there is something in."""
-    built = [
-        final_loss(beside),
-        differences(beside),
-        seconds(beside),
-        other_endings(beside),
-        not_everywhere(beside),
-        how_made(beside),
-    ]
-    return [table for table in built if table is not None and len(table.frame)]
+EQUAL: tuple[SourceVerdict, ...] = ("equal to the bit", "equal but for rounding")
 
-
-def final_loss(beside: SideBySide) -> Table | None:
-    """Mean final loss with its interval of every case that ran in several sources."""
-    rows, shown = [], []
-    for match in beside.compared:
-        common = bool(match.seeds)
-        row: dict[str, Any] = {
-            **trial_tables.identity(match.case),
-            "seeds_in_common": len(match.seeds),
-        }
-        text = {**trial_tables.shown_identity(match.case), "seeds in common": str(len(match.seeds))}
-        digits = max(
-            (
-                formatting.decimals(m.mean, m.low, m.high)
-                for s in match.sides
-                if s and (m := s.mean).n
-            ),
-            default=6,
-        )
-        for source, side in zip(beside.sources, match.sides, strict=True):
-            mean = side.mean if side else None
-            name = source.name
-            of = 0 if side is None else len(match.seeds if common else side.ran)
-            row |= {
-                f"mean_{name}": mean.mean if mean else math.nan,
-                f"ci_low_{name}": mean.low if mean else math.nan,
-                f"ci_high_{name}": mean.high if mean else math.nan,
-                f"ok_{name}": mean.n if mean else 0,
-            }
-            text |= _shown_mean(name, mean, of, digits)
-        rows.append(row)
-        shown.append(text)
-    if not rows:
-        return None
-    return Table(
-        LOSS,
-        "Final loss, side by side",
-        "Loss over all data after the last step: mean over the seeds in common that ended ok, with "
-        "its 95% bootstrap-t interval (of four seeds or more); none where all "
-        "seeds end alike. ok: how many of them did. Where no seed is in common, each mean is "
-        "over all seeds of its own. A dash: the case is not there, or no trial of it ended ok.",
-        pd.DataFrame(rows),
-        pd.DataFrame(shown),
-    )
-
-
-def _shown_mean(name: str, mean: stats.Mean | None, of: int, digits: int) -> dict[str, str]:
-    if mean is None or not of:
-        text, ends, ok = DASH, DASH, DASH
-    else:
-        text = formatting.number(mean.mean, digits)
-        ends = DASH if mean.sd == 0 else formatting.interval(mean.low, mean.high, digits)
-        ok = f"{mean.n} of {of}"
-    return {f"mean: {name}": text, f"95% interval: {name}": ends, f"ok: {name}": ok}
-
-
-def differences(beside: SideBySide) -> Table | None:
-    """Every case in a source against the same in the first, on the seeds that they share."""
-    rows, shown = [], []
-    for found in beside.differences:
-        case, pair = found.match.case, found.pair
-        base, other = (beside.sources[i].name for i in (found.base, found.other))
-        verdict = in_words(found, other)
-        key = "same" if found.same_key else f"other: {'; '.join(found.differs)}"
-        called = called_otherwise(found)
-        n = len(found.match.seeds)
-        rows.append(
-            {
-                **trial_tables.identity(case),
-                "source": other,
-                "against": base,
-                "called_there": called,
-                "same_key": "yes" if found.same_key else "no",
-                "what_differs": "; ".join(found.differs),
-                "seeds_in_common": n,
-                "equal_to_the_bit": found.equal,
-                "largest_relative_difference": found.largest,
-                "both_ok": pair.both if pair else math.nan,
-                "shift": pair.shift if pair else math.nan,
-                "ci_low": pair.low if pair else math.nan,
-                "ci_high": pair.high if pair else math.nan,
-                "effect": pair.effect if pair else math.nan,
-                "p": pair.p if pair else math.nan,
-                "p_adjusted": pair.adjusted if pair else math.nan,
-                "verdict": verdict,
-            }
-        )
-        told = formatting.shift(pair.shift, pair.low, pair.high) if pair else (DASH, DASH)
-        shown.append(
-            {
-                **trial_tables.shown_identity(case),
-                "what is compared": f"{other} − {base}",
-                "verdict": verdict,
-                "shift": told[0],
-                "95% interval": told[1],
-                "adjusted p": formatting.significant(pair.adjusted, 2) if pair else DASH,
-                "equal to the bit": f"{found.equal} of {n}" if n else DASH,
-                "largest relative difference": formatting.significant(found.largest, 2),
-                "key": f"{key}; called {called} there" if called else key,
-            }
-        )
-    if not rows:
-        return None
-    return Table(
-        DIFFERENCES,
-        "Differences on the same seeds",
-        "Each case against the same in the first source in which it ran, paired by seed. Equal to "
-        "the bit: trials that ended alike, in the same step, with the same recorded losses; equal "
-        f"but for rounding: all ended alike, losses differ by at most {REL_TOL:g} of their size. "
-        "Everything else is tested where seeds matter: Wilcoxon's signed-rank test over all seeds "
-        "in common, a trial that did not end ok being the worst, and the Hodges-Lehmann shift that "
-        "belongs to it, with its 95% interval; p is adjusted by Holm's "
-        "method for all cases that are tested here. Called is what that leaves at 0.05. Key: "
-        "where it is the same, so is everything that decides the result but the machine; where it "
-        "is another, what is known to differ.",
-        pd.DataFrame(rows),
-        pd.DataFrame(shown),
-    )
-
-
-_VERDICTS: Mapping[Verdict, str] = {
+VERDICTS: dict[SourceVerdict, str] = {
     "none ended ok": "no trial ended ok in either, nor in the same step",
     "other, by no chance": "differs; all seeds end alike, so there is no test",
     "other, of one seed": "differs; one seed, so nothing is said of chance",
 }
 
 
-def in_words(found: Difference, other: str) -> str:
-    """The verdict as a reader is told it; ``other`` is the name of the source it is about."""
-    verdict = found.verdict
-    if verdict in ("lower", "higher"):
-        return f"{verdict} in {other}"
-    return _VERDICTS.get(verdict, verdict)
+def build(beside: SideBySide) -> list[Table]:
+    """Every table that there is something in."""
+    built = [between(beside), how_made(beside.sources)]
+    return [table for table in built if table is not None]
 
 
-def called_otherwise(found: Difference) -> str:
-    """What the case is called in the other source, where that is not the same."""
-    one, two = found.match.side(found.base).case, found.match.side(found.other).case
-    names = [(case.objective, case.label, case.device) for case in (one, two)]
-    if names[0] == names[1]:
+def between(beside: SideBySide) -> Table | None:
+    """Every case in a source against the same in the first, on the seeds that they share."""
+    names = [source.name for source in beside.sources]
+
+    def of_pair(value: Callable[[Pair], Any]) -> Callable[[SourceDifference], Any]:
+        return lambda found: value(found.pair) if found.pair else math.nan
+
+    def shift(found: SourceDifference) -> tuple[str, str]:
+        pair = found.pair
+        return formatting.shift(pair.shift, pair.low, pair.high) if pair else (DASH, DASH)
+
+    def verdict(found: SourceDifference) -> str:
+        if found.verdict in ("lower", "higher"):
+            return f"{found.verdict} in {names[found.other]}"
+        return VERDICTS.get(found.verdict, found.verdict)
+
+    def key(found: SourceDifference) -> str:
+        text = "same" if found.same_key else f"other: {'; '.join(found.differs)}"
+        called = called_otherwise(found)
+        return f"{text}; called {called} there" if called else text
+
+    columns: list[Column[SourceDifference]] = [
+        *case_columns(lambda found: found.match.case),
+        Column("source", "", lambda found: names[found.other]),
+        Column("against", "", lambda found: names[found.base]),
+        Column("", "compared", text=lambda found: f"{names[found.other]} − {names[found.base]}"),
+        Column("called_there", "", called_otherwise),
+        Column("same_key", "", lambda found: "yes" if found.same_key else "no"),
+        Column("what_differs", "", lambda found: "; ".join(found.differs)),
+        Column("verdict", "verdict", verdict),
+        Column("shift", "shift", of_pair(lambda pair: pair.shift), text=lambda f: shift(f)[0]),
+        Column("", "95% interval", text=lambda found: shift(found)[1]),
+        Column("ci_low", "", of_pair(lambda pair: pair.low)),
+        Column("ci_high", "", of_pair(lambda pair: pair.high)),
+        Column("effect", "", of_pair(lambda pair: pair.effect)),
+        Column("p", "", of_pair(lambda pair: pair.p)),
+        Column("p_adjusted", "adjusted p", of_pair(lambda pair: pair.adjusted), probability),
+        Column("both_ok", "", of_pair(lambda pair: pair.both)),
+        Column("seeds_in_common", "", lambda found: len(found.match.seeds)),
+        Column(
+            "equal_to_the_bit",
+            "equal to the bit",
+            lambda found: found.equal,
+            text=lambda f: f"{f.equal} of {len(f.match.seeds)}" if f.match.seeds else DASH,
+        ),
+        Column("ended_otherwise", "ended otherwise", lambda found: found.ended_otherwise),
+        Column(
+            "largest_relative_difference",
+            "largest relative difference",
+            lambda found: found.largest,
+            lambda value: significant(value, 2),
+        ),
+        Column("seconds_ratio", "ratio of seconds", _ratios(beside.sources), significant),
+        Column("", "key", text=key),
+    ]
+    return table_of(
+        BETWEEN,
+        "Differences between sources, on the same seeds",
+        columns,
+        beside.differences,
+        "Each case against the same in the first source in which it ran, paired by seed. "
+        "Equal to the bit: trials that ended alike, in the same step, with the same recorded "
+        f"losses; equal but for rounding: all ended alike, losses differ by at most {REL_TOL:g} of "
+        "their size. Everything else is tested where seeds matter: Wilcoxon's signed-rank test "
+        "over all seeds in common, a trial that did not end ok being the worst, and the "
+        "Hodges-Lehmann shift that belongs to it, with its 95% interval; p is adjusted by Holm's "
+        f"method for all cases that are tested here. The verdict is what that leaves at {ALPHA:g}. "
+        "Ended otherwise: trials whose status differs. Ratio of seconds: of median seconds per "
+        "epoch, only of one machine; they were not measured in turns, so it has no interval. Key: "
+        "where it is the same, so is everything that decides the result but the machine; where it "
+        "is another, what is known to differ.",
+    )
+
+
+def _ratios(sources: Sequence[Source]) -> Callable[[SourceDifference], float]:
+    """The ratio of median seconds per epoch, other to base; NaN unless both are of one machine."""
+    medians = [
+        source.results.timings.groupby("position")["epoch_seconds"].median().to_dict()
+        for source in sources
+    ]
+
+    def ratio(found: SourceDifference) -> float:
+        base, other = (
+            medians[i].get(case.position, math.nan)
+            for i, case in zip((found.base, found.other), found.cases, strict=True)
+        )
+        machines = sources[found.base].machine, sources[found.other].machine
+        return float(other / base) if machines[0] and machines[0] == machines[1] else math.nan
+
+    return ratio
+
+
+def called_otherwise(found: SourceDifference) -> str:
+    """The case's name in the other source, where that is not the same."""
+    one, two = found.cases
+    if (one.objective, one.label, one.device) == (two.objective, two.label, two.device):
         return ""
     return two.label if one.objective == two.objective else f"{two.label} on {two.objective}"
 
 
-def seconds(beside: SideBySide) -> Table | None:
-    """Seconds per epoch of every case that ran in several, and ratios within each source."""
-    measured = [_measured(source) for source in beside.sources]
-    rows, shown = [], []
-    for match in beside.compared:
-        own = [
-            None if side is None else known.get(_names(side))
-            for side, known in zip(match.sides, measured, strict=True)
-        ]
-        if not any(own):
-            continue
-        row: dict[str, Any] = trial_tables.identity(match.case)
-        text = trial_tables.shown_identity(match.case)
-        for source, timed in zip(beside.sources, own, strict=True):
-            row |= _time_cells(source.name, timed)
-            text |= _shown_time(source.name, timed)
-        across = list(_across(beside.sources, own))
-        row |= {f"ratio_{other}_to_{base}": ratio for other, base, ratio in across}
-        text |= {f"{o} / {b}": formatting.significant(ratio, 3) for o, b, ratio in across}
-        rows.append(row)
-        shown.append(text)
-    if not rows:
-        return None
-    frame, texts = pd.DataFrame(rows), pd.DataFrame(shown).fillna(DASH)
-    note = (
-        "Wall time of n blocks of steps, scaled to an epoch: median and interquartile range, in "
-        "each source as it was measured there. The ratio is within one source: to its own "
-        "reference, the first case that it timed on that objective and device, as a median over "
-        "rounds in which both took their turn, with a 95% interval from order statistics. Machines "
-        "differ, so seconds of two of them say nothing of the optimizer; the ratios can be "
-        "compared where the references are the same case. Noisy: the machine was busy, and the "
-        "ratios are to be trusted more than the seconds."
-    )
-    if any(" / " in str(heading) for heading in texts.columns):
-        note += (
-            " A ratio of two sources' medians stands only where both ran on one machine (the same "
-            "digest); they were not measured in turns, so it has no interval."
-        )
-    return Table(SPEED, "Seconds per epoch, side by side", note, frame, texts)
+@dataclass(frozen=True)
+class Fact:
+    """One thing of how the sources were made.
 
-
-def _measured(source: Source) -> dict[Names, dict[str, Any]]:
-    """What the source's own table of times has, by case."""
-    table = trial_tables.epoch_seconds(source.results)
-    if table is None:
-        return {}
-    return {
-        (row["objective"], row["optimizer"], row["setting"], row["device"]): {
-            str(key): value for key, value in row.items()
-        }
-        for row in table.frame.to_dict("records")
-    }
-
-
-def _names(side: Side) -> Names:
-    case = side.case
-    return case.objective, case.optimizer, case.setting, case.device
-
-
-_TIME_COLUMNS = {
-    "median_seconds": "median_seconds",
-    "iqr_seconds": "iqr_seconds",
-    "n": "n",
-    "ratio": "ratio",
-    "ratio_low": "ratio_ci_low",
-    "ratio_high": "ratio_ci_high",
-    "noise": "noise",
-}
-
-
-def _time_cells(name: str, timed: Mapping[str, Any] | None) -> dict[str, Any]:
-    numbers = {
-        f"{key}_{name}": timed[column] if timed else math.nan
-        for key, column in _TIME_COLUMNS.items()
-    }
-    return {**numbers, f"reference_{name}": timed["reference"] if timed else ""}
-
-
-def _shown_time(name: str, timed: Mapping[str, Any] | None) -> dict[str, str]:
-    if timed is None:
-        texts = dict.fromkeys(("median", "IQR", "ratio", "interval", "reference"), DASH)
-    else:
-        is_reference = timed["reference"] == _label(timed)
-        noisy = " (noisy)" if timed["noisy"] == "yes" else ""
-        ends = formatting.interval(timed["ratio_ci_low"], timed["ratio_ci_high"], 2)
-        texts = {
-            "median": formatting.significant(timed["median_seconds"]),
-            "IQR": formatting.significant(timed["iqr_seconds"]) + noisy,
-            "ratio": "1" if is_reference else formatting.number(timed["ratio"], 2),
-            "interval": DASH if is_reference else ends,
-            "reference": str(timed["reference"]),
-        }
-    return {
-        f"s/epoch: {name}": texts["median"],
-        f"IQR: {name}": texts["IQR"],
-        f"ratio: {name}": texts["ratio"],
-        f"its 95% interval: {name}": texts["interval"],
-        f"to: {name}": texts["reference"],
-    }
-
-
-def _label(timed: Mapping[str, Any]) -> str:
-    setting = timed["setting"]
-    return f"{timed['optimizer']} ({setting})" if setting else str(timed["optimizer"])
-
-
-def _across(
-    sources: Sequence[Source], own: Sequence[Mapping[str, Any] | None]
-) -> Iterator[tuple[str, str, float]]:
-    """Ratios of medians of sources from one machine: each to the first of that machine."""
-    for i, source in enumerate(sources):
-        first = next(j for j, s in enumerate(sources) if s.machine == source.machine)
-        if not source.machine or first == i:
-            continue
-        base, other = own[first], own[i]
-        if base is not None and other is not None:
-            ratio = float(other["median_seconds"]) / float(base["median_seconds"])
-            yield source.name, sources[first].name, ratio
-
-
-def endings(beside: SideBySide) -> list[tuple[Match, tuple[str, ...], list[int]]]:
-    """Trials that did not end alike everywhere: case, status in each source, and the seeds.
-
-    A status is empty where the source lacks the case, and where it has no trial of that seed.
+    Attributes:
+        name: Its name.
+        values: Its value in each source, as text; empty where that is not known.
     """
-    found: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for number, match in enumerate(beside.matches):
-        for seed in match.seeds:
-            statuses = tuple(s.statuses.get(seed, "") if s else "" for s in match.sides)
-            if len({status for status in statuses if status not in ("", "unavailable")}) > 1:
-                found.setdefault((number, statuses), []).append(seed)
-    return [(beside.matches[n], statuses, seeds) for (n, statuses), seeds in found.items()]
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is not the same everywhere."""
+        return len(set(self.values)) > 1
 
 
-def other_endings(beside: SideBySide) -> Table | None:
-    """Trials that ended in one way in one source and in another way elsewhere."""
-    rows, shown = [], []
-    names = [source.name for source in beside.sources]
-    for match, statuses, seeds in endings(beside):
-        reasons = [
-            f"{name}: {side.reasons[seeds[0]]}"
-            for name, side in zip(names, match.sides, strict=True)
-            if side and side.reasons.get(seeds[0])
-        ]
-        row = {f"status_{name}": status for name, status in zip(names, statuses, strict=True)}
-        text = {name: status or DASH for name, status in zip(names, statuses, strict=True)}
-        more = {"trials": len(seeds), "seeds": seeds_text(seeds), "reason": "; ".join(reasons)}
-        rows.append({**trial_tables.identity(match.case), **row, **more})
-        shown.append(
-            {
-                **trial_tables.shown_identity(match.case),
-                **{f"ended: {name}": status for name, status in text.items()},
-                **{key: str(value) or DASH for key, value in more.items()},
-            }
-        )
-    if not rows:
-        return None
-    return Table(
-        ENDINGS,
-        "Trials that ended otherwise",
-        "Seeds in common whose trials did not end alike, and why those that did not end ok did "
-        "not: the reason is that of the first of these seeds. No loss stands in for them.",
-        pd.DataFrame(rows),
-        pd.DataFrame(shown),
-    )
-
-
-def presence(match: Match) -> list[str]:
-    """For each source, what there is of a case: ``ran``, ``did not run``, ``not there``."""
+def facts(sources: Sequence[Source]) -> list[Fact]:
+    """Everything that is known of how the sources were made, fact by fact."""
+    runs = [source.results.run for source in sources]
+    settings = [run.settings for run in runs]
+    known = [{key: value for key, value in run.environment.items() if value} for run in runs]
+    timings = [own.timing.model_dump() if own.timing else {} for own in settings]
+    packages = dict.fromkeys(key for own in known for key in own if key not in WORDS)
+    found: dict[str, list[Any]] = {
+        "Started": [run.started for run in runs],
+        "Finished": [run.finished or "not yet" for run in runs],
+        "Command": [run.command for run in runs],
+        "Spec": [run.spec_file for run in runs],
+        SPEC_DIGEST: [fingerprint.digest(run.spec_text)[:12] for run in runs],
+        "Suite": [run.suite for run in runs],
+        "Seeds": [seed_ranges(own.seeds) for own in settings],
+        "Seeds for tuning": [seed_ranges(own.tuning_seeds) for own in settings],
+        **{word: [own.get(key) for own in known] for key, word in WORDS.items()},
+        "Machine digest": [source.machine[:12] for source in sources],
+        **{f"Package {name}": [own.get(name) for own in known] for name in packages},
+    }
+    for key in dict.fromkeys(key for own in timings for key in own):
+        values = [json.dumps(own[key]) if key in own else "" for own in timings]
+        found[f"Timing: {key.replace('_', ' ')}"] = values
+    for device in dict.fromkeys(device for own in settings for device in own.missing):
+        found[f"Missing: {device}"] = [own.missing.get(device) for own in settings]
     return [
-        "not there" if side is None else "ran" if side.ran else "did not run"
-        for side in match.sides
+        Fact(name, tuple(str(value or "") for value in values))
+        for name, values in found.items()
+        if any(values)
     ]
 
 
-def not_everywhere(beside: SideBySide) -> Table | None:
-    """Cases that are not in every source, or did not run in some."""
-    rows, shown = [], []
-    for match in beside.matches:
-        states = presence(match)
-        if set(states) == {"ran"} or match in beside.nowhere:
-            continue
-        by_name = dict(zip((source.name for source in beside.sources), states, strict=True))
-        rows.append(
-            {**trial_tables.identity(match.case), **{f"in_{k}": v for k, v in by_name.items()}}
-        )
-        in_sources = {f"in {name}": state for name, state in by_name.items()}
-        shown.append({**trial_tables.shown_identity(match.case), **in_sources})
-    if not rows:
-        return None
-    return Table(
-        NOT_EVERYWHERE,
-        "Cases that are not everywhere",
-        "A case did not run where its device was missing, or where the run was cut short before "
-        "it; cases that ran in none of them are left out. A case with another setting in its name "
-        "is another case.",
-        pd.DataFrame(rows),
-        pd.DataFrame(shown),
-    )
-
-
-def how_made(beside: SideBySide) -> Table:
+def how_made(sources: Sequence[Source]) -> Table | None:
     """How the sources were made: what differs first."""
-    items = sorted(beside.made, key=lambda item: not item.differs)
-    names = [source.name for source in beside.sources]
-    rows = [_item(item, names, "in_", "") for item in items]
-    shown = [_item(item, names, "", DASH) for item in items]
-    frame, texts = pd.DataFrame(rows), pd.DataFrame(shown)
-    return Table(
+
+    def value(i: int) -> Callable[[Fact], str]:
+        return lambda fact: fact.values[i]
+
+    def text(i: int) -> Callable[[Fact], str]:
+        return lambda fact: or_dash(moment(fact.values[i]))
+
+    columns: list[Column[Fact]] = [
+        Column("item", "what", lambda fact: fact.name),
+        Column("differs", "", lambda fact: "yes" if fact.differs else "no"),
+        Column("", "same?", text=lambda fact: "≠ differs" if fact.differs else "= same"),
+        *(
+            Column(f"in_{source.name}", f"in {source.name}", value(i), text=text(i))
+            for i, source in enumerate(sources)
+        ),
+    ]
+    return table_of(
         MADE,
         "How they were made",
+        columns,
+        sorted(facts(sources), key=lambda fact: not fact.differs),
         "What is known of each run, what differs first. A dash: not known.",
-        frame,
-        texts,
     )
 
 
-def _item(item: Item, names: Sequence[str], prefix: str, empty: str) -> dict[str, str]:
-    is_time = not prefix and item.name in TIMES
-    values = (moment(value) if is_time else value or empty for value in item.values)
-    of_sources = {f"{prefix}{name}": v for name, v in zip(names, values, strict=True)}
-    head = {"item" if prefix else "what": item.name}
-    if prefix:
-        return {**head, "differs": "yes" if item.differs else "no", **of_sources}
-    # A source may be called as a column is.
-    named = {f"in {name}": value for name, value in of_sources.items()}
-    return {**head, "same?": "≠ differs" if item.differs else "= same", **named}
+def sentences(beside: SideBySide) -> tuple[str, ...]:
+    """What is equal, what differs and what is missing; no source is said to be better."""
+    found = [
+        *_matched(beside),
+        _equal(beside),
+        _tested(beside),
+        _ended_otherwise(beside),
+        _made(beside.sources),
+        _missing(beside),
+        _speed(beside),
+    ]
+    return tuple(text for text in found if text)
+
+
+def _matched(beside: SideBySide) -> Iterator[str]:
+    if not any(len(_present(match)) > 1 for match in beside.matches):
+        yield (
+            "No case is in more than one of them: none has the same key, nor the same objective, "
+            "optimizer, setting and device. So there is nothing to compare."
+        )
+        return
+    count, compared = len(beside.sources), len(beside.differences)
+    ran = [len(match.ran) for match in beside.matches if match.ran]
+    every, several = ran.count(count), sum(number > 1 for number in ran)
+    text = (
+        f"Of {plural(len(ran), 'case')} that ran anywhere, {all_or_none(every, len(ran))} ran in "
+    )
+    text += "both" if count == 2 else "all of them"
+    if several > every:
+        text += f", {several - every:,} more in several"
+    same = sum(found.same_key for found in beside.differences)
+    if compared:
+        text += f"; of {plural(compared, 'comparison')}, {all_or_none(same, compared)} "
+        text += f"{is_are(same)} of the same computation (one key)"
+        if same < compared:
+            text += f", {compared - same:,} of one name but another key"
+    seeds = {found.match.seeds for found in beside.differences}
+    if len(seeds) == 1:
+        (common,) = seeds
+        text += f"; seeds in common: {seed_ranges(common) or 'none'}"
+    elif seeds:
+        counts = [len(common) for common in seeds]
+        text += f"; seeds in common: {min(counts):,} to {max(counts):,}, depending on the case"
+    yield f"{text}."
+    renamed = [
+        f"{found.match.case.label} on {found.match.case.objective}, "
+        f"{called_otherwise(found)} in {beside.sources[found.other].name}"
+        for found in beside.differences
+        if called_otherwise(found)
+    ]
+    if renamed:
+        yield f"The same computation under another name: {listed(renamed)}."
+
+
+def _equal(beside: SideBySide) -> str:
+    by_verdict: dict[SourceVerdict, list[SourceDifference]] = {}
+    for found in beside.differences:
+        by_verdict.setdefault(found.verdict, []).append(found)
+    equal, rounded = (by_verdict.get(verdict, []) for verdict in EQUAL)
+    total, trials = len(beside.differences), sum(found.equal for found in beside.differences)
+    if not total:
+        return ""
+    text = f"Equal to the bit {is_are(len(equal))} {all_or_none(len(equal), total)} of "
+    text += plural(total, "comparison") + (f" ({plural(trials, 'trial')})" if trials else "")
+    if rounded:
+        largest = max(found.largest for found in rounded)
+        text += (
+            f"; {len(rounded):,} more {is_are(len(rounded))} equal but for rounding (losses differ "
+            f"by at most {largest:.1e} of their size)"
+        )
+    odd = [
+        found
+        for found in beside.differences
+        if found.same_key and found.verdict not in EQUAL and found.match.seeds
+    ]
+    if odd:
+        text += f"; of one key and yet not equal: {_cases(beside, odd)}"
+    if fixed := by_verdict.get("other, by no chance", []):
+        text += f"; other, and every seed ends alike, so without a test: {_cases(beside, fixed)}"
+    return f"{text}."
+
+
+def _tested(beside: SideBySide) -> str:
+    tested = [(found, found.pair) for found in beside.differences if found.pair is not None]
+    if not tested:
+        return ""
+    family = f"on the same seeds (Holm's correction for {plural(len(tested), 'comparison')})"
+    different = [
+        _how_different(beside, found, pair)
+        for found, pair in tested
+        if found.verdict in ("lower", "higher")
+    ]
+    if not different:
+        text = f"No difference of final losses is significant {family}"
+        least = min(2.0 ** (1 - pair.n) for _, pair in tested) * len(tested)
+        return f"{text}; so few seeds could not have shown one." if least > ALPHA else f"{text}."
+    text = f"Called different {family}: {listed(different)}"
+    if others := len(tested) - len(different):
+        text += f"; {others:,} more {is_are(others)} not significantly different"
+    return f"{text}."
+
+
+def _how_different(beside: SideBySide, found: SourceDifference, pair: Pair) -> str:
+    text = f"{_case(beside, found.match)} is {found.verdict} in {beside.sources[found.other].name}"
+    if len(beside.sources) > 2:
+        text += f" than in {beside.sources[found.base].name}"
+    if pair.by_failures:
+        own, base = pair.failed
+        return f"{text} by its failures, in {own} of {pair.n} seeds against {base}"
+    if not pair.has_shift:
+        counts = {"higher": pair.higher, "lower": pair.lower}
+        opposite = "lower" if found.verdict == "higher" else "higher"
+        at = counts[found.verdict]
+        return f"{text} at {at} of {pair.n} seeds and {opposite} at {counts[opposite]}"
+    sign = 1 if found.verdict == "higher" else -1
+    shift, ends = formatting.shift(pair.shift, pair.low, pair.high, sign)
+    return f"{text} by {shift} (95% CI {ends})"
+
+
+def _ended_otherwise(beside: SideBySide) -> str:
+    found = [one for one in beside.differences if one.ended_otherwise]
+    if not found:
+        return ""
+    total = sum(one.ended_otherwise for one in found)
+    return (
+        f"{plural(total, 'matched trial')} ended otherwise in one than in another "
+        f"({_cases(beside, found)}); no loss stands in for them."
+    )
+
+
+def _made(sources: Sequence[Source]) -> str:
+    differing = [fact for fact in facts(sources) if fact.differs and fact.name not in ALWAYS_OTHER]
+    if not differing:
+        return "They were made alike: all that is known but when and by which command is the same."
+    texts = []
+    for fact in differing:
+        name = "the spec" if fact.name == SPEC_DIGEST else fact.name[0].lower() + fact.name[1:]
+        short = all(0 < len(value) <= 24 for value in fact.values) and "igest" not in fact.name
+        texts.append(f"{name} ({' / '.join(fact.values)})" if short else name)
+    return f"How they were made differs in: {listed(texts, 8)}; the rest is the same."
+
+
+def _missing(beside: SideBySide) -> str:
+    parts = []
+    for i, source in enumerate(beside.sources):
+        absent: list[str] = []
+        idle: list[str] = []
+        for match in beside.matches:
+            if match.ran and i not in match.ran:
+                (idle if match.places[i] else absent).append(_case(beside, match))
+        for words, cases in (("not in", absent), ("there, but not run, in", idle)):
+            if cases:
+                parts.append(f"{words} {source.name} {is_are(len(cases))} {listed(cases)}")
+    nowhere = sum(not match.ran for match in beside.matches)
+    if nowhere:
+        parts.append(f"run in none of them {is_are(nowhere)} {plural(nowhere, 'case')}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _speed(beside: SideBySide) -> str:
+    timed = [source for source in beside.sources if len(source.results.timings)]
+    if len(timed) < 2 or not beside.differences:
+        return ""
+    machines = {source.machine for source in timed}
+    if len(machines) == 1 and "" not in machines:
+        return (
+            "Seconds per epoch come from one machine, but were not measured in turns: a ratio of "
+            "two sources can be of what else the machine did."
+        )
+    return (
+        "Seconds per epoch come from different machines: what can be laid side by side is how the "
+        "cases of one source compare with each other, as ratios within it."
+    )
+
+
+def _present(match: MatchedCase) -> list[int]:
+    return [i for i, place in enumerate(match.places) if place is not None]
+
+
+def _cases(beside: SideBySide, found: Sequence[SourceDifference]) -> str:
+    return listed(list(dict.fromkeys(_case(beside, one.match) for one in found)))
+
+
+def _case(beside: SideBySide, match: MatchedCase) -> str:
+    case = match.case
+    devices = {one.case.device for one in beside.matches if one.ran}
+    where = f" ({case.device})" if len(devices) > 1 else ""
+    return f"{case.label} on {case.objective}{where}"

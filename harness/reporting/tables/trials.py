@@ -321,7 +321,7 @@ def timed(results: Results) -> Iterator[EpochSeconds]:
         known = ratios.dropna().to_numpy()
         seconds = stats.spread(own["epoch_seconds"])
         noise, scale = seconds.relative, own["epoch_seconds"] / own["seconds"]
-        if case.device == "cpu" and one_thread:
+        if case.device.startswith("cpu") and one_thread:
             noise = max(noise, stats.waiting(own["seconds"], own["cpu_seconds"]))
         yield EpochSeconds(
             case=case,

@@ -23,6 +23,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker, as_completed
 
 from harness.errors import BadInput, Problem
+from harness.formatting import plural
 from harness.plan.model import Plan, named_by
 from harness.progress import Progress
 from harness.provenance import environment
@@ -147,7 +148,7 @@ class Cluster:
         self._look()
         here = environment.machine(threads)
         workers, hosts = len(self._threads), len(self._hosts)
-        text = f"{workers} Dask worker{'s' * (workers != 1)} on {hosts} machine{'s' * (hosts != 1)}"
+        text = f"{plural(workers, 'Dask worker')} on {plural(hosts, 'machine')}"
         return replace(here, description={**here.description, "workers": text})
 
     def submit(self, task: Task[Any], *, first: bool = False) -> None:

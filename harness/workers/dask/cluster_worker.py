@@ -21,7 +21,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 from harness.provenance import environment, fingerprint
 from harness.provenance.opened_files import Opened
 from harness.results import TrialResult
-from harness.suite.locate import Located
+from harness.suite.locate import ImportTarget
 from harness.workers.dask import suite_archive
 from harness.workers.executor import Done, Event, Lost, Sent, Task
 from harness.workers.pool import Pool
@@ -69,10 +69,10 @@ class Requirements:
 
     engine: str
     torch: str
-    sources: tuple[tuple[Located, Mapping[str, str]], ...]
+    sources: tuple[tuple[ImportTarget, Mapping[str, str]], ...]
 
     @classmethod
-    def here(cls, named: Sequence[Located]) -> Requirements:
+    def here(cls, named: Sequence[ImportTarget]) -> Requirements:
         """Versions on this machine."""
         sources = tuple((located, fingerprint.of(located)) for located in named)
         return cls(fingerprint.engine(), fingerprint.version_of("torch"), sources)

@@ -11,15 +11,15 @@ from typing import Any
 
 from harness.errors import BadInput
 from harness.provenance import fingerprint
-from harness.suite.locate import SECTIONS, Located, absolute
+from harness.suite.locate import SECTIONS, ImportTarget, absolute
 
-MOST_BYTES = 2**30
-"""What the files of a suite may take together: every machine is sent all of them."""
+MAX_BYTES = 2**30
+"""Size of the files of a suite at most: every machine is sent all of them."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(folder: Path, named: Iterable[Located]) -> bytes:
+def pack(folder: Path, named: Iterable[ImportTarget]) -> bytes:
     """The files of a suite, zipped; of the same content always the same bytes.
 
     Args:
@@ -32,7 +32,7 @@ def pack(folder: Path, named: Iterable[Located]) -> bytes:
     """
     files = sorted({*_sections(folder), *_sources(folder, named)})
     size = sum(file.stat().st_size for file in files)
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         largest = max(files, key=lambda file: file.stat().st_size)
         raise BadInput.of_file(
             str(folder),
@@ -48,10 +48,10 @@ def pack(folder: Path, named: Iterable[Located]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(parcel: bytes, folder: Path) -> None:
+def unpack(archive: bytes, folder: Path) -> None:
     """Write the files of :func:`pack` below a folder."""
-    with zipfile.ZipFile(io.BytesIO(parcel)) as archive:
-        archive.extractall(folder)
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+        zipped.extractall(folder)
 
 
 def dumps(message: Any, folder: Path) -> bytes:
@@ -100,7 +100,7 @@ def _sections(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def _sources(folder: Path, used: Iterable[Located]) -> Iterator[Path]:
+def _sources(folder: Path, used: Iterable[ImportTarget]) -> Iterator[Path]:
     """The files that some things depend on; what they need of packages is no file here."""
     for located in used:
         if located.file is not None:

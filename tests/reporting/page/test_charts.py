@@ -750,6 +750,7 @@ def test_an_optimizer_that_is_left_out_is_nowhere_until_it_is_taken_back(shown: 
         assert shown.plots(name) == known
 
 
+@pytest.mark.exhaustive
 def test_a_row_of_two_optimizers_goes_with_either_of_them(shown: Shown) -> None:
     shared = """() => [...document.querySelectorAll("tr[data-optimizers]")].filter(
       (row) => JSON.parse(row.dataset.optimizers).length > 1)"""
@@ -760,6 +761,7 @@ def test_a_row_of_two_optimizers_goes_with_either_of_them(shown: Shown) -> None:
         assert gone == ("sgd" in names)
 
 
+@pytest.mark.exhaustive
 def test_where_nothing_is_selected_a_chart_says_so(shown: Shown) -> None:
     figure = shown.see("step_sizes_bowl")
     shown.choose(SCRIPTED).click()
@@ -876,6 +878,7 @@ def test_along_seconds_only_what_was_timed_is_shown(shown: Shown) -> None:
     assert len(shown.plots("step_sizes_bowl")) == 3
 
 
+@pytest.mark.exhaustive
 def test_the_scale_follows_the_choice_and_comes_back_as_on_paper(shown: Shown) -> None:
     for name, way in ((LOSS, "y"), (FINAL, "x")):
         shown.see(name)
@@ -892,6 +895,7 @@ def test_the_scale_follows_the_choice_and_comes_back_as_on_paper(shown: Shown) -
         assert shown.plots(name)[0][way]["ends"] == limits
 
 
+@pytest.mark.exhaustive
 def test_what_goes_below_zero_stays_linear_on_a_logarithmic_scale(shown: Shown) -> None:
     shown.see("coordinates_bowl")
     shown.select("scale", "log")
@@ -899,6 +903,7 @@ def test_what_goes_below_zero_stays_linear_on_a_logarithmic_scale(shown: Shown) 
         assert plot["y"]["type"] == "LinearScale"
 
 
+@pytest.mark.exhaustive
 def test_a_zoom_is_taken_back_by_its_button(shown: Shown) -> None:
     figure = shown.see(LOSS)
     before = shown.plots(LOSS)[0]["y"]["ends"]
@@ -1120,6 +1125,7 @@ def test_without_scripts_every_picture_is_shown_and_no_dead_control(
     context.close()
 
 
+@pytest.mark.exhaustive
 def test_on_paper_the_pictures_take_the_place_of_the_charts(whole: Shown) -> None:
     whole.page.emulate_media(media="print")
     try:
@@ -1230,6 +1236,7 @@ def curves(panel: CurvePanel) -> CurveFigure:
     return CurveFigure("by_hand", LINES.name, "By hand", "Caption.", "Words.", (panel,), 1)
 
 
+@pytest.mark.exhaustive
 def test_a_cross_without_a_place_has_no_value_in_words_or_numbers(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -1273,6 +1280,7 @@ def test_changes_of_level_are_numbered_and_drawn_from_level_to_level(
     context.close()
 
 
+@pytest.mark.exhaustive
 def test_the_plane_has_the_value_of_the_nearest_setting(browser: Browser, tmp_path: Path) -> None:
     x, y = np.array([1e-3, 1e-1]), np.array([0.5, 0.5])
     panel = HeatPanel(

@@ -482,7 +482,6 @@ def figures(draw: st.DrawFn) -> FigureRecord:
     return HeatFigure(**named)
 
 
-@settings(max_examples=80, deadline=None)
 @given(figures())
 def test_whatever_a_record_holds_is_said_as_it_is(record: FigureRecord) -> None:
     alike(charts.plain(record), record)

@@ -29,6 +29,7 @@ from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import citation, parts
 from harness.reporting.page import run as run_page
+from harness.reporting.page.check import CheckSection
 from harness.reporting.tables import check as check_tables
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import trials as trial_tables
@@ -559,7 +560,7 @@ def checked_page(text: str = "All is well.", *cells: CellVerdict) -> str:
         FigureRecord("check-history_bowl", None, text, text, text),
     ]
     drawings = [Drawing(record.name, DRAWN.replace("NAME", record.name), b"") for record in records]
-    check = run_page.Check(text, ((text, text),), (text,), (text, "Then faster."), text)
+    check = CheckSection(text, ((text, text),), (text,), (text, "Then faster."), text)
     results = made()
     built = [*trial_tables.build(results, mean_losses(results)), check_tables.check(report)]
     return run_page.render(results, built, records, drawings, Findings(), check)
@@ -600,7 +601,7 @@ def test_whatever_a_check_says_stays_text() -> None:
 
 
 def test_a_check_that_cannot_be_read_is_a_remark() -> None:
-    check = run_page.Check("", remarks=("check/check.json is left out: it is torn.",))
+    check = CheckSection("", remarks=("check/check.json is left out: it is torn.",))
     source = run_page.render(made(), [], [], [], Findings(), check)
     [section] = [e for e in Parsed(source).all("section") if e.attributes["id"] == "check"]
     lines = [line for line in section.text.split("\n") if line]
@@ -690,7 +691,7 @@ def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: 
 
 def test_the_scope_tells_what_tuning_and_sweeps_tried() -> None:
     results = made(tuning_seeds=[1_000_000, 1_000_001])
-    own = "4 cases, each with 3 seeds (0 to 2), make 12 trials."
+    own = "4 cases, each with 3 seeds (0–2), make 12 trials."
     once = " Before them, tuning tried 1,200 settings with 2 other seeds, as many for every "
     once += "optimizer that is tuned, on every objective"
     plain = Parsed(rendered(results)).text
@@ -1151,7 +1152,7 @@ def tuned_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a run with everything in it that a comparison has."""
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "spec.yaml").write_text(TUNED)
-    options = running.Options(output=folder / "report")
+    options = running.RunOptions(output=folder / "report")
     return running.run(folder / "spec.yaml", options, NullProgress()).page
 
 

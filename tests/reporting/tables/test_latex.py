@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.reporting.tables import latex
@@ -233,13 +233,11 @@ WORDED = HOSTILE.map(lambda text: re.sub(r"[0-9∞]", "n", text))
 """Without numbers, which are not printed letter by letter."""
 
 
-@settings(deadline=None, max_examples=300)
 @given(WORDED)
 def test_a_text_is_printed_as_it_was_whatever_it_is(text: str) -> None:
     assert plain(latex.escape(text)) == printed(text)
 
 
-@settings(deadline=None)
 @given(st.floats(allow_nan=False), st.sampled_from([".3e", ".2f", ".6g", "+.1f"]))
 def test_a_number_keeps_every_digit(value: float, kind: str) -> None:
     text = f"{value:{kind}}".replace("inf", "∞")
@@ -260,7 +258,6 @@ def hostile_tables(draw: st.DrawFn) -> Table:
     return Table(draw(HOSTILE), draw(WORDED), draw(WORDED), frame, frame)
 
 
-@settings(deadline=None, max_examples=100)
 @given(hostile_tables())
 def test_whatever_a_table_says_it_stays_a_table_with_these_cells(hostile: Table) -> None:
     found = read(hostile.to_latex())

@@ -1,0 +1,96 @@
+"""Validation of a plan by a worker, which loads the suite's code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from harness.commands import tuning
+from harness.errors import BadInput, Problem
+from harness.plan.builder import Overrides
+from harness.plan.model import Plan
+from harness.provenance.opened_files import Opened
+from harness.results import Checked, Finding
+from harness.spec.validation import LoadedSpec
+from harness.workers.executor import Executor, Task, WorkerFailed
+from harness.workers.requests import ValidatePlan
+
+LOAD_SECONDS = 120.0
+"""Seconds that loading a suite's code may take."""
+
+
+def validate_in_worker(
+    pool: Executor,
+    loaded: LoadedSpec,
+    plan: Plan,
+    problems: Iterable[Problem],
+    overrides: Overrides | None = None,
+) -> Checked:
+    """Have a worker load what the plan names; raise with everything that is wrong.
+
+    An objective that ends or holds up the worker is not run in the next try: it is its trials
+    that shall say so. One that does so even then can't be loaded.
+    """
+    deadly: set[str] = set()
+    checked: Checked | None = None
+    while checked is None:
+        try:
+            checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), LOAD_SECONDS))
+        except WorkerFailed as error:
+            number = error.lost.step
+            name = plan.objectives[number - 1].name if number else ""
+            if not name or name in deadly:
+                text = f"loading the suite's code failed: {error}"
+                raise BadInput([*problems, loaded.source.problem((), text)]) from None
+            deadly.add(name)
+    refused = {problem.file for problem in problems}
+    given = [text for text in (overrides or Overrides()).values if f"--set {text}" not in refused]
+    found = [*problems, *(_as_problem(loaded, finding, given) for finding in checked.findings)]
+    found += _without_targets(loaded, plan, checked)
+    if found:
+        raise BadInput(found)
+    return checked
+
+
+def with_opened_files(
+    pool: Executor, loaded: LoadedSpec, plan: Plan, checked: Checked, known: Opened
+) -> tuple[Plan, Checked, Opened]:
+    """A plan and what is known of it, now that its code was seen to be loaded."""
+    seen = pool.opened.of(loaded.folder)
+    known = known.merged(seen)
+    now = plan.with_opened(known)
+    keys = {a.key: b.key for a, b in zip(plan.everything, now.everything, strict=True)}
+    checked = checked.renamed(keys)
+    return now, replace(checked, notes=(*checked.notes, *seen.notes)), known
+
+
+def _without_targets(loaded: LoadedSpec, plan: Plan, checked: Checked) -> Iterator[Problem]:
+    """Objectives that are tuned on for targets, and have none."""
+    spec = plan.spec.tuning
+    if spec is None or spec.goal != "time_to_target":
+        return
+    for name in dict.fromkeys(search.base.objective.name for search in plan.searches):
+        known = checked.descriptions.get(name)
+        if known is not None and not tuning.targets_of(plan.spec.objectives[name], known.optimum):
+            text = (
+                f"{name!r} has no target to tune for: give it 'targets', losses to reach, for its "
+                "optimum is not known"
+            )
+            yield loaded.source.problem(("tuning", "goal"), text)
+
+
+def _as_problem(loaded: LoadedSpec, finding: Finding, given: Sequence[str]) -> Problem:
+    """A mistake at the place where somebody made it: in the file, or on the command line."""
+    match finding.path:
+        case ("optimizers", _, "hyperparameters" | "search", name, *_) | (
+            "optimizers",
+            _,
+            "per_objective",
+            _,
+            name,
+            *_,
+        ):
+            for text in given:
+                if text.partition("=")[0] == name:
+                    return Problem(f"--set {text}", 0, 0, "", finding.message)
+    return loaded.source.problem(finding.path, finding.message, at_key=finding.at_key)

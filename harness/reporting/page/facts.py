@@ -1,0 +1,171 @@
+"""Facts of a run and of its objectives, as sentences and as terms with their values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.errors import join
+from harness.formatting import moment, plural, seed_ranges
+from harness.provenance.environment import WORDS
+from harness.reporting.tables.model import Table
+from harness.reporting.tables.trials import WAYS
+from harness.results import STATUSES
+from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.records import RunRecord
+
+Facts = tuple[tuple[str, str], ...]
+"""Terms, each with what there is to say of it."""
+
+
+def scope(results: Results) -> str:
+    """The size of a run, in a sentence."""
+    devices = list(dict.fromkeys(case.device for case in results.cases))
+    seeds = results.run.settings.seeds
+    text = (
+        f"{plural(len(results.optimizers), 'optimizer')} × "
+        f"{plural(len(results.objectives), 'objective')} × "
+        f"{plural(len(devices), 'device')} ({join(devices)}): "
+        f"{plural(len(results.cases), 'case')}, each with {plural(len(seeds), 'seed')} "
+        f"({seed_ranges(seeds)}), make {plural(len(results.cases) * len(seeds), 'trial')}."
+    )
+    if not results.cases:
+        text = "What is compared is known once tuning has come to its end."
+    tried = Counter(tried.role for tried in results.tried)
+    if tried["tuning"]:
+        tuning_seeds = plural(len(results.run.settings.tuning_seeds), "other seed")
+        text += (
+            f" Before them, tuning tried {plural(tried['tuning'], 'setting')} with {tuning_seeds}"
+        )
+        text += ", as many for every optimizer that is tuned, on every objective"
+        if tried["sweep"]:
+            text += f"; after them, sweeps tried {tried['sweep']:,} more with the same"
+        text += "."
+    return text
+
+
+def timing_scope(results: Results, table: Table | None) -> str:
+    """The rules of the timing pass, in a few sentences; empty where they are not known."""
+    timing = results.run.settings.timing
+    if timing is None:
+        return ""
+    threads = results.run.environment.get("threads", "")
+    text = (
+        f"Up to {plural(timing.rounds, 'round')} after {timing.warmup_rounds} to warm up; "
+        "in each round every case runs a block of at most "
+        f"{plural(timing.block_steps, 'step')}"
+    )
+    if threads:
+        text += f", with {threads} {'thread' if threads == '1' else 'threads'}"
+    text += f"; at most about {timing.seconds:g} s in all"
+    text += ". Evaluation, recording and loading data are not on the clock."
+    noisy = 0 if table is None else int((table.frame["noisy"] == "yes").sum())
+    if table is not None and noisy:
+        text += (
+            f" The machine was busy: the times of {noisy} of {plural(len(table.frame), 'case')} "
+            "are noisy, so trust the ratios more than the seconds."
+        )
+    return text
+
+
+def troubles(results: Results) -> list[str]:
+    """A line for each way in which trials ended badly, missing devices aside."""
+    lines = []
+    for status in STATUSES:
+        trials = results.trials[results.trials["status"] == status]
+        if status in ("ok", "unavailable") or trials.empty:
+            continue
+        names = [
+            f"{count:,} of {label} on {objective} ({device})"
+            for (label, objective, device), count in Counter(
+                zip(trials["label"], trials["objective"], trials["device"], strict=True)
+            ).items()
+        ]
+        verb = {"diverged": "diverged", "timeout": "timed out"}.get(status, "ended in an error")
+        lines.append(f"{plural(len(trials), 'trial')} {verb}: {join(names, 4)}.")
+    return lines
+
+
+def objective_facts(results: Results, info: ObjectiveInfo) -> Facts:
+    """An objective, term by term."""
+    cases = results.cases_on(info.name)
+    facts = [("Parameters", f"{info.dimension:,}")]
+    if info.rows:
+        facts.append(("Rows", f"{info.rows:,}"))
+    steps = f"{info.steps:,}"
+    if info.has_epochs:
+        steps += f", {info.steps_per_epoch:,} to an epoch"
+    facts.append(("Steps", steps))
+    facts.append(("Recorded", plural(len(info.record_steps), "loss", "losses") + " per trial"))
+    facts.append(("Precision", join(list(dict.fromkeys(case.dtype for case in cases)))))
+    if info.optimum is not None:
+        facts.append(("Lowest loss", f"{info.optimum:.6g}"))
+    if info.minimizers and info.dimension <= 3:
+        points = [f"({', '.join(f'{x:.6g}' for x in point)})" for point in info.minimizers]
+        facts.append(("Minimum at" if len(points) == 1 else "Minima at", join(points, 6)))
+    if ways := _ways(results, cases):
+        facts.append(("Trials ran", ways))
+    if info.data_source:
+        facts.append(("Data", info.data_source))
+    return tuple(facts)
+
+
+def _ways(results: Results, cases: Sequence[CaseData]) -> str:
+    """The ways in which an objective's trials ran; a table says why."""
+    positions = [case.position for case in cases]
+    ran = results.trials[results.trials["position"].isin(positions) & (results.trials["way"] != "")]
+    found = {str(way): list(dict.fromkeys(labels)) for way, labels in ran.groupby("way")["label"]}
+    if len(found) == 1:
+        return WAYS[next(iter(found))]
+    return "; ".join(f"{WAYS[way]}: {join(labels, 4)}" for way, labels in found.items())
+
+
+def shared_runs(results: Results) -> str:
+    """Trials of shared runs beside the same trials run alone; empty where there are none."""
+    known = results.comparisons
+    if known.empty:
+        return ""
+    tried = ", tuning's among them," if known["role"].isin(["tuning", "sweep"]).any() else ""
+    text = (
+        f"{plural(int(known['lanes'].sum()), 'trial')}{tried} shared {plural(len(known), 'run')}. "
+        "One trial of each run was also run alone to its end: "
+    )
+    far = known[known["difference"] > known["rounding"]]
+    near = known["difference"].drop(far.index)
+    if len(near):
+        text += (
+            f"recorded losses differ by at most {near.max():.1e} of their size, which is rounding."
+        )
+    if len(far):
+        names = join(list(dict.fromkeys(far["optimizer"])), 4)
+        text += (
+            f" In {plural(len(far), 'run')} they differ by more than rounding ({names}: up to "
+            f"{far['difference'].max():.1e}), which is a fault of the harness; those trials were "
+            "run alone, and their numbers are those of runs of their own."
+        )
+    return text
+
+
+def environment_facts(run: RunRecord) -> Facts:
+    """A run's making, term by term."""
+    rows = [
+        ("Started", moment(run.started)),
+        ("Finished", moment(run.finished) if run.finished else "not yet"),
+        ("Command", run.command),
+        ("Spec", run.spec_file),
+    ]
+    known = {key: value for key, value in run.environment.items() if value}
+    rows += [(word, known[key]) for key, word in WORDS.items() if key in known]
+    if "git" not in known:
+        rows.append(("Git commit", "none: the suite is not under version control"))
+    if run.settings.machine:
+        rows.append(("Machine digest", run.settings.machine[:12]))
+    packages = [f"{key} {value}" for key, value in known.items() if key not in WORDS]
+    if packages:
+        rows.append(("Packages", ", ".join(packages)))
+    return tuple(rows)
+
+
+def missing_trials(results: Results) -> int:
+    """How many of the trials planned have no result yet."""
+    return len(results.cases) * len(results.run.settings.seeds) - len(results.trials)
