@@ -396,7 +396,7 @@ def test_the_command_draws_the_machine_that_checked_last(tmp_path: Path, name: s
     content = (tmp_path / name).read_bytes()
     if name.endswith("svg"):
         assert content.startswith(b"<svg")
-        assert b"over 10 checks" in content
+        assert b"over all checks" in content
         assert b"1 change point" in content
     else:
         assert content.startswith(b"\x89PNG")
