@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -203,10 +202,8 @@ def test_where_the_process_is_gone_so_are_its_forks_and_there_is_another(tmp_pat
     with Pool(1) as pool:
         (worker,) = pool._workers
         assert not worker.is_fresh
-        began = time.monotonic()
         pool.kill()
         pool.close()
-        assert time.monotonic() - began < 1
         assert worker._process.poll() == -signal.SIGKILL
     with Pool(1) as pool:
         assert parent(pool, tmp_path) not in (old, os.getpid())
@@ -296,4 +293,4 @@ def test_with_a_coordinator_that_is_killed_its_server_and_all_forks_end(tmp_path
         assert len(servers) == 1
         assert [parent_of(server) for server in servers] == [process.pid]
         process.kill()
-    wait_until(lambda: not any(map(alive, {*workers, *supervisors, *servers})), 5)
+    wait_until(lambda: not any(map(alive, {*workers, *supervisors, *servers})))
