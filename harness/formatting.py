@@ -68,7 +68,7 @@ def moment(text: str, *, to_the_minute: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long something took: ``1.2 s``, ``3 min 4 s``, ``2 h 4 min``."""
+    """A duration: ``1.2 s``, ``3 min 4 s``, ``2 h 4 min``."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

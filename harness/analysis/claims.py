@@ -111,7 +111,7 @@ def _checked(results: Results, claim: ClaimSpec) -> Iterator[Checked]:
 
 
 def _above_limit(count: int, divergence_factor: float | None) -> str:
-    """What is to be said of seeds that are left out by the limit that the spec sets."""
+    """A part of a sentence on seeds that the limit of the spec leaves out; empty of none."""
     if not count:
         return ""
     factor = "" if divergence_factor is None else f" ({divergence_factor:g})"
@@ -122,7 +122,7 @@ def _above_limit(count: int, divergence_factor: float | None) -> str:
 
 
 def _base(claim: ClaimSpec, info: ObjectiveInfo, values: NDArray[np.float64]) -> float:
-    """What a claimed quantity can't be below: the optimum; 0 where all are above; else nothing."""
+    """The lower bound of a claimed quantity: the optimum, or 0 where all are above; else none."""
     if claim.quantity != "final_loss" or not len(values):
         return -math.inf
     if info.optimum is not None and info.optimum < values[0]:

@@ -76,17 +76,17 @@ class ComparisonGroup:
 
     @property
     def is_random(self) -> bool:
-        """Whether anything depends on the seed, beyond rounding; not known of a single seed."""
+        """True where something depends on the seed, beyond rounding; not known of a single seed."""
         return len(self.seeds) > 1 and not bool(self.alike.all())
 
     @property
     def failures(self) -> NDArray[np.int64]:
-        """How many trials of each case did not end ok."""
+        """The number of trials of each case that did not end ok."""
         return np.asarray((~np.isfinite(self.losses)).sum(axis=1), dtype=np.int64)
 
     @property
     def centre(self) -> Literal["mean", "median"]:
-        """What stands for the losses of a case's trials that ended ok.
+        """The statistic that stands for the losses of a case's trials that ended ok.
 
         Where the optimum is known, losses less the optimum span orders of magnitude, and a mean
         is that of the worst seed: then it is the median.
@@ -175,12 +175,12 @@ class Pair:
 
     @property
     def is_tested(self) -> bool:
-        """Whether some seed makes a difference, so that chance is a matter."""
+        """True where some seed makes a difference, so that chance is a matter."""
         return not math.isnan(self.p)
 
     @property
     def called(self) -> Called:
-        """What may be said of the first, at the level that all pairs share."""
+        """The result for the first case, at the level that all pairs share."""
         if self.lower == self.higher == 0:
             return "tied"
         if not self.is_tested:
@@ -194,7 +194,7 @@ class Pair:
 
     @property
     def by_failures(self) -> bool:
-        """Whether it is called and the seeds at which both ended ok do not say the same."""
+        """True where it is called and the seeds at which both ended ok do not say the same."""
         if self.called not in ("lower", "higher") or not any(self.failed):
             return False
         if not self.is_tested:
@@ -203,7 +203,7 @@ class Pair:
 
     @property
     def has_shift(self) -> bool:
-        """Whether the shift and its interval say by how much: both finite, and beyond 0."""
+        """True where the shift and its interval are finite and on one side of 0."""
         ends = (self.low, self.high) if self.is_tested else (self.shift, self.shift)
         return math.isfinite(self.shift) and (ends[0] > 0 or ends[1] < 0)
 
@@ -269,7 +269,7 @@ def pairs(group: ComparisonGroup) -> list[Pair]:
 
 
 def family(group: ComparisonGroup) -> int:
-    """How many pairs of a group's cases there are to test: all but those of copies of one run."""
+    """The number of a group's pairs that can be tested: all but those of copies of one run."""
     copies = int(group.alike.sum())
     return math.comb(len(group.cases), 2) - math.comb(copies, 2)
 
@@ -485,13 +485,13 @@ def compare(results: Results) -> list[Compared]:
 
 
 def corrected_for(compared: Sequence[Compared]) -> str:
-    """Which pairs share the level, in words."""
+    """The pairs that share the level, as a text."""
     of_page = any(one.of_page for one in compared)
     return f"all pairs of {'all objectives' if of_page else 'an objective'} together"
 
 
 def called_between(compared: Sequence[Compared], case: CaseData, other: CaseData) -> str:
-    """What is called of two cases; empty where they were not compared."""
+    """The result of comparing two cases; empty where they were not compared."""
     for one in compared:
         index = {own.position: i for i, own in enumerate(one.group.cases)}
         if case.position in index and other.position in index:

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def evaluations(case: CaseData, record_steps: NDArray[np.int64]) -> Array:
-    """How often loss and gradients had been evaluated, ``(seeds, records)``; NaN if not known."""
+    """Evaluations of loss and gradients so far, ``(seeds, records)``; NaN if not known."""
     if case.evaluations is not None:
         return case.evaluations
     one_each: Array = np.broadcast_to(

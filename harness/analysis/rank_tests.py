@@ -136,10 +136,7 @@ def hodges_lehmann(differences: ArrayLike, confidence: float = CONFIDENCE) -> Sh
     rank = _critical_rank(n, confidence) - math.ceil(above * below / 2)
     wanted = [(count - 1) // 2, count // 2]
     wanted += [rank - 1, count - rank] if rank > 0 else []
-    values = np.full(len(wanted), math.inf)
-    for i, place in enumerate(wanted):
-        if place < of_below:
-            values[i] = -math.inf
+    values = np.where(np.less(wanted, of_below), -math.inf, math.inf)
     inside = [i for i, place in enumerate(wanted) if 0 <= place - of_below < of_finite]
     values[inside] = _averages(finite, [wanted[i] - of_below for i in inside])
     with np.errstate(invalid="ignore"):
@@ -193,7 +190,7 @@ def _averages(ascending: NDArray[np.float64], places: Sequence[int]) -> NDArray[
 
 
 def _averages_up_to(halves: NDArray[np.float64], value: float) -> int:
-    """How many averages of two values, whose halves are given, are at most a value."""
+    """Count averages of two values, whose halves are given, that are at most a value."""
     ordered = int(np.searchsorted(halves, value - halves, side="right").sum())
     own = int(np.searchsorted(halves, value / 2, side="right"))
     return (ordered + own) // 2

@@ -1,4 +1,4 @@
-"""What tuning would have found had it been done again: a bootstrap over its trials.
+"""Tuning done again and again on resampled settings and seeds: a bootstrap over its trials.
 
 Another draw of settings, or other tuning seeds, finds another best setting. How much that matters
 is told by tuning over and over on resampled settings and seeds. A setting is chosen by the seeds
@@ -24,7 +24,7 @@ _SEED = 20_240_301
 
 @dataclass(frozen=True, eq=False)
 class Retuned:
-    """What tuning one optimizer on one objective again comes to.
+    """Losses of one optimizer on one objective when it is tuned again.
 
     Attributes:
         case: The case with the best setting.

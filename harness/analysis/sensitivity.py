@@ -48,7 +48,7 @@ class Point:
 
     @property
     def ok(self) -> bool:
-        """Whether every seed ended ok."""
+        """True where every seed ended ok."""
         return self.failed == 0 and math.isfinite(self.mean)
 
 
@@ -80,7 +80,7 @@ class Curve:
 
     @property
     def log(self) -> bool:
-        """Whether values are evenly spaced on a scale of logarithms."""
+        """True where values are evenly spaced on a scale of logarithms."""
         return self.space.log_uniform is not None
 
     @property
@@ -116,7 +116,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found for one optimizer on one objective and device.
+    """The result of tuning one optimizer on one objective and device.
 
     Attributes:
         case: The case with the best setting.
@@ -143,12 +143,12 @@ class Tuned:
 
     @property
     def failed(self) -> int:
-        """How many of all tuning trials did not end ok."""
+        """The number of tuning trials that did not end ok."""
         return sum(status != "ok" for tried in self.settings for status in tried.statuses)
 
 
 def tuned(results: Results) -> list[Tuned]:
-    """What tuning found, in the order of the cases."""
+    """The results of tuning, in the order of the cases."""
     found = []
     for case, settings in _tried(results, "tuning"):
         spaces = _spaces(results, case)

@@ -163,7 +163,7 @@ def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> tuple[
 
 
 def resampling_counts(n: int, resamples: int) -> Iterator[NDArray[np.float64]]:
-    """How often each of ``n`` values is drawn in each bootstrap resample; always the same.
+    """Counts of each of ``n`` values in each bootstrap resample; always the same.
 
     The mean of a resample is a row of this times the values, over ``n``: all statistics that are
     means over the same ``n`` units share the draws, and a resample costs a matrix product.
@@ -334,7 +334,7 @@ def share_interval(
 
 @dataclass(frozen=True)
 class Tail:
-    """Where one published value falls among values of our own.
+    """The place of one published value among values of our own.
 
     Attributes:
         below: How many of ours are below it, further than its rounding explains.
@@ -357,7 +357,7 @@ class Tail:
 
 
 def tail_probability(values: ArrayLike, claimed: float, half_width: float = 0.0) -> Tail:
-    """Whether a published value could be one more of ours.
+    """Test if a published value could be one more of ours.
 
     If it could, all ``n + 1`` values are exchangeable, and each place in their order is as
     likely: that at most ``k`` of ours are at or below it has probability at most

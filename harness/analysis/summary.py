@@ -10,7 +10,7 @@ from harness.store.read import Results
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What a run's results come to.
+    """The statistics of a run's results.
 
     Attributes:
         means: By a case's position, its mean final loss.

@@ -30,7 +30,7 @@ POINTS = 200
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be reached.
+    """A loss to be reached.
 
     Attributes:
         loss: A loss over all data; None where the tolerance says it.
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """When the trials of a group reached its targets.
+    """Times at which the trials of a group reached its targets.
 
     Attributes:
         group: The cases and seeds.
@@ -131,7 +131,7 @@ class OptimizerPool:
 
     @property
     def says_much(self) -> bool:
-        """Whether there are objectives enough for a sentence over all of them."""
+        """True where there are objectives enough for a sentence over all of them."""
         return len(set(self.families)) >= FEWEST_FAMILIES
 
 
@@ -154,7 +154,7 @@ def targets_from(
 
 
 def reached(results: Results, group: ComparisonGroup) -> Reached | None:
-    """When a group's trials reached their targets; None where there are no targets."""
+    """Find when a group's trials reached their targets; None where there are no targets."""
     info = results.objectives[group.objective]
     targets = targets_of(results, info)
     if not targets:
@@ -270,7 +270,7 @@ def _participants(one: Reached, known: Sequence[Reached]) -> dict[str, int]:
 def _of_seeds(
     case: CaseData, values: NDArray[np.float64], seeds: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """What a case has at its recorded steps, of some seeds; NaN where a trial has nothing."""
+    """Values of a case at its recorded steps, of some seeds; NaN where a trial has none."""
     found = np.full((len(seeds), values.shape[1]), np.nan)
     known = np.isin(seeds, case.seeds)
     found[known] = values[np.searchsorted(case.seeds, seeds[known])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from harness.commands import timing_pass, tuning
 from harness.commands.preview import Preview
 from harness.commands.quality_pass import QualityPass
 from harness.commands.result_paths import locked, output_folder
+from harness.commands.run_log import run_log
 from harness.commands.timing_pass import TimingPass
 from harness.commands.validation import validate_in_worker, with_opened_files
 from harness.errors import BadInput, Problem
@@ -149,8 +150,12 @@ def run(spec: Path | LoadedSpec, options: RunOptions, progress: Progress) -> Run
         whole = _all_known(runner.path, plan, here.key)
         if whole is not None:
             return runner.report_known(whole, here)
-    with suite_log(progress, output), runner.executor(plan) as pool:
-        return runner.run(pool, plan, problems, known)
+    with (
+        run_log() as write_log_to,
+        suite_log(progress, output),
+        runner.executor(plan) as pool,
+    ):
+        return runner.run(pool, plan, problems, known, write_log_to)
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,14 @@ class _Runner:
         ) as cluster:
             yield cluster
 
-    def run(self, pool: Executor, plan: Plan, problems: Iterable[Problem], known: Opened) -> Run:
+    def run(
+        self,
+        pool: Executor,
+        plan: Plan,
+        problems: Iterable[Problem],
+        known: Opened,
+        write_log_to: Callable[[Path], None],
+    ) -> Run:
         """Validate a plan, run what is missing, and report."""
         loaded, progress = self.loaded, self.progress
         report_modules = _load_report_modules()
@@ -222,6 +234,7 @@ class _Runner:
         report_modules.result()  # what can't be reported need not begin
         here = pool.machine(plan.spec.threads)
         with locked(self.output), Store(self.path, create=True) as store:
+            write_log_to(self.output)
             opened_files.save(self.output, known)
             self._begin(store, plan, here, checked.absent, checked)
             plan, trained = self._train(pool, store, plan, checked, here.key)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 LOG_NAME = "harness.log"
@@ -24,24 +25,38 @@ class _LogFile(logging.FileHandler):
 
 
 @contextlib.contextmanager
-def run_log(output: Path) -> Iterator[None]:
-    """Append records of the block to the log in a folder: workers, lost tasks, stored chunks.
+def run_log() -> Iterator[Callable[[Path], None]]:
+    """Log the block: starts and ends of workers, lost tasks, stored chunks.
 
     Whoever has not asked the logger ``harness`` for such records sees them nowhere else.
+
+    Yields:
+        A function that appends the records so far, and those to come, to the log in a folder.
     """
     logger = logging.getLogger("harness")
     level, propagate = logger.level, logger.propagate
-    handler = _LogFile(output / LOG_NAME, encoding="utf-8", errors="backslashreplace")
-    handler.setLevel(logging.INFO)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    early = MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    handlers: list[logging.Handler] = [early]
+
+    def write_to(output: Path) -> None:
+        file = _LogFile(output / LOG_NAME, encoding="utf-8", errors="backslashreplace")
+        file.setLevel(logging.INFO)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        early.setTarget(file)
+        early.flush()
+        logger.removeHandler(early)
+        logger.addHandler(file)
+        handlers.append(file)
+
     if not logger.isEnabledFor(logging.INFO):
         logger.setLevel(logging.INFO)
         logger.propagate = False
-    logger.addHandler(handler)
+    logger.addHandler(early)
     try:
-        yield
+        yield write_to
     finally:
-        logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
-        handler.close()
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

@@ -32,7 +32,7 @@ class Sent:
 
     Attributes:
         task: The task.
-        answers: What it sent, in order; at least one.
+        answers: The answers that it sent, in order; at least one.
         machine: Digest of the machine it was done on; empty for this one. So in all events.
     """
 
@@ -133,7 +133,7 @@ class Executor(Protocol):
         ...
 
     def events(self) -> Iterator[Event]:
-        """What happens until there is no task left; tasks may be added meanwhile."""
+        """Yield what happens until no task is left; tasks may be added meanwhile."""
         ...
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ class ForkedProcess:
     Attributes:
         stdin: The stream that it reads.
         stdout: The stream that it writes.
-        returncode: How it ended; None while it lives.
+        returncode: Its exit status, as of ``Popen``; None while it lives.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ForkedProcess:
         weakref.finalize(self, status.close)
 
     def poll(self) -> int | None:
-        """How it ended, as ``Popen.poll``; None while it lives."""
+        """The exit status, as from ``Popen.poll``; None while it lives."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(0.0)
         return self.returncode

@@ -54,7 +54,7 @@ class Pool:
         memory: Bytes that a worker may allocate beyond what it needs to start; None for no
             limit.
         search: Folders in which workers look for packages first.
-        fresh: Whether the first worker is started, not forked, for tasks to come that need that.
+        fresh: Start the first worker, rather than fork it, for tasks to come that need that.
         printed: Descriptor of where workers print; standard error if left out.
 
     Attributes:
@@ -111,7 +111,7 @@ class Pool:
         return outcome(task, self.events())
 
     def events(self) -> Iterator[Event]:
-        """What happens until there is no task left; tasks may be added meanwhile."""
+        """Yield what happens until no task is left; tasks may be added meanwhile."""
         while True:
             self._assign()
             busy = [worker for worker in self._workers if worker.task is not None]
@@ -220,7 +220,7 @@ class _Worker:
     Attributes:
         task: Its task; None while it waits.
         pid: Its process id; 0 until it listens.
-        retiring: Whether it asked to be replaced after this task.
+        retiring: True once it has asked to be replaced after this task.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class _Worker:
         self._clock_start, self._is_ready = time.monotonic(), ready
 
     def why_overdue(self) -> str:
-        """How the task has used up its limit; empty if it has not, or there is none."""
+        """Say in what way the task has used up its limit; empty if it has not."""
         if self.task is None:
             return ""
         by_step = self._is_ready and self.task.request.clock_restarts_at == "step"

@@ -138,8 +138,8 @@ class TryPart(Request[None]):
 
     Attributes:
         part: The part.
-        after: How many of its tests were begun before, in a worker that is gone.
-        seconds: How long each test may take.
+        after: Number of its tests that were begun before, in a worker that is gone.
+        seconds: Time limit of each test.
     """
 
     part: Part

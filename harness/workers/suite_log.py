@@ -22,8 +22,8 @@ class Log:
     """The log of a block that is over.
 
     Attributes:
-        path: Where it is; None if nothing was printed, or nobody would be told.
-        lines: How many lines it has.
+        path: The file; None if nothing was printed, or nobody would be told.
+        lines: Number of its lines.
     """
 
     path: Path | None = None
@@ -34,8 +34,7 @@ class Log:
         """A sentence that says where it is; empty if nowhere."""
         if self.path is None:
             return ""
-        lines = plural(self.lines, "line")
-        return f"the suite's code printed {lines}: {relative(self.path)}"
+        return f"the suite's code printed {plural(self.lines, 'line')}: {relative(self.path)}"
 
 
 @contextlib.contextmanager
@@ -46,7 +45,7 @@ def suite_log(progress: Progress, home: Path | None = None, *, keep: bool = Fals
         progress: Is told where the log is; knows it meanwhile, for whoever starts a process.
         home: The folder in which it lies afterwards, if the block ends well; else it stays where
             temporary files are.
-        keep: Whether to keep it there even where ``progress`` says nothing.
+        keep: Keep it there even where ``progress`` says nothing.
 
     Yields:
         The log, which says something once the block is left.

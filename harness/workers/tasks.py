@@ -39,7 +39,7 @@ class WorkerTasks:
         send: Sends something on the way.
         start_clock: Says that all is loaded and the time limit holds from now.
         on_step: Notes the current step where the coordinator can see it.
-        memory: Memory of this process.
+        memory: The limit on this process's memory.
     """
 
     def __init__(

@@ -46,8 +46,8 @@ def serve(requests: BinaryIO, replies: BinaryIO, file: int, limit: int) -> NoRet
     """Serve requests until the input ends.
 
     Args:
-        requests: Where they come from.
-        replies: Where answers go.
+        requests: Stream of requests.
+        replies: Stream for answers.
         file: The descriptor of the file in which to tell the step.
         limit: Bytes that may be allocated from now on; 0 for no limit.
     """

@@ -304,7 +304,7 @@ def test_a_check_in_the_folder_is_reported_with_the_history_of_its_machine(tmp_p
     assert "Made with another torch." in shown
     assert "<dd>abc123</dd>" in shown
     assert "sgd on bowl (cpu) is 20.0% slower since the check of 2026-01-07" in shown
-    assert "over 12 checks" in shown
+    assert "Time of a step over all checks" in shown
     assert shown.count("<svg") == 2
     names = set(contents(tmp_path))
     assert {"tables/check.csv", "tables/check.md", "figures/check-time.svg"} <= names

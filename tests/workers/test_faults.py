@@ -564,7 +564,7 @@ def test_a_full_disk_is_said_and_what_was_stored_is_whole(
     done = harness("run", suite / "spec.yaml", "-o", output, "-q", limit_file=90_000)
     refused(done, str(output / "results.sqlite"))
     endings = {file.name.removeprefix("results.sqlite") for file in output.iterdir()}
-    assert endings <= {".lock", "", "-wal", "-shm", "-journal"}
+    assert endings <= {".lock", "harness.log", "", "-wal", "-shm", "-journal"}
     again = command("run", suite / "spec.yaml", "-o", output)
     assert again.returncode == 0, again.stderr
     with Store(output / "results.sqlite", create=False) as store:
@@ -601,7 +601,7 @@ def test_a_disk_without_room_for_a_store_is_said_and_holds_nothing_half_written(
     output = small_disk / "out"
     done = command("run", suite / "spec.yaml", "-o", output, "-q")
     refused(done, str(output / "results.sqlite"), "full")
-    assert {file.name for file in output.iterdir()} <= {".lock", "results.sqlite"}
+    assert {file.name for file in output.iterdir()} <= {".lock", "results.sqlite", "harness.log"}
     with pytest.raises(NoResults):
         read.read(output / "results.sqlite")
 

@@ -1,7 +1,6 @@
 """matplotlib, whatever the environment says of it; imported before any part of it is.
 
-The harness draws with matplotlib's own defaults and without a backend, and still matplotlib reads
-the user's when it is loaded. Jupyter names a backend that only its own kernel has.
+Jupyter names a backend that only its own kernel has, and matplotlib reads it when it is loaded.
 """
 
 from __future__ import annotations

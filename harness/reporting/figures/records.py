@@ -1,23 +1,22 @@
-"""What a figure can show: plain arrays and words. Drawn elsewhere; no drawing library is known."""
+"""Records of what figures show: plain arrays and texts. No drawing library is known here."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.gate.report import Outcome
+from harness.errors import join
 from harness.store.read import CaseData, ObjectiveInfo, Results
 
 Array = NDArray[np.float64]
 Seeds = NDArray[np.int64]
-_Number = TypeVar("_Number", np.float64, np.int64)
-_NONE: Array = np.empty(0)
+NO_VALUES: Array = np.empty(0)
+NO_SEEDS: Seeds = np.empty(0, dtype=np.int64)
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#c0659b", "#b98600", "#3f97d0", "#8a7a6d")
 """Okabe and Ito's colours less yellow and black, the pale ones deepened: each stands out from
@@ -42,8 +41,8 @@ DEEPEST_DECADES = 16.0
 CURVES, ROWS, PLANES = 12, 40, 12
 """Most cases in full in a panel of curves, of rows, and in small multiples."""
 
-POINTS, FAINT_POINTS = 301, 61
-"""Most points of a line."""
+POINTS, FAINT_POINTS, SHARE_POINTS = 201, 61, 121
+"""Most points of a line, of one that stands back, and of one that rises by steps."""
 
 DOTS = 120
 """Most dots of a row."""
@@ -51,278 +50,154 @@ DOTS = 120
 FEW_OBJECTIVES = 6
 """Objectives beyond which the overview puts two of them side by side."""
 
-LOST_CURVES = 10
+FAILED_CURVES = 10
 """Most curves drawn of one case's seeds that did not end ok."""
 
-STRANDS, STRAND_POINTS = 10, 41
+SEED_LINES, SEED_LINE_POINTS = 10, 41
 """Most single seeds of a case whose curves a reader can ask for, and points of each."""
 
-NAMED_LEVELS = 4
-"""How many contours say their loss, the outermost: the innermost are too small for it."""
+LABELED_LEVELS = 4
+"""Contours that have a label, the outermost: the innermost are too small for it."""
 
-NO_SEEDS: Seeds = np.empty(0, dtype=np.int64)
+HEAT_COLORS = "viridis"
+"""Its lightness rises evenly, so it reads in grey and by colour-blind eyes."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """How an optimizer looks in every figure.
+    """The look of an optimizer in every figure."""
 
-    Attributes:
-        color: ``#rrggbb``; the settings of one optimizer differ in lightness.
-        marker: In matplotlib's letters.
-        dashes: Lengths on and off, in line widths; empty for a solid line.
-        filled: Whether the marker is; settings alternate.
-        width: Line width in points; later optimizers are thinner, so that coinciding lines show.
-        optimizer: Whose looks these are: what a reader selects by.
-    """
-
-    color: str
-    marker: str
-    dashes: tuple[float, ...]
-    filled: bool
-    width: float
-    optimizer: str = ""
+    color: str  # #rrggbb; the settings of one optimizer differ in lightness
+    marker: str  # in matplotlib's letters
+    dashes: tuple[float, ...]  # lengths on and off, in line widths; empty for a solid line
+    filled: bool  # the marker; settings alternate
+    width: float  # in points; later optimizers are thinner, so that coinciding lines show
+    optimizer: str = ""  # what a reader selects by
 
 
 @dataclass(frozen=True)
 class FigureRecord:
-    """What every figure has.
+    """The facts that every figure has."""
 
-    Attributes:
-        name: File name without ending: letters, digits, ``_`` and ``-``.
-        objective: The objective it is about; None where it is about all.
-        title: Heading.
-        caption: What is drawn, and which statistic.
-        alt: What the picture shows, in words and numbers.
-    """
-
-    name: str
-    objective: str | None
+    name: str  # file name without ending: letters, digits, "_" and "-"
+    objective: str | None  # None where it is about all of them
     title: str
-    caption: str
-    alt: str
+    caption: str  # what is drawn, and which statistic
+    alt: str  # alternative text
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One line; all arrays have the length of ``x``.
+    """One line; all arrays have the length of ``x``."""
 
-    Attributes:
-        label: Its place in the legend; empty where it has none.
-        style: Its looks.
-        x: Steps or epochs.
-        y: Values; NaN nowhere.
-        low: Lower edge of the band; empty where there is none.
-        high: Upper edge.
-        lost: Whether it is a trial that did not end ok: it ends in a cross.
-        faint: Whether it stands back.
-        seed: Whose course it is, where it is one trial's.
-        seconds: What it took until each x; empty where that is not known.
-        called: What it is called where it is pointed at and has no label.
-    """
-
-    label: str
+    label: str  # in the legend; empty where it is not in it
     style: Style
     x: Array
-    y: Array
-    low: Array
-    high: Array
-    lost: bool = False
+    y: Array  # without NaN
+    low: Array = field(default_factory=lambda: NO_VALUES)  # edge of the band; empty without one
+    high: Array = field(default_factory=lambda: NO_VALUES)
+    failed: bool = False  # a trial that did not end ok: its line ends in a cross
     faint: bool = False
-    seed: int | None = None
-    seconds: Array = field(default_factory=lambda: np.empty(0))
-    called: str = ""
+    seed: int | None = None  # of the trial, where it is one trial's
+    seconds: Array = field(default_factory=lambda: NO_VALUES)  # until each x; empty if not known
+    called: str = ""  # its name where it is pointed at and has no label
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place where a line moves to a new level.
-
-    Attributes:
-        x: Where.
-        text: Its number, as the words below the figure have it.
-        before: Height of the level that ends.
-        after: Height of the level that begins.
-    """
+    """A place where a line moves to a new level."""
 
     x: float
-    text: str
-    before: float
+    text: str  # its number, as the words below the figure have it
+    before: float  # height of the level that ends
     after: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CurvePanel:
-    """Lines over steps or epochs, or over checks.
+    """Lines over steps or epochs, or over checks."""
 
-    Attributes:
-        title: Above the panel; may be empty.
-        x_label: With its unit.
-        y_label: With its unit.
-        log: Whether y is logarithmic.
-        limits: Of y.
-        lines: From back to front.
-        rule: Height of a dashed line across; None for none.
-        rule_label: What the dashed line is.
-        marks: Where lines move to a new level.
-        ticks: Places of x that have a name; empty where x has a scale of numbers.
-        x_log: Whether x is logarithmic.
-        steps_per_x: Steps in a unit of x; None where x is no part of a training.
-        steps_per_epoch: Steps in an epoch; 1 where there are no data.
-        strands: Single seeds behind the lines, for who asks for them; not drawn on paper.
-    """
-
-    title: str
+    title: str = ""
     x_label: str
     y_label: str
-    log: bool
-    limits: tuple[float, float]
-    lines: tuple[Line, ...]
-    rule: float | None = None
-    rule_label: str = ""
-    marks: tuple[Mark, ...] = ()
-    ticks: tuple[tuple[float, str], ...] = ()
     x_log: bool = False
-    steps_per_x: int | None = None
+    log: bool = False  # of y
+    limits: tuple[float, float]  # of y
+    lines: tuple[Line, ...]  # from back to front
+    reference_line: float | None = None  # height of a dashed line across
+    reference_label: str = ""
+    marks: tuple[Mark, ...] = ()
+    ticks: tuple[tuple[float, str], ...] = ()  # places of x that have a name
+    steps_per_x: int | None = None  # steps in a unit of x; None where x is no part of a training
     steps_per_epoch: int = 1
-    strands: tuple[Line, ...] = ()
+    seed_lines: tuple[Line, ...] = ()  # behind the lines, if asked for; not drawn on paper
 
 
 @dataclass(frozen=True)
 class CurveFigure(FigureRecord):
-    """Panels of curves, row by row.
-
-    Attributes:
-        panels: Row by row.
-        columns: How many stand side by side.
-    """
+    """Panels of curves, row by row, as many side by side as there are columns."""
 
     panels: tuple[CurvePanel, ...]
     columns: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DotRow:
-    """One case as dots and an estimate.
-
-    Attributes:
-        label: Name of the case.
-        note: Below the name; may be empty.
-        style: Its looks.
-        values: Ascending; one dot each.
-        offsets: How far off the row's middle each dot lies, within ±0.5.
-        centre: Mean or median; NaN where there are no values.
-        low: Lower end of its interval; NaN where there is none.
-        high: Upper end.
-        published: A published value of the same; NaN where there is none.
-        empty: What is said where there are neither values nor an estimate.
-        numbers: What each dot is the seed or the block of; empty where that is not known.
-    """
+    """One case as dots and an estimate; NaN where there is no number."""
 
     label: str
-    note: str
+    note: str = ""  # below the label
     style: Style
-    values: Array
-    offsets: Array
-    centre: float
-    low: float
-    high: float
-    published: float = math.nan
-    empty: str = "no seed ended ok"
-    numbers: Seeds = field(default_factory=lambda: NO_SEEDS)
+    values: Array = field(default_factory=lambda: NO_VALUES)  # ascending; one dot each
+    offsets: Array = field(default_factory=lambda: NO_VALUES)  # off the row's middle, within ±0.5
+    centre: float = math.nan  # mean or median
+    low: float = math.nan  # ends of its interval
+    high: float = math.nan
+    published: float = math.nan  # a published value of the same
+    empty: str = "no seed ended ok"  # the text where there are neither values nor an estimate
+    numbers: Seeds = field(default_factory=lambda: NO_SEEDS)  # the seed or block of each dot
+    legend: str = ""  # of the estimate, where the style tells more than the case
+    limit: float = math.nan  # the largest estimate that passes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DotPanel:
-    """Rows over one scale; ``limits`` and ``log`` are of x, ``rule`` is a dashed line across."""
+    """Rows over one scale."""
 
-    title: str
+    title: str = ""
     x_label: str
-    log: bool
-    limits: tuple[float, float]
+    log: bool = False  # of x
+    limits: tuple[float, float]  # of x
     rows: tuple[DotRow, ...]
-    rule: float | None = None
-    rule_label: str = ""
+    reference_line: float | None = None  # place of a dashed line across
+    reference_label: str = ""
 
 
 @dataclass(frozen=True)
 class DotFigure(FigureRecord):
-    """Panels of rows.
-
-    Attributes:
-        panels: Row by row; those side by side have the same rows.
-        dot_label: What a dot is; empty where there are none.
-        centre_label: What the estimate is.
-        columns: How many stand side by side.
-        number_label: What a dot's number is.
-    """
+    """Panels of rows, row by row; those side by side have the same rows."""
 
     panels: tuple[DotPanel, ...]
-    dot_label: str
+    dot_label: str  # empty where there are no dots
     centre_label: str
     columns: int = 1
     number_label: str = "seed"
 
 
 @dataclass(frozen=True)
-class IntervalRow:
-    """One cell as an estimate with its interval.
-
-    Attributes:
-        label: Name of the cell.
-        note: Below the name; may be empty.
-        outcome: What came of it; decides the mark.
-        centre: The estimate.
-        low: Lower end of its interval; NaN where there is none.
-        high: Upper end.
-        limit: The largest estimate that passes.
-    """
-
-    label: str
-    note: str
-    outcome: Outcome
-    centre: float
-    low: float
-    high: float
-    limit: float
-
-
-@dataclass(frozen=True)
-class IntervalPanel:
-    """Rows over one scale, about a line at 1; ``limits`` and ``log`` are of x."""
-
-    title: str
-    x_label: str
-    log: bool
-    limits: tuple[float, float]
-    rows: tuple[IntervalRow, ...]
-
-
-@dataclass(frozen=True)
-class IntervalFigure(FigureRecord):
-    """Panels of intervals, one below the other."""
-
-    panels: tuple[IntervalPanel, ...]
+class RatioFigure(DotFigure):
+    """Rows of ratios to a baseline, with their limits; drawn on paper alone."""
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
-    """One trajectory.
+class Trajectory:
+    """One trajectory."""
 
-    Attributes:
-        label: Its place in the legend.
-        style: Its looks.
-        points: ``(points, 2)``.
-        lost: Whether the trial did not end ok.
-        steps: The step of each point; empty where that is not known.
-        seed: Whose it is.
-    """
-
-    label: str
+    label: str  # in the legend
     style: Style
-    points: Array
-    lost: bool
-    steps: Seeds = field(default_factory=lambda: NO_SEEDS)
+    points: Array  # (points, 2)
+    failed: bool  # the trial did not end ok
+    steps: Seeds = field(default_factory=lambda: NO_SEEDS)  # of each point
     seed: int | None = None
 
 
@@ -331,27 +206,18 @@ class PlanePanel:
     """Trajectories in one plane."""
 
     title: str
-    paths: tuple[Path, ...]
+    trajectories: tuple[Trajectory, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class PlaneFigure(FigureRecord):
-    """Trajectories over a landscape.
-
-    Attributes:
-        panels: Row by row.
-        columns: How many stand side by side.
-        window: Range of x1, range of x2.
-        landscape: Loss on a regular grid over the window, ``(x2, x1)``; None where unknown.
-        levels: Losses at which contours are drawn, ascending.
-        minimizers: Where the loss is lowest.
-    """
+    """Trajectories over a landscape."""
 
     panels: tuple[PlanePanel, ...]
     columns: int
-    window: tuple[tuple[float, float], tuple[float, float]]
-    landscape: Array | None
-    levels: tuple[float, ...]
+    window: tuple[tuple[float, float], tuple[float, float]]  # ranges of x1 and x2
+    landscape: Array | None  # loss on a regular grid over the window, (x2, x1)
+    levels: tuple[float, ...]  # losses at which contours are drawn, ascending
     minimizers: tuple[tuple[float, ...], ...]
 
     @property
@@ -372,54 +238,33 @@ class PlaneFigure(FigureRecord):
 
 @dataclass(frozen=True, eq=False)
 class HeatPanel:
-    """Settings in the plane of two hyperparameters, each with a value that is shown as a colour.
-
-    Attributes:
-        title: Above the panel.
-        x_label: The one hyperparameter.
-        y_label: The other.
-        x_log: Whether x is logarithmic.
-        y_log: Whether y is.
-        x: One per setting.
-        y: Likewise.
-        values: Likewise; NaN where some trial did not end ok.
-        best: Index of the best setting; None where none is.
-        optimizer: Whose settings they are.
-    """
+    """Settings in the plane of two hyperparameters, each with a value that is shown as a colour."""
 
     title: str
     x_label: str
     y_label: str
     x_log: bool
     y_log: bool
-    x: Array
+    x: Array  # one per setting, as are y and values
     y: Array
-    values: Array
-    best: int | None
+    values: Array  # NaN where some trial did not end ok
+    best: int | None  # index of the best setting
     optimizer: str = ""
 
 
 @dataclass(frozen=True)
 class HeatFigure(FigureRecord):
-    """Panels of settings under one scale of colours.
-
-    Attributes:
-        panels: Row by row.
-        columns: How many stand side by side.
-        value_label: What the colours are.
-        log: Whether their scale is logarithmic.
-        limits: Of the scale.
-    """
+    """Panels of settings under one scale of colours."""
 
     panels: tuple[HeatPanel, ...]
     columns: int
     value_label: str
-    log: bool
+    log: bool  # of the colours
     limits: tuple[float, float]
 
 
 def styles(results: Results) -> dict[int, Style]:
-    """Looks by a case's position, decided by the order of optimizers and of their settings."""
+    """Styles by a case's position, decided by the order of optimizers and of their settings."""
     settings: dict[tuple[str, str], list[str]] = {}
     for case in results.cases:
         known = settings.setdefault((case.optimizer, case.objective), [])
@@ -438,7 +283,7 @@ def styles(results: Results) -> dict[int, Style]:
 
 
 def style_of(optimizer: int, setting: int, settings: int, name: str = "") -> Style:
-    """Looks of an optimizer by its place among all, and of one of so many settings of it."""
+    """Style of an optimizer by its place among all, and of one of so many settings of it."""
     shade = 0.0 if settings == 1 else setting / (settings - 1)
     color = COLORS[optimizer % len(COLORS)]
     return Style(
@@ -469,7 +314,7 @@ def named(case: CaseData, several_devices: bool) -> str:
 
 
 def duration(info: ObjectiveInfo) -> str:
-    """How long a trial is: ``20 steps``, ``2 epochs``."""
+    """The length of a trial: ``20 steps``, ``2 epochs``."""
     if not info.has_epochs:
         return f"{info.steps} step{'s' if info.steps != 1 else ''}"
     epochs = info.steps / info.steps_per_epoch
@@ -477,7 +322,7 @@ def duration(info: ObjectiveInfo) -> str:
 
 
 def wants_log(values: Array) -> bool:
-    """Whether values are nowhere negative, and the positive ones span many decades."""
+    """Test that values are nowhere negative, and the positive ones span many decades."""
     positive = values[values > 0]
     if len(positive) < 2 or (values < 0).any():
         return False
@@ -487,8 +332,8 @@ def wants_log(values: Array) -> bool:
 def scale(
     values: Sequence[Array], edges: Sequence[Array], *, linear: bool = False
 ) -> tuple[bool, tuple[float, float]]:
-    """Whether to take logarithms, and limits with a margin that hold all that can be shown."""
-    inner = np.concatenate([*values, _NONE])
+    """Choose a logarithmic or a linear scale, and limits with a margin that hold all values."""
+    inner = np.concatenate([*values, NO_VALUES])
     inner = inner[np.isfinite(inner)]
     if not len(inner):
         return False, (0.0, 1.0)
@@ -508,9 +353,11 @@ def scale(
     return False, (low - margin, high + margin)
 
 
-def dots(values: NDArray[_Number]) -> NDArray[_Number]:
-    """What is drawn of a row's values in ascending order, evenly spaced by rank."""
-    return values[thinned(len(values), DOTS)]
+def with_dots(row: DotRow, values: Array, numbers: Seeds = NO_SEEDS) -> DotRow:
+    """A row with as many of some ascending values as there is room for, evenly spaced by rank."""
+    kept = thinned(len(values), DOTS)
+    numbers = numbers[kept] if len(numbers) else numbers
+    return replace(row, values=values[kept], offsets=offsets(len(kept)), numbers=numbers)
 
 
 def offsets(count: int) -> Array:
@@ -524,6 +371,55 @@ def thinned(count: int, most: int) -> NDArray[np.int64]:
     if count <= most:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+
+
+def finite_length(values: Array) -> int:
+    """Count the values before the first that isn't finite."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    return int(bad[0]) if len(bad) else len(values)
+
+
+def alternative(title: str, labels: Sequence[str]) -> str:
+    """The alternative text of a figure: its title, and what is drawn in it."""
+    return f"{title}. Shown: {join([name for name in dict.fromkeys(labels) if name])}."
+
+
+def curve_figure(
+    kind: str,
+    objective: str | None,
+    what: str,
+    caption: str,
+    panels: Sequence[CurvePanel],
+    columns: int,
+    where: str = "",
+) -> CurveFigure:
+    """A figure of curves, whose name, title and alternative text follow from its kind."""
+    title = (f"{what}: {objective}" if objective else what) + where
+    labels = [label for p in panels for label in (p.title, *(line.label for line in p.lines))]
+    name, alt = named_after(kind, objective), alternative(title, labels)
+    return CurveFigure(name, objective, title, caption, alt, tuple(panels), columns)
+
+
+def dot_figure(
+    kind: str,
+    objective: str | None,
+    what: str,
+    caption: str,
+    panels: Sequence[DotPanel],
+    dot_label: str,
+    centre_label: str,
+    where: str = "",
+) -> DotFigure:
+    """A figure of rows, whose name, title and alternative text follow from its kind."""
+    title = (f"{what}: {objective}" if objective else what) + where
+    labels = [label for p in panels for label in (p.title, *(row.label for row in p.rows))]
+    name, alt = named_after(kind, objective), alternative(title, labels)
+    return DotFigure(name, objective, title, caption, alt, tuple(panels), dot_label, centre_label)
+
+
+def named_after(kind: str, objective: str | None) -> str:
+    """The name of a figure of a kind, about one objective or all."""
+    return f"{kind}_{safe_name(objective)}" if objective else kind
 
 
 def safe_name(name: str) -> str:

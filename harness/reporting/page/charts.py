@@ -6,6 +6,7 @@ What is drawn is decided in the records, which the pictures on paper share; noth
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import importlib.util
@@ -13,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,11 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from harness.reporting.figures.records import (
-    NAMED_LEVELS,
+    HEAT_COLORS,
+    LABELED_LEVELS,
     CurveFigure,
     CurvePanel,
     DotFigure,
-    DotPanel,
     FigureRecord,
     HeatFigure,
     Line,
@@ -34,160 +35,116 @@ from harness.reporting.figures.records import (
 )
 
 Plain = dict[str, Any]
-"""What JSON can say: no NaN, no arrays."""
+"""A JSON object: no NaN, no arrays."""
 
 DIGITS, SHORT, PLACE = 6, 5, 4
-"""Significant digits of numbers; of edges of bands, single seeds and points of a path; of contours.
-The tables' files have all."""
+"""Significant digits of numbers; of edges of bands, single seeds and points of a trajectory; of
+contours. The tables' files have all."""
+
+SHORT_FIELDS = {"low": SHORT, "high": SHORT, "seconds": SHORT, "points": SHORT, "offsets": 3}
 
 HEAT_STEPS = 64
 """Colours of a scale."""
 
+KINDS: Mapping[type[FigureRecord], str] = {
+    CurveFigure: "curves",
+    DotFigure: "dots",
+    PlaneFigure: "planes",
+    HeatFigure: "heat",
+}
+"""The records that have a live chart."""
+
+SAID_ELSEWHERE = {
+    *(field.name for field in dataclasses.fields(FigureRecord)),
+    "landscape",
+    "levels",
+}
+"""Fields that the page says already, or that stand in the data in another form."""
+
 
 def plain(record: FigureRecord) -> Plain | None:
-    """What a live chart needs of a record; None for what is drawn on paper alone.
+    """The data of a live chart; None for a record that is drawn on paper alone.
 
     The keys are the fields of the record in ``camelCase``, less what the page says already.
-    Arrays of x that lines share stand once, in ``xs``; looks stand once, in ``styles``.
+    Arrays of x that lines share stand once, in ``xs``; styles stand once, in ``styles``.
     """
-    looks = _Looks()
-    if isinstance(record, CurveFigure):
-        panels = [_curve_panel(panel, looks) for panel in record.panels]
-        return {"kind": "curves", "columns": record.columns, "panels": panels, **looks.plain()}
-    if isinstance(record, DotFigure):
-        return {
-            "kind": "dots",
-            "columns": record.columns,
-            "dotLabel": record.dot_label,
-            "centreLabel": record.centre_label,
-            "numberLabel": record.number_label,
-            "panels": [_dot_panel(panel, looks) for panel in record.panels],
-            **looks.plain(),
-        }
+    if type(record) not in KINDS:
+        return None
+    converter = _Converter()
+    data = {"kind": KINDS[type(record)], **converter.fields(record, left_out=SAID_ELSEWHERE)}
     if isinstance(record, PlaneFigure):
-        return _planes(record, looks)
+        data["contours"] = list(_contours(record))
     if isinstance(record, HeatFigure):
-        return _heat(record)
-    return None
+        from harness.reporting.figures.plotting import mpl
+
+        scale = mpl.colormaps[HEAT_COLORS](np.linspace(0, 1, HEAT_STEPS))
+        data["colors"] = [mpl.colors.to_hex(color) for color in scale]
+    return data | {"styles": [swatch(style) for style in converter.styles]}
 
 
-@dataclass(frozen=True)
-class Library:
-    """A script that a page carries and runs only when the first chart is looked at.
-
-    Attributes:
-        packed: The script, zipped and in base64.
-        digest: ``sha256-...`` of the script itself, for the page's policy.
-        version: What it is, with its version.
-    """
-
-    packed: str
-    digest: str
-    version: str
-
-
-def library() -> Library:
-    """The plotting library, Bokeh's, as a page carries it.
-
-    Only its core: no widgets, no tables, no WebGL, no mathematics. Zipped it is about a quarter
-    of its size.
-    """
-    found = importlib.util.find_spec("bokeh")
-    if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError("bokeh is not installed")
-    folder = FilePath(found.submodule_search_locations[0])
-    script = (folder / "server" / "static" / "js" / "bokeh.min.js").read_bytes()
-    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
-    packed = base64.b64encode(gzip.compress(script, 9, mtime=0)).decode()
-    return Library(packed, f"sha256-{digest}", f"Bokeh {version('bokeh')}")
-
-
-def swatch(style: Style) -> Plain:
-    """How a line or a mark of a case looks, as a legend shows it."""
-    return {
-        "color": style.color,
-        "marker": style.marker,
-        "dashes": list(style.dashes),
-        "filled": style.filled,
-        "width": style.width,
-        "optimizer": style.optimizer,
-    }
-
-
-class _Looks:
-    """The looks that a figure's lines and rows have, each once."""
+class _Converter:
+    """Records as JSON objects, with each style once and each x of a panel once."""
 
     def __init__(self) -> None:
-        self._styles: dict[Style, int] = {}
+        self.styles: dict[Style, int] = {}
+        self._xs: dict[bytes, int] = {}
 
-    def number(self, style: Style) -> int:
-        """The place of some looks among all."""
-        return self._styles.setdefault(style, len(self._styles))
-
-    def plain(self) -> Plain:
-        return {"styles": [swatch(style) for style in self._styles]}
-
-
-class _Shared:
-    """Arrays that several lines have, each once."""
-
-    def __init__(self) -> None:
-        self.arrays: list[list[float | int | None]] = []
-        self._known: dict[bytes, int] = {}
-
-    def number(self, values: NDArray[np.float64]) -> int:
-        """The place of an array among all."""
-        place = self._known.setdefault(values.tobytes(), len(self.arrays))
-        if place == len(self.arrays):
-            self.arrays.append(numbers(values))
-        return place
-
-
-def _curve_panel(panel: CurvePanel, looks: _Looks) -> Plain:
-    shared = _Shared()
-
-    def line(own: Line) -> Plain:
-        known: Plain = {
-            "label": own.label,
-            "style": looks.number(own.style),
-            "x": shared.number(own.x),
-            "y": numbers(own.y, DIGITS if own.seed is None else SHORT),
+    def fields(self, record: Any, left_out: Iterable[str] = ()) -> Plain:
+        """The fields of a record by their names in ``camelCase``."""
+        return {
+            _camel(field.name): self._value(getattr(record, field.name), field.name)
+            for field in dataclasses.fields(record)
+            if field.name not in left_out
         }
-        if len(own.low):
-            known |= {"low": numbers(own.low, SHORT), "high": numbers(own.high, SHORT)}
-        if own.seed is not None:
-            known["seed"] = own.seed
-        if own.called and not own.label:
-            known["called"] = own.called
-        if len(own.seconds):
-            known |= _pace(own)
-        return known | {flag: True for flag in ("lost", "faint") if getattr(own, flag)}
 
-    return {
-        "title": panel.title,
-        "xLabel": panel.x_label,
-        "yLabel": panel.y_label,
-        "log": panel.log,
-        "xLog": panel.x_log,
-        "limits": numbers(panel.limits),
-        "lines": [line(own) for own in panel.lines],
-        "strands": [line(own) for own in panel.strands],
-        "rule": None if panel.rule is None else number(panel.rule),
-        "ruleLabel": panel.rule_label,
-        "marks": [
-            {
-                "x": number(mark.x),
-                "text": mark.text,
-                "before": number(mark.before),
-                "after": number(mark.after),
-            }
-            for mark in panel.marks
-        ],
-        "ticks": [[number(place), name] for place, name in panel.ticks],
-        "stepsPerX": panel.steps_per_x,
-        "stepsPerEpoch": panel.steps_per_epoch,
-        "xs": shared.arrays,
-    }
+    def _value(self, value: Any, name: str) -> Any:
+        match value:
+            case Style():
+                return self.styles.setdefault(value, len(self.styles))
+            case CurvePanel():
+                return self._curve_panel(value)
+            case Line():
+                return self._line(value)
+            case np.ndarray() if value.ndim > 1:
+                return [self._value(column, name) for column in value.T]
+            case np.ndarray() if value.dtype.kind == "i":
+                return value.tolist()
+            case np.ndarray():
+                return numbers(value, SHORT_FIELDS.get(name, DIGITS))
+            case float() | np.floating():
+                return number(float(value))
+            case tuple():
+                return [self._value(item, name) for item in value]
+        return self.fields(value) if dataclasses.is_dataclass(value) else value
+
+    def _curve_panel(self, panel: CurvePanel) -> Plain:
+        self._xs = {}
+        data = self.fields(panel)
+        return data | {"xs": [numbers(np.frombuffer(x)) for x in self._xs]}
+
+    def _line(self, line: Line) -> Plain:
+        """A line without what it does not have, for there are many."""
+        data = {
+            "label": line.label,
+            "style": self._value(line.style, "style"),
+            "x": self._xs.setdefault(np.asarray(line.x, float).tobytes(), len(self._xs)),
+            "y": numbers(line.y, DIGITS if line.seed is None else SHORT),
+        }
+        if len(line.low):
+            data |= {"low": numbers(line.low, SHORT), "high": numbers(line.high, SHORT)}
+        if line.seed is not None:
+            data["seed"] = line.seed
+        if line.called and not line.label:
+            data["called"] = line.called
+        if len(line.seconds):
+            data |= _pace(line)
+        flags = {"failed": line.failed, "faint": line.faint}
+        return data | {name: True for name, is_set in flags.items() if is_set}
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 def _pace(line: Line) -> Plain:
@@ -202,71 +159,14 @@ def _pace(line: Line) -> Plain:
     return {"seconds": numbers(line.seconds, SHORT)}
 
 
-def _dot_panel(panel: DotPanel, looks: _Looks) -> Plain:
-    return {
-        "title": panel.title,
-        "xLabel": panel.x_label,
-        "log": panel.log,
-        "limits": numbers(panel.limits),
-        "rule": None if panel.rule is None else number(panel.rule),
-        "ruleLabel": panel.rule_label,
-        "rows": [
-            {
-                "label": row.label,
-                "note": row.note,
-                "style": looks.number(row.style),
-                "values": numbers(row.values),
-                "offsets": [round(float(offset), 3) for offset in row.offsets],
-                "numbers": [int(value) for value in row.numbers],
-                "centre": number(row.centre),
-                "low": number(row.low),
-                "high": number(row.high),
-                "published": number(row.published),
-                "empty": row.empty,
-            }
-            for row in panel.rows
-        ],
-    }
-
-
-def _planes(record: PlaneFigure, looks: _Looks) -> Plain:
-    panels = [
-        {
-            "title": panel.title,
-            "paths": [
-                {
-                    "label": path.label,
-                    "style": looks.number(path.style),
-                    "x": numbers(path.points[:, 0], SHORT),
-                    "y": numbers(path.points[:, 1], SHORT),
-                    "steps": [int(step) for step in path.steps],
-                    "seed": path.seed,
-                    "lost": path.lost,
-                }
-                for path in panel.paths
-            ],
-        }
-        for panel in record.panels
-    ]
-    return {
-        "kind": "planes",
-        "columns": record.columns,
-        "panels": panels,
-        "window": [numbers(ends) for ends in record.window],
-        "contours": list(_contours(record)),
-        "minimizers": [numbers(point) for point in record.minimizers],
-        **looks.plain(),
-    }
-
-
 def _contours(record: PlaneFigure) -> Iterable[Plain]:
-    """The lines at each level, and whether the level is said."""
+    """The lines at each level, and whether the level has a label."""
     known = record.contoured
     if known is None:
         return
     x1, x2, values, inside = known
     generator = contour_generator(x1, x2, values, corner_mask=True)
-    named = set(inside[-NAMED_LEVELS:])
+    named = set(inside[-LABELED_LEVELS:])
     for level in inside:
         lines = [np.asarray(line) for line in generator.lines(level)]
         yield {
@@ -274,36 +174,6 @@ def _contours(record: PlaneFigure) -> Iterable[Plain]:
             "named": level in named,
             "lines": [[numbers(line[:, i], PLACE) for i in (0, 1)] for line in lines],
         }
-
-
-def _heat(record: HeatFigure) -> Plain:
-    from harness.reporting.figures.draw import HEAT_COLORS
-    from harness.reporting.figures.plotting import mpl
-
-    scale = mpl.colormaps[HEAT_COLORS](np.linspace(0, 1, HEAT_STEPS))
-    return {
-        "kind": "heat",
-        "columns": record.columns,
-        "valueLabel": record.value_label,
-        "log": record.log,
-        "limits": numbers(record.limits),
-        "colors": [mpl.colors.to_hex(color) for color in scale],
-        "panels": [
-            {
-                "title": panel.title,
-                "optimizer": panel.optimizer,
-                "xLabel": panel.x_label,
-                "yLabel": panel.y_label,
-                "xLog": panel.x_log,
-                "yLog": panel.y_log,
-                "x": numbers(panel.x),
-                "y": numbers(panel.y),
-                "values": numbers(panel.values),
-                "best": panel.best,
-            }
-            for panel in record.panels
-        ],
-    }
 
 
 def number(value: float, digits: int = DIGITS) -> float | int | None:
@@ -330,3 +200,39 @@ def styles_by_optimizer(styles: Mapping[int, Style]) -> dict[str, Style]:
     for style in styles.values():
         found.setdefault(style.optimizer, style)
     return found
+
+
+def swatch(style: Style) -> Plain:
+    """A style as a legend of the page shows it."""
+    return dataclasses.asdict(style) | {"dashes": list(style.dashes)}
+
+
+@dataclass(frozen=True)
+class Library:
+    """A script that a page carries and runs only when the first chart is looked at.
+
+    Attributes:
+        packed: The script, zipped and in base64.
+        digest: ``sha256-...`` of the script itself, for the page's policy.
+        version: What it is, with its version.
+    """
+
+    packed: str
+    digest: str
+    version: str
+
+
+def library() -> Library:
+    """The plotting library, Bokeh's, as a page carries it.
+
+    Only its core: no widgets, no tables, no WebGL, no mathematics. Zipped it is about a quarter
+    of its size.
+    """
+    found = importlib.util.find_spec("bokeh")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("bokeh is not installed")
+    folder = Path(found.submodule_search_locations[0])
+    script = (folder / "server" / "static" / "js" / "bokeh.min.js").read_bytes()
+    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    packed = base64.b64encode(gzip.compress(script, 9, mtime=0)).decode()
+    return Library(packed, f"sha256-{digest}", f"Bokeh {version('bokeh')}")

@@ -79,7 +79,7 @@ def _time_interval(cell: CellVerdict) -> str:
 
 
 def _reasons(cell: CellVerdict) -> str:
-    """What of a cell is not fine, and why; metrics of which the same is said, together."""
+    """Reasons for which a cell is not fine; metrics that share one, together."""
     metrics: dict[str, list[str]] = {}
     for judgement in cell.judgements:
         if judgement.outcome != "fine":

@@ -148,7 +148,7 @@ def _interval(rank: Rank) -> str:
 
 
 def ranks(compared: Sequence[Compared]) -> Table | None:
-    """How the cases of each objective rank, seed by seed."""
+    """Ranks of the cases of each objective, seed by seed."""
     rows = [
         _Rank(rank, case, int(failed), one)
         for one in compared
@@ -178,7 +178,7 @@ class _Reached(NamedTuple):
 
 
 def _count(row: _Reached) -> str:
-    """How many reached a target; of copies of one run, whether that did."""
+    """The number of trials that reached a target; of copies of one run, yes or no."""
     if row.copies:
         return "yes" if row.reached else "no"
     return f"{row.reached} of {row.n}"
@@ -209,7 +209,7 @@ def _or_nan(value: float | None) -> float:
 
 
 def reached(found: Sequence[targets.Reached]) -> Table | None:
-    """How often and how soon each case reaches each target."""
+    """Share of trials that reach each target, and expected times, case by case."""
     rows = [row for known in found for row in _reached(known)]
     note = (
         "Steps to a target: to the first recorded loss at or below it. Targets were set before the "
@@ -341,7 +341,7 @@ _PARITY: tuple[Column[_Parity], ...] = (
 
 
 def parity(results: Results) -> Table | None:
-    """How far optimizers part that should do the same."""
+    """Differences between optimizers that should do the same."""
     rows = []
     ran = results.trials[~results.trials["status"].isin(["ok", "unavailable"])]
     failed = Counter(ran["position"].tolist())

@@ -81,9 +81,9 @@ def of_run(source: YamlSource, options: RunOptions) -> str:
         return line("run", source.file, **given)
     given["timing"], given["override"] = not given.pop("no_timing"), given.pop("set")
     defaults = {"timing": True, "fresh": False}
-    told = {k: v for k, v in given.items() if v not in (None, []) and v is not defaults.get(k)}
+    chosen = {k: v for k, v in given.items() if v not in (None, []) and v is not defaults.get(k)}
     folder = str(source.folder)
-    return call(**({"folder": folder} if folder != "." else {}), **told)
+    return call(**({"folder": folder} if folder != "." else {}), **chosen)
 
 
 def again(results: Results) -> dict[str, str]:
@@ -137,7 +137,8 @@ def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
         folder = {name: value for name, value in _arguments(run).items() if name == "folder"}
         return call(**folder, **given, output=output)
     return line(
-        *("run", run.spec_file),
+        "run",
+        run.spec_file,
         only=only,
         set=[f"{name}={json.dumps(value)}" for name, value in values.items()],
         devices=case.device,
@@ -149,7 +150,7 @@ def repeat(run: RunRecord, case: CaseData, seed: int) -> str:
 
 
 def _folder(run: RunRecord) -> str:
-    """Where a run's results are."""
+    """The folder of a run's results."""
     if _is_call(run):
         given = _arguments(run)
         own = PurePath(str(given.get("folder", "."))) / "reports" / run.suite
@@ -166,7 +167,7 @@ def _is_call(run: RunRecord) -> bool:
 
 
 def _arguments(run: RunRecord) -> Mapping[str, Any]:
-    """What a call was given beside the mapping; nothing where it can't be read."""
+    """The arguments of a call beside the mapping; none where it can't be read."""
     try:
         tree = ast.parse(run.command, mode="eval").body
         given = tree.keywords if isinstance(tree, ast.Call) else []

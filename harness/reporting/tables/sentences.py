@@ -42,7 +42,7 @@ _CALLED = {
 
 @dataclass(frozen=True)
 class Findings:
-    """What there is to say of a run, in sentences.
+    """Findings of a run, in sentences.
 
     Attributes:
         outcome: On each objective's final loss, on targets over all, on published numbers.

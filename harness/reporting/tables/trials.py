@@ -161,7 +161,7 @@ def above(loss: float, optimum: float | None) -> float:
 
 
 def alike(losses: Array) -> bool:
-    """Whether all of two or more losses are the same but for rounding."""
+    """Tell if all of two or more losses are the same but for rounding."""
     return len(losses) > 1 and bool(np.ptp(losses) <= REL_TOL * np.abs(losses).max())
 
 
@@ -420,7 +420,7 @@ _SHARING: tuple[Column[_Way], ...] = (
 
 
 def sharing(results: Results) -> Table | None:
-    """How the trials of every case ran, why so, and what those that ran alone as well showed."""
+    """Ways in which trials ran, the reasons, and differences from the same trials run alone."""
     rows = []
     keys = ["objective", "optimizer", "setting", "device", "way"]
     compared = {key: own["difference"] for key, own in results.comparisons.groupby(keys)}
@@ -439,17 +439,3 @@ def sharing(results: Results) -> Table | None:
         "difference is the largest of a recorded loss, relative to its size."
     )
     return table_of("sharing", "How trials ran", _SHARING, rows, note)
-
-
-def identity(case: CaseData) -> dict[str, str]:
-    """The columns that say which case a row is of."""
-    return {column.key: column.values([case])[0] for column in case_columns(_same)}
-
-
-def shown_identity(case: CaseData) -> dict[str, str]:
-    """The same as a person reads them."""
-    return {column.heading: column.texts([case])[0] for column in case_columns(_same)}
-
-
-def _same(case: CaseData) -> CaseData:
-    return case

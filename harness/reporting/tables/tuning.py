@@ -64,7 +64,7 @@ _BEST = {
 def tuning(
     tuned: Sequence[sensitivity.Tuned], seeds: int, goal: str = "final_loss"
 ) -> Table | None:
-    """What tuning tried and found.
+    """Settings that tuning tried, and the best that it found.
 
     Args:
         tuned: By optimizer, objective and device.
@@ -122,7 +122,7 @@ _RETUNED: tuple[Column[_Retuned], ...] = (
 
 
 def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> Table | None:
-    """How often tuned optimizers would come in the same order if they were tuned again."""
+    """Shares of tunings in which optimizers come in the same order when tuned again."""
     rows = []
     for one, other, lower in retuning.pairs(found):
         losses = [[float(r.quantile(q)[-1]) for q in (0.5, 0.025, 0.975)] for r in (one, other)]
@@ -165,7 +165,7 @@ _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
 
 
 def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
-    """How wide the range of each hyperparameter is in which the loss is near its lowest."""
+    """The part of each hyperparameter's range in which the loss is near its lowest."""
     note = (
         "One hyperparameter over its range, the others held (at the best setting, where it was "
         "tuned). Lowest: mean final loss over the seeds, at the best of the points. Near it: the "

@@ -32,7 +32,7 @@ from harness.provenance.opened_files import Opened
 from harness.workers.dask import cluster_worker, suite_archive
 from harness.workers.dask.cluster_worker import Performed, Requirements, SuitePlugin, Unfit
 from harness.workers.dask.local_cluster import local_cluster
-from harness.workers.executor import Event, Lost, T, Task, outcome
+from harness.workers.executor import Event, Lost, Sent, T, Task, outcome
 from harness.workers.pool import Pool
 
 POLL_SECONDS = 0.02
@@ -48,7 +48,7 @@ QUEUED_PER_THREAD = 2
 """Tasks given to the scheduler per thread: one to do, one that is there when that is done."""
 
 RETRIES = 2
-"""How often Dask repeats a task that failed on the way to the process that does it."""
+"""Times that Dask repeats a task which failed on the way to the process that does it."""
 
 CLOSE_SECONDS = 5.0
 """Seconds that workers may take to remove the suite."""
@@ -89,7 +89,7 @@ class Cluster:
 
     Args:
         folder: The suite's folder.
-        plan: What there is to run.
+        plan: The plan to run.
         scheduler: Address of a scheduler, or the JSON file in which it stands; None for a cluster
             on this machine.
         size: Workers of a cluster on this machine.
@@ -180,7 +180,7 @@ class Cluster:
             self.opened = self.opened.merged(self._timing_pool.opened)
 
     def events(self) -> Iterator[Event]:
-        """What happens until there is no task left; tasks may be added meanwhile."""
+        """Yield what happens until no task is left; tasks may be added meanwhile."""
         while self._tasks or self._in_flight:
             # No more than keeps all workers busy, so that the scheduler's memory doesn't grow.
             while self._tasks and len(self._in_flight) < QUEUED_PER_THREAD * self.size:
@@ -235,10 +235,11 @@ class Cluster:
     def _finish(self, known: InFlightTask, answer: Any) -> Iterator[Event]:
         task, seconds = known.task, time.monotonic() - known.submitted
         match answer:
-            case Performed(events, machine, opened):
+            case Performed(answers, ending, machine, opened):
                 self.opened = self.opened.merged(opened)
-                for event in events:
-                    yield replace(event, task=task, machine=machine)
+                if answers:
+                    yield Sent(task, answers, machine)
+                yield replace(ending, task=task, machine=machine)
             case Unfit(reason, worker):
                 self._exclude(worker, reason)
                 self._send(task, known.message)

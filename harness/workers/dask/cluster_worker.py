@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from harness.provenance.opened_files import Opened
 from harness.results import TrialResult
 from harness.suite.locate import ImportTarget
 from harness.workers.dask import suite_archive
-from harness.workers.executor import Done, Event, Lost, Sent, Task
+from harness.workers.executor import Done, Lost, Sent, Task
 from harness.workers.pool import Pool
 from harness.workers.requests import Request
 
@@ -33,13 +32,15 @@ class Performed:
     """A task that was done to its end, whatever that is.
 
     Attributes:
-        events: What happened, in order; the last one ends the task.
+        answers: The answers that it sent on its way.
+        ending: The event that ended it.
         machine: Digest of the machine.
         opened: Files of the suite that its code was seen to read, by their paths where the run
             was started.
     """
 
-    events: tuple[Event, ...]
+    answers: tuple[Any, ...]
+    ending: Done | Lost
     machine: str
     opened: Opened
 
@@ -131,8 +132,9 @@ class SuitePlugin(WorkerPlugin):
         self._closed = False
         self._address = worker.address
         self._machine = environment.machine_key(self._threads)
-        self._folder = Path(tempfile.mkdtemp(prefix="harness-", dir=worker.local_directory))
+        self._folder = Path(worker.local_directory) / self.name
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             suite_archive.unpack(self._files, self._folder)
             requirements: Requirements = suite_archive.loads(self._requirements, self._folder)
             self.why_unfit = requirements.difference()
@@ -155,9 +157,23 @@ class SuitePlugin(WorkerPlugin):
         task: Task[Any] = suite_archive.loads(message, self._folder)
         with self._pool() as pool:
             pool.submit(task)
-            events = tuple(_joined(self._plain(event) for event in pool.events()))
+            *sent, ending = pool.events()
             opened = pool.opened.moved(self._folder, Path(self._origin))
-        return Performed(events, self._machine, opened)
+        answers = [answer for event in sent if isinstance(event, Sent) for answer in event.answers]
+        assert not isinstance(ending, Sent)
+        # The task is known where the run was started, and this folder is not.
+        ending = replace(ending, task=_NO_TASK)
+        if isinstance(ending, Lost):
+            ending = replace(ending, reason=self._by_origin(ending.reason))
+        return Performed(tuple(map(self._answer, answers)), ending, self._machine, opened)
+
+    def _answer(self, answer: Any) -> Any:
+        if isinstance(answer, TrialResult):
+            return replace(answer, reason=self._by_origin(answer.reason))
+        return answer
+
+    def _by_origin(self, reason: str) -> str:
+        return reason.replace(str(self._folder), self._origin)
 
     @contextlib.contextmanager
     def _pool(self) -> Iterator[Pool]:
@@ -174,42 +190,8 @@ class SuitePlugin(WorkerPlugin):
                 self._busy.discard(pool)
                 self._idle.append(pool)
 
-    def _plain(self, event: Event) -> Event:
-        """An event as it goes back: its task is known there, and this folder is not."""
-        match event:
-            case Lost():
-                return replace(event, task=_NO_TASK, reason=self._by_origin(event.reason))
-            case Sent(_, answers):
-                return Sent(_NO_TASK, tuple(map(self._answer, answers)))
-            case Done(_, answer):
-                return Done(_NO_TASK, self._answer(answer))
-
-    def _answer(self, answer: Any) -> Any:
-        match answer:
-            case TrialResult():
-                return replace(answer, reason=self._by_origin(answer.reason))
-            case list():
-                return [self._answer(part) for part in answer]
-        return answer
-
-    def _by_origin(self, reason: str) -> str:
-        return reason.replace(str(self._folder), self._origin)
-
 
 _NO_TASK: Task[Any] = Task(Request(), 0.0)
-
-
-def _joined(events: Iterable[Event]) -> Iterator[Event]:
-    """Events, those that follow each other and only send something as one."""
-    sent: list[Any] = []
-    for event in events:
-        if isinstance(event, Sent):
-            sent += event.answers
-            continue
-        if sent:
-            yield Sent(_NO_TASK, tuple(sent))
-        sent = []
-        yield event
 
 
 def perform(name: str, message: bytes) -> Performed | Unfit:

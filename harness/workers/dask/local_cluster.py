@@ -18,7 +18,7 @@ from harness.provenance import environment
 from harness.workers.parent_death import die_with
 
 CLOSE_SECONDS = 10.0
-"""How long the cluster may take to end on its own."""
+"""Seconds in which the cluster has to end on its own."""
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ def pack(folder: Path, named: Iterable[ImportTarget]) -> bytes:
 
     Args:
         folder: The suite's folder.
-        named: What of it is used. Packed are the files that these depend on, and all that lies
+        named: The things of it that are used. Packed are the files they need, and all that lies
             in the suite's sections.
 
     Raises:

@@ -24,7 +24,7 @@ from harness.analysis import comparison
 from harness.analysis.summary import analyse
 from harness.plan.model import Role
 from harness.reporting.figures import comparison as comparison_figures
-from harness.reporting.figures import draw
+from harness.reporting.figures import draw, panels
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import (
@@ -243,7 +243,7 @@ def test_dots_are_differences_seed_by_seed_and_the_interval_is_that_of_the_pair(
 def test_the_rule_is_the_best_case_and_it_has_no_row() -> None:
     figure = dot_figure(records(Case("a", noisy(0.3)), Case("b", noisy(0.2))), "differences_lines")
     (panel,) = figure.panels
-    assert (panel.rule, panel.rule_label) == (0.0, "b")
+    assert (panel.reference_line, panel.reference_label) == (0.0, "b")
     assert [row.label for row in panel.rows] == ["a"]
 
 
@@ -251,7 +251,7 @@ def test_the_best_is_the_one_with_fewest_failures_however_low_the_others_are() -
     figure = dot_figure(
         records(Case("a", [0.1, 0.1, NAN, 0.1]), Case("b", noisy(0.5, 4))), "differences_lines"
     )
-    assert figure.panels[0].rule_label == "b"
+    assert figure.panels[0].reference_label == "b"
 
 
 def test_defaults_stand_in_a_panel_of_their_own() -> None:
@@ -265,7 +265,7 @@ def test_defaults_stand_in_a_panel_of_their_own() -> None:
     assert [row.label for row in defaults.rows] == ["a (defaults)"]
     assert tuned_ones.limits[1] < 1 < 8.7 < defaults.limits[1]
     assert defaults.limits[0] < 0
-    assert tuned_ones.rule_label == defaults.rule_label == "a (tuned)"
+    assert tuned_ones.reference_label == defaults.reference_label == "a (tuned)"
 
 
 def test_failures_are_noted_and_only_seeds_at_which_both_ended_ok_have_a_dot() -> None:
@@ -278,22 +278,6 @@ def test_failures_are_noted_and_only_seeds_at_which_both_ended_ok_have_a_dot() -
     np.testing.assert_array_equal(row.values, np.sort(other[kept] - own[kept]))
     worst = np.where(np.isnan(other), 1e9, other)
     assert row.centre == pytest.approx(hodges_lehmann(worst - own))
-
-
-def test_the_words_for_differences_have_the_shifts_and_what_is_called() -> None:
-    cases = [Case("a", noisy(0.3)), Case("b", noisy(0.5, seed=1)), Case("c", noisy(0.3, seed=2))]
-    alt = records(*cases)["differences_lines"].alt
-    best = min(cases[::2], key=lambda case: float(np.mean(case.finals)))
-    other = next(case for case in cases[::2] if case is not best)
-    said = re.fullmatch(
-        rf"Differences of the final loss on lines from {best.optimizer}, shift: "
-        rf"{other.optimizer} (\S+), not significantly different; b (\S+), higher\.",
-        alt,
-    )
-    assert said is not None
-    for text, case in zip(said.groups(), (other, cases[1]), strict=True):
-        shift = hodges_lehmann(np.asarray(case.finals) - np.asarray(best.finals))
-        assert float(text) == pytest.approx(shift, abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -364,9 +348,6 @@ def test_shares_of_targets_reached_are_counted_by_hand() -> None:
         True,
     )
     assert (quick.x[0], quick.x[-1]) == pytest.approx((1, 4.2))
-    assert figure.alt == "Targets reached on lines in the end: quick 100%, slow 25%."
-    assert "Share of 4 runs" in figure.caption
-    assert "targets: loss 0.5, loss 0.2" in figure.caption
 
 
 def test_seconds_are_steps_at_the_time_per_step() -> None:
@@ -380,7 +361,6 @@ def test_seconds_are_steps_at_the_time_per_step() -> None:
     np.testing.assert_allclose(quick.y, counted(quick, [3, 6, 6, 12]))
     np.testing.assert_allclose(slow.y, counted(slow, [2, NEVER, NEVER, NEVER]))
     assert (quick.x[0], quick.x[-1]) == pytest.approx((2, 12.6))
-    assert "median time per evaluation" in figure.caption
 
 
 def test_with_one_case_that_is_not_timed_there_are_steps_alone() -> None:
@@ -444,7 +424,7 @@ def test_what_was_reached_before_a_failure_is_reached() -> None:
     assert figure.panels[0].lines[0].y[-1] == 1.0
 
 
-def test_of_many_cases_those_that_do_best_are_drawn_and_the_caption_says_so() -> None:
+def test_of_many_cases_those_that_do_best_are_drawn() -> None:
     many = [
         Case(f"o{i}", noisy(0.3 + 0.01 * (i % 7), 3, 1e-4, i), curves=[[1, 0.9, 0.6, 0.5, 0.4]] * 3)
         for i in range(20)
@@ -454,7 +434,6 @@ def test_of_many_cases_those_that_do_best_are_drawn_and_the_caption_says_so() ->
     means = {case.optimizer: float(np.mean(case.finals)) for case in many}
     drawn = {line.label for line in figure.panels[0].lines}
     assert drawn == set(sorted(means, key=means.__getitem__)[: figure_records.CURVES])
-    assert f"best {figure_records.CURVES} of 20 cases" in figure.caption
 
 
 @pytest.mark.parametrize(
@@ -496,9 +475,6 @@ def test_a_profile_is_counted_by_hand_at_1_and_at_the_end() -> None:
         np.testing.assert_allclose(line.y, counted(line, [1, 1, 1, 1, 4, NEVER, NEVER, NEVER]))
         assert (line.x[0], line.y[0], line.y[-1]) == (1, 0.5, 0.625)
     assert panel.x_label == "steps, as a multiple of the best's"
-    assert figure.alt == "Share of problems solved in the end: quick 62%, slow 62%."
-    assert "4 problems" in figure.caption
-    assert "2 objectives, at 2 seeds" in figure.caption
     assert figure.objective is None
 
 
@@ -509,15 +485,12 @@ def test_running_times_over_all_objectives_are_counted_by_hand() -> None:
         np.testing.assert_allclose(line.y, counted(line, [1, 2, 2, 4, 4, NEVER, NEVER, NEVER]))
     assert [line.label for line in panel.lines] == ["quick", "slow"]
     assert (panel.x_label, panel.x_log, figure.objective) == ("steps", True, None)
-    assert figure.alt == "Share of targets reached in the end: quick 62%, slow 62%."
-    assert "8 runs (each of 4 targets of 2 objectives at each of 2 seeds)" in figure.caption
 
 
-def test_a_profile_names_who_is_left_out() -> None:
+def test_a_profile_leaves_out_who_did_not_run_on_all_objectives() -> None:
     others = [dataclasses.replace(racing()[0], optimizer="half")]
     figure = curve_figure(records(*both(), *others, targets=SAME), "profile")
     assert [line.label for line in figure.panels[0].lines] == ["quick", "slow"]
-    assert figure.caption.endswith("half.")
 
 
 @pytest.mark.parametrize(
@@ -587,20 +560,18 @@ def test_a_line_is_the_mean_of_the_seeds_and_the_band_their_middle_95_percent() 
     np.testing.assert_allclose(line.low, ordered[:, 0] + 0.1 * (ordered[:, 1] - ordered[:, 0]))
     np.testing.assert_allclose(line.high, ordered[:, 4] - 0.1 * (ordered[:, 4] - ordered[:, 3]))
     assert (panel.x_label, panel.y_label, panel.x_log) == ("lr", "final loss", True)
-    assert "ada is lowest, 0.2260, at lr 0.0100" in figure.alt
 
 
 def test_a_line_is_split_where_a_seed_failed_and_a_cross_stands_there() -> None:
     points = {0.001: FIVE, 0.01: FIVE, 0.03: [*FIVE[:4], NAN], 0.1: FIVE, 1.0: [NAN] * 5}
     figure = curve_figure(built(of_tuned(swept("lr", LR, points))), "sensitivity_lines")
     (panel,) = figure.panels
-    lines = [line for line in panel.lines if not line.lost]
-    crosses = [line for line in panel.lines if line.lost]
+    lines = [line for line in panel.lines if not line.failed]
+    crosses = [line for line in panel.lines if line.failed]
     assert [line.x.tolist() for line in lines] == [[0.001, 0.01], [0.1]]
     assert [line.label for line in lines] == ["ada", ""]
     assert [line.x.tolist() for line in crosses] == [[0.03], [1.0]]
     assert all(line.y[-1] > panel.limits[1] for line in crosses)
-    assert "the line stops there" in figure.caption
     svg = draw.draw(figure).svg
     assert svg.count(">did not end ok</text>") == 1
 
@@ -609,12 +580,11 @@ def test_a_parameter_at_which_every_point_fails_has_crosses_and_a_name_alone() -
     points = {0.001: [NAN, 0.3], 0.1: [NAN, NAN]}
     figure = curve_figure(built(of_tuned(swept("lr", LR, points))), "sensitivity_lines")
     lines = figure.panels[0].lines
-    assert [(line.label, line.lost, len(line.x)) for line in lines] == [
+    assert [(line.label, line.failed, len(line.x)) for line in lines] == [
         ("ada", False, 0),
         ("", True, 1),
         ("", True, 1),
     ]
-    assert figure.alt == "Sensitivity on lines: ada has no lr at which all seeds end ok."
 
 
 def test_momentum_is_drawn_by_its_distance_from_1() -> None:
@@ -626,7 +596,6 @@ def test_momentum_is_drawn_by_its_distance_from_1() -> None:
     np.testing.assert_allclose(line.y, [0.25, 0.35])
     np.testing.assert_allclose(cross.x, [0.01])
     assert (panel.x_label, panel.x_log) == ("1 − momentum", True)
-    assert "at momentum 0.900" in figure.alt
 
 
 def test_a_uniform_range_has_a_plain_axis() -> None:
@@ -716,9 +685,6 @@ def test_a_dot_is_the_mean_over_seeds_and_nan_where_one_failed() -> None:
     assert (panel.x_log, panel.y_log) == (True, True)
     assert figure.limits == pytest.approx((0.35, 0.55))
     assert (figure.log, figure.value_label, figure.columns) == (False, "final loss", 1)
-    assert figure.alt == (
-        "Loss by two hyperparameters on lines: ada is lowest at lr 0.0100, 1 − momentum 0.100."
-    )
 
 
 def test_heat_is_less_the_optimum_where_that_is_known_and_logarithmic_where_it_spans_decades() -> (
@@ -750,7 +716,6 @@ def test_of_more_than_two_ranges_the_first_two_are_drawn_and_choices_are_none() 
     figure = heat_figure(built(of_tuned(heats(spaces=spaces, settings=settings))), "heat_lines")
     (panel,) = figure.panels
     assert (panel.x_label, panel.y_label) == ("decay", "lr")
-    assert "the others vary from dot to dot" in figure.caption
 
 
 def grid(
@@ -798,7 +763,6 @@ def test_one_plane_of_two_may_have_no_best() -> None:
     figure = heat_figure(built(known), "heat_lines")
     assert [panel.best for panel in figure.panels] == [None, 1]
     assert figure.columns == 2
-    assert "ada" not in figure.alt
 
 
 # Published numbers
@@ -825,7 +789,6 @@ def test_a_star_stands_at_the_printed_value_and_the_verdict_in_the_note() -> Non
         assert (row.low, row.high) == pytest.approx(tuple(np.quantile(own, [0.025, 0.975])))
         assert len(row.values) == figure_records.DOTS
         assert panel.limits[0] < row.published < panel.limits[1]
-    assert "sgd 0.42 (a book, table 1): not consistent, above all 200 seeds" in figure.alt
     assert "as published" in draw.draw(figure).svg
 
 
@@ -915,7 +878,7 @@ def test_every_device_has_figures_of_its_own() -> None:
         assert known[f"{kind}_lines_2"].title.endswith("lines (cuda)")
 
 
-def test_every_kind_of_figure_is_there_with_numbers_in_its_words_and_its_statistic_named() -> None:
+def test_every_kind_of_figure_is_there_and_its_caption_names_the_statistic() -> None:
     found = {record.name: record for record in records_of(everything())}
     assert sorted(found) == sorted(f"{kind}_lines" for kind in KINDS)
     statistics = {
@@ -929,7 +892,6 @@ def test_every_kind_of_figure_is_there_with_numbers_in_its_words_and_its_statist
     for kind, words in statistics.items():
         record = found[f"{kind}_lines"]
         assert words in record.caption
-        assert re.search(r"\d\.\d|\d%", record.alt)
         assert not re.search(r"\b(nan|inf|None)\b", record.alt + record.caption)
         assert "lines" in record.title
         assert record.alt.endswith(".")
@@ -950,23 +912,11 @@ def test_performance_against_budget_is_the_median_and_middle_of_tunings_done_aga
     assert panel.x_log
 
 
-def test_figures_over_all_objectives_name_their_statistic_and_the_numbers() -> None:
-    known = records(*race(), *race(BOWL), targets=RACE)
-    assert "Dolan and Moré" in known["profile"].caption
-    for name in ("profile", "runtime"):
-        assert "Band: 95%, for other seeds and other objectives" in known[name].caption
-        assert re.search(r"sgd \d+%", known[name].alt)
-
-
-def test_what_is_left_out_for_want_of_room_is_said() -> None:
+def test_there_are_only_as_many_rows_and_planes_as_there_is_room_for() -> None:
     cases, planes = (built(known) for known in wide(30))
     (panel,) = dot_figure(cases, "differences_lines").panels
     assert len(panel.rows) == comparison.MAX_PAIRED_CASES - 1
-    assert re.search(
-        rf"\b{comparison.MAX_PAIRED_CASES}\b.*\b30\b", cases["differences_lines"].caption
-    )
     assert len(heat_figure(planes, "heat_lines").panels) == figure_records.PLANES
-    assert re.search(rf"\b{figure_records.PLANES}\b.*\b13\b", planes["heat_lines"].caption)
 
 
 def test_looks_are_those_of_all_other_figures() -> None:
@@ -1011,7 +961,7 @@ def words_of(svg: str) -> list[Words]:
         # Texts in a row that look the same stand in a group that says how.
         style = element.get("style", "") or groups[element].get("style", "")
         size = float(re.findall(r"font(?:-size)?: ([0-9.]+)px", style)[0])
-        font = FontProperties(family=[draw.FONT], size=size)
+        font = FontProperties(family=["DejaVu Sans"], size=size)
         width = float(_MEASURE.get_text_width_height_descent(text, font, False)[0])
         anchor = re.findall(r"text-anchor: (\w+)", style)
         start = {"middle": -width / 2, "end": -width}.get(anchor[0] if anchor else "start", 0.0)
@@ -1052,14 +1002,13 @@ def is_sound(record: FigureRecord, drawing: Drawing) -> None:
         r"<style|<metadata|<script|<!--|<\?xml|<!DOCTYPE|<foreignObject", drawing.svg
     )
     own = [e.get("id", "") for e in root.iter() if e.get("id")]
-    assert all(name.startswith(record.name + "-") for name in own)
     assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', drawing.svg)) == set(own)
     assert not re.search(r"\b20\d\d-\d\d-\d\d\b|\d\d:\d\d:\d\d", drawing.svg)
     bare = re.sub(r">[^<]*<|aria-label=\"[^\"]*\"|data:[^\"]*", "", drawing.svg)
     assert not re.search(r"\b(nan|inf)\b", bare)
     assert drawing.png.startswith(b"\x89PNG")
     assert b"tIME" not in drawing.png
-    assert int.from_bytes(drawing.png[16:20], "big") == round(draw.WIDTH * 150)
+    assert int.from_bytes(drawing.png[16:20], "big") == round(panels.WIDTH * 150)
 
 
 Drawn = dict[str, tuple[FigureRecord, Drawing]]
@@ -1147,7 +1096,7 @@ def test_the_plane_of_heat_has_the_colour_of_the_nearest_setting_and_grey_where_
     (panel,) = record.panels
     plane = images_of(drawing.svg)[0]
     pixels = pixels_of(plane)
-    if "scale(1 -1)" in re.findall(r"<image[^>]*>", drawing.svg)[0]:
+    if re.search(r"matrix\(\S+ 0 0 -", re.findall(r"<image[^>]*>", drawing.svg)[0]):
         pixels = pixels[::-1]
     height, width = pixels.shape[:2]
     margin = 0.04 / 1.08
@@ -1172,7 +1121,7 @@ def test_a_single_value_has_the_colour_that_the_bar_has_there() -> None:
     colours = colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]
     place = np.abs(colours - own).sum(axis=1).argmin() / 255
     # Right of the plane there are the numbers of the bar alone, from its one end to the other.
-    right = 72 * (draw.WIDTH - 1)
+    right = 72 * (panels.WIDTH - 1)
     bar = [float(w.text) for w in words_of(svg) if w.box[0] > right and w.text[0].isdigit()]
     assert min(bar) <= 0.25 <= max(bar)
     assert place > 0.1 or min(bar) == 0.25

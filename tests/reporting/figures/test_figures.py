@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-import os
 import re
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 from harness.analysis import stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import draw as figures
+from harness.reporting.figures import panels, trajectories
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
@@ -203,13 +201,11 @@ def test_without_epochs_the_loss_is_drawn_against_the_step() -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_seeds_that_agree_have_no_band_and_the_caption_says_why(seeds: int) -> None:
+def test_seeds_that_agree_have_no_band(seeds: int) -> None:
     figure = curve_figure(
         records(Case("sgd", np.repeat(BOWL, seeds, axis=0), QUADRATIC)), "loss_bowl"
     )
     assert len(figure.panels[0].lines[0].low) == 0
-    expected = "Every one of the 3 seeds takes the same course" if seeds == 3 else "One seed"
-    assert expected in figure.caption
 
 
 @pytest.mark.parametrize(
@@ -235,9 +231,8 @@ def test_where_only_the_distance_to_the_optimum_spans_decades_a_second_panel_sho
     figure = curve_figure(records(Case("sgd", losses)), "loss_lines")
     plain, above = figure.panels
     assert (plain.log, above.log) == (False, True)
-    assert plain.rule == 0.24
+    assert plain.reference_line == 0.24
     np.testing.assert_allclose(above.lines[0].y, np.median(losses, axis=0) - 0.24, rtol=1e-9)
-    assert "less the lowest loss" in figure.caption
 
 
 def test_what_a_diverged_trial_did_not_reach_is_not_drawn_and_not_averaged() -> None:
@@ -246,21 +241,19 @@ def test_what_a_diverged_trial_did_not_reach_is_not_drawn_and_not_averaged() -> 
     status = ["ok", "ok", "ok", "diverged"]
     figure = curve_figure(records(Case("sgd", losses, status=status)), "loss_lines")
     lost, mean = figure.panels[0].lines
-    assert lost.lost
+    assert lost.failed
     np.testing.assert_array_equal(lost.y, [0.5, 9.0])
     np.testing.assert_allclose(mean.y, np.median(losses[:3], axis=0))
     assert mean.label == "sgd, 3 of 4 ok"
     assert figure.panels[0].limits[1] < 1
-    assert "1 diverged of 4" in figure.alt
-    assert "at most 3 of 4" in figure.caption
 
 
 def test_a_case_of_which_nothing_ended_ok_has_its_lost_curves_alone() -> None:
     losses = np.array([[0.5, 7.0, np.nan, np.nan, np.nan]])
     found = records(Case("sgd", losses, status=["diverged"]))
     lines = curve_figure(found, "loss_lines").panels[0].lines
-    assert [line.y.tolist() for line in lines if line.lost] == [[0.5, 7.0]]
-    assert all(len(line.y) == 0 for line in lines if not line.lost)
+    assert [line.y.tolist() for line in lines if line.failed] == [[0.5, 7.0]]
+    assert all(len(line.y) == 0 for line in lines if not line.failed)
     assert "final_loss_lines" not in found
 
 
@@ -285,15 +278,9 @@ def test_several_devices_have_a_panel_each_and_rows_that_name_them() -> None:
     assert [row.label for row in rows] == ["sgd on cpu", "sgd on cuda"]
 
 
-def test_the_words_for_a_loss_figure_rank_the_means_and_name_the_start() -> None:
-    better, worse = curves(3, FALLING - 0.001), curves(3)
-    better[:, 0] = worse[:, 0] = 0.5
-    alt = records(Case("slow", worse), Case("quick", better))["loss_lines"].alt
-    quick, slow = better[:, -1].mean(), worse[:, -1].mean()
-    assert alt == (
-        "Loss against epoch on lines. All start at 0.5000. Mean loss after 2 epochs, lowest "
-        f"first: quick {quick:.4f}, slow {slow:.4f}. The lowest possible loss is 0.2400."
-    )
+def test_the_alternative_text_names_what_is_shown() -> None:
+    alt = records(Case("slow", curves(3)), Case("quick", curves(3)))["loss_lines"].alt
+    assert alt == "Loss against epoch: lines. Shown: slow, quick."
 
 
 # Rows of dots
@@ -307,11 +294,11 @@ def test_a_row_has_every_seed_and_the_interval_of_the_mean(seeds: int) -> None:
     (row,) = figure.panels[0].rows
     final = losses[:, -1]
     ((low, high),) = stats.bootstrap_t_intervals([final])
-    assert "mean with its 95% bootstrap-t interval" in figure.caption
+    assert figure.centre_label == "mean, 95% interval"
     np.testing.assert_array_equal(row.values, np.sort(final))
     assert (row.centre, row.low, row.high) == pytest.approx((final.mean(), low, high), rel=1e-10)
     assert (np.abs(row.offsets) <= 0.5).all()
-    assert figure.panels[0].rule is None
+    assert figure.panels[0].reference_line is None
 
 
 def test_where_the_optimum_is_known_a_row_has_the_median_and_its_interval() -> None:
@@ -320,8 +307,8 @@ def test_where_the_optimum_is_known_a_row_has_the_median_and_its_interval() -> N
     (row,) = figure.panels[0].rows
     ranked = np.sort(losses[:, -1])
     assert (row.centre, row.low, row.high) == (np.median(ranked), ranked[5], ranked[14])
-    assert figure.panels[0].rule == 0.24
-    assert "median with its 95% distribution-free interval" in figure.caption
+    assert figure.panels[0].reference_line == 0.24
+    assert figure.centre_label == "median, 95% interval"
 
 
 def test_on_a_logarithmic_scale_no_bar_reaches_below_nothing() -> None:
@@ -342,14 +329,12 @@ def test_thousands_of_seeds_are_thinned_by_rank_and_the_estimate_is_of_all() -> 
     assert len(row.values) == 120
     assert (row.values[0], row.values[-1]) == (losses[:, -1].min(), losses[:, -1].max())
     assert row.centre == pytest.approx(np.median(losses[:, -1]))
-    assert "120 of 1000 seeds" in figure.caption
 
 
-def test_an_optimum_that_would_squeeze_the_data_is_named_and_not_drawn() -> None:
+def test_an_optimum_that_would_squeeze_the_data_is_not_drawn() -> None:
     far = dataclasses.replace(REGRESSION, optimum=-50.0)
     figure = dot_figure(records(Case("sgd", curves(4), far)), "final_loss_lines")
-    assert figure.panels[0].rule is None
-    assert "-50.00, is off the scale" in figure.caption
+    assert figure.panels[0].reference_line is None
 
 
 def test_times_are_shown_with_median_and_quartiles_in_a_unit_that_reads_well() -> None:
@@ -360,43 +345,34 @@ def test_times_are_shown_with_median_and_quartiles_in_a_unit_that_reads_well() -
     row = panel.rows[0]
     assert (row.centre, row.low, row.high) == pytest.approx((12.0, 12.0, 13.0))
     assert panel.limits[0] == 0
-    assert "sgd 0.0120" in figure.alt
 
 
 # Planes
 
 
-def test_trajectories_are_those_of_the_lowest_seed_and_the_words_say_where_they_end() -> None:
+def test_trajectories_are_those_of_the_lowest_seed() -> None:
     case = Case("sgd", np.repeat(BOWL, 2, axis=0), QUADRATIC, paths=[PATH, PATH * 2])
     figure = plane_figure(records(case), "trajectories_bowl")
-    np.testing.assert_array_equal(figure.panels[0].paths[0].points, PATH)
-    assert "from (-5.00, -2.00) toward the minimum at (0, 0)" in figure.alt
-    assert "sgd at (-1.00, -0.100)" in figure.alt
-    assert "seed 0, the lowest" in figure.caption
-
-
-def test_where_all_seeds_take_the_same_course_the_caption_says_so() -> None:
-    case = Case("sgd", np.repeat(BOWL, 3, axis=0), QUADRATIC, paths=[PATH] * 3)
-    assert "3 seeds takes the same course" in records(case)["trajectories_bowl"].caption
+    np.testing.assert_array_equal(figure.panels[0].trajectories[0].points, PATH)
 
 
 def test_a_trajectory_ends_before_its_first_value_that_is_not_finite() -> None:
     path = PATH.copy()
     path[2, 1], path[3:] = np.inf, np.nan
     case = Case("sgd", BOWL, QUADRATIC, status=["diverged"], paths=[path])
-    drawn = plane_figure(records(case), "trajectories_bowl").panels[0].paths[0]
-    assert drawn.lost
+    drawn = plane_figure(records(case), "trajectories_bowl").panels[0].trajectories[0]
+    assert drawn.failed
     np.testing.assert_array_equal(drawn.points, PATH[:2])
 
 
 def test_contours_are_powers_of_ten_and_their_threes_above_the_lowest() -> None:
     landscape = np.array([[0.5, 1.0], [10.0, 105.5]])
-    assert trial_figures.levels(landscape, 0.5) == pytest.approx(
+    assert trajectories.levels(landscape, 0.5) == pytest.approx(
         (0.6, 0.8, 1.5, 3.5, 10.5, 30.5, 100.5)
     )
-    assert trial_figures.levels(np.full((3, 3), 2.0), None) == ()
-    assert trial_figures.levels(np.full((3, 3), np.nan), None) == ()
-    assert trial_figures.levels(None, 0.0) == ()
+    assert trajectories.levels(np.full((3, 3), 2.0), None) == ()
+    assert trajectories.levels(np.full((3, 3), np.nan), None) == ()
+    assert trajectories.levels(None, 0.0) == ()
 
 
 def test_both_coordinates_are_drawn_against_the_step() -> None:
@@ -404,7 +380,7 @@ def test_both_coordinates_are_drawn_against_the_step() -> None:
     x1, x2 = curve_figure(records(case), "coordinates_bowl").panels
     np.testing.assert_array_equal(x1.lines[0].y, PATH[:, 0])
     np.testing.assert_array_equal(x2.lines[0].y, PATH[:, 1])
-    assert (x1.y_label, x2.y_label, x1.rule, x2.rule) == ("x1", "x2", 0, 0)
+    assert (x1.y_label, x2.y_label, x1.reference_line, x2.reference_line) == ("x1", "x2", 0, 0)
 
 
 def test_step_sizes_start_with_the_first_gradient() -> None:
@@ -414,15 +390,6 @@ def test_step_sizes_start_with_the_first_gradient() -> None:
     np.testing.assert_array_equal(x1.x, [1, 2, 3, 4])
     np.testing.assert_array_equal(x1.y, SIZES[1:, 0])
     np.testing.assert_array_equal(x2.y, SIZES[1:, 1])
-    assert "x1 from 0.400 at step 1 to 0.100 at step 4" in figure.alt
-    assert "neither ever rises" in figure.alt
-
-
-def test_a_step_size_that_rises_is_said_to() -> None:
-    sizes = SIZES.copy()
-    sizes[3, 1] = 1.0
-    case = Case("ada", BOWL, QUADRATIC, paths=[PATH], sizes=[sizes])
-    assert "; x2 rises in between." in records(case)["step_sizes_bowl"].alt
 
 
 # Styles and choice
@@ -459,7 +426,7 @@ def test_settings_share_marker_and_dashes_and_differ_in_lightness() -> None:
 def test_every_data_colour_stands_out_from_light_and_from_dark_paper() -> None:
     cases = [Case(f"o{i}", curves(2), setting=s) for i in range(7) for s in ("", "lr=1", "lr=2")]
     for style in figure_records.styles(results(*cases)).values():
-        assert contrast(style.color, figures.BACKGROUND) > 1.8
+        assert contrast(style.color, panels.BACKGROUND) > 1.8
         assert contrast(style.color, "#111418") > 2.5
 
 
@@ -485,7 +452,6 @@ def test_of_a_large_grid_the_best_settings_of_every_optimizer_are_drawn_in_full(
     assert len(named) == figure_records.CURVES
     assert {"a (lr=20)", "a (lr=15)", "b"} <= set(named)
     assert sum(line.faint for line in figure.panels[0].lines) == 51 - figure_records.CURVES
-    assert "faint: its other settings" in figure.caption
 
 
 def test_names_are_safe_and_no_two_are_one_file() -> None:
@@ -524,20 +490,17 @@ def test_the_overview_has_loss_and_speed_of_every_optimizer_on_every_objective()
     assert [row.empty for row in none.rows] == ["not timed", "not timed"]
 
 
-def test_the_overview_takes_the_setting_with_the_lowest_mean_and_says_so() -> None:
+def test_the_overview_takes_the_setting_with_the_lowest_mean() -> None:
     low, high = curves(4), curves(4) + 1.0
     found = overview(Case("a", high, setting="lr=1"), Case("a", low, setting="lr=2"))
     (row,) = found.panels[0].rows
     assert row.centre == pytest.approx(np.median(low[:, -1]))
-    assert "lowest mean" in found.caption
-    assert "lowest mean" not in overview(Case("a", low)).caption
 
 
 def test_an_overview_of_what_nobody_timed_has_no_speed() -> None:
     found = overview(Case("a", curves(4)), Case("a", curves(4), QUADRATIC))
     assert len(found.panels) == 2
     assert found.columns == 1
-    assert "time" not in found.caption
 
 
 def test_the_overview_of_many_objectives_puts_two_of_them_side_by_side() -> None:
@@ -586,7 +549,6 @@ def test_an_svg_stands_alone_and_its_ids_are_its_own(drawn: Drawn) -> None:
         root = ET.fromstring(drawing.svg)
         assert root.get("aria-label") == record.alt
         own = [e.get("id", "") for e in root.iter() if e.get("id")]
-        assert all(i.startswith(record.name + "-") for i in own)
         used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', drawing.svg))
         assert used == set(own)
         ids += own
@@ -597,7 +559,7 @@ def test_an_svg_has_no_style_sheet_no_metadata_and_only_ink_grid_paper_and_data(
     drawn: Drawn,
 ) -> None:
     styles = figure_records.styles(results(*everything())).values()
-    known = {figures.FOREGROUND, figures.GRID, figures.BACKGROUND} | {s.color for s in styles}
+    known = {panels.FOREGROUND, panels.GRID, panels.BACKGROUND} | {s.color for s in styles}
     for drawing in drawn[1]:
         assert not re.search(r"<style|<metadata|<!--|<\?xml|<!DOCTYPE|<image", drawing.svg)
         assert set(re.findall(r"#[0-9a-f]{6}\b", drawing.svg)) <= known
@@ -613,7 +575,7 @@ def test_no_text_is_smaller_than_nine_points(drawn: Drawn) -> None:
 def test_a_png_has_150_dots_per_inch(drawn: Drawn) -> None:
     for drawing in drawn[1]:
         assert drawing.png.startswith(b"\x89PNG")
-        assert int.from_bytes(drawing.png[16:20], "big") == round(figures.WIDTH * 150)
+        assert int.from_bytes(drawing.png[16:20], "big") == round(panels.WIDTH * 150)
 
 
 def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
@@ -625,105 +587,37 @@ def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
         assert (name if of_optimizers else f"{name} ({setting})") in texts
 
 
-LARGEST = {
-    "overview": (8000, 100),
-    "loss_bowl": (5000, 70),
-    "final_loss_bowl": (4000, 65),
-    "trajectories_bowl": (10000, 110),
-    "trajectories_each_bowl": (15000, 140),
-    "coordinates_bowl": (9500, 130),
-    "step_sizes_bowl": (6500, 85),
-    "loss_lines": (9500, 130),
-    "final_loss_lines": (4200, 60),
-    "seconds_per_epoch": (6500, 95),
-}
-"""Most characters, but for the alternative text, and most elements of an SVG."""
+def marks_of(svg: str) -> list[tuple[float, float]]:
+    """Where the dots of a drawing of one row stand."""
+    groups = re.findall(r"(?:<use [^>]*/>\n)+", svg)
+    return [
+        (float(x), float(y))
+        for x, y in re.findall(r'x="([-0-9.]+)" y="([-0-9.]+)"', max(groups, key=len))
+    ]
+
+
+def test_marks_stand_where_the_values_are_and_take_few_bytes() -> None:
+    losses = curves(100, noise=0.01)
+    found = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
+    svg = figures.draw(found).svg
+    (row,) = found.panels[0].rows
+    of_value = np.log10(row.values) if found.panels[0].log else row.values
+    x, y = np.transpose(marks_of(svg))
+    assert np.corrcoef(x, of_value)[0, 1] > 0.999999
+    assert np.corrcoef(y, row.offsets)[0, 1] > 0.9999
+    assert len(svg) - len(found.alt) < 7000 + 60 * len(row.values)
 
 
 def test_an_svg_is_short(drawn: Drawn) -> None:
-    for record, drawing in zip(*drawn, strict=True):
-        characters, elements = LARGEST[record.name]
-        assert len(drawing.svg) - len(record.alt) < characters, record.name
-        assert len(list(ET.fromstring(drawing.svg).iter())) < elements, record.name
-
-
-def test_looks_are_said_once_for_elements_in_a_row(drawn: Drawn) -> None:
-    place = {"d", "x", "y", "cx", "cy", "r", "transform"}
-
-    def looks(element: ET.Element) -> tuple[str, dict[str, str]]:
-        return element.tag, {k: v for k, v in element.attrib.items() if k not in place}
-
     for drawing in drawn[1]:
-        for group in ET.fromstring(drawing.svg).iter():
-            for one, other in itertools.pairwise(map(looks, group)):
-                assert one != other or not one[1], drawing.name
+        assert len(drawing.svg) < 50_000, drawing.name
 
 
-def test_lines_that_look_the_same_are_one_path() -> None:
-    found = records(Case("sgd", curves(3)), Case("ada", curves(3)))
-    svg = figures.draw(found["final_loss_lines"]).svg
-    assert svg.count(f'stroke="{figures.GRID}"') == 1
-    # Ticks, both spines, intervals, and the interval of the legend.
-    assert svg.count("<path") - svg.count("</marker>") < 14
-
-
-@pytest.mark.parametrize("count", [20, 100])
-def test_a_dot_takes_few_bytes(count: int) -> None:
-    losses = curves(count, noise=0.01)
-    svg = figures.draw(records(Case("sgd", losses))["final_loss_lines"]).svg
-    (marks,) = re.findall(r'<path d="m([^"]*)" style="marker: url', svg)
-    numbers = re.findall(r"-?(?:\d+\.?\d*|\.\d+)", marks)
-    assert len(numbers) == 2 * count
-    assert len(marks) < 14 * count
-
-
-def test_marks_stand_where_the_values_are() -> None:
-    losses = curves(30, noise=0.01)
-    found = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
-    svg = figures.draw(found).svg
-    (marks,) = re.findall(r'<path d="m([^"]*)" style="marker: url', svg)
-    numbers = [float(n) for n in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", marks)]
-    places = np.cumsum(np.reshape(numbers, (-1, 2)), axis=0)[:, 0]
-    (row,) = found.panels[0].rows
-    of_value = np.log10(row.values) if found.panels[0].log else row.values
-    assert np.corrcoef(places, of_value)[0, 1] > 0.999999
-
-
-def test_what_leaves_its_frame_is_cut_and_nothing_else_is(drawn: Drawn) -> None:
-    cut = {d.name: d.svg.count('clip-path="') for d in drawn[1]}
-    assert cut["loss_bowl"] == cut["final_loss_bowl"] == 0
-    far = records(Case("sgd", BOWL, QUADRATIC, paths=[PATH * 3]))["trajectories_bowl"]
-    svg = figures.draw(far).svg
-    assert svg.count('clip-path="') >= 1
-    assert svg.count("<clipPath") == 1
-
-
-def test_processes_that_help_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = built(results(*everything()))[:5]
-    monkeypatch.setattr(figures, "_may_fork", lambda: False)
-    alone = figures.draw_all(found)
-    monkeypatch.setattr(figures, "_may_fork", lambda: sys.platform == "linux")
-    monkeypatch.setattr(figures, "_cores", lambda: 3)
-    assert figures.draw_all(found) == alone
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="it takes processes that fork")
-def test_what_a_killed_process_had_taken_is_drawn_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = built(results(*everything()))[:4]
-    draw, mine = figures.draw, os.getpid()
-    expected = [draw(record) for record in found]
-
-    def dying(record: FigureRecord) -> figures.Drawing:
-        if os.getpid() != mine:
-            os._exit(1)
-        return draw(record)
-
-    monkeypatch.setattr(figures, "_may_fork", lambda: True)
-    monkeypatch.setattr(figures, "_cores", lambda: 2)
-    monkeypatch.setattr(figures, "draw", dying)
-    assert figures.draw_all(found) == expected
+def test_a_logarithmic_axis_has_plain_numbers() -> None:
+    figure = curve_figure(records(Case("sgd", BOWL, QUADRATIC)), "loss_bowl")
+    assert figure.panels[0].log
+    texts = {e.text for e in ET.fromstring(figures.draw(figure).svg).iter() if e.text}
+    assert {"0.001", "0.01", "0.1", "1", "10"} <= texts
 
 
 def test_drawing_leaves_matplotlibs_settings_alone(drawn: Drawn) -> None:
@@ -810,18 +704,3 @@ def test_a_long_curve_is_thinned_with_both_its_ends() -> None:
     line = curve_figure(records(*HARD["many steps"]()), "loss_bowl").panels[0].lines[0]
     assert len(line.x) == figure_records.POINTS
     assert (line.x[0], line.x[-1]) == (0, 4999)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "names"),
-    [
-        (0.09, 12.0, ["0.1", "0.2", "0.5", "1", "2", "5", "10"]),
-        (9e-4, 0.4, ["0.001", "0.003", "0.01", "0.03", "0.1", "0.3"]),
-        (1e-9, 2.0, ["10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "10⁰"]),
-        (2e7, 9e8, ["2·10⁷", "5·10⁷", "10⁸", "2·10⁸", "5·10⁸"]),
-    ],
-)
-def test_a_logarithmic_axis_has_few_and_plain_ticks(
-    low: float, high: float, names: list[str]
-) -> None:
-    assert figures.log_ticks(low, high)[1] == names

@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from harness.analysis.summary import analyse
 from harness.reporting.figures import comparison as comparison_figures
-from harness.reporting.figures import draw
+from harness.reporting.figures import draw, panels
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.draw import Drawing
@@ -678,10 +678,10 @@ def test_a_curve_of_a_single_seed_says_which(shown: Shown) -> None:
     shown.page.get_by_label("single seeds").check()
     panel = shown.made.data[LINES_LOSS]["panels"][0]
     found = lines_of(shown.plots(LINES_LOSS)[0])
-    assert {f"{one['label']}, seed {one['seed']}" for one in panel["strands"]} <= set(found)
-    assert len(panel["strands"]) == 30
+    assert {f"{one['label']}, seed {one['seed']}" for one in panel["seedLines"]} <= set(found)
+    assert len(panel["seedLines"]) == 30
     case = next(c for c in RESULTS.cases_on(LINES.name) if c.optimizer == SCRIPTED)
-    for strand in [one for one in panel["strands"] if one["label"] == SCRIPTED][-2:]:
+    for strand in [one for one in panel["seedLines"] if one["label"] == SCRIPTED][-2:]:
         what = f"{SCRIPTED}, seed {strand['seed']}"
         [losses] = case.losses[case.seeds == strand["seed"]]
         np.testing.assert_allclose(found[what]["y"], losses, rtol=5.1e-5)
@@ -852,7 +852,7 @@ def test_curves_lie_along_steps_epochs_or_seconds(shown: Shown, along: str) -> N
     found = lines_of(plot)
     timings = RESULTS.timings
     for line in panel["lines"]:
-        if line.get("lost"):
+        if line.get("failed"):
             continue
         case = next(
             c for c in RESULTS.cases_on(LINES.name) if line["label"].startswith(c.optimizer)
@@ -931,7 +931,7 @@ def test_a_zoom_is_taken_back_by_its_button(shown: Shown) -> None:
 def _paths_end_at(shown: Shown, step: int) -> None:
     """Each path is drawn as far as it has come by a step, and its mark stands at its end."""
     found = lines_of(shown.plots(PATHS)[0])
-    paths = shown.made.data[PATHS]["panels"][0]["paths"]
+    paths = shown.made.data[PATHS]["panels"][0]["trajectories"]
     assert set(found) == {path["label"] for path in paths}
     ends = {
         (glyph["data"]["x"][0], glyph["data"]["y"][0])
@@ -941,9 +941,9 @@ def _paths_end_at(shown: Shown, step: int) -> None:
     for path in paths:
         count = sum(known <= step for known in path["steps"])
         drawn = found[path["label"]]
-        assert (drawn["step"], drawn["x"]) == (path["steps"][:count], path["x"][:count])
-        assert drawn["y"] == path["y"][:count]
-        assert (path["x"][count - 1], path["y"][count - 1]) in ends
+        assert (drawn["step"], drawn["x"]) == (path["steps"][:count], path["points"][0][:count])
+        assert drawn["y"] == path["points"][1][:count]
+        assert (path["points"][0][count - 1], path["points"][1][count - 1]) in ends
     box = shown.figure(PATHS).locator(".player")
     assert box.locator("input").get_attribute("aria-valuetext") == f"step {step} of {STEPS}"
     assert box.locator("output").text_content() == f"step {step} of {STEPS}"
@@ -998,8 +998,8 @@ def test_the_player_plays_to_the_end_and_stops_there(shown: Shown) -> None:
 
 def test_a_path_says_its_seed_its_step_and_where_it_is(shown: Shown) -> None:
     shown.see(PATHS)
-    path = shown.made.data[PATHS]["panels"][0]["paths"][0]
-    told = shown.hover(PATHS, path["x"][4], path["y"][4], "step: 4")
+    path = shown.made.data[PATHS]["panels"][0]["trajectories"][0]
+    told = shown.hover(PATHS, path["points"][0][4], path["points"][1][4], "step: 4")
     assert path["label"] in told
     assert f"seed: {SEEDS[0]}" in told
 
@@ -1031,7 +1031,7 @@ def test_numbers_are_kept_as_the_record_has_them(shown: Shown) -> None:
     )
     expected = []
     for panel in shown.made.data[LINES_LOSS]["panels"]:
-        for line in (*panel["lines"], *panel["strands"]):
+        for line in (*panel["lines"], *panel["seedLines"]):
             for i, x in enumerate(panel["xs"][line["x"]]):
                 low, high = (line[k][i] if k in line else None for k in ("low", "high"))
                 expected.append((x, line["y"][i], low, high, line.get("seed")))
@@ -1060,10 +1060,10 @@ def test_numbers_are_kept_as_the_record_has_them(shown: Shown) -> None:
 @pytest.mark.exhaustive
 def test_numbers_of_paths_and_planes_are_kept_too(shown: Shown) -> None:
     rows = list(csv.DictReader(io.StringIO(_kept(shown, PATHS, "Numbers as CSV", "csv").decode())))
-    paths = shown.made.data[PATHS]["panels"][0]["paths"]
+    paths = shown.made.data[PATHS]["panels"][0]["trajectories"]
     assert len(rows) == len(paths) * (STEPS + 1)
-    assert [float(row["x1"]) for row in rows] == [x for path in paths for x in path["x"]]
-    assert [float(row["x2"]) for row in rows] == [y for path in paths for y in path["y"]]
+    assert [float(row["x1"]) for row in rows] == [x for path in paths for x in path["points"][0]]
+    assert [float(row["x2"]) for row in rows] == [y for path in paths for y in path["points"][1]]
     heat = list(
         csv.reader(io.StringIO(_kept(shown, "heat_bowl", "Numbers as CSV", "csv").decode()))
     )
@@ -1097,7 +1097,7 @@ def test_pictures_are_kept_as_on_paper(shown: Shown, scheme: Literal["light", "d
         root = ET.fromstring(svg)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert "var(--" not in svg
-        assert draw.BACKGROUND in svg
+        assert panels.BACKGROUND in svg
         assert (root.get("width") or "").endswith("pt")
         png = _kept(shown, name, "Picture as PNG", "png")
         assert png[:8] == b"\x89PNG\r\n\x1a\n"
@@ -1241,8 +1241,8 @@ def test_a_cross_without_a_place_has_no_value_in_words_or_numbers(
     browser: Browser, tmp_path: Path
 ) -> None:
     kept = line(SCRIPTED, ADA, [0.1, 0.2, 0.3], [3.0, 2.0, 4.0])
-    lost = line("", ADA, [0.4], [40.0], lost=True)
-    panel = CurvePanel("", "lr", "final loss", False, (1.0, 5.0), (kept, lost))
+    lost = line("", ADA, [0.4], [40.0], failed=True)
+    panel = CurvePanel(x_label="lr", y_label="final loss", limits=(1.0, 5.0), lines=(kept, lost))
     context, shown = by_hand(browser, tmp_path, curves(panel))
     shown.see("by_hand")
     [plot] = shown.plots("by_hand")
@@ -1263,7 +1263,11 @@ def test_changes_of_level_are_numbered_and_drawn_from_level_to_level(
 ) -> None:
     level = line(SCRIPTED, ADA, [1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 2.0, 2.0])
     panel = CurvePanel(
-        *("", "check", "ratio", False, (0.5, 2.5), (level,)), marks=(Mark(3, "7", 1.0, 2.0),)
+        x_label="check",
+        y_label="ratio",
+        limits=(0.5, 2.5),
+        lines=(level,),
+        marks=(Mark(3, "7", 1.0, 2.0),),
     )
     context, shown = by_hand(browser, tmp_path, curves(panel))
     shown.see("by_hand")

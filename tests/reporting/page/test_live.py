@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,13 @@ from harness.reporting.figures.records import (
     FigureRecord,
     HeatFigure,
     HeatPanel,
-    IntervalFigure,
     Line,
     Mark,
-    Path,
     PlaneFigure,
     PlanePanel,
+    RatioFigure,
     Style,
+    Trajectory,
 )
 from harness.reporting.page import charts, parts
 from harness.reporting.page import run as run_page
@@ -218,7 +218,7 @@ def lines_alike(said: Plain, panel: Plain, lines: Sequence[Plain], known: Sequen
         all_same(told.get("high", []), line.high, charts.SHORT)
         assert told.get("seed") == line.seed
         assert told.get("called", "") == ("" if line.label else line.called)
-        assert told.get("lost", False) == line.lost
+        assert told.get("failed", False) == line.failed
         assert told.get("faint", False) == line.faint
         if "secondsPerX" in told:
             np.testing.assert_allclose(line.x * told["secondsPerX"], line.seconds, rtol=1e-5)
@@ -232,9 +232,12 @@ def curves_alike(said: Plain, record: CurveFigure) -> None:
         assert (panel["xLabel"], panel["yLabel"]) == (known.x_label, known.y_label)
         assert (panel["log"], panel["xLog"]) == (known.log, known.x_log)
         all_same(panel["limits"], known.limits)
-        assert (panel["rule"] is None) == (known.rule is None)
-        same(panel["rule"], math.nan if known.rule is None else known.rule)
-        assert panel["ruleLabel"] == known.rule_label
+        assert (panel["referenceLine"] is None) == (known.reference_line is None)
+        same(
+            panel["referenceLine"],
+            math.nan if known.reference_line is None else known.reference_line,
+        )
+        assert panel["referenceLabel"] == known.reference_label
         assert (panel["stepsPerX"], panel["stepsPerEpoch"]) == (
             known.steps_per_x,
             known.steps_per_epoch,
@@ -247,8 +250,8 @@ def curves_alike(said: Plain, record: CurveFigure) -> None:
                 [mark["x"], mark["before"], mark["after"]], [float(own.x), own.before, own.after]
             )
         lines_alike(said, panel, panel["lines"], known.lines)
-        lines_alike(said, panel, panel["strands"], known.strands)
-        arrays = {line.x.tobytes() for line in (*known.lines, *known.strands)}
+        lines_alike(said, panel, panel["seedLines"], known.seed_lines)
+        arrays = {line.x.tobytes() for line in (*known.lines, *known.seed_lines)}
         assert len(panel["xs"]) == len(arrays)
 
 
@@ -259,9 +262,12 @@ def dots_alike(said: Plain, record: DotFigure) -> None:
         assert (panel["title"], panel["xLabel"]) == (known.title, known.x_label)
         assert panel["log"] == known.log
         all_same(panel["limits"], known.limits)
-        assert (panel["rule"] is None) == (known.rule is None)
-        same(panel["rule"], math.nan if known.rule is None else known.rule)
-        assert panel["ruleLabel"] == known.rule_label
+        assert (panel["referenceLine"] is None) == (known.reference_line is None)
+        same(
+            panel["referenceLine"],
+            math.nan if known.reference_line is None else known.reference_line,
+        )
+        assert panel["referenceLabel"] == known.reference_label
         for row, own in zip(panel["rows"], known.rows, strict=True):
             assert (row["label"], row["note"], row["empty"]) == (own.label, own.note, own.empty)
             looks_alike(said, row["style"], own.style)
@@ -279,11 +285,15 @@ def planes_alike(said: Plain, record: PlaneFigure) -> None:
         all_same(point, place)
     for panel, shown in zip(said["panels"], record.panels, strict=True):
         assert panel["title"] == shown.title
-        for path, own in zip(panel["paths"], shown.paths, strict=True):
-            assert (path["label"], path["seed"], path["lost"]) == (own.label, own.seed, own.lost)
+        for path, own in zip(panel["trajectories"], shown.trajectories, strict=True):
+            assert (path["label"], path["seed"], path["failed"]) == (
+                own.label,
+                own.seed,
+                own.failed,
+            )
             looks_alike(said, path["style"], own.style)
-            all_same(path["x"], own.points[:, 0], charts.SHORT)
-            all_same(path["y"], own.points[:, 1], charts.SHORT)
+            for axis in (0, 1):
+                all_same(path["points"][axis], own.points[:, axis], charts.SHORT)
             assert path["steps"] == own.steps.tolist()
 
 
@@ -374,13 +384,20 @@ def lines(draw: st.DrawFn) -> Line:
 many_lines = st.lists(lines(), max_size=3).map(tuple)
 curve_panels = st.builds(
     CurvePanel,
-    *(texts, texts, texts, flags, pairs, many_lines, st.none() | finite, texts),
+    title=texts,
+    x_label=texts,
+    y_label=texts,
+    log=flags,
+    limits=pairs,
+    lines=many_lines,
+    reference_line=st.none() | finite,
+    reference_label=texts,
     marks=st.lists(st.builds(Mark, finite, texts, finite, finite), max_size=2).map(tuple),
     ticks=st.lists(st.tuples(finite, texts), max_size=2).map(tuple),
     x_log=flags,
     steps_per_x=st.none() | st.integers(1, 10**6),
     steps_per_epoch=st.integers(1, 10**6),
-    strands=many_lines,
+    seed_lines=many_lines,
 )
 
 
@@ -388,9 +405,14 @@ curve_panels = st.builds(
 def dot_rows(draw: st.DrawFn) -> DotRow:
     count = draw(st.integers(0, 3))
     return DotRow(
-        *(draw(texts), draw(texts), draw(styles), draw(arrays(count))),
-        figure_records.offsets(count),
-        *(draw(numbers), draw(numbers), draw(numbers)),
+        label=draw(texts),
+        note=draw(texts),
+        style=draw(styles),
+        values=draw(arrays(count)),
+        offsets=figure_records.offsets(count),
+        centre=draw(numbers),
+        low=draw(numbers),
+        high=draw(numbers),
         published=draw(numbers),
         empty=draw(texts),
         numbers=draw(places(0) | places(count)),
@@ -399,22 +421,27 @@ def dot_rows(draw: st.DrawFn) -> DotRow:
 
 dot_panels = st.builds(
     DotPanel,
-    *(texts, texts, flags, pairs, st.lists(dot_rows(), max_size=3).map(tuple)),
-    *(st.none() | finite, texts),
+    title=texts,
+    x_label=texts,
+    log=flags,
+    limits=pairs,
+    rows=st.lists(dot_rows(), max_size=3).map(tuple),
+    reference_line=st.none() | finite,
+    reference_label=texts,
 )
 
 
 @st.composite
-def paths(draw: st.DrawFn) -> Path:
+def trajectories(draw: st.DrawFn) -> Trajectory:
     count = draw(st.integers(1, 3))
     points = np.stack([draw(arrays(count)), draw(arrays(count))], axis=1)
-    return Path(
+    return Trajectory(
         *(draw(texts), draw(styles), points, draw(flags), draw(places(count))),
         draw(st.none() | st.integers(0, 2**63)),
     )
 
 
-plane_panels = st.builds(PlanePanel, texts, st.lists(paths(), max_size=2).map(tuple))
+plane_panels = st.builds(PlanePanel, texts, st.lists(trajectories(), max_size=2).map(tuple))
 
 
 @st.composite
@@ -470,7 +497,7 @@ def test_every_figure_of_results_is_said_as_its_record_says(records: list[Figure
 def test_what_is_drawn_on_paper_alone_has_no_data() -> None:
     named = ("check-time", None, "Time", "Caption.", "Words.")
     assert charts.plain(FigureRecord(*named)) is None
-    assert charts.plain(IntervalFigure(*named, ())) is None
+    assert charts.plain(RatioFigure(*named, (), "", "")) is None
 
 
 @given(st.lists(numbers, max_size=5))
@@ -489,7 +516,7 @@ def test_data_take_few_bytes_for_a_point(records: list[FigureRecord]) -> None:
         points = sum(
             len(line["y"]) + len(line.get("low", [])) + len(line.get("high", []))
             for panel in said["panels"]
-            for line in (*panel.get("lines", []), *panel.get("strands", []))
+            for line in (*panel.get("lines", []), *panel.get("seedLines", []))
         )
         points += sum(
             len(row["values"]) for panel in said["panels"] for row in panel.get("rows", [])
@@ -517,7 +544,7 @@ def test_strands_are_the_curves_of_the_seeds_that_they_name(
     for shown, panel in enumerate(said["panels"]):
         lowered = (info.optimum or 0.0) if shown else 0.0
         found: dict[str, list[int]] = {}
-        for strand in panel["strands"]:
+        for strand in panel["seedLines"]:
             case = cases[strand["label"]]
             steps = np.rint(np.array(panel["xs"][strand["x"]]) * unit).astype(int)
             at = np.searchsorted(info.record_steps, steps)
@@ -530,7 +557,7 @@ def test_strands_are_the_curves_of_the_seeds_that_they_name(
             found.setdefault(case.label, []).append(strand["seed"])
         assert set(found) == set(cases)
         for label, seeds in found.items():
-            assert len(seeds) == len(set(seeds)) == figure_records.STRANDS
+            assert len(seeds) == len(set(seeds)) == figure_records.SEED_LINES
             ok = cases[label].losses[:, -1]
             by_loss = np.array(SEEDS)[np.argsort(ok)][: int(np.isfinite(ok).sum())]
             assert {seeds[0], seeds[-1]} == {by_loss[0], by_loss[-1]}
@@ -553,7 +580,7 @@ def test_a_unit_of_x_takes_the_median_time_of_a_step_as_often_as_it_has_steps(
         assert said is not None
         cases = cases_by_label(results, str(record.objective))
         for panel in said["panels"]:
-            for line in (*panel["lines"], *panel["strands"]):
+            for line in (*panel["lines"], *panel["seedLines"]):
                 label = line["label"].split(", 27 of")[0]
                 if label not in cases:
                     continue
@@ -636,10 +663,10 @@ def test_contours_lie_on_their_levels(records: list[FigureRecord]) -> None:
     levels = [contour["level"] for contour in said["contours"]]
     assert levels == sorted(levels)
     assert len(levels) > 5
-    assert [contour["named"] for contour in said["contours"]][-figure_records.NAMED_LEVELS :] == [
+    assert [contour["named"] for contour in said["contours"]][-figure_records.LABELED_LEVELS :] == [
         True
     ] * 4
-    assert sum(contour["named"] for contour in said["contours"]) == figure_records.NAMED_LEVELS
+    assert sum(contour["named"] for contour in said["contours"]) == figure_records.LABELED_LEVELS
     for level, points in contour_points(said):
         on_its_level(record, level, points)
 
@@ -760,7 +787,7 @@ def installed_script() -> bytes:
     found = importlib.util.find_spec("bokeh")
     assert found is not None
     assert found.origin is not None
-    return (FilePath(found.origin).parent / "server/static/js/bokeh.min.js").read_bytes()
+    return (Path(found.origin).parent / "server/static/js/bokeh.min.js").read_bytes()
 
 
 def test_the_library_unpacks_to_the_script_that_is_installed_and_is_the_same_each_time() -> None:

@@ -24,7 +24,7 @@ from harness.analysis.summary import analyse
 from harness.commands import run as running
 from harness.gate.report import CellVerdict, GateReport, Judgement
 from harness.progress import NullProgress
-from harness.reporting.figures import draw
+from harness.reporting.figures import panels
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import citation, parts
@@ -387,7 +387,7 @@ def test_a_figure_is_inline_named_and_follows_the_colours_of_the_page() -> None:
 
 
 def test_the_colours_that_the_page_replaces_are_those_of_the_drawings() -> None:
-    colours = [draw.FOREGROUND, draw.GRID, draw.BACKGROUND]
+    colours = [panels.FOREGROUND, panels.GRID, panels.BACKGROUND]
     assert colours == [parts.INK, parts.GRID, parts.PAPER]
 
 
@@ -1200,4 +1200,4 @@ def test_texts_of_drawings_have_the_font_that_they_were_measured_with(
     context: BrowserContext, tuned_page: Path
 ) -> None:
     opened = _opened(context, tuned_page.as_uri())
-    assert opened.evaluate(FONTS) == [f'"{draw.FONT}"']
+    assert opened.evaluate(FONTS) == ['"DejaVu Sans"']

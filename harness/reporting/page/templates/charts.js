@@ -40,7 +40,7 @@ const legend = (chart) => {
     kind === "curves"
       ? panels.flatMap((panel) => panel.lines)
       : kind === "planes"
-        ? panels.flatMap((panel) => panel.paths)
+        ? panels.flatMap((panel) => panel.trajectories)
         : [];
   for (const item of items) {
     const style = styles[item.style];
@@ -49,11 +49,12 @@ const legend = (chart) => {
   }
   const list = make("ul", { className: "legend" });
   const alone =
-    kind === "planes" && panels.length > 1 && panels.every((panel) => panel.paths.length === 1);
+    kind === "planes" && panels.length > 1 && panels.every((panel) => panel.trajectories.length === 1);
   if (alone) entries.clear();
   for (const [label, style] of entries)
     list.append(make("li", {}, swatch(style), make("span", { textContent: label })));
-  for (const words of new Set(panels.map((panel) => panel.ruleLabel).filter(Boolean))) {
+  const crossed = panels.filter((panel) => (panel.referenceLine ?? null) !== null);
+  for (const words of new Set(crossed.map((panel) => panel.referenceLabel).filter(Boolean))) {
     list.append(
       make(
         "li",
@@ -67,7 +68,7 @@ const legend = (chart) => {
 };
 const player = (chart) => {
   const last = Math.max(
-    ...chart.data.panels.flatMap((panel) => panel.paths.map((path) => path.steps.at(-1) ?? 0)),
+    ...chart.data.panels.flatMap((panel) => panel.trajectories.map((path) => path.steps.at(-1) ?? 0)),
   );
   chart.step = Math.min(chart.step ?? last, last);
   const slider = make("input", {

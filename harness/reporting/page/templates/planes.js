@@ -2,9 +2,14 @@
 
 // Trajectories in a plane, as far as the player has come
 
-const pathsShown = (chart, panel) =>
-  panel.paths
-    .map((path) => ({ ...path, style: chart.data.styles[path.style] }))
+const trajectoriesShown = (chart, panel) =>
+  panel.trajectories
+    .map(({ points: [x, y], ...path }) => ({
+      ...path,
+      x,
+      y,
+      style: chart.data.styles[path.style],
+    }))
     .filter((path) => shows(path.style.optimizer));
 const reached = (path, step) => {
   let count = path.steps.length;
@@ -12,7 +17,7 @@ const reached = (path, step) => {
   return count;
 };
 const planePlot = (m, chart, panel, { height, width, title }) => {
-  const paths = pathsShown(chart, panel);
+  const paths = trajectoriesShown(chart, panel);
   if (!paths.length) return null;
   const [[left, right], [low, high]] = chart.data.window;
   const plot = frame(m, {
@@ -90,7 +95,7 @@ const planePlot = (m, chart, panel, { height, width, title }) => {
         data,
       );
     }
-    const look = path.lost
+    const look = path.failed
       ? { marker: "x", size: 11, line_color: color(path.style), line_width: 2 }
       : marker(path.style, 13);
     plot.add_glyph(new m.Scatter({ x: field("x"), y: field("y"), ...look }), end);
@@ -138,7 +143,7 @@ const planePlot = (m, chart, panel, { height, width, title }) => {
 const planeTable = (chart) => ({
   heads: ["panel", "line", "seed", "step", "x1", "x2"],
   rows: chart.data.panels.flatMap((panel) =>
-    pathsShown(chart, panel).flatMap((path) =>
+    trajectoriesShown(chart, panel).flatMap((path) =>
       path.steps.map((step, i) => [
         panel.title,
         path.label,

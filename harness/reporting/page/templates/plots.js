@@ -201,16 +201,16 @@ const curvesShown = (chart, panel) => {
   };
   const kept = (lines) =>
     lines.map(placed).filter((line) => shows(line.style.optimizer) && line.x.every(Number.isFinite));
-  return { way, lines: kept(panel.lines), strands: chosen.seeds ? kept(panel.strands) : [] };
+  return { way, lines: kept(panel.lines), seedLines: chosen.seeds ? kept(panel.seedLines) : [] };
 };
 const called = (line) => line.label || line.called || line.style.optimizer;
 // Where no trial's course is known, a cross only says that some seed did not end ok.
-const placeless = (line) => line.lost && line.seed === undefined;
+const placeless = (line) => line.failed && line.seed === undefined;
 const curvePlot = (m, chart, panel, { height, width, title }) => {
-  const { way, lines, strands } = curvesShown(chart, panel);
+  const { way, lines, seedLines } = curvesShown(chart, panel);
   const drawn = lines.filter((line) => line.y.length);
   if (!drawn.length) return null;
-  const whole = drawn.filter((line) => !line.lost);
+  const whole = drawn.filter((line) => !line.failed);
   const means = (whole.length ? whole : drawn).flatMap((line) => line.y);
   const edges = (whole.length ? whole : drawn).flatMap((line) => [
     ...(line.low ?? []),
@@ -227,8 +227,8 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     : ends(
         [
           ...values,
-          ...strands.flatMap((line) => line.y),
-          ...(panel.rule === null ? [] : [panel.rule]),
+          ...seedLines.flatMap((line) => line.y),
+          ...(panel.referenceLine === null ? [] : [panel.referenceLine]),
         ],
         log,
       );
@@ -252,7 +252,7 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     },
     y: { low, high, log, label: panel.yLabel },
   });
-  rule(m, plot, panel.rule, "width");
+  rule(m, plot, panel.referenceLine, "width");
   changes(m, plot, panel.marks, high);
   const told = (line, extra) =>
     source(m, {
@@ -269,13 +269,13 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     [panel.yLabel || "value", "value"],
   ];
   const singles = [];
-  for (const line of [...strands, ...drawn.filter((one) => one.lost || one.faint)]) {
+  for (const line of [...seedLines, ...drawn.filter((one) => one.failed || one.faint)]) {
     const seed = line.seed === undefined ? "" : `, seed ${line.seed}`;
     const data = told(line, {
       what: repeated(
         placeless(line)
           ? `${called(line)}: some seed did not end ok`
-          : `${called(line)}${seed}${line.lost ? ", did not end ok" : ""}`,
+          : `${called(line)}${seed}${line.failed ? ", did not end ok" : ""}`,
         line.y.length,
       ),
       ...(placeless(line) && { value: repeated("none", line.y.length) }),
@@ -287,12 +287,12 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
           y: field("y"),
           line_color: color(line.style),
           line_width: 1,
-          line_alpha: line.lost ? 0.8 : 0.45,
+          line_alpha: line.failed ? 0.8 : 0.45,
         }),
         data,
       ),
     );
-    if (line.lost) {
+    if (line.failed) {
       const last = Object.entries(data.data).map(([name, column]) => [name, column.slice(-1)]);
       const end = source(m, {
         ...Object.fromEntries(last),
@@ -314,7 +314,7 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     }
   }
   hover(m, plot, singles, base, { line_policy: "nearest" });
-  const front = drawn.filter((line) => !line.lost && !line.faint);
+  const front = drawn.filter((line) => !line.failed && !line.faint);
   const [plain, banded] = [[], []];
   front.forEach((line, order) => {
     const data = told(
@@ -365,7 +365,7 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
 const curveTable = (chart) => ({
   heads: ["panel", "line", "seed", "x", "y", "low", "high", "ended"],
   rows: chart.data.panels.flatMap((panel) =>
-    [...panel.lines, ...panel.strands]
+    [...panel.lines, ...panel.seedLines]
       .map((line) => ({ ...line, style: chart.data.styles[line.style] }))
       .filter((line) => shows(line.style.optimizer))
       .flatMap((line) =>
@@ -377,7 +377,7 @@ const curveTable = (chart) => ({
           placeless(line) ? "" : line.y[i],
           line.low?.[i] ?? "",
           line.high?.[i] ?? "",
-          line.lost ? "not ok" : "ok",
+          line.failed ? "not ok" : "ok",
         ]),
       ),
   ),
@@ -398,7 +398,7 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
     .filter(finite);
   const log = scaled(panel.log, rows.flatMap((row) => [...row.values, row.centre]).filter(finite));
   const asDrawn = log === panel.log && rows.length === panel.rows.length;
-  const inner = panel.rule === null ? values : [...values, panel.rule];
+  const inner = panel.referenceLine === null ? values : [...values, panel.referenceLine];
   const [low, high] = asDrawn
     ? panel.limits
     : ends(inner, log, { from: !log && panel.limits[0] === 0 ? 0 : null });
@@ -418,7 +418,7 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
       names: rows.map((row) => (named ? label(row) : "")),
     },
   });
-  rule(m, plot, panel.rule, "height");
+  rule(m, plot, panel.referenceLine, "height");
   const dots = rows.flatMap((row, at) =>
     row.values.map((value, i) => ({
       x: value,

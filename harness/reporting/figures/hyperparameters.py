@@ -1,0 +1,334 @@
+"""Figure records of hyperparameters: loss against one, in the plane of two, and of tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis import retuning, sensitivity
+from harness.analysis.summary import Analysis
+from harness.plan.model import varied
+from harness.reporting.figures.records import (
+    CURVES,
+    NO_VALUES,
+    PLANES,
+    CurveFigure,
+    CurvePanel,
+    FigureRecord,
+    HeatFigure,
+    HeatPanel,
+    Line,
+    Style,
+    alternative,
+    curve_figure,
+    named_after,
+    scale,
+    wants_log,
+)
+from harness.spec import search_space
+from harness.spec.model import SpaceSpec
+from harness.store.read import CaseData, ObjectiveInfo, Results
+
+Array = NDArray[np.float64]
+
+CLOSE = 1e-4
+"""Spread of losses, relative to them, below which they are drawn less the lowest."""
+
+SENSITIVITY_CAPTION = (
+    "Line: mean final loss against one hyperparameter, the others held (at the best setting, "
+    "where it was tuned); band: the middle 95% of the seeds. Cross on the upper edge: a value at "
+    "which some seed did not end ok; the line stops there. The table has the share of each range "
+    "in which the loss is near its lowest. Of many curves those with the lowest loss are shown."
+)
+HEAT_CAPTION = (
+    "Dot: one setting, in the colour of its mean final loss over the seeds; the plane has the "
+    "colour of the setting that is nearest. Ring: the lowest. Cross, and grey: some seed did not "
+    "end ok. Where more than two hyperparameters were searched, the others vary from dot to dot. "
+    "At most 12 optimizers are shown."
+)
+BUDGET_CAPTION = (
+    "Line: median, over tunings on resampled settings and seeds, of the final loss that "
+    "tuning finds with so many settings; band: the middle 95% of tunings. A setting is "
+    "chosen by the seeds that are drawn and judged by the others. A band that leaves "
+    "through the upper edge goes on to trials that did not end ok. Scale of x: logarithmic. At "
+    "most 12 optimizers are shown."
+)
+
+
+def build(
+    results: Results,
+    analysis: Analysis,
+    info: ObjectiveInfo,
+    device: str,
+    known: Mapping[int, Style],
+    where: str,
+) -> list[FigureRecord | None]:
+    """The figures of an objective on a device; None for one that the results don't allow."""
+    curves = [c for c in analysis.curves if (c.objective, c.device) == (info.name, device)]
+    retuned = [
+        one
+        for one in analysis.retuned
+        if (one.case.objective, one.case.device) == (info.name, device)
+    ]
+    planes = [
+        *_searched_planes(analysis.tuned, info.name, device),
+        *_grid_planes(results, info.name, device),
+    ]
+    return [
+        sensitive(results, info, curves, known, where),
+        heat(info, planes, where),
+        budgets(retuned, info, known, where),
+    ]
+
+
+# Loss against one hyperparameter
+
+
+def sensitive(
+    results: Results,
+    info: ObjectiveInfo,
+    curves: Sequence[sensitivity.Curve],
+    known: Mapping[int, Style],
+    where: str,
+) -> CurveFigure | None:
+    """Final loss against each hyperparameter, one panel per hyperparameter."""
+    if not curves:
+        return None
+    lowest = sorted(curves, key=lambda c: c.lowest.mean if c.lowest else math.inf)[:CURVES]
+    groups: dict[tuple[str, str], list[sensitivity.Curve]] = {}
+    for curve in curves:
+        if any(curve is one for one in lowest):
+            kind = search_space.kind(curve.space)
+            groups.setdefault((curve.parameter, kind), []).append(curve)
+    base, y_label = _base(info, [p.mean for c in lowest for p in c.points if p.ok])
+    by_optimizer = {case.optimizer: case for case in reversed(results.cases_on(info.name))}
+    own = {name: known[case.position] for name, case in by_optimizer.items()}
+    panels = [_sensitivity_panel(group, base, y_label, own) for group in groups.values()]
+    about = ("sensitivity", info.name, "Sensitivity to hyperparameters", SENSITIVITY_CAPTION)
+    return curve_figure(*about, panels, min(2, len(panels)), where)
+
+
+def _base(info: ObjectiveInfo, values: Sequence[float]) -> tuple[float, str]:
+    """The number that is taken off losses before they are drawn, and the name of the rest.
+
+    The optimum, where all are above it; the lowest, where they are too close together for numbers
+    on an axis; else nothing.
+    """
+    array = np.array(values)
+    if not len(array):
+        return 0.0, "final loss"
+    low = float(array.min())
+    if info.optimum is not None and low > info.optimum:
+        return info.optimum, "loss − lowest possible loss"
+    if 0 < np.ptp(array) < CLOSE * abs(low):
+        return low, f"final loss − {low:.8g}"
+    return 0.0, "final loss"
+
+
+def _sensitivity_panel(
+    curves: Sequence[sensitivity.Curve], base: float, y_label: str, known: Mapping[str, Style]
+) -> CurvePanel:
+    kept = [point for curve in curves for point in curve.points if point.ok]
+    centres = np.array([point.mean - base for point in kept])
+    edges = [np.array([point.low - base, point.high - base]) for point in kept]
+    log, limits = scale([centres], edges)
+    beyond = np.array([_beyond(limits)])
+    lines: list[Line] = []
+    for curve in curves:
+        style = known[curve.optimizer]
+        lines += _pieces(curve, base, style)
+        lines += (
+            Line("", style, np.array([_x(curve.space, value)]), beyond, failed=True)
+            for value in curve.diverging()
+        )
+    space, parameter = curves[0].space, curves[0].parameter
+    one_minus = space.one_minus_log_uniform is not None
+    return CurvePanel(
+        x_label=f"1 − {parameter}" if one_minus else parameter,
+        y_label=y_label,
+        log=log,
+        limits=limits,
+        lines=tuple(lines),
+        x_log=one_minus or curves[0].log,
+    )
+
+
+def _beyond(limits: tuple[float, float]) -> float:
+    """A value that leaves through the upper edge."""
+    return limits[1] * 10 if limits[1] > 0 else 1.0
+
+
+def _pieces(curve: sensitivity.Curve, base: float, style: Style) -> Iterator[Line]:
+    """A curve as lines without gaps: where a seed did not end ok, one ends."""
+    pieces: list[list[sensitivity.Point]] = [[]]
+    for point in curve.points:
+        if point.ok:
+            pieces[-1].append(point)
+        else:
+            pieces.append([])
+    pieces = [piece for piece in pieces if piece]
+    if not pieces:
+        yield Line(curve.optimizer, style, NO_VALUES, NO_VALUES)
+    for i, piece in enumerate(pieces):
+        x = np.array([_x(curve.space, point.value) for point in piece])
+        ends = np.array([(point.mean, point.low, point.high) for point in piece]) - base
+        order = np.argsort(x)
+        y, low, high = ends[order].T
+        band = (low, high) if (high > low).any() else (NO_VALUES, NO_VALUES)
+        yield Line(curve.optimizer if i == 0 else "", style, x[order], y, *band)
+
+
+def _x(space: SpaceSpec, value: float) -> float:
+    return 1 - value if space.one_minus_log_uniform is not None else value
+
+
+# Tuning
+
+
+def budgets(
+    retuned: Sequence[retuning.Retuned],
+    info: ObjectiveInfo,
+    known: Mapping[int, Style],
+    where: str,
+) -> CurveFigure | None:
+    """The loss that tuning finds against the number of settings that it may try."""
+    found = [
+        (one, one.quantile(0.5), one.quantile(0.025), one.quantile(0.975))
+        for one in retuned
+        # A number of settings of which most tunings end in failures has no point.
+        if np.isfinite(one.quantile(0.5)).any()
+    ]
+    if not found:
+        return None
+    base, y_label = _base(info, [v for _, middle, *_ in found for v in middle if math.isfinite(v)])
+    middles = [middle[np.isfinite(middle)] - base for _, middle, _, _ in found]
+    edges = [end[np.isfinite(end)] - base for _, _, *ends in found for end in ends]
+    log, limits = scale(middles, edges)
+    lines = []
+    for one, middle, low, high in found[:CURVES]:
+        kept = np.isfinite(middle)
+        # A band of which failures are the upper end goes through the upper edge.
+        top = np.where(np.isfinite(high), high - base, _beyond(limits))[kept]
+        x = one.budgets[kept].astype(float)
+        style = known[one.case.position]
+        lines.append(Line(one.case.optimizer, style, x, middle[kept] - base, low[kept] - base, top))
+    panel = CurvePanel(
+        x_label="settings tried",
+        y_label=y_label,
+        log=log,
+        limits=limits,
+        lines=tuple(lines),
+        x_log=True,
+    )
+    about = ("budget", info.name, "Performance against budget", BUDGET_CAPTION)
+    return curve_figure(*about, [panel], 1, where)
+
+
+# Loss in the plane of two hyperparameters
+
+
+def heat(info: ObjectiveInfo, planes: Sequence[HeatPanel], where: str) -> HeatFigure | None:
+    """Final loss in the plane of two hyperparameters, a panel per optimizer that has two."""
+    shown = planes[:PLANES]
+    values = np.concatenate([NO_VALUES, *(panel.values for panel in shown)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    base, value_label = _base(info, values.tolist())
+    values = values - base
+    low, high = float(values.min()), float(values.max())
+    log = wants_log(values)
+    if log:
+        low = max(float(values[values > 0].min()), high * 1e-12)
+    elif low == high:
+        low, high = low - (abs(low) / 10 or 1.0), high + (abs(high) / 10 or 1.0)
+    title = f"Loss in the plane of two hyperparameters: {info.name}{where}"
+    return HeatFigure(
+        name=named_after("heat", info.name),
+        objective=info.name,
+        title=title,
+        caption=HEAT_CAPTION,
+        alt=alternative(title, [f"{p.x_label} and {p.y_label} of {p.title}" for p in shown]),
+        panels=tuple(replace(panel, values=panel.values - base) for panel in shown),
+        columns=min(2, len(shown)),
+        value_label=value_label,
+        log=log,
+        limits=(low, high),
+    )
+
+
+def _searched_planes(
+    tuned: Sequence[sensitivity.Tuned], objective: str, device: str
+) -> Iterator[HeatPanel]:
+    for found in tuned:
+        case = found.case
+        names = [name for name, space in found.spaces.items() if search_space.is_range(space)]
+        if (case.objective, case.device) != (objective, device) or len(names) < 2:
+            continue
+        settings = [(tried.hyperparameters, tried.losses) for tried in found.settings]
+        kinds = [search_space.kind(found.spaces[name]) for name in names[:2]]
+        yield _plane(case.optimizer, names[:2], kinds, settings)
+
+
+def _grid_planes(results: Results, objective: str, device: str) -> Iterator[HeatPanel]:
+    """The settings of every optimizer of which two numbers are varied, at least four of them."""
+    trials = results.trials_by_position
+    for optimizer in results.optimizers:
+        cases = [
+            case
+            for case in results.cases_on(objective)
+            if (case.optimizer, case.device, case.role) == (optimizer, device, "given")
+            and case.position in trials
+        ]
+        names = varied(case.hyperparameters for case in cases)
+        own = [trials[case.position] for case in cases]
+        if len(names) != 2 or len(cases) < 4 or not _are_numbers(cases, names):
+            continue
+        if any((one["status"] == "unavailable").any() for one in own):
+            continue
+        losses = [one["final_loss"].where(one["status"] == "ok").to_numpy(float) for one in own]
+        settings = [(case.hyperparameters, ends) for case, ends in zip(cases, losses, strict=True)]
+        kinds = []
+        for name in names:
+            values = [case.hyperparameters[name] for case in cases]
+            log = min(values) > 0 and max(values) / min(values) >= 10
+            kinds.append("log_uniform" if log else "uniform")
+        yield _plane(optimizer, names, kinds, settings)
+
+
+def _are_numbers(cases: Sequence[CaseData], names: Sequence[str]) -> bool:
+    values = [case.hyperparameters.get(name) for case in cases for name in names]
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _plane(
+    optimizer: str,
+    names: Sequence[str],
+    kinds: Sequence[str],
+    settings: Sequence[tuple[Mapping[str, float], Array]],
+) -> HeatPanel:
+    axes, labels = [], []
+    for name, kind in zip(names, kinds, strict=True):
+        values = np.array([float(setting[name]) for setting, _ in settings])
+        one_minus = kind == "one_minus_log_uniform"
+        axes.append(1 - values if one_minus else values)
+        labels.append(f"1 − {name}" if one_minus else name)
+    # Of no seeds, and where some seed did not end ok, there is no mean.
+    means = np.array([losses.mean() if len(losses) else math.nan for _, losses in settings])
+    means[~np.isfinite(means)] = math.nan
+    return HeatPanel(
+        title=optimizer,
+        x_label=labels[0],
+        y_label=labels[1],
+        x_log=kinds[0] in sensitivity.SCALES,
+        y_log=kinds[1] in sensitivity.SCALES,
+        x=axes[0],
+        y=axes[1],
+        values=means,
+        best=int(np.nanargmin(means)) if np.isfinite(means).any() else None,
+        optimizer=optimizer,
+    )

@@ -1,0 +1,471 @@
+"""The panels of each kind of figure, drawn with matplotlib and seaborn; nothing is worked out."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from harness.reporting.figures.plotting import mpl  # before any part of matplotlib
+
+# isort: split
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from scipy.interpolate import griddata
+
+from harness.reporting.figures.records import (
+    HEAT_COLORS,
+    LABELED_LEVELS,
+    CurveFigure,
+    CurvePanel,
+    DotFigure,
+    DotPanel,
+    DotRow,
+    HeatFigure,
+    HeatPanel,
+    Line,
+    Mark,
+    PlaneFigure,
+    PlanePanel,
+    Style,
+    Trajectory,
+)
+
+FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
+"""Ink, grid and paper: all that isn't data has one of these, and a page may replace them."""
+
+WIDTH = 7.9
+"""Inches, of every figure."""
+
+SMALL = 9.0
+"""Size of the smallest text, in points."""
+
+LINE_LENGTH = 100
+"""Characters of small text in the width of a figure, about."""
+
+MOST_DOTS = 500
+"""A panel with more dots has them as an image, which takes fewer bytes than their shapes."""
+
+CONTOUR_CELLS = 50
+"""Cells each way from which the contours of small panels are drawn."""
+
+DASHED: dict[str, Any] = {"color": FOREGROUND, "linewidth": 1.0, "dashes": (4, 3), "zorder": 2}
+EDGED: dict[str, Any] = {"markeredgecolor": BACKGROUND, "markeredgewidth": 0.8, "linestyle": ""}
+
+
+# Curves
+
+
+def curves(record: CurveFigure) -> Figure:
+    """Panels of lines with their bands."""
+    columns = record.columns
+    shared = columns > 1 and len({panel.limits for panel in record.panels}) == 1
+    height = 3.3 if len(record.panels) == 1 else 2.75 if columns < 3 else 2.3
+    rows = math.ceil(len(record.panels) / columns)
+    figure, axes = _grid(len(record.panels), columns, [height] * rows, sharey=shared)
+    for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
+        _draw_curves(ax, panel)
+        _entitle(ax, panel.title, columns)
+        if shared and i % columns:
+            ax.set_ylabel("")
+    return _with_legend(figure)
+
+
+def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
+    front = [line for line in panel.lines if not line.faint and not line.failed]
+    for line in panel.lines:
+        if (line.faint or line.failed) and len(line.x):
+            _draw_back(ax, line, panel.limits)
+    for i, line in enumerate(front):
+        _draw_front(ax, line, i, len(front))
+    if panel.reference_line is not None:
+        ax.axhline(panel.reference_line, label=panel.reference_label, **DASHED)
+    _draw_marks(ax, panel.marks)
+    if panel.x_log:
+        ax.set_xscale("log")
+        _log_ticks(ax.xaxis, ax.get_xlim())
+    elif panel.x_label == "step":
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _set_scale(ax.yaxis, panel.limits, log=panel.log)
+    if panel.ticks:
+        ax.set_xticks([place for place, _ in panel.ticks], [name for _, name in panel.ticks])
+    ax.set(xlabel=panel.x_label, ylabel=panel.y_label)
+
+
+def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
+    style = line.style
+    if len(line.low):
+        alpha = 0.22 if count <= 6 else 0.12
+        edges = np.stack([line.x, line.low, line.high])
+        changes = (np.diff(edges[1:], prepend=np.nan) != 0).any(axis=0)
+        # Where a band goes on as it is, only the ends count.
+        at = changes | np.append(changes[1:], True)
+        ax.fill_between(*edges[:, at], color=style.color, alpha=alpha, linewidth=0, zorder=3)
+    every = max(1, math.ceil(len(line.x) / 8))
+    ax.plot(
+        line.x,
+        line.y,
+        label=line.label,
+        linewidth=style.width,
+        # Markers of coinciding lines take turns.
+        markevery=(order * every // count, every),
+        zorder=5 + order / count,
+        **_dashes(style),
+        **_marker(style),
+    )
+
+
+def _draw_back(ax: Axes, line: Line, limits: tuple[float, float]) -> None:
+    color = line.style.color
+    ax.plot(
+        line.x, line.y, color=color, linewidth=0.8, alpha=0.35 if line.faint else 0.75, zorder=2.5
+    )
+    if line.failed:
+        # A curve that left the frame has its cross on the edge.
+        end = np.clip(line.y[-1:], *limits)
+        ax.plot(line.x[-1:], end, color=color, clip_on=False, zorder=7, **_cross())
+
+
+def _draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:
+    """Dotted lines across, numbered at the top, and arrows from level to level."""
+    for x in dict.fromkeys(mark.x for mark in marks):
+        texts = [mark.text for mark in marks if mark.x == x]
+        names = ", ".join(texts if len(texts) <= 3 else [texts[0], "…", texts[-1]])
+        # Between the last check of the old level and the first of the new one.
+        ax.axvline(x - 0.5, color=FOREGROUND, linewidth=1.0, linestyle=":", label="change point")
+        ax.text(
+            x - 0.5, 0.985, names, transform=ax.get_xaxis_transform(), ha="center", va="top",
+            bbox={"color": BACKGROUND, "pad": 1.5}, zorder=8,
+        )  # fmt: skip
+    arrow = {"arrowstyle": "-|>", "color": FOREGROUND, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
+    for mark in marks:
+        place = mark.x - 0.5
+        ax.annotate("", (place, mark.after), (place, mark.before), arrowprops=arrow, zorder=9)
+
+
+# Rows of dots
+
+
+def dots(record: DotFigure) -> Figure:
+    """Rows of dots, each with an estimate and its interval."""
+    figure, axes = _row_grid(record.panels, record.columns)
+    for ax, panel in zip(axes, record.panels, strict=True):
+        _draw_dots(ax, panel, record)
+        _entitle(ax, panel.title, record.columns)
+        if record.columns > 2:
+            _few_ticks(ax)
+    return _with_legend(figure)
+
+
+def _draw_dots(ax: Axes, panel: DotPanel, record: DotFigure) -> None:
+    counts = [len(row.values) for row in panel.rows]
+    if sum(counts):
+        middle = np.repeat(np.arange(len(counts)), counts)
+        sns.scatterplot(
+            x=np.concatenate([row.values for row in panel.rows]),
+            y=middle + 0.5 * np.concatenate([row.offsets for row in panel.rows]),
+            hue=middle,
+            palette={i: row.style.color for i, row in enumerate(panel.rows)},
+            s=15,
+            alpha=0.8,
+            linewidth=0,
+            legend=False,
+            clip_on=False,
+            rasterized=sum(counts) > MOST_DOTS,
+            ax=ax,
+            zorder=3,
+        )
+        ax.plot([], [], "o", color=FOREGROUND, markersize=4, label=record.dot_label)
+    for i, row in enumerate(panel.rows):
+        _draw_estimate(ax, i, row, record.centre_label)
+        if text := _absence(row, log=panel.log):
+            ax.text(0.01, i, text, transform=ax.get_yaxis_transform(), va="center")
+    if panel.reference_line is not None:
+        ax.axvline(panel.reference_line, label=panel.reference_label, **DASHED)
+    _set_scale(ax.xaxis, panel.limits, log=panel.log)
+    ax.set(xlabel=panel.x_label, ylabel="")
+
+
+def _draw_estimate(ax: Axes, place: int, row: DotRow, label: str) -> None:
+    """The estimate: in ink where it stands before dots, else in the style of its case."""
+    dotted = len(row.values) > 0
+    look = {"color": FOREGROUND, "marker": "D", "markersize": 5, **EDGED}
+    if not dotted:
+        look = {**_marker(row.style, 6.5), "linestyle": ""}
+    if math.isfinite(row.centre):
+        _draw_interval(ax, place, row, FOREGROUND if dotted else row.style.color)
+        ax.plot([row.centre], [place], zorder=6, label=label if dotted else row.legend, **look)
+    if math.isfinite(row.limit):
+        ends = [place - 0.45, place + 0.45]
+        ax.plot([row.limit] * 2, ends, ":", color=FOREGROUND, linewidth=1.6, label="limit")
+    if math.isfinite(row.published):
+        ax.plot(
+            [row.published], [place], marker="*", markersize=13, color=FOREGROUND, zorder=7,
+            label="as published", **EDGED,
+        )  # fmt: skip
+
+
+def _draw_interval(ax: Axes, place: int, row: DotRow, color: str) -> None:
+    if row.low < row.high:
+        ax.plot(
+            [row.low, row.high], [place, place], color=color, linewidth=1.5, marker="|",
+            markersize=8, markeredgewidth=1.5, zorder=5,
+        )  # fmt: skip
+
+
+def _absence(row: DotRow, *, log: bool) -> str:
+    """The text where there is nothing to be drawn; empty where there is."""
+    if len(row.values):
+        return ""
+    if not math.isfinite(row.centre):
+        return row.empty
+    return f"{row.centre:.3g}: off the scale" if log and row.centre <= 0 else ""
+
+
+# Planes
+
+
+def planes(record: PlaneFigure) -> Figure:
+    """Trajectories over the contours of a landscape."""
+    columns = record.columns
+    (left, right), (low, high) = record.window
+    aspect = min(max((high - low) / (right - left), 0.5), 0.75 if columns == 1 else 1.0)
+    rows = math.ceil(len(record.panels) / columns)
+    height = (WIDTH - 0.8) / columns * aspect
+    figure, axes = _grid(len(record.panels), columns, [height] * rows, sharex=True, sharey=True)
+    single = len(axes) > 1 and all(len(panel.trajectories) == 1 for panel in record.panels)
+    for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
+        _draw_landscape(ax, record)
+        _draw_plane(ax, record, panel, labeled=not single)
+        _entitle(ax, panel.title, columns)
+        ax.grid(visible=False)
+        ax.set(xlabel="x1" if i + columns >= len(axes) else "")
+        ax.set(ylabel="" if i % columns else "x2", xlim=record.window[0], ylim=record.window[1])
+        if columns > 1:
+            _few_ticks(ax)
+    return _with_legend(figure)
+
+
+def _draw_landscape(ax: Axes, record: PlaneFigure) -> None:
+    known = record.contoured
+    if known is None:
+        return
+    x1, x2, values, levels = known
+    # Small panels have coarser contours.
+    step = 1 if record.columns < 3 else math.ceil(len(x1) / CONTOUR_CELLS)
+    x1, x2, values = x1[::step], x2[::step], values[::step, ::step]
+    lines = ax.contour(
+        x1, x2, values, levels, colors=[FOREGROUND], linewidths=0.7, alpha=0.32, zorder=1
+    )
+    if record.columns < 3:
+        ax.clabel(lines, levels[-LABELED_LEVELS:], fmt=lambda v: f"{v:.3g}", fontsize=SMALL)
+
+
+def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel, *, labeled: bool) -> None:
+    for i, trajectory in enumerate(panel.trajectories):
+        order = 5 + i / len(panel.trajectories)
+        _draw_trajectory(ax, record, trajectory, order, trajectory.label if labeled else "")
+    for start in {tuple(trajectory.points[0]) for trajectory in panel.trajectories}:
+        ring = {**EDGED, "markeredgecolor": FOREGROUND, "markeredgewidth": 1.4}
+        ax.plot(*start, marker="o", markersize=10, color="none", zorder=7, label="start", **ring)
+    for point in record.minimizers:
+        star = {"marker": "*", "markersize": 10, "color": FOREGROUND, "label": "minimum", **EDGED}
+        ax.plot(*point[:2], zorder=8, **star)
+
+
+def _draw_trajectory(
+    ax: Axes, record: PlaneFigure, trajectory: Trajectory, order: float, label: str
+) -> None:
+    style, points = trajectory.style, trajectory.points
+    if trajectory.failed:
+        ax.plot(*points.T, color=style.color, linewidth=0.9, alpha=0.75, zorder=order)
+        # A trajectory that left the window has its cross on the edge.
+        end = np.clip(points[-1:], *np.transpose(record.window))
+        ax.plot(*end.T, color=style.color, clip_on=False, zorder=order, **_cross())
+        return
+    marker = _marker(style, 3.6) if len(points) <= 60 else {"color": style.color}
+    ax.plot(*points.T, linewidth=style.width, zorder=order, label=label, **_dashes(style), **marker)
+    ax.plot(*points[-1:].T, linestyle="", zorder=order + 1, label="end", **_marker(style, 8.5))
+
+
+# Heat
+
+HEAT_CELLS = 90
+"""Cells each way of the plane that takes the colour of the nearest setting."""
+
+
+def heat(record: HeatFigure) -> Figure:
+    """Settings in the plane of two hyperparameters, coloured by their loss."""
+    columns = record.columns
+    rows = math.ceil(len(record.panels) / columns)
+    height = 2.7 if columns > 1 else 3.5
+    figure, axes = _grid(len(record.panels), columns, [height] * rows)
+    norm_class = mpl.colors.LogNorm if record.log else mpl.colors.Normalize
+    colors = mpl.colormaps[HEAT_COLORS].with_extremes(bad="#9a9a9a")
+    scale = mpl.cm.ScalarMappable(norm_class(*record.limits, clip=True), colors)
+    for ax, panel in zip(axes, record.panels, strict=True):
+        _draw_heat(ax, panel, scale)
+        _entitle(ax, panel.title, columns)
+    bar = figure.colorbar(scale, ax=list(axes), label=record.value_label)
+    if record.log:
+        _log_ticks(bar.ax.yaxis, record.limits)
+    return _with_legend(figure)
+
+
+def _draw_heat(ax: Axes, panel: HeatPanel, scale: Any) -> None:
+    ax.set(xscale="log" if panel.x_log else "linear", yscale="log" if panel.y_log else "linear")
+    ax.margins(0.04)
+    ok = np.isfinite(panel.values)
+    ax.scatter(
+        panel.x[ok], panel.y[ok], c=scale.to_rgba(panel.values[ok]), s=17,
+        edgecolors=BACKGROUND, linewidths=0.8, zorder=3,
+    )  # fmt: skip
+    ax.plot([], [], "o", color="#1f9e89", label="one setting")
+    if not ok.all():
+        cross = {**_cross(4), "label": "some seed did not end ok", "color": FOREGROUND}
+        ax.plot(panel.x[~ok], panel.y[~ok], zorder=3, **cross)
+    if panel.best is not None:
+        best = (panel.x[panel.best], panel.y[panel.best])
+        for ink, width, label in ((BACKGROUND, 4.5, ""), (FOREGROUND, 1.8, "lowest")):
+            ring = {**EDGED, "markeredgecolor": ink, "markeredgewidth": width}
+            ax.plot(*best, marker="o", markersize=11, color="none", zorder=4, label=label, **ring)
+    limits = ax.set_xlim(*ax.get_xlim()), ax.set_ylim(*ax.get_ylim())
+    places = (ax.transScale + ax.transLimits).transform(np.column_stack([panel.x, panel.y]))
+    middles = (np.arange(HEAT_CELLS) + 0.5) / HEAT_CELLS
+    nearest = griddata(places, panel.values, tuple(np.meshgrid(middles, middles)), "nearest")
+    ax.imshow(
+        nearest, cmap=scale.cmap, norm=scale.norm, extent=(0, 1, 0, 1), transform=ax.transAxes,
+        origin="lower", aspect="auto", interpolation="none", zorder=1,
+    )  # fmt: skip
+    for axis, ends, log in zip((ax.xaxis, ax.yaxis), limits, (panel.x_log, panel.y_log),
+                               strict=True):  # fmt: skip
+        if log:
+            _log_ticks(axis, ends)
+    ax.grid(visible=False)
+    ax.set(xlabel=panel.x_label, ylabel=panel.y_label)
+
+
+# Parts
+
+
+def _grid(
+    count: int, columns: int, heights: Sequence[float], **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with axes row by row; room for the legend is found when the figure is laid out."""
+    size = (WIDTH, sum(heights) + 0.7)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08))
+    axes = figure.subplots(
+        len(heights), columns, squeeze=False, height_ratios=list(heights), **shared
+    ).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, list(axes[:count])
+
+
+def _row_grid(panels: Sequence[DotPanel], columns: int) -> tuple[Figure, list[Axes]]:
+    """Axes as high as their rows, whose names stand at the left of each line of panels."""
+    names = [[_row_name(row) for row in panel.rows] for panel in panels]
+    least = 0.3 if columns == 1 else 0.22
+    heights = [
+        0.55 + sum(max(least, 0.085 + 0.155 * (name.count("\n") + 1)) for name in own)
+        for own in names[::columns]
+    ]
+    figure, axes = _grid(len(panels), columns, heights, sharey="row")
+    for i, ax in enumerate(axes):
+        if i % columns == 0:
+            ax.set_yticks(range(len(names[i])), names[i])
+            ax.set_ylim(len(names[i]) - 0.4, -0.6)
+        ax.tick_params(axis="y", left=False)
+        ax.grid(visible=False, axis="y")
+    return figure, axes
+
+
+def _row_name(row: DotRow) -> str:
+    return "\n".join([_wrapped(row.label, 30), *([row.note] if row.note else [])])
+
+
+def _entitle(ax: Axes, title: str, columns: int) -> None:
+    ax.set_title(_wrapped(title, LINE_LENGTH // columns - 6))
+
+
+def _wrapped(text: str, length: int) -> str:
+    """The text in at most four lines of a length."""
+    return "\n".join(textwrap.wrap(text, length, max_lines=4, placeholder=" …"))
+
+
+def _with_legend(figure: Figure) -> Figure:
+    """The figure with the labels of all axes above them, each once, in as many columns as fit."""
+    entries: dict[str, Any] = {}
+    for ax in figure.axes:
+        for line in ax.lines:
+            label = str(line.get_label())
+            # Matplotlib's own names of what has no label begin so.
+            if label and not label.startswith("_child"):
+                entries.setdefault(label, line)
+    if entries:
+        names = [_wrapped(label, LINE_LENGTH - 10) for label in entries]
+        # A legend leaves out what begins with an underscore.
+        names = [f" {name}" if name.startswith("_") else name for name in names]
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        columns = max(1, min(len(names), LINE_LENGTH // (longest + 8)))
+        figure.legend(list(entries.values()), names, loc="outside upper left", ncols=columns)
+    return figure
+
+
+def _set_scale(axis: Axis, limits: tuple[float, float], *, log: bool) -> None:
+    """Set limits and scale of an axis whose numbers are known to be of use."""
+    ax = axis.axes
+    name = "x" if axis is ax.xaxis else "y"
+    ax.set(**{f"{name}lim": limits})
+    if log:
+        ax.set(**{f"{name}scale": "log"})
+        _log_ticks(axis, limits)
+
+
+def _log_ticks(axis: Axis, limits: Sequence[float]) -> None:
+    """Few ticks with plain numbers, on a logarithmic axis."""
+    decades = math.log10(limits[1]) - math.log10(limits[0])
+    steps = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0, 3.0) if decades < 3.2 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _few_ticks(ax: Axes) -> None:
+    """Room for the numbers of panels that stand close together."""
+    if ax.get_xscale() == "log":
+        ax.xaxis.set_major_locator(LogLocator(numticks=4))
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10], prune="both"))
+
+
+def _dashes(style: Style) -> dict[str, Any]:
+    return {"dashes": style.dashes} if style.dashes else {"linestyle": "-"}
+
+
+def _marker(style: Style, size: float = 5.5) -> dict[str, Any]:
+    return {
+        "color": style.color,
+        "marker": style.marker,
+        "markersize": size,
+        "markerfacecolor": style.color if style.filled else BACKGROUND,
+        "markeredgecolor": BACKGROUND if style.filled else style.color,
+        "markeredgewidth": 0.6 if style.filled else 1.3,
+    }
+
+
+def _cross(size: float = 6) -> dict[str, Any]:
+    return {
+        "marker": "x",
+        "markersize": size,
+        "markeredgewidth": 1.4,
+        "linestyle": "",
+        "label": "did not end ok",
+    }
