@@ -8,6 +8,7 @@ import json
 import math
 import operator
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -235,7 +236,7 @@ class _Reader:
             run=self.record,
             objectives=objectives,
             cases=tuple(cases),
-            trials=self._trials(),
+            trials=self._trials(cases),
             timings=timings,
             step_counts=step_counts,
             tried=self._tried(),
@@ -298,15 +299,15 @@ class _Reader:
                     step_sizes[seed] = from_blob(sizes).reshape(-1, 2)
         return {"trajectories": trajectories, "step_sizes": step_sizes}
 
-    def _trials(self) -> pd.DataFrame:
+    def _trials(self, cases: Sequence[CaseData]) -> pd.DataFrame:
+        labels = {c.position: tuple(getattr(c, name) for name in _LABELS) for c in cases}
         rows = self._rows(
-            f"position, objective, optimizer, setting, {_LABEL}, device, seed, status, step, "
-            "trials.reason, seconds, COALESCE(ways.way, ''), COALESCE(ways.reason, ''), "
-            "final_loss, evaluations",
+            "position, seed, status, step, trials.reason, seconds, COALESCE(ways.way, ''), "
+            "COALESCE(ways.reason, ''), final_loss, evaluations",
             "JOIN trials USING (case_id) LEFT JOIN ways ON ways.id = trials.way",
             _COMPARED,
         )
-        trials = [row for row in rows if row[6] in self.seeds]
+        trials = [labels[row[0]] + row[1:] for row in rows if row[1] in self.seeds]
         frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
         for name in ("final_loss", "evaluations"):
             frame[name] = frame[name].astype(float)
@@ -373,9 +374,6 @@ class _Reader:
         seeds = {role: self.record.seeds_of(role) for role in get_args(Role)}
         return _comparison_frame([row for row in rows if row[5] in seeds[row[0]]])
 
-
-_LABEL = "optimizer || CASE setting WHEN '' THEN '' ELSE ' (' || setting || ')' END"
-"""A case's label; see :class:`CaseData`."""
 
 _COMPARED = "role NOT IN ('tuning', 'sweep')"
 """Picks the cases that are compared, not only tried."""
