@@ -346,7 +346,7 @@ class Store:
                 ],
             )
         level = logging.INFO if len(results) > 1 else logging.DEBUG
-        _log.log(level, "%d trials stored, the last of seed %d", len(results), results[-1].seed)
+        _log.log(level, "%d trials stored", len(results))
 
     def _way_ids(self, results: Sequence[TrialResult]) -> dict[tuple[str, str], int]:
         """Make known how trials ran, and why; return the number of each way."""
