@@ -39,6 +39,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, so that sums are added up in one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def shared_though_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let trials share a run wherever they can, though each alone were faster.
 

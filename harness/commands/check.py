@@ -26,7 +26,7 @@ from harness.gate import baseline as baselines
 from harness.gate import history, judge, revision
 from harness.gate import report as verdicts
 from harness.gate.baseline import Baseline, Cell
-from harness.gate.judge import Comparison, Limits
+from harness.gate.judge import Limits, MeasurementComparison
 from harness.gate.outputs import junit, markdown, pytest_benchmark
 from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgement
 from harness.plan.builder import Overrides, draft
@@ -258,11 +258,11 @@ def _other_side(
 
 def _comparison(
     now: MeasuredRevision, other: MeasuredRevision | None, before: Baseline | None
-) -> Comparison:
+) -> MeasurementComparison:
     revisions = [now] if other is None else [now, other]
     older = before if other is None else other.measured()
     assert older is not None
-    return Comparison(
+    return MeasurementComparison(
         older,
         now.measured(),
         paired=other is not None,
@@ -292,7 +292,7 @@ class _Reporter:
 
     now: MeasuredRevision
     other: MeasuredRevision | None
-    comparison: Comparison
+    comparison: MeasurementComparison
     options: GateOptions
 
     def report(self, began: float) -> GateReport:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.conformance.records import FINE, DatasetPart, Observation, Place, note, wrong
+from harness.conformance.records import FINE, DatasetPart, Observation, SourceLocation, note, wrong
 from harness.conformance.runner import PartTest, place_of_code, seed_everything
 from harness.objectives.dataset import Dataset
 from harness.results import Finding
@@ -36,7 +36,7 @@ class _DatasetTests:
             PartTest("columns", self.columns, self.place),
         ]
 
-    def place(self) -> Place | None:
+    def place(self) -> SourceLocation | None:
         return place_of_code(self.factory) if self.factory is not None else None
 
     def loads(self) -> Observation:

@@ -16,7 +16,7 @@ from harness.conformance.records import (
     FINE,
     ObjectivePart,
     Observation,
-    Place,
+    SourceLocation,
     note,
     wrong,
 )
@@ -64,11 +64,11 @@ COORDINATES, DIRECTIONS = 8, 4
 
 def tests_of(part: ObjectivePart) -> list[PartTest]:
     """The tests of an objective that a spec names."""
-    return _Tests(part).all()
+    return _ObjectiveTests(part).all()
 
 
 @dataclass
-class _Tests:
+class _ObjectiveTests:
     """The tests, and what the first of them find out for the others."""
 
     part: ObjectivePart
@@ -88,13 +88,13 @@ class _Tests:
             PartTest("lanes", self.lanes, self.of("loss")),
         ]
 
-    def of_class(self) -> Place | None:
+    def of_class(self) -> SourceLocation | None:
         return self.of("")()
 
-    def of(self, method: str) -> Callable[[], Place | None]:
+    def of(self, method: str) -> Callable[[], SourceLocation | None]:
         """Find a method's place, once the objective is loaded; ``evaluate`` may be the loss."""
 
-        def place() -> Place | None:
+        def place() -> SourceLocation | None:
             if not self.workload:
                 return None
             made = class_of(self.factory, self.objective)

@@ -17,7 +17,14 @@ from typing import Any
 
 import torch
 
-from harness.conformance.records import FINE, Observation, OptimizerPart, Place, note, wrong
+from harness.conformance.records import (
+    FINE,
+    Observation,
+    OptimizerPart,
+    SourceLocation,
+    note,
+    wrong,
+)
 from harness.conformance.runner import (
     PartTest,
     class_of,
@@ -54,11 +61,11 @@ What depends on the order is off by a good part of a step, and from the first on
 
 def tests_of(part: OptimizerPart) -> list[PartTest]:
     """The tests of an optimizer that a spec names."""
-    return _Tests(part).all()
+    return _OptimizerTests(part).all()
 
 
 @dataclass
-class _Tests:
+class _OptimizerTests:
     """The tests, and what the first of them find out for the others."""
 
     part: OptimizerPart
@@ -94,10 +101,10 @@ class _Tests:
             PartTest("lanes", self.lanes, self.of_step),
         ]
 
-    def of_class(self) -> Place | None:
+    def of_class(self) -> SourceLocation | None:
         return place_of_code(class_of(self.factory, self.made)) if self.factory else None
 
-    def of_step(self) -> Place | None:
+    def of_step(self) -> SourceLocation | None:
         if self.factory is None:
             return None
         return place_of_code(class_of(self.factory, self.made), "step")
@@ -129,9 +136,9 @@ class _Tests:
             if not all(value.isfinite().all() for value in tried.params.values()):
                 text = f"parameters aren't finite after {STEPS} steps, though all gradients are"
                 return wrong(text)
-            return (
-                note(f"{self.needs}; of others it says: {last_line(errors[0])}") if errors else FINE
-            )
+            if errors:
+                return note(f"{self.needs}; of others it says: {last_line(errors[0])}")
+            return FINE
         raise errors[0]
 
     def begin(
@@ -141,7 +148,7 @@ class _Tests:
         given: Parameters | None = None,
         changed: Hyperparameters | None = None,
         group: Hyperparameters | None = None,
-    ) -> _Run:
+    ) -> _OptimizerRun:
         """Make a new optimizer, at the start of a run if not of the parameters that are given.
 
         Args:
@@ -156,7 +163,7 @@ class _Tests:
         if group is not None:
             leaves = [{"params": leaves, **group}]
         optimizer = self.factory(leaves, **{**self.setting, **(changed or {})})
-        return _Run(self, params, optimizer)
+        return _OptimizerRun(self, params, optimizer)
 
     def deterministic(self) -> Observation:
         """Expect two runs from the same state to be equal to the bit."""
@@ -310,7 +317,7 @@ class _Tests:
             self.factory([{"params": first}, {"params": [last]}], **self.setting)
         except Exception as error:
             return note(f"not applicable: it takes one group only: {last_line(error)}")
-        run = _Run(self, params, self.factory(first, **self.setting))
+        run = _OptimizerRun(self, params, self.factory(first, **self.setting))
         run.go(0, 3)
         before = copied(params)
         run.optimizer.add_param_group({"params": [last]})
@@ -359,7 +366,7 @@ class _Tests:
                     found[name] = float(value)
         return {name: found[name] for name in known if found.get(name, 0) > 0}
 
-    def _arguments(self, run: _Run) -> set[str]:
+    def _arguments(self, run: _OptimizerRun) -> set[str]:
         """Everything that the constructor can be given; whatever else is in a group is state."""
         known = {**getattr(run.optimizer, "defaults", {}), **self.setting}
         try:
@@ -381,7 +388,7 @@ class _Tests:
             return False
         return bool(groups[0].get(name) == value / 2)
 
-    def _deriving(self, changed: _Run) -> set[str]:
+    def _deriving(self, changed: _OptimizerRun) -> set[str]:
         """The arguments that differ, where the constructor makes other defaults of one of them."""
         was, now = (getattr(r.optimizer, "defaults", {}) for r in (self.begin(), changed))
         differing = {n for n in was.keys() | now.keys() if not _equal(was.get(n), now.get(n))}
@@ -397,10 +404,10 @@ class _GradientsOff(Exception):
 
 
 @dataclass
-class _Run:
+class _OptimizerRun:
     """An optimizer on its way."""
 
-    tests: _Tests
+    tests: _OptimizerTests
     params: Parameters
     optimizer: torch.optim.Optimizer
 

@@ -47,7 +47,7 @@ Part = OptimizerPart | ObjectivePart | DatasetPart
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLocation:
     """A line of source."""
 
     file: Path
@@ -68,14 +68,14 @@ class Observation:
 
     kind: Kind
     message: str = ""
-    place: Place | None = None
+    place: SourceLocation | None = None
     fault: Finding | None = None
 
 
 FINE = Observation("fine")
 
 
-def wrong(message: str, place: Place | None = None) -> Observation:
+def wrong(message: str, place: SourceLocation | None = None) -> Observation:
     """Say that a part must be changed."""
     return Observation("wrong", message, place)
 
@@ -97,14 +97,14 @@ class Begun:
 
     test: str
     number: int
-    place: Place | None
+    place: SourceLocation | None
 
 
 @dataclass(frozen=True)
 class Stuck:
     """The line at which a test is that has nearly used up its time."""
 
-    place: Place
+    place: SourceLocation
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.conformance.records import Begun, Observation, Place, Stuck
+from harness.conformance.records import Begun, Observation, SourceLocation, Stuck
 from harness.objectives.base import Parameters
 from harness.suite.locate import is_own, last_line
 from harness.suite.random_state import drawn_from, kept_random_state, random_state
@@ -43,7 +43,7 @@ class PartTest:
 
     name: str
     run: Callable[[], list[Observation] | Observation | None]
-    place: Callable[[], Place | None]
+    place: Callable[[], SourceLocation | None]
     gate: bool = False
 
 
@@ -107,7 +107,7 @@ def _reporting_where_it_hangs(
         own = [(f, line) for f, line in frames if is_own(f.f_code.co_filename, folder)]
         if own:
             innermost, line = own[0]
-            send(Stuck(Place(Path(innermost.f_code.co_filename), line)))
+            send(Stuck(SourceLocation(Path(innermost.f_code.co_filename), line)))
 
     timer = threading.Timer(seconds, look)
     timer.daemon = True
@@ -119,7 +119,7 @@ def _reporting_where_it_hangs(
         timer.join()  # what it says must not run into what is said next
 
 
-def place_of_code(thing: Any, method: str = "") -> Place | None:
+def place_of_code(thing: Any, method: str = "") -> SourceLocation | None:
     """The line of a class or function, or of a method of a class if that is its own."""
     wanted = getattr(thing, method, thing) if method else thing
     for candidate in (wanted, thing):
@@ -128,7 +128,7 @@ def place_of_code(thing: Any, method: str = "") -> Place | None:
             file = inspect.getsourcefile(code)
             if file is not None:
                 _, line = inspect.getsourcelines(code)
-                return Place(Path(file), line + _decorators(code))
+                return SourceLocation(Path(file), line + _decorators(code))
     return None
 
 
@@ -139,11 +139,11 @@ def _decorators(code: Any) -> int:
     return next((i for i, line in enumerate(lines) if line.lstrip().startswith(starts)), 0)
 
 
-def raised_at(error: BaseException, folder: Path) -> Place | None:
+def raised_at(error: BaseException, folder: Path) -> SourceLocation | None:
     """The innermost line of a suite at which an error arose."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if is_own(f.filename, folder)]
-    return Place(Path(own[-1].filename), own[-1].lineno or 1) if own else None
+    return SourceLocation(Path(own[-1].filename), own[-1].lineno or 1) if own else None
 
 
 def distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> tuple[float, str]:

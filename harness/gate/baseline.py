@@ -35,11 +35,11 @@ Count = Annotated[int, Field(ge=0, le=INTEGER_LIMIT)]
 Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Model(BaseModel):
+class _BaselineModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Loss(_Model):
+class Loss(_BaselineModel):
     """The ends of a cell's trials.
 
     Attributes:
@@ -59,7 +59,7 @@ class Loss(_Model):
     bits: str
 
 
-class Cell(_Model):
+class Cell(_BaselineModel):
     """Losses, times and counts of one cell.
 
     Attributes:
@@ -87,7 +87,7 @@ class Cell(_Model):
         return self.model_copy(update={name: counts[name] for name in COUNTS})
 
 
-class Baseline(_Model):
+class Baseline(_BaselineModel):
     """The cells of a suite, and what their numbers hold for.
 
     Attributes:

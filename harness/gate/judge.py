@@ -41,7 +41,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MeasurementComparison:
     """Two sets of measurements of a suite.
 
     Attributes:

@@ -25,11 +25,8 @@ FILE_NAME = "results.sqlite"
 
 _log = logging.getLogger(__name__)
 
-Defaults = Mapping[str, Mapping[str, Any]]
-"""By case key, every hyperparameter as the constructor completed it."""
-
-Descriptions = Mapping[str, Description]
-"""By objective name; may lack those that are known already."""
+Defaults = Mapping[str, Mapping[str, Any]]  # by case key, as the constructor completed them
+Descriptions = Mapping[str, Description]  # by objective name, of those not known already
 
 _LATEST = "(SELECT max(id) FROM runs)"
 
@@ -90,11 +87,7 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing.
-
-        Raises:
-            BadInput: If the file can't be written (disk full, say).
-        """
+        """All or nothing; raises BadInput if the file can't be written (disk full, say)."""
         try:
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -213,12 +206,19 @@ class Store:
         Returns:
             Its number.
         """
-        written = (_as_json(settings), json.dumps(environment))
         with self.transaction():
             cursor = self.db.execute(
                 "INSERT INTO runs (started, command, suite, spec_file, spec_text, settings, "
                 "environment) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (_now(), command, plan.suite, spec_file, spec_text, *written),
+                (
+                    _now(),
+                    command,
+                    plan.suite,
+                    spec_file,
+                    spec_text,
+                    json.dumps(settings.model_dump(mode="json")),
+                    json.dumps(environment),
+                ),
             )
             run_id = int(cursor.lastrowid or 0)
             self._put_plan(plan, descriptions, defaults)
@@ -345,8 +345,9 @@ class Store:
                     if r.trajectory is not None
                 ],
             )
-        level = logging.INFO if len(results) > 1 else logging.DEBUG
-        _log.log(level, "%d trials stored", len(results))
+        if results:
+            level = logging.INFO if len(results) > 1 else logging.DEBUG
+            _log.log(level, "%d trials stored, the last of seed %d", len(results), results[-1].seed)
 
     def _way_ids(self, results: Sequence[TrialResult]) -> dict[tuple[str, str], int]:
         """Make known how trials ran, and why; return the number of each way."""
@@ -395,11 +396,7 @@ class Store:
         return compared == [(case.key, *_names(case)) for case in plan.everything]
 
     def last_run(self) -> RunRecord:
-        """The latest run.
-
-        Raises:
-            BadInput: If there is none.
-        """
+        """The latest run; see :meth:`run`."""
         return self.run(None)
 
     def run(self, number: int | None) -> RunRecord:
@@ -415,12 +412,13 @@ class Store:
         ).fetchone()
         if row is None:
             raise BadInput.of_file(str(self.path), "holds no run")
-        number, started, finished, command, suite, file, text, settings, environment = row
+        *_, settings, environment = row
         try:
             known = RunSettings.model_validate(json.loads(settings))
         except ValueError as error:
             why = f"holds a run that can't be read: {type(error).__name__}: {error}"
             raise BadInput.of_file(str(self.path), why) from None
+        number, started, finished, command, suite, file, text = row[:7]
         made_on = json.loads(environment)
         return RunRecord(number, started, finished, command, suite, file, text, known, made_on)
 
@@ -467,10 +465,6 @@ class Store:
 def _names(case: Case) -> tuple[str, str, str, str, str]:
     """A case's columns in a run's rows."""
     return case.objective.name, case.optimizer, case.setting, case.device, case.role
-
-
-def _as_json(settings: RunSettings) -> str:
-    return json.dumps(settings.model_dump(mode="json"))
 
 
 def _now() -> str:

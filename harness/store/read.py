@@ -214,40 +214,28 @@ class _Reader:
         """Read everything that a report is made of."""
         objectives: dict[str, ObjectiveInfo] = {}
         cases: list[CaseData] = []
-        for position, case_id, key, of, objective, *described in self._rows(
-            "position, case_id, key, objective_key, objective, optimizer, setting, device, role, "
-            "optimizer_class, hyperparameters, defaults, dtype",
+        rows = self._rows(
+            "case_id, position, objective, optimizer, setting, device, optimizer_class, "
+            "hyperparameters, defaults, dtype, role, key, objective_key",
             "JOIN cases ON cases.id = case_id",
             _COMPARED,
-        ):
+        )
+        names = [name for name, *_ in rows.description[1:]]
+        for case_id, *values in rows:
+            known = dict(zip(names, values, strict=True))
+            for name in ("hyperparameters", "defaults"):
+                known[name] = json.loads(known[name])
+            objective = known["objective"]
             if objective not in objectives:
-                objectives[objective] = self._objective(objective, of)
-            steps = objectives[objective].record_steps
-            optimizer, setting, device, role, optimizer_class, given, defaults, dtype = described
-            cases.append(
-                CaseData(
-                    position=position,
-                    objective=objective,
-                    optimizer=optimizer,
-                    setting=setting,
-                    device=device,
-                    optimizer_class=optimizer_class,
-                    hyperparameters=json.loads(given),
-                    defaults=json.loads(defaults),
-                    dtype=dtype,
-                    role=role,
-                    key=key,
-                    objective_key=of,
-                    **self._curves(case_id, steps),
-                    **self._trajectories(case_id),
-                )
-            )
+                objectives[objective] = self._objective(objective, known["objective_key"])
+            known |= self._curves(case_id, objectives[objective].record_steps)
+            cases.append(CaseData(**known, **self._trajectories(case_id)))
         timings, step_counts = self._timings()
         return Results(
             run=self.record,
             objectives=objectives,
             cases=tuple(cases),
-            trials=self._trials({case.position: case.label for case in cases}),
+            trials=self._trials(),
             timings=timings,
             step_counts=step_counts,
             tried=self._tried(),
@@ -310,16 +298,19 @@ class _Reader:
                     step_sizes[seed] = from_blob(sizes).reshape(-1, 2)
         return {"trajectories": trajectories, "step_sizes": step_sizes}
 
-    def _trials(self, labels: dict[int, str]) -> pd.DataFrame:
+    def _trials(self) -> pd.DataFrame:
         rows = self._rows(
-            "position, objective, optimizer, setting, device, seed, status, step, trials.reason, "
-            "seconds, COALESCE(ways.way, ''), COALESCE(ways.reason, ''), final_loss, evaluations",
+            f"position, objective, optimizer, setting, {_LABEL}, device, seed, status, step, "
+            "trials.reason, seconds, COALESCE(ways.way, ''), COALESCE(ways.reason, ''), "
+            "final_loss, evaluations",
             "JOIN trials USING (case_id) LEFT JOIN ways ON ways.id = trials.way",
             _COMPARED,
         )
-        trials = [(*row[:4], labels[row[0]], *row[4:]) for row in rows if row[5] in self.seeds]
+        trials = [row for row in rows if row[6] in self.seeds]
         frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
-        return frame.astype({"final_loss": float, "evaluations": float})
+        for name in ("final_loss", "evaluations"):
+            frame[name] = frame[name].astype(float)
+        return frame
 
     def _timings(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Timed blocks, and what the steps of each timed case take beside time."""
@@ -382,6 +373,9 @@ class _Reader:
         seeds = {role: self.record.seeds_of(role) for role in get_args(Role)}
         return _comparison_frame([row for row in rows if row[5] in seeds[row[0]]])
 
+
+_LABEL = "optimizer || CASE setting WHEN '' THEN '' ELSE ' (' || setting || ')' END"
+"""A case's label; see :class:`CaseData`."""
 
 _COMPARED = "role NOT IN ('tuning', 'sweep')"
 """Picks the cases that are compared, not only tried."""

@@ -20,13 +20,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from builders import InProcess, git, tree
 from click.testing import CliRunner, Result
 from filelock import FileLock
 
 from harness.cli import main
 from harness.commands import measure_revision
 from harness.commands.measure_revision import MeasuredRevision
-from harness.engine import validate
 from harness.gate import baseline as baselines
 from harness.gate import report as verdicts
 from harness.gate.baseline import Cell, Loss
@@ -34,12 +34,11 @@ from harness.gate.report import METRICS, GateReport, Metric, Outcome
 from harness.plan.model import Plan
 from harness.progress import Progress
 from harness.provenance import environment
-from harness.provenance.opened_files import Opened
 from harness.results import BlockPairs, MeasuredRatios
 from harness.spec.validation import LoadedSpec
 from harness.workers.executor import Lost, Task, WorkerFailed
 from harness.workers.pool import Pool
-from harness.workers.requests import CollectRatios, ValidatePlan
+from harness.workers.requests import CollectRatios
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -210,15 +209,6 @@ class World:
         data = json.loads(path.read_text())
         change(data)
         path.write_text(json.dumps(data))
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file with its content."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def outcomes(report: GateReport, optimizer: str = "a") -> dict[Metric, Outcome]:
@@ -748,12 +738,6 @@ def test_all_mistakes_of_a_spec_are_said(world: World) -> None:
 # Another revision, still without processes.
 
 
-def git(folder: Path, *arguments: str) -> str:
-    who = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    command = ["git", "-C", str(folder), *who, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 def commit(folder: Path) -> None:
     """Commit all that there is, in a repository that is made if need be."""
     if not (folder / ".git").exists():
@@ -863,23 +847,6 @@ def test_github_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     result = world.call("--baseline", "base.json")
     assert result.exit_code == 1
     assert result.stderr == f"note: {world.folder} can't be written: Is a directory\n"
-
-
-class InProcess:
-    """Stands in for the pool of workers: checks here, and runs nothing."""
-
-    opened = Opened()
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def call(self, task: Any) -> Any:
-        assert isinstance(task.request, ValidatePlan), "bad input was run"
-        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 OPENED, WAITING = measure_revision.opened, measure_revision.waiting

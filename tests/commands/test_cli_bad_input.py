@@ -7,17 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from builders import InProcess, tree
 from click.testing import CliRunner, Result
 
 from harness.cli import main
-from harness.engine import validate
-from harness.provenance import environment
-from harness.provenance.environment import Machine
-from harness.provenance.opened_files import Opened
-from harness.workers.requests import ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,26 +41,6 @@ optimizers:
 """
 
 
-class InProcess:
-    """Stands in for the pool of workers: checks here, and runs nothing."""
-
-    opened = Opened()
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def machine(self, threads: int) -> Machine:
-        return environment.machine(threads)
-
-    def call(self, task: Any) -> Any:
-        assert isinstance(task.request, ValidatePlan), "bad input was run"
-        return validate.validate_plan(task.request.plan, task.request.deadly)
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "optimizers").mkdir()
@@ -77,14 +52,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("harness.commands.run.Pool", InProcess)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file and folder with its content."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 def call(folder: Path, *arguments: str) -> Result:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import make_plan
+from builders import InProcess, make_plan, tree
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,19 +32,16 @@ from harness import api
 from harness.cli import main
 from harness.commands import tuning
 from harness.commands.quality_pass import QualityPass
-from harness.engine import validate
 from harness.errors import BadInput
 from harness.plan.builder import CASE_LIMIT, TRIAL_LIMIT, Overrides
 from harness.plan.model import Case, Plan, Search
 from harness.progress import NullProgress
-from harness.provenance.opened_files import Opened
 from harness.results import Unavailable
 from harness.spec.model import ObjectiveSpec
 from harness.spec.validation import check
 from harness.spec.yaml_source import parse
 from harness.store import read as frames
 from harness.store.database import Store
-from harness.workers.requests import ValidatePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_TUNING_SEED = 2**29
@@ -778,26 +775,9 @@ def test_a_setting_that_is_drawn_twice_is_run_once(folder: Path) -> None:
         quality = QualityPass(pool, store, part, "here", Unavailable(), NullProgress())
         trials = quality.run({case.key: set() for case in part.cases})
     (task,) = pool.tasks
-    keys = [case.key for case in task.arguments[0]]
+    keys = [case.key for case in task.request.cases]
     assert len(keys) == len(set(keys)) == 2
     assert trials == 2 * 3
-
-
-class InProcess:
-    """Stands in for the pool of workers: checks here, and runs nothing."""
-
-    opened = Opened()
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def call(self, task: Any) -> Any:
-        assert isinstance(task.request, ValidatePlan), "bad input was run"
-        return validate.validate_plan(task.request.plan, task.request.deadly)
 
 
 @pytest.fixture
@@ -810,14 +790,6 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("harness.commands.run.Pool", InProcess)
     monkeypatch.chdir(folder)
     return folder
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file and folder with its content."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 def call(folder: Path, *arguments: str) -> Result:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from builders import load_suite_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "datasets" / "airfoil.csv"
@@ -33,17 +32,6 @@ ROWS = {
     1499: (3150, 15.6, 0.1016, 39.6, 0.0528487, 109.254),
     1502: (6300, 15.6, 0.1016, 39.6, 0.0528487, 104.204),
 }
-
-
-def load_suite_file(relative: str) -> ModuleType:
-    """Load a suite file by path, under a private name, as the harness does."""
-    path = ROOT / relative
-    spec = importlib.util.spec_from_file_location(f"_test_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 airfoil = load_suite_file("datasets/airfoil.py").airfoil

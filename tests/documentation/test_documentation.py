@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from builders import make_plan
+from builders import git, make_plan
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
@@ -143,11 +143,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for command in ("init -q", "add .", "commit -q -m begin"):
         git(folder, *command.split())
     return folder
-
-
-def git(folder: Path, *words: str) -> None:
-    name = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    subprocess.run(["git", *name, *words], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ on_cuda = pytest.mark.parametrize("device", [CUDA])
 on_both = pytest.mark.parametrize("device", ["cpu", CUDA])
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     # torch's own way to find waits calls itself a prototype whenever it is used.
     pytest.mark.filterwarnings("ignore:Synchronization debug mode"),
     # Said once where the backward pass, in a thread of its own, is the first to need cuBLAS.
@@ -193,14 +194,6 @@ def lane_of(outcome: Outcome, lane: int) -> Outcome:
 def wait_for(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # Results

@@ -45,6 +45,8 @@ from harness.results import Chunk, Comparison, TrialResult
 from harness.spec.validation import load
 from harness.suite.locate import locate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 60
 ROWS, BATCH = 60, 6
@@ -53,14 +55,6 @@ SEEDS = (3, pytest.param(32, marks=pytest.mark.exhaustive))
 SETTINGS: list[dict[str, Any]] = [{"lr": 0.02}, {"lr": 0.05}]
 Tensors = list[torch.Tensor]
 Closure = Callable[[], torch.Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # What is minimised ------------------------------------------------------------------------------

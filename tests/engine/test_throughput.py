@@ -19,7 +19,7 @@ import importlib
 import importlib.util
 import pkgutil
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -42,6 +42,8 @@ from harness.results import Way
 from harness.spec.validation import load
 from harness.suite.locate import locate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).resolve().parents[2]
 LR, EPS, BATCH, EPOCHS, EVERY = 0.1, 1e-6, 10, 2, 10
 SETTING = {"lr": LR, "eps": EPS}
@@ -62,14 +64,6 @@ MEAN, DEVIATION = 0.2429, 0.0009
 Function = TypeVar("Function")
 Batch = tuple[torch.Tensor, torch.Tensor] | list[torch.Tensor]
 Floats = NDArray[np.float32]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

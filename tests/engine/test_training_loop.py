@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from harness.plan.model import Plan
 from harness.seeds import SEED_LIMIT
 from harness.spec.validation import load
 from harness.suite.locate import locate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[2]
 RELATIVE = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -411,11 +413,3 @@ def test_the_least_squares_floor_is_the_optimum_of_the_regression(plan: Plan) ->
     }
     loss = workload.objective.loss(at_minimum, workload.data)
     assert float(loss) == pytest.approx(described.optimum, rel=1e-12)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

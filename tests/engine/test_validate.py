@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import marked
 
 from harness.engine import validate
 from harness.errors import Problem
@@ -143,20 +144,6 @@ objectives:
 optimizers:
   o: {class: SGD, hyperparameters: {lr: 0.1}}
 """
-
-
-def marked(text: str, mark: str = "«") -> tuple[str, list[Place]]:
-    """Take marks out of a text; return it and where each mark stood, by counting characters."""
-    places: list[Place] = []
-    lines = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        pieces = line.split(mark)
-        column = 1
-        for piece in pieces[:-1]:
-            column += len(piece)
-            places.append((number, column))
-        lines.append("".join(pieces))
-    return "\n".join(lines), places
 
 
 def optimizer(entry: str) -> str:

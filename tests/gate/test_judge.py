@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.gate import judge
 from harness.gate.baseline import Baseline, Cell, Loss
-from harness.gate.judge import Comparison, Limits
+from harness.gate.judge import Limits, MeasurementComparison
 from harness.gate.report import METRICS, OUTCOMES, CellVerdict, GateReport, Judgement, Metric
 
 MACHINE = {
@@ -69,7 +69,7 @@ def limits_of(
 def time_of(
     before: Sequence[float], now: Sequence[float], threshold: float = 0.25, **fields: bool
 ) -> Judgement:
-    compared = Comparison(side_of(cell_of(*before)), side_of(cell_of(*now)), **fields)
+    compared = MeasurementComparison(side_of(cell_of(*before)), side_of(cell_of(*now)), **fields)
     return compared.time(ID, limits_of(threshold))
 
 
@@ -80,7 +80,9 @@ def judged_loss(
     dtype: str = "float64",
     machine: dict[str, str] | None = None,
 ) -> Judgement:
-    compared = Comparison(side_of(cell_of(loss=before)), side_of(cell_of(loss=now), machine))
+    compared = MeasurementComparison(
+        side_of(cell_of(loss=before)), side_of(cell_of(loss=now), machine)
+    )
     return compared.loss(ID, limits_of(tolerance=tolerance, dtype=dtype))
 
 
@@ -142,7 +144,9 @@ def test_side_by_side_a_process_that_only_one_side_has_is_no_pair() -> None:
     for before, now in (([1.0, 1.0, 1.0], [1.0]), ([1.0], [1.0, 1.0, 1.0])):
         found = time_of(before, now, paired=True)
         assert (found.outcome, found.why) == ("failed", "could not be measured in every process")
-        compared = Comparison(side_of(cell_of(*before)), side_of(cell_of(*now)), paired=True)
+        compared = MeasurementComparison(
+            side_of(cell_of(*before)), side_of(cell_of(*now)), paired=True
+        )
         assert compared.suspects({ID: limits_of(1e-9)}) == set()
 
 
@@ -184,7 +188,7 @@ def test_the_interval_is_students_t_on_the_logarithm_with_what_all_cells_spread(
         side_of(cell_of(*times), others=[cell_of(*other) for other in others[i::2]])
         for i, times in enumerate((before, now))
     )
-    compared = Comparison(there, here, paired=paired)
+    compared = MeasurementComparison(there, here, paired=paired)
     found = compared.time(ID, limits_of())
     reach, degrees = by_hand(before, now, others)
     ratio = (
@@ -199,7 +203,7 @@ def test_the_interval_is_students_t_on_the_logarithm_with_what_all_cells_spread(
 
 
 def test_with_one_process_each_the_spread_is_what_was_measured_once() -> None:
-    compared = Comparison(side_of(cell_of(1.0)), side_of(cell_of(1.0)))
+    compared = MeasurementComparison(side_of(cell_of(1.0)), side_of(cell_of(1.0)))
     assert compared.spread[0] == pytest.approx(judge.PROCESS_SD)
     assert compared.spread[1] == judge.PROCESS_DF
 
@@ -222,7 +226,7 @@ def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says(processes: 
 def test_another_machine_or_protocol_is_named_and_losses_are_judged_all_the_same() -> None:
     there = side_of(cell_of(1.0), {"cpu": "B", "system": ""}, protocol="q")
     here = side_of(cell_of(9.0, loss=loss_of(5.0)), {"threads": "2"})
-    compared = Comparison(there, here)
+    compared = MeasurementComparison(there, here)
     found = compared.time(ID, limits_of())
     assert found.outcome == "not comparable"
     assert found.why == (
@@ -239,10 +243,10 @@ def test_another_machine_or_protocol_is_named_and_losses_are_judged_all_the_same
 def test_what_only_one_side_names_of_a_machine_is_unknown_on_the_other() -> None:
     there, here = side_of(cell_of(1.0)), side_of(cell_of(1.0))
     older = there.model_copy(update={"machine": {"cpu": "A"}})
-    reasons = Comparison(older, here).time_differs
+    reasons = MeasurementComparison(older, here).time_differs
     assert "cores: unknown then, 2 now" in reasons
     assert len(reasons) == len(MACHINE) - 1
-    assert "torch: 2.13.0+cpu then, unknown now" in Comparison(here, older).time_differs
+    assert "torch: 2.13.0+cpu then, unknown now" in MeasurementComparison(here, older).time_differs
 
 
 def test_a_time_that_is_missing_on_one_side_says_on_which() -> None:
@@ -254,7 +258,7 @@ def test_a_time_that_is_missing_on_one_side_says_on_which() -> None:
 
 
 def test_two_clocks_are_not_compared() -> None:
-    compared = Comparison(side_of(cell_of(1.0, clock="wall")), side_of(cell_of(9.0)))
+    compared = MeasurementComparison(side_of(cell_of(1.0, clock="wall")), side_of(cell_of(9.0)))
     found = compared.time(ID, limits_of())
     assert found.outcome == "not comparable"
     assert found.why == "measured by the wall clock then, by the cpu clock now"
@@ -294,7 +298,7 @@ def test_straying_bears_on_times_alone() -> None:
     sides = side_of(cell_of(1.0)), side_of(cell_of(9.0, loss=loss_of(5.0), operators=101))
     found = {
         j.metric: j.outcome
-        for j in Comparison(*sides, unstable_reference=True).cell(ID, limits_of())
+        for j in MeasurementComparison(*sides, unstable_reference=True).cell(ID, limits_of())
     }
     assert found == {
         "time": "inconclusive",
@@ -373,7 +377,7 @@ def test_the_ratio_lies_in_its_interval(before: list[float], now: list[float]) -
 def test_a_change_by_more_than_half_the_threshold_is_suspect_either_way(
     now: float, is_suspect: bool, paired: bool
 ) -> None:
-    compared = Comparison(side_of(cell_of(1.0)), side_of(cell_of(now)), paired=paired)
+    compared = MeasurementComparison(side_of(cell_of(1.0)), side_of(cell_of(now)), paired=paired)
     assert compared.suspects({ID: limits_of(0.25)}) == ({ID} if is_suspect else set())
 
 
@@ -383,7 +387,7 @@ def test_each_suspect_has_its_own_threshold_and_what_is_on_one_side_only_is_none
     here = side_of(slow, others=[slow, strange])
     names = ["quadratic/other0/cpu", "quadratic/other1/cpu", "quadratic/other2/cpu"]
     limits = dict.fromkeys([ID, *names, "gone"], limits_of(0.1))
-    compared = Comparison(there, here)
+    compared = MeasurementComparison(there, here)
     assert compared.suspects(limits) == {ID, names[0]}
     assert compared.suspects({**limits, ID: limits_of(0.5)}) == {names[0]}
     assert compared.suspects({}) == set()
@@ -393,7 +397,7 @@ def test_each_suspect_has_its_own_threshold_and_what_is_on_one_side_only_is_none
 def test_whatever_regressed_or_got_better_was_suspect(
     before: list[float], now: list[float], threshold: float
 ) -> None:
-    compared = Comparison(side_of(cell_of(*before)), side_of(cell_of(*now)))
+    compared = MeasurementComparison(side_of(cell_of(*before)), side_of(cell_of(*now)))
     limits = limits_of(threshold)
     if compared.time(ID, limits).outcome != "fine":
         assert compared.suspects({ID: limits}) == {ID}
@@ -534,10 +538,10 @@ def test_a_trial_that_failed_comes_before_everything_else() -> None:
 
 def test_other_seeds_are_another_sample() -> None:
     there, here = side_of(cell_of(), seeds="0-9"), side_of(cell_of(), seeds="0-99")
-    found = Comparison(there, here).loss(ID, limits_of())
+    found = MeasurementComparison(there, here).loss(ID, limits_of())
     assert (found.outcome, found.why) == ("not comparable", "seeds 0-9 then, 0-99 now")
     bad = side_of(cell_of(loss=loss_of(None, ok=0, diverged=10)), seeds="0-99")
-    assert Comparison(there, bad).loss(ID, limits_of()).outcome == "regressed"
+    assert MeasurementComparison(there, bad).loss(ID, limits_of()).outcome == "regressed"
 
 
 @pytest.mark.parametrize(("ok", "mean"), [(0, None), (9, 0.001)])
@@ -583,7 +587,7 @@ COUNTS: tuple[tuple[Metric, str], ...] = (
 
 
 def counted(metric: Metric, before: Cell, now: Cell, **there: str) -> Judgement:
-    return Comparison(side_of(before, there), side_of(now)).count(metric, ID)
+    return MeasurementComparison(side_of(before, there), side_of(now)).count(metric, ID)
 
 
 @pytest.mark.parametrize(("metric", "name"), COUNTS)
@@ -659,13 +663,13 @@ def test_counts_are_ordered_as_numbers_are(before: int, now: int) -> None:
 
 def test_a_cell_has_a_judgement_per_metric_in_order() -> None:
     side = side_of(cell_of(1.0))
-    found = Comparison(side, side).cell(ID, limits_of())
+    found = MeasurementComparison(side, side).cell(ID, limits_of())
     assert tuple(judged.metric for judged in found) == METRICS
     assert {judged.outcome for judged in found} == {"fine"}
 
 
 def test_what_only_warns_is_as_it_was_and_never_fails() -> None:
-    compared = Comparison(side_of(cell_of(1.0)), side_of(cell_of(9.0, calls=201)))
+    compared = MeasurementComparison(side_of(cell_of(1.0)), side_of(cell_of(9.0, calls=201)))
     judged = compared.cell(ID, limits_of())
     found = judge.warn_only(judged, {"time", "state"})
     assert [j.only_warns for j in found] == [True, False, False, False, True]

@@ -8,7 +8,7 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from harness.objectives.noisy_quadratic import NoisyQuadratic
 from harness.objectives.rosenbrock import Rosenbrock
 from harness.spec.validation import load
 from harness.suite.locate import SHIPPED_OBJECTIVES, locate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parents[2]
 airfoil = locate("airfoil", ROOT, "datasets").load()
@@ -145,14 +147,6 @@ def workload_of(
         record_steps=tuple(range(steps + 1)),
         divergence_factor=1e9,
     )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_every_function_that_ships_is_tested_here() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 import math
 import pickle
@@ -17,21 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import load_suite_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load_suite_file(relative: str) -> ModuleType:
-    """Load a suite file by path, under a private name, as the harness does."""
-    path = ROOT / relative
-    spec = importlib.util.spec_from_file_location(f"_test_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 SGD = load_suite_file("optimizers/sgd.py").SGD

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from builders import require
+from builders import marked, require
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,20 +33,6 @@ objectives:
 optimizers:
   sgd: {class: SGD, hyperparameters: {lr: 0.1}}
 """
-
-
-def marked(text: str, mark: str = "«") -> tuple[str, list[Place]]:
-    """Take marks out of a text; return it and where each mark stood, by counting characters."""
-    places: list[Place] = []
-    lines = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        pieces = line.split(mark)
-        column = 1
-        for piece in pieces[:-1]:
-            column += len(piece)
-            places.append((number, column))
-        lines.append("".join(pieces))
-    return "\n".join(lines), places
 
 
 def checked(text: str) -> LoadedSpec:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import marked
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -29,20 +30,6 @@ from harness.spec.yaml_source import (
 )
 
 Place = tuple[int, int]
-
-
-def marked(text: str, mark: str = "«") -> tuple[str, list[Place]]:
-    """Take marks out of a text; return it and where each mark stood, by counting characters."""
-    places: list[Place] = []
-    lines = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        pieces = line.split(mark)
-        column = 1
-        for piece in pieces[:-1]:
-            column += len(piece)
-            places.append((number, column))
-        lines.append("".join(pieces))
-    return "\n".join(lines), places
 
 
 def mistakes(text: str | bytes) -> tuple[Problem, ...]:

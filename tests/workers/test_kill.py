@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from builders import wait_until
 
 pytestmark = pytest.mark.slow
 on_linux = pytest.mark.skipif(
@@ -171,18 +172,6 @@ class Suite:
     def until_it_waits(self, process: subprocess.Popen[str]) -> None:
         """Until a trial stands at the gate and others are stored."""
         wait_until(lambda: (self.folder / "waits").exists() and self.stored() >= 24, process)
-
-
-def wait_until(
-    holds: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 120
-) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if process is not None and process.poll() is not None:
-            raise AssertionError(f"the run ended: {process.communicate()}")
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def result(output: Path) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from builders import make_plan
+from builders import make_plan, wait_until
 
 from harness import progress
 from harness.commands.quality_pass import QualityPass, chunks, family_key
@@ -291,13 +290,6 @@ def leave_in_a_hurry(pool: Pool) -> None:
         for event in pool.events():
             assert isinstance(event, Sent)
             raise KeyboardInterrupt(*(worker.pid for worker in pool._workers))
-
-
-def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 # What the quality pass makes of such events -----------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.analysis.sources import Source
 from harness.formatting import moment, or_dash, plural, seed_ranges
-from harness.reporting.page.parts import Grid, GridCell, counted, counts, plain_grid
+from harness.reporting.page.parts import Grid, counted, counts, plain_grid
 
 DIFF_LINES = 2000
 """Lines of a difference of two specs that are shown."""
@@ -44,14 +44,14 @@ class Between:
         """The sources, one a row."""
         rows = [
             (
-                GridCell(source.name),
-                GridCell(source.place),
-                GridCell(source.results.run.suite),
-                GridCell(or_dash(source.results.run.settings.title)),
-                GridCell(moment(source.results.run.started)),
-                GridCell(seed_ranges(source.results.run.settings.seeds)),
-                GridCell(f"{len(source.results.optimizers)} × {len(source.results.objectives)}"),
-                GridCell(counted(counts(source.results.trials["status"]))),
+                source.name,
+                source.place,
+                source.results.run.suite,
+                or_dash(source.results.run.settings.title),
+                moment(source.results.run.started),
+                seed_ranges(source.results.run.settings.seeds),
+                f"{len(source.results.optimizers)} × {len(source.results.objectives)}",
+                counted(counts(source.results.trials["status"])),
             )
             for source in self.sources
         ]

@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,22 +214,19 @@ def grid(
     """
     shown, frame = table.shown.loc[rows], table.frame.loc[rows]
     merged = {"optimizer", "setting"} <= set(shown.columns)
-    left_out = {"setting"} if merged else set()
-    if objective is not None:
-        left_out.add("objective")
-    columns, cells = [], []
+    left_out = {name for name, is_out in (("setting", merged), ("objective", objective)) if is_out}
+    columns: list[GridColumn] = []
+    cells: list[list[GridCell]] = []
     for heading, numeric in zip(shown.columns, table.numeric, strict=True):
         if heading in left_out:
             continue
         texts = [str(text) for text in shown[heading]]
-        if not any(texts):
+        if texts and not any(texts):
             continue
         long = any(len(text) > LONG for text in texts)
         aside = "setting" if merged and heading == "optimizer" else ""
         columns.append(GridColumn(str(heading), numeric, long, aside))
-        asides = [""] * len(texts)
-        if aside:
-            asides = ["" if text == DASH else str(text) for text in shown["setting"]]
+        asides = shown["setting"].replace(DASH, "") if aside else [""] * len(texts)
         cells.append([GridCell(*pair) for pair in zip(texts, asides, strict=True)])
     whole = len(frame) == len(table.frame)
     grid_id = f"table-{table.name}-{anchor}"
@@ -271,25 +268,15 @@ def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ..
 
 
 def plain_grid(
-    anchor: str,
-    headings: Sequence[str],
-    rows: Sequence[tuple[GridCell, ...]],
-    optimizers: Sequence[str] = (),
+    name: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    labels: Mapping[str, str] | None = None,
 ) -> Grid:
-    """A table that is on the page alone, with no numbers to download.
-
-    Args:
-        anchor: Its anchor.
-        headings: Of its columns.
-        rows: Cells, row by row.
-        optimizers: What each row is of, where rows follow a selection.
-    """
-    columns = tuple(
-        GridColumn(heading, long=any(len(row[i].text) > LONG for row in rows))
-        for i, heading in enumerate(headings)
-    )
-    named = tuple(json.dumps([name], ensure_ascii=False) for name in optimizers)
-    return Grid(anchor, "", "", columns, tuple(rows), (False,) * len(rows), named)
+    """A table that is on the page alone, with no numbers to download; see :func:`grid`."""
+    shown = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
+    found = grid(Table(name, "", "", shown, shown), shown.index, "all", labels=labels)
+    return replace(found, id=name, csv="", csv_name="", note_id="")
 
 
 def counts(statuses: Iterable[Any]) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from harness.formatting import DASH
+from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import records as figure_records
 from harness.reporting.page import charts, citation, facts
@@ -22,7 +22,6 @@ from harness.reporting.page.check import CheckSection
 from harness.reporting.page.index import RunSummary
 from harness.reporting.page.parts import (
     Grid,
-    GridCell,
     Picture,
     as_json,
     counted,
@@ -283,8 +282,8 @@ def render(
         page=page,
         run=results.run,
         settings=results.run.settings,
-        cases=_case_grid(results),
-        hyperparameters=_hyperparameter_grid(results),
+        cases=_case_grid(results, page.labels),
+        hyperparameters=_hyperparameter_grid(results, page.labels),
         troubles=facts.troubles(results),
         timing_scope=facts.timing_scope(results, page.tables.get(TIMING)),
         shared_runs=facts.shared_runs(results),
@@ -296,52 +295,44 @@ def render(
     )
 
 
-def _case_grid(results: Results) -> Grid:
+def _case_grid(results: Results, labels: Mapping[str, str]) -> Grid:
     """Every case with how its trials ended, one column per device."""
     devices = list(dict.fromkeys(case.device for case in results.cases))
-    ended = {
-        position: counts(statuses)
-        for position, statuses in results.trials.groupby("position")["status"]
-    }
+    ended = results.trials.groupby("position")["status"]
+    counted_at = {position: counted(counts(statuses)) for position, statuses in ended}
     rows = []
-    for _, cases in _across_devices(results.cases):
-        case = cases[0]
-        where = {c.device: ended.get(c.position, []) for c in cases}
+    for case, *others in _across_devices(results.cases):
+        where = {one.device: counted_at.get(one.position, DASH) for one in (case, *others)}
         rows.append(
             (
-                GridCell(case.optimizer, case.setting),
-                GridCell(case.objective),
-                GridCell(case.optimizer_class),
-                GridCell(_assignments(case.hyperparameters)),
-                *(GridCell(counted(where.get(device, []))) for device in devices),
+                case.optimizer,
+                or_dash(case.setting),
+                case.objective,
+                case.optimizer_class,
+                _assignments(case.hyperparameters),
+                *(where.get(device, DASH) for device in devices),
             )
         )
-    headings = ("optimizer", "objective", "class", "hyperparameters")
-    return plain_grid("cases", (*headings, *devices), rows, [row[0].text for row in rows])
+    headings = ("optimizer", "setting", "objective", "class", "hyperparameters")
+    return plain_grid("cases", (*headings, *devices), rows, labels)
 
 
-def _hyperparameter_grid(results: Results) -> Grid:
+def _hyperparameter_grid(results: Results, labels: Mapping[str, str]) -> Grid:
     """Every case with its hyperparameters as its constructor completed them."""
     rows = [
-        (
-            GridCell(cases[0].optimizer, cases[0].setting),
-            GridCell(cases[0].objective),
-            GridCell(_assignments(cases[0].defaults)),
-        )
-        for _, cases in _across_devices(results.cases)
+        (case.optimizer, or_dash(case.setting), case.objective, _assignments(case.defaults))
+        for case, *_ in _across_devices(results.cases)
     ]
-    headings = ("optimizer", "objective", "hyperparameters")
-    return plain_grid("hyperparameters", headings, rows, [row[0].text for row in rows])
+    headings = ("optimizer", "setting", "objective", "hyperparameters")
+    return plain_grid("hyperparameters", headings, rows, labels)
 
 
-def _across_devices(
-    cases: Iterable[CaseData],
-) -> list[tuple[tuple[str, str], list[CaseData]]]:
+def _across_devices(cases: Iterable[CaseData]) -> list[list[CaseData]]:
     """Cases that differ by their device alone, together."""
     groups: dict[tuple[str, str], list[CaseData]] = {}
     for case in cases:
         groups.setdefault((case.objective, case.label), []).append(case)
-    return list(groups.items())
+    return list(groups.values())
 
 
 def _assignments(values: Mapping[str, Any]) -> str:

@@ -59,28 +59,36 @@ def build(beside: SideBySide) -> list[Table]:
     return [table for table in built if table is not None]
 
 
+NOTE = (
+    "Each case against the same in the first source in which it ran, paired by seed. "
+    "Equal to the bit: trials that ended alike, in the same step, with the same recorded "
+    f"losses; equal but for rounding: all ended alike, losses differ by at most {REL_TOL:g} of "
+    "their size. Everything else is tested where seeds matter: Wilcoxon's signed-rank test "
+    "over all seeds in common, a trial that did not end ok being the worst, and the "
+    "Hodges-Lehmann shift that belongs to it, with its 95% interval; p is adjusted by Holm's "
+    f"method for all cases that are tested here. The verdict is what that leaves at {ALPHA:g}. "
+    "Ended otherwise: trials whose status differs. Ratio of seconds: of median seconds per "
+    "epoch, only of one machine; they were not measured in turns, so it has no interval. Key: "
+    "where it is the same, so is everything that decides the result but the machine; where it "
+    "is another, what is known to differ."
+)
+
+
 def between(beside: SideBySide) -> Table | None:
     """Every case in a source against the same in the first, on the seeds that they share."""
-    names = [source.name for source in beside.sources]
+    title = "Differences between sources, on the same seeds"
+    return table_of(BETWEEN, title, _columns(beside.sources), beside.differences, NOTE)
 
-    def of_pair(value: Callable[[Pair], Any]) -> Callable[[SourceDifference], Any]:
-        return lambda found: value(found.pair) if found.pair else math.nan
 
-    def shift(found: SourceDifference) -> tuple[str, str]:
-        pair = found.pair
-        return formatting.shift(pair.shift, pair.low, pair.high) if pair else (DASH, DASH)
+def _columns(sources: Sequence[Source]) -> list[Column[SourceDifference]]:
+    names = [source.name for source in sources]
 
     def verdict(found: SourceDifference) -> str:
         if found.verdict in ("lower", "higher"):
             return f"{found.verdict} in {names[found.other]}"
         return VERDICTS.get(found.verdict, found.verdict)
 
-    def key(found: SourceDifference) -> str:
-        text = "same" if found.same_key else f"other: {'; '.join(found.differs)}"
-        called = called_otherwise(found)
-        return f"{text}; called {called} there" if called else text
-
-    columns: list[Column[SourceDifference]] = [
+    return [
         *case_columns(lambda found: found.match.case),
         Column("source", "", lambda found: names[found.other]),
         Column("against", "", lambda found: names[found.base]),
@@ -89,14 +97,14 @@ def between(beside: SideBySide) -> Table | None:
         Column("same_key", "", lambda found: "yes" if found.same_key else "no"),
         Column("what_differs", "", lambda found: "; ".join(found.differs)),
         Column("verdict", "verdict", verdict),
-        Column("shift", "shift", of_pair(lambda pair: pair.shift), text=lambda f: shift(f)[0]),
-        Column("", "95% interval", text=lambda found: shift(found)[1]),
-        Column("ci_low", "", of_pair(lambda pair: pair.low)),
-        Column("ci_high", "", of_pair(lambda pair: pair.high)),
-        Column("effect", "", of_pair(lambda pair: pair.effect)),
-        Column("p", "", of_pair(lambda pair: pair.p)),
-        Column("p_adjusted", "adjusted p", of_pair(lambda pair: pair.adjusted), probability),
-        Column("both_ok", "", of_pair(lambda pair: pair.both)),
+        Column("shift", "shift", _of_pair(lambda pair: pair.shift), text=lambda f: _shift(f)[0]),
+        Column("", "95% interval", text=lambda found: _shift(found)[1]),
+        Column("ci_low", "", _of_pair(lambda pair: pair.low)),
+        Column("ci_high", "", _of_pair(lambda pair: pair.high)),
+        Column("effect", "", _of_pair(lambda pair: pair.effect)),
+        Column("p", "", _of_pair(lambda pair: pair.p)),
+        Column("p_adjusted", "adjusted p", _of_pair(lambda pair: pair.adjusted), probability),
+        Column("both_ok", "", _of_pair(lambda pair: pair.both)),
         Column("seeds_in_common", "", lambda found: len(found.match.seeds)),
         Column(
             "equal_to_the_bit",
@@ -111,26 +119,25 @@ def between(beside: SideBySide) -> Table | None:
             lambda found: found.largest,
             lambda value: significant(value, 2),
         ),
-        Column("seconds_ratio", "ratio of seconds", _ratios(beside.sources), significant),
-        Column("", "key", text=key),
+        Column("seconds_ratio", "ratio of seconds", _ratios(sources), significant),
+        Column("", "key", text=_key),
     ]
-    return table_of(
-        BETWEEN,
-        "Differences between sources, on the same seeds",
-        columns,
-        beside.differences,
-        "Each case against the same in the first source in which it ran, paired by seed. "
-        "Equal to the bit: trials that ended alike, in the same step, with the same recorded "
-        f"losses; equal but for rounding: all ended alike, losses differ by at most {REL_TOL:g} of "
-        "their size. Everything else is tested where seeds matter: Wilcoxon's signed-rank test "
-        "over all seeds in common, a trial that did not end ok being the worst, and the "
-        "Hodges-Lehmann shift that belongs to it, with its 95% interval; p is adjusted by Holm's "
-        f"method for all cases that are tested here. The verdict is what that leaves at {ALPHA:g}. "
-        "Ended otherwise: trials whose status differs. Ratio of seconds: of median seconds per "
-        "epoch, only of one machine; they were not measured in turns, so it has no interval. Key: "
-        "where it is the same, so is everything that decides the result but the machine; where it "
-        "is another, what is known to differ.",
-    )
+
+
+def _of_pair(value: Callable[[Pair], Any]) -> Callable[[SourceDifference], Any]:
+    """A value of the tested pair; NaN where nothing is tested."""
+    return lambda found: value(found.pair) if found.pair else math.nan
+
+
+def _shift(found: SourceDifference) -> tuple[str, str]:
+    pair = found.pair
+    return formatting.shift(pair.shift, pair.low, pair.high) if pair else (DASH, DASH)
+
+
+def _key(found: SourceDifference) -> str:
+    text = "same" if found.same_key else f"other: {'; '.join(found.differs)}"
+    called = called_otherwise(found)
+    return f"{text}; called {called} there" if called else text
 
 
 def _ratios(sources: Sequence[Source]) -> Callable[[SourceDifference], float]:
