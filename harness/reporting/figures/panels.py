@@ -249,7 +249,7 @@ def planes(record: PlaneFigure) -> Figure:
         ax.set(xlabel="x1" if i + columns >= len(axes) else "")
         ax.set(ylabel="" if i % columns else "x2", xlim=record.window[0], ylim=record.window[1])
         if columns > 1:
-            _few_ticks(ax)
+            _few_ticks(ax, 5)
     return _with_legend(figure)
 
 
@@ -438,12 +438,13 @@ def _log_ticks(axis: Axis, limits: Sequence[float]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _few_ticks(ax: Axes) -> None:
+def _few_ticks(ax: Axes, most: int = 3) -> None:
     """Room for the numbers of panels that stand close together."""
     if ax.get_xscale() == "log":
-        ax.xaxis.set_major_locator(LogLocator(numticks=4))
+        ax.xaxis.set_major_locator(LogLocator(numticks=3))
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10], prune="both"))
+        ax.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], prune="upper"))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _dashes(style: Style) -> dict[str, Any]:
