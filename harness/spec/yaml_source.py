@@ -168,7 +168,7 @@ def parse(raw: bytes, file: str) -> YamlSource:
         message = f"is not valid UTF-8: byte 0x{raw[error.start]:02x}"
         before = raw[: error.start].decode("utf-8-sig", errors="replace")
         raise BadInput([_problem_after(file, before, message)]) from None
-    builder = _Builder(file)
+    builder = _TreeBuilder(file)
     try:
         data = builder.build(_compose(text, file), ())
     except RecursionError:
@@ -262,7 +262,7 @@ def _invalid(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
     return _problem_at(file, mark, f"not valid YAML: {said}")
 
 
-class _Builder:
+class _TreeBuilder:
     """Turns nodes into plain data and collects positions and mistakes."""
 
     def __init__(self, file: str) -> None:

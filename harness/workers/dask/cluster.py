@@ -316,7 +316,7 @@ class Cluster:
             time.sleep(LOOK_SECONDS)
 
     def _why_unfit(self, name: str) -> str:
-        """Why a worker can't do this run; empty if it can."""
+        """Say why a worker can't do this run; empty if it can."""
         future: Future[str] = self._client.submit(
             cluster_worker.why_unfit, self._name, workers=[name], pure=False
         )

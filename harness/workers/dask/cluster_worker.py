@@ -201,7 +201,7 @@ def perform(name: str, message: bytes) -> Performed | Unfit:
 
 
 def why_unfit(name: str) -> str:
-    """Why this worker can't do tasks of a run; empty if it can."""
+    """Say why this worker can't do tasks of a run; empty if it can."""
     plugin = _plugin(name)
     return plugin.reason if isinstance(plugin, Unfit) else plugin.why_unfit
 
