@@ -259,7 +259,7 @@ def test_curves_along_seconds_follow_the_evaluations(ran: Path) -> None:
     mean = next(line for line in panel["lines"] if line["label"].startswith("lbfgs"))
     assert lbfgs.evaluations is not None
     np.testing.assert_allclose(mean["seconds"], one * lbfgs.evaluations.mean(axis=0), rtol=1e-4)
-    own = next(line for line in panel["strands"] if line["label"] == "lbfgs")
+    own = next(line for line in panel["seedLines"] if line["label"] == "lbfgs")
     expected = one * lbfgs.evaluations[own["seed"]]
     np.testing.assert_allclose(own["seconds"], expected, rtol=1e-4)
     adam = next(line for line in panel["lines"] if line["label"].startswith("adam"))
