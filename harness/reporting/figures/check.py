@@ -26,8 +26,10 @@ from harness.reporting.figures.records import (
     Style,
     alternative,
     curve_figure,
+    joined,
     safe_name,
     scale,
+    shown_of,
     style_of,
     thinned,
     unique_name,
@@ -89,15 +91,22 @@ def times(report: GateReport) -> list[RatioFigure]:
     """Each cell's time as a ratio to what it was: one figure, or one per objective."""
     several = len({cell.device for cell in report.cells}) > 1
     rows: dict[str, list[DotRow]] = {}
+    cells: dict[str, int] = {}
     for cell in report.cells:
+        cells[cell.objective] = cells.get(cell.objective, 0) + 1
         row = _ratio_row(cell, several=several)
         if row is not None:
             rows.setdefault(cell.objective, []).append(row)
     title = f"Time of a step against {report.against}"
     if sum(map(len, rows.values())) <= ROWS:
-        return [_ratio_figure(TIME, title, rows)] if rows else []
+        return [_ratio_figure(TIME, title, rows, sum(cells.values()))] if rows else []
     return [
-        _ratio_figure(f"{TIME}_{safe_name(objective)}", f"{title}: {objective}", {objective: own})
+        _ratio_figure(
+            f"{TIME}_{safe_name(objective)}",
+            f"{title}: {objective}",
+            {objective: own},
+            cells[objective],
+        )
         for objective, own in rows.items()
     ]
 
@@ -126,8 +135,12 @@ def _ratio_row(cell: CellVerdict, *, several: bool) -> DotRow | None:
     )
 
 
-def _ratio_figure(name: str, title: str, rows: Mapping[str, Sequence[DotRow]]) -> RatioFigure:
-    """A panel per objective, all with one scale."""
+def _ratio_figure(
+    name: str, title: str, rows: Mapping[str, Sequence[DotRow]], cells: int
+) -> RatioFigure:
+    """A panel per objective, all with one scale; of so many cells, compared or not."""
+    compared = sum(map(len, rows.values()))
+    missing = cells - compared
     shown = {objective: _gravest(own) for objective, own in rows.items()}
     every = [row for own in shown.values() for row in own]
     ends = np.array([(row.centre, row.low, row.high, row.limit) for row in every])
@@ -153,6 +166,12 @@ def _ratio_figure(name: str, title: str, rows: Mapping[str, Sequence[DotRow]]) -
         panels=tuple(panels),
         dot_label="",
         centre_label="",
+        note=joined(
+            [
+                shown_of(len(every), compared, "cells with a comparison of times"),
+                f"Without a comparison of times: {missing} of {cells} cells." if missing else "",
+            ]
+        ),
     )
 
 
@@ -226,7 +245,10 @@ def _history_figure(
         panel = _history_panel(group, changes, known, checks, 6 if columns == 1 else 3)
         panels.append(replace(panel, title=title if len(groups) > 1 or objective else ""))
     about = (HISTORY, objective or None, "Time of a step over all checks", HISTORY_CAPTION)
-    return replace(curve_figure(*about, panels, columns), objective=None)
+    total = sum(map(len, groups.values()))
+    faint = sum(line.faint for panel in panels for line in panel.lines)
+    note = f"With a name: {total - faint} of {total} cells." if faint else ""
+    return replace(curve_figure(*about, panels, columns, note=note), objective=None)
 
 
 def _styles(history: Sequence[Series], optimizers: Sequence[str]) -> dict[tuple[str, str], Style]:

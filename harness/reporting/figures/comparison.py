@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.analysis import claims, profiles, targets
 from harness.analysis.comparison import Compared, Pair
 from harness.analysis.summary import Analysis
+from harness.errors import join
 from harness.reporting.figures import hyperparameters
 from harness.reporting.figures.records import (
     CURVES,
@@ -29,7 +30,9 @@ from harness.reporting.figures.records import (
     curve_figure,
     dot_figure,
     duration,
+    joined,
     scale,
+    shown_of,
     styles,
     thinned,
     unique_name,
@@ -69,6 +72,8 @@ PUBLISHED_CAPTION = (
     "diamond and bar: their median and the middle 95% of them. Dots are spread up and down only "
     "to be told apart. The table says how a star outside the dots is to be read."
 )
+
+NO_SECONDS = "Without seconds: some case was not timed."
 
 
 def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> list[FigureRecord]:
@@ -129,7 +134,8 @@ def differences(
     panels = [_difference_panel(own, info, name) for own in rows.values() if own]
     title = "Difference from the best, on the same seeds"
     about = ("differences", info.name, title, DIFFERENCE_CAPTION)
-    return dot_figure(*about, panels, "one seed", "shift, 95% interval", where)
+    note = shown_of(sum(map(len, rows.values())), len(others), "cases besides the best")
+    return dot_figure(*about, panels, "one seed", "shift, 95% interval", where, note)
 
 
 def _difference(one: Compared, index: int, pair: Pair, known: Mapping[int, Style]) -> DotRow:
@@ -191,8 +197,14 @@ def runtimes(
             panels.append(_share_panel(label, "share of targets reached", solvers, bands))
     if not panels:
         return None
+    alike = [group.cases[i].label for i in shown if reached.copies[i]]
+    notes = [
+        shown_of(len(shown), len(group.cases)),
+        NO_SECONDS if reached.seconds is None else "",
+        f"All seeds take the same course, so without a band: {join(alike)}." if alike else "",
+    ]
     about = ("runtime", info.name, "How soon targets are reached", RUNTIME_CAPTION)
-    return curve_figure(*about, panels, len(panels), where)
+    return curve_figure(*about, panels, len(panels), where, joined(notes))
 
 
 def profile(
@@ -213,7 +225,8 @@ def profile(
         solvers = _solvers(pool, known)
         panels.append(_share_panel(x_label, "share of problems solved", solvers, bands))
     about = ("profile", None, "Performance profile", PROFILE_CAPTION)
-    return curve_figure(*about, panels, len(panels), where)
+    note = NO_SECONDS if pool.seconds is None else ""
+    return curve_figure(*about, panels, len(panels), where, note)
 
 
 def runtimes_over_all(
@@ -230,7 +243,8 @@ def runtimes_over_all(
             panels.append(_share_panel(label, "share of targets reached", solvers, bands))
     title = "How soon targets are reached, over all objectives"
     about = ("runtime", None, title, OVERALL_RUNTIME_CAPTION)
-    return curve_figure(*about, panels, len(panels), where)
+    note = NO_SECONDS if pool.seconds is None else ""
+    return curve_figure(*about, panels, len(panels), where, note)
 
 
 def _solvers(pool: targets.OptimizerPool, known: Mapping[int, Style]) -> list[tuple[str, Style]]:
@@ -296,4 +310,5 @@ def published(
     x_label = f"loss after {duration(info)}"
     panel = DotPanel(x_label=x_label, log=log, limits=limits, rows=tuple(rows))
     about = ("published", info.name, "Published numbers among our seeds", PUBLISHED_CAPTION)
-    return dot_figure(*about, [panel], "one seed", "median, middle 95% of seeds", where)
+    note = shown_of(len(rows), len(drawn), "published numbers")
+    return dot_figure(*about, [panel], "one seed", "median, middle 95% of seeds", where, note)

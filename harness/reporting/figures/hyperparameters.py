@@ -27,6 +27,7 @@ from harness.reporting.figures.records import (
     curve_figure,
     named_after,
     scale,
+    shown_of,
     wants_log,
 )
 from harness.spec import search_space
@@ -109,7 +110,8 @@ def sensitive(
     own = {name: known[case.position] for name, case in by_optimizer.items()}
     panels = [_sensitivity_panel(group, base, y_label, own) for group in groups.values()]
     about = ("sensitivity", info.name, "Sensitivity to hyperparameters", SENSITIVITY_CAPTION)
-    return curve_figure(*about, panels, min(2, len(panels)), where)
+    note = shown_of(len(lowest), len(curves), "curves")
+    return curve_figure(*about, panels, min(2, len(panels)), where, note)
 
 
 def _base(info: ObjectiveInfo, values: Sequence[float]) -> tuple[float, str]:
@@ -225,7 +227,8 @@ def budgets(
         x_log=True,
     )
     about = ("budget", info.name, "Performance against budget", BUDGET_CAPTION)
-    return curve_figure(*about, [panel], 1, where)
+    note = shown_of(len(lines), len(found), "optimizers")
+    return curve_figure(*about, [panel], 1, where, note)
 
 
 # Loss in the plane of two hyperparameters
@@ -258,6 +261,7 @@ def heat(info: ObjectiveInfo, planes: Sequence[HeatPanel], where: str) -> HeatFi
         value_label=value_label,
         log=log,
         limits=(low, high),
+        note=shown_of(len(shown), len(planes), "optimizers"),
     )
 
 

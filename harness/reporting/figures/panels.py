@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from scipy.interpolate import griddata
 
@@ -28,6 +29,7 @@ from harness.reporting.figures.records import (
     DotFigure,
     DotPanel,
     DotRow,
+    FigureRecord,
     HeatFigure,
     HeatPanel,
     Line,
@@ -59,6 +61,16 @@ CONTOUR_CELLS = 50
 DASHED: dict[str, Any] = {"color": FOREGROUND, "linewidth": 1.0, "dashes": (4, 3), "zorder": 2}
 EDGED: dict[str, Any] = {"markeredgecolor": BACKGROUND, "markeredgewidth": 0.8, "linestyle": ""}
 
+NO_EDGE: dict[str, Any] = {"markeredgewidth": 0, "linestyle": ""}
+
+END_LABEL, CROSS_LABEL = "end", "did not end ok"
+"""Entries of a legend that stand for marks of several colours."""
+
+PLAIN = (5e-5, 2e5)
+"""Logarithmic axes within these ends have plain numbers."""
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 # Curves
 
@@ -75,7 +87,7 @@ def curves(record: CurveFigure) -> Figure:
         _entitle(ax, panel.title, columns)
         if shared and i % columns:
             ax.set_ylabel("")
-    return _with_legend(figure)
+    return _finished(figure, record)
 
 
 def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
@@ -161,7 +173,7 @@ def dots(record: DotFigure) -> Figure:
         _entitle(ax, panel.title, record.columns)
         if record.columns > 2:
             _few_ticks(ax)
-    return _with_legend(figure)
+    return _finished(figure, record)
 
 
 def _draw_dots(ax: Axes, panel: DotPanel, record: DotFigure) -> None:
@@ -246,11 +258,13 @@ def planes(record: PlaneFigure) -> Figure:
         _draw_plane(ax, record, panel, labeled=not single)
         _entitle(ax, panel.title, columns)
         ax.grid(visible=False)
-        ax.set(xlabel="x1" if i + columns >= len(axes) else "")
+        lowest = i + columns >= len(axes)  # of its column, which may end above an empty place
+        ax.tick_params(labelbottom=lowest)
+        ax.set(xlabel="x1" if lowest else "")
         ax.set(ylabel="" if i % columns else "x2", xlim=record.window[0], ylim=record.window[1])
         if columns > 1:
             _few_ticks(ax, 5)
-    return _with_legend(figure)
+    return _finished(figure, record)
 
 
 def _draw_landscape(ax: Axes, record: PlaneFigure) -> None:
@@ -292,7 +306,7 @@ def _draw_trajectory(
         return
     marker = _marker(style, 3.6) if len(points) <= 60 else {"color": style.color}
     ax.plot(*points.T, linewidth=style.width, zorder=order, label=label, **_dashes(style), **marker)
-    ax.plot(*points[-1:].T, linestyle="", zorder=order + 1, label="end", **_marker(style, 8.5))
+    ax.plot(*points[-1:].T, linestyle="", zorder=order + 1, label=END_LABEL, **_marker(style, 8.5))
 
 
 # Heat
@@ -316,7 +330,7 @@ def heat(record: HeatFigure) -> Figure:
     bar = figure.colorbar(scale, ax=list(axes), label=record.value_label)
     if record.log:
         _log_ticks(bar.ax.yaxis, record.limits)
-    return _with_legend(figure)
+    return _finished(figure, record)
 
 
 def _draw_heat(ax: Axes, panel: HeatPanel, scale: Any) -> None:
@@ -400,15 +414,18 @@ def _wrapped(text: str, length: int) -> str:
     return "\n".join(textwrap.wrap(text, length, max_lines=4, placeholder=" …"))
 
 
-def _with_legend(figure: Figure) -> Figure:
-    """The figure with the labels of all axes above them, each once, in as many columns as fit."""
+def _finished(figure: Figure, record: FigureRecord) -> Figure:
+    """The figure with the labels of all axes above them, each once, and the note below them."""
+    if record.note:
+        note = textwrap.fill(record.note, LINE_LENGTH)
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=SMALL)
     entries: dict[str, Any] = {}
     for ax in figure.axes:
         for line in ax.lines:
             label = str(line.get_label())
             # Matplotlib's own names of what has no label begin so.
             if label and not label.startswith("_child"):
-                entries.setdefault(label, line)
+                entries.setdefault(label, _neutral(label, line))
     if entries:
         names = [_wrapped(label, LINE_LENGTH - 10) for label in entries]
         # A legend leaves out what begins with an underscore.
@@ -417,6 +434,15 @@ def _with_legend(figure: Figure) -> Figure:
         columns = max(1, min(len(names), LINE_LENGTH // (longest + 8)))
         figure.legend(list(entries.values()), names, loc="outside upper left", ncols=columns)
     return figure
+
+
+def _neutral(label: str, line: Line2D) -> Line2D:
+    """The look of an entry: without a colour where marks of several colours share it."""
+    if label == CROSS_LABEL:
+        return Line2D([], [], **{**_cross(), "color": FOREGROUND})
+    if label == END_LABEL:
+        return Line2D([], [], marker="o", markersize=8.5, color=FOREGROUND, alpha=0.5, **NO_EDGE)
+    return line
 
 
 def _set_scale(axis: Axis, limits: tuple[float, float], *, log: bool) -> None:
@@ -430,12 +456,22 @@ def _set_scale(axis: Axis, limits: tuple[float, float], *, log: bool) -> None:
 
 
 def _log_ticks(axis: Axis, limits: Sequence[float]) -> None:
-    """Few ticks with plain numbers, on a logarithmic axis."""
+    """Few ticks on a logarithmic axis: plain numbers, or powers of ten if some would be long."""
     decades = math.log10(limits[1]) - math.log10(limits[0])
     steps = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0, 3.0) if decades < 3.2 else (1.0,)
     axis.set_major_locator(LogLocator(subs=steps, numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    is_plain = limits[0] >= PLAIN[0] and limits[1] <= PLAIN[1]
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:g}" if is_plain else _power_of_ten(value))
+    )
     axis.set_minor_locator(NullLocator())
+
+
+def _power_of_ten(value: float) -> str:
+    """``10⁻⁶``, ``3·10⁻⁶``: in signs of a text, for names beside it are no mathematics."""
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = f"10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
 def _few_ticks(ax: Axes, most: int = 3) -> None:
@@ -468,5 +504,5 @@ def _cross(size: float = 6) -> dict[str, Any]:
         "markersize": size,
         "markeredgewidth": 1.4,
         "linestyle": "",
-        "label": "did not end ok",
+        "label": CROSS_LABEL,
     }

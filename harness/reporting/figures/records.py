@@ -84,6 +84,7 @@ class FigureRecord:
     title: str
     caption: str  # what is drawn, and which statistic
     alt: str  # alternative text
+    note: str = field(default="", kw_only=True)  # what of the results is not drawn, or why
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,12 +393,13 @@ def curve_figure(
     panels: Sequence[CurvePanel],
     columns: int,
     where: str = "",
+    note: str = "",
 ) -> CurveFigure:
     """A figure of curves, whose name, title and alternative text follow from its kind."""
     title = (f"{what}: {objective}" if objective else what) + where
     labels = [label for p in panels for label in (p.title, *(line.label for line in p.lines))]
     name, alt = named_after(kind, objective), alternative(title, labels)
-    return CurveFigure(name, objective, title, caption, alt, tuple(panels), columns)
+    return CurveFigure(name, objective, title, caption, alt, tuple(panels), columns, note=note)
 
 
 def dot_figure(
@@ -409,12 +411,24 @@ def dot_figure(
     dot_label: str,
     centre_label: str,
     where: str = "",
+    note: str = "",
 ) -> DotFigure:
     """A figure of rows, whose name, title and alternative text follow from its kind."""
     title = (f"{what}: {objective}" if objective else what) + where
     labels = [label for p in panels for label in (p.title, *(row.label for row in p.rows))]
     name, alt = named_after(kind, objective), alternative(title, labels)
-    return DotFigure(name, objective, title, caption, alt, tuple(panels), dot_label, centre_label)
+    about = (name, objective, title, caption, alt)
+    return DotFigure(*about, tuple(panels), dot_label, centre_label, note=note)
+
+
+def shown_of(shown: int, total: int, what: str = "cases") -> str:
+    """``Shown: 12 of 40 cases.``; empty where all are shown."""
+    return f"Shown: {shown} of {total} {what}." if shown < total else ""
+
+
+def joined(notes: Sequence[str]) -> str:
+    """The notes that say something, as one."""
+    return " ".join(note for note in notes if note)
 
 
 def named_after(kind: str, objective: str | None) -> str:

@@ -29,6 +29,7 @@ from harness.reporting.figures.records import (
     named,
     named_after,
     scale,
+    shown_of,
     thinned,
 )
 from harness.store.read import CaseData, ObjectiveInfo
@@ -65,7 +66,8 @@ def together(context: FigureContext, info: ObjectiveInfo) -> PlaneFigure | None:
         )
         for device in devices
     ]
-    return _planes(info, "trajectories", "Trajectories", panels, min(len(panels), 2))
+    note = shown_of(len(shown), len(cases))
+    return _planes(info, "trajectories", "Trajectories", panels, min(len(panels), 2), note)
 
 
 def one_by_one(context: FigureContext, info: ObjectiveInfo) -> PlaneFigure | None:
@@ -79,11 +81,17 @@ def one_by_one(context: FigureContext, info: ObjectiveInfo) -> PlaneFigure | Non
         for case in context.best(cases, PLANES)
     ]
     what, columns = "Trajectories one by one", min(len(panels), 3)
-    return _planes(info, "trajectories_each", what, panels, columns)
+    note = shown_of(len(panels), len(cases))
+    return _planes(info, "trajectories_each", what, panels, columns, note)
 
 
 def _planes(
-    info: ObjectiveInfo, kind: str, what: str, panels: Sequence[PlanePanel], columns: int
+    info: ObjectiveInfo,
+    kind: str,
+    what: str,
+    panels: Sequence[PlanePanel],
+    columns: int,
+    note: str,
 ) -> PlaneFigure:
     drawn = [trajectory for panel in panels for trajectory in panel.trajectories]
     return PlaneFigure(
@@ -98,6 +106,7 @@ def _planes(
         landscape=info.landscape,
         levels=levels(info.landscape, info.optimum),
         minimizers=info.minimizers,
+        note=note,
     )
 
 
@@ -132,7 +141,7 @@ def coordinates(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | No
         for axis in (0, 1)
     ]
     about = ("coordinates", info.name, "Coordinates against step", COORDINATE_CAPTION)
-    return curve_figure(*about, panels, 2)
+    return curve_figure(*about, panels, 2, note=shown_of(len(shown), len(cases)))
 
 
 def _coordinate_panel(
@@ -198,7 +207,8 @@ def step_sizes(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | Non
         for name, lines in shown.items()
     ]
     about = ("step_sizes", info.name, "Effective step size of each coordinate", STEP_SIZE_CAPTION)
-    return curve_figure(*about, panels, min(3, len(panels)))
+    note = shown_of(len(shown), len(cases))
+    return curve_figure(*about, panels, min(3, len(panels)), note=note)
 
 
 def _step_size_lines(context: FigureContext, case: CaseData) -> tuple[Line, ...]:

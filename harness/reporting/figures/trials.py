@@ -35,8 +35,10 @@ from harness.reporting.figures.records import (
     dot_figure,
     duration,
     finite_length,
+    joined,
     named,
     scale,
+    shown_of,
     thinned,
     unique_name,
     wants_log,
@@ -200,7 +202,11 @@ def loss(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None:
             panels.append(_excess_panel(info, panel, info.optimum))
     title = f"Loss against {'epoch' if info.has_epochs else 'step'}"
     columns = 2 if excess else 1
-    return curve_figure("loss", info.name, title, LOSS_CAPTION, panels, columns)
+    named_cases = len(context.best(cases, CURVES))
+    note = f"With a name: {named_cases} of {len(cases)} cases." if named_cases < len(cases) else ""
+    notes = [note, _off_scale(info, panels[0].limits)]
+    about = ("loss", info.name, title, LOSS_CAPTION)
+    return curve_figure(*about, panels, columns, note=joined(notes))
 
 
 def _loss_lines(
@@ -360,6 +366,13 @@ def _with_optimum(
     return (wide, optimum) if wide[1] - wide[0] <= 5 * (high - low) else (limits, None)
 
 
+def _off_scale(info: ObjectiveInfo, limits: tuple[float, float]) -> str:
+    """A note that the optimum is off a scale; empty where it is on it or not known."""
+    if info.optimum is None or limits[0] <= info.optimum <= limits[1]:
+        return ""
+    return f"The lowest possible loss, {info.optimum:.6g}, is off the scale."
+
+
 # Rows of dots
 
 
@@ -399,7 +412,8 @@ def final_loss(context: FigureContext, info: ObjectiveInfo) -> DotFigure | None:
     name = "median" if median else "mean"
     label = f"{name}, 95% interval" if any(row.high > row.low for row in rows) else name
     about = ("final_loss", info.name, "Final loss", FINAL_LOSS_CAPTION)
-    return dot_figure(*about, [panel], "one seed", label)
+    notes = [shown_of(len(shown), len(cases)), _off_scale(info, limits)]
+    return dot_figure(*about, [panel], "one seed", label, note=joined(notes))
 
 
 def seconds_per_epoch(context: FigureContext) -> list[DotFigure]:
@@ -409,13 +423,21 @@ def seconds_per_epoch(context: FigureContext) -> list[DotFigure]:
     if not panels:
         return []
     if sum(len(panel.rows) for panel in panels.values()) <= ROWS:
-        return [_time_figure(None, list(panels.values()))]
-    return [_time_figure(objective, [panel]) for objective, panel in panels.items()]
+        return [_time_figure(None, list(panels.values()), "")]
+    totals = {
+        name: sum(len(context.epoch_seconds(case)) > 0 for case in context.results.cases_on(name))
+        for name in panels
+    }
+    return [
+        _time_figure(name, [panel], shown_of(len(panel.rows), totals[name]))
+        for name, panel in panels.items()
+    ]
 
 
-def _time_figure(objective: str | None, panels: Sequence[DotPanel]) -> DotFigure:
+def _time_figure(objective: str | None, panels: Sequence[DotPanel], note: str) -> DotFigure:
     about = ("seconds_per_epoch", objective, "Seconds per epoch", SECONDS_CAPTION)
-    figure = dot_figure(*about, panels, "one timed block", "median, interquartile range")
+    label = "median, interquartile range"
+    figure = dot_figure(*about, panels, "one timed block", label, note=note)
     return replace(figure, number_label="block")
 
 

@@ -169,6 +169,10 @@ def inline(svg: str, label: str) -> Markup:
     kept = kept.removeprefix("<svg")
     for colour, variable in ((INK, "ink"), (GRID, "grid"), (PAPER, "paper")):
         body = body.replace(colour, f"var(--{variable})")
+    # A page knows these names without their prefix.
+    body = body.replace("xlink:href=", "href=")
+    kept = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", kept)
+    body = re.sub(r' style="[^"]*"', lambda own: re.sub(r"([:;]) ", r"\1", own[0]), body)
     return Markup(f'<svg role="img" aria-label="{escape(label)}"{style}{kept}{body}')
 
 
@@ -181,7 +185,7 @@ def picture(record: FigureRecord, svg: str) -> Picture:
         id=anchor,
         name=record.name,
         title=record.title,
-        caption=record.caption,
+        caption=f"{record.caption} {record.note}".rstrip(),
         svg=inline(svg, label),
         data=as_json(data) if data else None,
     )

@@ -704,3 +704,67 @@ def test_a_long_curve_is_thinned_with_both_its_ends() -> None:
     line = curve_figure(records(*HARD["many steps"]()), "loss_bowl").panels[0].lines[0]
     assert len(line.x) == figure_records.POINTS
     assert (line.x[0], line.x[-1]) == (0, 4999)
+
+
+# Notes of what is not drawn
+
+
+@pytest.mark.parametrize(
+    ("shown", "total", "note"), [(12, 40, "Shown: 12 of 40 cases."), (12, 12, "")]
+)
+def test_a_note_counts_what_is_shown(shown: int, total: int, note: str) -> None:
+    assert figure_records.shown_of(shown, total) == note
+
+
+def test_a_figure_of_many_cases_says_how_many_are_shown() -> None:
+    count = figure_records.ROWS + 5
+    cases = [Case("a", curves(3, FALLING + 0.01 * i), setting=f"lr={i}") for i in range(count)]
+    found = records(*cases)
+    assert found["final_loss_lines"].note == f"Shown: {figure_records.ROWS} of {count} cases."
+    assert found["loss_lines"].note == f"With a name: {figure_records.CURVES} of {count} cases."
+    svg = figures.draw(found["loss_lines"]).svg
+    assert found["loss_lines"].note in {e.text for e in ET.fromstring(svg).iter()}
+    few = records(*cases[: figure_records.CURVES])
+    assert few["final_loss_lines"].note == few["loss_lines"].note == ""
+
+
+def test_trajectories_of_many_cases_say_how_many_are_shown() -> None:
+    count = figure_records.PLANES + 3
+    cases = [Case("a", BOWL, QUADRATIC, paths=[PATH], setting=f"lr={i}") for i in range(count)]
+    found = records(*cases)
+    for name in ("trajectories_bowl", "trajectories_each_bowl", "coordinates_bowl"):
+        assert found[name].note == f"Shown: {figure_records.PLANES} of {count} cases."
+
+
+@pytest.mark.parametrize(("optimum", "is_off"), [(-1e3, True), (0.2, False), (None, False)])
+def test_an_optimum_off_the_scale_is_said_to_be(optimum: float | None, is_off: bool) -> None:
+    info = dataclasses.replace(REGRESSION, optimum=optimum)
+    found = records(Case("sgd", np.linspace(0.5, 0.21, 10).reshape(2, 5), info))
+    for name in ("loss_lines", "final_loss_lines"):
+        assert ("The lowest possible loss, -1000, is off the scale." in found[name].note) == is_off
+        assert (found[name].note == "") != is_off
+
+
+def test_a_panel_above_an_empty_place_has_numbers_at_its_axis() -> None:
+    cases = [Case("a", BOWL, QUADRATIC, paths=[PATH], setting=f"lr={i}") for i in range(4)]
+    drawing = figures.draw(records(*cases)["trajectories_each_bowl"])
+    texts = [e for e in ET.fromstring(drawing.svg).iter() if e.tag.endswith("text")]
+    heights = [e.get("y") for e in texts if e.text == "x1"]
+    numbers = [e.get("y") for e in texts if e.text == "0"]
+    assert len(heights) == 3
+    assert len(set(heights)) == 2
+    assert len(numbers) >= 3
+
+
+def test_powers_of_ten_are_written_as_such() -> None:
+    assert panels._power_of_ten(1e-6) == "10⁻⁶"
+    assert panels._power_of_ten(3e12) == "3·10¹²"
+
+
+def test_an_entry_of_several_colours_has_none_in_the_legend() -> None:
+    figure = panels.planes(
+        plane_figure(records(Case("sgd", BOWL, QUADRATIC, paths=[PATH])), "trajectories_bowl")
+    )
+    (legend,) = figure.legends
+    handles = dict(zip([t.get_text() for t in legend.get_texts()], legend.get_lines(), strict=True))
+    assert handles["end"].get_color() == panels.FOREGROUND
