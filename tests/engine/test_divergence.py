@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from builders import Call
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from results_builders import Ending, make_case, make_objective, make_results, make_trials
 
 from harness.analysis.claims import check
 from harness.engine import trials
@@ -25,8 +25,7 @@ from harness.objectives.base import Batch, Objective, Parameters
 from harness.reporting.tables import sentences
 from harness.results import Way, above_limit
 from harness.store import read
-from harness.store.read import CaseData, ObjectiveInfo, Results
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import Results
 
 RECORD_EVERY = (1, 5, 50)
 NOT_FINITE = "loss not finite"
@@ -253,27 +252,21 @@ def test_a_trial_that_ended_above_the_limit_keeps_its_whole_curve() -> None:
 # ---- what is said of it
 
 
-def results_of(
+def ended_results(
     endings: dict[int, tuple[str, float]], divergence_factor: float | None, claims: list[Any]
 ) -> Results:
     """Optimizer a on the bowl: by seed, a status and a last loss."""
-    seeds = np.array(sorted(endings))
-    case = CaseData(
-        *(0, "bowl", "a", "", "cpu", "X", {}, {}, "float64", seeds),
-        losses=np.array([[1.0, endings[seed][1]] for seed in seeds]),
-        trajectories={},
-        step_sizes={},
+    case = make_case(curves={seed: [1.0, loss] for seed, (_, loss) in endings.items()})
+    ended: list[dict[int, Ending]] = [
+        {
+            seed: loss if status == "ok" else status
+            for seed, (status, loss) in sorted(endings.items())
+        }
+    ]
+    info = make_objective(dimension=1, divergence_factor=divergence_factor)
+    return make_results(
+        [case], make_trials([case], ended), objectives={"bowl": info}, claims=claims
     )
-    table = pd.DataFrame({"seed": seeds, "status": [endings[seed][0] for seed in seeds]})
-    ok = table["status"] == "ok"
-    table["final_loss"] = np.where(ok, case.losses[:, -1], math.nan)
-    table = table.assign(position=0, objective="bowl", optimizer="a", setting="", device="cpu")
-    info = ObjectiveInfo(
-        *("bowl", "", 1, 0, 4, 1, np.array([0, 4]), None, (), None, None, ""), divergence_factor
-    )
-    settings = RunSettings.model_validate({"claims": list(claims)})
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {})
-    return Results(run, {"bowl": info}, (case,), table, pd.DataFrame())
 
 
 CLAIM = {"value": "0.5", "source": "p. 1", "optimizer": "a", "objective": "bowl"}
@@ -311,17 +304,17 @@ HIGH, GONE = ("diverged", 1e6), ("diverged", math.nan)
 def test_a_claim_names_the_factor_that_left_seeds_out(
     endings: dict[int, tuple[str, float]], factor: float | None, expected: str
 ) -> None:
-    [found] = check(results_of(endings, factor, [CLAIM]))
+    [found] = check(ended_results(endings, factor, [CLAIM]))
     assert found.why.endswith(expected)
 
 
 def test_the_sentence_on_failures_says_how_many_ended_finite() -> None:
-    known = results_of({0: ("ok", 0.4), 1: HIGH, 2: GONE, 3: HIGH}, 10.0, [])
+    known = ended_results({0: ("ok", 0.4), 1: HIGH, 2: GONE, 3: HIGH}, 10.0, [])
     assert sentences._failures(known) == (
         "Of 4 trials, 3 diverged (2 of these at a finite loss, above the limit); no number above "
         "stands in for them."
     )
-    assert "finite" not in sentences._failures(results_of({0: ("ok", 0.4), 1: GONE}, 10.0, []))
+    assert "finite" not in sentences._failures(ended_results({0: ("ok", 0.4), 1: GONE}, 10.0, []))
 
 
 def test_a_run_tells_the_two_kinds_apart_and_its_claim_names_the_factor(
