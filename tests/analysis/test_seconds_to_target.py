@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import Call, make_plan
+from builders import Call, make_plan, make_workload
 from results_builders import make_blocks, make_case, make_objective, make_results, make_trials
 
 from harness.analysis.comparison import groups, mean_losses
@@ -37,16 +37,10 @@ SPREAD = 0.2
 
 
 def rosenbrock(steps: int, every: int = 1) -> Workload:
-    return Workload(
-        objective=Rosenbrock(dimension=2, start_spread=SPREAD),
-        data=None,
-        dtype=torch.float64,
-        device=torch.device("cpu"),
+    return make_workload(
+        Rosenbrock(dimension=2, start_spread=SPREAD),
         steps=steps,
-        steps_per_epoch=1,
-        batch_size=None,
         record_steps=(*range(0, steps, every), steps),
-        divergence_factor=1000.0,
     )
 
 
@@ -254,7 +248,7 @@ def test_curves_along_seconds_follow_the_evaluations(ran: Path) -> None:
     mean = next(line for line in panel["lines"] if line["label"].startswith("lbfgs"))
     assert lbfgs.evaluations is not None
     np.testing.assert_allclose(mean["seconds"], one * lbfgs.evaluations.mean(axis=0), rtol=1e-4)
-    own = next(line for line in panel["strands"] if line["label"] == "lbfgs")
+    own = next(line for line in panel["seedLines"] if line["label"] == "lbfgs")
     expected = one * lbfgs.evaluations[own["seed"]]
     np.testing.assert_allclose(own["seconds"], expected, rtol=1e-4)
     adam = next(line for line in panel["lines"] if line["label"].startswith("adam"))

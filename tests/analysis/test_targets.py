@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from results_builders import (
+    Ending,
     finals,
     make_blocks,
     make_case,
@@ -70,7 +71,9 @@ def results_of_curves(
         )
         for position, one in enumerate(cases)
     ]
-    endings = [{**finals(case), **one.endings} for case, one in zip(known, cases, strict=True)]
+    endings: list[dict[int, Ending]] = [
+        {**finals(case), **one.endings} for case, one in zip(known, cases, strict=True)
+    ]
     trials = make_trials(known, endings)
     trials.loc[trials["status"] == "ok", "step"] = 40
     info = {"steps": 40, "record_steps": RECORDS, "optimum": optimum}
