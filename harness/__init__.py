@@ -57,7 +57,7 @@ _CLASSES = {
     "Preview": "commands.preview",
     "Report": "reporting.objects",
     "Run": "reporting.objects",
-    "Table": "reporting.tables.trials",
+    "Table": "reporting.tables.model",
     "Validation": "commands.preview",
     "Window": "objectives.base",
     "WorkerFailed": "workers.executor",

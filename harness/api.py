@@ -563,8 +563,8 @@ def _among(name: str, given: Texts, known: Sequence[str]) -> tuple[str, ...]:
     texts = _several(given)
     wrong = [text for text in texts if text not in known]
     if wrong:
-        said = (f"there is no {text!r}{nearest(str(text), known)}" for text in wrong)
-        raise BadInput(Problem(name, 0, 0, "", text) for text in said)
+        problems = (f"there is no {text!r}{nearest(str(text), known)}" for text in wrong)
+        raise BadInput(Problem(name, 0, 0, "", text) for text in problems)
     return texts
 
 

@@ -108,7 +108,7 @@ CHUNK_LANES = 2048
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SharedRunComparison:
     """A trial of a shared run beside the same trial alone.
 
     Attributes:
@@ -146,7 +146,7 @@ class Together:
     """
 
     results: tuple[TrialResult, ...]
-    comparison: Comparison | None
+    comparison: SharedRunComparison | None
     refusal: str = ""
     apart: bool = False
 
@@ -300,7 +300,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedSuite:
     """The findings of a look at the suite's code.
 
     Attributes:
@@ -317,7 +317,7 @@ class Checked:
     absent: Unavailable
     notes: tuple[str, ...] = ()
 
-    def renamed(self, keys: Mapping[str, str]) -> Checked:
+    def renamed(self, keys: Mapping[str, str]) -> CheckedSuite:
         """The same of cases with other keys."""
         defaults = {keys.get(key, key): value for key, value in self.defaults.items()}
         cases = {keys.get(key, key): why for key, why in self.absent.cases.items()}

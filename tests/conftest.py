@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from builders import Call
 from hypothesis import settings
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 settings.register_profile("usual", max_examples=30, deadline=None)
 settings.register_profile("exhaustive", max_examples=300, deadline=None)
@@ -80,6 +80,7 @@ def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         pytest.skip("no Chromium is installed")
+    expect.set_options(timeout=60_000)  # a busy machine takes long to draw
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
         yield chromium

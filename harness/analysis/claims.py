@@ -29,7 +29,7 @@ Verdict = Literal["reproduced", "consistent", "at the edge", "not consistent", "
 
 
 @dataclass(frozen=True, eq=False)
-class Checked:
+class CheckedClaim:
     """One claim with what is known of it on one device.
 
     Attributes:
@@ -76,7 +76,7 @@ class Checked:
         return float(self.claim.value)
 
 
-def check(results: Results) -> list[Checked]:
+def check(results: Results) -> list[CheckedClaim]:
     """Every claim of a run, on every device where what it is of was run."""
     return [found for claim in results.run.settings.claims for found in _checked(results, claim)]
 
@@ -93,7 +93,7 @@ def half_unit(printed: str) -> float:
     return 0.5 * 10.0 ** (exponent if isinstance(exponent, int) else 0)
 
 
-def _checked(results: Results, claim: ClaimSpec) -> Iterator[Checked]:
+def _checked(results: Results, claim: ClaimSpec) -> Iterator[CheckedClaim]:
     for case in results.cases_on(claim.objective):
         if not claimed(claim, case.optimizer, case.objective, case.setting, case.hyperparameters):
             continue
@@ -145,12 +145,12 @@ def _judged(
     failed: int,
     limited: str,
     base: float,
-) -> Checked:
+) -> CheckedClaim:
     if not len(values):
         why = f"none of {failed} seeds ended ok{limited}"
         why = why if failed else "this is not known of any seed"
         kind: Literal["mean", "run"] = "mean" if claim.seeds else "run"
-        return Checked(claim, case, values, failed, kind, "can't be told", why)
+        return CheckedClaim(claim, case, values, failed, kind, "can't be told", why)
     failures = ""
     if failed:
         count = f"{failed} of {failed + len(values)} seeds"
@@ -159,19 +159,19 @@ def _judged(
     away = (number - own.mean) / own.sd if own.sd > 0 else math.nan
     if claim.seeds:
         p, noticed, why = _of_mean(claim, values)
-        found = Checked(claim, case, values, failed, "mean", _word(p, 0.0), why + failures)
+        found = CheckedClaim(claim, case, values, failed, "mean", _word(p, 0.0), why + failures)
         return replace(found, p=p, least_p=0.0, deviations=away, noticed=noticed)
     rounding = 4 * float(np.spacing(np.abs(values.astype(case.dtype)).max()))
     half = half_unit(claim.value)
     if len(values) > 1 and np.ptp(values) <= max(half / 100, rounding):
         verdict, why = _of_fixed(claim.value, float(values[0]), len(values), rounding)
-        return Checked(claim, case, values, failed, "fixed", verdict, why + failures)
+        return CheckedClaim(claim, case, values, failed, "fixed", verdict, why + failures)
     tail = stats.tail_probability(values, number, half)
     least, noticed = min(1.0, 2 / (tail.n + 1)), _noticed(values, half, base)
     beyond = not noticed[0] <= number <= noticed[1] and len(values) > 1
     verdict = "not consistent" if beyond else _word(tail.p, least)
     why = _of_run(tail, least, verdict, away, noticed, own)
-    found = Checked(claim, case, values, failed, "run", verdict, why + failures)
+    found = CheckedClaim(claim, case, values, failed, "run", verdict, why + failures)
     return replace(
         found, percentile=tail.percentile, p=tail.p, least_p=least, deviations=away, noticed=noticed
     )

@@ -1,4 +1,4 @@
-"""Which cases and trials of several sources are the same, and what sets the others apart.
+"""Matching of the cases and trials of several sources, and what sets the others apart.
 
 Nothing here decides what is said of it, or how it looks.
 """
@@ -34,7 +34,7 @@ SourceVerdict = Literal[
 
 
 class TrialEnd(NamedTuple):
-    """How a trial ended: status, step and final loss, which is NaN unless the trial ended ok."""
+    """The end of a trial: status, step and final loss, which is NaN unless the trial ended ok."""
 
     status: str
     step: int
@@ -115,23 +115,23 @@ class SourceDifference:
 
     @property
     def ends(self) -> list[tuple[TrialEnd, TrialEnd]]:
-        """How matched trials ended in the base and in the other, seed by seed."""
+        """The ends of matched trials in the base and in the other, seed by seed."""
         base, other = self.match.place(self.base).ends, self.match.place(self.other).ends
         return [(base[seed], other[seed]) for seed in self.match.seeds]
 
     @property
     def ended_otherwise(self) -> int:
-        """How many matched trials ended in another status."""
+        """The number of matched trials that ended in another status."""
         return sum(one.status != other.status for one, other in self.ends)
 
     @property
     def is_rounding(self) -> bool:
-        """Whether all trials ended alike, with losses that differ by no more than rounding."""
+        """True where all trials ended alike, with losses that differ by no more than rounding."""
         return self.largest <= REL_TOL and not self.ended_otherwise
 
     @property
     def verdict(self) -> SourceVerdict:
-        """What may be said of the other, as seen from the base."""
+        """The verdict on the other, as seen from the base."""
         if not self.match.seeds:
             return "no seed in common"
         if self.equal == len(self.match.seeds):
@@ -265,7 +265,7 @@ def _relative(one: float, other: float) -> float:
 
 
 def _equal_trials(results: tuple[Results, Results], found: SourceDifference) -> int:
-    """How many trials ended alike, in the same step and with the same losses to the bit."""
+    """Count the trials that ended alike, in the same step and with the same losses to the bit."""
     cases = found.cases
     steps = [r.objectives[c.objective].record_steps for r, c in zip(results, cases, strict=True)]
     comparable = np.array_equal(steps[0], steps[1])
@@ -281,7 +281,7 @@ def _equal_trials(results: tuple[Results, Results], found: SourceDifference) -> 
 
 
 def _what_differs(results: tuple[Results, Results], a: CaseData, b: CaseData) -> Iterator[str]:
-    """What is known to differ between two cases of one name that are not the same computation.
+    """Yield the known differences between two cases of one name that are not the same computation.
 
     A key is a digest. What went into it and is stored as well can be told apart; the rest is
     found by leaving out what is the same.

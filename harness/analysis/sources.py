@@ -161,7 +161,7 @@ def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _is_same(one: ObjectiveInfo, other: ObjectiveInfo) -> bool:
-    """Whether losses of one can be compared with those of the other, but for other machines."""
+    """Return True where losses of both can be compared, but for other machines."""
     exact = ("dimension", "rows", "steps", "steps_per_epoch", "window")
     if any(getattr(one, name) != getattr(other, name) for name in exact):
         return False
@@ -224,7 +224,7 @@ def _renamed(source: Source, names: Mapping[str, str], first: int) -> Results:
 
 
 def _run(sources: Sequence[Source], settings: Sequence[RunSettings]) -> RunRecord:
-    """How the sources were made, as far as it is the same for all of them."""
+    """Return how the sources were made, as far as it is the same for all of them."""
     runs = [source.results.run for source in sources]
     known = {name: [getattr(own, name) for own in settings] for name in RunSettings.model_fields}
     common: dict[str, Any] = {
@@ -256,7 +256,7 @@ def _run(sources: Sequence[Source], settings: Sequence[RunSettings]) -> RunRecor
 
 
 def _agreed(values: Sequence[Mapping[str, Any]], *, everywhere: bool = False) -> dict[str, Any]:
-    """What several mappings have under a key, where none of those that have it contradicts."""
+    """Return the values of several mappings by key, where none contradicts another."""
     found = {key: value for own in values for key, value in own.items()}
     return {
         key: value

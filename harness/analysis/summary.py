@@ -30,7 +30,7 @@ class Analysis:
     tuned: tuple[sensitivity.Tuned, ...]
     retuned: tuple[retuning.Retuned, ...]
     curves: tuple[sensitivity.Curve, ...]
-    claims: tuple[claims.Checked, ...]
+    claims: tuple[claims.CheckedClaim, ...]
 
 
 def analyse(results: Results) -> Analysis:

@@ -1,6 +1,6 @@
 """The check: measure a suite, and compare it with a baseline or another revision.
 
-A first process measures times. Where a cell's has changed, or the reference loop strayed from
+A first process measures times. Where a cell's has changed, or the reference loop differed from
 itself, two more do, and the median of the three decides.
 """
 
@@ -153,7 +153,7 @@ def update(spec: Path, options: GateOptions, progress: Progress) -> Written:
 
     Raises:
         BadInput: If the spec has mistakes, or the baseline can't be written.
-        NotWritten: If a cell can't be measured, or the reference loop strays from itself.
+        NotWritten: If a cell can't be measured, or the reference loop differs from itself too much.
     """
     assert options.baseline is not None
     if options.baseline.is_dir():

@@ -91,7 +91,7 @@ class MeasuredRevision:
 
     @property
     def unstable_reference(self) -> bool:
-        """Tell whether the reference loop strayed from itself by more than half a threshold."""
+        """Tell whether the reference loop differed from itself by more than half a threshold."""
         far = [abs(control - 1) for control in self.controls]
         return bool(far) and statistics.median(far) > self.plan.spec.check.threshold / 2
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.plan.model import Plan
 from harness.progress import relative
-from harness.results import Checked, Unavailable
+from harness.results import CheckedSuite, Unavailable
 from harness.spec.model import TimingSpec
 from harness.terminal import aligned
 
@@ -65,11 +65,11 @@ class Validation:
 
     spec: str
     plan: Plan
-    checked: Checked
+    checked: CheckedSuite
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why devices are missing, and what else is worth knowing, a sentence each."""
+        """Reasons why devices are missing, and what else is worth knowing, a sentence each."""
         return (*self.checked.absent.devices.values(), *self.checked.notes)
 
     def __repr__(self) -> str:

@@ -10,7 +10,15 @@ from typing import Any
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import fingerprint
-from harness.results import Chunk, Comparison, Sharing, Status, Together, TrialResult, Unavailable
+from harness.results import (
+    Chunk,
+    SharedRunComparison,
+    Sharing,
+    Status,
+    Together,
+    TrialResult,
+    Unavailable,
+)
 from harness.store.database import Store
 from harness.workers.executor import Done, Executor, Lost, Sent, Task
 from harness.workers.requests import DecideSharing, Request, RunSingle, RunVectorized
@@ -237,7 +245,7 @@ class QualityPass:
         self,
         results: Sequence[TrialResult],
         machine: str,
-        comparison: Comparison | None = None,
+        comparison: SharedRunComparison | None = None,
     ) -> None:
         """Store some results; ``machine``: where they were made, if that isn't here."""
         self.store.save_trials(results, machine or self.machine, comparison)

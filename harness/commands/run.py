@@ -27,7 +27,7 @@ from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.reporting.objects import PAGE_NAME, Report, Run
 from harness.reporting.tables import reproduce
-from harness.results import Checked, Unavailable
+from harness.results import CheckedSuite, Unavailable
 from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, NoResults, Store
 from harness.store.records import RunSettings
@@ -66,7 +66,7 @@ class RunOptions:
 
 def validate(
     spec: Path | LoadedSpec, overrides: Overrides | None = None, output: Path | None = None
-) -> tuple[Plan, Checked]:
+) -> tuple[Plan, CheckedSuite]:
     """Check a spec, its names, and every hyperparameter against its constructor.
 
     Args:
@@ -251,7 +251,7 @@ class _Runner:
             return self._report(store, trained=trained, timed=timed)
 
     def _train(
-        self, pool: Executor, store: Store, plan: Plan, checked: Checked, machine: str
+        self, pool: Executor, store: Store, plan: Plan, checked: CheckedSuite, machine: str
     ) -> tuple[Plan, int]:
         """Run the trials that are not known; returns the tuned plan, and how many."""
 
@@ -271,7 +271,12 @@ class _Runner:
         return plan, trained + train(plan.sweeping, "sweeping")
 
     def _begin(
-        self, store: Store, plan: Plan, here: Machine, absent: Unavailable, checked: Checked | None
+        self,
+        store: Store,
+        plan: Plan,
+        here: Machine,
+        absent: Unavailable,
+        checked: CheckedSuite | None,
     ) -> None:
         source = self.loaded.source
         store.begin_run(

@@ -10,7 +10,7 @@ from harness.errors import BadInput, Problem
 from harness.plan.builder import Overrides
 from harness.plan.model import Plan
 from harness.provenance.opened_files import Opened
-from harness.results import Checked, Finding
+from harness.results import CheckedSuite, Finding
 from harness.spec.validation import LoadedSpec
 from harness.workers.executor import Executor, Task, WorkerFailed
 from harness.workers.requests import ValidatePlan
@@ -25,14 +25,14 @@ def validate_in_worker(
     plan: Plan,
     problems: Iterable[Problem],
     overrides: Overrides | None = None,
-) -> Checked:
+) -> CheckedSuite:
     """Have a worker load what the plan names; raise with everything that is wrong.
 
     An objective that ends or holds up the worker is not run in the next try: it is its trials
     that shall say so. One that does so even then can't be loaded.
     """
     deadly: set[str] = set()
-    checked: Checked | None = None
+    checked: CheckedSuite | None = None
     while checked is None:
         try:
             checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), LOAD_SECONDS))
@@ -53,8 +53,8 @@ def validate_in_worker(
 
 
 def with_opened_files(
-    pool: Executor, loaded: LoadedSpec, plan: Plan, checked: Checked, known: Opened
-) -> tuple[Plan, Checked, Opened]:
+    pool: Executor, loaded: LoadedSpec, plan: Plan, checked: CheckedSuite, known: Opened
+) -> tuple[Plan, CheckedSuite, Opened]:
     """A plan and what is known of it, now that its code was seen to be loaded."""
     seen = pool.opened.of(loaded.folder)
     known = known.merged(seen)
@@ -64,7 +64,7 @@ def with_opened_files(
     return now, replace(checked, notes=(*checked.notes, *seen.notes)), known
 
 
-def _without_targets(loaded: LoadedSpec, plan: Plan, checked: Checked) -> Iterator[Problem]:
+def _without_targets(loaded: LoadedSpec, plan: Plan, checked: CheckedSuite) -> Iterator[Problem]:
     """Objectives that are tuned on for targets, and have none."""
     spec = plan.spec.tuning
     if spec is None or spec.goal != "time_to_target":

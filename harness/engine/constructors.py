@@ -55,7 +55,7 @@ class Constructor:
 
 
 def mistaken(value: Any, parameter: inspect.Parameter) -> str:
-    """Why a word can't be meant for an argument: ``no`` is none of Python's or YAML's values."""
+    """Say why an argument can't be this word: ``no`` is none of Python's or YAML's values."""
     if "str" in re.findall(r"\w+", str(parameter.annotation)) and isinstance(value, str):
         return ""  # words are what it takes
     is_known = parameter.default is not parameter.empty

@@ -14,7 +14,7 @@ import torch
 from torch._C import _functorch
 from torch.overrides import TorchFunctionMode
 
-from harness.engine.lane_values import LaneFloat, NotShareable, Unequal, in_words
+from harness.engine.lane_values import LaneFloat, NotShareable, Unequal, describe_error
 
 _ELEMENTWISE = frozenset(
     (
@@ -72,7 +72,7 @@ class LaneFunctions(TorchFunctionMode):
                 return self._batched(func, args, kwargs)
             return func(*args, **kwargs)
         except Exception as error:
-            self.refusals.append(in_words(error))
+            self.refusals.append(describe_error(error))
             raise
 
     def _batched(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:

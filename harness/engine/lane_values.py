@@ -36,7 +36,7 @@ class Unequal(NotShareable):
     """Settings can't share a run, as a vector of values can't be carried; says why."""
 
 
-def in_words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Put an error in words that need no knowledge of vmap's switches."""
     text = str(error)
     if isinstance(error, NotShareable):

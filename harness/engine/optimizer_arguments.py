@@ -42,7 +42,7 @@ class OptimizerArguments:
         return Constructor.of(self.factory, skip=1)
 
     def without_default(self) -> str:
-        """Why there is no case at the constructor's defaults; empty if there is."""
+        """Say why there is no case at the constructor's defaults; empty if there is."""
         searched = self.plan.spec.optimizers[self.case.optimizer].search
         needed = [
             name

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.engine.isolation import class_state, seed_globals
-from harness.engine.lane_values import NotShareable, in_words
+from harness.engine.lane_values import NotShareable, describe_error
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.memory import lane_bytes
 from harness.engine.training_loop import OptimizerFactory, Outcome, Stepper, TrialError, train
@@ -78,7 +78,7 @@ def decide(
     try:
         alone_seconds = trial.step_seconds([Lane(0, seeds[0])], "alone")
     except Exception as error:
-        return Sharing(else_way, f"a run of its own fails: {in_words(error)}")
+        return Sharing(else_way, f"a run of its own fails: {describe_error(error)}")
     if len(settings) * len(seeds) == 1:
         return Sharing("alone", "there is no other trial to share a run with", 0, alone_seconds)
     if len(settings) * len(seeds) < fewest:
@@ -91,7 +91,7 @@ def decide(
         try:
             return trial.shared(way, seeds, alone_seconds, reasons)
         except Exception as error:
-            reasons.append(f"{WORDS[way]}: {in_words(error)}")
+            reasons.append(f"{WORDS[way]}: {describe_error(error)}")
     return Sharing(else_way, "; ".join(reasons), 0, alone_seconds)
 
 

@@ -18,7 +18,15 @@ from harness.engine.sharing import WORDS, FirstSteps, difference, rounding
 from harness.engine.training_loop import OptimizerFactory, Outcome, TrialError, train
 from harness.engine.workload import Workload
 from harness.plan.model import Case, Hyperparameters
-from harness.results import Chunk, Comparison, Sharing, Together, TrialResult, Way, above_limit
+from harness.results import (
+    Chunk,
+    SharedRunComparison,
+    Sharing,
+    Together,
+    TrialResult,
+    Way,
+    above_limit,
+)
 from harness.suite.locate import last_line, place_of
 
 
@@ -120,7 +128,7 @@ class _Run:
             witness.compare(*run, on_step)
         return outcome
 
-    def compared(self, own: Outcome | None, outcome: Outcome, way: Way) -> Comparison:
+    def compared(self, own: Outcome | None, outcome: Outcome, way: Way) -> SharedRunComparison:
         """The chosen trial in the shared run beside the same trial alone."""
         lane = self.lanes[self.chosen]
         case = self.chunk.cases[lane.setting]
@@ -130,7 +138,7 @@ class _Run:
             found = difference(own.losses[0], outcome.losses[self.chosen])
             trial = (self.workload, self.factory, case.hyperparameters, lane.seed)
             allowed = rounding(*trial, own, found)
-        return Comparison(case.key, lane.seed, len(self.lanes), way, found, allowed)
+        return SharedRunComparison(case.key, lane.seed, len(self.lanes), way, found, allowed)
 
     def results(self, outcome: Outcome, way: Way, why: str) -> Iterator[TrialResult]:
         """The result of each trial."""
@@ -140,7 +148,7 @@ class _Run:
             yield _result(case, lane.seed, outcome, i, self.workload, way, share, why)
 
 
-def _fault(comparison: Comparison, way: Way) -> str:
+def _fault(comparison: SharedRunComparison, way: Way) -> str:
     """The reason that sends trials alone which could have shared a run."""
     return (
         f"{WORDS[way]}: seed {comparison.seed} alone differs by {comparison.difference:.1e} from "

@@ -24,7 +24,7 @@ from harness.engine.workload import (
 from harness.errors import nearest
 from harness.objectives.base import Objective
 from harness.plan.model import Case, Plan, PlannedObjective, named_by
-from harness.results import Checked, Description, Finding, Unavailable
+from harness.results import CheckedSuite, Description, Finding, Unavailable
 from harness.suite.locate import ImportTarget, SuiteError, last_line, place_of
 
 RECORD_LIMIT = 1_000_000
@@ -35,7 +35,7 @@ def validate_plan(
     plan: Plan,
     deadly: Collection[str] = (),
     on_objective: Callable[[int], None] = lambda _: None,
-) -> Checked:
+) -> CheckedSuite:
     """Load and construct everything a plan names.
 
     Args:
@@ -59,7 +59,7 @@ def validate_plan(
     devices = dict.fromkeys(case.device for case in plan.everything)
     missing = {device: why for device in devices if (why := unavailable(device))}
     notes = dict.fromkeys(located.note for located in named_by(plan.everything))
-    return Checked(
+    return CheckedSuite(
         findings=tuple(dict.fromkeys(validator.findings)),
         descriptions=validator.descriptions,
         defaults=validator.defaults,
@@ -177,7 +177,7 @@ def load_optimizer(located: ImportTarget) -> OptimizerFactory:
 
 
 def unavailable(device: str) -> str:
-    """Why a device can't be used here; empty if it can."""
+    """Say why a device can't be used here; empty if it can."""
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return ""

@@ -48,7 +48,7 @@ class MeasurementComparison:
         before: The older ones.
         now: The newer ones.
         paired: Whether the processes of both sides ran side by side, two by two.
-        unstable_reference: Whether the reference strayed from itself.
+        unstable_reference: Whether the reference loop is unstable: it differs from itself.
         cpu_starved: Whether others left too little of a processor for a change to be believed.
     """
 
@@ -103,7 +103,7 @@ class MeasurementComparison:
             count = len(now.times)
             why = "one process" if count == 1 else f"median of {count} processes"
         if self.unstable_reference:
-            outcome, why = "inconclusive", "the reference loop strayed from itself: a busy machine"
+            outcome, why = "inconclusive", "the reference loop is unstable: a busy machine"
         elif self.cpu_starved and outcome != "fine":
             outcome, why = "inconclusive", "others left too little of a processor: a busy machine"
         return judged(outcome, why, change=change, low=low, high=high)

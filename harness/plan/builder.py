@@ -66,7 +66,7 @@ def draft(loaded: LoadedSpec, overrides: Overrides) -> tuple[Plan | None, tuple[
     if loaded.spec is None:
         return None, loaded.problems
     fingerprint.look_again()
-    builder = _Builder(loaded, loaded.spec, overrides)
+    builder = _PlanBuilder(loaded, loaded.spec, overrides)
     plan = builder.plan()
     problems = (*loaded.problems, *builder.problems)
     for check in (_too_many, _seen_by_tuning, _ambiguous_claims, _nothing_to_run):
@@ -149,7 +149,7 @@ class _Pairing:
         return [dict(zip(self.choices, values, strict=True)) for values in combinations]
 
 
-class _Builder:
+class _PlanBuilder:
     """A plan in the making, and the mistakes that show meanwhile."""
 
     def __init__(self, loaded: LoadedSpec, spec: Spec, overrides: Overrides) -> None:

@@ -134,7 +134,7 @@ class Figures(Named[Figure]):
 
     @property
     def records(self) -> list[FigureRecord]:
-        """What they show."""
+        """The records that they are drawn from."""
         return [figure.record for figure in self.values()]
 
     def drawings(self) -> list[Drawing]:

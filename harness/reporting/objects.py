@@ -1,4 +1,4 @@
-"""What a report says, as Python objects: frames, tables, sentences and figures.
+"""The contents of a report, as Python objects: frames, tables, sentences and figures.
 
 Each part is read, worked out or drawn once, when it is first asked for, so that an object of this
 module costs nothing until then. The page and the files beside it are made from the same objects,
@@ -132,14 +132,14 @@ class Report:
 
     @functools.cached_property
     def analysis(self) -> Analysis:
-        """What the statistics come to."""
+        """The statistics of the results."""
         from harness.analysis import summary as analysis
 
         return analysis.analyse(self.results)
 
     @functools.cached_property
     def findings(self) -> Findings:
-        """What came out, how sure that is, how fast it was and what went wrong."""
+        """Sentences on what came out, how sure that is, how fast it was and what went wrong."""
         from harness.reporting.tables import sentences as findings
 
         return findings.summarise(self.results, self.analysis)
@@ -230,7 +230,7 @@ class Run(Report):
 
     @property
     def failed(self) -> bool:
-        """Whether some trial ended in an error or at its time limit."""
+        """True where some trial ended in an error or at its time limit."""
         return bool(self.statuses.get("error", 0) + self.statuses.get("timeout", 0))
 
 
@@ -250,21 +250,21 @@ class Comparison(Report):
 
     @functools.cached_property
     def beside(self) -> SideBySide:
-        """Which cases and trials are the same, and what differs."""
+        """The cases and trials that are the same, and the differences."""
         from harness.analysis import side_by_side
 
         return side_by_side.compare(self.sources)
 
     @functools.cached_property
     def between(self) -> tuple[str, ...]:
-        """What differs between the sources, in sentences."""
+        """Sentences on what differs between the sources."""
         from harness.reporting.tables import side_by_side
 
         return side_by_side.sentences(self.beside)
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What is equal and what differs between the sources, then what each of them found."""
+        """Sentences on what the sources have in common, then what each of them found."""
         return (*self.between, *super().sentences)
 
     @property
@@ -282,7 +282,7 @@ class Comparison(Report):
 
 @dataclass(frozen=True, repr=False)
 class Check:
-    """What a check came to.
+    """The outcome of a check.
 
     Attributes:
         report: The verdict on every cell.
@@ -299,7 +299,7 @@ class Check:
 
     @property
     def folder(self) -> Path:
-        """Where it is written down: as Markdown, JUnit, JSON."""
+        """The folder that it is written to: as Markdown, JUnit, JSON."""
         return self.output / CHECK_FOLDER
 
     @property
@@ -323,7 +323,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Checks:
-    """What lies beside a report of checks against a baseline.
+    """Checks against a baseline that lie beside a report.
 
     Attributes:
         latest: The latest check; None where it can't be read.
@@ -348,7 +348,7 @@ class Checks:
 
     @functools.cached_property
     def changes(self) -> list[Change]:
-        """Where these times changed for good, if that can be found out."""
+        """Change points of these times, if that can be found out."""
         from harness.gate import history as check_history
 
         return check_history.changes(self.series) if check_history.can_find_changes() else []

@@ -371,19 +371,19 @@ def mistaken_word(value: Any, default: Any, *, is_known: bool = True) -> str:
     number = isinstance(likely, int | float) and not isinstance(likely, bool)
     if is_known and isinstance(default, bool):
         likely = bool(likely) if number else likely
-        said = "expected true or false, "
+        message = "expected true or false, "
     elif is_known and default is None:
         if not isinstance(likely, bool | None):
             return ""
-        said = ""
+        message = ""
     elif not is_known or isinstance(default, int | float):
         if not number:
             return ""
-        said = "expected a number, "
+        message = "expected a number, "
     else:
         return ""
-    said += f"got the word {shown(value)}"
-    return said if isinstance(likely, str) else f"{said}; write {json.dumps(likely)}"
+    message += f"got the word {shown(value)}"
+    return message if isinstance(likely, str) else f"{message}; write {json.dumps(likely)}"
 
 
 def shown(value: Any) -> str:

@@ -168,7 +168,7 @@ def parse(raw: bytes, file: str) -> YamlSource:
         message = f"is not valid UTF-8: byte 0x{raw[error.start]:02x}"
         before = raw[: error.start].decode("utf-8-sig", errors="replace")
         raise BadInput([_problem_after(file, before, message)]) from None
-    builder = _Builder(file)
+    builder = _TreeBuilder(file)
     try:
         data = builder.build(_compose(text, file), ())
     except RecursionError:
@@ -247,10 +247,10 @@ def _compose(text: str, file: str) -> yaml.Node:
 def _invalid(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
     """The reason why a text is no YAML, at the place where somebody has to change it."""
     mark, began = error.problem_mark or error.context_mark, error.context_mark
-    said = ", ".join(part for part in (error.problem, error.context) if part)
-    if r"'\t'" in said:
-        said = "a tab, expected spaces"
-    if "could not find expected ':'" in said and began is not None:
+    reason = ", ".join(part for part in (error.problem, error.context) if part)
+    if r"'\t'" in reason:
+        reason = "a tab, expected spaces"
+    if "could not find expected ':'" in reason and began is not None:
         mark = began  # the line that has no colon; what was found is the next one
     if mark is not None:
         lines = re.split("\r\n|[\r\n\x85\u2028\u2029]", text)  # as PyYAML counts them
@@ -259,10 +259,10 @@ def _invalid(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
                 message = f"U+{ord(found[0]):04X} ({unicodedata.name(found[0], 'no name').lower()})"
                 message = f"not valid YAML: {message} is no space, expected a plain one"
                 return Problem(file, number + 1, found.start() + 1, "", message)
-    return _problem_at(file, mark, f"not valid YAML: {said}")
+    return _problem_at(file, mark, f"not valid YAML: {reason}")
 
 
-class _Builder:
+class _TreeBuilder:
     """Turns nodes into plain data and collects positions and mistakes."""
 
     def __init__(self, file: str) -> None:

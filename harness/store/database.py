@@ -15,7 +15,14 @@ from typing import Any, get_args
 
 from harness.errors import BadInput, Problem
 from harness.plan.model import Case, Plan, Role
-from harness.results import Comparison, Description, Sharing, Timing, TrialResult, Unavailable
+from harness.results import (
+    Description,
+    SharedRunComparison,
+    Sharing,
+    Timing,
+    TrialResult,
+    Unavailable,
+)
 from harness.store import schema
 from harness.store.records import RunRecord, RunSettings, StoredTrial
 from harness.store.rows import blob_or_null, from_blob, timing_values, to_blob, trial_row
@@ -322,7 +329,7 @@ class Store:
         self,
         results: Sequence[TrialResult],
         machine: str,
-        comparison: Comparison | None = None,
+        comparison: SharedRunComparison | None = None,
     ) -> None:
         """Keep some trials, all or none, with the comparison of the run that they shared."""
         ids = {key: self._case_id(key) for key in {r.case_key for r in results}}

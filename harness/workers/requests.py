@@ -8,7 +8,15 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 from harness.conformance.records import Part
 from harness.plan.model import Case, Plan
-from harness.results import Checked, Chunk, MeasuredRatios, Sharing, StepCounts, Timing, Together
+from harness.results import (
+    CheckedSuite,
+    Chunk,
+    MeasuredRatios,
+    Sharing,
+    StepCounts,
+    Timing,
+    Together,
+)
 from harness.spec.model import CheckSpec, TimingSpec
 
 Answer = TypeVar("Answer", covariant=True)
@@ -30,7 +38,7 @@ class Request(Generic[Answer]):
 
 
 @dataclass(frozen=True)
-class ValidatePlan(Request[Checked]):
+class ValidatePlan(Request[CheckedSuite]):
     """Load and construct everything a plan names; the step is the objective's number.
 
     Attributes:

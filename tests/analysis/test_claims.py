@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 from results_builders import make_case, make_results, make_trials
 
-from harness.analysis.claims import BEYOND, EDGE, Checked, check, decimals, half_unit
+from harness.analysis.claims import BEYOND, EDGE, CheckedClaim, check, decimals, half_unit
 from harness.reporting.tables import tuning as tuning_tables
 from harness.store.read import Results
 
@@ -409,7 +409,7 @@ def test_drawn_anew_a_number_is_doubted_at_the_rate_that_is_promised(places: int
     # Several claims share their seeds, which adds a twentieth to the variance of the rate.
     sets, claims, seeds = 150, 20, 400
     random = np.random.default_rng(21)
-    found: list[Checked] = []
+    found: list[CheckedClaim] = []
     for _ in range(sets):
         drawn = random.lognormal(size=(claims + seeds,))
         printed = [claim(f"{value:.{places}f}") for value in drawn[:claims]]
@@ -623,5 +623,5 @@ def test_the_table_of_claims_has_a_row_for_each_with_its_numbers() -> None:
 
 def test_without_claims_there_is_nothing_to_check() -> None:
     assert check(claimed_results([], [0.5])) == []
-    found: list[Checked] = []
+    found: list[CheckedClaim] = []
     assert tuning_tables.claimed(found) is None

@@ -41,7 +41,7 @@ from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.quadratic_2d import Quadratic2D
 from harness.plan.model import Case
-from harness.results import Chunk, Comparison, TrialResult
+from harness.results import Chunk, SharedRunComparison, TrialResult
 from harness.spec.validation import load
 from harness.suite.locate import locate
 
@@ -201,7 +201,7 @@ def run(
     seeds: Sequence[int],
     *,
     create_graph: bool = False,
-) -> tuple[dict[tuple[int, int], TrialResult], list[Comparison]]:
+) -> tuple[dict[tuple[int, int], TrialResult], list[SharedRunComparison]]:
     """Every setting with every seed, as the quality pass would run them.
 
     Returns:
@@ -213,7 +213,7 @@ def run(
     ]
     found = decide(workload, factory, settings, seeds, create_graph=create_graph)
     results: dict[tuple[int, int], TrialResult] = {}
-    comparisons: list[Comparison] = []
+    comparisons: list[SharedRunComparison] = []
     reason = found.reason
     if found.way not in ("alone", "apart"):
         chunk = Chunk(tuple(cases), tuple(seeds))

@@ -278,7 +278,7 @@ def test_on_a_machine_that_strayed_a_time_is_never_judged(
     usual = time_of(before, now, threshold, paired=paired)
     assert found.outcome in {"inconclusive", "failed", "missing"}
     if found.outcome == "inconclusive":
-        assert "strayed" in found.why
+        assert "unstable" in found.why
         assert (found.change, found.low, found.high) == (usual.change, usual.low, usual.high)
     else:
         assert found == usual

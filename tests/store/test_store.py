@@ -16,7 +16,14 @@ from builders import make_plan
 
 from harness.errors import BadInput
 from harness.plan.model import Plan
-from harness.results import Comparison, Description, Sharing, StepCounts, Timing, TrialResult
+from harness.results import (
+    Description,
+    SharedRunComparison,
+    Sharing,
+    StepCounts,
+    Timing,
+    TrialResult,
+)
 from harness.spec.validation import load
 from harness.store import read as frames
 from harness.store.database import NoResults, Store
@@ -191,7 +198,7 @@ def test_a_comparison_is_kept_with_the_results_of_its_run_or_not_at_all(
     tmp_path: Path, plan: Plan
 ) -> None:
     key = plan.cases[1].key
-    found = Comparison(key, 1, 2048, "pointwise", 3e-7, 1e-4)
+    found = SharedRunComparison(key, 1, 2048, "pointwise", 3e-7, 1e-4)
     with Store(tmp_path / "r.sqlite", create=True) as store:
         begin(store, plan)
         unknown = replace(result_of(plan, 1), status="perfect")  # type: ignore[arg-type]

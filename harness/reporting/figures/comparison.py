@@ -264,7 +264,7 @@ def _share_panel(
 
 def published(
     info: ObjectiveInfo,
-    checked: Sequence[claims.Checked],
+    checked: Sequence[claims.CheckedClaim],
     known: Mapping[int, Style],
     where: str,
 ) -> DotFigure | None:

@@ -58,7 +58,7 @@ def check_section(checks: Checks, file_name: str) -> CheckSection:
 
 
 def _changes_note(known: Sequence[Series], changes: Sequence[Change]) -> str:
-    """Why there are no change points; empty where there are, or nothing to say."""
+    """Say why there are no change points; empty where there are, or nothing to say."""
     most = max((len(one.ratios) for one in known), default=0)
     if most < 2 or changes:
         return ""

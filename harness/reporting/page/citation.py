@@ -1,4 +1,4 @@
-"""How to cite the harness, a run and the data in it."""
+"""Citations of the harness, a run and the data in it."""
 
 from __future__ import annotations
 

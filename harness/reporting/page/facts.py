@@ -167,5 +167,5 @@ def environment_facts(run: RunRecord) -> Facts:
 
 
 def missing_trials(results: Results) -> int:
-    """How many of the trials planned have no result yet."""
+    """Count the planned trials that have no result yet."""
     return len(results.cases) * len(results.run.settings.seeds) - len(results.trials)

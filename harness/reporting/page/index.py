@@ -104,7 +104,7 @@ def update(report: Path) -> str:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether the list of a folder's reports may be written there."""
+    """Return True where the list of a folder's reports may be written there."""
     page = folder / PAGE_NAME
     if page.is_symlink() or page.exists():
         # Lists of older versions have another mark.

@@ -1,4 +1,4 @@
-"""What pages are put together from: tables, pictures, lists of facts, and the document around them.
+"""The parts of pages: tables, pictures, lists of facts, and the document around them.
 
 What a page says is decided elsewhere.
 """
@@ -121,7 +121,7 @@ class Picture:
 
 
 def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
-    """What lies beside a page, relative to it; the page lists it."""
+    """Return the files beside a page, relative to it; the page lists it."""
     return [
         *(f"tables/{name}.{ending}" for name in tables for ending in TABLE_FORMATS),
         *(f"figures/{name}.{ending}" for name in figures for ending in FIGURE_FORMATS),
@@ -129,7 +129,7 @@ def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
 
 
 def listed_files(html: str) -> list[str]:
-    """What a page that was rendered earlier says lies beside it; empty if it isn't ours."""
+    """Read which files lie beside a page that was rendered earlier; empty if it isn't ours."""
     found = re.search(r'<meta name="harness-files" content="([^"]*)">', html)
     try:
         listed = json.loads(Markup(found[1]).unescape()) if found else []
@@ -141,7 +141,7 @@ def listed_files(html: str) -> list[str]:
 
 
 def head_of(page: Path, name: str) -> str:
-    """What the head of a page that is there says under a name; empty if it says nothing."""
+    """Read what the head of an existing page says under a name; empty if it says nothing."""
     try:
         with page.open("rb") as file:
             head = file.read(HEAD_BYTES).decode("utf-8", errors="replace")
@@ -280,7 +280,7 @@ def plain_grid(
 
 
 def counts(statuses: Iterable[Any]) -> list[tuple[str, int]]:
-    """How often each status occurs, in the order of the statuses."""
+    """Count how often each status occurs, in the order of the statuses."""
     counter = Counter(statuses)
     return [(status, counter[status]) for status in STATUSES if counter[status]]
 
@@ -331,7 +331,7 @@ def _script() -> str:
 
 
 def _policy(script: str, also: str) -> str:
-    """What the page may load: nothing, but its own style and scripts with these digests."""
+    """Return what the page may load: nothing, but its own style and scripts with these digests."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     scripts = f"'sha256-{digest}'" + (f" '{also}'" if also else "")
     return (

@@ -128,7 +128,7 @@ class Page:
 
     @functools.cached_property
     def overall(self) -> Section:
-        """What is of no single objective."""
+        """The section on all objectives together."""
         names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
         grids = self._grids(names, None, "all")
         return Section("all-objectives", "All objectives", self.pictures_of(None), grids)
@@ -197,7 +197,7 @@ class Page:
 
     @functools.cached_property
     def choices(self) -> Choices:
-        """What a reader may choose."""
+        """The choices that a reader has."""
         results = self.results
         looks = charts.styles_by_optimizer(figure_records.styles(results))
         return Choices(

@@ -294,7 +294,7 @@ def _profile(results: Results, contest: targets.OptimizerPool) -> str:
     )
 
 
-def _claims(checked: Sequence[claims.Checked]) -> str:
+def _claims(checked: Sequence[claims.CheckedClaim]) -> str:
     """The sentence on published numbers: how many hold, and which don't."""
     if not checked:
         return ""
@@ -326,7 +326,7 @@ def _claims(checked: Sequence[claims.Checked]) -> str:
     return "; ".join([text, *parts]) + "."
 
 
-def _claim(found: claims.Checked) -> str:
+def _claim(found: claims.CheckedClaim) -> str:
     text = f"{found.claim.value} of {found.case.label} on {found.case.objective}"
     if found.verdict == "not consistent" and found.p >= claims.BEYOND:
         return f"{text} ({abs(found.deviations):.3g} standard deviations away)"

@@ -180,7 +180,7 @@ class Fact:
 
     @property
     def differs(self) -> bool:
-        """Whether it is not the same everywhere."""
+        """True where it is not the same everywhere."""
         return len(set(self.values)) > 1
 
 
@@ -217,7 +217,7 @@ def facts(sources: Sequence[Source]) -> list[Fact]:
 
 
 def how_made(sources: Sequence[Source]) -> Table | None:
-    """How the sources were made: what differs first."""
+    """Tabulate how the sources were made: what differs first."""
 
     def value(i: int) -> Callable[[Fact], str]:
         return lambda fact: fact.values[i]
@@ -244,7 +244,7 @@ def how_made(sources: Sequence[Source]) -> Table | None:
 
 
 def sentences(beside: SideBySide) -> tuple[str, ...]:
-    """What is equal, what differs and what is missing; no source is said to be better."""
+    """Say what is equal, what differs and what is missing; no source is said to be better."""
     found = [
         *_matched(beside),
         _equal(beside),

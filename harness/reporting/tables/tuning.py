@@ -192,7 +192,7 @@ def _failing(curve: sensitivity.Curve) -> str:
     return f"{len(bad)} points from {significant(bad[0])} to {significant(bad[-1])}"
 
 
-def _ours(found: claims.Checked, pattern: str) -> str:
+def _ours(found: claims.CheckedClaim, pattern: str) -> str:
     """Our numbers with as many decimals as the published one; a dash of none."""
     if not len(found.values):
         return DASH
@@ -202,7 +202,7 @@ def _ours(found: claims.Checked, pattern: str) -> str:
     return pattern.format(**{name: f"{value:.{places}f}" for name, value in texts.items()})
 
 
-_CLAIMS: tuple[Column[claims.Checked], ...] = (
+_CLAIMS: tuple[Column[claims.CheckedClaim], ...] = (
     *case_columns(lambda r: r.case)[:3],
     Column("device", "", lambda r: r.case.device),
     Column("quantity", "quantity", lambda r: r.claim.quantity, lambda q: q.replace("_", " ")),
@@ -239,7 +239,7 @@ _CLAIMS: tuple[Column[claims.Checked], ...] = (
 )
 
 
-def claimed(checked: Sequence[claims.Checked]) -> Table | None:
+def claimed(checked: Sequence[claims.CheckedClaim]) -> Table | None:
     """Published numbers beside ours, those that don't hold first."""
     severity = ("not consistent", "at the edge", "can't be told", "consistent", "reproduced")
     rows = sorted(checked, key=lambda one: severity.index(one.verdict))

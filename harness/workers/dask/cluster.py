@@ -30,7 +30,7 @@ from harness.provenance import environment
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
 from harness.workers.dask import cluster_worker, suite_archive
-from harness.workers.dask.cluster_worker import Performed, Requirements, SuitePlugin, Unfit
+from harness.workers.dask.cluster_worker import Excluded, Performed, Requirements, SuitePlugin
 from harness.workers.dask.local_cluster import local_cluster
 from harness.workers.executor import Event, Lost, Sent, T, Task, outcome
 from harness.workers.pool import Pool
@@ -240,7 +240,7 @@ class Cluster:
                 if answers:
                     yield Sent(task, answers, machine)
                 yield replace(ending, task=task, machine=machine)
-            case Unfit(reason, worker):
+            case Excluded(reason, worker):
                 self._exclude(worker, reason)
                 self._send(task, known.message)
             case (_, KilledWorker() as error, _):
@@ -301,24 +301,24 @@ class Cluster:
         Raises:
             BadInput: If there are workers and none can.
         """
-        told = time.monotonic() + WAITING_SECONDS
+        warn_at = time.monotonic() + WAITING_SECONDS
         while True:
             self._looked = -math.inf
             self._look()
             for name in sorted(self._usable()):
-                reason = self._why_unfit(name)
+                reason = self._exclusion_reason(name)
                 if not reason:
                     return
                 self._exclude(name, reason)
-            if time.monotonic() > told:
+            if time.monotonic() > warn_at:
                 self._progress.note("waiting for a worker to join the cluster")
-                told = math.inf
+                warn_at = math.inf
             time.sleep(LOOK_SECONDS)
 
-    def _why_unfit(self, name: str) -> str:
-        """Why a worker can't do this run; empty if it can."""
+    def _exclusion_reason(self, name: str) -> str:
+        """Say why a worker can't do this run; empty if it can."""
         future: Future[str] = self._client.submit(
-            cluster_worker.why_unfit, self._name, workers=[name], pure=False
+            cluster_worker.exclusion_reason, self._name, workers=[name], pure=False
         )
         try:
             return future.result(timeout=CONNECT_SECONDS)

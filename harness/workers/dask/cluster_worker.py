@@ -46,7 +46,7 @@ class Performed:
 
 
 @dataclass(frozen=True)
-class Unfit:
+class Excluded:
     """A worker can't do what it was asked: results of its would not be the run's.
 
     Attributes:
@@ -137,9 +137,9 @@ class SuitePlugin(WorkerPlugin):
             self._folder.mkdir(parents=True, exist_ok=True)
             suite_archive.unpack(self._files, self._folder)
             requirements: Requirements = suite_archive.loads(self._requirements, self._folder)
-            self.why_unfit = requirements.difference()
+            self.exclusion_reason = requirements.difference()
         except Exception:  # the run shall hear of it, not only this worker's log
-            self.why_unfit = traceback.format_exc().strip().rpartition("\n")[2]
+            self.exclusion_reason = traceback.format_exc().strip().rpartition("\n")[2]
 
     def teardown(self, worker: Worker) -> None:
         """End all processes and remove the suite."""
@@ -150,10 +150,10 @@ class SuitePlugin(WorkerPlugin):
                 pool.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def perform(self, message: bytes) -> Performed | Unfit:
+    def perform(self, message: bytes) -> Performed | Excluded:
         """Do a task to its end, whatever that is."""
-        if self.why_unfit:
-            return Unfit(self.why_unfit, self._address)
+        if self.exclusion_reason:
+            return Excluded(self.exclusion_reason, self._address)
         task: Task[Any] = suite_archive.loads(message, self._folder)
         with self._pool() as pool:
             pool.submit(task)
@@ -194,21 +194,21 @@ class SuitePlugin(WorkerPlugin):
 _NO_TASK: Task[Any] = Task(Request(), 0.0)
 
 
-def perform(name: str, message: bytes) -> Performed | Unfit:
+def perform(name: str, message: bytes) -> Performed | Excluded:
     """Do a task of the run whose suite goes by a name."""
     plugin = _plugin(name)
-    return plugin if isinstance(plugin, Unfit) else plugin.perform(message)
+    return plugin if isinstance(plugin, Excluded) else plugin.perform(message)
 
 
-def why_unfit(name: str) -> str:
-    """Why this worker can't do tasks of a run; empty if it can."""
+def exclusion_reason(name: str) -> str:
+    """Say why this worker can't do tasks of a run; empty if it can."""
     plugin = _plugin(name)
-    return plugin.reason if isinstance(plugin, Unfit) else plugin.why_unfit
+    return plugin.reason if isinstance(plugin, Excluded) else plugin.exclusion_reason
 
 
-def _plugin(name: str) -> SuitePlugin | Unfit:
+def _plugin(name: str) -> SuitePlugin | Excluded:
     worker = get_worker()
     plugin = worker.plugins.get(name)
     if not isinstance(plugin, SuitePlugin):
-        return Unfit("the suite has not reached it", worker.address)
+        return Excluded("the suite has not reached it", worker.address)
     return plugin

@@ -44,7 +44,7 @@ class Ridge(Objective):
         self.optimum = float(self.loss(at_minimum, self.data))
 
     def init(self, generator: torch.Generator) -> Parameters:
-        """Where a trial starts: all that is random is drawn from ``generator``, its seed's own."""
+        """Return the start of a trial; randomness comes from ``generator``, its seed's own."""
         return {
             "weight": torch.randn(self._columns, generator=generator),
             "bias": torch.zeros(()),
