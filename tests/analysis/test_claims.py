@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,11 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
+from results_builders import make_case, make_results, make_trials
 
 from harness.analysis.claims import BEYOND, EDGE, CheckedClaim, check, decimals, half_unit
 from harness.reporting.tables import tuning as tuning_tables
-from harness.store.read import CaseData, ObjectiveInfo, Results
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import Results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +30,7 @@ def claim(value: str, **more: Any) -> dict[str, Any]:
     return {"value": value, "source": "p. 1", "optimizer": "a", "objective": "bowl", **more}
 
 
-def results_of(
+def claimed_results(
     claims: Sequence[Mapping[str, Any]],
     finals: ArrayLike,
     *,
@@ -40,45 +41,29 @@ def results_of(
     hyperparameters: Sequence[dict[str, Any]] = ({},),
 ) -> Results:
     """Optimizer a on the bowl: a final loss per seed, the same on every device and setting."""
-    values = np.asarray(finals, dtype=np.float64)
-    cases: list[CaseData] = []
-    frames: list[pd.DataFrame] = []
-    for device in devices:
-        for setting in hyperparameters:
-            position = len(cases)
-            case = CaseData(
-                position=position,
-                objective="bowl",
-                optimizer="a",
-                setting=", ".join(f"{k}={v}" for k, v in setting.items()),
-                device=device,
-                optimizer_class="X",
-                hyperparameters=setting,
-                defaults={},
-                dtype=dtype,
-                seeds=np.arange(len(values)),
-                losses=values[:, None],
-                trajectories={
-                    seed: np.array([(9.0, 9.0), point]) for seed, point in enumerate(ends)
-                },
-                step_sizes={},
-            )
-            cases.append(case)
-            frame = pd.DataFrame({"seed": np.arange(len(values)), "final_loss": values})
-            frame["status"] = [(failed or {}).get(seed, "ok") for seed in range(len(values))]
-            frames.append(frame.assign(position=position, objective="bowl", device=device))
-    info = ObjectiveInfo("bowl", "", 2, 0, 4, 1, np.array([0, 4]), None, (), None, None, "")
-    settings = RunSettings.model_validate({"claims": list(claims)})
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {})
-    trials = pd.concat(frames, ignore_index=True)
-    return Results(run, {"bowl": info}, tuple(cases), trials, pd.DataFrame())
+    values = dict(enumerate(np.asarray(finals, dtype=np.float64).tolist()))
+    cases = [
+        make_case(
+            curves={seed: [value] for seed, value in values.items()},
+            position=position,
+            setting=", ".join(f"{k}={v}" for k, v in setting.items()),
+            device=device,
+            hyperparameters=setting,
+            dtype=dtype,
+            trajectories={seed: np.array([(9.0, 9.0), point]) for seed, point in enumerate(ends)},
+        )
+        for position, (device, setting) in enumerate(itertools.product(devices, hyperparameters))
+    ]
+    trials = make_trials(cases)
+    trials["status"] = trials["seed"].map(lambda seed: (failed or {}).get(seed, "ok"))
+    return make_results(cases, trials, claims=list(claims))
 
 
 def checked(
     value: str, finals: ArrayLike, *, more: dict[str, Any] | None = None, **how: Any
 ) -> Any:
     """What comes of one claim on one device."""
-    (found,) = check(results_of([claim(value, **(more or {}))], finals, **how))
+    (found,) = check(claimed_results([claim(value, **(more or {}))], finals, **how))
     return found
 
 
@@ -297,7 +282,7 @@ def test_where_no_seed_ended_ok_nothing_can_be_told() -> None:
 
 def test_what_could_not_run_is_not_checked() -> None:
     gone = dict.fromkeys(range(2), "unavailable")
-    assert check(results_of([claim("0.5")], [math.nan] * 2, failed=gone)) == []
+    assert check(claimed_results([claim("0.5")], [math.nan] * 2, failed=gone)) == []
 
 
 def test_a_claim_is_checked_on_every_device_and_of_its_own_setting_alone() -> None:
@@ -309,7 +294,7 @@ def test_a_claim_is_checked_on_every_device_and_of_its_own_setting_alone() -> No
         claim("0.6", setting="tuned"),
     ]
     found = check(
-        results_of(
+        claimed_results(
             claims,
             [0.5, 0.5],
             devices=("cpu", "cuda"),
@@ -428,7 +413,7 @@ def test_drawn_anew_a_number_is_doubted_at_the_rate_that_is_promised(places: int
     for _ in range(sets):
         drawn = random.lognormal(size=(claims + seeds,))
         printed = [claim(f"{value:.{places}f}") for value in drawn[:claims]]
-        found += check(results_of(printed, drawn[claims:]))
+        found += check(claimed_results(printed, drawn[claims:]))
     draws = sets * claims
     doubted = sum(one.verdict == "not consistent" for one in found)
     edge = sum(one.verdict == "at the edge" for one in found)
@@ -616,7 +601,7 @@ def test_right_numbers_are_rarely_called_absurd(kind: str, seeds: int) -> None:
 def test_the_table_of_claims_has_a_row_for_each_with_its_numbers() -> None:
     claims = [claim("0.020"), claim("0.045"), claim("0.0205", seeds=100, sd=0.01)]
     finals = [*spread(40), math.nan]
-    found = check(results_of(claims, finals, failed={40: "error"}))
+    found = check(claimed_results(claims, finals, failed={40: "error"}))
     table = tuning_tables.claimed(found)
     assert table is not None
     rows = {str(row["published"]): row for row in table.frame.to_dict("records")}
@@ -637,6 +622,6 @@ def test_the_table_of_claims_has_a_row_for_each_with_its_numbers() -> None:
 
 
 def test_without_claims_there_is_nothing_to_check() -> None:
-    assert check(results_of([], [0.5])) == []
+    assert check(claimed_results([], [0.5])) == []
     found: list[CheckedClaim] = []
     assert tuning_tables.claimed(found) is None

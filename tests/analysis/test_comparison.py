@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
+from results_builders import make_case, make_results, make_trials
 
 from harness.analysis import comparison, ranks
 from harness.analysis.comparison import (
@@ -25,8 +25,8 @@ from harness.analysis.comparison import (
     groups,
     pairs,
 )
-from harness.store.read import CaseData, ObjectiveInfo, Results
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import CaseData, Results
+from harness.store.records import RunSettings
 
 Key = tuple[str, str, str]
 """Objective, optimizer, device."""
@@ -34,61 +34,24 @@ Key = tuple[str, str, str]
 INF = math.inf
 
 
-def case_of(position: int, key: Key) -> CaseData:
-    objective, optimizer, device = key
-    return CaseData(
-        position=position,
-        objective=objective,
-        optimizer=optimizer,
-        setting="",
-        device=device,
-        optimizer_class="X",
-        hyperparameters={},
-        defaults={},
-        dtype="float64",
-        seeds=np.empty(0, dtype=np.int64),
-        losses=np.empty((0, 2)),
-        trajectories={},
-        step_sizes={},
-    )
-
-
-def info_of(name: str) -> ObjectiveInfo:
-    return ObjectiveInfo(name, "", 5, 0, 4, 2, np.array([0, 4]), None, (), None, None, "")
-
-
-def results_of(finals: Mapping[Key, Mapping[int, float | str]]) -> Results:
+def results_by_key(finals: Mapping[Key, Mapping[int, float | str]]) -> Results:
     """Results by hand: by case, and by seed a final loss or the status it ended with."""
-    trials = []
-    for position, (key, endings) in enumerate(finals.items()):
-        objective, optimizer, device = key
-        for seed, ending in endings.items():
-            failed = isinstance(ending, str)
-            trials.append(
-                {
-                    "position": position,
-                    "objective": objective,
-                    "optimizer": optimizer,
-                    "device": device,
-                    "seed": seed,
-                    "status": ending if failed else "ok",
-                    "final_loss": math.nan if failed else ending,
-                }
-            )
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", RunSettings(), {})
-    return Results(
-        run,
-        {objective: info_of(objective) for objective, _, _ in finals},
-        tuple(case_of(position, key) for position, key in enumerate(finals)),
-        pd.DataFrame(trials),
-        pd.DataFrame(),
-    )
+    cases = cases_of(finals)
+    return make_results(cases, make_trials(cases, list(finals.values())))
+
+
+def cases_of(keys: Iterable[Key]) -> list[CaseData]:
+    """Cases without curves."""
+    return [
+        make_case(objective, optimizer, position=position, device=device)
+        for position, (objective, optimizer, device) in enumerate(keys)
+    ]
 
 
 def on_bowl(*rows: Sequence[float | str]) -> Results:
     """One objective on one device; optimizers a, b, ..., seeds from 0."""
     names = "abcdefgh"
-    return results_of(
+    return results_by_key(
         {("bowl", names[i], "cpu"): dict(enumerate(row)) for i, row in enumerate(rows)}
     )
 
@@ -96,7 +59,7 @@ def on_bowl(*rows: Sequence[float | str]) -> Results:
 def field_of(losses: ArrayLike) -> ComparisonGroup:
     """A field of ``(cases, seeds)``."""
     table = np.asarray(losses, dtype=np.float64)
-    cases = tuple(case_of(i, ("bowl", f"o{i}", "cpu")) for i in range(len(table)))
+    cases = tuple(cases_of(("bowl", f"o{i}", "cpu") for i in range(len(table))))
     return ComparisonGroup("bowl", "cpu", cases, np.arange(table.shape[1]), table)
 
 
@@ -165,7 +128,7 @@ def test_a_case_of_which_no_trial_could_run_is_not_in_the_field() -> None:
 
 def test_where_a_run_was_cut_short_the_seeds_are_those_that_all_cases_have() -> None:
     (field,) = groups(
-        results_of(
+        results_by_key(
             {
                 ("bowl", "a", "cpu"): {1: 0.1, 4: 0.4, 3: 0.3, 7: 0.7},
                 ("bowl", "b", "cpu"): {7: 7.0, 4: 4.0, 2: 2.0, 3: "error"},
@@ -181,7 +144,7 @@ def test_without_a_seed_in_common_there_is_no_field() -> None:
         ("bowl", "a", "cpu"): {0: 0.1},
         ("bowl", "b", "cpu"): {1: 0.1},
     }
-    assert groups(results_of(finals)) == []
+    assert groups(results_by_key(finals)) == []
 
 
 @pytest.mark.parametrize("status", ["diverged", "error", "timeout"])
@@ -193,7 +156,7 @@ def test_a_trial_that_did_not_end_ok_has_an_infinite_loss(status: str) -> None:
 
 def test_each_objective_and_each_device_is_a_field_of_its_own() -> None:
     found = groups(
-        results_of(
+        results_by_key(
             {
                 ("bowl", "a", "cpu"): {0: 1.0},
                 ("bowl", "a", "cuda"): {0: 2.0},
@@ -612,7 +575,7 @@ def test_the_whole_page_can_share_the_level() -> None:
         for i in range(4)
         for name, shift in (("a", 0.0), ("b", 0.6), ("c", 0.9))
     }
-    results = results_of(finals)
+    results = results_by_key(finals)
     each = compare(results)
     together = compare(started(results, 1.0, correction="page"))
     p = [pair.p for one in together for pair in one.pairs]

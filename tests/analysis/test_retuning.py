@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
+from results_builders import make_case
 
 from harness.analysis.retuning import RESAMPLES, Retuned, pairs, retune
 from harness.analysis.sensitivity import Tuned
 from harness.reporting.tables import tuning as tuning_tables
-from harness.store.read import CaseData, Tried
-
-
-def case_of(name: str, objective: str = "bowl", device: str = "cpu") -> CaseData:
-    return CaseData(
-        0, objective, name, "tuned", device, "X", {"lr": 0.0}, {}, "float64",
-        np.empty(0, dtype=np.int64), np.empty((0, 2)), {}, {}, role="tuned",
-    )  # fmt: skip
+from harness.store.read import Tried
 
 
 def tuned_of(losses: ArrayLike, name: str = "a", objective: str = "bowl") -> Tuned:
@@ -31,7 +25,7 @@ def tuned_of(losses: ArrayLike, name: str = "a", objective: str = "bowl") -> Tun
         )
         for i, row in enumerate(np.asarray(losses, dtype=np.float64))
     )  # fmt: skip
-    return Tuned(case_of(name, objective), {}, tried, {"lr": 0.0}, ())
+    return Tuned(make_case(objective, name, role="tuned"), {}, tried, {"lr": 0.0}, ())
 
 
 def retuned(losses: ArrayLike, name: str = "a") -> Retuned:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import Call, make_plan
+from builders import Call, make_plan, make_workload
+from results_builders import make_blocks, make_case, make_objective, make_results, make_trials
 
 from harness.analysis.comparison import groups, mean_losses
 from harness.analysis.targets import Reached, reached
@@ -25,8 +26,8 @@ from harness.results import Description, Timing, TrialResult, Way
 from harness.spec.validation import load
 from harness.store import read
 from harness.store.database import Store
-from harness.store.read import CaseData, ObjectiveInfo, Results
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import Results
+from harness.store.records import RunSettings
 from harness.timing.timed_case import TimedCase
 from harness.timing.timing import Runner
 
@@ -36,16 +37,10 @@ SPREAD = 0.2
 
 
 def rosenbrock(steps: int, every: int = 1) -> Workload:
-    return Workload(
-        objective=Rosenbrock(dimension=2, start_spread=SPREAD),
-        data=None,
-        dtype=torch.float64,
-        device=torch.device("cpu"),
+    return make_workload(
+        Rosenbrock(dimension=2, start_spread=SPREAD),
         steps=steps,
-        steps_per_epoch=1,
-        batch_size=None,
         record_steps=(*range(0, steps, every), steps),
-        divergence_factor=1000.0,
     )
 
 
@@ -117,31 +112,25 @@ CURVES = {0: [4.0, 1, 1, 1], 1: [4.0, 4, 0.5, 0.5], 2: [4.0, 4, 4, 4]}
 COUNTS = {0: [0.0, 100, 110, 130], 1: [0.0, 80, 150, 170], 2: [0.0, 60, 90, 130]}
 
 
-def results_of(
+def counted_results(
     counts: dict[int, list[float]] | None = COUNTS,
     in_all: dict[int, float] | None = None,
     blocks: tuple[tuple[float, float], ...] = ((2.0, 100), (9.0, 100), (3.0, 100)),
 ) -> Results:
     """Optimizer a on the bowl; blocks of 50 steps as seconds and evaluations."""
-    seeds = np.array(sorted(CURVES))
-    case = CaseData(
-        *(0, "bowl", "a", "", "cpu", "X", {}, {}, "float64", seeds),
-        losses=np.array([CURVES[seed] for seed in seeds]),
-        trajectories={},
-        step_sizes={},
-        evaluations=None if counts is None else np.array([counts[seed] for seed in seeds]),
-    )
-    trials = pd.DataFrame({"seed": seeds, "status": "ok", "step": 40, "reason": ""})
-    trials["final_loss"] = case.losses[:, -1]
+    seeds = sorted(CURVES)
+    evaluations = None if counts is None else np.array([counts[seed] for seed in seeds])
+    case = make_case(curves=CURVES, evaluations=evaluations)
     known = {seed: values[-1] for seed, values in (counts or {}).items()} | (in_all or {})
-    trials["evaluations"] = [known.get(seed, 40.0) for seed in seeds]
-    trials = trials.assign(position=0, objective="bowl", optimizer="a", setting="", device="cpu")
-    timings = pd.DataFrame(blocks, columns=["seconds", "evaluations"]).assign(position=0, steps=50)
-    info = ObjectiveInfo("bowl", "", 1, 0, 40, 1, RECORDS, 0.0, (), None, None, "")
-    targets = {"bowl": {"losses": [1.0, 0.5]}}
-    told = RunSettings.model_validate({"targets": targets})
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", told, {})
-    return Results(run, {"bowl": info}, (case,), trials, timings)
+    results = make_results(
+        [case],
+        make_trials([case], step=40, evaluations=[known.get(seed, 40.0) for seed in seeds]),
+        objectives={"bowl": make_objective(steps=40, record_steps=RECORDS, optimum=0.0)},
+        blocks=make_blocks(0, [seconds for seconds, _ in blocks], steps=50),
+        targets={"bowl": {"losses": [1.0, 0.5]}},
+    )
+    results.timings["evaluations"] = [float(count) for _, count in blocks]
+    return results
 
 
 def only(results: Results) -> Reached:
@@ -152,7 +141,7 @@ def only(results: Results) -> Reached:
 
 
 def test_seconds_are_the_evaluations_so_far_at_the_median_time_of_one() -> None:
-    found = only(results_of())
+    found = only(counted_results())
     assert found.evaluation_seconds.tolist() == pytest.approx([0.03])  # of 0.02, 0.09 and 0.03
     assert found.evaluations.tolist() == [[[100, 150, INF]], [[INF, 150, INF]]]
     assert found.seconds is not None
@@ -167,7 +156,7 @@ def test_seconds_are_the_evaluations_so_far_at_the_median_time_of_one() -> None:
 
 
 def test_where_each_step_evaluates_once_steps_and_their_times_say_it_all() -> None:
-    found = only(results_of(None, blocks=((2.0, NAN), (9.0, NAN), (3.0, NAN))))
+    found = only(counted_results(None, blocks=((2.0, NAN), (9.0, NAN), (3.0, NAN))))
     assert found.evaluation_seconds.tolist() == pytest.approx([0.06])
     assert found.evaluations.tolist() == found.steps.tolist()
     table = comparison_tables.reached([found])
@@ -179,12 +168,12 @@ def test_where_each_step_evaluates_once_steps_and_their_times_say_it_all() -> No
 @pytest.mark.parametrize("what", ["evaluations of a trial that hits", "of blocks", "of a miss"])
 def test_seconds_are_not_told_where_evaluations_are_not_known(what: str) -> None:
     if what == "of blocks":
-        found = only(results_of(blocks=((2.0, NAN), (3.0, NAN))))
+        found = only(counted_results(blocks=((2.0, NAN), (3.0, NAN))))
     elif what == "of a miss":
-        found = only(results_of(in_all={2: NAN}))
+        found = only(counted_results(in_all={2: NAN}))
         assert found.seconds is not None  # a miss has none
     else:
-        found = only(results_of({**COUNTS, 0: [NAN] * 4}))
+        found = only(counted_results({**COUNTS, 0: [NAN] * 4}))
     seconds = found.expected_evaluations() * found.evaluation_seconds
     assert np.isnan(seconds[0]).all()
     if what != "of a miss":

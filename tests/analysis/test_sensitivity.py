@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
+from results_builders import make_case, make_results, make_trials
 
 from harness.analysis.sensitivity import FACTOR, OUTER, Curve, Point, curves, tuned
 from harness.plan.model import Role
 from harness.reporting.tables import tuning as tuning_tables
 from harness.spec.model import SpaceSpec
-from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import CaseData, Results, Tried
 
 NAN = math.nan
 
@@ -23,68 +22,34 @@ Ending = float | str
 """A final loss, or the status a trial ended with."""
 
 
-def case_of(
+def setting_case(
     position: int,
     optimizer: str,
     hyperparameters: dict[str, Any],
-    *,
-    objective: str = "bowl",
-    device: str = "cpu",
     role: Role = "given",
+    **more: Any,
 ) -> CaseData:
-    return CaseData(
-        position=position,
-        objective=objective,
+    """A case without curves, named by its setting."""
+    return make_case(
         optimizer=optimizer,
+        position=position,
         setting=role if role != "given" else str(hyperparameters),
-        device=device,
-        optimizer_class="X",
         hyperparameters=hyperparameters,
         defaults=hyperparameters,
-        dtype="float64",
-        seeds=np.empty(0, dtype=np.int64),
-        losses=np.empty((0, 2)),
-        trajectories={},
-        step_sizes={},
         role=role,
+        **more,
     )
 
 
-def results_of(
+def results_of_settings(
     cases: Sequence[CaseData],
     endings: Sequence[Sequence[Ending]] | None = None,
     tried: Sequence[Tried] = (),
-    *,
-    optimum: float | None = None,
     **settings: Any,
 ) -> Results:
-    trials = [
-        {
-            "position": case.position,
-            "objective": case.objective,
-            "device": case.device,
-            "seed": seed,
-            "status": ending if isinstance(ending, str) else "ok",
-            "final_loss": NAN if isinstance(ending, str) else ending,
-        }
-        for case, own in zip(cases, endings or [[1.0]] * len(cases), strict=True)
-        for seed, ending in enumerate(own)
-    ]
-    columns = ["position", "objective", "device", "seed", "status", "final_loss"]
-    made = RunSettings.model_validate(settings)
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", made, {})
-    names = dict.fromkeys(case.objective for case in cases)
-    return Results(
-        run,
-        {
-            name: ObjectiveInfo(name, "", 2, 0, 4, 1, np.array([0, 4]), optimum, (), None, None, "")
-            for name in names
-        },
-        tuple(cases),
-        pd.DataFrame(trials, columns=columns),
-        pd.DataFrame(),
-        tried=tuple(tried),
-    )
+    """Results by how the trials of each case ended, one at 1 where nothing is given."""
+    trials = make_trials(cases, [dict(enumerate(own)) for own in endings or [[1.0]] * len(cases)])
+    return make_results(cases, trials, tried=tried, **settings)
 
 
 def tried_of(
@@ -183,8 +148,8 @@ def test_where_every_point_failed_nothing_is_near() -> None:
 
 def edge(over: SpaceSpec, best: Any, drawn: Sequence[Any]) -> str:
     """What is said of a best value among those drawn; empty if nothing."""
-    case = case_of(0, "a", {"lr": best}, role="tuned")
-    results = results_of(
+    case = setting_case(0, "a", {"lr": best}, role="tuned")
+    results = results_of_settings(
         [case],
         tried=[tried_of({"lr": value}, [1.0]) for value in drawn],
         searches={"a": {"lr": over.model_dump(mode="json", exclude_none=True)}},
@@ -245,10 +210,10 @@ def searched(**settings: Any) -> Results:
     swept: list[tuple[float, list[Ending]]]
     swept = [(1.0, [0.5, "diverged"]), (0.01, [4.0, 6.0]), (0.1, [1.0, 2.0])]
     cases = [
-        case_of(0, "a", {"lr": 0.1, "beta": "y", "eps": 1e-8}, role="tuned"),
-        case_of(1, "a", {"eps": 1e-8}, role="defaults"),
-        case_of(2, "b", {"lr": 1.0}),
-        case_of(3, "a", {"lr": 0.1, "beta": "y", "eps": 1e-8}, role="tuned", device="cuda"),
+        setting_case(0, "a", {"lr": 0.1, "beta": "y", "eps": 1e-8}, role="tuned"),
+        setting_case(1, "a", {"eps": 1e-8}, role="defaults"),
+        setting_case(2, "b", {"lr": 1.0}),
+        setting_case(3, "a", {"lr": 0.1, "beta": "y", "eps": 1e-8}, role="tuned", device="cuda"),
     ]
     tried = [
         tried_of({"lr": 0.01, "beta": "x", "eps": 1e-8}, [4.0, 6.0]),
@@ -262,7 +227,7 @@ def searched(**settings: Any) -> Results:
         tried_of({"lr": 0.1, "beta": "y", "eps": 1e-8}, [1.0, 2.0], varied="beta"),
     ]
     endings = [[1.0], [2.0], [3.0], [4.0]]
-    return results_of(cases, endings, tried, **{"searches": {"a": SEARCH}, **settings})
+    return results_of_settings(cases, endings, tried, **{"searches": {"a": SEARCH}, **settings})
 
 
 def test_what_tuning_found_is_told_by_case_with_the_settings_of_its_own_device() -> None:
@@ -287,7 +252,7 @@ def test_what_the_spec_fixes_on_an_objective_was_not_searched_there() -> None:
 
 
 def test_without_tuning_nothing_was_found() -> None:
-    assert tuned(results_of([case_of(0, "a", {"lr": 1.0})])) == []
+    assert tuned(results_of_settings([setting_case(0, "a", {"lr": 1.0})])) == []
     assert tuning_tables.tuning([], 3) is None
     assert tuning_tables.sensitive([]) is None
 
@@ -342,7 +307,7 @@ def test_a_sweep_is_a_curve_of_each_range_and_of_no_choice() -> None:
 
 
 def test_a_point_without_a_loss_has_none_and_one_that_did_not_run_is_left_out() -> None:
-    case = case_of(0, "a", {"lr": 0.5}, role="tuned")
+    case = setting_case(0, "a", {"lr": 0.5}, role="tuned")
     tried = [
         tried_of({"lr": 0.5}, [1.0, 3.0]),
         tried_of({"lr": 0.0}, ["error", "error"], varied="lr"),
@@ -350,19 +315,19 @@ def test_a_point_without_a_loss_has_none_and_one_that_did_not_run_is_left_out() 
         tried_of({"lr": 1.0}, [], varied="lr"),
     ]
     searches = {"a": {"lr": {"uniform": [0, 1]}}}
-    (found,) = curves(results_of([case], tried=tried, searches=searches))
+    (found,) = curves(results_of_settings([case], tried=tried, searches=searches))
     assert [(p.value, p.failed) for p in found.points] == [(0.0, 2), (0.5, 0)]
     assert math.isnan(found.points[0].mean)
     assert not found.points[0].ok
     # With one point alone there is no curve.
-    assert curves(results_of([case], tried=tried[:1] + tried[2:], searches=searches)) == []
+    assert curves(results_of_settings([case], tried=tried[:1] + tried[2:], searches=searches)) == []
 
 
 def grid(
     *settings: dict[str, Any], endings: Sequence[Sequence[Ending]] | None = None, **also: Any
 ) -> list[Curve]:
-    cases = [case_of(i, "a", given) for i, given in enumerate(settings)]
-    return curves(results_of(cases, endings, **also))
+    cases = [setting_case(i, "a", given) for i, given in enumerate(settings)]
+    return curves(results_of_settings(cases, endings, **also))
 
 
 def test_a_grid_over_one_number_is_a_curve() -> None:

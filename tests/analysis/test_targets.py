@@ -8,8 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
+from results_builders import (
+    Ending,
+    finals,
+    make_blocks,
+    make_case,
+    make_objective,
+    make_results,
+    make_trials,
+)
 
 from harness.analysis.comparison import groups
 from harness.analysis.targets import (
@@ -24,15 +32,14 @@ from harness.analysis.targets import (
 )
 from harness.plan.model import Role
 from harness.reporting.tables import comparison as comparison_tables
-from harness.store.read import CaseData, ObjectiveInfo, Results
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import Results
 
 INF, NAN = math.inf, math.nan
 RECORDS = [0, 10, 20, 40]
 
 
 @dataclass
-class Made:
+class CurveCase:
     """A case: by seed, the losses at the recorded steps; and how it ended unless ok."""
 
     optimizer: str
@@ -45,63 +52,41 @@ class Made:
     step_seconds: Sequence[float] = ()
 
 
-def results_of(
-    *cases: Made,
+def results_of_curves(
+    *cases: CurveCase,
     optimum: float | None = 0.0,
     targets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Results:
-    known, trials, timings = [], [], []
-    for position, made in enumerate(cases):
-        curves = {seed: [*curve, *[NAN] * (4 - len(curve))] for seed, curve in made.curves.items()}
-        case = CaseData(
+    """Results of cases whose trials ended ok after 40 steps unless they say otherwise."""
+    known = [
+        make_case(
+            one.objective,
+            one.optimizer,
+            one.curves,
+            records=len(RECORDS),
             position=position,
-            objective=made.objective,
-            optimizer=made.optimizer,
-            setting=made.setting or (made.role if made.role != "given" else ""),
-            device=made.device,
-            optimizer_class="X",
-            hyperparameters={},
-            defaults={},
-            dtype="float64",
-            seeds=np.array(sorted(curves), dtype=np.int64),
-            losses=np.array([curves[seed] for seed in sorted(curves)]).reshape(-1, 4),
-            trajectories={},
-            step_sizes={},
-            role=made.role,
+            setting=one.setting or (one.role if one.role != "given" else ""),
+            device=one.device,
+            role=one.role,
         )
-        known.append(case)
-        for seed in {**made.curves, **made.endings}:
-            status, step = made.endings.get(seed, ("ok", 40))
-            trials.append(
-                {
-                    "position": position,
-                    "objective": made.objective,
-                    "optimizer": made.optimizer,
-                    "device": made.device,
-                    "seed": seed,
-                    "status": status,
-                    "step": step,
-                    "final_loss": curves[seed][-1] if status == "ok" else NAN,
-                }
-            )
-        timings += [
-            {"position": position, "steps": 50, "seconds": 50 * seconds}
-            for seconds in made.step_seconds
-        ]
-    objectives = {
-        made.objective: ObjectiveInfo(
-            made.objective, "", 2, 0, 40, 1, np.array(RECORDS), optimum, (), None, None, ""
-        )
-        for made in cases
-    }
-    settings = RunSettings.model_validate({"targets": targets or {}})
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {})
-    return Results(
-        run,
-        objectives,
-        tuple(known),
-        pd.DataFrame(trials),
-        pd.DataFrame(timings, columns=["position", "steps", "seconds"]),
+        for position, one in enumerate(cases)
+    ]
+    endings: list[dict[int, Ending]] = [
+        {**finals(case), **one.endings} for case, one in zip(known, cases, strict=True)
+    ]
+    trials = make_trials(known, endings)
+    trials.loc[trials["status"] == "ok", "step"] = 40
+    info = {"steps": 40, "record_steps": RECORDS, "optimum": optimum}
+    return make_results(
+        known,
+        trials,
+        objectives={one.objective: make_objective(one.objective, **info) for one in cases},
+        blocks=[
+            block
+            for position, one in enumerate(cases)
+            for block in make_blocks(position, [50 * s for s in one.step_seconds], steps=50)
+        ],
+        targets=targets or {},
     )
 
 
@@ -140,7 +125,7 @@ def test_targets_are_those_given_and_shares_of_the_way_where_the_optimum_is_know
     given: dict[str, Any] | None, optimum: float | None, expected: list[tuple[str, float]]
 ) -> None:
     told = {} if given is None else {"bowl": given}
-    results = results_of(Made("a", {0: [4, 3, 2, 1]}), optimum=optimum, targets=told)
+    results = results_of_curves(CurveCase("a", {0: [4, 3, 2, 1]}), optimum=optimum, targets=told)
     found = targets_of(results, results.objectives["bowl"])
     assert list(found) == [Target(**{kind: value}) for kind, value in expected]
     if not expected:
@@ -157,9 +142,9 @@ def test_a_target_is_said_in_words() -> None:
 
 def test_a_target_is_reached_at_the_first_recorded_step_at_or_below_it() -> None:
     found = only(
-        results_of(
-            Made("a", {0: [4, 2, 1, 0.5], 1: [4, 0.5, 3, 3], 2: [4, 3.9, 3.9, 3.9]}),
-            Made("b", {0: [0.5, 9, 9, 9], 1: [4, NAN, 1, 1], 2: [2, 2, 2, 2]}),
+        results_of_curves(
+            CurveCase("a", {0: [4, 2, 1, 0.5], 1: [4, 0.5, 3, 3], 2: [4, 3.9, 3.9, 3.9]}),
+            CurveCase("b", {0: [0.5, 9, 9, 9], 1: [4, NAN, 1, 1], 2: [2, 2, 2, 2]}),
             targets=losses(2.0, 0.5),
         )
     )
@@ -172,8 +157,8 @@ def test_a_target_is_reached_at_the_first_recorded_step_at_or_below_it() -> None
 def test_a_share_of_the_way_counts_from_each_trials_own_start() -> None:
     # The optimum is -1: ten percent left of 11 - -1 is 0.2, of 1 - -1 it is -0.8.
     found = only(
-        results_of(
-            Made("a", {0: [11, 0.3, 0.2, -1], 1: [1, 0.2, -0.7, -0.8]}),
+        results_of_curves(
+            CurveCase("a", {0: [11, 0.3, 0.2, -1], 1: [1, 0.2, -0.7, -0.8]}),
             optimum=-1.0,
             targets={"bowl": {"losses": [], "tolerances": [0.1]}},
         )
@@ -183,8 +168,8 @@ def test_a_share_of_the_way_counts_from_each_trials_own_start() -> None:
 
 def test_what_a_trial_reached_before_it_failed_it_has_reached() -> None:
     found = only(
-        results_of(
-            Made(
+        results_of_curves(
+            CurveCase(
                 "a",
                 {0: [4, 0.1, 1e6], 1: [4, 0.1, 0.1, 0.1], 2: [4, 0.1]},
                 endings={0: ("diverged", 20), 2: ("error", 13)},
@@ -198,9 +183,9 @@ def test_what_a_trial_reached_before_it_failed_it_has_reached() -> None:
 
 def test_only_the_seeds_that_all_cases_have_count() -> None:
     found = only(
-        results_of(
-            Made("a", {0: [4, 1, 1, 1], 3: [4, 3, 1, 1], 5: [4, 4, 4, 1]}),
-            Made("b", {5: [4, 1, 1, 1], 3: [4, 4, 4, 4]}),
+        results_of_curves(
+            CurveCase("a", {0: [4, 1, 1, 1], 3: [4, 3, 1, 1], 5: [4, 4, 4, 1]}),
+            CurveCase("b", {5: [4, 1, 1, 1], 3: [4, 4, 4, 4]}),
             targets=losses(1.0),
         )
     )
@@ -209,7 +194,9 @@ def test_only_the_seeds_that_all_cases_have_count() -> None:
 
 
 def test_a_trial_whose_curve_was_not_kept_has_missed() -> None:
-    made = results_of(Made("a", {0: [4, 1, 1, 1], 1: [4, 1, 1, 1]}), targets=losses(1.0))
+    made = results_of_curves(
+        CurveCase("a", {0: [4, 1, 1, 1], 1: [4, 1, 1, 1]}), targets=losses(1.0)
+    )
     (case,) = made.cases
     made = replace(made, cases=(replace(case, seeds=case.seeds[1:], losses=case.losses[1:]),))
     assert only(made).steps.tolist() == [[[INF, 10]]]
@@ -217,13 +204,13 @@ def test_a_trial_whose_curve_was_not_kept_has_missed() -> None:
 
 def test_expected_running_time_lets_a_miss_cost_all_it_took() -> None:
     found = only(
-        results_of(
-            Made(
+        results_of_curves(
+            CurveCase(
                 "a",
                 {0: [4, 1, 1, 1], 1: [4, 4, 4, 4], 2: [4, 1, 1e9], 3: [4, 4, 1, 1]},
                 endings={2: ("diverged", 15)},
             ),
-            Made("b", {seed: [4, 4, 4, 4] for seed in range(4)}),
+            CurveCase("b", {seed: [4, 4, 4, 4] for seed in range(4)}),
             targets=losses(4.0, 1.0),
         )
     )
@@ -232,15 +219,17 @@ def test_expected_running_time_lets_a_miss_cost_all_it_took() -> None:
 
 
 def test_a_trial_that_diverged_before_its_target_costs_what_it_took() -> None:
-    made = Made("a", {0: [4, 1, 1, 1], 1: [4, 1e9]}, endings={1: ("diverged", 15)})
-    assert only(results_of(made, targets=losses(1.0))).expected_steps().tolist() == [[10 + 15]]
+    made = CurveCase("a", {0: [4, 1, 1, 1], 1: [4, 1e9]}, endings={1: ("diverged", 15)})
+    assert only(results_of_curves(made, targets=losses(1.0))).expected_steps().tolist() == [
+        [10 + 15]
+    ]
 
 
 def test_trials_that_take_the_same_course_are_copies_and_their_share_has_no_interval() -> None:
     found = only(
-        results_of(
-            Made("a", {seed: [4, 1, 1, 1] for seed in range(9)}),
-            Made("b", {seed: [4, 4, 1, 0.1 + seed / 9] for seed in range(9)}),
+        results_of_curves(
+            CurveCase("a", {seed: [4, 1, 1, 1] for seed in range(9)}),
+            CurveCase("b", {seed: [4, 4, 1, 0.1 + seed / 9] for seed in range(9)}),
             targets=losses(1.5),
         )
     )
@@ -255,9 +244,9 @@ def test_trials_that_take_the_same_course_are_copies_and_their_share_has_no_inte
 def test_seconds_are_the_steps_at_the_median_time_per_step() -> None:
     curves = {0: [4.0, 1, 1, 1], 1: [4.0, 4, 4, 4]}
     found = only(
-        results_of(
-            Made("a", curves, step_seconds=[0.1, 0.9, 0.2]),
-            Made("b", curves, step_seconds=[0.5]),
+        results_of_curves(
+            CurveCase("a", curves, step_seconds=[0.1, 0.9, 0.2]),
+            CurveCase("b", curves, step_seconds=[0.5]),
             targets=losses(1.0),
         )
     )
@@ -269,7 +258,9 @@ def test_seconds_are_the_steps_at_the_median_time_per_step() -> None:
 def test_there_are_no_seconds_where_some_case_was_not_timed() -> None:
     curves = {0: [4.0, 1, 1, 1]}
     found = only(
-        results_of(Made("a", curves, step_seconds=[0.1]), Made("b", curves), targets=losses(1.0))
+        results_of_curves(
+            CurveCase("a", curves, step_seconds=[0.1]), CurveCase("b", curves), targets=losses(1.0)
+        )
     )
     assert found.seconds is None
     assert found.evaluation_seconds[0] == pytest.approx(0.1)
@@ -287,20 +278,20 @@ def test_there_are_no_seconds_where_some_case_was_not_timed() -> None:
 SOON, LATE, NEVER = [4.0, 1, 1, 1], [4.0, 4, 4, 1], [4.0, 4, 4, 4]
 
 
-def contest_of(*cases: Made, families: Mapping[str, str] | None = None) -> list[OptimizerPool]:
+def contest_of(*cases: CurveCase, families: Mapping[str, str] | None = None) -> list[OptimizerPool]:
     names = {made.objective for made in cases}
     told = {name: {"losses": [1.0], "tolerances": None} for name in names}
-    return optimizer_pools(all_reached(results_of(*cases, targets=told)), families or {})
+    return optimizer_pools(all_reached(results_of_curves(*cases, targets=told)), families or {})
 
 
 def test_each_setting_of_a_grid_takes_part_by_itself_whatever_the_order_of_the_spec() -> None:
     cases = [
-        Made("a", {0: LATE}, setting="lr=1"),
-        Made("a", {0: SOON}, setting="lr=2"),
-        Made("b", {0: SOON}),
-        Made("a", {0: SOON}, "line", setting="lr=2"),
-        Made("a", {0: LATE}, "line", setting="lr=1"),
-        Made("b", {0: NEVER}, "line"),
+        CurveCase("a", {0: LATE}, setting="lr=1"),
+        CurveCase("a", {0: SOON}, setting="lr=2"),
+        CurveCase("b", {0: SOON}),
+        CurveCase("a", {0: SOON}, "line", setting="lr=2"),
+        CurveCase("a", {0: LATE}, "line", setting="lr=1"),
+        CurveCase("b", {0: NEVER}, "line"),
     ]
     (found,) = contest_of(*cases)
     assert found.solvers == ("a (lr=1)", "a (lr=2)", "b")
@@ -313,13 +304,13 @@ def test_each_setting_of_a_grid_takes_part_by_itself_whatever_the_order_of_the_s
 
 def test_a_setting_that_has_no_match_on_another_objective_is_left_out_by_name() -> None:
     (found,) = contest_of(
-        Made("a", {0: LATE}, setting="lr=1"),
-        Made("a", {0: SOON}, setting="lr=2"),
-        Made("b", {0: SOON}),
-        Made("a", {0: SOON}, "line", setting="lr=3"),
-        Made("b", {0: NEVER}, "line"),
-        Made("c", {0: SOON}, setting="lr=1"),
-        Made("c", {0: LATE}, "line", setting="lr=3"),
+        CurveCase("a", {0: LATE}, setting="lr=1"),
+        CurveCase("a", {0: SOON}, setting="lr=2"),
+        CurveCase("b", {0: SOON}),
+        CurveCase("a", {0: SOON}, "line", setting="lr=3"),
+        CurveCase("b", {0: NEVER}, "line"),
+        CurveCase("c", {0: SOON}, setting="lr=1"),
+        CurveCase("c", {0: LATE}, "line", setting="lr=3"),
     )
     # Of c there is one setting on each: it goes by its name.
     assert found.solvers == ("b", "c")
@@ -330,7 +321,9 @@ def test_a_setting_that_has_no_match_on_another_objective_is_left_out_by_name() 
 
 
 def test_related_objectives_are_of_one_family() -> None:
-    cases = [Made(name, {0: SOON}, place) for place in ("bowl", "line", "far") for name in "ab"]
+    cases = [
+        CurveCase(name, {0: SOON}, place) for place in ("bowl", "line", "far") for name in "ab"
+    ]
     (found,) = contest_of(*cases, families={"bowl": "near", "line": "near"})
     assert found.families == found.problem_families == ("near", "near", "far")
     assert not found.says_much
@@ -344,9 +337,9 @@ def test_a_tuned_optimizer_takes_part_tuned_and_once_more_at_its_defaults() -> N
             made
             for objective in ("bowl", "line")
             for made in (
-                Made("a", {0: SOON}, objective, role="tuned"),
-                Made("a", {0: LATE}, objective, role="defaults"),
-                Made("b", {0: NEVER}, objective),
+                CurveCase("a", {0: SOON}, objective, role="tuned"),
+                CurveCase("a", {0: LATE}, objective, role="defaults"),
+                CurveCase("b", {0: NEVER}, objective),
             )
         )
     )
@@ -356,11 +349,11 @@ def test_a_tuned_optimizer_takes_part_tuned_and_once_more_at_its_defaults() -> N
 
 def test_an_objective_with_one_entrant_compares_nothing_and_leaves_nobody_out() -> None:
     (found,) = contest_of(
-        Made("a", {0: SOON}),
-        Made("b", {0: LATE}),
-        Made("a", {0: SOON}, "alone"),
-        Made("a", {0: NEVER}, "line"),
-        Made("b", {0: LATE}, "line"),
+        CurveCase("a", {0: SOON}),
+        CurveCase("b", {0: LATE}),
+        CurveCase("a", {0: SOON}, "alone"),
+        CurveCase("a", {0: NEVER}, "line"),
+        CurveCase("b", {0: LATE}, "line"),
     )
     assert found.objectives == ("bowl", "line")
     assert found.left_out == ()
@@ -369,12 +362,12 @@ def test_an_objective_with_one_entrant_compares_nothing_and_leaves_nobody_out() 
 
 def test_an_optimizer_that_lacks_an_objective_is_left_out_by_name() -> None:
     (found,) = contest_of(
-        Made("c", {0: SOON}),
-        Made("a", {0: SOON}),
-        Made("b", {0: LATE}),
-        Made("a", {0: LATE}, "line"),
-        Made("b", {0: SOON}, "line"),
-        Made("d", {0: SOON}, "line"),
+        CurveCase("c", {0: SOON}),
+        CurveCase("a", {0: SOON}),
+        CurveCase("b", {0: LATE}),
+        CurveCase("a", {0: LATE}, "line"),
+        CurveCase("b", {0: SOON}, "line"),
+        CurveCase("d", {0: SOON}, "line"),
     )
     assert found.solvers == ("a", "b")
     assert found.left_out == ("c", "d")
@@ -385,33 +378,33 @@ def test_an_optimizer_that_lacks_an_objective_is_left_out_by_name() -> None:
     "cases",
     [
         # One objective; and two, but one optimizer alone ran on both.
-        [Made("a", {0: SOON}), Made("b", {0: SOON})],
+        [CurveCase("a", {0: SOON}), CurveCase("b", {0: SOON})],
         [
-            Made("a", {0: SOON}),
-            Made("b", {0: SOON}),
-            Made("a", {0: SOON}, "line"),
-            Made("c", {0: SOON}, "line"),
+            CurveCase("a", {0: SOON}),
+            CurveCase("b", {0: SOON}),
+            CurveCase("a", {0: SOON}, "line"),
+            CurveCase("c", {0: SOON}, "line"),
         ],
         # No seed that both objectives have.
         [
-            Made("a", {0: SOON}),
-            Made("b", {0: SOON}),
-            Made("a", {1: SOON}, "line"),
-            Made("b", {1: SOON}, "line"),
+            CurveCase("a", {0: SOON}),
+            CurveCase("b", {0: SOON}),
+            CurveCase("a", {1: SOON}, "line"),
+            CurveCase("b", {1: SOON}, "line"),
         ],
     ],
 )
-def test_there_is_no_contest_without_two_of_each_and_a_seed(cases: list[Made]) -> None:
+def test_there_is_no_contest_without_two_of_each_and_a_seed(cases: list[CurveCase]) -> None:
     assert contest_of(*cases) == []
     assert comparison_tables.profile(contest_of(*cases)) is None
 
 
 def test_a_contest_is_over_the_seeds_that_all_objectives_share() -> None:
     (found,) = contest_of(
-        Made("a", {0: NEVER, 2: SOON, 5: LATE}),
-        Made("b", {0: NEVER, 2: LATE, 5: SOON}),
-        Made("a", {2: LATE, 5: NEVER, 9: NEVER}, "line"),
-        Made("b", {2: NEVER, 5: SOON, 9: NEVER}, "line"),
+        CurveCase("a", {0: NEVER, 2: SOON, 5: LATE}),
+        CurveCase("b", {0: NEVER, 2: LATE, 5: SOON}),
+        CurveCase("a", {2: LATE, 5: NEVER, 9: NEVER}, "line"),
+        CurveCase("b", {2: NEVER, 5: SOON, 9: NEVER}, "line"),
     )
     # Problems, seeds 2 and 5, solvers.
     assert found.steps.tolist() == [[[10, 40], [40, 10]], [[40, INF], [INF, 10]]]
@@ -420,7 +413,7 @@ def test_a_contest_is_over_the_seeds_that_all_objectives_share() -> None:
 def test_each_device_has_a_contest_of_its_own() -> None:
     found = contest_of(
         *(
-            Made(name, {0: curve}, objective, device=device)
+            CurveCase(name, {0: curve}, objective, device=device)
             for objective in ("bowl", "line")
             for device, curve in (("cpu", SOON), ("cuda", LATE))
             for name in ("a", "b")
@@ -434,10 +427,10 @@ def test_each_device_has_a_contest_of_its_own() -> None:
 
 def test_a_contest_in_seconds_weighs_each_optimizers_steps() -> None:
     (found,) = contest_of(
-        Made("a", {0: LATE}, step_seconds=[0.1]),
-        Made("b", {0: SOON}, step_seconds=[1.0]),
-        Made("a", {0: NEVER}, "line", step_seconds=[0.2]),
-        Made("b", {0: SOON}, "line", step_seconds=[2.0]),
+        CurveCase("a", {0: LATE}, step_seconds=[0.1]),
+        CurveCase("b", {0: SOON}, step_seconds=[1.0]),
+        CurveCase("a", {0: NEVER}, "line", step_seconds=[0.2]),
+        CurveCase("b", {0: SOON}, "line", step_seconds=[2.0]),
     )
     assert found.seconds is not None
     assert found.seconds.ravel().tolist() == pytest.approx([4.0, 10.0, INF, 20.0])
@@ -499,10 +492,10 @@ def test_what_misses_is_not_solved_at_any_ratio_and_no_cost_at_all_is_best() -> 
 
 def test_failed_trials_are_counted_by_optimizer_over_the_shared_seeds() -> None:
     (found,) = contest_of(
-        Made("a", {0: SOON, 1: SOON}, endings={1: ("diverged", 40), 2: ("error", 0)}),
-        Made("b", {0: SOON, 1: SOON, 2: SOON}),
-        Made("a", {0: SOON, 1: SOON}, "line", endings={0: ("timeout", 40), 1: ("error", 20)}),
-        Made("b", {0: SOON, 1: SOON}, "line", endings={0: ("error", 40)}),
+        CurveCase("a", {0: SOON, 1: SOON}, endings={1: ("diverged", 40), 2: ("error", 0)}),
+        CurveCase("b", {0: SOON, 1: SOON, 2: SOON}),
+        CurveCase("a", {0: SOON, 1: SOON}, "line", endings={0: ("timeout", 40), 1: ("error", 20)}),
+        CurveCase("b", {0: SOON, 1: SOON}, "line", endings={0: ("error", 40)}),
     )
     # Seed 2, that one objective lacks, is in no count.
     assert found.failed == (3, 1)

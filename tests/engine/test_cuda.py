@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import make_plan
+from builders import make_plan, make_workload
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -115,7 +115,7 @@ def planned(name: str) -> PlannedObjective:
     return next(p for p in PLAN.objectives if p.name == name)
 
 
-def workload_of(name: str, device: str, **changes: Any) -> Workload:
+def planned_workload(name: str, device: str, **changes: Any) -> Workload:
     """One of the chapter's objectives; ``changes`` are of what the spec says of it."""
     changed = dataclasses.replace(planned(name), **changes)
     return prepare(changed, load_objective(changed)[0], device)
@@ -124,30 +124,7 @@ def workload_of(name: str, device: str, **changes: Any) -> Workload:
 def many_epochs(device: str) -> Workload:
     """The regression in three batches an epoch, ten times over."""
     changes = {"batch_size": 500, "epochs": 10, "record_every": 4}
-    return workload_of("ch7_linreg", device, **changes)
-
-
-def made(objective: Objective, device: str, steps: int = 20, **changes: Any) -> Workload:
-    """A workload made by hand, in float64."""
-    data = objective.data
-    if data is not None:
-        data = tuple(
-            t.to(device, torch.float64 if t.is_floating_point() else t.dtype) for t in data
-        )
-    known: dict[str, Any] = {
-        "steps_per_epoch": 1,
-        "batch_size": None,
-        "record_steps": tuple(range(steps + 1)),
-    }
-    return Workload(
-        objective=objective,
-        data=data,
-        dtype=torch.float64,
-        device=torch.device(device),
-        steps=steps,
-        divergence_factor=1000.0,
-        **known | changes,
-    )
+    return planned_workload("ch7_linreg", device, **changes)
 
 
 def grid(settings: int) -> list[Lane]:
@@ -208,7 +185,7 @@ def test_lanes_equal_runs_of_their_own_and_the_cpu_s_results(
     optimizer: str, device: str, objective: str, way: Way
 ) -> None:
     factory, settings = chosen(optimizer, objective)
-    workload = workload_of(objective, device)
+    workload = planned_workload(objective, device)
     if "fused" in optimizer:  # its kernel takes one number for all, and nothing of vmap
         with pytest.raises((NotShareable, TrialError)):
             train(workload, factory, settings, grid(2), way=way)
@@ -222,7 +199,7 @@ def test_lanes_equal_runs_of_their_own_and_the_cpu_s_results(
     for i in (0, len(lanes) - 2):
         own = train(workload, factory, settings, [lanes[i]], way="alone")
         assert_alike(lane_of(together, i), own, LANES_RTOL[workload.dtype])
-    here = train(workload_of(objective, "cpu"), factory, settings, lanes, way=way)
+    here = train(planned_workload(objective, "cpu"), factory, settings, lanes, way=way)
     assert_alike(together, here, DEVICES_RTOL[workload.dtype])
 
 
@@ -230,10 +207,12 @@ def test_lanes_equal_runs_of_their_own_and_the_cpu_s_results(
 @pytest.mark.usefixtures("shared_though_slower")
 def test_how_trials_may_share_runs_is_found_out_there_too(device: str) -> None:
     factory, settings = chosen("adagrad", "ch7_linreg")
-    sharing = decide(workload_of("ch7_linreg", device), factory, settings, SEEDS)
+    sharing = decide(planned_workload("ch7_linreg", device), factory, settings, SEEDS)
     assert (sharing.way, sharing.reason) == ("pointwise", "")
     assert sharing.lane_bytes > 0
-    lbfgs = decide(workload_of("quadratic_2d", device), torch.optim.LBFGS, [{"lr": 0.1}], SEEDS)
+    lbfgs = decide(
+        planned_workload("quadratic_2d", device), torch.optim.LBFGS, [{"lr": 0.1}], SEEDS
+    )
     assert lbfgs.way == "alone"
 
 
@@ -253,7 +232,7 @@ def test_batches_are_the_same_rows_on_every_device_however_many_epochs(device: s
 @on_both
 def test_the_same_chunk_gives_the_same_bits_again(device: str) -> None:
     factory, settings = chosen("momentum", "ch7_linreg")
-    workload = workload_of("ch7_linreg", device)
+    workload = planned_workload("ch7_linreg", device)
 
     def once() -> Outcome:
         torch.rand(5, device=device)  # whatever the global generator is at must not matter
@@ -267,10 +246,12 @@ def test_what_diverges_does_so_at_the_same_step_and_ends_a_long_run_early(device
     factory = suite_optimizer("SGD")
     settings = [{"lr": 0.4}, {"lr": 0.6}]
     lanes = [Lane(0, 0), Lane(1, 0)]
-    found = train(workload_of("quadratic_2d", device), factory, settings, lanes, way="pointwise")
+    found = train(
+        planned_workload("quadratic_2d", device), factory, settings, lanes, way="pointwise"
+    )
     assert found.diverged_at.tolist() == [-1, 20]  # as tests/test_engine.py works out by hand
     taken: list[int] = []
-    long = workload_of("quadratic_2d", device, steps=5000)
+    long = planned_workload("quadratic_2d", device, steps=5000)
     both = [Lane(0, 0), Lane(0, 1)]
     ended = train(long, factory, settings[1:], both, way="pointwise", on_step=taken.append)
     assert 0 < ended.diverged_at[0] < 5000
@@ -299,7 +280,7 @@ class Heavy(Objective):
 
 @on_both
 def test_a_run_s_seconds_are_those_of_the_device(device: str) -> None:
-    workload = made(Heavy(device), device, steps=40, record_steps=(0, 40))
+    workload = make_workload(Heavy(device), device=device, steps=40, record_steps=(0, 40))
 
     def once() -> tuple[float, float]:
         wait_for(device)
@@ -398,7 +379,7 @@ class WrittenBuffer(Net):
 def net_workload(make: type[Net], device: str) -> Workload:
     with default_dtype(torch.float64):
         objective = make(locate("spirals", ROOT, "datasets").load()())
-    return made(objective, device, steps=25, steps_per_epoch=20, batch_size=20)
+    return make_workload(objective, device=device, steps=25, steps_per_epoch=20, batch_size=20)
 
 
 @on_both
@@ -516,7 +497,7 @@ def test_no_step_waits_for_the_device(
 ) -> None:
     factory, settings = chosen(optimizer, objective)
     if objective == "quadratic_2d":
-        workload = workload_of(objective, device, steps=29)
+        workload = planned_workload(objective, device, steps=29)
     else:
         workload = many_epochs(device)
         workload = dataclasses.replace(workload, steps=29, record_steps=(*range(0, 29, 4), 29))
@@ -536,7 +517,7 @@ def shipped(name: str, device: str) -> Workload:
     }
     objective = pkgutil.resolve_name(SHIPPED_OBJECTIVES[name])(**with_data.get(name, {}))
     batches = {} if objective.data is None else {"batch_size": 200}
-    return made(objective, device, steps=10, **batches)
+    return make_workload(objective, device=device, steps=10, **batches)
 
 
 @on_both
@@ -572,7 +553,7 @@ class Reads(torch.optim.SGD):
 
 @on_both
 def test_a_step_that_does_wait_is_found(device: str) -> None:
-    workload = workload_of("quadratic_2d", device)
+    workload = planned_workload("quadratic_2d", device)
     for way, lanes in WAYS:
         with pytest.raises(TrialError if way == "alone" else NotShareable) as caught:
             trained_without_waits(workload, Reads, [{"lr": 0.1}], lanes, way=way)
@@ -631,7 +612,7 @@ def test_steps_run_where_no_value_can_be_read_and_an_epoch_s_batches_are_sent_at
 ) -> None:
     factory, settings = chosen(optimizer, objective)
     if objective == "quadratic_2d":
-        workload, epochs = workload_of(objective, "meta"), 1
+        workload, epochs = planned_workload(objective, "meta"), 1
     else:
         workload, epochs = many_epochs("meta"), 10
     lanes = [Lane(0, 0)] if way == "alone" else grid(2)
@@ -672,7 +653,7 @@ def timed_case(objective: str, device: str, optimizer: str = "adagrad") -> Timed
             "key": optimizer,
         }
     )
-    return TimedCase(case, workload_of(objective, device), factory, 0)
+    return TimedCase(case, planned_workload(objective, device), factory, 0)
 
 
 @on_both
@@ -760,7 +741,7 @@ def test_the_peak_of_memory_is_known_on_a_gpu_and_grows_with_the_data(device: st
     def peak(rows: int) -> int | None:
         gc.collect()
         timed = timed_case("quadratic_2d", device)
-        workload = made(Tall(rows), device)
+        workload = make_workload(Tall(rows), device=device)
         return timing._peak_bytes(dataclasses.replace(timed, workload=workload))
 
     if device == "cpu":

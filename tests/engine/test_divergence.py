@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from builders import Call
+from builders import Call, make_workload
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from results_builders import Ending, make_case, make_objective, make_results, make_trials
 
 from harness.analysis.claims import check
 from harness.engine import trials
@@ -25,8 +25,7 @@ from harness.objectives.base import Batch, Objective, Parameters
 from harness.reporting.tables import sentences
 from harness.results import Way, above_limit
 from harness.store import read
-from harness.store.read import CaseData, ObjectiveInfo, Results
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import Results
 
 RECORD_EVERY = (1, 5, 50)
 NOT_FINITE = "loss not finite"
@@ -85,25 +84,13 @@ class Scheduled(torch.optim.SGD):
         return super().step(closure)
 
 
-def workload_of(
-    objective: Objective,
-    every: int,
-    *,
-    steps: int = 60,
-    dtype: torch.dtype = torch.float64,
-    batch_size: int | None = None,
-    factor: float = 1000.0,
+def workload_every(
+    objective: Objective, every: int, *, steps: int = 60, factor: float = 1000.0, **more: Any
 ) -> Workload:
-    return Workload(
-        objective=objective,
-        data=objective.data and tuple(t.to(dtype) for t in objective.data),
-        dtype=dtype,
-        device=torch.device("cpu"),
-        steps=steps,
-        steps_per_epoch=1,
-        batch_size=batch_size,
-        record_steps=(*range(0, steps, every), steps),
-        divergence_factor=factor,
+    """A workload that records a loss after every so many steps."""
+    record_steps = (*range(0, steps, every), steps)
+    return make_workload(
+        objective, steps=steps, record_steps=record_steps, divergence_factor=factor, **more
     )
 
 
@@ -148,7 +135,7 @@ def test_how_a_trial_ends_does_not_depend_on_what_is_recorded_nor_on_company(
     ways: tuple[Way, ...] = ("alone", "pointwise")
     found = [
         ends(
-            workload_of(objective, every, dtype=dtype, batch_size=batch, factor=factor),
+            workload_every(objective, every, dtype=dtype, batch_size=batch, factor=factor),
             {"lr": lr, "turn": turn},
             [3, 4],
             way,
@@ -174,7 +161,7 @@ def test_how_a_trial_ends_does_not_depend_on_what_is_recorded_nor_on_company(
 def test_a_finite_loss_counts_where_a_trial_ends(
     every: int, lr: float, turn: float, factor: float, *, ends_above: bool
 ) -> None:
-    workload = workload_of(Bowl(), every, factor=factor)
+    workload = workload_every(Bowl(), every, factor=factor)
     start = float(workload.start(3)["x"])
     x = start
     for step in range(1, 61):
@@ -187,7 +174,7 @@ def test_a_finite_loss_counts_where_a_trial_ends(
 @pytest.mark.parametrize("every", RECORD_EVERY)
 def test_a_loss_on_a_batch_that_is_not_finite_is_a_divergence_at_its_step(every: int) -> None:
     rows = [1.0, 2.0, 3.0, 4.0, -1.0, 5.0]
-    workload = workload_of(WithABadRow(rows), every, batch_size=2)
+    workload = workload_every(WithABadRow(rows), every, batch_size=2)
     seeds = list(range(8))
     expected = []
     for seed in seeds:  # the batch of the first epoch in which the bad row stands
@@ -201,7 +188,7 @@ def test_a_loss_on_a_batch_that_is_not_finite_is_a_divergence_at_its_step(every:
 
 @pytest.mark.parametrize("every", RECORD_EVERY)
 def test_what_overflows_diverges_at_the_step_after_which_its_loss_is_infinite(every: int) -> None:
-    workload = workload_of(Bowl(), every, dtype=torch.float32)
+    workload = workload_every(Bowl(), every, dtype=torch.float32)
     x = workload.start(3)["x"].float()
     step = 0
     while torch.isfinite(0.5 * x**2):
@@ -213,9 +200,9 @@ def test_what_overflows_diverges_at_the_step_after_which_its_loss_is_infinite(ev
 
 def test_a_look_that_is_not_finite_on_the_way_is_no_divergence_and_at_the_end_is_one() -> None:
     setting = {"lr": 2.5, "turn": 7.0}  # beyond 10 from step 5 or 6 on, back by step 12
-    found = ends(workload_of(EvaluatesBadlyFarOut(), 1), setting, [3], "alone")
+    found = ends(workload_every(EvaluatesBadlyFarOut(), 1), setting, [3], "alone")
     assert found == [("ok", 60, "")]
-    short = workload_of(EvaluatesBadlyFarOut(), 1, steps=7)
+    short = workload_every(EvaluatesBadlyFarOut(), 1, steps=7)
     outcome = train(short, Scheduled, [setting], [Lane(0, 3)], way="alone")
     assert np.isnan(outcome.losses[0, 7])
     assert ends(short, setting, [3], "alone") == [("diverged", 7, NOT_FINITE)]
@@ -235,7 +222,7 @@ def test_a_start_at_the_optimum_has_no_limit() -> None:
             del data
             return 0.5 * params["x"] ** 2
 
-    [end] = ends(workload_of(AtTheMiddle(), 1), {"lr": 2.5, "turn": 60.0}, [0], "alone")
+    [end] = ends(workload_every(AtTheMiddle(), 1), {"lr": 2.5, "turn": 60.0}, [0], "alone")
     assert end == ("ok", 60, "")
 
 
@@ -244,7 +231,7 @@ def test_a_trial_that_ended_above_the_limit_keeps_its_whole_curve() -> None:
     ways: tuple[Way, ...] = ("alone", "pointwise")
     for way in ways:
         lanes = [Lane(0, 3)] if way == "alone" else [Lane(0, 3), Lane(0, 4)]
-        outcome = train(workload_of(Bowl(), 5), Scheduled, [setting], lanes, way=way)
+        outcome = train(workload_every(Bowl(), 5), Scheduled, [setting], lanes, way=way)
         x = 1 + torch.rand((), generator=torch.Generator().manual_seed(6), dtype=torch.float64)
         expected = [0.5 * (float(x) * 1.5**step) ** 2 for step in range(0, 61, 5)]
         np.testing.assert_allclose(outcome.losses[0], expected, rtol=1e-12)
@@ -253,27 +240,21 @@ def test_a_trial_that_ended_above_the_limit_keeps_its_whole_curve() -> None:
 # ---- what is said of it
 
 
-def results_of(
+def ended_results(
     endings: dict[int, tuple[str, float]], divergence_factor: float | None, claims: list[Any]
 ) -> Results:
     """Optimizer a on the bowl: by seed, a status and a last loss."""
-    seeds = np.array(sorted(endings))
-    case = CaseData(
-        *(0, "bowl", "a", "", "cpu", "X", {}, {}, "float64", seeds),
-        losses=np.array([[1.0, endings[seed][1]] for seed in seeds]),
-        trajectories={},
-        step_sizes={},
+    case = make_case(curves={seed: [1.0, loss] for seed, (_, loss) in endings.items()})
+    ended: list[dict[int, Ending]] = [
+        {
+            seed: loss if status == "ok" else status
+            for seed, (status, loss) in sorted(endings.items())
+        }
+    ]
+    info = make_objective(dimension=1, divergence_factor=divergence_factor)
+    return make_results(
+        [case], make_trials([case], ended), objectives={"bowl": info}, claims=claims
     )
-    table = pd.DataFrame({"seed": seeds, "status": [endings[seed][0] for seed in seeds]})
-    ok = table["status"] == "ok"
-    table["final_loss"] = np.where(ok, case.losses[:, -1], math.nan)
-    table = table.assign(position=0, objective="bowl", optimizer="a", setting="", device="cpu")
-    info = ObjectiveInfo(
-        *("bowl", "", 1, 0, 4, 1, np.array([0, 4]), None, (), None, None, ""), divergence_factor
-    )
-    settings = RunSettings.model_validate({"claims": list(claims)})
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {})
-    return Results(run, {"bowl": info}, (case,), table, pd.DataFrame())
 
 
 CLAIM = {"value": "0.5", "source": "p. 1", "optimizer": "a", "objective": "bowl"}
@@ -311,17 +292,17 @@ HIGH, GONE = ("diverged", 1e6), ("diverged", math.nan)
 def test_a_claim_names_the_factor_that_left_seeds_out(
     endings: dict[int, tuple[str, float]], factor: float | None, expected: str
 ) -> None:
-    [found] = check(results_of(endings, factor, [CLAIM]))
+    [found] = check(ended_results(endings, factor, [CLAIM]))
     assert found.why.endswith(expected)
 
 
 def test_the_sentence_on_failures_says_how_many_ended_finite() -> None:
-    known = results_of({0: ("ok", 0.4), 1: HIGH, 2: GONE, 3: HIGH}, 10.0, [])
+    known = ended_results({0: ("ok", 0.4), 1: HIGH, 2: GONE, 3: HIGH}, 10.0, [])
     assert sentences._failures(known) == (
         "Of 4 trials, 3 diverged (2 of these at a finite loss, above the limit); no number above "
         "stands in for them."
     )
-    assert "finite" not in sentences._failures(results_of({0: ("ok", 0.4), 1: GONE}, 10.0, []))
+    assert "finite" not in sentences._failures(ended_results({0: ("ok", 0.4), 1: GONE}, 10.0, []))
 
 
 def test_a_run_tells_the_two_kinds_apart_and_its_claim_names_the_factor(

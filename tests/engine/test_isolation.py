@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import make_workload
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from harness.engine.isolation import class_state, seed_globals
 from harness.engine.lanes import Lane
 from harness.engine.training_loop import train
 from harness.engine.validate import load_optimizer
-from harness.engine.workload import Workload
 from harness.objectives.quadratic_2d import Quadratic2D
 from harness.seeds import FIRST_TUNING_SEED, NUMPY_STREAM, SEED_LIMIT, TORCH_STREAM
 from harness.suite.locate import locate
@@ -148,7 +148,7 @@ def test_what_an_optimizers_module_holds_is_each_trials_own(way: Any, tmp_path: 
     (tmp_path / "optimizers").mkdir()
     (tmp_path / "optimizers" / "counts.py").write_text(MODULE)
     factory = load_optimizer(locate("Counts", tmp_path, "optimizers"))
-    workload = workload_of()
+    workload = make_workload(Quadratic2D(), steps=10)
     lanes = [Lane(0, 0)] if way == "alone" else [Lane(0, 0), Lane(0, 1)]
     runs = [train(workload, factory, [{"lr": 0.1}], lanes, way=way) for _ in range(2)]
     x = np.array([-5.0, -2.0])
@@ -157,17 +157,3 @@ def test_what_an_optimizers_module_holds_is_each_trials_own(way: Any, tmp_path: 
     for run in runs:
         assert run.trajectory is not None
         np.testing.assert_allclose(run.trajectory[0, -1], x, rtol=1e-12)
-
-
-def workload_of() -> Workload:
-    return Workload(
-        objective=Quadratic2D(),
-        data=None,
-        dtype=torch.float64,
-        device=torch.device("cpu"),
-        steps=10,
-        steps_per_epoch=1,
-        batch_size=None,
-        record_steps=(0, 10),
-        divergence_factor=1000.0,
-    )

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import Call, make_plan
+from builders import Call, make_plan, make_workload
 from numpy.typing import NDArray
 from torch import nn
 
@@ -112,19 +112,16 @@ class BadRow(Regression):
         return super().loss(params, tuple(rows)) + nothing
 
 
-def workload_of(
+def batched(
     objective: Objective, dtype: torch.dtype = torch.float64, steps: int = STEPS
 ) -> Workload:
-    data = tuple(t.to(dtype) for t in objective.data) if objective.data else None
-    return Workload(
-        objective=objective,
-        data=data,
+    """A workload in batches, where there are data."""
+    return make_workload(
+        objective,
         dtype=dtype,
-        device=torch.device("cpu"),
         steps=steps,
-        steps_per_epoch=ROWS // BATCH if data else 1,
-        batch_size=BATCH if data else None,
-        record_steps=tuple(range(steps + 1)),
+        steps_per_epoch=ROWS // BATCH if objective.data else 1,
+        batch_size=BATCH,
         divergence_factor=1e6,
     )
 
@@ -830,7 +827,7 @@ ALONE = [
 def test_trials_equal_plain_loops_and_share_runs_where_they_can(
     factory: Any, way: str, seeds: int
 ) -> None:
-    workload = workload_of(Regression())
+    workload = batched(Regression())
     results, comparisons = run(workload, factory, SETTINGS, range(seeds))
     assert_equals_plain_loops(workload, factory, results, SETTINGS)
     assert {result.way for result in results.values()} == {way}, next(iter(results.values()))
@@ -843,7 +840,7 @@ def test_trials_equal_plain_loops_and_share_runs_where_they_can(
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.usefixtures("shared_though_slower")
 def test_an_optimizer_that_looks_at_values_runs_as_by_itself(look: str, seeds: int) -> None:
-    workload, factory = workload_of(Regression()), looks(LOOKS[look])
+    workload, factory = batched(Regression()), looks(LOOKS[look])
     results, comparisons = run(workload, factory, SETTINGS, range(seeds))
     assert_equals_plain_loops(workload, factory, results, SETTINGS)
     assert {result.way for result in results.values()} == {"alone"}
@@ -856,7 +853,7 @@ def test_an_optimizer_that_looks_at_values_runs_as_by_itself(look: str, seeds: i
 def test_an_optimizer_that_draws_random_numbers_gets_those_of_its_seed(
     draw: str, seeds: int
 ) -> None:
-    workload, factory = workload_of(Regression()), draws(DRAWS[draw])
+    workload, factory = batched(Regression()), draws(DRAWS[draw])
     results, comparisons = run(workload, factory, SETTINGS, range(seeds))
     assert_equals_plain_loops(workload, factory, results, SETTINGS)
     assert {result.way for result in results.values()} == {"alone"}
@@ -872,7 +869,7 @@ def test_an_optimizer_that_draws_random_numbers_gets_those_of_its_seed(
 def test_a_step_that_is_left_out_on_nan_is_left_out_of_its_own_trial_only(
     factory: Any, way: str, seeds: int
 ) -> None:
-    workload = workload_of(BadRow())
+    workload = batched(BadRow())
     results, _ = run(workload, factory, SETTINGS, range(seeds))
     assert_equals_plain_loops(workload, factory, results, SETTINGS)
     assert {result.way for result in results.values()} == {way}
@@ -892,7 +889,7 @@ def test_a_closure_that_some_settings_use_and_others_do_not(seeds: int) -> None:
             if self.ahead > 0.5:
                 super().before(closure)
 
-    workload = workload_of(Regression())
+    workload = batched(Regression())
     settings = [{"lr": 0.05, "ahead": ahead} for ahead in (0.25, 0.75)]
     results, _ = run(workload, LooksAheadIfTold, settings, range(seeds))
     assert_equals_plain_loops(workload, LooksAheadIfTold, results, settings)
@@ -919,7 +916,7 @@ class Hessian(Descent):
 
 @pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
 def test_an_optimizer_that_differentiates_gradients_runs_where_they_keep_their_graph() -> None:
-    workload = workload_of(Regression())
+    workload = batched(Regression())
     results, _ = run(workload, Hessian, SETTINGS, range(3), create_graph=True)
     assert_equals_plain_loops(workload, Hessian, results, SETTINGS, create_graph=True)
     assert {result.way for result in results.values()} == {"alone"}
@@ -950,7 +947,7 @@ def test_a_step_that_is_compiled_runs_as_it_would_alone() -> None:
         def change(self, p: torch.Tensor, gradient: torch.Tensor) -> Any:
             return squashed(gradient)
 
-    workload = workload_of(Regression())
+    workload = batched(Regression())
     for factory, ways in ((Mixes, {"vmapped", "alone"}), (Works, {"pointwise"})):
         results, comparisons = run(workload, factory, SETTINGS, range(8))
         assert_equals_plain_loops(workload, factory, results, SETTINGS)
@@ -1183,7 +1180,7 @@ def test_a_hyperparameter_may_have_a_value_per_lane_and_each_lane_equals_a_plain
     place: str, name: str, parameter: str
 ) -> None:
     factory = class_of(place, name)
-    workload = workload_of(MatrixRegression() if name == "Muon" else Regression(), steps=30)
+    workload = batched(MatrixRegression() if name == "Muon" else Regression(), steps=30)
     settings = settings_of(place, name, parameter)
     results, comparisons = run(workload, factory, settings, range(2))
     assert_equals_plain_loops(workload, factory, results, settings, rounding=COARSE.get(name))
@@ -1196,7 +1193,7 @@ def test_a_hyperparameter_may_have_a_value_per_lane_and_each_lane_equals_a_plain
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam"])
 @pytest.mark.usefixtures("shared_though_slower")
 def test_sixty_four_learning_rates_in_single_precision_equal_plain_loops(name: str) -> None:
-    workload = workload_of(Regression(), torch.float32)
+    workload = batched(Regression(), torch.float32)
     factory = getattr(torch.optim, name)
     settings = [{"lr": 10 ** (-4 + 3 * i / 63)} for i in range(64)]
     results, _ = run(workload, factory, settings, [7])
@@ -1214,7 +1211,7 @@ def test_every_optimizer_of_torch_runs_as_in_a_plain_loop_or_is_refused_with_its
     name: str, dtype: torch.dtype
 ) -> None:
     factory, setting = getattr(torch.optim, name), BESIDE.get(name, {})
-    workload = workload_of(MatrixRegression() if name == "Muon" else Regression(), dtype, steps=40)
+    workload = batched(MatrixRegression() if name == "Muon" else Regression(), dtype, steps=40)
     results, _ = run(workload, factory, [setting], range(3))
     if name in REFUSED:
         assert {result.status for result in results.values()} == {"error"}
@@ -1226,7 +1223,7 @@ def test_every_optimizer_of_torch_runs_as_in_a_plain_loop_or_is_refused_with_its
 
 def test_muon_is_refused_for_vectors_with_the_reason_that_its_constructor_gives() -> None:
     with pytest.raises(ValueError, match="only supports 2D parameters"):
-        train(workload_of(Quadratic2D()), torch.optim.Muon, [{}], [Lane(0, 0)], way="alone")
+        train(batched(Quadratic2D()), torch.optim.Muon, [{}], [Lane(0, 0)], way="alone")
 
 
 @pytest.mark.parametrize("imported", ["import math", "from math import sqrt, cos, pi"])
@@ -1249,7 +1246,7 @@ def test_functions_of_math_carry_a_value_per_lane_however_they_are_imported(
         "        return super().step(closure)\n"
     )
     factory = load_optimizer(locate("Rooted", tmp_path, "optimizers"))
-    workload = workload_of(Regression())
+    workload = batched(Regression())
     settings = [{"lr": lr, "decay": decay} for lr in (0.01, 0.02) for decay in (0.3, 0.4)]
     results, _ = run(workload, factory, settings, range(2))
     assert_equals_plain_loops(workload, factory, results, settings)
@@ -1279,7 +1276,7 @@ def test_settings_that_one_float_can_not_stand_for_run_apart_and_right() -> None
             large = self.taken > 20 and self.param_groups[0]["lr"] > 0.03
             return gradient.sign() if large else gradient
 
-    workload = workload_of(Regression())
+    workload = batched(Regression())
     for factory, settings in (
         (Rounds, [{"lr": 0.1, "every": every} for every in (2.5, 3.5)]),
         (Switches, SETTINGS),
@@ -1303,7 +1300,7 @@ def test_an_objective_that_vmap_cannot_take_runs_alone_with_the_reason() -> None
             return nn.functional.dropout(super().loss(params, batch), 0.1)
 
     for objective, why in ((Bends(), "depends on values"), (Drops(), "draws random numbers")):
-        found = decide(workload_of(objective), Descent, [{}], [0, 1])
+        found = decide(batched(objective), Descent, [{}], [0, 1])
         assert found.way == "alone"
         assert why in found.reason
 
@@ -1312,7 +1309,7 @@ def test_an_objective_that_vmap_cannot_take_runs_alone_with_the_reason() -> None
 
 
 def test_one_trial_has_nobody_to_share_with() -> None:
-    found = decide(workload_of(Regression()), Descent, [{}], [4])
+    found = decide(batched(Regression()), Descent, [{}], [4])
     assert found.way == "alone"
     assert "no other trial" in found.reason
 
@@ -1323,7 +1320,7 @@ def test_an_optimizer_that_fails_alone_is_not_tried_any_further() -> None:
             raise ArithmeticError("no further")
 
     for settings, way in ((SETTINGS[:1], "alone"), (SETTINGS, "apart")):
-        found = decide(workload_of(Regression()), Fails, settings, range(3))
+        found = decide(batched(Regression()), Fails, settings, range(3))
         assert (found.way, found.lane_bytes) == (way, 0)
         assert "no further" in found.reason
 
@@ -1340,7 +1337,7 @@ def test_trials_share_a_run_unless_each_would_be_faster_alone(
         "step_seconds",
         lambda _, lanes, way: alone if way == "alone" else shared / 6 * len(lanes),
     )
-    found = decide(workload_of(Regression()), Descent, SETTINGS, range(3))
+    found = decide(batched(Regression()), Descent, SETTINGS, range(3))
     assert found.way == way
     assert found.step_seconds == alone
     assert ("slower (1.5 times" in found.reason) == (way == "alone")
@@ -1348,7 +1345,7 @@ def test_trials_share_a_run_unless_each_would_be_faster_alone(
 
 def test_whether_it_gets_on_can_be_seen_while_it_is_found_out() -> None:
     told: list[int] = []
-    decide(workload_of(Regression()), Descent, SETTINGS, range(3), on_step=told.append)
+    decide(batched(Regression()), Descent, SETTINGS, range(3), on_step=told.append)
     assert len(told) > 6
     assert all(a != b for a, b in itertools.pairwise(told))
 
@@ -1366,7 +1363,7 @@ def test_memory_of_a_lane_is_what_its_tensors_take() -> None:
             return (params["x"].sum() * torch.ones(100_000, dtype=torch.float64)).sum()
 
     for way in ("pointwise", "vmapped"):
-        size = lane_bytes(workload_of(Wide()), Descent, {}, way, ignore)
+        size = lane_bytes(batched(Wide()), Descent, {}, way, ignore)
         one = 8 * 100_000
         assert one <= size <= 3.1 * one  # the product, its gradient, and at most one copy
 
@@ -1396,7 +1393,7 @@ class GoesByDimensionsLate(Descent):
 @pytest.mark.parametrize("seeds", [3, 32])
 @pytest.mark.usefixtures("shared_though_slower")
 def test_what_only_the_run_alone_to_the_end_shows_sends_all_trials_alone(seeds: int) -> None:
-    workload = workload_of(Regression())
+    workload = batched(Regression())
     results, (found,) = run(workload, GoesByDimensionsLate, SETTINGS, range(seeds))
     assert_equals_plain_loops(workload, GoesByDimensionsLate, results, SETTINGS)
     assert {result.way for result in results.values()} == {"alone"}
@@ -1420,14 +1417,14 @@ def test_a_difference_that_is_rounding_made_large_is_no_fault() -> None:
             x = params["x"]
             return (-3 * x.square() / 2 + 4 * x.pow(3) / 3).sum()
 
-    workload = workload_of(Chaos(), steps=STEPS)
+    workload = batched(Chaos(), steps=STEPS)
     own = train(workload, Descent, [{"lr": 1.0}], [Lane(0, 0)], way="alone")
     moved = own.losses[0].copy()
     moved[-1] *= 1.5
     assert difference(own.losses[0], moved) > 0.1
     allowed = sharing.rounding(workload, Descent, {"lr": 1.0}, 0, own, 0.1)
     assert allowed > 0.1
-    calm = workload_of(Regression())
+    calm = batched(Regression())
     own = train(calm, Descent, [{"lr": 0.02}], [Lane(0, 0)], way="alone")
     assert sharing.rounding(calm, Descent, {"lr": 0.02}, 0, own, 0.1) == 1e-10
 
@@ -1521,7 +1518,7 @@ def test_the_store_says_which_trials_were_run_alone_as_well_and_what_came_of_it(
 @pytest.mark.usefixtures("shared_though_slower")
 def test_optimizers_from_papers_run_as_on_their_own_or_say_why_not() -> None:
     package = importlib.import_module("pytorch_optimizer")
-    workload = workload_of(Regression(), steps=30)
+    workload = batched(Regression(), steps=30)
     ways: dict[str, list[str]] = {}
     for name in sorted(package.get_supported_optimizers()):
         factory = package.load_optimizer(name)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import make_plan
+from builders import make_plan, make_workload
 
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.training_loop import Outcome, TrialError, train
@@ -45,36 +45,11 @@ def suite_optimizer(name: str) -> Any:
     return load_optimizer(locate(name, ROOT, "optimizers"))
 
 
-def workload_of(plan: Plan, name: str, dtype: torch.dtype | None = None) -> Workload:
+def planned_workload(plan: Plan, name: str, dtype: torch.dtype | None = None) -> Workload:
     planned = next(p for p in plan.objectives if p.name == name)
     if dtype is not None:
         planned = type(planned)(**{**vars(planned), "dtype": str(dtype).removeprefix("torch.")})
     return prepare(planned, load_objective(planned)[0], "cpu")
-
-
-def small(
-    objective: Objective,
-    *,
-    steps: int = 20,
-    dtype: torch.dtype = torch.float64,
-    batch_size: int | None = None,
-    record: tuple[int, ...] | None = None,
-    divergence_factor: float = 1000.0,
-) -> Workload:
-    """A workload made by hand."""
-    rows = len(objective.data[0]) if objective.data else 0
-    data = tuple(t.to(dtype) for t in objective.data) if objective.data else None
-    return Workload(
-        objective=objective,
-        data=data,
-        dtype=dtype,
-        device=torch.device("cpu"),
-        steps=steps,
-        steps_per_epoch=-(-rows // batch_size) if batch_size else 1,
-        batch_size=batch_size,
-        record_steps=record or tuple(range(steps + 1)),
-        divergence_factor=divergence_factor,
-    )
 
 
 def lanes_of(seeds: Sequence[int], settings: int = 1) -> list[Lane]:
@@ -98,7 +73,7 @@ class Plane(Objective):
 
 
 def test_minibatch_sgd_equals_an_independent_numpy_loop() -> None:
-    workload = small(Plane(), steps=9, batch_size=3)
+    workload = make_workload(Plane(), steps=9, batch_size=3, steps_per_epoch=3)
     outcome = train(workload, suite_optimizer("SGD"), [{"lr": 0.05}], [Lane(0, 11)], way="alone")
 
     x, y = (tensor.numpy() for tensor in Plane().data or ())
@@ -126,7 +101,7 @@ def test_lanes_equal_runs_of_their_own_for_every_optimizer_and_objective_that_sh
     ]
     settings = [case.hyperparameters for case in cases]
     factory = load_optimizer(cases[0].located)
-    workload = workload_of(plan, objective, dtype)
+    workload = planned_workload(plan, objective, dtype)
     seeds = [0, 3, 8]
     together = train(workload, factory, settings, lanes_of(seeds, len(settings)), way="pointwise")
     for i, lane in enumerate(lanes_of(seeds, len(settings))):
@@ -139,7 +114,7 @@ def test_lanes_equal_runs_of_their_own_for_every_optimizer_and_objective_that_sh
 
 
 def test_a_lane_does_not_depend_on_how_many_others_ran_beside_it(plan: Plan) -> None:
-    workload = workload_of(plan, "ch7_linreg")
+    workload = planned_workload(plan, "ch7_linreg")
     factory = suite_optimizer("AdaGrad")
     few, many = (
         train(workload, factory, [{"lr": 0.1}], lanes_of(range(n)), way="pointwise").losses
@@ -149,7 +124,7 @@ def test_a_lane_does_not_depend_on_how_many_others_ran_beside_it(plan: Plan) -> 
 
 
 def test_the_same_chunk_gives_the_same_bits_again(plan: Plan) -> None:
-    workload = workload_of(plan, "ch7_linreg")
+    workload = planned_workload(plan, "ch7_linreg")
     factory = suite_optimizer("Momentum")
     setting = {"lr": 0.02, "momentum": 0.5}
 
@@ -161,7 +136,7 @@ def test_the_same_chunk_gives_the_same_bits_again(plan: Plan) -> None:
 
 
 def test_a_seed_gives_every_optimizer_the_same_start_and_the_same_batches(plan: Plan) -> None:
-    workload = workload_of(plan, "ch7_linreg")
+    workload = planned_workload(plan, "ch7_linreg")
     first = [
         train(workload, suite_optimizer(name), [setting], lanes_of([5, 6]), way="pointwise").losses
         for name, setting in (("SGD", {"lr": 0.0}), ("AdaGrad", {"lr": 0.0}))
@@ -176,7 +151,9 @@ def test_a_seed_gives_every_optimizer_the_same_start_and_the_same_batches(plan: 
 def test_every_row_is_seen_once_per_epoch_and_each_epoch_has_an_order_of_its_own() -> None:
     objective = Plane()
     objective.data = (torch.arange(7.0)[:, None].repeat(1, 2), torch.arange(7.0))
-    batches = Lanes(small(objective, batch_size=3), [Lane(0, 1)], stacked=False).batches()
+    batches = Lanes(
+        make_workload(objective, batch_size=3, steps_per_epoch=3), [Lane(0, 1)], stacked=False
+    ).batches()
     epochs = [torch.cat([next(batches)[1] for _ in range(3)]) for _ in range(4)]
     assert all(sorted(epoch.tolist()) == list(range(7)) for epoch in epochs)
     assert len({tuple(epoch.tolist()) for epoch in epochs}) > 1
@@ -205,7 +182,7 @@ def test_trajectories_end_where_the_book_says(
 ) -> None:
     """Dive into Deep Learning, sections 7.4 and 7.5: six printed decimals."""
     outcome = train(
-        workload_of(plan, "quadratic_2d"),
+        planned_workload(plan, "quadratic_2d"),
         suite_optimizer(optimizer),
         [setting],
         lanes_of([0, 1]),
@@ -219,7 +196,7 @@ def test_trajectories_end_where_the_book_says(
 
 def test_effective_step_sizes_are_recorded_and_follow_their_formula(plan: Plan) -> None:
     outcome = train(
-        workload_of(plan, "quadratic_2d"),
+        planned_workload(plan, "quadratic_2d"),
         suite_optimizer("AdaGrad"),
         [{"lr": 0.4}, {"lr": 2.0}],
         lanes_of([0], 2),
@@ -236,7 +213,7 @@ def test_effective_step_sizes_are_recorded_and_follow_their_formula(plan: Plan) 
 def test_gradient_descent_that_ends_above_the_limit_is_diverged_and_its_neighbours_are_not() -> (
     None
 ):
-    workload = small(Quadratic2D())
+    workload = make_workload(Quadratic2D())
     factory = suite_optimizer("SGD")
     grows = train(
         workload, factory, [{"lr": 0.4}, {"lr": 0.6}], lanes_of([0, 1], 2), way="pointwise"
@@ -271,7 +248,7 @@ class Cliff(Objective):
 
 
 def test_a_loss_that_is_not_finite_is_diverged_at_that_step_between_records_too() -> None:
-    workload = small(Cliff(), steps=12, record=(0, 12))
+    workload = make_workload(Cliff(), steps=12, record_steps=(0, 12))
     seeds = list(range(6))
     outcome = train(
         workload, suite_optimizer("SGD"), [{"lr": 1.0}], lanes_of(seeds), way="pointwise"
@@ -288,7 +265,7 @@ def test_a_start_that_is_not_finite_is_diverged_at_step_zero() -> None:
             return super().loss(params, batch) * torch.inf
 
     outcome = train(
-        small(Nowhere()), suite_optimizer("SGD"), [{"lr": 0.1}], lanes_of([0]), way="alone"
+        make_workload(Nowhere()), suite_optimizer("SGD"), [{"lr": 0.1}], lanes_of([0]), way="alone"
     )
     assert outcome.diverged_at.tolist() == [0]
 
@@ -296,7 +273,7 @@ def test_a_start_that_is_not_finite_is_diverged_at_step_zero() -> None:
 def test_a_long_run_stops_once_every_lane_has_diverged() -> None:
     taken: list[int] = []
     train(
-        small(Quadratic2D(), steps=5000, dtype=torch.float32),
+        make_workload(Quadratic2D(), steps=5000, dtype=torch.float32),
         suite_optimizer("SGD"),
         [{"lr": 0.6}],
         lanes_of([0, 1]),
@@ -323,7 +300,7 @@ class Refuses(torch.optim.Optimizer):
 
 def test_an_optimizer_that_raises_says_at_which_step_and_keeps_what_was_recorded() -> None:
     with pytest.raises(TrialError, match="no further") as caught:
-        train(small(Quadratic2D()), Refuses, [{}], lanes_of([0]), way="alone")
+        train(make_workload(Quadratic2D()), Refuses, [{}], lanes_of([0]), way="alone")
     assert caught.value.step == 3
     assert isinstance(caught.value.error, ArithmeticError)
     recorded = caught.value.recorder.outcome(0.0)
@@ -333,7 +310,7 @@ def test_an_optimizer_that_raises_says_at_which_step_and_keeps_what_was_recorded
 
 def test_lbfgs_gets_a_closure_that_it_may_call_again_and_again() -> None:
     outcome = train(
-        small(Quadratic2D(), steps=5),
+        make_workload(Quadratic2D(), steps=5),
         torch.optim.LBFGS,
         [{"line_search_fn": "strong_wolfe"}],
         lanes_of([0]),
@@ -371,7 +348,7 @@ def test_an_optimizer_that_leaves_the_closure_alone_is_served_too() -> None:
 
     own, scratch = (
         train(
-            small(Quadratic2D()),
+            make_workload(Quadratic2D()),
             factory,
             [{"lr": 0.4}],
             lanes_of([0]),
@@ -383,7 +360,7 @@ def test_an_optimizer_that_leaves_the_closure_alone_is_served_too() -> None:
 
 
 def test_the_landscape_is_the_loss_on_a_grid_over_the_window(plan: Plan) -> None:
-    workload = workload_of(plan, "quadratic_2d")
+    workload = planned_workload(plan, "quadratic_2d")
     described = describe(workload, "")
     assert described.dimension == 2
     assert described.window is not None
@@ -401,11 +378,11 @@ def test_the_landscape_is_the_loss_on_a_grid_over_the_window(plan: Plan) -> None
 
 
 def test_the_least_squares_floor_is_the_optimum_of_the_regression(plan: Plan) -> None:
-    described = describe(workload_of(plan, "ch7_linreg"), "")
+    described = describe(planned_workload(plan, "ch7_linreg"), "")
     assert described.optimum == pytest.approx(0.241688, abs=5e-7)
     assert (described.rows, described.steps, described.steps_per_epoch) == (1500, 300, 150)
     assert described.record_steps == tuple(range(0, 301, 10))
-    workload = workload_of(plan, "ch7_linreg", torch.float64)
+    workload = planned_workload(plan, "ch7_linreg", torch.float64)
     (*weight, bias) = described.minimizers[0]
     at_minimum = {
         "weight": torch.tensor(weight, dtype=torch.float64),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import make_workload
 from torch import nn
 
 from harness.engine.lanes import Lane, Lanes
@@ -55,17 +56,8 @@ def writing(params: Parameters, batch: Batch) -> torch.Tensor:
 
 
 def workload_of(objective: Objective, batch_size: int | None = None, steps: int = 12) -> Workload:
-    return Workload(
-        objective=objective,
-        data=objective.data,
-        dtype=torch.float64,
-        device=torch.device("cpu"),
-        steps=steps,
-        steps_per_epoch=1,
-        batch_size=batch_size,
-        record_steps=tuple(range(steps + 1)),
-        divergence_factor=1e9,
-    )
+    """A workload in which nothing diverges."""
+    return make_workload(objective, batch_size=batch_size, steps=steps, divergence_factor=1e9)
 
 
 def losses(objective: Objective, *, batch_size: int | None, way: Way) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from builders import make_plan
+from builders import make_plan, make_workload
 from torch import nn
 
 from harness import ModuleObjective
@@ -89,19 +89,16 @@ class WithBuffer(Classifier):
     between = WritesItsBuffer
 
 
-def workload_of(
+def in_twenties(
     objective: ModuleObjective, dtype: torch.dtype = torch.float64, steps: int = 25
 ) -> Workload:
-    assert objective.data is not None
-    return Workload(
-        objective=objective,
-        data=tuple(t.to(dtype) if t.is_floating_point() else t for t in objective.data),
+    """A workload in batches of twenty rows."""
+    return make_workload(
+        objective,
         dtype=dtype,
-        device=torch.device("cpu"),
         steps=steps,
         steps_per_epoch=20,
         batch_size=20,
-        record_steps=tuple(range(steps + 1)),
         divergence_factor=1e6,
     )
 
@@ -147,7 +144,7 @@ def test_the_example_runs_from_a_suite_file_and_shares_runs(tmp_path: Path) -> N
 def test_a_trial_equals_torch_s_own_training_loop_with_dropout_and_all() -> None:
     """The loop as a tutorial has it: module in training mode, optimizer over its parameters."""
     objective = WithDropout(spirals())
-    outcome = alone(workload_of(objective), 4)
+    outcome = alone(in_twenties(objective), 4)
 
     seed = int(torch.randint(2**32, (), generator=generator(4, INIT_STREAM)))
     torch.manual_seed(seed)
@@ -174,7 +171,7 @@ def test_a_trial_equals_torch_s_own_training_loop_with_dropout_and_all() -> None
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("make", [Classifier, WithBatchNorm])
 def test_lanes_equal_runs_of_their_own(make: type[Classifier], dtype: torch.dtype) -> None:
-    workload = workload_of(make(spirals()), dtype)
+    workload = in_twenties(make(spirals()), dtype)
     together = train(workload, torch.optim.SGD, SGD, LANES, way="pointwise").losses
     tolerance = 1e-5 if dtype == torch.float32 else 1e-11
     for lane in LANES:
@@ -201,12 +198,12 @@ def test_the_start_is_the_module_s_own_and_leaves_the_global_generator_alone() -
 
 @pytest.mark.parametrize("make", [WithDropout, WithBatchNorm, WithBuffer])
 def test_a_seed_gives_the_same_bits_whatever_ran_before(make: type[Classifier]) -> None:
-    workload = workload_of(make(spirals()))
+    workload = in_twenties(make(spirals()))
     first = alone(workload, 0).losses
     other = alone(workload, 1).losses
     torch.rand(3)
     assert np.array_equal(alone(workload, 0).losses, first)
-    assert np.array_equal(alone(workload_of(make(spirals())), 1).losses, other)
+    assert np.array_equal(alone(in_twenties(make(spirals())), 1).losses, other)
     assert np.isfinite(first).all()
 
 
@@ -222,7 +219,7 @@ def test_dropout_is_in_training_and_not_in_what_is_recorded() -> None:
 
 
 def test_dropout_runs_alone_and_the_reason_names_it() -> None:
-    sharing = decide(workload_of(WithDropout(spirals())), torch.optim.SGD, SGD, [0, 1, 2])
+    sharing = decide(in_twenties(WithDropout(spirals())), torch.optim.SGD, SGD, [0, 1, 2])
     assert sharing.way == "alone"
     why = (
         "Sequential's Dropout ('1') draws random numbers in training, and side by side a trial "
@@ -236,14 +233,14 @@ def test_a_criterion_that_draws_runs_alone_too() -> None:
         def criterion(self, output: Any, labels: torch.Tensor) -> torch.Tensor:
             return super().criterion(output + torch.randn_like(output), labels)
 
-    sharing = decide(workload_of(Noisy(spirals())), torch.optim.SGD, SGD, [0, 1])
+    sharing = decide(in_twenties(Noisy(spirals())), torch.optim.SGD, SGD, [0, 1])
     assert sharing.way == "alone"
     assert "module Sequential draws random numbers in training" in sharing.reason
 
 
 def test_a_buffer_that_is_written_in_place_runs_alone_and_the_reason_names_it() -> None:
     objective = WithBuffer(spirals())
-    sharing = decide(workload_of(objective), torch.optim.SGD, SGD, [0, 1, 2])
+    sharing = decide(in_twenties(objective), torch.optim.SGD, SGD, [0, 1, 2])
     assert sharing.way == "alone"
     assert "torch.func.vmap can't take module Sequential" in sharing.reason
     assert "if it writes its buffers in place, that is why: 1.mean" in sharing.reason
@@ -255,7 +252,7 @@ def test_a_buffer_that_is_written_in_place_runs_alone_and_the_reason_names_it() 
 @pytest.mark.usefixtures("shared_though_slower")
 def test_batch_norm_shares_runs_and_is_recorded_with_the_statistics_of_all_rows() -> None:
     objective = WithBatchNorm(spirals())
-    workload = workload_of(objective)
+    workload = in_twenties(objective)
     sharing = decide(workload, torch.optim.SGD, SGD, [0, 1, 2])
     assert (sharing.way, sharing.reason) == ("pointwise", "")
     x, y = objective.data or ()
@@ -324,7 +321,7 @@ def test_a_tied_parameter_is_one_and_its_gradient_comes_from_both_places() -> No
     nn.functional.cross_entropy(x @ weight.T @ weight.T, y).backward()
     slope = torch.func.grad(objective.loss)(params, (x, y))["there.weight"]
     torch.testing.assert_close(slope, weight.grad)
-    assert decide(workload_of(objective), torch.optim.SGD, SGD, [0, 1]).way == "pointwise"
+    assert decide(in_twenties(objective), torch.optim.SGD, SGD, [0, 1]).way == "pointwise"
 
 
 @pytest.mark.usefixtures("shared_though_slower")
@@ -339,7 +336,7 @@ def test_frozen_parameters_are_constant_and_not_optimised() -> None:
     starts = [objective.init(generator(seed, INIT_STREAM)) for seed in (0, 1)]
     assert list(starts[0]) == ["3.weight", "3.bias"]
     assert objective.formula == "Frozen: Sequential of 14 parameters"
-    workload = workload_of(objective)
+    workload = in_twenties(objective)
     assert decide(workload, torch.optim.SGD, SGD, [0, 1]).way == "pointwise"
     # The same first layer for every seed: with the last one alike, so are the losses.
     assert float(objective.loss(starts[0], objective.data)) == float(
@@ -347,7 +344,7 @@ def test_frozen_parameters_are_constant_and_not_optimised() -> None:
     )
     losses = alone(workload, 0).losses[0]
     assert losses[-1] < losses[0]
-    lower = workload_of(objective, torch.float32)
+    lower = in_twenties(objective, torch.float32)
     assert np.isfinite(alone(lower, 0).losses).all()
 
 
@@ -413,6 +410,6 @@ def test_an_error_in_a_run_of_its_own_is_the_module_s() -> None:
         def module(self) -> nn.Module:
             return nn.Linear(3, 2)
 
-    sharing = decide(workload_of(Narrow(spirals())), torch.optim.SGD, SGD, [0, 1])
+    sharing = decide(in_twenties(Narrow(spirals())), torch.optim.SGD, SGD, [0, 1])
     assert sharing.way == "alone"
     assert sharing.reason.startswith("a run of its own fails: mat1 and mat2 shapes")

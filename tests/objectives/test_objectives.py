@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from builders import make_plan
+from builders import make_plan, make_workload
 from numpy.typing import NDArray
 from torch import nn
 
@@ -127,24 +127,19 @@ def some_points(objective: Objective, count: int = 40) -> NDArray[np.float64]:
     return np.vstack([start, low + (high - low) * random.random((count, 2))])
 
 
-def workload_of(
+def in_tens(
     objective: Objective,
     dtype: torch.dtype = torch.float64,
     steps: int = 20,
     batch_size: int | None = 10,
 ) -> Workload:
-    data = None
-    if objective.data is not None:
-        data = tuple(t.to(dtype) if t.is_floating_point() else t for t in objective.data)
-    return Workload(
-        objective=objective,
-        data=data,
+    """A workload in batches of ten rows, where there are data."""
+    return make_workload(
+        objective,
         dtype=dtype,
-        device=torch.device("cpu"),
         steps=steps,
         steps_per_epoch=10,
-        batch_size=batch_size if data else None,
-        record_steps=tuple(range(steps + 1)),
+        batch_size=batch_size,
         divergence_factor=1e9,
     )
 
@@ -365,7 +360,7 @@ def test_over_all_rows_the_noisy_quadratic_is_exactly_the_quadratic(
     rows: int, dtype: torch.dtype
 ) -> None:
     objective = NoisyQuadratic(dimension=7, condition_number=50, noise=3, rows=rows)
-    data = workload_of(objective, dtype).data
+    data = in_tens(objective, dtype).data
     assert data is not None
     shuffled = (data[0][torch.randperm(rows, generator=torch.Generator().manual_seed(0))],)
     x = torch.randn(7, dtype=dtype, generator=torch.Generator().manual_seed(1))
@@ -409,14 +404,14 @@ def test_the_noisy_quadratic_s_gradients_spread_as_asked_and_less_in_batches() -
 
 
 def test_the_noisy_quadratic_s_noise_depends_on_the_seed_alone() -> None:
-    workload = workload_of(NoisyQuadratic(rows=100), steps=15)
+    workload = in_tens(NoisyQuadratic(rows=100), steps=15)
     runs = [
         train(workload, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, s)], way="alone").losses[0]
         for s in (0, 0, 1)
     ]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
-    quiet = workload_of(NoisyQuadratic(noise=0.0, rows=100), steps=15)
+    quiet = in_tens(NoisyQuadratic(noise=0.0, rows=100), steps=15)
     losses = train(quiet, torch.optim.SGD, [{"lr": 0.1}], [Lane(0, 0)], way="alone").losses[0]
     start = quiet.start(0)["x"].numpy()
     h = np.geomspace(0.01, 1, 20)
@@ -627,7 +622,7 @@ def test_no_line_tells_spirals_apart_but_their_nearest_neighbours_do() -> None:
 
 def test_a_perceptron_learns_what_a_line_cannot() -> None:
     objective = MultilayerPerceptron(spirals(), hidden=[32, 32])
-    workload = workload_of(objective, torch.float32, steps=600, batch_size=None)
+    workload = in_tens(objective, torch.float32, steps=600, batch_size=None)
     outcome = train(workload, torch.optim.Adam, [{"lr": 0.02}], [Lane(0, 0)], way="alone")
     line = LogisticRegression(spirals()).optimum
     assert line is not None
@@ -704,7 +699,7 @@ class TrainedOneWayJudgedAnother(Objective):
 
 
 def test_what_is_recorded_and_drawn_is_evaluate_and_what_is_descended_is_loss() -> None:
-    workload = workload_of(TrainedOneWayJudgedAnother(), steps=5, batch_size=1)
+    workload = in_tens(TrainedOneWayJudgedAnother(), steps=5, batch_size=1)
     lanes = [Lane(0, seed) for seed in range(3)]
     together = train(workload, torch.optim.SGD, [{"lr": 0.1}], lanes, way="pointwise")
     for lane in lanes:

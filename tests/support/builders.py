@@ -10,8 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from harness.engine import validate
+from harness.engine.workload import Workload
 from harness.errors import BadInput
+from harness.objectives.base import Objective
 from harness.plan.builder import Overrides, draft
 from harness.plan.model import Plan
 from harness.provenance import environment
@@ -109,3 +113,32 @@ class InProcess:
     def call(self, task: Any) -> Any:
         assert isinstance(task.request, ValidatePlan), "bad input was run"
         return validate.validate_plan(task.request.plan, task.request.deadly)
+
+
+def make_workload(
+    objective: Objective,
+    *,
+    dtype: torch.dtype = torch.float64,
+    steps: int = 20,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    **fields: Any,
+) -> Workload:
+    """A workload made by hand: every loss is recorded, and data have the workload's precision."""
+    data = objective.data and tuple(
+        t.to(device, dtype if t.is_floating_point() else t.dtype) for t in objective.data
+    )
+    known: dict[str, Any] = {
+        "steps_per_epoch": 1,
+        "record_steps": tuple(range(steps + 1)),
+        "divergence_factor": 1000.0,
+    }
+    return Workload(
+        objective=objective,
+        data=data,
+        dtype=dtype,
+        device=torch.device(device),
+        steps=steps,
+        batch_size=batch_size if data else None,
+        **known | fields,
+    )

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_workload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.engine.workload import Workload
@@ -57,25 +58,17 @@ class Square(Objective):
         return (x * x).sum() if batch is None else (x * batch[0]).sum()
 
 
-def workload_of(
+def counted_workload(
     objective: Objective | None = None,
     steps: int = 100,
     dtype: torch.dtype = torch.float32,
-    batch_size: int | None = None,
+    **more: Any,
 ) -> Workload:
-    objective = objective or Square()
-    workload = Workload(
-        objective=objective,
-        data=objective.data,
-        dtype=dtype,
-        device=torch.device("cpu"),
-        steps=steps,
-        steps_per_epoch=1,
-        batch_size=batch_size,
-        record_steps=(0, steps),
-        divergence_factor=1000.0,
+    """A workload that was looked at before, which happens at the first run alone."""
+    workload = make_workload(
+        objective or Square(), steps=steps, dtype=dtype, record_steps=(0, steps), **more
     )
-    assert not workload.writes_rows  # which tries the loss, at the first run alone
+    assert not workload.writes_rows
     return workload
 
 
@@ -111,7 +104,7 @@ def count(
     seed: int = 0,
     **setting: Any,
 ) -> StepCounts:
-    workload = workload or workload_of()
+    workload = workload or counted_workload()
     case: Any = SimpleNamespace(hyperparameters=setting, create_graph=False)
     return count_steps(TimedCase(case, workload, factory, seed))
 
@@ -172,7 +165,7 @@ def test_an_operator_more_in_the_loss_is_counted_forward_and_backward() -> None:
         def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
             return super().loss(params, batch).neg()
 
-    found = count(workload=workload_of(Cubic())).operators
+    found = count(workload=counted_workload(Cubic())).operators
     assert found - count().operators == 2 * COUNTED_STEPS
 
 
@@ -193,14 +186,14 @@ def test_what_an_optimizer_does_every_few_steps_only_is_counted() -> None:
 
 def test_taking_batches_is_no_part_of_a_step() -> None:
     rows = torch.arange(12.0 * SIZE).reshape(12, SIZE)
-    whole = count(workload=workload_of(Square((rows,))))
-    batches = count(workload=workload_of(Square((rows,)), batch_size=5))
+    whole = count(workload=counted_workload(Square((rows,))))
+    batches = count(workload=counted_workload(Square((rows,)), batch_size=5))
     assert whole == batches
 
 
 @pytest.mark.parametrize(("steps", "counted"), [(1, 1), (2, 1), (5, 4), (21, 20), (1000, 20)])
 def test_as_many_steps_are_counted_as_a_trial_has_after_its_first(steps: int, counted: int) -> None:
-    found = count(workload=workload_of(steps=steps))
+    found = count(workload=counted_workload(steps=steps))
     assert found.steps == counted
     assert found.operators * COUNTED_STEPS == count().operators * counted
     assert found.calls * COUNTED_STEPS == count().calls * counted
@@ -316,7 +309,7 @@ def test_code_of_the_harness_is_not_counted_but_for_its_objectives() -> None:
 def test_state_is_the_bytes_of_its_tensors(
     factory: Any, setting: dict[str, Any], tensors: int, more: int, dtype: torch.dtype, width: int
 ) -> None:
-    found = count(factory, workload_of(dtype=dtype), **setting)
+    found = count(factory, counted_workload(dtype=dtype), **setting)
     assert found.state_bytes == tensors * SIZE * width + more
 
 
@@ -381,9 +374,10 @@ def test_counts_do_not_depend_on_order_process_or_hash_seed() -> None:
         print(json.dumps(module.counts_of([*reversed(module.FACTORIES)])))
     """
     seed = "7" if os.environ.get("PYTHONHASHSEED") != "7" else "8"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
         check=True,
@@ -467,7 +461,7 @@ def test_a_loss_that_raises_leaves_nothing_behind(at: int) -> None:
                 raise ArithmeticError("no more")
             return super().loss(params, batch)
 
-    made = workload_of(Breaks())
+    made = counted_workload(Breaks())
     taken[0] = 0
     with pytest.raises(ArithmeticError, match="no more"):
         count(workload=made)
@@ -479,7 +473,7 @@ def test_a_batch_that_can_not_be_taken_leaves_nothing_behind() -> None:
     profile, usual = sys.getprofile(), count()
     short = Square((torch.ones(12, SIZE), torch.ones(2, SIZE)))  # its second has too few rows
     with pytest.raises(IndexError):
-        count(workload=workload_of(short, batch_size=12 - 1))
+        count(workload=counted_workload(short, batch_size=12 - 1))
     # In the midst of counting: the second batch is worse than the first.
     orders = iter([torch.arange(4), torch.tensor([0, 1, 2, 99])])
 
@@ -488,7 +482,7 @@ def test_a_batch_that_can_not_be_taken_leaves_nothing_behind() -> None:
             del batches
             return next(orders)
 
-    made = workload_of(Square((torch.ones(4, SIZE),)), batch_size=2)
+    made = counted_workload(Square((torch.ones(4, SIZE),)), batch_size=2)
     with pytest.raises(IndexError):
         count(workload=Odd(**{f.name: getattr(made, f.name) for f in fields(made)}))
     assert_nothing_is_left(profile)
@@ -496,6 +490,6 @@ def test_a_batch_that_can_not_be_taken_leaves_nothing_behind() -> None:
 
 
 def test_a_count_leaves_no_precision_behind() -> None:
-    count(workload=workload_of(dtype=torch.float64))
+    count(workload=counted_workload(dtype=torch.float64))
     assert torch.get_default_dtype() is torch.float32
     assert torch.is_grad_enabled()

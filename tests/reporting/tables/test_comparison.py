@@ -12,6 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from results_builders import (
+    Ending,
+    finals,
+    make_blocks,
+    make_case,
+    make_objective,
+    make_results,
+    make_trials,
+)
 
 from harness import formatting
 from harness.analysis import comparison
@@ -20,8 +29,7 @@ from harness.formatting import DASH
 from harness.plan.model import Role
 from harness.reporting.tables.comparison import build, differences, parity, ranks, reached
 from harness.reporting.tables.model import Table
-from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import CaseData, Results, Tried
 
 NAN = math.nan
 STEPS = 4
@@ -32,76 +40,55 @@ Curve = Sequence[float]
 Points = Sequence[tuple[float, float]]
 
 
-def case_of(
+def curve_case(
     objective: str,
     optimizer: str,
     curves: Mapping[int, Curve],
     *,
+    points: Mapping[int, Points] | None = None,
+    role: Role = "given",
     setting: str = "",
     device: str = "cpu",
-    role: Role = "given",
-    points: Mapping[int, Points] | None = None,
     **hyperparameters: Any,
 ) -> CaseData:
-    rows = [[*curves[seed], *[NAN] * (3 - len(curves[seed]))] for seed in sorted(curves)]
-    return CaseData(
-        position=-1,
-        objective=objective,
-        optimizer=optimizer,
+    """A case by its losses, by seed, and where its parameters went."""
+    return make_case(
+        objective,
+        optimizer,
+        curves,
+        records=3,
+        role=role,
         setting=setting or (role if role != "given" else ""),
         device=device,
-        optimizer_class="X",
         hyperparameters=hyperparameters,
-        defaults={},
-        dtype="float64",
-        seeds=np.array(sorted(curves), dtype=np.int64),
-        losses=np.array(rows, dtype=float).reshape(-1, 3),
         trajectories={seed: np.array(own, dtype=float) for seed, own in (points or {}).items()},
-        step_sizes={},
-        role=role,
     )
 
 
-def results_of(
+def results_of_cases(
     *cases: CaseData,
     failed: Mapping[tuple[int, int], str] | None = None,
-    tried: Sequence[Tried] = (),
     seconds: float | None = None,
     optimum: float | None = None,
-    **settings: Any,
+    **more: Any,
 ) -> Results:
     """Results of cases; by position and seed, how what did not end ok ended."""
     known = [replace(case, position=position) for position, case in enumerate(cases)]
-    trials = []
-    for case in known:
-        for seed, row in zip(case.seeds.tolist(), case.losses, strict=True):
-            status = (failed or {}).get((case.position, seed), "ok")
-            trials.append(
-                {
-                    "position": case.position,
-                    "objective": case.objective,
-                    "optimizer": case.optimizer,
-                    "device": case.device,
-                    "seed": seed,
-                    "status": status,
-                    "step": STEPS,
-                    "final_loss": row[-1] if status == "ok" else NAN,
-                }
-            )
-    timed = [(case.position, 10, 10 * seconds) for case in known] if seconds else []
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", RunSettings.model_validate(settings), {})
-    records = np.array([0, 2, STEPS])
-    names = dict.fromkeys(case.objective for case in cases)
-    return Results(
-        run,
-        {
-            name: ObjectiveInfo(name, "", 2, 0, STEPS, 1, records, optimum, (), None, None, "")
-            for name in names
-        },
-        tuple(known),
-        pd.DataFrame(trials),
-        pd.DataFrame(timed, columns=["position", "steps", "seconds"]),
-        tried=tuple(tried),
+    endings: list[dict[int, Ending]] = [{**finals(case)} for case in known]
+    for (position, seed), status in (failed or {}).items():
+        endings[position][seed] = status
+    records = {"steps": STEPS, "record_steps": (0, 2, STEPS), "optimum": optimum}
+    return make_results(
+        known,
+        make_trials(known, endings),
+        objectives={c.objective: make_objective(c.objective, **records) for c in cases},
+        blocks=[
+            block
+            for case in known
+            if seconds
+            for block in make_blocks(case.position, [10 * seconds])
+        ],
+        **more,
     )
 
 
@@ -132,8 +119,8 @@ def everything() -> Results:
     ):
         curves = {s: [8.0, 4.0, float(TRUE_LOSSES[i, s]) + i / 2] for s in SEEDS}
         more: dict[str, Any] = {"lr": 0.1} if role != "defaults" else {}
-        cases.append(case_of(objective, optimizer, curves, role=role, **more))  # type: ignore[arg-type]
-    return results_of(
+        cases.append(curve_case(objective, optimizer, curves, role=role, **more))  # type: ignore[arg-type]
+    return results_of_cases(
         *cases,
         failed={(1, 2): "diverged", (1, 5): "error", (6, 0): "timeout"},
         tried=[
@@ -361,9 +348,9 @@ def test_the_targets_are_those_of_the_records(built: dict[str, Table], analysis:
 
 
 def test_a_target_that_none_reached_takes_forever() -> None:
-    results = results_of(
-        case_of("bowl", "a", {0: [8, 4, 4], 1: [8, 8, 8]}),
-        case_of("bowl", "b", {0: [8, 8, 1], 1: [8, 1, 8]}),
+    results = results_of_cases(
+        curve_case("bowl", "a", {0: [8, 4, 4], 1: [8, 8, 8]}),
+        curve_case("bowl", "b", {0: [8, 8, 1], 1: [8, 1, 8]}),
         targets={"bowl": {"losses": [1.0], "tolerances": [0.5]}},
         optimum=0.0,
     )
@@ -414,9 +401,9 @@ def test_tuning_sensitivity_and_claims_tell_their_records(
 
 
 def test_where_nothing_was_compared_there_is_no_table() -> None:
-    alone = results_of(case_of("bowl", "a", {0: [8, 4, 1]}))
+    alone = results_of_cases(curve_case("bowl", "a", {0: [8, 4, 1]}))
     assert build(alone, analyse(alone)) == []
-    once = results_of(*(case_of("bowl", name, {0: [8, 4, 1]}) for name in "ab"))
+    once = results_of_cases(*(curve_case("bowl", name, {0: [8, 4, 1]}) for name in "ab"))
     compared = analyse(once).compared
     assert differences(compared) is None
     assert ranks(compared) is None
@@ -426,8 +413,11 @@ def test_where_every_seed_ends_alike_the_difference_is_told_without_test_interva
     None
 ):
     ends = {"a": 1, "b": 2}
-    alike = results_of(
-        *(case_of("bowl", name, {s: [8, 4, end] for s in range(9)}) for name, end in ends.items())
+    alike = results_of_cases(
+        *(
+            curve_case("bowl", name, {s: [8, 4, end] for s in range(9)})
+            for name, end in ends.items()
+        )
     )
     compared = analyse(alike).compared
     table = differences(compared)
@@ -443,10 +433,10 @@ def test_where_every_seed_ends_alike_the_difference_is_told_without_test_interva
 def test_of_more_cases_than_are_paired_the_note_says_so() -> None:
     random = np.random.default_rng(2)
     cases = [
-        case_of("bowl", f"o{i}", {s: [8, 4, float(random.random())] for s in range(3)})
+        curve_case("bowl", f"o{i}", {s: [8, 4, float(random.random())] for s in range(3)})
         for i in range(comparison.MAX_PAIRED_CASES + 1)
     ]
-    table = differences(analyse(results_of(*cases)).compared)
+    table = differences(analyse(results_of_cases(*cases)).compared)
     assert table is not None
     assert "Of more than 24 cases, the best 24 are paired; the correction is for all." in table.note
     assert len(table.frame) == 24 * 23 // 2
@@ -467,14 +457,14 @@ WAY: dict[int, Points] = {0: [(0, 0), (1, 1), (2, 2)], 1: [(0, 0), (1, 0), (2, 0
 
 def twins(*cases: CaseData, **more: Any) -> Table | None:
     told = {"a": {"optimizer": "b", "because": "the sign of eps"}}
-    return parity(results_of(*cases, counterparts=told, **more))
+    return parity(results_of_cases(*cases, counterparts=told, **more))
 
 
 def test_parity_is_the_largest_distance_of_trajectories_and_of_losses() -> None:
     other: dict[int, Points] = {0: [(0, 0), (1, 4), (2, 2)], 1: [(0, 0), (4, 4), (5, 0)]}
     table = twins(
-        case_of("bowl", "a", {0: [8, 4, 2], 1: [8, 2, 1]}, points=WAY),
-        case_of("bowl", "b", {0: [8, 4.5, 2], 1: [8, 2, 1.25]}, points=other),
+        curve_case("bowl", "a", {0: [8, 4, 2], 1: [8, 2, 1]}, points=WAY),
+        curve_case("bowl", "b", {0: [8, 4.5, 2], 1: [8, 2, 1.25]}, points=other),
     )
     (row,) = records(table)
     # Seed 0 is 3 apart at step 1; seed 1 is 5 apart at step 1, and 3 at step 2.
@@ -487,8 +477,8 @@ def test_parity_is_the_largest_distance_of_trajectories_and_of_losses() -> None:
 
 def test_parity_is_of_the_seeds_and_steps_that_both_have() -> None:
     table = twins(
-        case_of("bowl", "a", {0: [8, 4, 2], 2: [8, 4, 2]}, points=WAY),
-        case_of("bowl", "b", {2: [8, 3], 3: [0, 0, 0]}, points={1: [(0, 0), (1, 2)]}),
+        curve_case("bowl", "a", {0: [8, 4, 2], 2: [8, 4, 2]}, points=WAY),
+        curve_case("bowl", "b", {2: [8, 3], 3: [0, 0, 0]}, points={1: [(0, 0), (1, 2)]}),
     )
     (row,) = records(table)
     assert (row["parameters_apart"], row["at_step"]) == (2, 1)
@@ -497,7 +487,7 @@ def test_parity_is_of_the_seeds_and_steps_that_both_have() -> None:
 
 def test_equal_twins_are_nothing_apart_and_without_trajectories_not_known() -> None:
     curves: dict[int, Curve] = {0: [8, 4, 0]}
-    (row,) = records(twins(case_of("bowl", "a", curves), case_of("bowl", "b", curves)))
+    (row,) = records(twins(curve_case("bowl", "a", curves), curve_case("bowl", "b", curves)))
     assert (row["losses_apart"], row["losses_apart_relative"]) == (0, 0)
     assert math.isnan(row["parameters_apart"])
     assert math.isnan(row["at_step"])
@@ -508,23 +498,23 @@ def test_twins_are_paired_by_their_settings_or_as_the_only_one_of_each() -> None
     two: dict[int, Curve] = {0: [8, 4, 2]}
     five: dict[int, Curve] = {0: [8, 4, 5]}
     table = twins(
-        case_of("bowl", "a", one, setting="lr=1"),
-        case_of("bowl", "a", two, setting="lr=2"),
-        case_of("bowl", "a", two, setting="lr=3"),
-        case_of("bowl", "b", five, setting="lr=2"),
-        case_of("bowl", "b", one, setting="lr=1"),
+        curve_case("bowl", "a", one, setting="lr=1"),
+        curve_case("bowl", "a", two, setting="lr=2"),
+        curve_case("bowl", "a", two, setting="lr=3"),
+        curve_case("bowl", "b", five, setting="lr=2"),
+        curve_case("bowl", "b", one, setting="lr=1"),
         # The only one of each, whatever their settings are called.
-        case_of("line", "a", one, setting="lr=1"),
-        case_of("line", "b", two, setting="eta=1"),
+        curve_case("line", "a", one, setting="lr=1"),
+        curve_case("line", "b", two, setting="eta=1"),
         # Another device, and an objective without the other.
-        case_of("line", "b", five, setting="lr=1", device="cuda"),
-        case_of("alone", "a", one),
-        case_of("single", "a", one, setting="x"),
-        case_of("single", "b", one, setting="y"),
-        case_of("single", "b", one, setting="z"),
-        case_of("other", "a", one, setting="x"),
-        case_of("other", "a", one, setting="y"),
-        case_of("other", "b", one, setting="z"),
+        curve_case("line", "b", five, setting="lr=1", device="cuda"),
+        curve_case("alone", "a", one),
+        curve_case("single", "a", one, setting="x"),
+        curve_case("single", "b", one, setting="y"),
+        curve_case("single", "b", one, setting="z"),
+        curve_case("other", "a", one, setting="x"),
+        curve_case("other", "a", one, setting="y"),
+        curve_case("other", "b", one, setting="z"),
     )
     found = [(row["objective"], row["setting"], row["losses_apart"]) for row in records(table)]
     assert found == [("bowl", "lr=1", 0), ("bowl", "lr=2", 3), ("line", "lr=1", 1)]
@@ -532,9 +522,11 @@ def test_twins_are_paired_by_their_settings_or_as_the_only_one_of_each() -> None
 
 def test_without_a_twin_or_a_curve_of_it_there_is_no_parity() -> None:
     one: dict[int, Curve] = {0: [8, 4, 1]}
-    assert twins(case_of("bowl", "a", one), case_of("bowl", "c", one)) is None
-    assert twins(case_of("bowl", "a", one), case_of("bowl", "b", {})) is None
-    assert parity(results_of(case_of("bowl", "a", one), case_of("bowl", "b", one))) is None
+    assert twins(curve_case("bowl", "a", one), curve_case("bowl", "c", one)) is None
+    assert twins(curve_case("bowl", "a", one), curve_case("bowl", "b", {})) is None
+    assert (
+        parity(results_of_cases(curve_case("bowl", "a", one), curve_case("bowl", "b", one))) is None
+    )
 
 
 def test_a_trial_that_left_for_infinity_hides_no_other_seeds_distance() -> None:
@@ -543,7 +535,9 @@ def test_a_trial_that_left_for_infinity_hides_no_other_seeds_distance() -> None:
     one: dict[int, Points] = {0: WAY[0], 1: off, 2: WAY[1]}
     two: dict[int, Points] = {0: [(0, 0), (1, 6), (2, 2)], 1: off, 2: WAY[1]}
     (row,) = records(
-        twins(case_of("bowl", "a", seeds, points=one), case_of("bowl", "b", seeds, points=two))
+        twins(
+            curve_case("bowl", "a", seeds, points=one), curve_case("bowl", "b", seeds, points=two)
+        )
     )
     assert (row["parameters_apart"], row["at_step"]) == (5, 1)
 
@@ -553,8 +547,8 @@ def test_losses_that_both_left_for_infinity_hide_no_other_difference() -> None:
     two: dict[int, Curve] = {0: [8, math.inf], 1: [8, 5, 2]}
     (row,) = records(
         twins(
-            case_of("bowl", "a", one),
-            case_of("bowl", "b", two),
+            curve_case("bowl", "a", one),
+            curve_case("bowl", "b", two),
             failed={(0, 0): "diverged", (1, 0): "diverged"},
         )
     )

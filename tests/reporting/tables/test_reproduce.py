@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results_builders import make_case, make_run
 
 from harness.reporting.tables import reproduce
-from harness.store import read
-from harness.store.records import RunRecord, RunSettings
 
 OBJECTIVES = """
 import torch
@@ -163,10 +162,6 @@ def test_the_command_of_a_row_repeats_just_its_first_trial_and_it_ends_alike(pla
     assert (place.folder / "reports/failing/results.sqlite").read_bytes() == before
 
 
-def record(command: str) -> RunRecord:
-    return RunRecord(1, "", None, command, "s", "specs/s.yaml", "", RunSettings(), {})
-
-
 @pytest.mark.parametrize(
     ("command", "folder"),
     [
@@ -179,11 +174,9 @@ def record(command: str) -> RunRecord:
 def test_what_repeats_a_trial_has_its_results_below_those_of_the_run(
     command: str, folder: str
 ) -> None:
-    case = read.CaseData(
-        *(0, "bowl", "sgd", "lr=[1, 2]", "cuda:1", "SGD", {}, {}, "float64"),
-        *([], [], {}, {}),  # type: ignore[arg-type]
-    )
-    words = shlex.split(reproduce.repeat(record(command), case, 17))
+    case = make_case("bowl", "sgd", setting="lr=[1, 2]", device="cuda:1")
+    run = make_run(command=command, spec_file="specs/s.yaml")
+    words = shlex.split(reproduce.repeat(run, case, 17))
     assert words[words.index("--output") + 1] == folder
     assert words[words.index("--seed") + 1] == "17"
     assert words[words.index("--devices") + 1] == "cuda:1"

@@ -13,6 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from results_builders import (
+    make_blocks,
+    make_case,
+    make_objective,
+    make_results,
+    make_run,
+    make_trials,
+)
 
 from harness import formatting
 from harness.analysis.comparison import mean_losses
@@ -21,11 +29,11 @@ from harness.plan.model import Role
 from harness.reporting.tables import sentences
 from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.model import Table
-from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
-from harness.store.records import RunRecord, RunSettings
+from harness.store.read import Results, Tried
+from harness.store.records import RunSettings
 
 
-def results_of(
+def results_of_finals(
     finals: Mapping[str, Sequence[float | str]],
     *,
     optimum: float | None = None,
@@ -37,79 +45,37 @@ def results_of(
     ends: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Results:
     """Results by hand: by optimizer, a final loss per seed, or the status it ended with."""
-    info = ObjectiveInfo(
-        name="bowl",
-        formula="",
+    cases, blocks = [], []
+    for position, (name, values) in enumerate(finals.items()):
+        points = dict(enumerate((ends or {}).get(name, ())))
+        case = make_case(
+            optimizer=name,
+            curves={s: [1.0, v] for s, v in enumerate(values) if not isinstance(v, str)},
+            position=position,
+            device=device,
+            trajectories={s: np.array([(1.0, 1.0), p]) for s, p in points.items()},
+        )
+        cases.append(case)
+        walls = (seconds or {}).get(name, ())
+        blocks += make_blocks(position, walls, steps_per_epoch=2, cpu_seconds=(cpu or {}).get(name))
+    trials = make_trials(cases, [dict(enumerate(values)) for values in finals.values()])
+    failed = trials["status"] != "ok"
+    trials.loc[failed, "step"] = 3 + trials["seed"]
+    trials.loc[failed, "reason"] = "boom"
+    info = make_objective(
         dimension=2 if ends else 5,
-        rows=0,
-        steps=4,
         steps_per_epoch=2,
-        record_steps=np.array([0, 4]),
         optimum=optimum,
         minimizers=((0.0, 0.0),) if ends else (),
-        window=None,
-        landscape=None,
-        data_source="",
     )
-    cases, trials, timings = [], [], []
-    for position, (name, values) in enumerate(finals.items()):
-        ok = [s for s, v in enumerate(values) if not isinstance(v, str)]
-        points = dict(enumerate((ends or {}).get(name, ())))
-        cases.append(
-            CaseData(
-                position=position,
-                objective="bowl",
-                optimizer=name,
-                setting="",
-                device=device,
-                optimizer_class="X",
-                hyperparameters={},
-                defaults={},
-                dtype="float64",
-                seeds=np.array(ok),
-                losses=np.array([[1.0, float(values[s])] for s in ok]).reshape(-1, 2),
-                trajectories={s: np.array([(1.0, 1.0), p]) for s, p in points.items()},
-                step_sizes={},
-            )
-        )
-        for seed, value in enumerate(values):
-            failed = isinstance(value, str)
-            trials.append(
-                {
-                    "position": position,
-                    "objective": "bowl",
-                    "optimizer": name,
-                    "setting": "",
-                    "label": name,
-                    "device": device,
-                    "seed": seed,
-                    "status": value if failed else "ok",
-                    "step": 3 + seed if failed else 4,
-                    "reason": "boom" if failed else "",
-                    "seconds": 0.1,
-                    "way": "pointwise",
-                    "way_reason": "",
-                    "final_loss": math.nan if failed else value,
-                }
-            )
-        walls = list((seconds or {}).get(name, ()))
-        worked = list((cpu or {}).get(name, walls))
-        for number, (block, own) in enumerate(zip(walls, worked, strict=True)):
-            timings.append((position, number, 10, 2, block, own, block / 10 * 2))
-    settings = RunSettings()
-    run = RunRecord(1, "", None, "", "s", "s.yaml", "", settings, {"threads": threads})
-    columns = [
-        *("position", "round", "steps", "steps_per_epoch"),
-        *("seconds", "cpu_seconds", "epoch_seconds"),
-    ]
     counted = ["position", "operators", "calls", "counted_steps", "state_bytes", "peak_bytes"]
-    return Results(
-        run,
-        {"bowl": info},
-        tuple(cases),
-        pd.DataFrame(trials),
-        pd.DataFrame(timings, columns=columns),
-        pd.DataFrame(step_counts, columns=counted, dtype=float),
+    return make_results(
+        cases,
+        trials,
+        objectives={"bowl": info},
+        blocks=blocks,
+        step_counts=pd.DataFrame(step_counts, columns=counted, dtype=float),
+        run=make_run(environment={"threads": threads}),
     )
 
 
@@ -128,7 +94,7 @@ def final_loss_of(results: Results) -> Table:
 
 def test_final_loss_counts_what_failed_and_takes_no_number_from_it() -> None:
     values: list[float | str] = [0.5, 0.7, "diverged", 0.6, "error", 0.9, "timeout"]
-    table = final_loss_of(results_of({"a": values}, optimum=0.1))
+    table = final_loss_of(results_of_finals({"a": values}, optimum=0.1))
     found = row(table, "a")
     ok = np.array([0.5, 0.7, 0.6, 0.9])
     expected = {
@@ -146,7 +112,7 @@ def test_final_loss_counts_what_failed_and_takes_no_number_from_it() -> None:
 
 
 def test_a_case_of_which_no_trial_ended_well_has_no_number_at_all() -> None:
-    table = final_loss_of(results_of({"a": ["diverged", "error"]}))
+    table = final_loss_of(results_of_finals({"a": ["diverged", "error"]}))
     found = row(table, "a")
     numbers = ("mean", "sd", "ci_low", "ci_high", "median", "best", "worst", "gap_to_optimum")
     assert all(math.isnan(found[key]) for key in numbers)
@@ -155,7 +121,7 @@ def test_a_case_of_which_no_trial_ended_well_has_no_number_at_all() -> None:
 
 
 def test_seeds_that_end_alike_have_no_interval() -> None:
-    table = final_loss_of(results_of({"a": [0.25] * 5}))
+    table = final_loss_of(results_of_finals({"a": [0.25] * 5}))
     assert row(table, "a")["sd"] == 0
     intervals = [f"95% interval of {what}" for what in ("mean", "median", "gap")]
     assert {table.shown.loc[0, name] for name in intervals} == {formatting.DASH}
@@ -164,10 +130,10 @@ def test_seeds_that_end_alike_have_no_interval() -> None:
 def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> None:
     """A mean's interval would reach below the optimum, where no loss can be."""
     values = 0.5 + np.random.default_rng(4).lognormal(-8, 3, size=20)
-    unknown = row(final_loss_of(results_of({"a": values.tolist()})), "a")
+    unknown = row(final_loss_of(results_of_finals({"a": values.tolist()})), "a")
     assert unknown["ci_low"] < unknown["mean"] < unknown["ci_high"]
     assert math.isnan(unknown["gap_to_optimum"])
-    table = final_loss_of(results_of({"a": values.tolist()}, optimum=0.5))
+    table = final_loss_of(results_of_finals({"a": values.tolist()}, optimum=0.5))
     found = row(table, "a")
     assert math.isnan(found["ci_low"])
     gaps = np.sort(values) - 0.5
@@ -177,7 +143,9 @@ def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> No
         expected
     )
     assert table.shown.loc[0, "95% interval of mean"] == formatting.DASH
-    text = sentence(results_of({"a": values.tolist(), "b": (values + 9).tolist()}, optimum=0.5))
+    text = sentence(
+        results_of_finals({"a": values.tolist(), "b": (values + 9).tolist()}, optimum=0.5)
+    )
     low, median, high = (
         formatting.significant(float(v), 3) for v in (gaps[5], np.median(gaps), gaps[14])
     )
@@ -187,7 +155,7 @@ def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> No
 
 
 def test_end_points_are_of_the_trials_that_ended_well() -> None:
-    results = results_of(
+    results = results_of_finals(
         {"a": [0.1, "diverged", 0.3]}, ends={"a": [(3.0, 4.0), (1e9, 1e9), (5.0, 6.0)]}
     )
     found = row(trial_tables.end_points(results), "a")
@@ -199,7 +167,7 @@ def test_end_points_are_of_the_trials_that_ended_well() -> None:
 def test_seconds_per_epoch_are_scaled_from_blocks_and_compared_round_by_round() -> None:
     first = [1.0, 2.0, 4.0, 1.0, 2.0, 4.0, 3.0]
     second = [value * ratio for value, ratio in zip(first, [2, 2, 2, 3, 2, 2, 1], strict=True)]
-    results = results_of({"a": [0.1], "b": [0.1]}, seconds={"a": first, "b": second})
+    results = results_of_finals({"a": [0.1], "b": [0.1]}, seconds={"a": first, "b": second})
     table = trial_tables.epoch_seconds(results)
     assert row(table, "a")["median_seconds"] == pytest.approx(2.0 / 5)
     assert row(table, "a")["ratio"] == 1
@@ -212,7 +180,7 @@ def test_seconds_per_epoch_are_scaled_from_blocks_and_compared_round_by_round() 
 
 
 def test_beside_the_seconds_stand_processor_time_and_what_a_step_takes() -> None:
-    results = results_of(
+    results = results_of_finals(
         {"a": [0.1], "b": [0.1]},
         seconds={"a": [1.0, 2.0, 4.0], "b": [1.0, 1.0, 1.0]},
         cpu={"a": [0.5, 2.0, 3.0], "b": [1.0, 1.0, 1.0]},
@@ -237,12 +205,14 @@ def test_peak_memory_is_a_column_where_some_case_has_it() -> None:
     times = {"a": [1.0] * 3, "b": [1.0] * 3}
     counts = [(0, 1, 1, 1, 0, 3 * 2**20), (1, 1, 1, 1, 0, math.nan)]
     table = trial_tables.epoch_seconds(
-        results_of({"a": [0.1], "b": [0.1]}, seconds=times, step_counts=counts, device="cuda")
+        results_of_finals(
+            {"a": [0.1], "b": [0.1]}, seconds=times, step_counts=counts, device="cuda"
+        )
     )
     assert table is not None
     assert table.shown["peak memory (MiB)"].tolist() == ["3.00", formatting.DASH]
     assert row(table, "a")["peak_bytes"] == 3 * 2**20
-    without = trial_tables.epoch_seconds(results_of({"a": [0.1]}, seconds=times))
+    without = trial_tables.epoch_seconds(results_of_finals({"a": [0.1]}, seconds=times))
     assert without is not None
     assert "peak memory (MiB)" not in without.shown
     assert "Peak" in table.note
@@ -270,7 +240,7 @@ UNEVEN = [0.7, 0.9, 1.0, 1.2, 1.4]
 def test_noise_is_the_spread_or_the_share_of_time_that_was_not_ours(
     wall: list[float], cpu: list[float], device: str, threads: str, noise: float, shown: str
 ) -> None:
-    results = results_of(
+    results = results_of_finals(
         {"a": [0.1]}, seconds={"a": wall}, cpu={"a": cpu}, device=device, threads=threads
     )
     table = trial_tables.epoch_seconds(results)
@@ -283,7 +253,7 @@ def test_noise_is_the_spread_or_the_share_of_time_that_was_not_ours(
 
 def test_failures_share_a_row_where_they_are_alike() -> None:
     table = trial_tables.failures(
-        results_of({"a": [0.1, "error", "error", "diverged"], "b": [0.1] * 4})
+        results_of_finals({"a": [0.1, "error", "error", "diverged"], "b": [0.1] * 4})
     )
     assert table is not None
     found = table.frame.set_index("status")
@@ -291,11 +261,11 @@ def test_failures_share_a_row_where_they_are_alike() -> None:
     assert found.loc["error", "seeds"] == "1–2"
     assert (found.loc["error", "first_step"], found.loc["error", "last_step"]) == (4, 5)
     assert set(table.frame["optimizer"]) == {"a"}
-    assert trial_tables.failures(results_of({"a": [0.1]})) is None
+    assert trial_tables.failures(results_of_finals({"a": [0.1]})) is None
 
 
 def test_a_csv_gives_the_numbers_back_whole_and_markdown_has_every_row() -> None:
-    table = final_loss_of(results_of({"a": [1 / 3, 2 / 3], "b": [0.1, "error"]}))
+    table = final_loss_of(results_of_finals({"a": [1 / 3, 2 / 3], "b": [0.1, "error"]}))
     back = pd.read_csv(io.StringIO(table.to_csv()))
     pd.testing.assert_series_equal(back["mean"], table.frame["mean"], rtol=0, atol=0)
     assert back["sd"].isna().tolist() == [False, True]
@@ -334,7 +304,7 @@ def test_a_difference_that_the_paired_interval_supports_is_given_with_the_interv
     base = 1 + random.normal(size=20)
     # Seeds vary far more than the optimizers do: only the paired comparison sees it.
     other = base + 0.01 + 0.001 * random.normal(size=20)
-    text = sentence(results_of({"low": base.tolist(), "high": other.tolist()}))
+    text = sentence(results_of_finals({"low": base.tolist(), "high": other.tolist()}))
     difference = other - base
     averages = np.sort([(a + b) / 2 for i, a in enumerate(difference) for b in difference[i:]])
     assert "low has the lowest mean final loss, " in text
@@ -351,7 +321,7 @@ def test_no_winner_is_named_where_the_interval_holds_zero() -> None:
     random = np.random.default_rng(1)
     base = random.normal(size=10)
     other = base + random.normal(size=10)
-    text = sentence(results_of({"a": base.tolist(), "b": other.tolist()}))
+    text = sentence(results_of_finals({"a": base.tolist(), "b": other.tolist()}))
     p = scipy.stats.wilcoxon(base - other).pvalue
     assert re.search(rf"is not significantly different from [ab] \(p = {p:.2g}\)\.$", text)
     assert "worse" not in text
@@ -364,31 +334,31 @@ def test_several_comparisons_share_one_level() -> None:
     base = np.ones(10)
     pair = scipy.stats.ttest_1samp(shift, 0)
     assert 0.05 / 45 < pair.pvalue < 0.05
-    assert "worse" in sentence(results_of({"a": base.tolist(), "b": scaled.tolist()}))
+    assert "worse" in sentence(results_of_finals({"a": base.tolist(), "b": scaled.tolist()}))
     many = {"a": base.tolist()} | {f"b{i}": scaled.tolist() for i in range(9)}
-    assert "worse" not in sentence(results_of(many))
+    assert "worse" not in sentence(results_of_finals(many))
 
 
 def test_where_every_seed_ends_alike_the_sentence_says_so() -> None:
-    text = sentence(results_of({"a": [0.5] * 3, "b": [0.25] * 3, "c": [0.25] * 3}))
+    text = sentence(results_of_finals({"a": [0.5] * 3, "b": [0.25] * 3, "c": [0.25] * 3}))
     assert "every seed ends alike" in text
     assert "b and c end, tied, lowest after 4 steps, at 0.250; highest: a at 0.500" in text
 
 
 def test_failures_are_said_and_a_failed_optimizer_is_not_ranked() -> None:
-    said = told(results_of({"a": [0.5, 0.6], "b": ["diverged", "error"]}))
+    said = told(results_of_finals({"a": [0.5, 0.6], "b": ["diverged", "error"]}))
     assert said[0].startswith("On bowl, a has a mean final loss of 0.55")
     assert said[0].endswith("; b fails in all 2 seeds.")
     assert said[-1].startswith("Of 4 trials, 1 diverged and 1 ended in error")
 
 
 def test_nothing_is_said_of_nothing() -> None:
-    assert told(results_of({"a": ["unavailable", "unavailable"]})) == []
+    assert told(results_of_finals({"a": ["unavailable", "unavailable"]})) == []
 
 
 def test_the_sentence_on_speed_says_where_times_are_noisy() -> None:
     def said(**seconds: list[float]) -> str:
-        results = results_of({name: ["error"] for name in seconds}, seconds=seconds)
+        results = results_of_finals({name: ["error"] for name in seconds}, seconds=seconds)
         return next(text for text in told(results) if "an epoch takes" in text)
 
     assert "busy" not in said(a=STEADY, b=STEADY)
@@ -402,7 +372,7 @@ def test_the_sentence_on_speed_says_where_times_are_noisy() -> None:
 
 def test_the_sentence_on_speed_is_of_the_objective_with_most_optimizers() -> None:
     def timed(**seconds: float) -> Results:
-        return results_of(
+        return results_of_finals(
             {n: ["error"] for n in seconds}, seconds={n: [s] * 5 for n, s in seconds.items()}
         )
 
@@ -469,7 +439,7 @@ def losses_at(level: float, **failed: str) -> list[float | str]:
 
 def test_failed_trials_stand_beside_the_case_that_they_are_of() -> None:
     text = sentence(
-        results_of(
+        results_of_finals(
             {
                 "a": losses_at(1, s3="diverged"),
                 "b": losses_at(2, s3="error", s4="error"),
@@ -483,7 +453,7 @@ def test_failed_trials_stand_beside_the_case_that_they_are_of() -> None:
 
 
 def test_a_case_that_fails_more_often_does_not_lead_whatever_its_mean() -> None:
-    results = results_of({"low": losses_at(1, s3="diverged"), "high": losses_at(2)})
+    results = results_of_finals({"low": losses_at(1, s3="diverged"), "high": losses_at(2)})
     text = sentence(results)
     assert "high has the fewest failures (0 of 20), then the lowest mean final loss, " in text
     # At nineteen seeds of twenty it is lower, and so it is said to be.
@@ -494,7 +464,7 @@ def test_a_case_that_failed_at_every_seed_of_the_others_is_higher_without_a_diff
     halves = losses_at(1, **{f"s{seed}": "error" for seed in range(10)})
     other = losses_at(1, **{f"s{seed}": "error" for seed in range(10, 20)})
     worse = ["error" if seed else 1.0 for seed in range(20)]
-    text = sentence(results_of({"best": losses_at(1), "a": halves, "b": other, "c": worse}))
+    text = sentence(results_of_finals({"best": losses_at(1), "a": halves, "b": other, "c": worse}))
     assert re.search(r"c fails in 19 of 20 seeds, against 0 \(p = \S+\)", text)
     assert "a fails in 10 of 20 seeds, against 0" in text
     assert "nan" not in text.lower()
@@ -502,20 +472,20 @@ def test_a_case_that_failed_at_every_seed_of_the_others_is_higher_without_a_diff
 
 def test_too_few_seeds_for_so_many_cases_are_said() -> None:
     few = {name: [level + 0.1 * seed for seed in range(5)] for level, name in enumerate("abc", 1)}
-    text = sentence(results_of(few))
+    text = sentence(results_of_finals(few))
     # Two to the minus fourth, by three pairs, is above 5%, however the losses fall.
     assert "b and c are not significantly different from a (p ≥ 0.19)" in text
     assert "for 5 seeds are too few to tell 3 cases" in text
     enough = {name: losses_at(level) for level, name in enumerate("abc", 1)}
-    assert "too few" not in sentence(results_of(enough))
+    assert "too few" not in sentence(results_of_finals(enough))
     alike = {"a": losses_at(1), "b": losses_at(1)}
-    assert "a and b have, tied, the lowest mean" in sentence(results_of(alike))
-    assert "too few" not in sentence(results_of(alike))
+    assert "a and b have, tied, the lowest mean" in sentence(results_of_finals(alike))
+    assert "too few" not in sentence(results_of_finals(alike))
 
 
 def test_defaults_are_not_in_the_sentence_on_what_was_tuned() -> None:
     results = with_roles(
-        results_of({"x": losses_at(2), "y": losses_at(1), "b": losses_at(3)}),
+        results_of_finals({"x": losses_at(2), "y": losses_at(1), "b": losses_at(3)}),
         {"x": ("a", "tuned"), "y": ("a", "defaults")},
     )
     text = sentence(results)
@@ -529,7 +499,7 @@ def tuned_and_defaults(tuned: Mapping[str, float], defaults: Mapping[str, float]
     finals |= {f"{name} defaults": losses_at(level) for name, level in defaults.items()}
     roles: dict[str, tuple[str, Role]] = {f"{name} tuned": (name, "tuned") for name in tuned}
     roles |= {f"{name} defaults": (name, "defaults") for name in defaults}
-    said = [t for t in told(with_roles(results_of(finals), roles)) if "constructor's" in t]
+    said = [t for t in told(with_roles(results_of_finals(finals), roles)) if "constructor's" in t]
     assert len(said) <= 1
     return said[0] if said else ""
 
@@ -551,7 +521,9 @@ def test_tuned_settings_are_compared_with_defaults() -> None:
 def test_a_tuned_optimizer_that_loses_to_its_special_case_is_named() -> None:
     def said(general: float, special: float, role: Role = "tuned", **more: Any) -> list[str]:
         results = with_roles(
-            results_of({"m": losses_at(general), "s": losses_at(special), "x": losses_at(0)}),
+            results_of_finals(
+                {"m": losses_at(general), "s": losses_at(special), "x": losses_at(0)}
+            ),
             {"m": ("momentum", "tuned"), "s": ("sgd", role)},
             **{"generalizes": {"momentum": ["sgd"]}, **more},
         )
@@ -565,7 +537,7 @@ def test_a_tuned_optimizer_that_loses_to_its_special_case_is_named() -> None:
     # A little worse on these seeds, by chance.
     unsure = (1.01 + UNEQUAL[::-1]).tolist()
     results = with_roles(
-        results_of({"m": unsure, "s": losses_at(1)}),
+        results_of_finals({"m": unsure, "s": losses_at(1)}),
         {"m": ("momentum", "tuned"), "s": ("sgd", "tuned")},
         generalizes={"momentum": ["sgd"]},
     )
@@ -584,7 +556,7 @@ def test_a_tuned_optimizer_that_loses_to_its_special_case_is_named() -> None:
 def test_a_best_setting_at_an_edge_is_said_with_the_range() -> None:
     def said(*rates: float) -> list[str]:
         results = with_roles(
-            results_of({"m": losses_at(1), "b": losses_at(2)}),
+            results_of_finals({"m": losses_at(1), "b": losses_at(2)}),
             {"m": ("a", "tuned")},
             searches={"a": {"lr": {"log_uniform": [0.001, 1.0]}}},
         )
@@ -604,7 +576,7 @@ def test_a_best_setting_at_an_edge_is_said_with_the_range() -> None:
 
 def test_fewer_than_ten_seeds_of_what_was_tuned_are_said() -> None:
     def said(seeds: int, **settings: Any) -> list[str]:
-        results = results_of({"m": losses_at(1), "b": losses_at(2)})
+        results = results_of_finals({"m": losses_at(1), "b": losses_at(2)})
         results = with_roles(results, {"m": ("a", "tuned")}, seeds=seeds, **settings)
         return [text for text in told(results) if "10 are the least" in text]
 
@@ -621,7 +593,7 @@ def on_claims(*values: str, seeds: int = 20) -> str:
         {"value": value, "source": "p. 1", "optimizer": "a", "objective": "bowl"}
         for value in values
     ]
-    results = results_of({"a": losses_at(1)[:seeds]})
+    results = results_of_finals({"a": losses_at(1)[:seeds]})
     said = [text for text in told(with_settings(results, claims=claims)) if "published" in text]
     assert len(said) <= 1
     return said[0] if said else ""
@@ -649,7 +621,7 @@ def test_the_sentence_on_published_numbers_says_how_many_hold_and_which_do_not()
     assert re.search(
         r"; not consistent: 9.0 of a on bowl \([0-9.]+ standard deviations away\)", absurd
     )
-    many = results_of({"a": (1 + np.arange(500) / 1000).tolist()})
+    many = results_of_finals({"a": (1 + np.arange(500) / 1000).tolist()})
     claims = [{"value": "9.0", "source": "p. 1", "optimizer": "a", "objective": "bowl"}]
     text = next(t for t in told(with_settings(many, claims=claims)) if "published" in t)
     assert text == (
@@ -671,9 +643,9 @@ TARGET = {name: {"losses": [0.5], "tolerances": None} for name in PLACES}
 
 def over_all(*objectives: Mapping[str, list[float]], **more: Any) -> str:
     """What is said over all objectives, given the final losses on each."""
-    results = results_of(objectives[0])
+    results = results_of_finals(objectives[0])
     for name, finals in zip(PLACES[1:], objectives[1:], strict=False):
-        results = both(results, results_of(finals), name)
+        results = both(results, results_of_finals(finals), name)
     results = with_settings(results, targets=TARGET, **more)
     said = [text for text in told(results) if text.startswith("Over ")]
     assert len(said) <= 1
