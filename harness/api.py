@@ -8,42 +8,24 @@ the command line (``--only``), the argument of that name is meant.
 
 from __future__ import annotations
 
-import json
-import operator
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.errors import BadInput, Problem, nearest
-from harness.seeds import SEED_LIMIT
+from harness import arguments
+from harness.arguments import Executor, SpecLike, StrPath, Texts
+from harness.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
 
-    from harness.commands.check import GateOptions, Written
+    from harness.commands.check import Written
     from harness.commands.preview import Preview, Validation
-    from harness.commands.run import RunOptions
     from harness.conformance.records import PartReport
     from harness.gate.history import History
-    from harness.plan.builder import Overrides
-    from harness.progress import Progress
     from harness.reporting.objects import Check, Comparison, Report, Run
-    from harness.spec.validation import LoadedSpec
     from harness.suite.listing import Names
-
-StrPath = str | os.PathLike[str]
-"""A path."""
-
-SpecLike = StrPath | Mapping[str, Any]
-"""A spec: the path of a YAML file, or a mapping that says what the file would."""
-
-Executor = Literal["processes", "dask"]
-"""Kinds of executors that run trials."""
-
-Texts = str | Sequence[str]
-"""One text, or several."""
 
 _Written = TypeVar("_Written", bound="Report")
 
@@ -100,15 +82,15 @@ def run(
     """
     from harness.commands import run as running
 
-    options = _run_options(
-        _overrides(only, devices, seeds, seed, override, timing=timing),
+    options = arguments.run_options(
+        arguments.overrides_of(only, devices, seeds, seed, override, timing=timing),
         output,
         workers,
         executor,
         scheduler,
         fresh=fresh,
     )
-    return running.run(_loaded(spec, folder), options, _progress(progress))
+    return running.run(arguments.load_spec(spec, folder), options, arguments.progress_for(progress))
 
 
 def preview(
@@ -135,8 +117,10 @@ def preview(
     """
     from harness.commands import run as running
 
-    overrides = _overrides(only, devices, seeds, seed, override, timing=timing)
-    return running.preview(_loaded(spec, folder), _run_options(overrides, output, fresh=fresh))
+    overrides = arguments.overrides_of(only, devices, seeds, seed, override, timing=timing)
+    return running.preview(
+        arguments.load_spec(spec, folder), arguments.run_options(overrides, output, fresh=fresh)
+    )
 
 
 def validate(
@@ -165,8 +149,8 @@ def validate(
     from harness.commands import run as running
     from harness.commands.preview import Validation
 
-    loaded = _loaded(spec, folder)
-    plan, checked = running.validate(loaded, _overrides(only, devices, seeds))
+    loaded = arguments.load_spec(spec, folder)
+    plan, checked = running.validate(loaded, arguments.overrides_of(only, devices, seeds))
     return Validation(loaded.source.file, plan, checked)
 
 
@@ -202,7 +186,9 @@ def report(results: StrPath = "benchmarks.yaml", *, formats: Texts = ()) -> Repo
     from harness.commands import result_paths
     from harness.commands import run as running
 
-    written = running.report_again(result_paths.store_path(Path(results)), _formats(formats))
+    written = running.report_again(
+        result_paths.store_path(Path(results)), arguments.formats_of(formats)
+    )
     return _listed(written)
 
 
@@ -230,7 +216,9 @@ def compare(*results: StrPath, formats: Texts = (), output: StrPath | None = Non
     sources = report_sources.read(result_paths.store_paths(paths))
     target = Path(output) if output is not None else result_paths.side_by_side_folder(paths[0])
     comparison = report_objects.Comparison(sources, target)
-    report_writer.write_side_by_side(comparison, _formats(formats) or report_writer.FORMATS)
+    report_writer.write_side_by_side(
+        comparison, arguments.formats_of(formats) or report_writer.FORMATS
+    )
     return _listed(comparison)
 
 
@@ -275,15 +263,15 @@ def check(
 
     if (baseline is None) == (base is None):
         raise BadInput.of_file("baseline", "expected either a baseline or a base")
-    given = _gate_options(only, devices, seeds, workers, output)
+    given = arguments.gate_options(only, devices, seeds, workers, output)
     options = replace(
         given,
         baseline=None if baseline is None else Path(baseline),
         base=base,
-        warn=frozenset(_among("warn", warn, METRICS)),
+        warn=frozenset(arguments.among("warn", warn, METRICS)),
         allow_new=allow_new,
     )
-    return checks.check(Path(spec), options, _progress(progress))
+    return checks.check(Path(spec), options, arguments.progress_for(progress))
 
 
 def write_baseline(
@@ -318,9 +306,11 @@ def write_baseline(
     """
     from harness.commands import check as checks
 
-    given = _gate_options(only, devices, seeds, workers, output)
-    options = replace(given, baseline=Path(baseline), processes=_whole("processes", processes, 3))
-    return checks.update(Path(spec), options, _progress(progress))
+    given = arguments.gate_options(only, devices, seeds, workers, output)
+    options = replace(
+        given, baseline=Path(baseline), processes=arguments.whole_number("processes", processes, 3)
+    )
+    return checks.update(Path(spec), options, arguments.progress_for(progress))
 
 
 def history(results: StrPath = "benchmarks.yaml", *, output: StrPath | None = None) -> History:
@@ -417,8 +407,8 @@ def test_suite(
     """
     from harness.commands import test_parts
 
-    _workers(workers)
-    shown = _progress(progress)
+    arguments.workers_of(workers)
+    shown = arguments.progress_for(progress)
     return test_parts.test_suite(Path(suite), seconds=seconds, workers=workers, progress=shown)
 
 
@@ -456,142 +446,3 @@ def _listed(written: _Written) -> _Written:
     if note := index.update(written.page.parent):
         written.notes = (*written.notes, note)
     return written
-
-
-def _loaded(spec: SpecLike, folder: StrPath | None) -> LoadedSpec:
-    from harness.spec import validation, yaml_source
-
-    if isinstance(spec, Mapping):
-        return validation.check(yaml_source.of_mapping(spec, Path(folder or ".")))
-    if folder is not None:
-        raise BadInput.of_file("folder", "is for a mapping; the suite of a file is where it lies")
-    return validation.load(Path(spec))
-
-
-def _overrides(
-    only: Texts,
-    devices: Texts | None,
-    seeds: int | None,
-    seed: int | Sequence[int] = (),
-    values: Mapping[str, Any] | Sequence[str] = (),
-    *,
-    timing: bool = True,
-) -> Overrides:
-    from harness.plan.builder import Overrides, parse_devices
-
-    chosen = tuple(seed) if isinstance(seed, Sequence) else (seed,)
-    if seeds is not None and chosen:
-        raise BadInput.of_file("seed", "expected either seeds or seed")
-    if isinstance(values, Mapping):
-        values = [f"{name}={_as_json(name, value)}" for name, value in values.items()]
-    return Overrides(
-        seeds=None if seeds is None else _whole("seeds", seeds, 1),
-        devices=() if devices is None else parse_devices(",".join(_several(devices))),
-        only=_several(only),
-        chosen=tuple(_whole("seed", one, 0, SEED_LIMIT - 1) for one in chosen),
-        values=tuple(values),
-        untimed=not timing,
-    )
-
-
-def _run_options(
-    overrides: Overrides,
-    output: StrPath | None,
-    workers: int | None = None,
-    executor: Executor | None = None,
-    scheduler: StrPath | None = None,
-    *,
-    fresh: bool,
-) -> RunOptions:
-    from harness.commands.run import RunOptions
-
-    if executor is not None:
-        _among("executor", executor, get_args(Executor))
-    if scheduler is not None and executor == "processes":
-        raise BadInput.of_file("scheduler", "is for the executor 'dask'")
-    if scheduler is not None and workers is not None:
-        message = "are of this machine; a scheduler has workers of its own"
-        raise BadInput.of_file("workers", message)
-    return RunOptions(
-        overrides=overrides,
-        output=None if output is None else Path(output),
-        workers=_workers(workers),
-        executor=executor,
-        scheduler=None if scheduler is None else os.fspath(scheduler),
-        fresh=fresh,
-    )
-
-
-def _gate_options(
-    only: Texts,
-    devices: Texts | None,
-    seeds: int | None,
-    workers: int | None,
-    output: StrPath | None,
-) -> GateOptions:
-    from harness.commands.check import GateOptions
-
-    return GateOptions(
-        overrides=_overrides(only, devices, seeds),
-        output=None if output is None else Path(output),
-        workers=_workers(workers),
-    )
-
-
-def _progress(shown: bool) -> Progress:
-    from harness import progress
-
-    return progress.choose(quiet=not shown)
-
-
-def _workers(count: int | None) -> int | None:
-    return None if count is None else _whole("workers", count, 1, 1024)
-
-
-def _formats(formats: Texts) -> tuple[str, ...]:
-    from harness.reporting.write import FORMATS
-
-    return _among("formats", formats, FORMATS)
-
-
-def _among(name: str, given: Texts, known: Sequence[str]) -> tuple[str, ...]:
-    """Texts that an argument may give.
-
-    Raises:
-        BadInput: With every one that is none of these.
-    """
-    texts = _several(given)
-    wrong = [text for text in texts if text not in known]
-    if wrong:
-        problems = (f"there is no {text!r}{nearest(str(text), known)}" for text in wrong)
-        raise BadInput(Problem(name, 0, 0, "", text) for text in problems)
-    return texts
-
-
-def _several(given: Texts) -> tuple[str, ...]:
-    """One text, or several, as a tuple."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
-    """A number that an argument gives.
-
-    Raises:
-        BadInput: If it is not a whole number, or not within the bounds.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise BadInput.of_file(name, f"expected a whole number, got {value!r}")
-    value = operator.index(value)  # numpy's are of other types
-    if value < least or (most is not None and value > most):
-        bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
-        raise BadInput.of_file(name, f"expected a whole number {bounds}, got {value:,}")
-    return value
-
-
-def _as_json(name: str, value: Any) -> str:
-    plain = value.tolist() if hasattr(value, "tolist") else value
-    try:
-        return json.dumps(plain)
-    except (TypeError, ValueError):
-        what = f"{name!r} is a {type(value).__name__}, expected plain data"
-        raise BadInput.of_file("override", what) from None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from harness import __version__, api
+from harness import __version__, api, arguments
 from harness.progress import relative
 from harness.seeds import SEED_LIMIT
 
@@ -171,7 +171,7 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 )
 @click.option(
     "--executor",
-    type=click.Choice(get_args(api.Executor)),
+    type=click.Choice(get_args(arguments.Executor)),
     help="Who runs trials: processes of this machine (the default), or Dask.",
 )
 @click.option(
