@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from harness import progress
-from harness.commands import run
+from harness.commands import run, validation
 from harness.errors import BadInput
 from harness.store import read
 from harness.store.database import NoResults, Store
@@ -394,7 +394,7 @@ def test_an_objective_without_end_costs_its_own_trials_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds up the look at the suite's code first, for longer than anyone would wait here."""
-    monkeypatch.setattr(run, "CHECK_SECONDS", 2.0)
+    monkeypatch.setattr(validation, "LOAD_SECONDS", 2.0)
     text = spec("  fine: {class: Fine}", "  sleeps: {class: LossSleeps, steps: 5}")
     file = write_suite(tmp_path, text.replace(str(list(SEEDS)), "1"))
     summary = run.run(file, run.RunOptions(output=tmp_path / "out"), progress.NullProgress())
