@@ -516,7 +516,7 @@ def shipped(name: str, device: str) -> Workload:
         "noisy_quadratic": {"rows": 1500},
     }
     objective = pkgutil.resolve_name(SHIPPED_OBJECTIVES[name])(**with_data.get(name, {}))
-    batches = {} if objective.data is None else {"batch_size": 200}
+    batches: dict[str, Any] = {} if objective.data is None else {"batch_size": 200}
     return make_workload(objective, device=device, steps=10, **batches)
 
 
