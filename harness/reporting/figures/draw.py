@@ -141,6 +141,9 @@ def _element(svg: str, alt: str) -> str:
     svg = re.sub(run, lambda m: f"<g{m[2]}>\n{m[0].replace(m[2], '')}</g>\n", svg)
     svg = re.sub(r' d="([^"]*)"', lambda own: f' d="{_relative(own[1])}"', svg)
     svg = _without_bare_groups(svg)
+    # A straight line across has no need of round ends.
+    across = "stroke-width: 0.8; stroke-linecap: round"
+    svg = svg.replace(f"stroke: {GRID}; {across}", f"stroke: {GRID}; stroke-width: 0.8")
     style = f"stroke-linejoin: round; stroke-linecap: butt; font-family: {FONTS}"
     return svg.replace("<svg", f'<svg role="img" aria-label={quoteattr(alt)} style="{style}"', 1)
 

@@ -14,11 +14,10 @@ from harness.reporting.figures.plotting import mpl  # before any part of matplot
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from scipy.interpolate import griddata
 
 from harness.reporting.figures.records import (
@@ -39,6 +38,7 @@ from harness.reporting.figures.records import (
     Style,
     Trajectory,
 )
+from harness.reporting.figures.ticks import few_ticks, log_ticks, set_scale
 
 FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Ink, grid and paper: all that isn't data has one of these, and a page may replace them."""
@@ -65,11 +65,6 @@ NO_EDGE: dict[str, Any] = {"markeredgewidth": 0, "linestyle": ""}
 
 END_LABEL, CROSS_LABEL = "end", "did not end ok"
 """Entries of a legend that stand for marks of several colours."""
-
-PLAIN = (5e-5, 2e5)
-"""Logarithmic axes within these ends have plain numbers."""
-
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 # Curves
@@ -102,10 +97,10 @@ def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
     _draw_marks(ax, panel.marks)
     if panel.x_log:
         ax.set_xscale("log")
-        _log_ticks(ax.xaxis, ax.get_xlim())
+        log_ticks(ax.xaxis, ax.get_xlim())
     elif panel.x_label == "step":
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _set_scale(ax.yaxis, panel.limits, log=panel.log)
+    set_scale(ax.yaxis, panel.limits, log=panel.log)
     if panel.ticks:
         ax.set_xticks([place for place, _ in panel.ticks], [name for _, name in panel.ticks])
     ax.set(xlabel=panel.x_label, ylabel=panel.y_label)
@@ -172,7 +167,7 @@ def dots(record: DotFigure) -> Figure:
         _draw_dots(ax, panel, record)
         _entitle(ax, panel.title, record.columns)
         if record.columns > 2:
-            _few_ticks(ax)
+            few_ticks(ax)
     return _finished(figure, record)
 
 
@@ -201,7 +196,7 @@ def _draw_dots(ax: Axes, panel: DotPanel, record: DotFigure) -> None:
             ax.text(0.01, i, text, transform=ax.get_yaxis_transform(), va="center")
     if panel.reference_line is not None:
         ax.axvline(panel.reference_line, label=panel.reference_label, **DASHED)
-    _set_scale(ax.xaxis, panel.limits, log=panel.log)
+    set_scale(ax.xaxis, panel.limits, log=panel.log)
     ax.set(xlabel=panel.x_label, ylabel="")
 
 
@@ -263,7 +258,7 @@ def planes(record: PlaneFigure) -> Figure:
         ax.set(xlabel="x1" if lowest else "")
         ax.set(ylabel="" if i % columns else "x2", xlim=record.window[0], ylim=record.window[1])
         if columns > 1:
-            _few_ticks(ax, 5)
+            few_ticks(ax, 5)
     return _finished(figure, record)
 
 
@@ -329,7 +324,7 @@ def heat(record: HeatFigure) -> Figure:
         _entitle(ax, panel.title, columns)
     bar = figure.colorbar(scale, ax=list(axes), label=record.value_label)
     if record.log:
-        _log_ticks(bar.ax.yaxis, record.limits)
+        log_ticks(bar.ax.yaxis, record.limits)
     return _finished(figure, record)
 
 
@@ -361,7 +356,7 @@ def _draw_heat(ax: Axes, panel: HeatPanel, scale: Any) -> None:
     for axis, ends, log in zip((ax.xaxis, ax.yaxis), limits, (panel.x_log, panel.y_log),
                                strict=True):  # fmt: skip
         if log:
-            _log_ticks(axis, ends)
+            log_ticks(axis, ends)
     ax.grid(visible=False)
     ax.set(xlabel=panel.x_label, ylabel=panel.y_label)
 
@@ -443,44 +438,6 @@ def _neutral(label: str, line: Line2D) -> Line2D:
     if label == END_LABEL:
         return Line2D([], [], marker="o", markersize=8.5, color=FOREGROUND, alpha=0.5, **NO_EDGE)
     return line
-
-
-def _set_scale(axis: Axis, limits: tuple[float, float], *, log: bool) -> None:
-    """Set limits and scale of an axis whose numbers are known to be of use."""
-    ax = axis.axes
-    name = "x" if axis is ax.xaxis else "y"
-    ax.set(**{f"{name}lim": limits})
-    if log:
-        ax.set(**{f"{name}scale": "log"})
-        _log_ticks(axis, limits)
-
-
-def _log_ticks(axis: Axis, limits: Sequence[float]) -> None:
-    """Few ticks on a logarithmic axis: plain numbers, or powers of ten if some would be long."""
-    decades = math.log10(limits[1]) - math.log10(limits[0])
-    steps = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0, 3.0) if decades < 3.2 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
-    is_plain = limits[0] >= PLAIN[0] and limits[1] <= PLAIN[1]
-    axis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:g}" if is_plain else _power_of_ten(value))
-    )
-    axis.set_minor_locator(NullLocator())
-
-
-def _power_of_ten(value: float) -> str:
-    """``10⁻⁶``, ``3·10⁻⁶``: in signs of a text, for names beside it are no mathematics."""
-    mantissa, exponent = f"{value:.0e}".split("e")
-    power = f"10{str(int(exponent)).translate(SUPERSCRIPTS)}"
-    return power if mantissa == "1" else f"{mantissa}·{power}"
-
-
-def _few_ticks(ax: Axes, most: int = 3) -> None:
-    """Room for the numbers of panels that stand close together."""
-    if ax.get_xscale() == "log":
-        ax.xaxis.set_major_locator(LogLocator(numticks=3))
-    else:
-        ax.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], prune="upper"))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _dashes(style: Style) -> dict[str, Any]:

@@ -37,11 +37,11 @@ from harness.reporting.figures.records import (
 Plain = dict[str, Any]
 """A JSON object: no NaN, no arrays."""
 
-DIGITS, OF_LINE, SHORT, PLACE = 6, 5, 4, 4
-"""Significant digits of numbers; of lines; of edges of bands, single seeds and points of a
-trajectory; of contours. The tables' files have all."""
+DIGITS, SHORT, PLACE = 6, 5, 4
+"""Significant digits of numbers; of lines, their bands and points of a trajectory; of contours.
+The tables' files have all."""
 
-SHORT_FIELDS = {"low": SHORT, "high": SHORT, "seconds": SHORT, "points": SHORT, "offsets": 2}
+SHORT_FIELDS = {"low": SHORT, "high": SHORT, "seconds": SHORT, "points": SHORT, "offsets": 3}
 
 HEAT_STEPS = 64
 """Colours of a scale."""
@@ -128,7 +128,7 @@ class _Converter:
             "label": line.label,
             "style": self._value(line.style, "style"),
             "x": self._xs.setdefault(np.asarray(line.x, float).tobytes(), len(self._xs)),
-            "y": numbers(line.y, OF_LINE if line.seed is None else SHORT),
+            "y": numbers(line.y, SHORT),
         }
         if len(line.low):
             data |= {"low": numbers(line.low, SHORT), "high": numbers(line.high, SHORT)}

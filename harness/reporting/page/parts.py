@@ -38,6 +38,9 @@ CHART_SCRIPTS = ("looks.js", "plots.js", "planes.js", "charts.js", "keeping.js",
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Colours of a drawing that follow the page into the dark."""
 
+TICK_STYLE, TEXT_STYLE = "fill:var(--ink);stroke:var(--ink);stroke-width:0.8", ";fill:var(--ink)"
+"""Styles in a drawing that are those of all of it."""
+
 HEAD_BYTES = 65_536
 """What of a page is read to find what its head says."""
 
@@ -163,16 +166,18 @@ def inline(svg: str, label: str) -> Markup:
     width = re.search(r'\swidth="([0-9.]+)pt"', opening)
     own = re.search(r'\sstyle="([^"]*)"', opening)
     rules = [own[1].rstrip("; ")] if own else []
+    rules.append("fill: var(--ink)")
     rules += [f"max-width: {float(width[1]) * 4 / 3:.0f}px"] if width else []
     style = f' style="{"; ".join(rules)}"' if rules else ""
     kept = re.sub(r'\s(width|height|role|aria-label|style)="[^"]*"', "", opening)
     kept = kept.removeprefix("<svg")
     for colour, variable in ((INK, "ink"), (GRID, "grid"), (PAPER, "paper")):
         body = body.replace(colour, f"var(--{variable})")
-    # A page knows these names without their prefix.
-    body = body.replace("xlink:href=", "href=")
+    # A page knows these names by itself.
     kept = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", kept)
     body = re.sub(r' style="[^"]*"', lambda own: re.sub(r"([:;]) ", r"\1", own[0]), body)
+    # Ink is the whole drawing's, and a tick has its stroke from the shape that it repeats.
+    body = body.replace(f' style="{TICK_STYLE}"', "").replace(TEXT_STYLE, "")
     return Markup(f'<svg role="img" aria-label="{escape(label)}"{style}{kept}{body}')
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness.analysis import stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import draw as figures
-from harness.reporting.figures import panels, trajectories
+from harness.reporting.figures import panels, ticks, trajectories
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
@@ -757,8 +757,8 @@ def test_a_panel_above_an_empty_place_has_numbers_at_its_axis() -> None:
 
 
 def test_powers_of_ten_are_written_as_such() -> None:
-    assert panels._power_of_ten(1e-6) == "10⁻⁶"
-    assert panels._power_of_ten(3e12) == "3·10¹²"
+    assert ticks.power_of_ten(1e-6) == "10⁻⁶"
+    assert ticks.power_of_ten(3e12) == "3·10¹²"
 
 
 def test_an_entry_of_several_colours_has_none_in_the_legend() -> None:
