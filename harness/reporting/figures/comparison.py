@@ -73,7 +73,7 @@ PUBLISHED_CAPTION = (
     "to be told apart. The table says how a star outside the dots is to be read."
 )
 
-NO_SECONDS = "Without seconds: some case was not timed."
+NO_SECONDS = "Without seconds, which are not known for some case."
 
 
 def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> list[FigureRecord]:
