@@ -12,7 +12,6 @@ from harness.gate import history as check_history
 from harness.gate.history import Change, Series
 from harness.gate.report import CellVerdict, GateReport, Outcome
 from harness.reporting.figures.records import (
-    COLORS,
     CURVES,
     ROWS,
     CurveFigure,
@@ -23,17 +22,16 @@ from harness.reporting.figures.records import (
     Line,
     Mark,
     RatioFigure,
-    Style,
     alternative,
     curve_figure,
     joined,
     safe_name,
     scale,
     shown_of,
-    style_of,
     thinned,
     unique_name,
 )
+from harness.reporting.figures.styles import COLORS, Style, style_of
 
 TIME, HISTORY = "check-time", "check-history"
 """Beginnings of the names of these figures, and of no others."""

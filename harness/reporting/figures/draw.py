@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from harness.reporting.figures import panels
-from harness.reporting.figures.panels import BACKGROUND, FOREGROUND, GRID, SMALL
+from harness.reporting.figures import panels, planes
+from harness.reporting.figures.frames import BACKGROUND, FOREGROUND, GRID, SMALL
 from harness.reporting.figures.records import (
     CurveFigure,
     DotFigure,
@@ -82,7 +82,7 @@ def _figure(record: FigureRecord) -> Figure:
         case DotFigure():
             return panels.dots(record)
         case PlaneFigure():
-            return panels.planes(record)
+            return planes.planes(record)
         case HeatFigure():
             return panels.heat(record)
     raise TypeError(f"no renderer for {type(record).__name__}")

@@ -31,8 +31,8 @@ from harness.reporting.figures.records import (
     HeatFigure,
     Line,
     PlaneFigure,
-    Style,
 )
+from harness.reporting.figures.styles import Style
 
 Plain = dict[str, Any]
 """A JSON object: no NaN, no arrays."""

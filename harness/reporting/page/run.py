@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
-from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import styles as figure_styles
 from harness.reporting.page import charts, citation, facts
 from harness.reporting.page.between import Between
 from harness.reporting.page.check import CheckSection
@@ -199,7 +199,7 @@ class Page:
     def choices(self) -> Choices:
         """The choices that a reader has."""
         results = self.results
-        looks = charts.styles_by_optimizer(figure_records.styles(results))
+        looks = charts.styles_by_optimizer(figure_styles.styles(results))
         return Choices(
             optimizers=tuple(results.optimizers),
             looks=as_json([[name, charts.swatch(style)] for name, style in looks.items()]),
