@@ -144,12 +144,10 @@ class Report:
 
         return findings.summarise(self.results, self.analysis)
 
-    @functools.cached_property
+    @property
     def headline(self) -> str:
         """The answer in one sentence."""
-        from harness.reporting.tables import verdict
-
-        return verdict.headline(self.results, self.analysis)
+        return self.findings.headline
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -271,7 +269,7 @@ class Comparison(Report):
 
         return side_by_side.sentences(self.beside)
 
-    @functools.cached_property
+    @property
     def headline(self) -> str:
         """The answer in one sentence: what of the sources is equal."""
         return self.between[0]
