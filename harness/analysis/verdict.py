@@ -26,6 +26,7 @@ Outcome = Literal[
     "better on most seeds",
     "failed",
     "not compared",
+    "only optimizer",
 ]
 """The result of an optimizer on an objective, beside the best one there.
 
@@ -150,7 +151,7 @@ def _verdict(one: Compared, means: Mapping[int, stats.Mean]) -> ObjectiveVerdict
         loss, low, high = _loss(group, index, means)
         entry = Entry(
             case=group.cases[index],
-            outcome=_outcome(group, index, best, pair),
+            outcome=_outcome(group, index, best, pair, several=len(best_of) > 1),
             loss=loss,
             low=low,
             high=high,
@@ -180,11 +181,13 @@ def _best_settings(group: ComparisonGroup) -> list[int]:
     return list(found.values())
 
 
-def _outcome(group: ComparisonGroup, index: int, best: int, pair: Pair | None) -> Outcome:
+def _outcome(
+    group: ComparisonGroup, index: int, best: int, pair: Pair | None, *, several: bool
+) -> Outcome:
     if group.failures[index] == len(group.seeds):
         return "failed"
     if index == best:
-        return "best"
+        return "best" if several else "only optimizer"
     if pair is None and len(group.seeds) < 2:
         return "worse" if group.differences(index, best).any() else "tied"
     if pair is None:

@@ -26,6 +26,7 @@ class CheckSection:
         remarks: What to know when reading it, a sentence each.
         changes: Where times moved to a new level, a sentence each, numbered as in the figure.
         changes_note: A note in place of such sentences; may be empty.
+        outcome: ``failed`` or ``inconclusive``; empty where it passed or can't be read.
     """
 
     verdict: str
@@ -33,6 +34,7 @@ class CheckSection:
     remarks: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     changes_note: str = ""
+    outcome: str = ""
 
 
 def check_section(checks: Checks, file_name: str) -> CheckSection:
@@ -54,6 +56,7 @@ def check_section(checks: Checks, file_name: str) -> CheckSection:
         remarks=(*latest.differs, *checks.remarks),
         changes=tuple(map(str, checks.changes)),
         changes_note=_changes_note(checks.series, checks.changes),
+        outcome={0: "", 3: "inconclusive"}.get(latest.exit_status, "failed"),
     )
 
 

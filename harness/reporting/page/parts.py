@@ -113,6 +113,7 @@ class Picture:
         caption: What is drawn, and which statistic.
         svg: The drawing.
         data: What its live chart is made from, as JSON; None where it has none.
+        objective: The objective that it is about; None where it is about all.
     """
 
     id: str
@@ -121,6 +122,7 @@ class Picture:
     caption: str
     svg: Markup
     data: Markup | None = None
+    objective: str | None = None
 
 
 def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
@@ -193,6 +195,7 @@ def picture(record: FigureRecord, svg: str) -> Picture:
         caption=f"{record.caption} {record.note}".rstrip(),
         svg=inline(svg, label),
         data=as_json(data) if data else None,
+        objective=record.objective,
     )
 
 
@@ -223,7 +226,9 @@ def grid(
     """
     shown, frame = table.shown.loc[rows], table.frame.loc[rows]
     merged = {"optimizer", "setting"} <= set(shown.columns)
-    left_out = {name for name, is_out in (("setting", merged), ("objective", objective)) if is_out}
+    one_device = "device" in frame.columns and table.frame["device"].nunique() < 2
+    parts = {"setting": merged, "objective": objective is not None, "device": one_device}
+    left_out = {name for name, is_out in parts.items() if is_out}
     columns: list[GridColumn] = []
     cells: list[list[GridCell]] = []
     for heading, numeric in zip(shown.columns, table.numeric, strict=True):

@@ -26,7 +26,7 @@ def check(report: GateReport) -> Table:
         f"Compared with {report.against}. Time: of a step, as a ratio to the reference loop that "
         "runs in turn with it; its change, with a 95% interval. Loss: mean final loss over the "
         "seeds. Operators dispatched and Python calls made in a step, and bytes of optimizer "
-        "state, are exact. Where two numbers stand, the first is the baseline's."
+        "state, are exact. Of two numbers, the first is the baseline's."
     )
     table = table_of("check", "Against the baseline", _COLUMNS, report.cells, note)
     return table or Table("check", "Against the baseline", note, pd.DataFrame(), pd.DataFrame())
@@ -95,6 +95,7 @@ def _reasons(cell: CellVerdict) -> str:
 
 
 _COLUMNS: tuple[Column[CellVerdict], ...] = (
+    Column("why", "outcome", _reasons, lambda text: text or "fine"),
     Column("objective", "objective", lambda cell: cell.objective),
     Column("optimizer", "optimizer", lambda cell: cell.optimizer),
     Column("setting", "setting", lambda cell: cell.setting, or_dash),
@@ -107,7 +108,6 @@ _COLUMNS: tuple[Column[CellVerdict], ...] = (
     Column("", "operators", _before_and_now("operators")),
     Column("", "calls", _before_and_now("calls")),
     Column("", "state (bytes)", _before_and_now("state")),
-    Column("why", "outcome", _reasons, lambda text: text or "fine"),
 )
 
 
@@ -131,7 +131,7 @@ def against(report: GateReport) -> str:
     if gone:
         parts.append(f"{len(gone):,} {is_are(len(gone))} missing or failed: {listed(gone)}")
     if unsure:
-        parts.append(f"{len(unsure):,} can't be told: {listed(unsure)}")
+        parts.append(f"{len(unsure):,} inconclusive: {listed(unsure)}")
     if warned:
         parts.append(f"only warned of, as the spec asks, {is_are(len(warned))} {listed(warned)}")
     if better:

@@ -36,12 +36,12 @@ class _Summary(NamedTuple):
     time: EpochSeconds | None
 
 
-def loss_text(entry: Entry) -> str:
-    """The loss that stands for an entry, in as many digits as its interval allows."""
+def loss_text(entry: Entry, digits: int = 4) -> str:
+    """The loss that stands for an entry, in as many digits as its interval allows, or so many."""
     if math.isnan(entry.loss):
         return DASH
     places = _places(entry)
-    return significant(entry.loss, 4) if places is None else number(entry.loss, places)
+    return significant(entry.loss, digits) if places is None else number(entry.loss, places)
 
 
 def interval_text(entry: Entry) -> str:
