@@ -177,6 +177,7 @@ class Report:
         from harness.reporting.figures import check as check_figures
         from harness.reporting.figures import comparison as comparison_figures
         from harness.reporting.figures import trials as trial_figures
+        from harness.reporting.figures.styles import looks_of
 
         results, checks = self.results, self.checks
         records = trial_figures.build(results, self.analysis.means)
@@ -184,7 +185,7 @@ class Report:
         records += comparison_figures.build(results, self.analysis, known)
         if checks and checks.latest:
             history = (checks.latest, checks.series, checks.changes)
-            records += check_figures.build(*history, results.optimizers)
+            records += check_figures.build(*history, looks_of(results))
         return Figures(records)
 
     def __repr__(self) -> str:

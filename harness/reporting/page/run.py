@@ -199,7 +199,7 @@ class Page:
     def choices(self) -> Choices:
         """The choices that a reader has."""
         results = self.results
-        looks = charts.styles_by_optimizer(figure_styles.styles(results))
+        looks = figure_styles.swatches(results)
         return Choices(
             optimizers=tuple(results.optimizers),
             looks=as_json([[name, charts.swatch(style)] for name, style in looks.items()]),
