@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PAGE_NAME, CHECK_NAME, CHECK_FOLDER = "index.html", "check/check.json", "check"
 
 
-MAIN_TABLE = "final_loss"
+MAIN_TABLE = "summary"
 """Name of the table that says what came out."""
 
 
@@ -145,10 +145,15 @@ class Report:
         return findings.summarise(self.results, self.analysis)
 
     @property
+    def headline(self) -> str:
+        """The answer in one sentence."""
+        return self.findings.headline
+
+    @property
     def sentences(self) -> tuple[str, ...]:
-        """The findings, one sentence after the other."""
+        """The headline, then the findings, one sentence after the other."""
         said = self.findings
-        return (*said.outcome, *said.certainty, *said.speed, *said.trouble)
+        return (self.headline, *said.outcome, *said.certainty, *said.speed, *said.trouble)
 
     @functools.cached_property
     def checks(self) -> Checks | None:
@@ -164,8 +169,10 @@ class Report:
         from harness.reporting.tables import check as check_tables
         from harness.reporting.tables import comparison as comparison_tables
         from harness.reporting.tables import trials as tables
+        from harness.reporting.tables import verdict
 
-        built = tables.build(self.results, self.analysis.means)
+        built = list(filter(None, [verdict.summary(self.results, self.analysis)]))
+        built += tables.build(self.results, self.analysis.means)
         built += comparison_tables.build(self.results, self.analysis)
         if self.checks and self.checks.latest and self.checks.latest.cells:
             built.append(check_tables.check(self.checks.latest))
@@ -264,9 +271,14 @@ class Comparison(Report):
         return side_by_side.sentences(self.beside)
 
     @property
+    def headline(self) -> str:
+        """The answer in one sentence: what of the sources is equal."""
+        return self.between[0]
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """Sentences on what the sources have in common, then what each of them found."""
-        return (*self.between, *super().sentences)
+        return (*self.between, *super().sentences[1:])
 
     @property
     def checks(self) -> None:

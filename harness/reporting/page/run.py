@@ -52,8 +52,6 @@ OF_ALL = frozenset(
 )
 """Names of the tables that have a section of their own."""
 
-NO_FINDING = "No trial ended well enough to say anything."
-
 
 @dataclass(frozen=True)
 class Section:
@@ -184,6 +182,11 @@ class Page:
         return tuple(grids)
 
     @property
+    def headline(self) -> str:
+        """The answer in one sentence; of several runs, what of them is equal."""
+        return self.between.sentences[0] if self.between else self.said.headline
+
+    @property
     def runs(self) -> list[Results]:
         """The results of each run."""
         return [own.results for own in self.between.sources] if self.between else [self.results]
@@ -211,7 +214,7 @@ class Page:
     @functools.cached_property
     def summary(self) -> RunSummary:
         """A row of the list of reports."""
-        run, said = self.results.run, self.between.sentences if self.between else self.said.outcome
+        run = self.results.run
         devices = {case.device for case in self.results.cases}
         size = f"{len(self.results.optimizers)} × {len(self.results.objectives)}"
         if self.between:
@@ -227,7 +230,7 @@ class Page:
             size=size,
             trials=tuple(counts(self.results.trials["status"])),
             missing=sum(map(facts.missing_trials, self.runs)),
-            finding=said[0] if said else NO_FINDING,
+            finding=self.headline,
         )
 
 
