@@ -194,14 +194,6 @@ def numbers(
     return [number(float(value), digits) for value in values]
 
 
-def styles_by_optimizer(styles: Mapping[int, Style]) -> dict[str, Style]:
-    """By an optimizer's name, the looks of its first case."""
-    found: dict[str, Style] = {}
-    for style in styles.values():
-        found.setdefault(style.optimizer, style)
-    return found
-
-
 def swatch(style: Style) -> Plain:
     """A style as a legend of the page shows it."""
     return dataclasses.asdict(style) | {"dashes": list(style.dashes)}

@@ -263,7 +263,7 @@ class Page:
     def choices(self) -> Choices:
         """The choices that a reader has."""
         results = self.results
-        looks = charts.styles_by_optimizer(figure_styles.styles(results))
+        looks = figure_styles.swatches(results)
         return Choices(
             optimizers=tuple(results.optimizers),
             looks=as_json([[name, charts.swatch(style)] for name, style in looks.items()]),
@@ -323,6 +323,7 @@ def render(
     check: CheckSection | None = None,
     between: Between | None = None,
     matrix: Matrix | None = None,
+    printed: str = "",
 ) -> str:
     """The page as HTML.
 
@@ -335,6 +336,7 @@ def render(
         check: The latest check against a baseline; None where there was none.
         between: Differences between sources; None where there is but one.
         matrix: The verdicts at a glance; None where nothing ran.
+        printed: The results as the command line prints them, as JSON.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     page = Page(
@@ -354,6 +356,7 @@ def render(
         charts.library() if live else None,
         title=page.summary.title,
         page=page,
+        printed=printed,
         run=results.run,
         settings=results.run.settings,
         cases=_case_grid(results, page.labels),

@@ -396,55 +396,6 @@ def test_step_sizes_start_with_the_first_gradient() -> None:
 # Styles and choice
 
 
-def test_every_optimizer_has_looks_of_its_own_in_every_objective() -> None:
-    names = [f"o{i}" for i in range(30)]
-    cases = [Case(n, curves(2), info) for info in (REGRESSION, QUADRATIC) for n in names]
-    styles = figure_styles.styles(results(*cases))
-    assert len({(s.color, s.marker) for s in styles.values()}) == 30
-    assert [styles[i] for i in range(30)] == [styles[i + 30] for i in range(30)]
-    assert [styles[i].optimizer for i in range(30)] == names
-    assert len({s.dashes for s in list(styles.values())[:6]}) == 6
-
-
-def test_looks_depend_on_the_order_of_optimizers_and_on_nothing_else() -> None:
-    one = figure_styles.styles(results(Case("a", curves(2)), Case("b", curves(2))))
-    other = figure_styles.styles(results(Case("x", curves(9)), Case("y", curves(1))))
-    assert [style.optimizer for style in one.values()] == ["a", "b"]
-    assert [style.optimizer for style in other.values()] == ["x", "y"]
-    named = [dataclasses.replace(style, optimizer="") for style in one.values()]
-    assert named == [dataclasses.replace(style, optimizer="") for style in other.values()]
-
-
-def test_settings_share_marker_and_dashes_and_differ_in_lightness() -> None:
-    cases = [Case("a", curves(2), setting=f"lr={i}") for i in range(50)]
-    styles = figure_styles.styles(results(*cases, Case("b", curves(2))))
-    own = [styles[i] for i in range(50)]
-    assert len({(s.marker, s.dashes) for s in own}) == 1
-    assert own[0].color != own[25].color != own[49].color
-    assert own[0].filled != own[1].filled
-
-
-def test_every_data_colour_stands_out_from_light_and_from_dark_paper() -> None:
-    cases = [Case(f"o{i}", curves(2), setting=s) for i in range(7) for s in ("", "lr=1", "lr=2")]
-    for style in figure_styles.styles(results(*cases)).values():
-        assert contrast(style.color, frames.BACKGROUND) > 1.8
-        assert contrast(style.color, "#111418") > 2.5
-
-
-def contrast(one: str, other: str) -> float:
-    """WCAG 2's contrast ratio."""
-
-    def luminance(color: str) -> float:
-        channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-        linear = np.where(
-            channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
-        )
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
 def test_of_a_large_grid_the_best_settings_of_every_optimizer_are_drawn_in_full() -> None:
     rate = np.arange(50)
     cases = [Case("a", curves(2, FALLING + 0.001 * abs(i - 20)), setting=f"lr={i}") for i in rate]

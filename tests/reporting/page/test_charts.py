@@ -1214,7 +1214,7 @@ def test_the_library_does_not_run_before_a_chart_comes_near(browser: Browser, ma
 
 # What only some records have
 
-ADA = figure_styles.style_of(0, 0, 1, SCRIPTED)
+ADA = figure_styles.looks({SCRIPTED: ("adagrad", "")})[SCRIPTED].styles(SCRIPTED, [""])[""]
 
 
 def by_hand(browser: Browser, folder: Path, record: FigureRecord) -> tuple[BrowserContext, Shown]:

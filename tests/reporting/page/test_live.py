@@ -709,13 +709,6 @@ def test_where_the_landscape_is_unknown_there_are_no_contours() -> None:
     assert said["contours"] == []
 
 
-def test_an_optimizer_has_the_looks_of_its_first_case(results: Results) -> None:
-    looks = figure_styles.styles(results)
-    first = {case.optimizer: looks[case.position] for case in reversed(results.cases)}
-    assert charts.styles_by_optimizer(looks) == first
-    assert list(charts.styles_by_optimizer(looks)) == results.optimizers
-
-
 # On the page
 
 
@@ -848,5 +841,5 @@ def test_a_page_without_charts_carries_no_library(results: Results) -> None:
 def test_the_page_knows_how_every_optimizer_looks(results: Results) -> None:
     parsed = rendered(results, [])
     [looks] = [text for known, text in parsed.scripts if known.get("id") == "looks"]
-    expected = charts.styles_by_optimizer(figure_styles.styles(results))
+    expected = figure_styles.swatches(results)
     assert json.loads(looks) == [[name, charts.swatch(style)] for name, style in expected.items()]
