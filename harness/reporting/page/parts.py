@@ -111,6 +111,7 @@ class Picture:
         name: What it is called as a file, without ending.
         title: Heading.
         caption: What is drawn, and which statistic.
+        note: What of the results is not drawn, or why; may be empty.
         svg: The drawing.
         data: What its live chart is made from, as JSON; None where it has none.
         objective: The objective that it is about; None where it is about all.
@@ -120,6 +121,7 @@ class Picture:
     name: str
     title: str
     caption: str
+    note: str
     svg: Markup
     data: Markup | None = None
     objective: str | None = None
@@ -192,7 +194,8 @@ def picture(record: FigureRecord, svg: str) -> Picture:
         id=anchor,
         name=record.name,
         title=record.title,
-        caption=f"{record.caption} {record.note}".rstrip(),
+        caption=record.caption,
+        note=record.note,
         svg=inline(svg, label),
         data=as_json(data) if data else None,
         objective=record.objective,

@@ -16,6 +16,7 @@ from harness.analysis.summary import Analysis
 from harness.formatting import (
     all_or_none,
     decimals,
+    device_name,
     is_are,
     listed,
     number,
@@ -48,7 +49,7 @@ class Findings:
         losses: By objective, on its final losses.
         certainty: Tests and intervals, and what in the tuning asks for care.
         speed: Time per epoch.
-        trouble: Failed trials.
+        trouble: Failed and skipped trials.
         headline: The answer in one sentence.
     """
 
@@ -95,7 +96,7 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
         losses=losses,
         certainty=_without_empty(certainty),
         speed=_without_empty([_speed(results)]),
-        trouble=_without_empty([_failures(results)]),
+        trouble=_without_empty([_failures(results), *_skipped(results)]),
         headline=headline(results, analysis),
     )
 
@@ -402,3 +403,14 @@ def _failures(results: Results) -> str:
     note = f" ({limited:,} of these at a finite loss, above the limit)" if limited else ""
     ran = int((results.trials["status"] != "unavailable").sum())
     return f"Of {ran:,} trials, {listed(parts)}{note}; no value is imputed for them."
+
+
+def _skipped(results: Results) -> Iterator[str]:
+    """A sentence on each device that is not available."""
+    total = len(results.trials)
+    for device, reason in sorted(results.run.settings.missing.items()):
+        count = int((results.trials["device"] == device).sum())
+        yield (
+            f"{device_name(device)} is not available: {count:,} of {plural(total, 'trial')} "
+            f"skipped ({reason})."
+        )

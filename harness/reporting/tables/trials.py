@@ -49,7 +49,7 @@ WAYS = {
     "alone": "alone",
     "vmap": "side by side",  # of an older version
 }
-"""The ways in which trials run, as readers are told them."""
+"""The words for the ways in which trials are computed."""
 
 
 def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
@@ -462,7 +462,7 @@ class _Way(NamedTuple):
 
 _SHARING: tuple[Column[_Way], ...] = (
     *case_columns(lambda r: r.case),
-    Column("way", "way", lambda r: r.way, lambda way: WAYS[way]),
+    Column("way", "computed", lambda r: r.way, lambda way: WAYS[way]),
     Column("trials", "trials", lambda r: r.trials, "{:,}".format),
     Column("also_alone", "also run alone", lambda r: len(r.differences), lambda n: str(n or DASH)),
     Column(
@@ -488,10 +488,10 @@ def sharing(results: Results) -> Table | None:
             differences = [] if known is None else known.tolist()
             rows.append(_Way(case, str(way), str(reason), len(group), differences))
     note = (
-        "Side by side, op by op: trials share tensors, and every operator of every step was seen "
-        "to work element by element. Side by side, lane by lane: the optimizer's own code ran "
-        "inside vmap. Alone: one trial at a time. The reason is what kept trials from running in "
-        "the way before. One trial of each shared run was also run alone to its end; the "
-        "difference is the largest of a recorded loss, relative to its size."
+        "Side by side, op by op: trials share tensors, and every operator of every step was "
+        "checked to be elementwise over trials. Side by side, lane by lane: the optimizer's own "
+        "code ran inside vmap. Alone: one trial at a time. The reason tells why a faster way was "
+        "not possible. One trial of each vectorised run was also run alone; the difference is the "
+        "largest of a recorded loss, relative to its size."
     )
     return table_of("sharing", "Vectorised and single runs", _SHARING, rows, note)

@@ -13,14 +13,15 @@ from harness.analysis.verdict import Entry, ObjectiveVerdict
 from harness.formatting import (
     DASH,
     decimals,
+    device_name,
     interval,
+    is_are,
     listed,
     number,
     plural,
     probability,
     significant,
     significant_interval,
-    was_were,
 )
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.reporting.tables.trials import EpochSeconds, timed
@@ -139,10 +140,14 @@ def headline(results: Results, analysis: Analysis) -> str:
         *_lowest(analysis.verdicts),
         _claims(analysis.claims),
         _failures(results),
-        f"{listed(sorted(missing))} {was_were(len(missing))} not available" if missing else "",
+        f"{listed(_devices(missing))} {is_are(len(missing))} not available" if missing else "",
     ]
     text = "; ".join(part for part in parts if part)
     return f"{text[0].upper()}{text[1:]}." if text else "No trial ended with a loss."
+
+
+def _devices(missing: Iterable[str]) -> list[str]:
+    return sorted(device_name(device) for device in missing)
 
 
 def _lowest(known: Sequence[ObjectiveVerdict]) -> list[str]:
