@@ -1,4 +1,4 @@
-// Below every picture: its numbers, and the picture itself, to look at and to keep.
+// Below every picture: its numbers, and the picture as a file.
 
 const save = (name, blob) => {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
@@ -67,43 +67,44 @@ const table = ({ heads, rows }, label) => {
       : "";
   return [box, ...(more ? [make("p", { className: "note", textContent: more })] : [])];
 };
-const tools = (chart, figure) => {
+const addTools = (chart, figure) => {
   const { name, title } = figure.dataset;
   const line = make("p", { className: "download" });
-  const button = (text, about, act) => {
-    const made = make("button", {
-      type: "button",
-      textContent: text,
-      ariaLabel: `${about}: ${title}`,
-    });
+  const button = (text, act) => {
+    const made = make("button", { type: "button", textContent: text, ariaLabel: `${text}: ${title}` });
     made.addEventListener("click", act);
     line.append(made);
     return made;
   };
   if (chart) {
     const numbers = make("div", { hidden: true });
-    const toggle = button("Numbers", "The numbers behind the picture", () => {
+    const toggle = button("Numbers", () => {
       numbers.hidden = !numbers.hidden;
       toggle.setAttribute("aria-expanded", String(!numbers.hidden));
       chart.table();
     });
     toggle.setAttribute("aria-expanded", "false");
-    const read = () => KINDS[chart.data.kind].table(chart);
-    chart.table = () => {
-      if (!numbers.hidden) numbers.replaceChildren(...table(read(), `Numbers: ${title}`));
+    const read = async () => {
+      const { data } = await loaded(chart);
+      return KINDS[data.kind].table(chart);
     };
-    button("CSV", "Numbers as CSV", () =>
-      save(`${name}.csv`, new Blob([csv(read())], { type: "text/csv" })),
+    chart.table = async () => {
+      if (!numbers.hidden) numbers.replaceChildren(...table(await read(), `Numbers: ${title}`));
+    };
+    button("CSV", async () =>
+      save(`${name}.csv`, new Blob([csv(await read())], { type: "text/csv" })),
     );
     figure.append(numbers);
   }
-  button("SVG", "Picture as SVG", () =>
+  button("SVG", () =>
     save(`${name}.svg`, new Blob([onPaper(figure).text], { type: "image/svg+xml" })),
   );
-  button("PNG", "Picture as PNG", () => savePng(name, figure));
+  button("PNG", () => savePng(name, figure));
+  if (chart) button("Reset zoom", () => draw(chart)).className = "reset";
+  const caption = figure.querySelector("figcaption");
   if (chart) {
-    button("Reset zoom", "Reset the zoom", () => draw(chart)).className = "reset";
+    chart.note = make("p", { className: "departures", hidden: true });
+    caption.append(chart.note);
   }
-  const at = figure.querySelector("figcaption");
-  at.append(line);
+  caption.append(line);
 };
