@@ -27,6 +27,11 @@ def is_are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
+def was_were(count: int) -> str:
+    """The same in the past."""
+    return "was" if count == 1 else "were"
+
+
 def listed(names: Sequence[str], limit: int = NAMED) -> str:
     """``a``, ``a and b``, ``a, b and c``; cut where there are many."""
     shown = list(names)

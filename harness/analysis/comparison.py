@@ -101,10 +101,10 @@ class ComparisonGroup:
         return np.array([float(centre(row)) if len(row) else math.inf for row in rows])
 
     def order(self) -> list[int]:
-        """Indices of the cases, best first: by trials that did not end ok, then by ``centres``."""
-        failed = self.failures
+        """Indices of the cases, best first: by failed trials, then ``centres``, then label."""
+        failed, centres, cases = self.failures, self.centres, self.cases
         return sorted(
-            range(len(self.cases)), key=lambda i: (int(failed[i]), float(self.centres[i]), i)
+            range(len(cases)), key=lambda i: (int(failed[i]), float(centres[i]), cases[i].label)
         )
 
     def differences(self, first: int, second: int) -> Array:

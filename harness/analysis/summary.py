@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.analysis import claims, comparison, retuning, sensitivity, stats, targets
+from harness.analysis import claims, comparison, retuning, sensitivity, stats, targets, verdict
 from harness.store.read import Results
 
 
@@ -21,6 +21,7 @@ class Analysis:
         retuned: What tuning again would find.
         curves: Loss against single hyperparameters.
         claims: Published numbers beside ours.
+        verdicts: Optimizers beside the best on each objective.
     """
 
     means: dict[int, stats.Mean]
@@ -31,18 +32,20 @@ class Analysis:
     retuned: tuple[retuning.Retuned, ...]
     curves: tuple[sensitivity.Curve, ...]
     claims: tuple[claims.CheckedClaim, ...]
+    verdicts: tuple[verdict.ObjectiveVerdict, ...]
 
 
 def analyse(results: Results) -> Analysis:
     """Work everything out."""
     compared = comparison.compare(results)
+    means = comparison.mean_losses(results)
     found = (targets.reached(results, one.group) for one in compared)
     reached = tuple(known for known in found if known is not None)
     tuned = tuple(sensitivity.tuned(results))
     rule = results.run.settings.tuning
     goal = rule.goal if rule else "final_loss"
     return Analysis(
-        means=comparison.mean_losses(results),
+        means=means,
         compared=tuple(compared),
         reached=reached,
         pools=tuple(targets.optimizer_pools(reached, results.run.settings.families)),
@@ -51,4 +54,5 @@ def analyse(results: Results) -> Analysis:
         retuned=tuple(retuning.retune(tuned)) if goal == "final_loss" else (),
         curves=tuple(sensitivity.curves(results)),
         claims=tuple(claims.check(results)),
+        verdicts=verdict.verdicts(compared, means),
     )

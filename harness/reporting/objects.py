@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.analysis.summary import Analysis
     from harness.gate.history import Change, Entry, Series
     from harness.gate.report import GateReport
+    from harness.reporting.printed import Printed
     from harness.reporting.tables.model import Table
     from harness.reporting.tables.sentences import Findings
     from harness.store.read import CaseData, Results
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 PAGE_NAME, CHECK_NAME, CHECK_FOLDER = "index.html", "check/check.json", "check"
 
 
-MAIN_TABLE = "final_loss"
+MAIN_TABLE = "summary"
 """Name of the table that says what came out."""
 
 
@@ -145,10 +146,15 @@ class Report:
         return findings.summarise(self.results, self.analysis)
 
     @property
+    def headline(self) -> str:
+        """The answer in one sentence."""
+        return self.findings.headline
+
+    @property
     def sentences(self) -> tuple[str, ...]:
-        """The findings, one sentence after the other."""
+        """The headline, then the findings, one sentence after the other."""
         said = self.findings
-        return (*said.outcome, *said.certainty, *said.speed, *said.trouble)
+        return (self.headline, *said.outcome, *said.certainty, *said.speed, *said.trouble)
 
     @functools.cached_property
     def checks(self) -> Checks | None:
@@ -164,8 +170,10 @@ class Report:
         from harness.reporting.tables import check as check_tables
         from harness.reporting.tables import comparison as comparison_tables
         from harness.reporting.tables import trials as tables
+        from harness.reporting.tables import verdict
 
-        built = tables.build(self.results, self.analysis.means)
+        built = list(filter(None, [verdict.summary(self.results, self.analysis)]))
+        built += tables.build(self.results, self.analysis.means)
         built += comparison_tables.build(self.results, self.analysis)
         if self.checks and self.checks.latest and self.checks.latest.cells:
             built.append(check_tables.check(self.checks.latest))
@@ -177,6 +185,7 @@ class Report:
         from harness.reporting.figures import check as check_figures
         from harness.reporting.figures import comparison as comparison_figures
         from harness.reporting.figures import trials as trial_figures
+        from harness.reporting.figures.styles import looks_of
 
         results, checks = self.results, self.checks
         records = trial_figures.build(results, self.analysis.means)
@@ -184,14 +193,23 @@ class Report:
         records += comparison_figures.build(results, self.analysis, known)
         if checks and checks.latest:
             history = (checks.latest, checks.series, checks.changes)
-            records += check_figures.build(*history, results.optimizers)
+            records += check_figures.build(*history, looks_of(results))
         return Figures(records)
+
+    @functools.cached_property
+    def printed(self) -> Printed:
+        """What the command line prints: headline, table, what failed and what was skipped."""
+        from harness.reporting import printed
+
+        return printed.of(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {relative(self.page)}>"
 
     def __str__(self) -> str:
-        return "\n".join((self.title, *self.sentences, f"Page: {relative(self.page)}"))
+        from harness.reporting import printed
+
+        return f"{printed.render(self.printed)}Page: {relative(self.page)}"
 
     def _repr_html_(self) -> str:
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
@@ -263,9 +281,14 @@ class Comparison(Report):
         return side_by_side.sentences(self.beside)
 
     @property
+    def headline(self) -> str:
+        """The answer in one sentence: what of the sources is equal."""
+        return self.between[0]
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """Sentences on what the sources have in common, then what each of them found."""
-        return (*self.between, *super().sentences)
+        return (*self.between, *super().sentences[1:])
 
     @property
     def checks(self) -> None:

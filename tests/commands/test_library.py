@@ -42,6 +42,7 @@ Check.table: Table
 Comparison.beside: SideBySide
 Comparison.between: tuple[str, ...]
 Comparison.checks: None
+Comparison.headline: str
 Comparison.sentences: tuple[str, ...]
 Comparison.tables: Named[Table]
 Dataset(features: NDArray[np.float64], labels: NDArray[np.generic], feature_names: tuple[str, \
@@ -61,7 +62,9 @@ Report.curves: pd.DataFrame
 Report.figures: Figures
 Report.findings: Findings
 Report.folder: Path
+Report.headline: str
 Report.page: Path
+Report.printed: Printed
 Report.results: Results
 Report.sentences: tuple[str, ...]
 Report.tables: Named[Table]
@@ -228,7 +231,7 @@ OWN = ("_typing", "collections", "functools", "re", "contextlib", "operator", "k
 CALLS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "run s.yaml --only optimizer=a* --only device=cpu --devices cpu --seeds 7 --set lr=0.5 "
-        "--no-timing --fresh --quiet --workers 3 --executor dask --output o",
+        "--no-timing --fresh --quiet --open --workers 3 --executor dask --output o",
         "run",
         {
             "spec": Path("s.yaml"),
@@ -315,9 +318,9 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("report", "report", {"formats": ()}),
     (
-        "report a --format tex --format csv",
+        "report a --format tex --format csv --format html --open",
         "report",
-        {"results": Path("a"), "formats": ("tex", "csv")},
+        {"results": Path("a"), "formats": ("tex", "csv", "html")},
     ),
     (
         "report a b --output o --format md",
@@ -700,7 +703,7 @@ def test_a_notebook_shows_the_answer_and_the_figures_in_place(
     stored = harness.read(suite / "spec.yaml")
     assert answer.count("data:image/svg+xml;base64,") == len(stored.figures) > 5
     assert all(sentence.split("'")[0] in answer for sentence in stored.sentences)
-    assert "<h4>Final loss</h4>" in answer
+    assert "<h4>Summary</h4>" in answer
     assert figure[0].data["image/svg+xml"] == stored.figures["overview"].svg
     assert "<table" in frame[0].data["text/html"]
     assert table[0].data["text/html"] == stored.tables["final_loss"].to_html()

@@ -12,7 +12,6 @@ from harness.gate import history as check_history
 from harness.gate.history import Change, Series
 from harness.gate.report import CellVerdict, GateReport, Outcome
 from harness.reporting.figures.records import (
-    COLORS,
     CURVES,
     ROWS,
     CurveFigure,
@@ -23,17 +22,16 @@ from harness.reporting.figures.records import (
     Line,
     Mark,
     RatioFigure,
-    Style,
     alternative,
     curve_figure,
     joined,
     safe_name,
     scale,
     shown_of,
-    style_of,
     thinned,
     unique_name,
 )
+from harness.reporting.figures.styles import COLORS, Look, Style, looks
 
 TIME, HISTORY = "check-time", "check-history"
 """Beginnings of the names of these figures, and of no others."""
@@ -43,10 +41,10 @@ PANELS = 12
 
 OUTCOME_STYLES: Mapping[Outcome, Style] = {
     "regressed": Style(COLORS[1], ">", (), filled=True, width=1.0),
-    "missing": Style(COLORS[6], "X", (), filled=True, width=1.0),
-    "failed": Style(COLORS[6], "X", (), filled=True, width=1.0),
-    "inconclusive": Style(COLORS[4], "D", (), filled=False, width=1.0),
-    "not comparable": Style(COLORS[3], "s", (), filled=False, width=1.0),
+    "missing": Style(COLORS[7], "X", (), filled=True, width=1.0),
+    "failed": Style(COLORS[7], "X", (), filled=True, width=1.0),
+    "inconclusive": Style(COLORS[6], "D", (), filled=False, width=1.0),
+    "not comparable": Style(COLORS[9], "s", (), filled=False, width=1.0),
     "better": Style(COLORS[2], "<", (), filled=True, width=1.0),
     "fine": Style(COLORS[0], "o", (), filled=True, width=1.0),
 }
@@ -69,7 +67,7 @@ def build(
     report: GateReport,
     history: Sequence[Series],
     changes: Sequence[Change],
-    optimizers: Sequence[str] = (),
+    known: Mapping[str, Look] | None = None,
 ) -> list[FigureRecord]:
     """Every figure that a check and the checks before it allow; names are unique.
 
@@ -77,9 +75,9 @@ def build(
         report: The check.
         history: The times of this machine.
         changes: Where they changed, numbered as in the sentences below the figure.
-        optimizers: In the order that decides their styles elsewhere on the page.
+        known: The looks of optimizers elsewhere on the page.
     """
-    records = [*times(report), *histories(history, changes, optimizers)]
+    records = [*times(report), *histories(history, changes, known)]
     taken: set[str] = set()
     return [replace(record, name=unique_name(record.name, taken)) for record in records]
 
@@ -199,7 +197,7 @@ def latest_history(known: check_history.History) -> FigureRecord | None:
 def histories(
     history: Sequence[Series],
     changes: Sequence[Change],
-    optimizers: Sequence[str] = (),
+    known: Mapping[str, Look] | None = None,
     *,
     in_one: bool = False,
 ) -> list[CurveFigure]:
@@ -220,11 +218,11 @@ def histories(
         for key, group in groups.items():
             figures[key[0]][key] = group
     numbered = list(enumerate(changes, 1))
-    known = _styles(history, optimizers)
+    styles = _styles(history, known)
     checks = {n: time for one in history for n, time in zip(one.numbers, one.times, strict=True)}
     several = len({device for _, device in groups}) > 1
     return [
-        _history_figure(objective, own, numbered, known, checks, several=several)
+        _history_figure(objective, own, numbered, styles, checks, several=several)
         for objective, own in figures.items()
     ]
 
@@ -251,18 +249,18 @@ def _history_figure(
     return replace(curve_figure(*about, panels, columns, note=note), objective=None)
 
 
-def _styles(history: Sequence[Series], optimizers: Sequence[str]) -> dict[tuple[str, str], Style]:
+def _styles(
+    history: Sequence[Series], known: Mapping[str, Look] | None
+) -> dict[tuple[str, str], Style]:
     """Styles by optimizer and setting, the same in every panel."""
-    order = list(dict.fromkeys([*optimizers, *(one.cell.optimizer for one in history)]))
-    settings: dict[str, list[str]] = {}
+    settings: dict[str, set[str]] = {}
     for one in history:
-        own = settings.setdefault(one.cell.optimizer, [])
-        if one.cell.setting not in own:
-            own.append(one.cell.setting)
+        settings.setdefault(one.cell.optimizer, set()).add(one.cell.setting)
+    known = looks({name: (name, "") for name in settings}) | dict(known or {})
     return {
-        (name, setting): style_of(order.index(name), own.index(setting), len(own), name)
+        (name, setting): style
         for name, own in settings.items()
-        for setting in own
+        for setting, style in known[name].styles(name, own).items()
     }
 
 

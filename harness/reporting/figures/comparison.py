@@ -26,18 +26,17 @@ from harness.reporting.figures.records import (
     DotRow,
     FigureRecord,
     Line,
-    Style,
     curve_figure,
     dot_figure,
     duration,
     joined,
     scale,
     shown_of,
-    styles,
     thinned,
     unique_name,
     with_dots,
 )
+from harness.reporting.figures.styles import Style, styles
 from harness.store.read import ObjectiveInfo, Results
 
 Array = NDArray[np.float64]

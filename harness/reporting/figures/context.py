@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import elapsed, stats
-from harness.reporting.figures.records import NO_SEEDS, NO_VALUES, Array, Seeds, Style, styles
+from harness.reporting.figures.records import NO_SEEDS, NO_VALUES, Array, Seeds
+from harness.reporting.figures.styles import Style, styles
 from harness.results import STATUSES
 from harness.store.read import CaseData, Results
 

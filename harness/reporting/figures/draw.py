@@ -22,8 +22,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.reporting.figures import fonts, panels
-from harness.reporting.figures.panels import BACKGROUND, FOREGROUND, GRID, SMALL
+from harness.reporting.figures import fonts, panels, planes
+from harness.reporting.figures.frames import BACKGROUND, FOREGROUND, GRID, SMALL
 from harness.reporting.figures.records import (
     CurveFigure,
     DotFigure,
@@ -115,7 +115,7 @@ def _figure(record: FigureRecord) -> Figure:
         case DotFigure():
             return panels.dots(record)
         case PlaneFigure():
-            return panels.planes(record)
+            return planes.planes(record)
         case HeatFigure():
             return panels.heat(record)
     raise TypeError(f"no renderer for {type(record).__name__}")

@@ -22,7 +22,6 @@ from harness.reporting.figures.records import (
     HeatFigure,
     HeatPanel,
     Line,
-    Style,
     alternative,
     curve_figure,
     named_after,
@@ -30,6 +29,7 @@ from harness.reporting.figures.records import (
     shown_of,
     wants_log,
 )
+from harness.reporting.figures.styles import Style
 from harness.spec import search_space
 from harness.spec.model import SpaceSpec
 from harness.store.read import CaseData, ObjectiveInfo, Results

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,57 +14,38 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy.interpolate import griddata
 
+from harness.reporting.figures.frames import (
+    BACKGROUND,
+    DASHED,
+    EDGED,
+    FOREGROUND,
+    cross_look,
+    dash_look,
+    entitle,
+    finished,
+    grid,
+    marker_look,
+    wrapped,
+)
 from harness.reporting.figures.records import (
     HEAT_COLORS,
-    LABELED_LEVELS,
     CurveFigure,
     CurvePanel,
     DotFigure,
     DotPanel,
     DotRow,
-    FigureRecord,
     HeatFigure,
     HeatPanel,
     Line,
     Mark,
-    PlaneFigure,
-    PlanePanel,
-    Style,
-    Trajectory,
 )
 from harness.reporting.figures.ticks import few_ticks, log_ticks, set_scale
 
-FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
-"""Ink, grid and paper: all that isn't data has one of these, and a page may replace them."""
-
-WIDTH = 7.9
-"""Inches, of every figure."""
-
-SMALL = 9.0
-"""Size of the smallest text, in points."""
-
-LINE_LENGTH = 100
-"""Characters of small text in the width of a figure, about."""
-
 MOST_DOTS = 500
 """A panel with more dots has them as an image, which takes fewer bytes than their shapes."""
-
-CONTOUR_CELLS = 50
-"""Cells each way from which the contours of small panels are drawn."""
-
-DASHED: dict[str, Any] = {"color": FOREGROUND, "linewidth": 1.0, "dashes": (4, 3), "zorder": 2}
-EDGED: dict[str, Any] = {"markeredgecolor": BACKGROUND, "markeredgewidth": 0.8, "linestyle": ""}
-
-NO_EDGE: dict[str, Any] = {"markeredgewidth": 0, "linestyle": ""}
-
-END_LABEL, CROSS_LABEL = "end", "did not end ok"
-"""Entries of a legend that stand for marks of several colours."""
-
 
 # Curves
 
@@ -76,13 +56,13 @@ def curves(record: CurveFigure) -> Figure:
     shared = columns > 1 and len({panel.limits for panel in record.panels}) == 1
     height = 3.3 if len(record.panels) == 1 else 2.75 if columns < 3 else 2.3
     rows = math.ceil(len(record.panels) / columns)
-    figure, axes = _grid(len(record.panels), columns, [height] * rows, sharey=shared)
+    figure, axes = grid(len(record.panels), columns, [height] * rows, sharey=shared)
     for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
         _draw_curves(ax, panel)
-        _entitle(ax, panel.title, columns)
+        entitle(ax, panel.title, columns)
         if shared and i % columns:
             ax.set_ylabel("")
-    return _finished(figure, record)
+    return finished(figure, record)
 
 
 def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
@@ -124,8 +104,8 @@ def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
         # Markers of coinciding lines take turns.
         markevery=(order * every // count, every),
         zorder=5 + order / count,
-        **_dashes(style),
-        **_marker(style),
+        **dash_look(style),
+        **marker_look(style),
     )
 
 
@@ -137,7 +117,7 @@ def _draw_back(ax: Axes, line: Line, limits: tuple[float, float]) -> None:
     if line.failed:
         # A curve that left the frame has its cross on the edge.
         end = np.clip(line.y[-1:], *limits)
-        ax.plot(line.x[-1:], end, color=color, clip_on=False, zorder=7, **_cross())
+        ax.plot(line.x[-1:], end, color=color, clip_on=False, zorder=7, **cross_look())
 
 
 def _draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:
@@ -165,10 +145,10 @@ def dots(record: DotFigure) -> Figure:
     figure, axes = _row_grid(record.panels, record.columns)
     for ax, panel in zip(axes, record.panels, strict=True):
         _draw_dots(ax, panel, record)
-        _entitle(ax, panel.title, record.columns)
+        entitle(ax, panel.title, record.columns)
         if record.columns > 2:
             few_ticks(ax)
-    return _finished(figure, record)
+    return finished(figure, record)
 
 
 def _draw_dots(ax: Axes, panel: DotPanel, record: DotFigure) -> None:
@@ -205,7 +185,7 @@ def _draw_estimate(ax: Axes, place: int, row: DotRow, label: str) -> None:
     dotted = len(row.values) > 0
     look = {"color": FOREGROUND, "marker": "D", "markersize": 5, **EDGED}
     if not dotted:
-        look = {**_marker(row.style, 6.5), "linestyle": ""}
+        look = {**marker_look(row.style, 6.5), "linestyle": ""}
     if math.isfinite(row.centre):
         _draw_interval(ax, place, row, FOREGROUND if dotted else row.style.color)
         ax.plot([row.centre], [place], zorder=6, label=label if dotted else row.legend, **look)
@@ -236,72 +216,26 @@ def _absence(row: DotRow, *, log: bool) -> str:
     return f"{row.centre:.3g}: off the scale" if log and row.centre <= 0 else ""
 
 
-# Planes
+def _row_grid(panels: Sequence[DotPanel], columns: int) -> tuple[Figure, list[Axes]]:
+    """Axes as high as their rows, whose names stand at the left of each line of panels."""
+    names = [[_row_name(row) for row in panel.rows] for panel in panels]
+    least = 0.3 if columns == 1 else 0.22
+    heights = [
+        0.55 + sum(max(least, 0.085 + 0.155 * (name.count("\n") + 1)) for name in own)
+        for own in names[::columns]
+    ]
+    figure, axes = grid(len(panels), columns, heights, sharey="row")
+    for i, ax in enumerate(axes):
+        if i % columns == 0:
+            ax.set_yticks(range(len(names[i])), names[i])
+            ax.set_ylim(len(names[i]) - 0.4, -0.6)
+        ax.tick_params(axis="y", left=False)
+        ax.grid(visible=False, axis="y")
+    return figure, axes
 
 
-def planes(record: PlaneFigure) -> Figure:
-    """Trajectories over the contours of a landscape."""
-    columns = record.columns
-    (left, right), (low, high) = record.window
-    aspect = min(max((high - low) / (right - left), 0.5), 0.75 if columns == 1 else 1.0)
-    rows = math.ceil(len(record.panels) / columns)
-    height = (WIDTH - 0.8) / columns * aspect
-    figure, axes = _grid(len(record.panels), columns, [height] * rows, sharex=True, sharey=True)
-    single = len(axes) > 1 and all(len(panel.trajectories) == 1 for panel in record.panels)
-    for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
-        _draw_landscape(ax, record)
-        _draw_plane(ax, record, panel, labeled=not single)
-        _entitle(ax, panel.title, columns)
-        ax.grid(visible=False)
-        lowest = i + columns >= len(axes)  # of its column, which may end above an empty place
-        ax.tick_params(labelbottom=lowest)
-        ax.set(xlabel="x1" if lowest else "")
-        ax.set(ylabel="" if i % columns else "x2", xlim=record.window[0], ylim=record.window[1])
-        if columns > 1:
-            few_ticks(ax, 5)
-    return _finished(figure, record)
-
-
-def _draw_landscape(ax: Axes, record: PlaneFigure) -> None:
-    known = record.contoured
-    if known is None:
-        return
-    x1, x2, values, levels = known
-    # Small panels have coarser contours.
-    step = 1 if record.columns < 3 else math.ceil(len(x1) / CONTOUR_CELLS)
-    x1, x2, values = x1[::step], x2[::step], values[::step, ::step]
-    lines = ax.contour(
-        x1, x2, values, levels, colors=[FOREGROUND], linewidths=0.7, alpha=0.32, zorder=1
-    )
-    if record.columns < 3:
-        ax.clabel(lines, levels[-LABELED_LEVELS:], fmt=lambda v: f"{v:.3g}", fontsize=SMALL)
-
-
-def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel, *, labeled: bool) -> None:
-    for i, trajectory in enumerate(panel.trajectories):
-        order = 5 + i / len(panel.trajectories)
-        _draw_trajectory(ax, record, trajectory, order, trajectory.label if labeled else "")
-    for start in {tuple(trajectory.points[0]) for trajectory in panel.trajectories}:
-        ring = {**EDGED, "markeredgecolor": FOREGROUND, "markeredgewidth": 1.4}
-        ax.plot(*start, marker="o", markersize=10, color="none", zorder=7, label="start", **ring)
-    for point in record.minimizers:
-        star = {"marker": "*", "markersize": 10, "color": FOREGROUND, "label": "minimum", **EDGED}
-        ax.plot(*point[:2], zorder=8, **star)
-
-
-def _draw_trajectory(
-    ax: Axes, record: PlaneFigure, trajectory: Trajectory, order: float, label: str
-) -> None:
-    style, points = trajectory.style, trajectory.points
-    if trajectory.failed:
-        ax.plot(*points.T, color=style.color, linewidth=0.9, alpha=0.75, zorder=order)
-        # A trajectory that left the window has its cross on the edge.
-        end = np.clip(points[-1:], *np.transpose(record.window))
-        ax.plot(*end.T, color=style.color, clip_on=False, zorder=order, **_cross())
-        return
-    marker = _marker(style, 3.6) if len(points) <= 60 else {"color": style.color}
-    ax.plot(*points.T, linewidth=style.width, zorder=order, label=label, **_dashes(style), **marker)
-    ax.plot(*points[-1:].T, linestyle="", zorder=order + 1, label=END_LABEL, **_marker(style, 8.5))
+def _row_name(row: DotRow) -> str:
+    return "\n".join([wrapped(row.label, 30), *([row.note] if row.note else [])])
 
 
 # Heat
@@ -315,17 +249,17 @@ def heat(record: HeatFigure) -> Figure:
     columns = record.columns
     rows = math.ceil(len(record.panels) / columns)
     height = 2.7 if columns > 1 else 3.5
-    figure, axes = _grid(len(record.panels), columns, [height] * rows)
+    figure, axes = grid(len(record.panels), columns, [height] * rows)
     norm_class = mpl.colors.LogNorm if record.log else mpl.colors.Normalize
     colors = mpl.colormaps[HEAT_COLORS].with_extremes(bad="#9a9a9a")
     scale = mpl.cm.ScalarMappable(norm_class(*record.limits, clip=True), colors)
     for ax, panel in zip(axes, record.panels, strict=True):
         _draw_heat(ax, panel, scale)
-        _entitle(ax, panel.title, columns)
+        entitle(ax, panel.title, columns)
     bar = figure.colorbar(scale, ax=list(axes), label=record.value_label)
     if record.log:
         log_ticks(bar.ax.yaxis, record.limits)
-    return _finished(figure, record)
+    return finished(figure, record)
 
 
 def _draw_heat(ax: Axes, panel: HeatPanel, scale: Any) -> None:
@@ -338,7 +272,7 @@ def _draw_heat(ax: Axes, panel: HeatPanel, scale: Any) -> None:
     )  # fmt: skip
     ax.plot([], [], "o", color="#1f9e89", label="one setting")
     if not ok.all():
-        cross = {**_cross(4), "label": "some seed did not end ok", "color": FOREGROUND}
+        cross = {**cross_look(4), "label": "some seed did not end ok", "color": FOREGROUND}
         ax.plot(panel.x[~ok], panel.y[~ok], zorder=3, **cross)
     if panel.best is not None:
         best = (panel.x[panel.best], panel.y[panel.best])
@@ -359,107 +293,3 @@ def _draw_heat(ax: Axes, panel: HeatPanel, scale: Any) -> None:
             log_ticks(axis, ends)
     ax.grid(visible=False)
     ax.set(xlabel=panel.x_label, ylabel=panel.y_label)
-
-
-# Parts
-
-
-def _grid(
-    count: int, columns: int, heights: Sequence[float], **shared: Any
-) -> tuple[Figure, list[Axes]]:
-    """A figure with axes row by row; room for the legend is found when the figure is laid out."""
-    size = (WIDTH, sum(heights) + 0.7)
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08))
-    axes = figure.subplots(
-        len(heights), columns, squeeze=False, height_ratios=list(heights), **shared
-    ).ravel()
-    for ax in axes[count:]:
-        ax.remove()
-    return figure, list(axes[:count])
-
-
-def _row_grid(panels: Sequence[DotPanel], columns: int) -> tuple[Figure, list[Axes]]:
-    """Axes as high as their rows, whose names stand at the left of each line of panels."""
-    names = [[_row_name(row) for row in panel.rows] for panel in panels]
-    least = 0.3 if columns == 1 else 0.22
-    heights = [
-        0.55 + sum(max(least, 0.085 + 0.155 * (name.count("\n") + 1)) for name in own)
-        for own in names[::columns]
-    ]
-    figure, axes = _grid(len(panels), columns, heights, sharey="row")
-    for i, ax in enumerate(axes):
-        if i % columns == 0:
-            ax.set_yticks(range(len(names[i])), names[i])
-            ax.set_ylim(len(names[i]) - 0.4, -0.6)
-        ax.tick_params(axis="y", left=False)
-        ax.grid(visible=False, axis="y")
-    return figure, axes
-
-
-def _row_name(row: DotRow) -> str:
-    return "\n".join([_wrapped(row.label, 30), *([row.note] if row.note else [])])
-
-
-def _entitle(ax: Axes, title: str, columns: int) -> None:
-    ax.set_title(_wrapped(title, LINE_LENGTH // columns - 6))
-
-
-def _wrapped(text: str, length: int) -> str:
-    """The text in at most four lines of a length."""
-    return "\n".join(textwrap.wrap(text, length, max_lines=4, placeholder=" …"))
-
-
-def _finished(figure: Figure, record: FigureRecord) -> Figure:
-    """The figure with the labels of all axes above them, each once, and the note below them."""
-    if record.note:
-        note = textwrap.fill(record.note, LINE_LENGTH)
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=SMALL)
-    entries: dict[str, Any] = {}
-    for ax in figure.axes:
-        for line in ax.lines:
-            label = str(line.get_label())
-            # Matplotlib's own names of what has no label begin so.
-            if label and not label.startswith("_child"):
-                entries.setdefault(label, _neutral(label, line))
-    if entries:
-        names = [_wrapped(label, LINE_LENGTH - 10) for label in entries]
-        # A legend leaves out what begins with an underscore.
-        names = [f" {name}" if name.startswith("_") else name for name in names]
-        longest = max(len(line) for name in names for line in name.split("\n"))
-        columns = max(1, min(len(names), LINE_LENGTH // (longest + 8)))
-        figure.legend(list(entries.values()), names, loc="outside upper left", ncols=columns)
-    return figure
-
-
-def _neutral(label: str, line: Line2D) -> Line2D:
-    """The look of an entry: without a colour where marks of several colours share it."""
-    if label == CROSS_LABEL:
-        return Line2D([], [], **{**_cross(), "color": FOREGROUND})
-    if label == END_LABEL:
-        return Line2D([], [], marker="o", markersize=8.5, color=FOREGROUND, alpha=0.5, **NO_EDGE)
-    return line
-
-
-def _dashes(style: Style) -> dict[str, Any]:
-    return {"dashes": style.dashes} if style.dashes else {"linestyle": "-"}
-
-
-def _marker(style: Style, size: float = 5.5) -> dict[str, Any]:
-    return {
-        "color": style.color,
-        "marker": style.marker,
-        "markersize": size,
-        "markerfacecolor": style.color if style.filled else BACKGROUND,
-        "markeredgecolor": BACKGROUND if style.filled else style.color,
-        "markeredgewidth": 0.6 if style.filled else 1.3,
-    }
-
-
-def _cross(size: float = 6) -> dict[str, Any]:
-    return {
-        "marker": "x",
-        "markersize": size,
-        "markeredgewidth": 1.4,
-        "linestyle": "",
-        "label": CROSS_LABEL,
-    }

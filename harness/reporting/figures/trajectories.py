@@ -11,8 +11,6 @@ import numpy as np
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
     CURVES,
-    DASHES,
-    MARKERS,
     PLANES,
     POINTS,
     Array,
@@ -32,6 +30,7 @@ from harness.reporting.figures.records import (
     shown_of,
     thinned,
 )
+from harness.reporting.figures.styles import DASHES, MARKERS
 from harness.store.read import CaseData, ObjectiveInfo
 
 SEED_CAPTION = (

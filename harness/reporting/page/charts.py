@@ -31,8 +31,8 @@ from harness.reporting.figures.records import (
     HeatFigure,
     Line,
     PlaneFigure,
-    Style,
 )
+from harness.reporting.figures.styles import Style
 
 Plain = dict[str, Any]
 """A JSON object: no NaN, no arrays."""
@@ -192,14 +192,6 @@ def numbers(
 ) -> list[float | int | None]:
     """Numbers likewise."""
     return [number(float(value), digits) for value in values]
-
-
-def styles_by_optimizer(styles: Mapping[int, Style]) -> dict[str, Style]:
-    """By an optimizer's name, the style of its first case."""
-    found: dict[str, Style] = {}
-    for style in styles.values():
-        found.setdefault(style.optimizer, style)
-    return found
 
 
 def swatch(style: Style) -> Plain:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
-from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import styles as figure_styles
 from harness.reporting.page import charts, citation, facts
 from harness.reporting.page.between import Between
 from harness.reporting.page.check import CheckSection
@@ -51,8 +51,6 @@ OF_ALL = frozenset(
     {"failures", "check", "claims", "sharing", source_tables.BETWEEN, source_tables.MADE}
 )
 """Names of the tables that have a section of their own."""
-
-NO_FINDING = "No trial ended well enough to say anything."
 
 
 @dataclass(frozen=True)
@@ -184,6 +182,11 @@ class Page:
         return tuple(grids)
 
     @property
+    def headline(self) -> str:
+        """The answer in one sentence; of several runs, what of them is equal."""
+        return self.between.sentences[0] if self.between else self.said.headline
+
+    @property
     def runs(self) -> list[Results]:
         """The results of each run."""
         return [own.results for own in self.between.sources] if self.between else [self.results]
@@ -199,10 +202,10 @@ class Page:
     def choices(self) -> Choices:
         """The choices that a reader has."""
         results = self.results
-        styles = charts.styles_by_optimizer(figure_records.styles(results))
+        swatches = figure_styles.swatches(results)
         return Choices(
             optimizers=tuple(results.optimizers),
-            styles=as_json([[name, charts.swatch(style)] for name, style in styles.items()]),
+            styles=as_json([[name, charts.swatch(style)] for name, style in swatches.items()]),
             epochs=any(info.has_epochs for info in results.objectives.values()),
             seconds=bool(len(results.timings)),
             seeds=len(results.run.settings.seeds) > 1,
@@ -211,7 +214,7 @@ class Page:
     @functools.cached_property
     def summary(self) -> RunSummary:
         """A row of the list of reports."""
-        run, said = self.results.run, self.between.sentences if self.between else self.said.outcome
+        run = self.results.run
         devices = {case.device for case in self.results.cases}
         size = f"{len(self.results.optimizers)} × {len(self.results.objectives)}"
         if self.between:
@@ -227,7 +230,7 @@ class Page:
             size=size,
             trials=tuple(counts(self.results.trials["status"])),
             missing=sum(map(facts.missing_trials, self.runs)),
-            finding=said[0] if said else NO_FINDING,
+            finding=self.headline,
         )
 
 
@@ -258,6 +261,7 @@ def render(
     said: Findings,
     check: CheckSection | None = None,
     between: Between | None = None,
+    printed: str = "",
 ) -> str:
     """The page as HTML.
 
@@ -269,6 +273,7 @@ def render(
         said: Findings, as plain text.
         check: The latest check against a baseline; None where there was none.
         between: Differences between sources; None where there is but one.
+        printed: The results as the command line prints them, as JSON.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     page = Page(
@@ -287,6 +292,7 @@ def render(
         live,
         title=page.summary.title,
         page=page,
+        printed=printed,
         run=results.run,
         settings=results.run.settings,
         cases=_case_grid(results, page.labels),

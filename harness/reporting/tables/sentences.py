@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from harness.formatting import (
 )
 from harness.formatting import interval as interval_text
 from harness.reporting.tables.trials import NOISY, EpochSeconds, above, alike, timed
+from harness.reporting.tables.verdict import headline
 from harness.store.read import Results
 
 FEWEST_SEEDS = 10
@@ -48,13 +49,15 @@ class Findings:
         outcome: On each objective's final loss, on targets over all, on published numbers.
         certainty: How sure that is, and what in the tuning asks for care.
         speed: How long an epoch takes.
-        trouble: Which trials did not end ok.
+        trouble: Which trials failed.
+        headline: The answer in one sentence.
     """
 
     outcome: tuple[str, ...] = ()
     certainty: tuple[str, ...] = ()
     speed: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
+    headline: str = ""
 
 
 def summarise(results: Results, analysis: Analysis) -> Findings:
@@ -82,8 +85,17 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
         _if_tuned_again(results, analysis),
         _few_seeds(results),
     )
-    parts = (outcome, certainty, (_speed(results),), (_failures(results),))
-    return Findings(*(tuple(text for text in texts if text) for texts in parts))
+    return Findings(
+        outcome=_without_empty(outcome),
+        certainty=_without_empty(certainty),
+        speed=_without_empty([_speed(results)]),
+        trouble=_without_empty([_failures(results)]),
+        headline=headline(results, analysis),
+    )
+
+
+def _without_empty(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(text for text in texts if text)
 
 
 # Certainty of the comparisons

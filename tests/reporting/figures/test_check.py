@@ -17,6 +17,7 @@ from harness.gate.report import METRICS, OUTCOMES, CellVerdict, GateReport, Judg
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import draw
 from harness.reporting.figures.records import ROWS, CurveFigure, RatioFigure
+from harness.reporting.figures.styles import Look, looks
 from harness.reporting.tables import check as check_tables
 
 
@@ -300,14 +301,13 @@ def test_a_change_point_is_marked_with_the_number_of_its_sentence() -> None:
 
 
 def test_there_is_a_panel_for_each_objective_and_device() -> None:
-    record = only(
-        check_figures.histories(
-            [one(), one(device="cuda"), one(objective="line"), one("ada")], [], ["ada", "sgd"]
-        )
-    )
+    elsewhere = {"ada": Look("#0072b2", "v", 1, 1.5)}
+    series = [one(), one(device="cuda"), one(objective="line"), one("ada")]
+    record = only(check_figures.histories(series, [], elsewhere))
     assert [panel.title for panel in record.panels] == ["bowl (cpu)", "bowl (cuda)", "line (cpu)"]
-    looks = {line.label: line.style for panel in record.panels for line in panel.lines}
-    assert (looks["ada"].marker, looks["sgd"].marker) == ("o", "s")
+    styles = {line.label: line.style for panel in record.panels for line in panel.lines}
+    assert (styles["ada"].marker, styles["ada"].color) == ("v", "#0072b2")
+    assert styles["sgd"].color == looks({"b": ("sgd", "SGD")})["b"].color
 
 
 def test_checks_of_one_day_are_told_by_the_hour() -> None:

@@ -24,8 +24,9 @@ from harness.analysis import comparison
 from harness.analysis.summary import analyse
 from harness.plan.model import Role
 from harness.reporting.figures import comparison as comparison_figures
-from harness.reporting.figures import draw, panels
+from harness.reporting.figures import draw, frames
 from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import (
     CurveFigure,
@@ -921,7 +922,7 @@ def test_there_are_only_as_many_rows_and_planes_as_there_is_room_for() -> None:
 
 def test_looks_are_those_of_all_other_figures() -> None:
     (known,) = everything()
-    styles = figure_records.styles(known)
+    styles = figure_styles.styles(known)
     by_label = {case.label: styles[case.position] for case in known.cases}
     found = built(known)
     for name in ("differences_lines", "published_lines"):
@@ -1008,7 +1009,7 @@ def is_sound(record: FigureRecord, drawing: Drawing) -> None:
     assert not re.search(r"\b(nan|inf)\b", bare)
     assert drawing.png.startswith(b"\x89PNG")
     assert b"tIME" not in drawing.png
-    assert int.from_bytes(drawing.png[16:20], "big") == round(panels.WIDTH * 300)
+    assert int.from_bytes(drawing.png[16:20], "big") == round(frames.WIDTH * 300)
 
 
 Drawn = dict[str, tuple[FigureRecord, Drawing]]
@@ -1121,7 +1122,7 @@ def test_a_single_value_has_the_colour_that_the_bar_has_there() -> None:
     colours = colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]
     place = np.abs(colours - own).sum(axis=1).argmin() / 255
     # Right of the plane there are the numbers of the bar alone, from its one end to the other.
-    right = 72 * (panels.WIDTH - 1)
+    right = 72 * (frames.WIDTH - 1)
     bar = [float(w.text) for w in words_of(svg) if w.box[0] > right and w.text[0].isdigit()]
     assert min(bar) <= 0.25 <= max(bar)
     assert place > 0.1 or min(bar) == 0.25

@@ -20,8 +20,9 @@ from PIL import Image
 from harness.analysis import stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import draw as figures
-from harness.reporting.figures import fonts, panels, ticks, trajectories
+from harness.reporting.figures import fonts, frames, planes, ticks, trajectories
 from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
 from harness.store.read import CaseData, ObjectiveInfo, Results
@@ -398,55 +399,6 @@ def test_step_sizes_start_with_the_first_gradient() -> None:
 # Styles and choice
 
 
-def test_every_optimizer_has_looks_of_its_own_in_every_objective() -> None:
-    names = [f"o{i}" for i in range(30)]
-    cases = [Case(n, curves(2), info) for info in (REGRESSION, QUADRATIC) for n in names]
-    styles = figure_records.styles(results(*cases))
-    assert len({(s.color, s.marker) for s in styles.values()}) == 30
-    assert [styles[i] for i in range(30)] == [styles[i + 30] for i in range(30)]
-    assert [styles[i].optimizer for i in range(30)] == names
-    assert len({s.dashes for s in list(styles.values())[:6]}) == 6
-
-
-def test_looks_depend_on_the_order_of_optimizers_and_on_nothing_else() -> None:
-    one = figure_records.styles(results(Case("a", curves(2)), Case("b", curves(2))))
-    other = figure_records.styles(results(Case("x", curves(9)), Case("y", curves(1))))
-    assert [style.optimizer for style in one.values()] == ["a", "b"]
-    assert [style.optimizer for style in other.values()] == ["x", "y"]
-    named = [dataclasses.replace(style, optimizer="") for style in one.values()]
-    assert named == [dataclasses.replace(style, optimizer="") for style in other.values()]
-
-
-def test_settings_share_marker_and_dashes_and_differ_in_lightness() -> None:
-    cases = [Case("a", curves(2), setting=f"lr={i}") for i in range(50)]
-    styles = figure_records.styles(results(*cases, Case("b", curves(2))))
-    own = [styles[i] for i in range(50)]
-    assert len({(s.marker, s.dashes) for s in own}) == 1
-    assert own[0].color != own[25].color != own[49].color
-    assert own[0].filled != own[1].filled
-
-
-def test_every_data_colour_stands_out_from_light_and_from_dark_paper() -> None:
-    cases = [Case(f"o{i}", curves(2), setting=s) for i in range(7) for s in ("", "lr=1", "lr=2")]
-    for style in figure_records.styles(results(*cases)).values():
-        assert contrast(style.color, panels.BACKGROUND) > 1.8
-        assert contrast(style.color, "#111418") > 2.5
-
-
-def contrast(one: str, other: str) -> float:
-    """WCAG 2's contrast ratio."""
-
-    def luminance(color: str) -> float:
-        channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-        linear = np.where(
-            channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
-        )
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
 def test_of_a_large_grid_the_best_settings_of_every_optimizer_are_drawn_in_full() -> None:
     rate = np.arange(50)
     cases = [Case("a", curves(2, FALLING + 0.001 * abs(i - 20)), setting=f"lr={i}") for i in rate]
@@ -561,8 +513,8 @@ def test_an_svg_stands_alone_and_its_ids_are_its_own(drawn: Drawn) -> None:
 def test_an_svg_has_no_style_sheet_no_metadata_and_only_ink_grid_paper_and_data(
     drawn: Drawn,
 ) -> None:
-    styles = figure_records.styles(results(*everything())).values()
-    known = {panels.FOREGROUND, panels.GRID, panels.BACKGROUND} | {s.color for s in styles}
+    styles = figure_styles.styles(results(*everything())).values()
+    known = {frames.FOREGROUND, frames.GRID, frames.BACKGROUND} | {s.color for s in styles}
     for drawing in drawn[1]:
         assert not re.search(r"<style|<metadata|<!--|<\?xml|<!DOCTYPE|<image", drawing.svg)
         assert set(re.findall(r"#[0-9a-f]{6}\b", drawing.svg)) <= known
@@ -579,7 +531,7 @@ def test_a_png_has_300_dots_per_inch_and_says_so(drawn: Drawn) -> None:
     for drawing in drawn[1]:
         with Image.open(io.BytesIO(drawing.png)) as image:
             assert image.format == "PNG"
-            assert image.width == round(panels.WIDTH * 300)
+            assert image.width == round(frames.WIDTH * 300)
             assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
@@ -793,9 +745,9 @@ def test_powers_of_ten_are_written_as_such() -> None:
 
 
 def test_an_entry_of_several_colours_has_none_in_the_legend() -> None:
-    figure = panels.planes(
+    figure = planes.planes(
         plane_figure(records(Case("sgd", BOWL, QUADRATIC, paths=[PATH])), "trajectories_bowl")
     )
     (legend,) = figure.legends
     handles = dict(zip([t.get_text() for t in legend.get_texts()], legend.get_lines(), strict=True))
-    assert handles["end"].get_color() == panels.FOREGROUND
+    assert handles["end"].get_color() == frames.FOREGROUND

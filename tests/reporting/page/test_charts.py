@@ -23,8 +23,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from harness.analysis.summary import analyse
 from harness.reporting.figures import comparison as comparison_figures
-from harness.reporting.figures import draw, panels
-from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import draw, frames
+from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import (
@@ -35,9 +35,9 @@ from harness.reporting.figures.records import (
     HeatPanel,
     Line,
     Mark,
-    Style,
     safe_name,
 )
+from harness.reporting.figures.styles import Style
 from harness.reporting.page import charts
 from harness.reporting.page import run as page
 from harness.reporting.tables import comparison as comparison_tables
@@ -1091,7 +1091,7 @@ def test_pictures_are_kept_as_on_paper(shown: Shown, scheme: Literal["light", "d
         root = ET.fromstring(svg)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert "var(--" not in svg
-        assert panels.BACKGROUND in svg
+        assert frames.BACKGROUND in svg
         assert (root.get("width") or "").endswith("pt")
         png = _kept(shown, name, "PNG", "png")
         assert png[:8] == b"\x89PNG\r\n\x1a\n"
@@ -1208,7 +1208,7 @@ def test_the_library_does_not_run_before_a_chart_comes_near(browser: Browser, ma
 
 # What only some records have
 
-ADA = figure_records.style_of(0, 0, 1, SCRIPTED)
+ADA = figure_styles.looks({SCRIPTED: ("adagrad", "")})[SCRIPTED].styles(SCRIPTED, [""])[""]
 
 
 def by_hand(browser: Browser, folder: Path, record: FigureRecord) -> tuple[BrowserContext, Shown]:

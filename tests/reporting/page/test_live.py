@@ -26,6 +26,7 @@ from scipy.interpolate import RegularGridInterpolator
 from harness.analysis.summary import analyse
 from harness.reporting.figures import comparison as comparison_figures
 from harness.reporting.figures import records as figure_records
+from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import (
@@ -42,9 +43,9 @@ from harness.reporting.figures.records import (
     PlaneFigure,
     PlanePanel,
     RatioFigure,
-    Style,
     Trajectory,
 )
+from harness.reporting.figures.styles import Style
 from harness.reporting.page import charts, parts
 from harness.reporting.page import run as run_page
 from harness.reporting.tables.sentences import Findings
@@ -345,9 +346,9 @@ pairs = st.tuples(finite, finite)
 flags = st.booleans()
 styles = st.builds(
     Style,
-    color=st.sampled_from(figure_records.COLORS),
-    marker=st.sampled_from(figure_records.MARKERS),
-    dashes=st.sampled_from(figure_records.DASHES),
+    color=st.sampled_from(figure_styles.COLORS),
+    marker=st.sampled_from(figure_styles.MARKERS),
+    dashes=st.sampled_from(figure_styles.DASHES),
     filled=flags,
     width=st.sampled_from([1.3, 2.3]),
     optimizer=texts,
@@ -708,13 +709,6 @@ def test_where_the_landscape_is_unknown_there_are_no_contours() -> None:
     assert said["contours"] == []
 
 
-def test_an_optimizer_has_the_style_of_its_first_case(results: Results) -> None:
-    known = figure_records.styles(results)
-    first = {case.optimizer: known[case.position] for case in reversed(results.cases)}
-    assert charts.styles_by_optimizer(known) == first
-    assert list(charts.styles_by_optimizer(known)) == results.optimizers
-
-
 # On the page
 
 
@@ -843,5 +837,5 @@ def test_a_page_without_charts_carries_no_library(results: Results) -> None:
 def test_the_page_knows_the_style_of_every_optimizer(results: Results) -> None:
     parsed = rendered(results, [])
     [styled] = [text for known, text in parsed.scripts if known.get("id") == "styles"]
-    expected = charts.styles_by_optimizer(figure_records.styles(results))
+    expected = figure_styles.swatches(results)
     assert json.loads(styled) == [[name, charts.swatch(style)] for name, style in expected.items()]

@@ -24,7 +24,7 @@ from harness.analysis.summary import analyse
 from harness.commands import run as running
 from harness.gate.report import CellVerdict, GateReport, Judgement
 from harness.progress import NullProgress
-from harness.reporting.figures import panels
+from harness.reporting.figures import frames
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
 from harness.reporting.page import citation, parts
@@ -388,7 +388,7 @@ def test_a_figure_is_inline_named_and_follows_the_colours_of_the_page() -> None:
 
 
 def test_the_colours_that_the_page_replaces_are_those_of_the_drawings() -> None:
-    colours = [panels.FOREGROUND, panels.GRID, panels.BACKGROUND]
+    colours = [frames.FOREGROUND, frames.GRID, frames.BACKGROUND]
     assert colours == [parts.INK, parts.GRID, parts.PAPER]
 
 
