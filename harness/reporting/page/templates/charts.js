@@ -70,6 +70,7 @@ const player = (chart) => {
   const last = Math.max(
     ...chart.data.panels.flatMap((panel) => panel.trajectories.map((path) => path.steps.at(-1) ?? 0)),
   );
+  chart.last = last;
   chart.step = Math.min(chart.step ?? last, last);
   const slider = make("input", {
     type: "range",
@@ -149,6 +150,7 @@ const clear = (chart) => {
   for (const manager of chart.managers) manager.clear?.();
   chart.managers = [];
   chart.players = [];
+  chart.views = [];
 };
 const loaded = async (chart) => {
   chart.data ??= (await chartData())[chart.figure.dataset.name];
@@ -207,6 +209,7 @@ const draw = async (chart) => {
       return;
     }
     chart.managers.push(manager);
+    chart.views.push(manager.get_by_id(plot.id));
   }
   untabbed(grid);
   chart.figure.classList.add("is-live");

@@ -22,7 +22,7 @@ for (const figure of all("figure[data-name]")) {
   if ("live" in figure.dataset && canDraw) {
     const host = make("div", { className: "live" });
     figure.querySelector(".drawing").after(host);
-    chart = { figure, host, stale: true, seen: false, managers: [], players: [], parts: [] };
+    chart = { figure, host, stale: true, seen: false, managers: [], players: [], parts: [], views: [] };
     charts.push(chart);
     seen.observe(figure);
     resized.observe(host);
@@ -96,10 +96,12 @@ if (choices) {
   if (!canDraw) for (const set of all("[data-live]", choices)) set.hidden = true;
   choices.hidden = false;
   // What is jumped to, or has the focus, stands below the choices where these stay in sight.
-  new ResizeObserver(() => {
+  const measure = () => {
     const stays = getComputedStyle(choices).position === "sticky";
     document.documentElement.style.setProperty("--bar", stays ? `${choices.offsetHeight}px` : "0px");
-  }).observe(choices);
+  };
+  measure();
+  new ResizeObserver(measure).observe(choices);
 }
 addAnchors();
 window.addEventListener("hashchange", followAddress);
