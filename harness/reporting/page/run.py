@@ -163,14 +163,15 @@ class Page:
     def _section(self, number: int, info: ObjectiveInfo) -> Section:
         names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
         pictures = [one for one in self.pictures_of(info.name) if one is not self.key]
-        place = {one: self._rank(one.name, info.name) for one in pictures}
-        main = sorted((one for one in pictures if place[one] < len(MAIN)), key=place.__getitem__)
+        place = {one.name: self._rank(one.name, info.name) for one in pictures}
+        main = [one for one in pictures if place[one.name] < len(MAIN)]
+        main.sort(key=lambda one: place[one.name])
         anchor = f"{number}-{slug(info.name)}"
         return Section(
             id=f"objective-{anchor}",
             name=info.name,
             main=tuple(main),
-            more=tuple(one for one in pictures if one not in main),
+            more=tuple(one for one in pictures if place[one.name] == len(MAIN)),
             grids=self._grids(names, info.name, anchor),
             summary=next(iter(self._grids(["summary"], info.name, anchor)), None),
             sentences=self.said.losses.get(info.name, ()),
