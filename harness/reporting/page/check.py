@@ -10,7 +10,7 @@ from harness.formatting import moment
 from harness.gate import history
 from harness.gate.history import Change, Series
 from harness.reporting.page.facts import Facts
-from harness.reporting.tables.check import against
+from harness.reporting.tables.check import against, summary
 
 if TYPE_CHECKING:
     from harness.reporting.objects import Checks
@@ -27,6 +27,7 @@ class CheckSection:
         changes: Where times moved to a new level, a sentence each, numbered as in the figure.
         changes_note: A note in place of such sentences; may be empty.
         outcome: ``failed`` or ``inconclusive``; empty where it passed or can't be read.
+        brief: The outcome in a few words.
     """
 
     verdict: str
@@ -35,6 +36,7 @@ class CheckSection:
     changes: tuple[str, ...] = ()
     changes_note: str = ""
     outcome: str = ""
+    brief: str = ""
 
 
 def check_section(checks: Checks, file_name: str) -> CheckSection:
@@ -57,6 +59,7 @@ def check_section(checks: Checks, file_name: str) -> CheckSection:
         changes=tuple(map(str, checks.changes)),
         changes_note=_changes_note(checks.series, checks.changes),
         outcome={0: "", 3: "inconclusive"}.get(latest.exit_status, "failed"),
+        brief=summary(latest, most=1),
     )
 
 
