@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from harness.reporting.figures import panels, planes
+from harness.reporting.figures import panels, planes, strips
 from harness.reporting.figures.frames import BACKGROUND, FOREGROUND, GRID, SMALL
 from harness.reporting.figures.records import (
     CurveFigure,
@@ -80,7 +80,7 @@ def _figure(record: FigureRecord) -> Figure:
         case CurveFigure():
             return panels.curves(record)
         case DotFigure():
-            return panels.dots(record)
+            return strips.dots(record)
         case PlaneFigure():
             return planes.planes(record)
         case HeatFigure():
