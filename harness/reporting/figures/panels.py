@@ -117,10 +117,9 @@ def _draw_point(ax: Axes, panel: CurvePanel, line: Line) -> None:
 
 def _draw_exits(ax: Axes, panel: CurvePanel, line: Line) -> None:
     """Marks where a line first leaves the frame through its lower and its upper edge."""
-    bottom, top = panel.limits
-    for beyond, edge, mark in ((line.y < bottom, bottom, "v"), (line.y > top, top, "^")):
-        if beyond.any():
-            _draw_arrow(ax, float(line.x[beyond.argmax()]), edge, mark, line.style.color)
+    for x, side in panel.exits(line):
+        mark = "v" if side < 0 else "^"
+        _draw_arrow(ax, x, panel.limits[side > 0], mark, line.style.color)
 
 
 def _draw_arrow(ax: Axes, x: float, y: float, mark: str, color: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -46,7 +46,7 @@ FEW_OBJECTIVES = 6
 FAILED_CURVES = 10
 """Most curves drawn of one case's seeds that did not end ok."""
 
-SEED_LINES, SEED_LINE_POINTS = 10, 41
+SEED_LINES, SEED_LINE_POINTS = 6, 31
 """Most single seeds of a case whose curves a reader can ask for, and points of each."""
 
 LABELED_LEVELS = 4
@@ -117,6 +117,23 @@ class CurvePanel:
     seed_lines: tuple[Line, ...] = ()  # behind the lines, if asked for; not drawn on paper
     behind: tuple[Line, ...] = ()  # faint lines that panels share
     has_legend: bool = False  # its own, as its names are not those of other panels
+
+    def exits(self, line: Line) -> Iterator[tuple[float, int]]:
+        """Where a line first leaves through the lower edge (-1), and through the upper one (1)."""
+        for side, beyond in ((-1, line.y < self.limits[0]), (1, line.y > self.limits[1])):
+            if beyond.any():
+                at = int(beyond.argmax())
+                yield self._crossing(line, at, self.limits[side > 0]) if at else line.x[0], side
+
+    def _crossing(self, line: Line, at: int, edge: float) -> float:
+        """Where a line meets an edge on the way to one of its points, on the panel's scales."""
+        y = np.array([line.y[at - 1], edge, line.y[at]])
+        x = line.x[at - 1 : at + 1]
+        heights = np.log(np.maximum(y, 5e-324)) if self.log else y
+        share = float(np.clip((heights[0] - heights[1]) / (heights[0] - heights[2]), 0, 1))
+        if self.x_log:
+            return float(x[0] * (x[1] / x[0]) ** share)
+        return float(x[0] + share * (x[1] - x[0]))
 
 
 @dataclass(frozen=True)

@@ -298,6 +298,16 @@ const pointGlyph = (m, plot, line, columns, { low, high }) => {
     columns,
   );
 };
+// Where a line meets an edge on the way to one of its points.
+const crossing = ({ x, y }, at, edge, log, xLog) => {
+  if (!at) return x[0];
+  const height = (value) => (log ? Math.log(Math.max(value, 5e-324)) : value);
+  const from = height(y[at - 1]);
+  const share = Math.min(1, Math.max(0, (from - height(edge)) / (from - height(y[at]))));
+  return xLog
+    ? x[at - 1] * (x[at] / x[at - 1]) ** share
+    : x[at - 1] + share * (x[at] - x[at - 1]);
+};
 // A legend inside a panel whose names are those of no other.
 const inner = (m, plot, named) => {
   if (!named.length) return;
@@ -484,10 +494,13 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
       columns,
     );
     (line.low ? banded : plain).push(glyph);
-    const downs = line.y.findIndex((value) => value < low);
-    const ups = line.y.findIndex((value) => value > high);
-    if (downs >= 0) arrow(line, "down", line.x[downs], line.y[downs]);
-    if (ups >= 0) arrow(line, "up", line.x[ups], line.y[ups]);
+    for (const [way, edge, leaves] of [
+      ["down", low, (value) => value < low],
+      ["up", high, (value) => value > high],
+    ]) {
+      const at = line.y.findIndex(leaves);
+      if (at >= 0) arrow(line, way, crossing(line, at, edge, log, xLog), line.y[at]);
+    }
     if (!line.style.marker) return;
     const every = Math.max(1, Math.ceil(line.y.length / 8));
     const spots = [...line.y.keys()].filter(
