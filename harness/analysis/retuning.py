@@ -75,7 +75,8 @@ class BestSoFar:
         total = len(self.losses)
         lowest = np.arange(1, total + 1)
         reached = hypergeom.sf(0, total, lowest[:, None], self.budgets)
-        return self.losses[np.argmax(reached >= share - 1e-12, axis=0)]
+        places = np.argmax(reached >= share - 1e-12, axis=0)
+        return np.asarray(self.losses[places], dtype=np.float64)
 
 
 def best_so_far(tuned: Sequence[Tuned]) -> list[BestSoFar]:
@@ -85,8 +86,8 @@ def best_so_far(tuned: Sequence[Tuned]) -> list[BestSoFar]:
         table = _table(one)
         if table is None or len(table) < 2:
             continue
-        failed = np.isnan(table).any(axis=1)
-        means = np.where(failed, np.inf, np.where(failed[:, None], 0.0, table).mean(axis=1))
+        failed = np.asarray(np.isnan(table).any(axis=1))
+        means = np.where(failed, np.inf, np.nan_to_num(table).mean(axis=1))
         found.append(BestSoFar(one.case, _budgets(len(table)), np.sort(means)))
     return found
 

@@ -237,7 +237,7 @@ def _budget_panel(
     known: Mapping[int, Style],
 ) -> CurvePanel | None:
     found = [
-        (one, *(one.quantile(share) for share in (0.5, 0.25, 0.75)))
+        (one, one.quantile(0.5), one.quantile(0.25), one.quantile(0.75))
         for one in several[:CURVES]
         # A number of settings of which most tunings end in failures has no point.
         if np.isfinite(one.quantile(0.5)).any()

@@ -139,7 +139,7 @@ def _within(rows: Sequence[DotRow], extra: Sequence[float]) -> list[Array]:
 
 def _known(row: DotRow, values: Array) -> Array:
     known = np.concatenate([values, [row.centre, row.low, row.high]])
-    return known[np.isfinite(known) & (np.abs(known) < FARTHEST)]
+    return np.asarray(known[np.isfinite(known) & (np.abs(known) < FARTHEST)])
 
 
 def _fenced(values: Array) -> Array:
@@ -148,7 +148,7 @@ def _fenced(values: Array) -> Array:
         return values
     low, high = np.quantile(values, [0.25, 0.75])
     reach = FENCE * (high - low)
-    return values[(values >= low - reach) & (values <= high + reach)]
+    return np.asarray(values[(values >= low - reach) & (values <= high + reach)])
 
 
 def _ends(parts: Sequence[Array], extra: Sequence[float]) -> tuple[float, float]:

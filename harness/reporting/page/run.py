@@ -152,8 +152,8 @@ class Page:
 
     def pictures_of(self, objective: str | None, *, timing: bool = False) -> tuple[Picture, ...]:
         """The figures of an objective; of times, or of anything else."""
-        apart = (check_figures.TIME, check_figures.HISTORY, overlays.BEGINNING, OVERVIEW)
-        apart += () if timing else (TIMING,)
+        others = () if timing else (TIMING,)
+        apart = (check_figures.TIME, check_figures.HISTORY, overlays.BEGINNING, OVERVIEW, *others)
         return tuple(
             self.pictures[record.name]
             for record in self.records
