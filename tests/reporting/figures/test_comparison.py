@@ -1055,7 +1055,7 @@ def is_sound(record: FigureRecord, drawing: Drawing) -> None:
     assert not re.search(r"\b(nan|inf)\b", bare)
     assert drawing.png.startswith(b"\x89PNG")
     assert b"tIME" not in drawing.png
-    assert int.from_bytes(drawing.png[16:20], "big") == round(frames.WIDTH * 150)
+    assert int.from_bytes(drawing.png[16:20], "big") == round(frames.WIDTH * 300)
 
 
 Drawn = dict[str, tuple[FigureRecord, Drawing]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,11 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from harness.analysis import elapsed, stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import draw as figures
-from harness.reporting.figures import frames, panels, planes, ticks, times, trajectories
+from harness.reporting.figures import fonts, frames, panels, planes, ticks, times, trajectories
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
@@ -703,10 +706,38 @@ def test_no_text_is_smaller_than_nine_points(drawn: Drawn) -> None:
         assert min(sizes) >= 9
 
 
-def test_a_png_has_150_dots_per_inch(drawn: Drawn) -> None:
+def test_a_png_has_300_dots_per_inch_and_says_so(drawn: Drawn) -> None:
     for drawing in drawn[1]:
-        assert drawing.png.startswith(b"\x89PNG")
-        assert int.from_bytes(drawing.png[16:20], "big") == round(frames.WIDTH * 150)
+        with Image.open(io.BytesIO(drawing.png)) as image:
+            assert image.format == "PNG"
+            assert image.width == round(frames.WIDTH * 300)
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_a_pdf_has_the_size_of_the_svg_and_its_fonts_as_truetype(drawn: Drawn) -> None:
+    for drawing in drawn[1]:
+        assert drawing.pdf.startswith(b"%PDF-")
+        assert b"/FontFile2" in drawing.pdf
+        assert b"/Type3" not in drawing.pdf
+        assert b"/CreationDate" not in drawing.pdf
+        box = re.search(rb"/MediaBox \[ 0 0 ([0-9.]+) ([0-9.]+) \]", drawing.pdf)
+        assert box is not None
+        size = re.search(r'width="([0-9.]+)pt" height="([0-9.]+)pt"', drawing.svg)
+        assert size is not None
+        assert [float(x) for x in box.groups()] == pytest.approx(
+            [float(x) for x in size.groups()], abs=0.01
+        )
+
+
+def test_letters_that_the_short_font_lacks_come_from_the_whole_one() -> None:
+    known = {ord(sign) for sign in "Москва"}
+    assert not known & set(fonts.LETTERS)
+    ours = Case("Москва −1 × 10⁻⁶", curves(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a letter that no font has
+        drawing = figures.draw(records(ours)["loss_lines"])
+    assert "Москва" in drawing.svg
+    assert drawing.pdf.count(b"/FontFile2") >= 2
 
 
 def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
