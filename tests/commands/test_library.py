@@ -49,6 +49,7 @@ Dataset(features: NDArray[np.float64], labels: NDArray[np.generic], feature_name
 ...], label_name: str, source: str) -> None
 Figure.drawing: Drawing
 Figure.name: str
+Figure.pdf: bytes
 Figure.png: bytes
 Figure.svg: str
 History.remarks: list[str]
@@ -467,6 +468,7 @@ def test_a_run_has_frames_tables_sentences_and_figures_as_the_page_has_them(
     for name, figure in done.figures.items():
         assert (folder / "figures" / f"{name}.svg").read_text() == figure.svg
         assert (folder / "figures" / f"{name}.png").read_bytes() == figure.png
+        assert (folder / "figures" / f"{name}.pdf").read_bytes() == figure.pdf
     page = html.unescape(done.page.read_text())
     assert done.sentences
     assert all(sentence in page for sentence in done.sentences)
@@ -616,13 +618,13 @@ def test_a_wrong_argument_is_told_by_its_name(
 
 
 def test_formats_and_warnings_are_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"formats: there is no 'pdf' \(known: csv, html"):
-        harness.report(tmp_path, formats="pdf")
+    with pytest.raises(BadInput, match=r"formats: there is no 'eps' \(known: csv, html"):
+        harness.report(tmp_path, formats="eps")
     with pytest.raises(BadInput, match=r"warn: there is no 'times'; did you mean 'time'"):
         harness.check(tmp_path / "s.yaml", base="HEAD", warn=["times"])
     with pytest.raises(BadInput, match="baseline: expected either a baseline or a base"):
         harness.check(tmp_path / "s.yaml")
-    assert set(report_writer.FORMATS) == {"csv", "md", "tex", "svg", "png", "html"}
+    assert set(report_writer.FORMATS) == {"csv", "md", "tex", "svg", "pdf", "png", "html"}
 
 
 # Where it runs
