@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
+from harness.reporting.figures import overlays
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures.records import named_after
 from harness.reporting.glossary import GLOSSARY
@@ -220,7 +221,8 @@ class Page:
 
     def pictures_of(self, objective: str | None, *, timing: bool = False) -> tuple[Picture, ...]:
         """The figures of an objective; of times, or of anything else."""
-        apart = (check_figures.TIME, check_figures.HISTORY, OVERVIEW, *([] if timing else [TIMING]))
+        others = () if timing else (TIMING,)
+        apart = (check_figures.TIME, check_figures.HISTORY, overlays.BEGINNING, OVERVIEW, *others)
         return tuple(
             self.pictures[record.name]
             for record in self.records
