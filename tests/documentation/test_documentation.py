@@ -257,7 +257,7 @@ def test_the_spec_that_is_explained_has_the_cases_that_it_says(suite: Path) -> N
 
 
 def test_the_fair_comparison_has_equal_budgets(suite: Path) -> None:
-    (suite / "fair.yaml").write_text(shown("docs/protocol.md", "fair.yaml"))
+    (suite / "fair.yaml").write_text(shown("docs/methods.md", "fair.yaml"))
     plan = make_plan(specs.load(suite / "fair.yaml"))
     assert {len(search.settings) for search in plan.searches} == {100}
     assert len(plan.searches) == 2 * 4
@@ -331,7 +331,7 @@ def test_the_ten_line_optimizer_steps_as_its_name_says(suite: Path) -> None:
 
 
 def test_every_command_and_every_option_that_is_named_exists() -> None:
-    page = (ROOT / "docs/commands.md").read_text()
+    page = (ROOT / "docs/command-line.md").read_text()
     table = page[page.index("| command |") : page.index("Exit status:")]
     runner = CliRunner()
     rows = [line for line in table.splitlines()[2:] if line.startswith("|")]
