@@ -251,8 +251,8 @@ def _others(one: Compared, best: int, others: Sequence[int]) -> Iterator[str]:
         if found:
             yield begin + listed(found)
     if unpaired := len(others) - len(pairs):
-        more = plural(unpaired, "more case")
-        yield f"{more} with higher losses {was_were(unpaired)} not compared"
+        more = plural(unpaired, "lower-ranked case")
+        yield f"{more} {was_were(unpaired)} not compared"
 
 
 def _by(pair: Pair, word: str) -> str:
