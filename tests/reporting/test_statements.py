@@ -1236,6 +1236,25 @@ def test_no_sentence_contradicts_made_up_trials(count: int) -> None:
     assert min(kinds.values()) >= count // 15
 
 
+HEADLINES = (
+    ("Lowest loss", "Fewest failures, then lowest loss,"),
+    ("o0: a", "o0: b"),
+    ("on o0", "on both objectives"),
+    ("c not", "b not"),
+    ("c not significantly different", "c equal"),
+    (r" \(c not significantly different\)", ""),
+    ("than b", "than b and c"),
+    (r"p = \S+\)", "p = 0.02)"),
+    ("p =", "p ≤"),
+    (", significantly better than .*", "."),
+    (r"\.$", "; 1 of 36 trials failed."),
+    (r"\.$", "; the same on cuda."),
+    (r"\.$", "; cuda was not available."),
+    (r"\.$", "; 1 of 1 published number consistent."),
+    (r"\.$", "; significantly better than every other optimizer on 1."),
+)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
@@ -1284,6 +1303,16 @@ def test_a_sentence_that_is_not_true_is_found_out(right: str, wrong: str) -> Non
     assert turned != text
     with pytest.raises((AssertionError, KeyError)):
         reader.sentence(turned)
+    headline = Headline(reader)
+    text = sentences.summarise(made, reader.analysis).headline
+    assert text == "Lowest loss on o0: a (c not significantly different), significantly better " + (
+        f"than b (p = {text[-8:-2]})."
+    )
+    for right, wrong in HEADLINES:
+        turned = re.sub(right, wrong, text, count=1)
+        assert turned != text
+        with pytest.raises((AssertionError, KeyError)):
+            headline.check(turned)
 
 
 STUDY = {
