@@ -315,8 +315,8 @@ def test_a_planted_difference_is_called_and_chance_is_not() -> None:
     assert set(verdicts.values()) == {"not significantly different"}
     assert any(
         text.startswith(
-            "Significantly different on the same seeds (Holm's correction for 20 comparisons): o7 on bowl "
-            "is higher in b by 0.2"
+            "Significantly different on the same seeds (Holm's correction for 20 comparisons): "
+            "o7 on bowl is higher in b by 0.2"
         )
         for text in tables.sentences(beside)
     )

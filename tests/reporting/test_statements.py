@@ -309,8 +309,9 @@ class Reader:
             ),
             "over all": (
                 r"Over (?P<n>\d+) objectives(?: \((?P<device>\w+)\))?, the largest share of "
-                r"targets is reached by (?P<most>.+?) \((?P<share>\d+)%\), and the fewest steps to a "
-                r"target are most often taken by (?P<first>.+?) \((?P<often>\d+)%\); which is better depends on the objective\.",
+                r"targets is reached by (?P<most>.+?) \((?P<share>\d+)%\), and the fewest steps "
+                r"to a target are most often taken by (?P<first>.+?) \((?P<often>\d+)%\); which is "
+                r"better depends on the objective\.",
                 self.over_all,
             ),
             "claims": (
@@ -328,8 +329,9 @@ class Reader:
                 self.defaults,
             ),
             "again": (
-                r"If tuning were repeated \(settings and seeds resampled\), (?P<k>\d+) of (?P<n>\d+) "
-                r"significant differences between tuned optimizers would hold in fewer than 95% of "
+                r"If tuning were repeated \(settings and seeds resampled\), (?P<k>\d+) of "
+                r"(?P<n>\d+) significant differences between tuned optimizers would hold in fewer "
+                r"than 95% of "
                 r"repetitions: (?P<text>.+)\.",
                 self.again,
             ),

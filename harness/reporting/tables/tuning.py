@@ -251,7 +251,8 @@ def claimed(checked: Sequence[claims.CheckedClaim]) -> Table | None:
     rows = sorted(checked, key=lambda one: severity.index(one.verdict))
     note = (
         "Ours: the median over the seeds that ended ok, and the range from the lowest to the "
-        "highest; failed seeds are counted. A number that is the same for all seeds is compared with the printed decimals. "
+        "highest; failed: the seeds that did not. A number that is the same for all seeds is "
+        "compared with the printed decimals. "
         "Any other is located among the seeds, numbers within its rounding counting as equal; p "
         "is the two-sided probability that one more run of ours would be so far out, exact but "
         "never below 2 / (seeds + 1). A published mean is compared with ours by Welch's test. "

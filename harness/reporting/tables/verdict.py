@@ -121,9 +121,9 @@ def summary(results: Results, analysis: Analysis) -> Table | None:
         "optimizer with the fewest failed trials, then the lowest loss. Loss: median over the "
         "seeds where the lowest possible loss is known, else mean, with its 95% interval. Worse "
         "and not significantly different: by a signed-rank test on the same seeds, corrected for "
-        "all pairs, where there is a p-value; else all seeds give the same result. The factor is of the gap "
-        "to the lowest possible loss where that is known, else of the loss. Time ratio: median "
-        f"ratio of the time per epoch{of}."
+        "all pairs, where there is a p-value; else all seeds give the same result. The factor is "
+        "of the gap to the lowest possible loss where that is known, else of the loss. Time ratio: "
+        f"median ratio of the time per epoch{of}."
     )
     return table_of("summary", "Summary", _SUMMARY, rows, note)
 

@@ -667,7 +667,8 @@ def test_over_five_objectives_shares_are_given_and_which_is_better_depends() -> 
     text = over_all(A_FEW, SOME, A_FEW, SOME, A_FEW)
     assert text == (
         "Over 5 objectives, the largest share of targets is reached by b (90%), and the fewest "
-        "steps to a target are most often taken by b (90%); which is better depends on the objective."
+        "steps to a target are most often taken by b (90%); which is better depends on the "
+        "objective."
     )
 
 
