@@ -72,7 +72,7 @@ def results_of_cases(
     optimum: float | None = None,
     **more: Any,
 ) -> Results:
-    """Results of cases; by position and seed, how what did not end ok ended."""
+    """Results of cases; by position and seed, how failed trials ended."""
     known = [replace(case, position=position) for position, case in enumerate(cases)]
     endings: list[dict[int, Ending]] = [{**finals(case)} for case in known]
     for (position, seed), status in (failed or {}).items():
