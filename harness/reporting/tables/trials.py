@@ -188,10 +188,11 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table | Non
     return table_of("final_loss", "Final loss", _FINAL_LOSS, rows, note)
 
 
-def _place(row: _FinalLoss) -> tuple[bool, float, str]:
-    """The key by which rows of an objective are sorted: best first."""
-    loss = row.centre.mean
-    return not math.isfinite(loss), loss if math.isfinite(loss) else 0.0, row.case.label
+def _place(row: _FinalLoss) -> tuple[bool, int, float, str]:
+    """The key by which rows of an objective are sorted: fewest failures first, then lowest loss."""
+    loss, failed = row.centre.mean, sum(row.statuses.values()) - row.statuses.get("ok", 0)
+    ended = math.isfinite(loss)
+    return not ended, failed, loss if ended else 0.0, row.case.label
 
 
 def above(loss: float, optimum: float | None) -> float:
