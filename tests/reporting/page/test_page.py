@@ -864,6 +864,13 @@ def _opened(context: BrowserContext, address: str) -> Page:
     return opened
 
 
+def _unfold(opened: Page) -> None:
+    """Open whatever is folded, as a reader does."""
+    for summary in opened.locator("summary").all():
+        summary.click()
+    assert opened.locator("details:not([open])").count() == 0
+
+
 @pytest.mark.parametrize("hostile", [False, True])
 def test_a_browser_has_nothing_to_say_and_asks_for_nothing_more(
     context: BrowserContext, tmp_path: Path, hostile: bool
@@ -879,8 +886,7 @@ def test_a_browser_has_nothing_to_say_and_asks_for_nothing_more(
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(address)
     opened.locator("th button").first.click()
-    for summary in opened.locator("summary").all():
-        summary.click()
+    _unfold(opened)
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [address]
 
@@ -901,7 +907,9 @@ def sortable(context: BrowserContext, tmp_path: Path) -> Page:
     shown = frame.assign(value=list(SORTING))
     table = Table("sorted", "Sorted", "A note.", frame, shown)
     source = run_page.render(made(), [table], [], [], Findings())
-    return _opened(context, _saved(tmp_path, source))
+    opened = _opened(context, _saved(tmp_path, source))
+    _unfold(opened)
+    return opened
 
 
 def _order(opened: Page) -> str:
@@ -941,17 +949,38 @@ def test_the_keyboard_sorts_as_the_mouse_does_and_ties_keep_their_order(sortable
 def test_a_page_without_scripts_shows_everything(browser: Browser, address: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     opened = _opened(context, address)
-    assert opened.locator("table.sortable").first.is_visible()
+    assert opened.locator("details").count() > 5
+    tables = opened.locator("table").all()
+    assert len(tables) > 5
+    assert all(table.is_visible() for table in tables)
+    assert opened.locator("details[open]").count() == 0
+    assert opened.get_by_text("suite: sample").is_visible()
     assert opened.locator("button:visible").count() == 0
     assert opened.locator("[role=status]:visible").count() == 0
     assert opened.locator(".download a").first.is_visible()
     assert opened.locator("#cite blockquote").is_visible()
-    assert opened.locator("svg[role=img]").first.is_visible()
+    assert all(picture.is_visible() for picture in opened.locator("svg[role=img]").all())
     context.close()
+
+
+def test_on_paper_nothing_is_folded(context: BrowserContext, address: str) -> None:
+    opened = _opened(context, address)
+    inside = opened.locator("details > :not(summary)").all()
+    assert len(inside) > 5
+    assert not any(one.is_visible() for one in inside)
+    opened.emulate_media(media="print")
+    assert opened.locator("details[open]").count() == 0
+    kept = [one for one in inside if "download" not in (one.get_attribute("class") or "")]
+    assert all(one.is_visible() for one in kept)
+    heights = [one.evaluate("one => one.getBoundingClientRect().height") for one in kept]
+    assert min(heights) > 10
+    paper = opened.locator("nav:visible, button:visible, .download:visible, #choices:visible")
+    assert paper.count() == 0
 
 
 def test_a_download_has_a_name_and_a_table_in_it(context: BrowserContext, address: str) -> None:
     opened = _opened(context, address)
+    _unfold(opened)
     with opened.expect_download() as waiting:
         opened.locator("a[download='final_loss.csv']").click()
     assert waiting.value.suggested_filename == "final_loss.csv"
@@ -1011,8 +1040,7 @@ def test_a_copy_is_what_the_files_have_of_the_rows_that_are_shown(
     opened = _opened(
         reading, _saved(tmp_path, run_page.render(made(), [table], [], [], Findings()))
     )
-    for summary in opened.locator("summary").all():
-        summary.click()
+    _unfold(opened)
     line = opened.locator(".download", has_text="final_loss.csv")
     shown = as_on_page(table)
     line.get_by_role("button", name="Copy as Markdown: bowl: Final & loss").click()
@@ -1034,7 +1062,7 @@ def test_copies_of_a_real_report_are_the_rows_of_its_files(
         *comparison_tables.build(results, analysis),
     ]
     opened = _opened(reading, _saved(tmp_path, of_comparison(results)))
-    opened.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    _unfold(opened)
     reads = "navigator.clipboard.readText()"
     seen = 0
     for table in built:
@@ -1065,10 +1093,11 @@ def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
     opened = _opened(
         reading, _saved(tmp_path, run_page.render(made(), [table], [], [], Findings()))
     )
+    _unfold(opened)
     heading = opened.locator("#table-final_loss-1-bowl").get_by_role("button", name="n")
     heading.last.click()
     heading.last.click()
-    opened.locator(".download a").focus()
+    opened.locator(".download a[download='final_loss.csv']").focus()
     opened.keyboard.press("Tab")
     opened.keyboard.press("Enter")
     opened.get_by_role("status").filter(has_text="Copied").wait_for()
@@ -1098,6 +1127,7 @@ def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
         f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})"
     )
     opened.goto(other.url)
+    _unfold(opened)
     button = opened.get_by_role("button", name="Copy as LaTeX")
     button.click()
     opened.get_by_role("status").filter(has_text="Copied").wait_for()
@@ -1114,6 +1144,7 @@ def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Pat
         "document.execCommand = () => false;"
     )
     opened.goto(_saved(tmp_path, run_page.render(made(), [copied_table()], [], [], Findings())))
+    _unfold(opened)
     opened.get_by_role("button", name="Copy as LaTeX").click()
     said = opened.get_by_role("status").filter(has_text="did not let it be copied")
     said.wait_for()
@@ -1139,8 +1170,7 @@ def test_the_entry_and_the_sentence_to_cite_are_copied_as_they_stand(
 def test_the_page_never_scrolls_sideways(browser: Browser, address: str, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800})
     opened = _opened(context, address)
-    for summary in opened.locator("summary").all():
-        summary.click()
+    _unfold(opened)
     assert opened.evaluate("document.documentElement.scrollWidth") == width
     context.close()
 
@@ -1148,7 +1178,7 @@ def test_the_page_never_scrolls_sideways(browser: Browser, address: str, width: 
 def test_a_wide_table_scrolls_in_its_box_which_the_keyboard_reaches(
     browser: Browser, address: str
 ) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 800})
+    context = browser.new_context(viewport={"width": 660, "height": 800})
     opened = _opened(context, address)
     box = opened.locator(".scroll", has=opened.locator("#table-failures-all"))
     assert box.evaluate("box => box.scrollWidth > box.clientWidth")
@@ -1207,8 +1237,7 @@ def test_light_and_dark_differ_and_all_text_stands_out_in_both(
     for scheme in ("light", "dark"):
         context = browser.new_context(color_scheme=scheme)
         opened = _opened(context, address)
-        for summary in opened.locator("summary").all():
-            summary.click()
+        _unfold(opened)
         papers[scheme] = opened.evaluate("getComputedStyle(document.body).backgroundColor")
         assert opened.evaluate(LOW_CONTRAST) == []
         ink = opened.evaluate("getComputedStyle(document.querySelector('svg use')).fill")
@@ -1249,8 +1278,7 @@ def test_a_browser_shows_a_real_run_and_has_nothing_to_say(
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(tuned_page.as_uri())
-    for summary in opened.locator("summary").all():
-        summary.click()
+    _unfold(opened)
     for figure in opened.locator("figure").all():
         figure.scroll_into_view_if_needed()
     expect(opened.locator("figure.is-live").last).to_be_visible(timeout=30_000)
