@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FloatRect, Page
 
 from harness.commands import run as running
 from harness.progress import NullProgress
@@ -105,6 +105,12 @@ PLACE = """() => {
 }"""
 
 
+def box(page: Page, selector: str) -> FloatRect:
+    found = page.locator(selector).bounding_box()
+    assert found is not None
+    return found
+
+
 def words(text: str) -> list[str]:
     """The words of a text; not numbers or signs."""
     return [word for word in text.split() if re.search(r"[^\W\d_]{2}", word)]
@@ -128,7 +134,7 @@ def test_the_first_figure_is_above_the_fold(wide: Page, real: Real) -> None:
     assert "trajectories" in (figure.get_attribute("data-name") or "")
     # Beside the matrix it is whole; below a matrix of many columns at least its upper part.
     assert top + (height if real.name == "shipped" else 200) <= 900
-    assert wide.locator(".headline").bounding_box()["y"] < 200
+    assert box(wide, ".headline")["y"] < 200
 
 
 def test_on_a_phone_the_first_figure_begins_within_two_screens(narrow: Page) -> None:
@@ -139,8 +145,7 @@ def test_on_a_phone_the_first_figure_begins_within_two_screens(narrow: Page) -> 
 def test_the_contents_stand_beside_the_page_and_not_before_it_in_the_order_of_tabs(
     wide: Page,
 ) -> None:
-    left = wide.locator("nav").bounding_box()
-    main = wide.locator("main").bounding_box()
+    left, main = box(wide, "nav"), box(wide, "main")
     assert left["x"] + left["width"] <= main["x"]
     follows = "document.querySelector('main').compareDocumentPosition("
     follows += "document.querySelector('nav')) & Node.DOCUMENT_POSITION_FOLLOWING"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from results_builders import make_blocks, make_case, make_results
@@ -33,7 +34,7 @@ NONE = ending(*[math.nan] * 12)
 ONE_FAILED = ending(*(3.0 + 0.01 * seed for seed in range(11)), math.nan)
 
 
-def results_of(cases: Sequence[CaseData], optimum: float | None = 1.0, **more: object) -> Results:
+def results_of(cases: Sequence[CaseData], optimum: float | None = 1.0, **more: Any) -> Results:
     """Results in which every trial without a loss diverged."""
     results = make_results(cases, optimum=optimum, **more)
     trials = results.trials
@@ -41,9 +42,9 @@ def results_of(cases: Sequence[CaseData], optimum: float | None = 1.0, **more: o
     return results
 
 
-def placed(*cases: tuple[str, str, Mapping[int, Sequence[float]]], **fields: str) -> list[CaseData]:
+def placed(*cases: tuple[str, str, Mapping[int, Sequence[float]]]) -> list[CaseData]:
     return [
-        make_case(objective, optimizer, curves, position=position, **fields)
+        make_case(objective, optimizer, curves, position=position)
         for position, (objective, optimizer, curves) in enumerate(cases)
     ]
 
@@ -220,8 +221,8 @@ def test_times_are_those_of_the_objective_that_most_can_be_compared_on(across: b
     matrix = made(results_of(cases, blocks=blocks))
     found = texts(matrix)
     ratios = {place: text for place, text in found.items() if "time" in place}
-    turned = (lambda name: ("time", name)) if across else (lambda name: (name, "time"))
-    assert ratios == {turned("a"): "1.00", turned("b"): "2.50"}
+    expected = {("a", "time"): "1.00", ("b", "time"): "2.50"}
+    assert ratios == {(row[::-1] if across else row): text for row, text in expected.items()}
     assert "on bowl" in matrix.time
     assert matrix.time.endswith("of that of a.")
 
