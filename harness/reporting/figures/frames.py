@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from harness.reporting.figures.plotting import mpl  # noqa: F401  # before any p
 
 # isort: split
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -26,6 +28,9 @@ WIDTH = 7.9
 
 SMALL = 9.0
 """Size of the smallest text, in points."""
+
+LEGEND_ROW = 0.19
+"""Inches of a row of a legend; a figure with many rows is higher."""
 
 LINE_LENGTH = 100
 """Characters of small text in the width of a figure, about."""
@@ -75,14 +80,22 @@ def finished(figure: Figure, record: FigureRecord) -> Figure:
             # Matplotlib's own names of what has no label begin so.
             if label and not label.startswith("_child"):
                 entries.setdefault(label, _neutral(label, line))
+    # What marks have in common stands after the lines.
+    entries = dict(sorted(entries.items(), key=lambda entry: _is_mark(entry[1])))
     if entries:
         names = [wrapped(label, LINE_LENGTH - 10) for label in entries]
         # A legend leaves out what begins with an underscore.
         names = [f" {name}" if name.startswith("_") else name for name in names]
         longest = max(len(line) for name in names for line in name.split("\n"))
         columns = max(1, min(len(names), LINE_LENGTH // (longest + 8)))
+        rows = math.ceil(len(names) / columns)
+        figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - 2))
         figure.legend(list(entries.values()), names, loc="outside upper left", ncols=columns)
     return figure
+
+
+def _is_mark(line: Line2D) -> bool:
+    return line.get_linestyle() == "None" or len(np.atleast_1d(line.get_xdata())) == 1
 
 
 def _neutral(label: str, line: Line2D) -> Line2D:

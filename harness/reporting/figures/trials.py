@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import stats
-from harness.reporting.figures import trajectories
 from harness.reporting.figures.context import FigureContext
+from harness.reporting.figures.coordinates import coordinates, step_sizes
 from harness.reporting.figures.records import (
     CURVES,
     FAILED_CURVES,
@@ -44,6 +44,7 @@ from harness.reporting.figures.records import (
     wants_log,
     with_dots,
 )
+from harness.reporting.figures.trajectories import trajectories
 from harness.store.read import CaseData, ObjectiveInfo, Results
 
 UNITS = ((1.0, "seconds"), (1e-3, "milliseconds"), (1e-6, "microseconds"), (1e-9, "nanoseconds"))
@@ -86,12 +87,11 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[FigureRecor
     found: list[FigureRecord | None] = [overview(context)]
     for info in results.objectives.values():
         found += [
+            trajectories(context, info),
             loss(context, info),
             final_loss(context, info),
-            trajectories.together(context, info),
-            trajectories.one_by_one(context, info),
-            trajectories.coordinates(context, info),
-            trajectories.step_sizes(context, info),
+            coordinates(context, info),
+            step_sizes(context, info),
         ]
     found += seconds_per_epoch(context)
     taken: set[str] = set()
