@@ -26,7 +26,7 @@ from harness.seeds import SEED_LIMIT
 if TYPE_CHECKING:
     from harness.commands.check import Written
     from harness.gate.report import GateReport
-    from harness.reporting.objects import Run
+    from harness.reporting.objects import Report
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_CHECK_FAILED = 4
@@ -46,6 +46,7 @@ _WORKERS = click.option(
     metavar="N",
     help="Worker processes at most that run trials; one per core if left out.",
 )
+_OPEN = click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 
 
 class _Commands(click.Group):
@@ -145,7 +146,8 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 @_overriding
 @_OUTPUT
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; only where the page is.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the path of the page, and nothing else.")
+@_OPEN
 @click.option("--fresh", is_flag=True, help="Run again what is known already.")
 @click.option(
     "--seed",
@@ -181,7 +183,7 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
     "stands; a cluster on this machine if left out.",
 )
 @_WORKERS
-def run(spec: Path, *, dry_run: bool, quiet: bool, **options: Any) -> None:
+def run(spec: Path, *, dry_run: bool, quiet: bool, show: bool, **options: Any) -> None:
     """Run every combination of SPEC that is not known yet, and write the report.
 
     What was run before is kept: a second run of the same spec only writes the page again.
@@ -201,7 +203,16 @@ def run(spec: Path, *, dry_run: bool, quiet: bool, **options: Any) -> None:
             click.echo(api.preview(spec, **options))
             return
         done = api.run(spec, **options, progress=not quiet)
-        _print_run(done, time.monotonic() - began, quiet=quiet)
+        if quiet:
+            click.echo(relative(done.page))
+        else:
+            from harness.reporting import printed
+
+            if sys.stdout.isatty() and sys.stderr.isatty():
+                click.echo()  # between the progress and the results
+            _print_results(done, printed.work_done(done, time.monotonic() - began))
+        if show:
+            _open(done.page)
         sys.exit(EXIT_FAILED if done.failed else EXIT_OK)
 
 
@@ -312,7 +323,10 @@ def _tell_ci(report: GateReport) -> None:
     help="Where several results go side by side; by default reports/side-by-side, beside the "
     "first if that lies in a folder under reports/. The report of one is written beside it.",
 )
-def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | None) -> None:
+@_OPEN
+def report(
+    results: tuple[Path, ...], *, formats: tuple[str, ...], output: Path | None, show: bool
+) -> None:
     """Write tables, figures and page again from stored results, or lay several side by side.
 
     Results can be read while a run adds to them.
@@ -323,6 +337,8 @@ def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | N
     """
     if len(results) < 2 and output is not None:
         raise click.UsageError("--output is for several RESULTS; the report of one lies beside it")
+    if show and formats and "html" not in formats:
+        raise click.UsageError("--open opens the page: add --format html")
     with _errors():
         written = (
             api.compare(*results, formats=formats, output=output)
@@ -330,12 +346,14 @@ def report(results: tuple[Path, ...], formats: tuple[str, ...], output: Path | N
             else api.report(*results, formats=formats)
         )
         if not formats or "html" in formats:
-            click.echo(f"Page: {relative(written.page)}")
+            _print_results(written)
         else:
             folder = relative(written.page.parent)
             click.echo(f"Written to {folder}: {', '.join(dict.fromkeys(formats))}.")
         for note in written.notes:
             _tell(f"note: {note}")
+        if show:
+            _open(written.page)
 
 
 @main.command()
@@ -456,15 +474,20 @@ def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _print_run(done: Run, seconds: float, *, quiet: bool) -> None:
-    if not quiet:
-        counts = ", ".join(f"{n:,} {status}" for status, n in done.statuses.items())
-        total = sum(done.statuses.values())
-        what = f"{done.trained:,} run now" if done.trained else "all known already"
-        click.echo(f"{total:,} trials: {counts} ({what}); {seconds:.1f} s")
-    if done.failed:
-        _tell("Some trials failed; the page says which and why.")
-    click.echo(f"Page: {relative(done.page)}")
+def _print_results(report: Report, made: str = "") -> None:
+    """Print results as wide as the terminal; in plain lines where there is none."""
+    from harness.reporting import printed
+
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    click.echo(printed.render(report.printed, made, width, colour=terminal), nl=False)
+    click.echo(f"Page: {report.page.resolve().as_uri()}")
+
+
+def _open(page: Path) -> None:
+    """Open a page in the browser, if there is one."""
+    if click.launch(page.resolve().as_uri()):
+        _tell("note: no browser could be opened")
 
 
 def _print_written(written: Written, baseline: Path) -> None:

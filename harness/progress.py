@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.formatting import duration
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress as RichProgress
 
 LINE_SECONDS = 10.0
 """Seconds between two lines of a stage in a log."""
@@ -117,46 +117,51 @@ class LogProgress(_Counting):
 class BarProgress(NullProgress):
     """A progress bar on standard error, redrawn only when something happens.
 
-    Nothing ticks in between: the timing pass must have the machine for itself.
+    Nothing ticks in between: the timing pass must have the machine for itself. Each stage has a
+    bar of its own, which stays as one line when the stage is over.
     """
 
     def __init__(self) -> None:
-        from rich import progress
         from rich.console import Console
 
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description:<9}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[unit]}"),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,
-        )
-        self._task: TaskID | None = None
+        self._console = Console(stderr=True)
+        self._bar: RichProgress | None = None
 
     def begin(self, name: str, total: int, unit: str) -> None:
         """Show that a stage begins."""
+        from rich import progress
+
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description:<9}"),
+            progress.BarColumn(bar_width=24),
+            progress.TextColumn(
+                "{task.completed:>7,.0f} of {task.total:<7,.0f} {task.fields[unit]:<6}"
+            ),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("[dim]left[/dim]"),
+            progress.TimeRemainingColumn(),
+            console=self._console,
+            auto_refresh=False,
+        )
+        self._bar.add_task(name, total=total, unit=unit)
         self._bar.start()
-        self._task = self._bar.add_task(name, total=total, unit=unit)
-        self._bar.refresh()
 
     def advance(self, count: int) -> None:
         """Show how far the stage is, now and then."""
-        if self._task is not None:
-            self._bar.update(self._task, advance=count, refresh=True)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], advance=count, refresh=True)
 
     def end(self, *, finished: bool) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar as it is, without the time that was left."""
         del finished
-        self._bar.refresh()
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.columns = self._bar.columns[:-2]
+            self._bar.refresh()
+            self._bar.stop()
 
     def note(self, text: str) -> None:
         """Show a line."""
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False)
 
 
 class NotebookProgress(_Counting):

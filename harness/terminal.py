@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import printable
 
@@ -20,6 +20,7 @@ def aligned(
     rows: Iterable[Sequence[str | Text]],
     *,
     right: Collection[int] = (),
+    whole: Collection[int] = (),
     indent: int = 0,
     width: int = UNLIMITED,
     colour: bool = False,
@@ -29,6 +30,7 @@ def aligned(
     Args:
         rows: Of as many cells each.
         right: Numbers of the columns whose cells end below each other.
+        whole: Numbers of the columns that are folded after all others, if at all.
         indent: Blanks before each line.
         width: Columns of the terminal; cells of a wider table are folded.
         colour: Whether the colours of texts are shown.
@@ -40,7 +42,8 @@ def aligned(
     cells = [[printable(c) if isinstance(c, str) else c for c in row] for row in rows]
     table = Table.grid(padding=(0, 2))
     for number in range(len(cells[0]) if cells else 0):
-        table.add_column(justify="right" if number in right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if number in right else "left"
+        table.add_column(justify=justify, overflow="fold", no_wrap=number in whole)
     for row in cells:
         table.add_row(*row)
     console = Console(

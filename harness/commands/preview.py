@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.formatting import plural
 from harness.plan.model import Plan
 from harness.progress import relative
 from harness.results import CheckedSuite, Unavailable
@@ -73,69 +75,72 @@ class Validation:
         return (*self.checked.absent.devices.values(), *self.checked.notes)
 
     def __repr__(self) -> str:
-        plan = self.plan
-        fine = (
-            f"{self.spec}: fine. {len(plan.cases) + len(plan.open_searches):,} cases with "
-            f"{len(plan.seeds):,} seeds: {plan.trials:,} trials"
-            f"{', tuning and sweeps included' if plan.searches else ''}."
-        )
+        fine = f"{self.spec}: no mistakes; {_size(self.plan)}."
         return "\n".join([fine, *(f"note: {why}" for why in self.notes)])
 
 
+def _size(plan: Plan) -> str:
+    """Cases, seeds and trials: ``20 cases, 10 seeds: 200 trials``."""
+    cases = plural(len(plan.cases) + len(plan.open_searches), "case")
+    text = f"{cases}, {plural(len(plan.seeds), 'seed')}: {plural(plan.trials, 'trial')}"
+    return f"{text}, including tuning and sweeps" if plan.searches else text
+
+
 def _rows(preview: Preview) -> list[tuple[str, ...]]:
+    """A row for each case, and for each search, that is not skipped."""
     plan = preview.plan
     lines = [
         *((case, case.setting or "-", plan.seeds) for case in plan.cases),
         *((s.base, f"{len(s.settings):,} tried", plan.tuning_seeds) for s in plan.searches),
     ]
     rows: list[tuple[str, ...]] = [
-        ("objective", "optimizer", "setting", "device", "seeds", "steps each", "")
+        ("objective", "optimizer", "setting", "device", "seeds", "steps per trial")
     ]
     for case, setting, seeds in lines:
-        names = (case.objective.name, case.optimizer, setting, case.device)
-        steps = preview.steps[case.objective.name]
-        missing = "unavailable" if preview.absent.why(case) else ""
-        rows.append((*names, f"{len(seeds):,}", f"{steps:,}", missing))
+        if not preview.absent.why(case):
+            steps = f"{preview.steps[case.objective.name]:,}"
+            names = (case.objective.name, case.optimizer, setting, case.device)
+            rows.append((*names, f"{len(seeds):,}", steps))
     return rows
 
 
 def _sums(preview: Preview) -> list[str]:
     plan = preview.plan
-    cases = len(plan.cases) + len(plan.open_searches)
+    parts = (plan, plan.tuning, plan.sweeping)
     steps = sum(
         preview.steps[case.objective.name] * len(part.seeds)
-        for part in (plan, plan.tuning, plan.sweeping)
+        for part in parts
         for case in part.cases
         if not preview.absent.why(case)
     )
-    tuning = ", tuning and sweeps included" if plan.searches else ""
-    lines = [
-        f"{cases:,} cases with {len(plan.seeds):,} seeds: {plan.trials:,} trials{tuning}, "
-        f"{preview.known:,} of them known; about {steps:,} optimizer steps for all"
-        f"{' but what tuning decides' if plan.open_searches else ''}.",
+    skipped = Counter[str]()
+    for part in parts:
+        for case in part.cases:
+            if why := preview.absent.why(case):
+                skipped[why] += len(part.seeds)
+    known = f"; {preview.known:,} of them need not run again" if preview.known else ""
+    open_ = ", without those that depend on tuning" if plan.open_searches else ""
+    return [
+        f"{_size(plan)}{known}.",
+        *(f"{count:,} of {plan.trials:,} trials skipped: {why}." for why, count in skipped.items()),
+        f"About {steps:,} optimizer steps in all{open_}.",
         timing_line(preview.timing),
+        f"Results go to {relative(preview.output)}.",
     ]
-    missing = preview.absent.devices.values()
-    lines += [f"note: {why}; its trials will be 'unavailable'" for why in missing]
-    lines += [
-        f"note: {why}: its trials at the defaults will be 'unavailable'"
-        for why in dict.fromkeys(preview.absent.cases.values())
-    ]
-    return [*lines, f"Results would go to {relative(preview.output)}."]
 
 
 def timing_line(timing: TimingPreview | None) -> str:
     """A sentence on what the timing pass would do."""
     if timing is None:
-        return "Timing pass: none, it is turned off."
+        return "Timing: turned off."
     if not timing.cases:
-        return f"Timing pass: nothing to do; {timing.known:,} cases are timed already."
+        return f"Timing: nothing to do, {plural(timing.known, 'case')} timed already."
     spec = timing.spec
     about = ""
     if timing.seconds is not None and timing.seconds < spec.seconds:
         about = f"about {timing.seconds:.2g} s, "
-    known = f" ({timing.known:,} others are timed already)" if timing.known else ""
+    known = f" ({timing.known:,} others timed already)" if timing.known else ""
     return (
-        f"Timing pass: {timing.cases:,} cases{known}, {spec.rounds:,} rounds of up to "
-        f"{spec.block_steps:,} steps each, {about}at most about {spec.seconds:g} s."
+        f"Timing: {plural(timing.cases, 'case')}{known}, {spec.rounds:,} rounds of up to "
+        f"{plural(spec.block_steps, 'step')}, {about}at most about {spec.seconds:g} s."
     )

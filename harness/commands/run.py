@@ -25,6 +25,7 @@ from harness.progress import NullProgress, Progress
 from harness.provenance import environment, fingerprint, opened_files
 from harness.provenance.environment import Machine
 from harness.provenance.opened_files import Opened
+from harness.reporting import printed
 from harness.reporting.objects import PAGE_NAME, Report, Run
 from harness.reporting.tables import reproduce
 from harness.results import CheckedSuite, Unavailable
@@ -177,7 +178,10 @@ class _Runner:
         with locked(self.output), Store(self.path, create=True) as store:
             current = store.is_current(plan, self.loaded.source.text, fingerprint.report())
             if current and (self.output / PAGE_NAME).is_file():
-                return Run(self.path, store.last_run().id, store.statuses(), trained=0, timed=0)
+                run = Run(self.path, store.last_run().id, store.statuses(), trained=0, timed=0)
+                if kept := printed.from_page(run.page, store.last_run().id):
+                    run.printed = kept
+                return run
             workers = store.last_run().environment.get("workers")
             if workers and self.options.uses_dask:
                 here = replace(here, description={**here.description, "workers": workers})

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.analysis.summary import Analysis
     from harness.gate.history import Change, Entry, Series
     from harness.gate.report import GateReport
+    from harness.reporting.printed import Printed
     from harness.reporting.tables.model import Table
     from harness.reporting.tables.sentences import Findings
     from harness.store.read import CaseData, Results
@@ -195,11 +196,20 @@ class Report:
             records += check_figures.build(*history, looks_of(results))
         return Figures(records)
 
+    @functools.cached_property
+    def printed(self) -> Printed:
+        """What the command line prints: headline, table, what failed and what was skipped."""
+        from harness.reporting import printed
+
+        return printed.of(self)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {relative(self.page)}>"
 
     def __str__(self) -> str:
-        return "\n".join((self.title, *self.sentences, f"Page: {relative(self.page)}"))
+        from harness.reporting import printed
+
+        return f"{printed.render(self.printed)}Page: {relative(self.page)}"
 
     def _repr_html_(self) -> str:
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)

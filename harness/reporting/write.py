@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.reporting import printed
 from harness.reporting.objects import CHECK_NAME, PAGE_NAME, Comparison, Report
 from harness.reporting.page import index, parts
 from harness.reporting.page import run as run_page
@@ -126,6 +127,7 @@ def _make(report: Report, formats: frozenset[str]) -> dict[str, bytes]:
             said=report.findings,
             check=check_section(report.checks, CHECK_NAME) if report.checks else None,
             between=_between(report),
+            printed=printed.to_json(report.printed),
         )
         made[PAGE_NAME] = html.encode()
     return made

@@ -170,9 +170,9 @@ class Suite:
 
 def run_now(done: subprocess.CompletedProcess[str]) -> int:
     """How many trials a run says that it ran."""
-    if "all known already" in done.stdout:
+    if "Nothing new to run" in done.stdout:
         return 0
-    found = re.search(r"\(([\d,]+) run now\)", done.stdout)
+    found = re.search(r"^([\d,]+) trials? run in ", done.stdout, re.MULTILINE)
     assert found, done.stdout
     return int(found[1].replace(",", ""))
 

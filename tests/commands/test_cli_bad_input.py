@@ -238,11 +238,11 @@ def test_a_good_spec_passes_all_of_these_checks(folder: Path) -> None:
     (folder / "spec.yaml").write_text(SPEC)
     result = call(folder, "validate", "spec.yaml")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "spec.yaml: fine. 1 cases with 2 seeds: 2 trials.\n"
+    assert result.stdout == "spec.yaml: no mistakes; 1 case, 2 seeds: 2 trials.\n"
     result = call(folder, "run", "--dry-run", "spec.yaml", "--seeds", "5", "--only", "optimizer=o")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "1 cases with 5 seeds: 5 trials" in result.stdout
-    assert "\nTiming pass: 1 cases, 40 rounds of up to 20 steps each, at most" in result.stdout
+    assert "1 case, 5 seeds: 5 trials." in result.stdout
+    assert "\nTiming: 1 case, 40 rounds of up to 20 steps, at most" in result.stdout
 
 
 WAYS_OUT = {

@@ -63,6 +63,7 @@ Report.findings: Findings
 Report.folder: Path
 Report.headline: str
 Report.page: Path
+Report.printed: Printed
 Report.results: Results
 Report.sentences: tuple[str, ...]
 Report.tables: Named[Table]
@@ -229,7 +230,7 @@ OWN = ("_typing", "collections", "functools", "re", "contextlib", "operator", "k
 CALLS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "run s.yaml --only optimizer=a* --only device=cpu --devices cpu --seeds 7 --set lr=0.5 "
-        "--no-timing --fresh --quiet --workers 3 --executor dask --output o",
+        "--no-timing --fresh --quiet --open --workers 3 --executor dask --output o",
         "run",
         {
             "spec": Path("s.yaml"),
@@ -316,9 +317,9 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("report", "report", {"formats": ()}),
     (
-        "report a --format tex --format csv",
+        "report a --format tex --format csv --format html --open",
         "report",
-        {"results": Path("a"), "formats": ("tex", "csv")},
+        {"results": Path("a"), "formats": ("tex", "csv", "html")},
     ),
     (
         "report a b --output o --format md",

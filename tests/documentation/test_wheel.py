@@ -134,7 +134,7 @@ def test_a_suite_begun_with_the_wheel_alone_runs_beside_a_package_called_dataset
     tested = output(python, "-m", "harness", "test", "--quiet", cwd=suite)
     assert tested.endswith(" 0 notes, 0 wrong.\n")
     ran = output(python, "-m", "harness", "run", "comparison.yaml", "-q", "--no-timing", cwd=suite)
-    assert ran == "Page: reports/comparison/index.html\n"
+    assert ran == "reports/comparison/index.html\n"
     page = (suite / "reports" / "comparison" / "index.html").read_text(encoding="utf-8")
     assert "signum" in page
 

@@ -476,24 +476,23 @@ def test_each_cell_has_its_share_of_the_time_and_what_one_leaves_goes_to_the_nex
 @pytest.mark.parametrize(
     ("preview", "line"),
     [
-        (None, "Timing pass: none, it is turned off."),
+        (None, "Timing: turned off."),
         (
             TimingPreview(10, 0, TimingSpec.model_validate({}), None),
-            "Timing pass: 10 cases, 40 rounds of up to 20 steps each, at most about 20 s.",
+            "Timing: 10 cases, 40 rounds of up to 20 steps, at most about 20 s.",
         ),
         (
             TimingPreview(10, 0, TimingSpec.model_validate({}), 1.0849),
-            "Timing pass: 10 cases, 40 rounds of up to 20 steps each, about 1.1 s, at most about "
-            "20 s.",
+            "Timing: 10 cases, 40 rounds of up to 20 steps, about 1.1 s, at most about 20 s.",
         ),
         (
             TimingPreview(4, 6, TimingSpec.model_validate({"seconds": 2.5}), 100.0),
-            "Timing pass: 4 cases (6 others are timed already), 40 rounds of up to 20 steps each, "
+            "Timing: 4 cases (6 others timed already), 40 rounds of up to 20 steps, "
             "at most about 2.5 s.",
         ),
         (
             TimingPreview(0, 6, TimingSpec.model_validate({}), None),
-            "Timing pass: nothing to do; 6 cases are timed already.",
+            "Timing: nothing to do, 6 cases timed already.",
         ),
     ],
 )

@@ -287,7 +287,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 def test_a_run_with_failed_trials_ends_with_status_1_and_a_whole_report(faulty: Ran) -> None:
     assert faulty.done.returncode == 1, faulty.done.stderr
     assert "Traceback" not in faulty.done.stderr
-    assert "Some trials failed" in faulty.done.stderr
+    assert "\nFailed: " in faulty.done.stdout
     names = {file.name for file in faulty_output(faulty).rglob("*.*")}
     assert {"index.html", "failures.csv", "final_loss.csv"} <= names
     assert len(faulty.results.trials) == 3 * (len(FAULTS) + 5 + 4 + 3)

@@ -323,7 +323,7 @@ def goes_on(suite: Suite, expected: dict[str, Any], known: int, command: Command
     (suite.folder / "gate").touch()
     done = suite.run(command)
     assert done.returncode == 0, done.stderr
-    assert f"({TRIALS + 8 - known} run now)" in done.stdout
+    assert f"\n{TRIALS + 8 - known} trials run in " in done.stdout
     whole = result(suite.output)
     for table in ("trials", "curves", "trajectories"):
         assert [row for row in whole[table] if row[1] != "waits"] == expected[table]
@@ -393,7 +393,7 @@ def test_an_interrupt_at_either_end_of_a_run_is_taken_as_well(
     if moment == "while the report is written":
         done = suite.run(command)
         assert done.returncode == 0, done.stderr
-        assert "all known already" in done.stdout
+        assert "Nothing new to run" in done.stdout
         assert result(suite.output) == undisturbed
 
 
@@ -409,7 +409,7 @@ def test_a_second_run_on_the_same_folder_says_so_and_leaves(
     (suite.folder / "gate").touch()
     out, err = first.communicate(timeout=60)
     assert first.returncode == 0, err
-    assert f"({TRIALS + 8} run now)" in out
+    assert f"\n{TRIALS + 8} trials run in " in out
     whole = result(suite.output)
     for table in ("trials", "curves", "trajectories"):
         assert [row for row in whole[table] if row[1] != "waits"] == undisturbed[table]

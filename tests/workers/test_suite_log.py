@@ -66,7 +66,7 @@ def test_a_run_keeps_the_log_among_its_results_and_says_where(suite: Path, comma
 def test_validation_names_the_log_and_says_nothing_else(suite: Path, command: Call) -> None:
     done = command("validate", "spec.yaml", cwd=suite)
     found = re.fullmatch(
-        r"spec.yaml: fine. 2 cases with 1 seeds: 2 trials.\n"
+        r"spec.yaml: no mistakes; 2 cases, 1 seed: 2 trials.\n"
         rf"note: the suite's code printed 2,900 lines: ({tempfile.gettempprefix()}/\S+|tmp/\S+)\n",
         done.stdout,
     )

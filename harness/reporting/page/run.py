@@ -261,6 +261,7 @@ def render(
     said: Findings,
     check: CheckSection | None = None,
     between: Between | None = None,
+    printed: str = "",
 ) -> str:
     """The page as HTML.
 
@@ -272,6 +273,7 @@ def render(
         said: Findings, as plain text.
         check: The latest check against a baseline; None where there was none.
         between: Differences between sources; None where there is but one.
+        printed: The results as the command line prints them, as JSON.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     page = Page(
@@ -290,6 +292,7 @@ def render(
         charts.library() if live else None,
         title=page.summary.title,
         page=page,
+        printed=printed,
         run=results.run,
         settings=results.run.settings,
         cases=_case_grid(results, page.labels),
