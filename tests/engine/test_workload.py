@@ -266,7 +266,7 @@ def test_the_plane_of_a_complex_parameter_is_that_of_its_parts() -> None:
 class Parabola(Objective):
     """``x^2`` of one parameter, from 10."""
 
-    minimizers = ((0.0,),)
+    minimizers: tuple[tuple[float, ...], ...] = ((0.0,),)
 
     def init(self, generator: torch.Generator) -> Parameters:
         del generator

@@ -109,4 +109,5 @@ def _simplified(lines: Iterable[Array], record: PlaneFigure) -> Iterable[Array]:
         path = Path(line)
         path.simplify_threshold = HAIR
         kept = path.cleaned(to_pixels, simplify=True)
-        yield to_pixels.inverted().transform(kept.vertices[kept.codes != Path.STOP])
+        vertices = np.asarray(kept.vertices, dtype=float)[np.asarray(kept.codes) != Path.STOP]
+        yield np.asarray(to_pixels.inverted().transform(vertices))

@@ -175,7 +175,7 @@ class Trajectory:
     failed: bool  # the trial did not end ok
     steps: Seeds = field(default_factory=lambda: NO_SEEDS)  # of each point
     marked: Seeds = field(default_factory=lambda: NO_SEEDS)  # the points that have a marker
-    end: tuple[float, float] = (math.nan, math.nan)  # of its mark: the last point, or the edge
+    end: Array = field(default_factory=lambda: NO_VALUES)  # place of its mark, within the window
     seed: int | None = None
     optimizers: tuple[str, ...] = ()  # whose it is; a reader may select by each
 

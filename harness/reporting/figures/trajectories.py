@@ -285,22 +285,19 @@ def _in_reach(points: Array, window: Window) -> int:
     return min(len(points), int(np.flatnonzero(near)[-1:].sum()) + 2)
 
 
-def _end(points: Array, window: Window) -> tuple[float, float]:
+def _end(points: Array, window: Window) -> Array:
     """The last point; of a trajectory that ends beyond the window the place where it leaves."""
     low, high = np.transpose(window)
-    if (points[-1] >= low).all() and (points[-1] <= high).all():
-        return float(points[-1, 0]), float(points[-1, 1])
+    place: Array = points[-1]
     for start, end in zip(points[-2::-1], points[:0:-1], strict=True):
-        if (start == end).all():
+        if (start == end).all() or ((place >= low) & (place <= high)).all():
             continue
         with np.errstate(divide="ignore", invalid="ignore"):
             ways = np.sort([(low - start) / (end - start), (high - start) / (end - start)], axis=0)
         enters, leaves = np.nanmax(ways[0]), np.nanmin(ways[1])
         if 0 <= leaves <= 1 and enters <= leaves:
             place = np.clip(start + leaves * (end - start), low, high)
-            return float(place[0]), float(place[1])
-    place = np.clip(points[-1], low, high)
-    return float(place[0]), float(place[1])
+    return np.clip(place, low, high)
 
 
 def _outside(panels: Sequence[PlanePanel], window: Window) -> str:

@@ -45,6 +45,7 @@ SHORT_FIELDS = {
     "high": SHORT,
     "seconds": SHORT,
     "points": SHORT,
+    "end": SHORT,
     "curve": SHORT,
     "offsets": 3,
 }

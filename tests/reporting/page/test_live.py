@@ -298,7 +298,7 @@ def planes_alike(said: Plain, record: PlaneFigure) -> None:
             assert said["steps"][path["steps"]] == own.steps.tolist()
             assert path["marked"] == own.marked.tolist()
             assert path["optimizers"] == list(own.optimizers)
-            all_same(path["end"], own.end)
+            all_same(path["end"], own.end, charts.SHORT)
     assert said["axes"] == list(record.axes)
     for axis in (0, 1):
         all_same(said["curve"][axis], record.curve[:, axis], charts.SHORT)
@@ -445,7 +445,7 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
     return Trajectory(
         *(draw(texts), draw(styles), points, draw(flags), draw(places(count))),
         marked=draw(places(1)),
-        end=draw(pairs),
+        end=np.array(draw(pairs)),
         seed=draw(st.none() | st.integers(0, 2**63)),
         optimizers=tuple(draw(st.lists(texts, max_size=2))),
     )
