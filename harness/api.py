@@ -178,7 +178,7 @@ def report(results: StrPath = "benchmarks.yaml", *, formats: Texts = ()) -> Repo
     Args:
         results: A spec, a folder under ``reports/``, or a ``results.sqlite``. Everything is
             written beside that.
-        formats: Write only these; of ``csv``, ``md``, ``tex``, ``svg``, ``png``, ``html``.
+        formats: Write only these; of ``csv``, ``md``, ``tex``, ``svg``, ``pdf``, ``png``, ``html``.
 
     Raises:
         BadInput: If there is no run in it, or something can't be written.
@@ -197,7 +197,7 @@ def compare(*results: StrPath, formats: Texts = (), output: StrPath | None = Non
 
     Args:
         results: Two or more, each a spec, a folder under ``reports/``, or a ``results.sqlite``.
-        formats: Write only these; of ``csv``, ``md``, ``tex``, ``svg``, ``png``, ``html``.
+        formats: Write only these; of ``csv``, ``md``, ``tex``, ``svg``, ``pdf``, ``png``, ``html``.
         output: Where the page goes; by default ``reports/side-by-side``, beside the first result
             if that lies in a folder under ``reports/``.
 
@@ -319,7 +319,7 @@ def history(results: StrPath = "benchmarks.yaml", *, output: StrPath | None = No
     Args:
         results: A spec, a folder under ``reports/``, or a ``history.jsonl``.
         output: Where to draw the times of the machine that checked last: a file whose name ends
-            in ``.svg`` or ``.png``.
+            in ``.svg``, ``.pdf`` or ``.png``.
 
     Raises:
         BadInput: If there is no check to be read, or nothing to be drawn.

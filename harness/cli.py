@@ -311,9 +311,9 @@ def _tell_ci(report: GateReport) -> None:
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(["csv", "md", "tex", "svg", "png", "html"]),
-    help="Write only this: csv, md and tex are tables, svg and png figures, html the page. May be "
-    "repeated.",
+    type=click.Choice(["csv", "md", "tex", "svg", "pdf", "png", "html"]),
+    help="Write only this: csv, md and tex are tables, svg, pdf and png figures, html the page. "
+    "May be repeated.",
 )
 @click.option(
     "-o",
@@ -372,7 +372,7 @@ def validate(spec: Path, **options: Any) -> None:
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw the times of the machine that checked last, as .svg or .png.",
+    help="Draw the times of the machine that checked last, as .svg, .pdf or .png.",
 )
 def history(results: Path, output: Path | None) -> None:
     """Tell how the times of every cell went over all checks, and where they changed for good.

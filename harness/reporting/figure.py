@@ -72,7 +72,7 @@ class Figure:
 
     @functools.cached_property
     def drawing(self) -> Drawing:
-        """The figure as SVG and as PNG."""
+        """The figure as SVG, PDF and PNG."""
         from harness.reporting.figures import (
             draw as figures,  # loads matplotlib, which takes a second
         )
@@ -86,17 +86,24 @@ class Figure:
 
     @property
     def png(self) -> bytes:
-        """The figure as PNG, at 150 dpi."""
+        """The figure as PNG, at 300 dpi."""
         return self.drawing.png
 
+    @property
+    def pdf(self) -> bytes:
+        """The figure as PDF."""
+        return self.drawing.pdf
+
     def save(self, path: Path | str) -> Path:
-        """Write the figure to a file whose name ends in ``.svg`` or ``.png``; returns its path.
+        """Write the figure as SVG, PDF or PNG, as the name ends; returns its path.
 
         Raises:
             BadInput: If the name ends otherwise, or the file can't be written.
         """
         file = picture_file(path)
-        content = self.png if file.suffix.lower() == ".png" else self.svg.encode()
+        content = {".svg": self.svg.encode(), ".pdf": self.pdf, ".png": self.png}[
+            file.suffix.lower()
+        ]
         try:
             file.write_bytes(content)
         except OSError as error:
@@ -156,9 +163,9 @@ def picture_file(path: Path | str) -> Path:
     """A path for a picture.
 
     Raises:
-        BadInput: If it ends neither in ``.svg`` nor in ``.png``.
+        BadInput: If it ends in none of ``.svg``, ``.pdf`` and ``.png``.
     """
     file = Path(path)
-    if file.suffix.lower() not in (".svg", ".png"):
-        raise BadInput.of_file(str(path), "expected a name that ends in .svg or .png")
+    if file.suffix.lower() not in (".svg", ".pdf", ".png"):
+        raise BadInput.of_file(str(path), "expected a name that ends in .svg, .pdf or .png")
     return file

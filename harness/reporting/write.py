@@ -45,7 +45,7 @@ def write(
 
     Returns:
         The page: ``output/index.html``. Beside it are ``tables/<name>.csv``, ``.md`` and ``.tex``,
-        and ``figures/<name>.svg`` and ``.png``. It is not there if ``formats`` lacks it.
+        and ``figures/<name>.svg``, ``.pdf`` and ``.png``. It is not there if ``formats`` lacks it.
 
     Raises:
         BadInput: If something can't be written.
@@ -152,10 +152,10 @@ def _table_files(built: Iterable[Table], formats: Collection[str]) -> dict[str, 
 def _figure_files(drawings: Iterable[Drawing], formats: Collection[str]) -> dict[str, bytes]:
     made: dict[str, bytes] = {}
     for drawing in drawings:
-        if "svg" in formats:
-            made[f"figures/{drawing.name}.svg"] = drawing.svg.encode()
-        if "png" in formats:
-            made[f"figures/{drawing.name}.png"] = drawing.png
+        contents = {"svg": drawing.svg.encode(), "pdf": drawing.pdf, "png": drawing.png}
+        for ending in parts.FIGURE_FORMATS:
+            if ending in formats:
+                made[f"figures/{drawing.name}.{ending}"] = contents[ending]
     return made
 
 

@@ -49,6 +49,7 @@ Dataset(features: NDArray[np.float64], labels: NDArray[np.generic], feature_name
 ...], label_name: str, source: str) -> None
 Figure.drawing: Drawing
 Figure.name: str
+Figure.pdf: bytes
 Figure.png: bytes
 Figure.svg: str
 History.remarks: list[str]
@@ -467,6 +468,7 @@ def test_a_run_has_frames_tables_sentences_and_figures_as_the_page_has_them(
     for name, figure in done.figures.items():
         assert (folder / "figures" / f"{name}.svg").read_text() == figure.svg
         assert (folder / "figures" / f"{name}.png").read_bytes() == figure.png
+        assert (folder / "figures" / f"{name}.pdf").read_bytes() == figure.pdf
     page = html.unescape(done.page.read_text())
     assert done.sentences
     assert all(sentence in page for sentence in done.sentences)
@@ -562,7 +564,7 @@ def test_a_mapping_is_run_as_the_file_that_says_it_and_its_page_tells_calls(tmp_
         (
             {"seeds": "many", "sedes": 3},
             "spec: sedes: unknown key; did you mean 'seeds'?\n"
-            "spec: seeds: expected how many seeds, or a list of them, got 'many'",
+            "spec: seeds: expected a number of seeds or a list of seeds, got 'many'",
         ),
         (
             {"optimizers": {"a": {"class": "SDG", "hyperparameters": {"lr": 1}}}},
@@ -570,11 +572,11 @@ def test_a_mapping_is_run_as_the_file_that_says_it_and_its_page_tells_calls(tmp_
         ),
         (
             {"optimizers": {"a": {"class": object(), "hyperparameters": {"lr": {1, 2}}}}},
-            "spec: optimizers.a.class: a object has no place in a spec, expected plain data\n"
-            "spec: optimizers.a.hyperparameters.lr: a set has no place in a spec, expected plain",
+            "spec: optimizers.a.class: expected plain data, got a value of type object\n"
+            "spec: optimizers.a.hyperparameters.lr: expected plain data, got a value of type set",
         ),
-        ({7: 1}, "spec: the key 7 is not a word"),
-        ({"title": "\x07"}, "spec: title: character U+0007 has no place in a spec"),
+        ({7: 1}, "spec: the key 7 is not a string"),
+        ({"title": "\x07"}, "spec: title: character U+0007 is not allowed in a spec"),
     ],
 )
 def test_a_mistake_in_a_mapping_is_told_by_its_key(
@@ -616,13 +618,13 @@ def test_a_wrong_argument_is_told_by_its_name(
 
 
 def test_formats_and_warnings_are_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"formats: there is no 'pdf' \(known: csv, html"):
-        harness.report(tmp_path, formats="pdf")
+    with pytest.raises(BadInput, match=r"formats: there is no 'eps' \(known: csv, html"):
+        harness.report(tmp_path, formats="eps")
     with pytest.raises(BadInput, match=r"warn: there is no 'times'; did you mean 'time'"):
         harness.check(tmp_path / "s.yaml", base="HEAD", warn=["times"])
     with pytest.raises(BadInput, match="baseline: expected either a baseline or a base"):
         harness.check(tmp_path / "s.yaml")
-    assert set(report_writer.FORMATS) == {"csv", "md", "tex", "svg", "png", "html"}
+    assert set(report_writer.FORMATS) == {"csv", "md", "tex", "svg", "pdf", "png", "html"}
 
 
 # Where it runs

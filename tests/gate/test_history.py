@@ -388,7 +388,7 @@ def test_nothing_in_a_history_reaches_the_terminal_as_a_command(tmp_path: Path) 
     assert r"\x1b[31mx\ny" in shown.stdout
 
 
-@pytest.mark.parametrize("name", ["times.svg", "times.PNG"])
+@pytest.mark.parametrize("name", ["times.svg", "times.PNG", "times.pdf"])
 def test_the_command_draws_the_machine_that_checked_last(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / "h.jsonl", [9.0] * 3, key="b")
     written(path, [1.5] * 5 + [1.8] * 5)
@@ -399,7 +399,7 @@ def test_the_command_draws_the_machine_that_checked_last(tmp_path: Path, name: s
         assert b"over all checks" in content
         assert b">change point<" in content
     else:
-        assert content.startswith(b"\x89PNG")
+        assert content.startswith(b"%PDF" if name.endswith("pdf") else b"\x89PNG")
 
 
 def test_bad_input_is_a_clear_line_and_exit_status_2(tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_bad_input_is_a_clear_line_and_exit_status_2(tmp_path: Path) -> None:
         ([tmp_path / "gone.jsonl"], expected),
         ([tmp_path / "gone.yaml"], "gone.yaml"),
         ([empty], "holds no check that can be read"),
-        ([one, "-o", tmp_path / "x.pdf"], "x.pdf: expected a name that ends in .svg or .png"),
+        ([one, "-o", tmp_path / "x.eps"], "x.eps: expected a name that ends in .svg, .pdf or .png"),
         ([one, "-o", tmp_path / "x.svg"], "nothing to draw: it takes two checks"),
     ]
     for arguments, complaint in refused:

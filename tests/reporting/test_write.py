@@ -151,9 +151,10 @@ def test_a_report_is_a_page_with_its_tables_and_figures_beside_it(written: Path)
         assert {f"tables/{table.name}.{ending}" for ending in ("csv", "md", "tex")} <= names
     figures = {name for name in names if name.startswith("figures/")}
     assert {
-        name.rpartition(".")[0] + ending for name in figures for ending in (".svg", ".png")
+        name.rpartition(".")[0] + ending for name in figures for ending in (".svg", ".pdf", ".png")
     } == (figures)
     assert all((written / n).read_bytes().startswith(b"\x89PNG") for n in names if ".png" in n)
+    assert all((written / n).read_bytes().startswith(b"%PDF") for n in names if ".pdf" in n)
     assert all(b"<svg" in (written / n).read_bytes()[:500] for n in names if ".svg" in n)
     assert (written / "index.html").stat().st_size < 2_000_000
 
@@ -198,7 +199,7 @@ def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
     report.write(made(("bowl",)), tmp_path / "whole")
     whole = set(contents(tmp_path / "whole"))
     assert {name.rpartition(".")[2] for name in whole} == set(report.FORMATS)
-    for formats in (("csv",), ("md", "tex"), ("svg",), ("png", "csv"), ("html",)):
+    for formats in (("csv",), ("md", "tex"), ("svg",), ("png", "csv"), ("pdf",), ("html",)):
         folder = tmp_path / "-".join(formats)
         report.write(made(("bowl",)), folder, formats)
         asked = {name for name in whole if name.endswith(tuple(f".{f}" for f in formats))}
@@ -516,9 +517,9 @@ def test_the_command_line_says_what_it_wrote_and_refuses_what_it_cannot_write(st
     runner = CliRunner()
     done = runner.invoke(cli.main, ["report", str(store), "--format", "tex", "--format", "tex"])
     assert (done.exit_code, done.output) == (0, f"Written to {store}: tex.\n")
-    bad = runner.invoke(cli.main, ["report", str(store), "--format", "pdf"])
+    bad = runner.invoke(cli.main, ["report", str(store), "--format", "eps"])
     assert bad.exit_code == 2
-    assert "'pdf' is not one of 'csv', 'md', 'tex', 'svg', 'png', 'html'." in bad.output
+    assert "'eps' is not one of 'csv', 'md', 'tex', 'svg', 'pdf', 'png', 'html'." in bad.output
     whole = runner.invoke(cli.main, ["report", str(store)])
     assert whole.exit_code == 0
     assert whole.output.endswith(f"\nPage: {(store / 'index.html').as_uri()}\n")

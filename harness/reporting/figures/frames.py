@@ -11,13 +11,12 @@ from harness.reporting.figures.plotting import mpl  # noqa: F401  # before any p
 
 # isort: split
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from harness.reporting.figures.records import FigureRecord
+from harness.reporting.figures.records import FigureRecord, PlaneFigure
 from harness.reporting.figures.styles import Style
 
 FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
@@ -40,7 +39,10 @@ EDGED: dict[str, Any] = {"markeredgecolor": BACKGROUND, "markeredgewidth": 0.8, 
 
 NO_EDGE: dict[str, Any] = {"markeredgewidth": 0, "linestyle": ""}
 
-END_LABEL, CROSS_LABEL = "end", "did not end ok"
+PLANE_MARKS = ("start", "end", "minimum", "did not end ok")
+"""Entries of the legend of trajectories that no case stands for."""
+
+END_LABEL, CROSS_LABEL, BEYOND_LABEL = "end", "did not end ok", "beyond the axis"
 """Entries of a legend that stand for marks of several colours."""
 
 
@@ -80,8 +82,9 @@ def finished(figure: Figure, record: FigureRecord) -> Figure:
             # Matplotlib's own names of what has no label begin so.
             if label and not label.startswith("_child"):
                 entries.setdefault(label, _neutral(label, line))
-    # What marks have in common stands after the lines.
-    entries = dict(sorted(entries.items(), key=lambda entry: _is_mark(entry[1])))
+    if isinstance(record, PlaneFigure):
+        # What the marks of all trajectories mean stands after their lines.
+        entries = dict(sorted(entries.items(), key=lambda entry: entry[0] in PLANE_MARKS))
     if entries:
         names = [wrapped(label, LINE_LENGTH - 10) for label in entries]
         # A legend leaves out what begins with an underscore.
@@ -94,14 +97,12 @@ def finished(figure: Figure, record: FigureRecord) -> Figure:
     return figure
 
 
-def _is_mark(line: Line2D) -> bool:
-    return line.get_linestyle() == "None" or len(np.atleast_1d(line.get_xdata())) == 1
-
-
 def _neutral(label: str, line: Line2D) -> Line2D:
     """The look of an entry: without a colour where marks of several colours share it."""
     if label == CROSS_LABEL:
         return Line2D([], [], **{**cross_look(), "color": FOREGROUND})
+    if label == BEYOND_LABEL:
+        return Line2D([], [], marker="<", markersize=6, color=FOREGROUND, **NO_EDGE)
     if label == END_LABEL:
         return Line2D([], [], marker="o", markersize=8.5, color=FOREGROUND, alpha=0.5, **NO_EDGE)
     return line

@@ -110,7 +110,13 @@ def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel) -> None:
         label = trajectory.label if is_named else ""
         _draw_trajectory(ax, trajectory, label, 5 + i / len(panel.trajectories))
     for point in record.minimizers:
-        star = {"marker": "*", "markersize": 10, "color": FOREGROUND, "label": "minimum", **EDGED}
+        star = {
+            "marker": "*",
+            "markersize": 10,
+            "color": FOREGROUND,
+            "label": "minimum",
+            **EDGED,
+        }
         ax.plot(*point[:2], zorder=8, **star)
 
 

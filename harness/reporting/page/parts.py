@@ -29,10 +29,13 @@ from harness.results import STATUSES
 if TYPE_CHECKING:
     from harness.reporting.figures.records import FigureRecord
 
-TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "png")
+TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "pdf", "png")
 """What tables and figures beside a page are written as; each is a file's ending."""
 
-CHART_SCRIPTS = ("looks.js", "plots.js", "planes.js", "charts.js", "keeping.js", "start.js")
+CHART_SCRIPTS = tuple(
+    f"{name}.js"
+    for name in ("page", "styles", "plots", "planes", "charts", "exports", "address", "main")
+)
 """What live charts and the reader's choices are made of; they share one scope, in this order."""
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
@@ -112,7 +115,7 @@ class Picture:
         title: Heading.
         caption: What is drawn, and which statistic.
         svg: The drawing.
-        data: What its live chart is made from, as JSON; None where it has none.
+        data: What its live chart is made from; None where it has none.
     """
 
     id: str
@@ -120,7 +123,7 @@ class Picture:
     title: str
     caption: str
     svg: Markup
-    data: Markup | None = None
+    data: charts.Plain | None = None
 
 
 def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
@@ -185,14 +188,13 @@ def picture(record: FigureRecord, svg: str) -> Picture:
     """A figure with its drawing as a part of the page."""
     anchor = f"figure-{slug(record.name)}"
     label = record.alt or record.title
-    data = charts.plain(record)
     return Picture(
         id=anchor,
         name=record.name,
         title=record.title,
         caption=f"{record.caption} {record.note}".rstrip(),
         svg=inline(svg, label),
-        data=as_json(data) if data else None,
+        data=charts.plain(record),
     )
 
 
@@ -309,20 +311,25 @@ def _data_uri(csv: str) -> str:
 
 
 def document(
-    template: str, listed: Sequence[str], library: charts.Library | None = None, **context: Any
+    template: str,
+    listed: Sequence[str],
+    live: Mapping[str, charts.Plain] | None = None,
+    **context: Any,
 ) -> str:
     """A whole page as HTML: self-contained, under a policy that lets it load nothing.
 
     Args:
         template: File name of the template, which extends ``base.html.j2``.
         listed: What lies beside the page, relative to it; see :func:`files`.
-        library: What draws its live charts; None where it has none.
+        live: Data of its live charts by their figures' names; see :func:`charts.plain`.
         context: What the template asks for.
     """
     script = _script()
+    library = charts.library() if live else None
     return _template(template).render(
         policy=_policy(script, library.digest if library else ""),
         library=library,
+        chart_data=charts.packed(as_json(live).encode()) if live else "",
         style=Markup(_read("page.css")),
         script=Markup(script),
         files=json.dumps(list(listed)),
@@ -333,10 +340,9 @@ def document(
 def _script() -> str:
     """The page's script, which escapes for LaTeX what the tables' files do."""
     signs = json.dumps(latex.SIGNS, ensure_ascii=False).replace("<", "\\u003c")
-    copying = _read("copying.js").replace("LATEX_SIGNS", signs)
+    tables = _read("tables.js").replace("LATEX_SIGNS", signs).replace("LATEX_LONG", str(latex.LONG))
     parts = "".join(_read(name) for name in CHART_SCRIPTS)
-    copying = copying.replace("LATEX_LONG", str(latex.LONG))
-    return f'{copying}(() => {{\n"use strict";\n{parts}}})();\n'
+    return f'{tables}(() => {{\n"use strict";\n{parts}}})();\n'
 
 
 def _policy(script: str, also: str) -> str:

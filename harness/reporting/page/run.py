@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
+from harness.reporting.figures import overlays
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.page import charts, citation, facts
 from harness.reporting.page.between import Between
@@ -151,7 +152,8 @@ class Page:
 
     def pictures_of(self, objective: str | None, *, timing: bool = False) -> tuple[Picture, ...]:
         """The figures of an objective; of times, or of anything else."""
-        apart = (check_figures.TIME, check_figures.HISTORY, OVERVIEW, *([] if timing else [TIMING]))
+        others = () if timing else (TIMING,)
+        apart = (check_figures.TIME, check_figures.HISTORY, overlays.BEGINNING, OVERVIEW, *others)
         return tuple(
             self.pictures[record.name]
             for record in self.records
@@ -202,10 +204,10 @@ class Page:
     def choices(self) -> Choices:
         """The choices that a reader has."""
         results = self.results
-        looks = figure_styles.swatches(results)
+        swatches = figure_styles.swatches(results)
         return Choices(
             optimizers=tuple(results.optimizers),
-            looks=as_json([[name, charts.swatch(style)] for name, style in looks.items()]),
+            styles=as_json([[name, charts.swatch(style)] for name, style in swatches.items()]),
             epochs=any(info.has_epochs for info in results.objectives.values()),
             seconds=bool(len(results.timings)),
             seeds=len(results.run.settings.seeds) > 1,
@@ -240,14 +242,14 @@ class Choices:
 
     Attributes:
         optimizers: Their names.
-        looks: For the page's script: each name with how it looks, as JSON.
+        styles: For the page's script: each name with its style, as JSON.
         epochs: Whether some objective has epochs.
         seconds: Whether some case was timed.
         seeds: Whether any case has more than one seed.
     """
 
     optimizers: tuple[str, ...]
-    looks: Markup
+    styles: Markup
     epochs: bool
     seconds: bool
     seeds: bool
@@ -285,11 +287,11 @@ def render(
         check=check,
         between=between,
     )
-    live = any(picture.data for picture in page.pictures.values())
+    live = {name: picture.data for name, picture in page.pictures.items() if picture.data}
     return document(
         "page.html.j2",
         files(page.tables, svgs),
-        charts.library() if live else None,
+        live,
         title=page.summary.title,
         page=page,
         printed=printed,

@@ -7,18 +7,19 @@ import io
 import json
 import math
 import re
-import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from harness.analysis.summary import analyse
@@ -35,6 +36,7 @@ from harness.reporting.figures.records import (
     HeatPanel,
     Line,
     Mark,
+    RatioFigure,
     safe_name,
 )
 from harness.reporting.figures.styles import Style
@@ -368,6 +370,7 @@ RESET = """() => {
     slider.dispatchEvent(new Event("input"));
   }
   document.activeElement.blur();
+  history.replaceState(null, "", location.pathname);
 }"""
 
 
@@ -400,7 +403,7 @@ def whole(browser: Browser, made: Made) -> Iterator[Shown]:
     _see_everything(opened)
     for summary in opened.page.locator("summary").all():
         summary.evaluate("one => one.parentElement.open = true")
-    opened.figure("heat_bowl").get_by_role("button", name="The numbers behind").click()
+    opened.figure("heat_bowl").get_by_role("button", name="Numbers").click()
     yield opened
     context.close()
 
@@ -579,8 +582,26 @@ def test_what_has_the_focus_is_never_behind_the_choices(shown: Shown) -> None:
         assert shown.page.evaluate(behind) == ""
     shown.page.set_viewport_size({"width": 390, "height": 700})
     shown.page.wait_for_function(
-        "() => getComputedStyle(document.documentElement).scrollPaddingTop === '16px'"
+        "() => getComputedStyle(document.querySelector('h2')).scrollMarginTop === '16px'"
     )
+
+
+def test_a_step_of_the_keyboard_among_the_choices_does_not_scroll(shown: Shown) -> None:
+    shown.page.set_viewport_size({"width": 1440, "height": 900})
+    shown.see(FINAL)
+    bar = shown.page.locator("#choices")
+    assert bar.evaluate("one => one.getBoundingClientRect().top") == pytest.approx(0, abs=1)
+    stops = bar.locator("button, select, input")
+    stops.first.evaluate("one => one.focus({ preventScroll: true })")
+    before = shown.page.evaluate("scrollY")
+    assert before > 900
+    for _ in range(stops.count() - 1):
+        shown.page.keyboard.press("Tab")
+        assert shown.page.evaluate("scrollY") == before
+        assert bar.evaluate("one => one.contains(document.activeElement)")
+    for _ in range(stops.count() - 1):
+        shown.page.keyboard.press("Shift+Tab")
+        assert shown.page.evaluate("scrollY") == before
 
 
 # What is text stays text
@@ -596,7 +617,7 @@ def test_names_with_markup_stay_text_wherever_they_stand(shown: Shown) -> None:
         at = cloud["what"].index(label)
         told = shown.hover(FINAL, cloud["x"][at], cloud["y"][at], label)
         assert f"seed: {cloud['number'][at]}" in told
-    figure.get_by_role("button", name="The numbers behind").click()
+    figure.get_by_role("button", name="Numbers").click()
     cells = figure.locator(".numbers td").all_text_contents()
     assert {f"{SCRIPTED} (lr=0.1)", BRACED} <= set(cells)
     legend = shown.see(LINES_LOSS).locator(".legend").text_content() or ""
@@ -609,14 +630,12 @@ def test_names_with_markup_stay_text_wherever_they_stand(shown: Shown) -> None:
 @pytest.mark.exhaustive
 def test_a_name_with_signs_of_mathematics_stays_as_it_is(fresh: Shown) -> None:
     label = "where $$\\frac{a}{b}$$ \\(x\\) is"
+    data = json.loads(json.dumps(fresh.made.data))
+    panel = data[FINAL]["panels"][0]
+    panel["title"] = panel["xLabel"] = panel["rows"][0]["label"] = label
     fresh.page.evaluate(
-        """([name, label]) => {
-          const script = document.querySelector(`#figure-${name} script`);
-          const data = JSON.parse(script.textContent);
-          data.panels[0].title = data.panels[0].xLabel = data.panels[0].rows[0].label = label;
-          script.textContent = JSON.stringify(data);
-        }""",
-        [FINAL, label],
+        "(packed) => (document.getElementById('chart-data').textContent = packed)",
+        charts.packed(json.dumps(data).encode()),
     )
     fresh.see(FINAL)
     texts = """(name) => {
@@ -639,10 +658,10 @@ def test_a_dot_says_its_seed_and_its_value(shown: Shown) -> None:
     shown.see(FINAL)
     data = shown.made.data[FINAL]["panels"][0]["rows"]
     case = RESULTS.cases_on("bowl")[0]
-    assert data[0]["label"] == case.label
+    [(at, row)] = [(i, one) for i, one in enumerate(data) if one["label"] == case.label]
     for place in (0, 5, 11):
-        value, seed = data[0]["values"][place], data[0]["numbers"][place]
-        y = 0.5 * data[0]["offsets"][place]
+        value, seed = row["values"][place], row["numbers"][place]
+        y = at + 0.5 * row["offsets"][place]
         told = shown.hover(FINAL, value, y, f"seed: {seed}")
         assert "sgd" in told
         [stored] = case.losses[case.seeds == seed, -1]
@@ -727,7 +746,7 @@ def test_an_optimizer_that_is_left_out_is_nowhere_until_it_is_taken_back(shown: 
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
     assert shown.choose("sgd").get_attribute("aria-pressed") == "true"
-    assert status.text_content() == "3 of 4 optimizers are shown"
+    assert status.text_content() == "3 of 4 optimizers shown"
     assert note.is_visible()
     assert _rows_naming(shown, SCRIPTED) == 0
     assert 0 < _rows_naming(shown, BRACED) <= others
@@ -738,7 +757,8 @@ def test_an_optimizer_that_is_left_out_is_nowhere_until_it_is_taken_back(shown: 
         assert "sgd" in json.dumps(shown.plots(name))
         assert SCRIPTED not in (shown.figure(name).locator(".live").text_content() or "")
     [plot] = shown.plots(FINAL)
-    assert plot["y"]["names"][:2] == ["sgd", BRACED]
+    kept = [row["label"] for row in shown.made.data[FINAL]["panels"][0]["rows"]]
+    assert plot["y"]["names"] == [name for name in kept if not name.startswith(SCRIPTED)]
     assert len(plot["y"]["names"]) == 6
     shown.choose_all()
     assert button.get_attribute("aria-pressed") == "true"
@@ -821,21 +841,21 @@ def test_until_something_is_chosen_the_axes_are_those_of_the_picture(whole: Show
 
 def test_a_band_is_cut_where_a_logarithmic_scale_ends(shown: Shown) -> None:
     shown.see(LOSS)
-    panel = shown.made.data[LOSS]["panels"][0]
-    assert panel["log"]
-    line = next(one for one in panel["lines"] if one["label"].startswith(BRACED))
-    assert min(line["low"]) > 0  # the middle half of the seeds, whose losses are
-    [plot] = shown.plots(LOSS)
-    assert plot["y"]["type"] == "LogScale"
-    bands = [glyph["data"] for glyph in plot["glyphs"] if glyph["type"] == "VArea"]
-    assert len(bands) == 9
-    for band in bands:
-        assert min(band["low"]) > 0
-        expected = np.maximum(
-            next(own["low"] for own in panel["lines"] if own["y"] == band["y"]),
-            panel["limits"][0],
-        )
-        np.testing.assert_allclose(band["low"], expected)
+    panels = shown.made.data[LOSS]["panels"]
+    assert all(panel["log"] for panel in panels)
+    plots = shown.plots(LOSS)
+    assert {plot["y"]["type"] for plot in plots} == {"LogScale"}
+    count = 0
+    for panel, plot in zip(panels, plots, strict=True):
+        for band in [glyph["data"] for glyph in plot["glyphs"] if glyph["type"] == "VArea"]:
+            assert min(band["low"]) > 0
+            expected = np.maximum(
+                next(own["low"] for own in panel["lines"] if own["y"] == band["y"]),
+                panel["limits"][0] / 1e3,  # below the frame
+            )
+            np.testing.assert_allclose(band["low"], expected)
+            count += 1
+    assert count == 9
 
 
 @pytest.mark.parametrize("along", ["steps", "epochs", "seconds"])
@@ -918,7 +938,7 @@ def test_a_zoom_is_taken_back_by_its_button(shown: Shown) -> None:
     )
     low, high = shown.plots(LOSS)[0]["y"]["ends"]
     assert before[0] < low < high < before[1]
-    figure.get_by_role("button", name="Reset the zoom").click()
+    figure.get_by_role("button", name="Reset zoom").click()
     shown.page.wait_for_function(
         "(end) => probe.plots('loss_bowl')[0]?.y.ends[1] === end", arg=before[1]
     )
@@ -1027,9 +1047,7 @@ def _kept(shown: Shown, name: str, button: str, ending: str) -> bytes:
 
 def test_numbers_are_kept_as_the_record_has_them(shown: Shown) -> None:
     shown.see(LINES_LOSS)
-    read = list(
-        csv.DictReader(io.StringIO(_kept(shown, LINES_LOSS, "Numbers as CSV", "csv").decode()))
-    )
+    read = list(csv.DictReader(io.StringIO(_kept(shown, LINES_LOSS, "CSV", "csv").decode())))
     expected = []
     for panel in shown.made.data[LINES_LOSS]["panels"]:
         for line in (*panel["lines"], *panel["seedLines"]):
@@ -1042,7 +1060,7 @@ def test_numbers_are_kept_as_the_record_has_them(shown: Shown) -> None:
     ]
     assert found == expected
     assert {SCRIPTED, BRACED} <= {row["line"] for row in read}
-    rows = list(csv.DictReader(io.StringIO(_kept(shown, FINAL, "Numbers as CSV", "csv").decode())))
+    rows = list(csv.DictReader(io.StringIO(_kept(shown, FINAL, "CSV", "csv").decode())))
     data = shown.made.data[FINAL]["panels"][0]["rows"]
     dots = [
         (row["row"], row["what"], float(row["value"])) for row in rows if row["what"] != "estimate"
@@ -1053,28 +1071,26 @@ def test_numbers_are_kept_as_the_record_has_them(shown: Shown) -> None:
         for number, value in zip(row["numbers"], row["values"], strict=True)
     ]
     shown.choose(SCRIPTED).click()
-    text = _kept(shown, FINAL, "Numbers as CSV", "csv").decode()
+    text = _kept(shown, FINAL, "CSV", "csv").decode()
     assert "onerror" not in text
     assert BRACED.replace('"', '""') in text
 
 
 @pytest.mark.exhaustive
 def test_numbers_of_paths_and_planes_are_kept_too(shown: Shown) -> None:
-    rows = list(csv.DictReader(io.StringIO(_kept(shown, PATHS, "Numbers as CSV", "csv").decode())))
+    rows = list(csv.DictReader(io.StringIO(_kept(shown, PATHS, "CSV", "csv").decode())))
     paths = shown.made.data[PATHS]["panels"][0]["trajectories"]
     assert len(rows) == len(paths) * (STEPS + 1)
     assert [float(row["x1"]) for row in rows] == [x for path in paths for x in path["points"][0]]
     assert [float(row["x2"]) for row in rows] == [y for path in paths for y in path["points"][1]]
-    heat = list(
-        csv.reader(io.StringIO(_kept(shown, "heat_bowl", "Numbers as CSV", "csv").decode()))
-    )
+    heat = list(csv.reader(io.StringIO(_kept(shown, "heat_bowl", "CSV", "csv").decode())))
     panel = shown.made.data["heat_bowl"]["panels"][0]
     assert [float(row[-1]) for row in heat[1:]] == panel["values"]
 
 
 def test_numbers_are_shown_below_a_picture_and_follow_the_selection(shown: Shown) -> None:
     figure = shown.see(FINAL)
-    toggle = figure.get_by_role("button", name="The numbers behind")
+    toggle = figure.get_by_role("button", name="Numbers")
     assert toggle.get_attribute("aria-expanded") == "false"
     toggle.click()
     assert toggle.get_attribute("aria-expanded") == "true"
@@ -1090,22 +1106,213 @@ def test_numbers_are_shown_below_a_picture_and_follow_the_selection(shown: Shown
     assert toggle.get_attribute("aria-expanded") == "false"
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.exhaustive)])
-def test_pictures_are_kept_as_on_paper(shown: Shown, scheme: Literal["light", "dark"]) -> None:
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def _texts(root: ET.Element) -> list[str]:
+    return [one.text or "" for one in root.iter(f"{SVG}text")]
+
+
+def _colors(root: ET.Element) -> set[str]:
+    return {one.get(name, "") for one in root.iter() for name in ("fill", "stroke")}
+
+
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.exhaustive)])
+def test_a_chart_is_kept_as_it_is_shown_in_the_colours_of_print(
+    shown: Shown, scheme: Literal["light", "dark"]
+) -> None:
     shown.page.emulate_media(color_scheme=scheme)
-    for name in DRAWN_REALLY:
-        svg = _kept(shown, name, "Picture as SVG", "svg").decode()
-        root = ET.fromstring(svg)
-        assert root.tag == "{http://www.w3.org/2000/svg}svg"
-        assert "var(--" not in svg
-        assert frames.BACKGROUND in svg
-        assert (root.get("width") or "").endswith("pt")
-        png = _kept(shown, name, "Picture as PNG", "png")
-        assert png[:8] == b"\x89PNG\r\n\x1a\n"
-        size = struct.unpack(">II", png[16:24])
-        _, _, width, height = map(float, (root.get("viewBox") or "").split())
-        assert size == (math.floor(3 * width + 0.5), math.floor(3 * height + 0.5))
-        assert len(png) > 20_000
+    shown.see(LINES_LOSS)
+    shown.settle(LINES_LOSS)
+    before = _texts(ET.fromstring(_kept(shown, LINES_LOSS, "SVG", "svg")))
+    assert optimizers_in(before) == {"sgd", SCRIPTED, BRACED}
+    assert "epoch (of 4 steps)" in before
+    shown.choose(SCRIPTED).click()
+    shown.select("along", "steps")
+    shown.settle(LINES_LOSS)
+    shown.page.wait_for_function(
+        "() => document.querySelector('.is-live .departures:not([hidden])')"
+    )
+    root = ET.fromstring(_kept(shown, LINES_LOSS, "SVG", "svg"))
+    texts = _texts(root)
+    assert "step" in texts
+    assert optimizers_in(texts) == {"sgd", BRACED}
+    assert "epoch (of 4 steps)" not in texts
+    assert panels_of(root) == 2
+    colors = _colors(root)
+    assert {frames.FOREGROUND, frames.GRID, frames.BACKGROUND} <= colors
+    assert not colors & {"#e4e5e2", "#404346", "#17181a", "rgb(23,24,26)"}
+    png = _kept(shown, LINES_LOSS, "PNG", "png")
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        size = [float(root.get(name, "")) * 300 / 96 for name in ("width", "height")]
+        assert image.size == tuple(math.floor(length + 0.5) for length in size)
+        assert image.convert("RGB").getpixel((1, 1)) == (254, 254, 253)
+        assert len(image.convert("RGB").getcolors(1_000_000)) > 100
+
+
+def panels_of(root: ET.Element) -> int:
+    """The plots in a picture, each a drawing of its own with an axis."""
+    return sum(one.find(f".//{SVG}clipPath") is not None for one in root.findall(f"{SVG}svg"))
+
+
+def test_trajectories_are_kept_at_the_step_that_is_shown(shown: Shown) -> None:
+    box = shown.see(PATHS).locator(".player")
+    shown.settle(PATHS)
+    assert "step 20 of 20" not in _texts(ET.fromstring(_kept(shown, PATHS, "SVG", "svg")))
+    box.locator("input").fill("6")
+    assert "step 6 of 20" in _texts(ET.fromstring(_kept(shown, PATHS, "SVG", "svg")))
+
+
+def test_a_picture_without_a_live_chart_is_kept_as_printed(
+    browser: Browser, tmp_path: Path
+) -> None:
+    record = RatioFigure("by_hand", None, "By hand", "Caption.", "Words.", (), "", "")
+    path = tmp_path / "index.html"
+    drawing = Drawing("by_hand", FRAME, b"")
+    path.write_text(page.render(RESULTS, [], [record], [drawing], sentences.Findings()))
+    context = new_context(browser)
+    opened = Shown(context.new_page(), Made(path.as_uri(), {}))
+    root = ET.fromstring(_kept(opened, "by_hand", "SVG", "svg"))
+    assert (root.get("width"), root.get("height")) == ("504pt", "252pt")
+    with Image.open(io.BytesIO(_kept(opened, "by_hand", "PNG", "png"))) as image:
+        assert image.size == (2100, 1050)
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert opened.said == []
+    context.close()
+
+
+# The address
+
+
+def _query(shown: Shown) -> dict[str, list[str]]:
+    parts = urlsplit(shown.page.url).fragment.partition("?")
+    return parse_qs(parts[2], keep_blank_values=True)
+
+
+def test_the_address_keeps_what_is_chosen_and_gives_it_back(shown: Shown, browser: Browser) -> None:
+    shown.page.evaluate("location.hash = '#figure-loss_bowl'")
+    shown.choose("grid").click()
+    shown.select("along", "steps")
+    shown.select("scale", "linear")
+    shown.page.get_by_label("single seeds").check()
+    assert urlsplit(shown.page.url).fragment.startswith("figure-loss_bowl?")
+    assert _query(shown) == {
+        "only": ["sgd", SCRIPTED, BRACED],
+        **{"x": ["steps"], "y": ["linear"], "seeds": ["each"]},
+    }
+    history = shown.page.evaluate("history.length")
+    context = new_context(browser)
+    other = Shown(context.new_page(), Made(shown.page.url, shown.made.data))
+    pressed = other.page.locator("#choices [data-optimizer][aria-pressed=true]")
+    assert pressed.locator("span").all_text_contents() == ["sgd", SCRIPTED, BRACED]
+    assert other.page.locator("select[name=along]").input_value() == "steps"
+    assert other.page.locator("select[name=scale]").input_value() == "linear"
+    assert other.page.get_by_label("single seeds").is_checked()
+    other.settle(LOSS)
+    [plot, *_] = other.plots(LOSS)
+    assert (plot["x"]["label"], plot["y"]["type"]) == ("step", "LinearScale")
+    assert "grid" not in json.dumps(other.plots(LOSS))
+    assert other.figure(LOSS).evaluate(IN_VIEW)
+    assert other.said == []
+    context.close()
+    shown.choose_all()
+    assert shown.page.evaluate("history.length") == history
+    assert "only" not in _query(shown)
+
+
+IN_VIEW = """(one) => {
+  const bar = document.getElementById("choices").getBoundingClientRect();
+  const { top } = one.getBoundingClientRect();
+  return top >= Math.max(0, bar.top < 1 ? bar.bottom : 0) - 1 && top < innerHeight / 2;
+}"""
+
+
+def test_an_address_sets_all_choices_or_leaves_them(shown: Shown) -> None:
+    shown.page.evaluate("location.hash = '#?only=sgd&y=log'")
+    only = shown.page.locator("#choices select[name=only]")
+    expect(only).to_have_value("sgd")
+    assert shown.page.locator("select[name=scale]").input_value() == "log"
+    shown.page.locator("nav a", has_text="bowl").first.click()
+    expect(only).to_have_value("sgd")
+    shown.page.wait_for_function("() => location.hash.includes('bowl?only=sgd&y=log')")
+    shown.page.evaluate("location.hash = '#?x=nonsense&only=nobody'")
+    shown.page.wait_for_function("() => !location.hash.includes('log')")
+    assert shown.choose("grid").get_attribute("aria-pressed") == "true"
+    assert shown.page.locator("select[name=along]").input_value() == ""
+    shown.page.evaluate("location.hash = '#?only='")
+    expect(shown.page.locator("#choices [aria-pressed=true]")).to_have_count(0)
+    shown.page.evaluate("location.hash = '#%zz'")
+    shown.page.wait_for_function("() => location.hash.startsWith('#%25zz?only=')")
+
+
+def test_one_optimizer_alone_is_a_choice_away(shown: Shown) -> None:
+    only = shown.page.locator("#choices select[name=only]")
+    assert only.locator("option").all_text_contents()[1:] == list(OPTIMIZERS)
+    pressed = shown.page.locator("#choices [data-optimizer][aria-pressed=true] span")
+    only.select_option(SCRIPTED)
+    assert pressed.all_text_contents() == [SCRIPTED]
+    assert _query(shown)["only"] == [SCRIPTED]
+    only.select_option("")
+    assert pressed.count() == len(OPTIMIZERS)
+    shown.choose(BRACED).dblclick()
+    assert pressed.all_text_contents() == [BRACED]
+    assert only.input_value() == BRACED
+
+
+def test_a_caption_says_how_a_chart_differs_from_the_printed_picture(shown: Shown) -> None:
+    figure = shown.see(LOSS)
+    note = figure.locator(".departures")
+    assert note.is_hidden()
+    shown.select("along", "steps")
+    shown.select("scale", "log")  # as it is
+    shown.choose("grid").click()
+    expect(note).to_have_text(
+        f"Shown: only sgd, {SCRIPTED}, {BRACED}; x axis in steps. "
+        "The text describes the figure as printed."
+    )
+    shown.select("scale", "linear")
+    shown.page.get_by_label("single seeds").check()
+    expect(note).to_contain_text("x axis in steps; linear scale; individual seeds.")
+    shown.see(PATHS)
+    expect(shown.figure(PATHS).locator(".departures")).to_be_hidden()  # has no grid
+
+
+def test_headings_and_figures_have_links_to_themselves(shown: Shown) -> None:
+    links = shown.page.locator("a.anchor")
+    assert links.count() >= shown.page.locator("figure").count() + 6
+    lost = """() => [...document.querySelectorAll("a.anchor")].filter(
+      (one) => !document.getElementById(decodeURIComponent(one.hash.slice(1).split("?")[0])))"""
+    assert shown.page.evaluate(f"({lost})().length") == 0
+    link = shown.figure(LOSS).locator("a.anchor")
+    assert link.get_attribute("aria-label") == "Link to Loss against step: bowl"
+    assert link.evaluate("one => getComputedStyle(one).opacity") == "0"
+    link.focus()
+    shown.page.keyboard.press("Shift+Tab")
+    shown.page.keyboard.press("Tab")
+    assert link.evaluate("one => getComputedStyle(one).opacity") == "1"
+    shown.page.keyboard.press("Enter")
+    shown.page.wait_for_function("() => location.hash === '#figure-loss_bowl'")
+    shown.choose("sgd").click()
+    assert "figure-loss_bowl?only=" in (link.get_attribute("href") or "")
+    assert {h.get_attribute("aria-label") for h in shown.page.locator("main h2").all()} >= {"bowl"}
+
+
+def test_an_address_within_something_folded_unfolds_it(shown: Shown) -> None:
+    shown.page.evaluate(
+        """() => {
+          const figure = document.getElementById("figure-heat_bowl");
+          const folded = document.createElement("details");
+          folded.innerHTML = "<summary>1</summary><details><summary>2</summary></details>";
+          figure.before(folded);
+          folded.querySelector("details").append(figure);
+        }"""
+    )
+    assert not shown.figure("heat_bowl").is_visible()
+    shown.page.evaluate("location.hash = '#figure-heat_bowl'")
+    expect(shown.figure("heat_bowl")).to_be_visible()
+    shown.page.wait_for_function(f"() => ({IN_VIEW})(document.getElementById('figure-heat_bowl'))")
+    shown.settle("heat_bowl")
 
 
 # Other ways to look at it
@@ -1249,7 +1456,7 @@ def test_a_cross_without_a_place_has_no_value_in_words_or_numbers(
     [plot] = shown.plots("by_hand")
     crosses = [g for g in plot["glyphs"] if g["data"].get("what", [""])[0].endswith("end ok")]
     assert [one["data"]["value"] for one in crosses] == [["none"]] * len(crosses) != []
-    rows = csv.DictReader(io.StringIO(_kept(shown, "by_hand", "Numbers as CSV", "csv").decode()))
+    rows = csv.DictReader(io.StringIO(_kept(shown, "by_hand", "CSV", "csv").decode()))
     assert [(row["x"], row["y"], row["ended"]) for row in rows] == [
         *(("0.1", "3", "ok"), ("0.2", "2", "ok"), ("0.3", "4", "ok")),
         ("0.4", "", "not ok"),

@@ -303,7 +303,7 @@ def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Pa
     reports = tmp_path / "reports"
     [row] = rows(reports)
     first = parts.head_of(page_path, "description")
-    assert first.startswith("On rosenbrock_2d")
+    assert first == "Nothing to compare: no objective has more than one optimizer (sgd)."
     assert row[3:6] == ["1 × 2", "12 ok", first]
     (reports / "index.html").unlink()
     runner = CliRunner()

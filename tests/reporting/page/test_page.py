@@ -264,7 +264,8 @@ def test_the_policy_allows_one_script_by_its_digest_and_nothing_from_elsewhere()
 def test_no_attribute_points_outside_of_the_page() -> None:
     for element in Parsed(rendered(unlucky())).elements:
         for name, value in element.attributes.items():
-            if not name.startswith("xmlns"):
+            # A digest may well have two slashes.
+            if not name.startswith("xmlns") and "sha256-" not in value:
                 assert "//" not in value or value.startswith("data:text/csv"), (name, value)
             if name in ("src", "srcset", "href", "xlink:href", "action", "poster"):
                 assert value.startswith(("#", "data:"))

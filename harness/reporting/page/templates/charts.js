@@ -1,5 +1,5 @@
-// Live charts in place of the pictures. The data of a chart stand beside its picture (live.py); a
-// chart is drawn when it is first scrolled to.
+// Live charts in place of the pictures. The data of all of them are packed in the page (charts.py);
+// a chart is drawn when it is first scrolled to.
 
 // A chart: legend, player, plots.
 
@@ -33,14 +33,14 @@ const heightOf = (chart, panel, width) => {
       : width * ((ranges[1][1] - ranges[1][0]) / (ranges[0][1] - ranges[0][0]));
     return Math.round(Math.min(Math.max(natural, 0.5 * width), 0.85 * width, 560)) + 60;
   }
-  return chart.data.columns === 1 ? 360 : 300;
+  return [360, 300, 270][chart.data.columns - 1] ?? 230;
 };
 const legend = (chart) => {
   const entries = new Map();
   const { kind, panels, styles } = chart.data;
   const items =
     kind === "curves"
-      ? panels.flatMap((panel) => panel.lines)
+      ? panels.flatMap((panel) => (panel.hasLegend ? [] : panel.lines))
       : kind === "planes"
         ? panels
             .filter((panel) => !panel.title || panel.trajectories.length > 1)
@@ -72,6 +72,7 @@ const player = (chart) => {
   const last = Math.max(
     ...chart.data.steps.map((steps) => steps.at(-1) ?? 0),
   );
+  chart.last = last;
   chart.step = Math.min(chart.step ?? last, last);
   const slider = make("input", {
     type: "range",
@@ -81,13 +82,13 @@ const player = (chart) => {
     value: chart.step,
     ariaLabel: "Step",
   });
-  const told = make("output", {});
+  const place = make("output", {});
   const play = make("button", { type: "button", className: "play" });
   const show = (step) => {
     chart.step = step;
     slider.value = step;
     slider.setAttribute("aria-valuetext", `step ${step} of ${last}`);
-    told.textContent = `step ${step} of ${last}`;
+    place.textContent = `step ${step} of ${last}`;
     for (const update of chart.players) update(step);
   };
   const stop = () => {
@@ -124,7 +125,7 @@ const player = (chart) => {
   const on = make("button", { type: "button", textContent: "\u2192", ariaLabel: "One step on" });
   back.addEventListener("click", () => move(-1));
   on.addEventListener("click", () => move(1));
-  const box = make("div", { className: "player" }, play, back, slider, on, told);
+  const box = make("div", { className: "player" }, play, back, slider, on, place);
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", "Player: arrow keys step, space plays");
   box.addEventListener("keydown", (event) => {
@@ -151,10 +152,15 @@ const clear = (chart) => {
   for (const manager of chart.managers) manager.clear?.();
   chart.managers = [];
   chart.players = [];
+  chart.views = [];
+};
+const loaded = async (chart) => {
+  chart.data ??= (await chartData())[chart.figure.dataset.name];
+  return chart;
 };
 const draw = async (chart) => {
   const turn = (chart.turn = (chart.turn ?? 0) + 1);
-  const m = await library();
+  const [m] = await Promise.all([library(), loaded(chart)]);
   if (turn !== chart.turn) return;
   clear(chart);
   chart.columns = columnsOf(chart);
@@ -164,12 +170,12 @@ const draw = async (chart) => {
   grid.style.gridTemplateColumns = `repeat(${chart.columns}, minmax(0, 1fr))`;
   const parts = [];
   const titled = panels.some((panel) => panel.title);
-  panels.forEach((panel, i) => {
-    const named = i % chart.columns === 0 || chart.columns < chart.data.columns;
+  panels.forEach((panel) => {
+    const named = panel.isNamed || chart.columns < chart.data.columns;
     const title = panel.title || (titled && chart.columns > 1 ? " " : "");
     const height = heightOf(chart, panel, width);
     const plot = KINDS[kind].draw(m, chart, panel, { height, width, title, named });
-    if (plot) parts.push([plot, make("div", {})]);
+    if (plot) parts.push([plot, make("div", {}), panel]);
   });
   const pieces = [legend(chart)];
   let shown;
@@ -205,10 +211,32 @@ const draw = async (chart) => {
       return;
     }
     chart.managers.push(manager);
+    chart.views.push(manager.get_by_id(plot.id));
   }
   untabbed(grid);
   chart.figure.classList.add("is-live");
   chart.stale = false;
+  chart.parts = parts;
+  chart.note.textContent = departures(chart, m);
+  chart.note.hidden = !chart.note.textContent;
+};
+// Differences between what is shown and the printed picture, which the caption describes.
+const departures = ({ data, parts }, m) => {
+  const { kind, panels, styles } = data;
+  const drawn = [...new Set([...styles, ...panels].map((one) => one.optimizer).filter(Boolean))];
+  const shown = drawn.filter(shows);
+  const found = [];
+  if (shown.length < drawn.length)
+    found.push(shown.length > 4 ? `${shown.length} of ${drawn.length} optimizers` : `only ${shown.join(", ")}`);
+  if (kind === "curves" && chosen.along && panels.some((panel) => panel.stepsPerX))
+    found.push(`x axis in ${chosen.along}`);
+  const scales = parts.map(([plot, , panel]) => {
+    const scale = kind === "dots" ? plot.x_scale : plot.y_scale;
+    return ["curves", "dots"].includes(kind) && scale instanceof m.LogScale !== panel.log;
+  });
+  if (scales.some(Boolean)) found.push(chosen.scale === "log" ? "logarithmic scale" : "linear scale");
+  if (chosen.seeds && panels.some((panel) => panel.seedLines?.length)) found.push("individual seeds");
+  return found.length ? `Shown: ${found.join("; ")}. The text describes the figure as printed.` : "";
 };
 const redraw = () => {
   for (const chart of charts) {

@@ -1,53 +1,6 @@
-// What the reader chose for the whole page, the library that draws, colours and marks.
+// Styles of optimizers: colours, markers and dashes, in charts and in legends.
 
-const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-const make = (tag, properties = {}, ...children) => {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-};
-const choices = document.getElementById("choices");
-const packed = document.getElementById("plotting");
-
-// What the reader chose. An optimizer that is not in the choices is always shown.
-
-const chosen = { left: new Set(), along: "", scale: "", seeds: false };
-const shows = (optimizer) => !chosen.left.has(optimizer);
-
-const paper = (name) => getComputedStyle(document.body).getPropertyValue(`--${name}`).trim();
 const color = (style) => style?.color ?? paper("ink");
-
-// Numbers as a person reads them.
-
-const digits = (value, count = 5) => {
-  if (value === null || value === undefined || Number.isNaN(value)) return "\u2013";
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size < 1e-4 || size >= 1e6) return value.toExponential(count - 1).replace("-", "\u2212");
-  return String(Number(value.toPrecision(count))).replace("-", "\u2212");
-};
-
-// The library is unpacked and run once, when the first chart is looked at.
-
-let loading;
-const library = () => {
-  loading ??= (async () => {
-    const bytes = Uint8Array.from(atob(packed.textContent.trim()), (c) => c.charCodeAt(0));
-    const unzipped = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const script = make("script", { textContent: await new Response(unzipped).text() });
-    document.head.append(script);
-    const { Bokeh } = window;
-    Bokeh.logger.set_level("off");
-    const { Document } = Bokeh.require("document");
-    const { ndarray } = Bokeh.require("core/util/ndarray");
-    const { embed, documents } = Bokeh;
-    return { ...Bokeh.require("models/index"), Document, documents, embed, ndarray };
-  })();
-  return loading;
-};
-
-// Looks
-
 const MARKERS = {
   o: "circle",
   s: "square",
@@ -100,6 +53,7 @@ const swatch = (style) => {
     "stroke-width": style.width,
     "stroke-dasharray": dashes(style).join(" "),
   });
+  if (!style.marker) return svg;
   part(SHAPES[style.marker] ?? SHAPES.o, {
     transform: "translate(18 6)",
     fill: style.filled ? style.color : "var(--paper)",
