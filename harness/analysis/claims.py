@@ -36,7 +36,7 @@ class CheckedClaim:
         claim: As the spec has it.
         case: What it is of.
         values: The same quantity of every seed that ended ok, ascending.
-        failed: How many seeds did not end ok.
+        failed: How many seeds failed.
         kind: ``fixed``: no seed changes a printed digit; ``run``: one run's number; ``mean``: a
             mean over several runs.
         verdict: In a word.
@@ -134,8 +134,8 @@ def _values(case: CaseData, claim: ClaimSpec, ok: Any) -> NDArray[np.float64]:
     if claim.quantity == "final_loss":
         return np.asarray(ok["final_loss"], dtype=np.float64)
     axis = 0 if claim.quantity == "x1" else 1
-    points = (case.trajectories[s][-1, axis] for s in ok["seed"] if s in case.trajectories)
-    return np.fromiter(points, dtype=np.float64)
+    ends = [case.trajectories[s][-1] for s in ok["seed"] if s in case.trajectories]
+    return np.array([end[axis] for end in ends if axis < len(end)], dtype=np.float64)
 
 
 def _judged(
@@ -154,7 +154,7 @@ def _judged(
     failures = ""
     if failed:
         count = f"{failed} of {failed + len(values)} seeds"
-        failures = f"; {count} did not end ok and are not among them{limited}"
+        failures = f"; {count} failed and are not among them{limited}"
     number, own = float(claim.value), stats.mean_interval(values)
     away = (number - own.mean) / own.sd if own.sd > 0 else math.nan
     if claim.seeds:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis import stats
-from harness.analysis.comparison import Called, Compared, ComparisonGroup, Pair
+from harness.analysis.comparison import ALPHA, Called, Compared, ComparisonGroup, Pair
 from harness.store.read import CaseData
 
 Outcome = Literal[
@@ -126,7 +126,8 @@ class ObjectiveVerdict:
     def is_clear(self) -> bool:
         """True where the best is significantly better than every other optimizer."""
         others = [e for e in self.entries if e.outcome != "best"]
-        return self.is_tested and all(e.outcome in ("worse", "failed") for e in others)
+        behind = all(e.outcome in ("worse", "failed") and not e.p > ALPHA for e in others)
+        return self.is_tested and behind
 
 
 def verdicts(

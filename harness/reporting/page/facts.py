@@ -10,7 +10,6 @@ from harness.formatting import moment, plural, seed_ranges
 from harness.provenance.environment import WORDS
 from harness.reporting.tables.model import Table
 from harness.reporting.tables.trials import WAYS
-from harness.results import STATUSES
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord
 
@@ -64,24 +63,6 @@ def timing_scope(results: Results, table: Table | None) -> str:
             "compare ratios, not seconds."
         )
     return text
-
-
-def troubles(results: Results) -> list[str]:
-    """A line for each way in which trials ended badly, missing devices aside."""
-    lines = []
-    for status in STATUSES:
-        trials = results.trials[results.trials["status"] == status]
-        if status in ("ok", "unavailable") or trials.empty:
-            continue
-        names = [
-            f"{count:,} of {label} on {objective} ({device})"
-            for (label, objective, device), count in Counter(
-                zip(trials["label"], trials["objective"], trials["device"], strict=True)
-            ).items()
-        ]
-        verb = {"diverged": "diverged", "timeout": "timed out"}.get(status, "ended in an error")
-        lines.append(f"{plural(len(trials), 'trial')} {verb}: {join(names, 4)}.")
-    return lines
 
 
 def objective_facts(results: Results, info: ObjectiveInfo) -> Facts:

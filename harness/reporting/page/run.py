@@ -371,7 +371,6 @@ def render(
         settings=results.run.settings,
         cases=_case_grid(results, page.labels),
         hyperparameters=_hyperparameter_grid(results, page.labels),
-        troubles=facts.troubles(results),
         timing_scope=facts.timing_scope(results, page.tables.get(TIMING)),
         shared_runs=facts.shared_runs(results),
         made=facts.environment_facts(results.run),

@@ -185,7 +185,7 @@ def _losses(results: Results, one: Compared, means: Mapping[int, stats.Mean]) ->
 def _without_chance(
     results: Results, field: ComparisonGroup, place: str, order: Sequence[int]
 ) -> str:
-    """The sentence where every seed ends alike: the lowest and the highest loss."""
+    """The sentence where all seeds give the same result: the lowest and the highest loss."""
     steps = f"{results.objectives[field.objective].steps:,} steps"
     few = len(field.seeds) < 2
     why = "one seed, so not tested" if few else "all seeds give the same result"
@@ -252,8 +252,8 @@ def _others(one: Compared, best: int, others: Sequence[int]) -> Iterator[str]:
         if found:
             yield begin + listed(found)
     if unpaired := len(others) - len(pairs):
-        more = plural(unpaired, "more case")
-        yield f"{more} with higher losses {was_were(unpaired)} not compared"
+        more = plural(unpaired, "lower-ranked case")
+        yield f"{more} {was_were(unpaired)} not compared"
 
 
 def _by(pair: Pair, word: str) -> str:
@@ -378,14 +378,16 @@ def _speed(results: Results) -> str:
 
 def _busy(rows: Sequence[EpochSeconds]) -> str:
     """A part of a sentence on times that are noisy; empty where none is."""
-    noise = max(row.noise for row in rows)
-    if noise <= NOISY:
+    noise = max((row.noise for row in rows if row.noise > NOISY), default=0.0)
+    if not noise:
         return ""
+    if len(rows) == 1:
+        return f"; the machine was busy (noise {share(noise)}), so this time is only approximate"
     return f"; the machine was busy (noise up to {share(noise)}): compare ratios, not seconds"
 
 
 def _failures(results: Results) -> str:
-    """Counts of trials that did not end ok, and of those that the spec's limit alone cut off."""
+    """Counts of failed trials, and of those that the spec's limit alone cut off."""
     counts = results.trials["status"].value_counts()
     words = {"diverged": "diverged", "error": "stopped with an error", "timeout": "timed out"}
     parts = [f"{counts[s]:,} {word}" for s, word in words.items() if s in counts]

@@ -184,7 +184,7 @@ def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
 
 
 def _failing(curve: sensitivity.Curve) -> str:
-    """Values at which some seed did not end ok."""
+    """Values at which some seed failed."""
     bad = list(curve.diverging())
     if not bad:
         return DASH
@@ -241,7 +241,7 @@ _CLAIMS: tuple[Column[claims.CheckedClaim], ...] = (
     ),
     Column("", "device", lambda r: r.case.device),
     Column("n", "", lambda r: len(r.values)),
-    Column("failed", "", lambda r: r.failed),
+    Column("failed", "failed", lambda r: r.failed),
 )
 
 
@@ -251,7 +251,8 @@ def claimed(checked: Sequence[claims.CheckedClaim]) -> Table | None:
     rows = sorted(checked, key=lambda one: severity.index(one.verdict))
     note = (
         "Ours: the median over the seeds that ended ok, and the range from the lowest to the "
-        "highest. A number that is the same for all seeds is compared with the printed decimals. "
+        "highest; failed: the seeds that did not. A number that is the same for all seeds is "
+        "compared with the printed decimals. "
         "Any other is located among the seeds, numbers within its rounding counting as equal; p "
         "is the two-sided probability that one more run of ours would be so far out, exact but "
         "never below 2 / (seeds + 1). A published mean is compared with ours by Welch's test. "

@@ -302,9 +302,17 @@ class Shown:
     def settle(self, name: str) -> None:
         self.page.wait_for_function("(name) => probe.settled(name)", arg=name)
 
+    def unfold(self, one: Locator) -> None:
+        """Open everything that something is folded in."""
+        one.evaluate(
+            "one => { for (let at = one; at; at = at.parentElement) "
+            "if (at.matches('details')) at.open = true; }"
+        )
+
     def see(self, name: str) -> Locator:
-        """Scroll to a figure, and wait until its chart stands there."""
+        """Scroll to a figure, unfolded, and wait until its chart stands there."""
         figure = self.figure(name)
+        self.unfold(figure)
         figure.evaluate(
             """async (one) => {
               one.scrollIntoView({ block: "center", behavior: "instant" });
@@ -369,6 +377,7 @@ RESET = """() => {
     slider.value = slider.max;
     slider.dispatchEvent(new Event("input"));
   }
+  for (const open of document.querySelectorAll("details[open]")) open.open = false;
   document.activeElement.blur();
   history.replaceState(null, "", location.pathname);
 }"""
@@ -466,7 +475,7 @@ def test_no_chart_leaves_its_column_and_no_page_scrolls_sideways(whole: Shown) -
     for width in (390, 768, 2560, 1440):
         whole.page.set_viewport_size({"width": width, "height": 900})
         whole.page.wait_for_function("(width) => innerWidth === width", arg=width)
-        for name in (LOSS, "trajectories_each_bowl"):
+        for name in (LOSS, "step_sizes_bowl"):
             whole.see(name)
         whole.page.wait_for_function(f"() => ({outside})().length === 0")
         assert whole.page.evaluate("document.documentElement.scrollWidth") == width
@@ -475,12 +484,12 @@ def test_no_chart_leaves_its_column_and_no_page_scrolls_sideways(whole: Shown) -
 @pytest.mark.exhaustive
 def test_as_many_charts_stand_side_by_side_as_there_is_room_for(whole: Shown) -> None:
     columns = "one => getComputedStyle(one.querySelector('.panels')).gridTemplateColumns"
-    for width, expected in ((390, 1), (1440, 3)):
+    for width, expected in ((390, 1), (1440, 2)):
         whole.page.set_viewport_size({"width": width, "height": 900})
-        figure = whole.see("trajectories_each_bowl")
+        figure = whole.see("step_sizes_bowl")
         count = f"(name) => ({columns})(document.getElementById(name)).split(' ').length"
         whole.page.wait_for_function(
-            f"(name) => ({count})(name) === {expected}", arg="figure-trajectories_each_bowl"
+            f"(name) => ({count})(name) === {expected}", arg="figure-step_sizes_bowl"
         )
         assert len(figure.evaluate(columns).split()) == expected
 
@@ -495,11 +504,10 @@ def test_panels_and_rows_can_be_told_apart_by_the_names_that_there_is_room_for(
       const room = view.bbox.width - view.frame.bbox.left;
       return brush.measureText(probe.words(title.text)).width > room;
     }).map((view) => probe.words(view.model.title.text))"""
-    for name in ("trajectories_each_bowl", "step_sizes_bowl"):
-        whole.see(name)
-        titles = [plot["title"] for plot in whole.plots(name)]
-        assert len(set(titles)) == len(titles) >= 3
-        assert whole.page.evaluate(cut, name) == []
+    whole.see("step_sizes_bowl")
+    titles = [plot["title"] for plot in whole.plots("step_sizes_bowl")]
+    assert len(set(titles)) == len(titles) >= 3
+    assert whole.page.evaluate(cut, "step_sizes_bowl") == []
     whole.see(FINAL)
     [plot] = whole.plots(FINAL)
     assert len(set(plot["y"]["names"])) == len(plot["y"]["names"]) == 9
@@ -572,7 +580,7 @@ def test_what_has_the_focus_is_never_behind_the_choices(shown: Shown) -> None:
     bar = shown.page.locator("#choices")
     assert bar.evaluate("one => getComputedStyle(one).position") == "sticky"
     assert bar.evaluate("one => one.offsetHeight") > 100
-    shown.page.locator("#made .download button").last.focus()
+    shown.page.locator("#cite .download button").last.focus()
     behind = """() => {
       const { bottom } = document.activeElement.getBoundingClientRect();
       const bar = document.getElementById("choices");
@@ -694,7 +702,7 @@ def test_a_curve_of_a_single_seed_says_which(shown: Shown) -> None:
     shown.see(LINES_LOSS)
     assert not any("seed" in what and "not end" not in what
                    for what in lines_of(shown.plots(LINES_LOSS)[0]))  # fmt: skip
-    shown.page.get_by_label("single seeds").check()
+    shown.page.get_by_label("individual seeds").check()
     panel = shown.made.data[LINES_LOSS]["panels"][0]
     found = lines_of(shown.plots(LINES_LOSS)[0])
     assert {f"{one['label']}, seed {one['seed']}" for one in panel["seedLines"]} <= set(found)
@@ -706,7 +714,7 @@ def test_a_curve_of_a_single_seed_says_which(shown: Shown) -> None:
         np.testing.assert_allclose(found[what]["y"], losses, rtol=5.1e-5)
         told = shown.hover(LINES_LOSS, found[what]["x"][0], found[what]["y"][0], what)
         assert f"loss: {losses[0]:.5g}" in told
-    shown.page.get_by_label("single seeds").uncheck()
+    shown.page.get_by_label("individual seeds").uncheck()
     assert len(lines_of(shown.plots(LINES_LOSS)[0])) < 10
 
 
@@ -795,6 +803,8 @@ def test_a_copy_of_a_table_leaves_out_what_is_left_out(shown: Shown) -> None:
     shown.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     shown.choose(SCRIPTED).click()
     line = shown.page.locator(".download", has_text="final_loss-bowl.csv")
+    assert line.is_hidden()
+    shown.unfold(line)
     for button in ("Copy as Markdown", "Copy as LaTeX"):
         line.get_by_role("button", name=button).click()
         expect(line.get_by_role("status")).to_have_text("Copied")
@@ -951,7 +961,8 @@ def test_a_zoom_is_taken_back_by_its_button(shown: Shown) -> None:
 def _paths_end_at(shown: Shown, step: int) -> None:
     """Each path is drawn as far as it has come by a step, and its mark stands at its end."""
     found = lines_of(shown.plots(PATHS)[0])
-    paths = shown.made.data[PATHS]["panels"][0]["trajectories"]
+    data = shown.made.data[PATHS]
+    paths = data["panels"][0]["trajectories"]
     assert set(found) == {path["label"] for path in paths}
     ends = {
         (glyph["data"]["x"][0], glyph["data"]["y"][0])
@@ -959,9 +970,10 @@ def _paths_end_at(shown: Shown, step: int) -> None:
         if glyph["type"] == "Scatter" and len(glyph["data"].get("x", [])) == 1
     }
     for path in paths:
-        count = sum(known <= step for known in path["steps"])
+        steps = data["steps"][path["steps"]]
+        count = sum(known <= step for known in steps)
         drawn = found[path["label"]]
-        assert (drawn["step"], drawn["x"]) == (path["steps"][:count], path["points"][0][:count])
+        assert (drawn["step"], drawn["x"]) == (steps[:count], path["points"][0][:count])
         assert drawn["y"] == path["points"][1][:count]
         assert (path["points"][0][count - 1], path["points"][1][count - 1]) in ends
     box = shown.figure(PATHS).locator(".player")
@@ -1038,6 +1050,7 @@ def test_a_selection_keeps_the_step_that_the_player_has_come_to(shown: Shown) ->
 
 
 def _kept(shown: Shown, name: str, button: str, ending: str) -> bytes:
+    shown.unfold(shown.figure(name))
     with shown.page.expect_download() as waiting:
         shown.figure(name).get_by_role("button", name=button).click()
     assert waiting.value.suggested_filename == f"{name}.{ending}"
@@ -1399,8 +1412,8 @@ def test_the_library_does_not_run_before_a_chart_comes_near(browser: Browser, ma
         made.address,
         lambda route: route.fulfill(
             body=re.sub(
-                '<section id="findings"',
-                '<div style="height: 3000px"></div><section id="findings"',
+                '<section id="summary"',
+                '<div style="height: 3000px"></div><section id="summary"',
                 Path(made.address.removeprefix("file://")).read_text(encoding="utf-8"),
                 count=1,
             ),
