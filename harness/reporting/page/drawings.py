@@ -68,7 +68,7 @@ def _shortened(body: str, classes: Mapping[str, str], ids: Mapping[str, str]) ->
         return match[1] + ids.get(match[2], match[2])
 
     def rounded(match: re.Match[str]) -> str:
-        return re.sub(r'(\.\d)\d+"', r'\1"', match[0])
+        return re.sub(r"\d+\.\d\d+", lambda number: f"{float(number[0]):.1f}", match[0])
 
     body = re.sub(r' style="([^"]*)"', as_class, body)
     body = re.sub(r'( id=")([^"]*)', as_short, body)
