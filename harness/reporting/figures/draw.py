@@ -35,7 +35,7 @@ from harness.reporting.figures.records import (
 PNG_DPI, IMAGE_DPI = 300, 150
 """Dots per inch of a PNG, and of what is an image in an SVG."""
 
-LONG = 160
+LONG = 500
 """Characters of a tag whose coordinates have a digit less."""
 
 UNNAMED = {"CreationDate": None, "Creator": None, "Producer": None}

@@ -35,7 +35,7 @@ from harness.reporting.figures.records import (
     HeatFigure,
     Line,
 )
-from harness.reporting.page import drawings
+from harness.reporting.page import parts
 from harness.reporting.page import run as run_page
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables.sentences import Findings
@@ -1122,7 +1122,7 @@ def test_the_images_of_heat_are_in_the_drawing_itself(drawn: Drawn) -> None:
 
 def test_a_page_keeps_the_images_of_heat_and_its_policy_allows_them(drawn: Drawn) -> None:
     svg = drawn["heat_lines"][1].svg
-    inline = drawings.on_page({"heat": (svg, "Heat.")}).svgs["heat"]
+    inline = str(parts.inline(svg, "Heat."))
     assert images_of(inline) == images_of(svg)
     known = results(*race())
     html = run_page.render(

@@ -334,7 +334,7 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
 
 def contents_of(parsed: Parsed) -> list[str]:
     """What the contents name, each with a section that there is."""
-    anchors = {e.attributes["href"][1:]: e.text for e in parsed.inside("nav", "a")}
+    anchors = {e.attributes["xlink:href"][1:]: e.text for e in parsed.inside("nav", "a")}
     assert set(anchors) == {e.attributes["id"] for e in parsed.all("section")}
     return list(anchors.values())
 
@@ -401,11 +401,15 @@ def test_a_figure_is_inline_named_and_follows_the_colours_of_the_page() -> None:
     assert all("width" not in e.attributes and "viewbox" in e.attributes for e in drawings)
     assert all(e.attributes["style"] == "fill: var(--ink); max-width: 672px" for e in drawings)
     shapes = parsed.all("path")
-    assert ".d0{fill:var(--paper);stroke:var(--grid)}" in parsed.all("style")[1].text
-    assert shapes[0].attributes["class"] == "d0"
+    assert shapes[0].attributes["style"] == "fill:var(--paper);stroke:var(--grid)"
     uses = parsed.all("use")
     assert uses[0].attributes["fill"] == "var(--ink)"
-    assert [e.attributes["href"][1:] for e in uses] == [e.attributes["id"] for e in shapes]
+    assert [e.attributes["xlink:href"][1:] for e in uses] == [e.attributes["id"] for e in shapes]
+
+
+def test_the_colours_that_the_page_replaces_are_those_of_the_drawings() -> None:
+    colours = [frames.FOREGROUND, frames.GRID, frames.BACKGROUND]
+    assert colours == [parts.INK, parts.GRID, parts.PAPER]
 
 
 def test_what_failed_is_said_in_the_headline_in_a_sentence_and_in_full() -> None:
