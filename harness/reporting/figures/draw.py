@@ -35,7 +35,7 @@ from harness.reporting.figures.records import (
 PNG_DPI, IMAGE_DPI = 300, 150
 """Dots per inch of a PNG, and of what is an image in an SVG."""
 
-LONG = 160
+LONG = 500
 """Characters of a tag whose coordinates have a digit less."""
 
 UNNAMED = {"CreationDate": None, "Creator": None, "Producer": None}
@@ -79,7 +79,7 @@ def draw(record: FigureRecord) -> Drawing:
         mpl.rcParams.update(_theme(record.name))
         figure = _figure(record)
         figure.dpi = PNG_DPI
-        pixels = FigureCanvasAgg(figure)
+        pixels: Any = FigureCanvasAgg(figure)
         # All pictures share one layout, searched for once; `savefig` would do so each time.
         if engine := figure.get_layout_engine():
             engine.execute(figure)

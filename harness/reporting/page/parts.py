@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.formatting import DASH
 from harness.reporting.page import charts
@@ -37,6 +37,12 @@ CHART_SCRIPTS = tuple(
     for name in ("page", "styles", "plots", "planes", "charts", "exports", "address", "main")
 )
 """What live charts and the reader's choices are made of; they share one scope, in this order."""
+
+INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
+"""Colours of a drawing that follow the page into the dark."""
+
+TICK_STYLE, TEXT_STYLE = "fill:var(--ink);stroke:var(--ink);stroke-width:0.8", ";fill:var(--ink)"
+"""Styles in a drawing that are those of all of it."""
 
 HEAD_BYTES = 65_536
 """What of a page is read to find what its head says."""
@@ -155,7 +161,34 @@ def head_of(page: Path, name: str) -> str:
     return Markup(found[1]).unescape() if found else ""
 
 
-def picture(record: FigureRecord, svg: Markup) -> Picture:
+def inline(svg: str, label: str) -> Markup:
+    """A drawing as a part of the page, whose ink, grid and paper it takes.
+
+    Args:
+        svg: From ``<svg`` on; its ids are its own on the whole page.
+        label: What those hear who don't see it.
+    """
+    opening = svg[: svg.index(">") + 1]
+    body = svg[len(opening) :]
+    width = re.search(r'\swidth="([0-9.]+)pt"', opening)
+    own = re.search(r'\sstyle="([^"]*)"', opening)
+    rules = [own[1].rstrip("; ")] if own else []
+    rules.append("fill: var(--ink)")
+    rules += [f"max-width: {float(width[1]) * 4 / 3:.0f}px"] if width else []
+    style = f' style="{"; ".join(rules)}"' if rules else ""
+    kept = re.sub(r'\s(width|height|role|aria-label|style)="[^"]*"', "", opening)
+    kept = kept.removeprefix("<svg")
+    for colour, variable in ((INK, "ink"), (GRID, "grid"), (PAPER, "paper")):
+        body = body.replace(colour, f"var(--{variable})")
+    # A page knows these names by itself.
+    kept = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", kept)
+    body = re.sub(r' style="[^"]*"', lambda own: re.sub(r"([:;]) ", r"\1", own[0]), body)
+    # Ink is the whole drawing's, and a tick has its stroke from the shape that it repeats.
+    body = body.replace(f' style="{TICK_STYLE}"', "").replace(TEXT_STYLE, "")
+    return Markup(f'<svg role="img" aria-label="{escape(label)}"{style}{kept}{body}')
+
+
+def picture(record: FigureRecord, svg: str) -> Picture:
     """A figure with its drawing as a part of the page."""
     anchor = f"figure-{slug(record.name)}"
     return Picture(
@@ -164,7 +197,7 @@ def picture(record: FigureRecord, svg: Markup) -> Picture:
         title=record.title,
         caption=record.caption,
         note=record.note,
-        svg=svg,
+        svg=inline(svg, record.alt or record.title),
         data=charts.plain(record),
         objective=record.objective,
     )

@@ -22,7 +22,6 @@ from harness.reporting.glossary import GLOSSARY
 from harness.reporting.page import charts, citation, facts
 from harness.reporting.page.between import Between
 from harness.reporting.page.check import CheckSection
-from harness.reporting.page.drawings import Drawings, on_page
 from harness.reporting.page.index import RunSummary
 from harness.reporting.page.matrix import Matrix
 from harness.reporting.page.parts import (
@@ -123,13 +122,7 @@ class Page:
     @functools.cached_property
     def pictures(self) -> dict[str, Picture]:
         """The figures by name."""
-        svgs = self.drawings.svgs
-        return {record.name: picture(record, svgs[record.name]) for record in self.records}
-
-    @functools.cached_property
-    def drawings(self) -> Drawings:
-        """Their drawings, as parts of the page."""
-        return on_page({r.name: (self.svgs[r.name], r.alt or r.title) for r in self.records})
+        return {record.name: picture(record, self.svgs[record.name]) for record in self.records}
 
     @functools.cached_property
     def labels(self) -> dict[str, str]:

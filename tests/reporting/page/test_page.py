@@ -335,7 +335,7 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
 
 def contents_of(parsed: Parsed) -> list[str]:
     """What the contents name, each with a section that there is."""
-    anchors = {e.attributes["href"][1:]: e.text for e in parsed.inside("nav", "a")}
+    anchors = {e.attributes["xlink:href"][1:]: e.text for e in parsed.inside("nav", "a")}
     assert set(anchors) == {e.attributes["id"] for e in parsed.all("section")}
     return list(anchors.values())
 
@@ -417,7 +417,7 @@ def test_what_failed_is_said_in_the_headline_in_a_sentence_and_in_full() -> None
     source = of_comparison(unlucky())
     parsed = Parsed(source)
     [headline] = [e for e in parsed.all("p") if e.attributes.get("class") == "headline"]
-    assert headline.text.endswith("4 of 6 trials failed; cuda was not available.")
+    assert headline.text.endswith("4 of 6 trials failed; CUDA is not available.")
     [section] = [e for e in parsed.all("section") if e.attributes["id"] == "failures"]
     assert "Of 6 trials, 1 diverged and 3 stopped with an error" in section.text
     [table] = _grids(source, "table-failures-all")
@@ -431,7 +431,7 @@ def test_what_failed_is_said_in_the_headline_in_a_sentence_and_in_full() -> None
 
 def test_a_run_without_trouble_says_so() -> None:
     text = Parsed(of_comparison(made())).text
-    assert "No trial failed." in text
+    assert "No trial failed or was skipped." in text
     assert "not available" not in text
     assert "interrupted" not in text
 
@@ -457,10 +457,9 @@ def test_the_page_says_how_it_timed_and_what_of_it_is_noisy() -> None:
     results.timings.loc[first, "cpu_seconds"] *= 0.25
     text = Parsed(rendered(results)).text
     assert (
-        "Up to 8 rounds after 1 to warm up; in each round every case runs a block of at most 10 "
-        "steps, with 1 thread; at most about 20 s in all. Evaluation, recording and loading data "
-        "are not on the clock. The machine was busy: the times of 1 of 4 cases are noisy, so "
-        "trust the ratios more than the seconds."
+        "Up to 8 rounds after 1 for warm-up; in each round every case runs a block of at most 10 "
+        "steps, with 1 thread; at most about 20 s in all. Evaluation, recording and data loading "
+        "are not timed. The machine was busy (1 of 4 cases are noisy): compare ratios, not seconds."
     ) in text
     assert "cases are noisy" not in Parsed(rendered(made())).text
     [bowl] = _grids(rendered(results), "table-seconds_per_epoch-1-bowl")
@@ -622,10 +621,13 @@ def test_a_check_has_its_section_after_the_objectives() -> None:
 def test_a_check_that_did_not_pass_is_said_under_the_title_and_first_in_the_contents(
     outcome: str,
 ) -> None:
-    check = CheckSection("One cell got worse.", outcome=outcome)
+    check = CheckSection("", outcome=outcome, brief="1 of 2 got worse")
     parsed = Parsed(run_page.render(made(), [], [], [], Findings(), check))
     [header] = parsed.all("header")
-    assert header.text.split("\n")[1:3] == ["Bowl & line", f"Check {outcome}: One cell got worse."]
+    assert header.text.split("\n")[1:3] == [
+        "Bowl & line",
+        f"Check {outcome}: 1 of 2 cells got worse.",
+    ]
     [link] = parsed.inside("header", "a")
     assert link.attributes["href"] == "#check"
     contents = contents_of(parsed)
@@ -762,7 +764,7 @@ def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: 
 
 def test_the_scope_tells_what_tuning_and_sweeps_tried() -> None:
     results = made(tuning_seeds=[1_000_000, 1_000_001])
-    own = "4 cases, each with 3 seeds (0–2), make 12 trials."
+    own = "4 cases with 3 seeds each (0–2), 12 trials in all."
     once = " Before them, tuning tried 1,200 settings with 2 other seeds, as many for every "
     once += "optimizer that is tuned, on every objective"
     plain = Parsed(rendered(results)).text

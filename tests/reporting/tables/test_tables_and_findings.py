@@ -145,8 +145,8 @@ def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> No
         expected
     )
     # The loss that is shown is the median with its own interval, not the mean.
-    shown = [float(table.shown.loc[0, "loss"])]
-    shown += map(float, table.shown.loc[0, "95% interval"].split(" to "))
+    shown = [float(str(table.shown.loc[0, "loss"]))]
+    shown += map(float, str(table.shown.loc[0, "95% interval"]).split(" to "))
     assert shown == pytest.approx([value + 0.5 for value in expected], rel=1e-2)
     assert shown[0] < found["mean"] - 0.01
     text = sentence(

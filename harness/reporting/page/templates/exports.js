@@ -17,13 +17,6 @@ const asPrinted = (figure) => {
   const [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
   copy.setAttribute("width", `${width}pt`);
   copy.setAttribute("height", `${height}pt`);
-  // Elsewhere there are no classes.
-  for (const { selectorText, style } of document.getElementById("drawings").sheet.cssRules) {
-    for (const element of copy.querySelectorAll(selectorText)) {
-      element.setAttribute("style", style.cssText);
-      element.removeAttribute("class");
-    }
-  }
   const text = asText(copy).replace(/var\(--(ink|grid|paper)\)/g, (_, name) => PRINTED[name]);
   return { text, width: (width * 4) / 3, height: (height * 4) / 3 };
 };
