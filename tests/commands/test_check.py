@@ -451,7 +451,7 @@ def test_what_is_filtered_out_is_not_missing(world: World) -> None:
 def test_a_device_that_is_on_neither_side_is_noted(world: World) -> None:
     world.edit("devices: [cpu]", "devices: [cpu, cuda]")
     world.now = Planned(missing={"cuda": "no CUDA device here"})
-    note = "note: no CUDA device here; its cells are not written\n"
+    note = "note: no CUDA device here; its cells are left out\n"
     assert world.update().stdout == f"2 cells written to base.json.\n{note}"
     report = world.check(exits=0)
     gone = [cell for cell in report.cells if cell.device == "cuda"]
@@ -585,7 +585,7 @@ def test_what_diverges_never_passes_and_an_update_says_so(world: World) -> None:
     world.now = Planned({"a": CELL.model_copy(update={"loss": DIVERGED})})
     written = world.update()
     assert written.exit_code == 0
-    assert "note: bowl/a/cpu: a diverged trial, so its loss will never pass" in written.output
+    assert "note: bowl/a/cpu: a trial diverged, so its loss can never pass" in written.output
     assert outcomes(world.check(exits=1)) == {"loss": "regressed"}
     assert outcomes(world.check("--warn", "loss", exits=0)) == {"loss": "regressed"}
 
@@ -1298,7 +1298,7 @@ def test_ctrl_c_ends_a_check_at_once_and_nothing_is_written_down(real: Suite) ->
     assert done.code == 130
     assert done.out == ""
     assert "Traceback" not in done.err
-    assert done.err.endswith("the same command goes on from there.\n")
+    assert done.err.endswith("the same command continues from there.\n")
     assert real.place.all_gone()
     assert real.place.left() == []
     assert (real.place.output / "history.jsonl").read_bytes() == history

@@ -513,7 +513,7 @@ def test_without_dask_it_says_what_is_missing(
 def test_options_that_contradict_each_other(tmp_path: Path) -> None:
     spec = str(write_suite(tmp_path, "normed: {class: Normed}"))
     result = invoke(spec, "--scheduler", "tcp://h:1", "--executor", "processes")
-    assert (result.exit_code, "--scheduler is for --executor dask" in result.stderr) == (2, True)
+    assert (result.exit_code, "--scheduler needs --executor dask" in result.stderr) == (2, True)
     result = invoke(spec, "--scheduler", "tcp://h:1", "--workers", "2")
     assert (result.exit_code, "--workers is for this machine" in result.stderr) == (2, True)
 
