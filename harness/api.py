@@ -212,7 +212,7 @@ def compare(*results: StrPath, formats: Texts = (), output: StrPath | None = Non
 
     paths = [Path(given) for given in results]
     if len(paths) < 2:
-        raise BadInput.of_file("results", "expected two or more to lay side by side")
+        raise BadInput.of_file("results", "expected two or more results to compare")
     sources = report_sources.read(result_paths.store_paths(paths))
     target = Path(output) if output is not None else result_paths.side_by_side_folder(paths[0])
     comparison = report_objects.Comparison(sources, target)

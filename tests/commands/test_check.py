@@ -410,7 +410,7 @@ def test_a_cell_that_the_baseline_lacks_is_missing_unless_new_ones_are_allowed(
     world.now = Planned({"a": lost(mean=0.4)})
     report = world.check(exits=4)
     assert outcomes(report, "b") == all_of("missing")
-    assert why(report, "loss", "b") == "only this side has the cell; --update writes it down"
+    assert why(report, "loss", "b") == "only this side has the cell; --update adds it"
     assert outcomes(report) == {"loss": "better"}
     report = world.check("--allow-new", exits=0)
     assert outcomes(report, "b") == all_of("missing")
@@ -651,13 +651,13 @@ def json_of(baseline: baselines.Baseline) -> str:
         (
             Planned(controls=(1.0, 1.03, 0.9)),
             3,
-            "base.json: not written: a busy machine: the reference loop took "
+            "base.json: not written, the machine is busy: the reference loop took "
             "1.000, 1.030, 0.900 times its own time, with 100%, 100%, 100% of a processor",
         ),
         (
             Planned(shares=(0.9, 0.2, 0.1)),
             3,
-            "base.json: not written: a busy machine: the reference loop took "
+            "base.json: not written, the machine is busy: the reference loop took "
             "1.000, 1.000, 1.000 times its own time, with 90%, 20%, 10% of a processor",
         ),
     ],
@@ -1241,8 +1241,8 @@ def test_every_fault_is_found_and_no_other_cell_pays_for_it(real: Suite, optimiz
     reasons = {
         "diverges": ("loss", "2 trials diverged"),
         "raises": ("time", "2 of 2 trials failed: RuntimeError: boom"),
-        "hangs": ("time", "2 of 2 trials failed: no end after 2 s"),
-        "exits": ("time", "could not be measured: the process ended itself with exit status 7"),
+        "hangs": ("time", "2 of 2 trials failed: not finished after 2 s"),
+        "exits": ("time", "could not be measured: the process exited with status 7"),
         "slow": ("time", "median of 3 processes"),
         "gone": ("time", "only the other side has the cell"),
     }

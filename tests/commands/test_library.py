@@ -604,7 +604,7 @@ def test_a_mistake_in_a_mapping_is_told_by_its_key(
         ({"workers": 0}, "workers: expected a whole number from 1 to 1,024, got 0"),
         ({"devices": "gpu"}, "--devices: 'gpu' is not a device; did you mean 'cuda'?"),
         ({"override": {"lr": object()}}, "override: 'lr' is a object, expected plain data"),
-        ({"folder": "."}, "folder: is for a mapping; the suite of a file is where it lies"),
+        ({"folder": "."}, "folder: is for a mapping; a file's suite is the folder that it is in"),
     ],
 )
 def test_a_wrong_argument_is_told_by_its_name(

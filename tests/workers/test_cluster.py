@@ -330,7 +330,7 @@ def test_a_run_on_a_cluster_equals_a_serial_one_to_the_bit(tmp_path: Path) -> No
     reasons = {row[4] for row in serial["trials"] if row[2] == "error"}
     blunder = f"own.Blunders: too steep at {tmp_path}/suite/optimizers/own.py"
     assert any(blunder in reason for reason in reasons)
-    assert "the process was ended by SIGKILL" in reasons
+    assert "the process was killed by SIGKILL" in reasons
     assert summary.statuses == {s: sum(row[2] == s for row in serial["trials"]) for s in statuses}
 
 
