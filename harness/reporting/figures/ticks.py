@@ -36,9 +36,14 @@ def log_ticks(axis: Axis, limits: Sequence[float]) -> None:
     axis.set_major_locator(LogLocator(subs=steps, numticks=8))
     is_plain = limits[0] >= PLAIN[0] and limits[1] <= PLAIN[1]
     axis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:g}" if is_plain else power_of_ten(value))
+        FuncFormatter(lambda value, _: plain(value) if is_plain else power_of_ten(value))
     )
     axis.set_minor_locator(NullLocator())
+
+
+def plain(value: float) -> str:
+    """A number with a minus sign, no hyphen."""
+    return f"{value:g}".replace("-", "−")
 
 
 def power_of_ten(value: float) -> str:
@@ -54,4 +59,4 @@ def few_ticks(ax: Axes, most: int = 3) -> None:
         ax.xaxis.set_major_locator(LogLocator(numticks=3))
     else:
         ax.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], prune="upper"))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))

@@ -20,7 +20,7 @@ from PIL import Image
 from harness.analysis import elapsed, stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import draw as figures
-from harness.reporting.figures import fonts, frames, panels, planes, ticks, times, trajectories
+from harness.reporting.figures import fonts, frames, panels, planes, ticks, times
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
@@ -355,31 +355,6 @@ def test_times_are_shown_with_median_and_quartiles_in_a_unit_that_reads_well() -
 # Planes
 
 
-def test_trajectories_are_those_of_the_lowest_seed() -> None:
-    case = Case("sgd", np.repeat(BOWL, 2, axis=0), QUADRATIC, paths=[PATH, PATH * 2])
-    figure = plane_figure(records(case), "trajectories_bowl")
-    np.testing.assert_array_equal(figure.panels[0].trajectories[0].points, PATH)
-
-
-def test_a_trajectory_ends_before_its_first_value_that_is_not_finite() -> None:
-    path = PATH.copy()
-    path[2, 1], path[3:] = np.inf, np.nan
-    case = Case("sgd", BOWL, QUADRATIC, status=["diverged"], paths=[path])
-    drawn = plane_figure(records(case), "trajectories_bowl").panels[0].trajectories[0]
-    assert drawn.failed
-    np.testing.assert_array_equal(drawn.points, PATH[:2])
-
-
-def test_contours_are_powers_of_ten_and_their_threes_above_the_lowest() -> None:
-    landscape = np.array([[0.5, 1.0], [10.0, 105.5]])
-    assert trajectories.levels(landscape, 0.5) == pytest.approx(
-        (0.6, 0.8, 1.5, 3.5, 10.5, 30.5, 100.5)
-    )
-    assert trajectories.levels(np.full((3, 3), 2.0), None) == ()
-    assert trajectories.levels(np.full((3, 3), np.nan), None) == ()
-    assert trajectories.levels(None, 0.0) == ()
-
-
 def test_both_coordinates_are_drawn_against_the_step() -> None:
     case = Case("sgd", BOWL, QUADRATIC, paths=[PATH])
     x1, x2 = curve_figure(records(case), "coordinates_bowl").panels
@@ -656,11 +631,10 @@ Drawn = tuple[list[FigureRecord], list[figures.Drawing]]
 def test_every_kind_of_figure_is_there(drawn: Drawn) -> None:
     assert [record.name for record in drawn[0]] == [
         "overview",
+        "trajectories_bowl",
         "loss_bowl",
         "loss_time_bowl",
         "final_loss_bowl",
-        "trajectories_bowl",
-        "trajectories_each_bowl",
         "coordinates_bowl",
         "step_sizes_bowl",
         "loss_lines",
@@ -892,12 +866,11 @@ def test_a_figure_of_many_cases_says_how_many_are_shown() -> None:
     assert few["loss_lines"].note == "Lowest possible loss: 0.24."
 
 
-def test_trajectories_of_many_cases_say_how_many_are_shown() -> None:
-    count = figure_records.PLANES + 3
+def test_coordinates_of_many_cases_say_how_many_are_shown() -> None:
+    count = figure_records.CURVES + 3
     cases = [Case("a", BOWL, QUADRATIC, paths=[PATH], setting=f"lr={i}") for i in range(count)]
-    found = records(*cases)
-    for name in ("trajectories_bowl", "trajectories_each_bowl", "coordinates_bowl"):
-        assert found[name].note == f"Shown: {figure_records.PLANES} of {count} cases."
+    note = records(*cases)["coordinates_bowl"].note
+    assert note == f"Shown: {figure_records.CURVES} of {count} cases."
 
 
 @pytest.mark.parametrize(("optimum", "is_off"), [(-1e3, True), (0.2, False), (None, False)])
@@ -907,17 +880,6 @@ def test_an_optimum_off_the_scale_is_said_to_be(optimum: float | None, is_off: b
     for name in ("loss_lines",):
         assert ("The lowest possible loss, -1000, is off the scale." in found[name].note) == is_off
         assert (found[name].note == "") != is_off
-
-
-def test_a_panel_above_an_empty_place_has_numbers_at_its_axis() -> None:
-    cases = [Case("a", BOWL, QUADRATIC, paths=[PATH], setting=f"lr={i}") for i in range(4)]
-    drawing = figures.draw(records(*cases)["trajectories_each_bowl"])
-    texts = [e for e in ET.fromstring(drawing.svg).iter() if e.tag.endswith("text")]
-    heights = [e.get("y") for e in texts if e.text == "x1"]
-    numbers = [e.get("y") for e in texts if e.text == "0"]
-    assert len(heights) == 3
-    assert len(set(heights)) == 2
-    assert len(numbers) >= 3
 
 
 def test_powers_of_ten_are_written_as_such() -> None:
