@@ -281,7 +281,7 @@ MISTAKES = [
     (
         BASE + "claims: [«{value: 1, source: x, optimizer: a, objective: bowl, seeds: 3}]\n",
         "claims.0",
-        "of a mean both 'seeds' and 'sd' are to be given, or neither",
+        "expected both 'seeds' and 'sd' (of a mean), or neither",
     ),
 ]
 
