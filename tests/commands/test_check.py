@@ -251,7 +251,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def test_what_has_not_changed_is_fine(world: World) -> None:
     report = world.check(exits=0)
     assert outcomes(report) == outcomes(report, "b") == {}
-    assert why(report, "loss") == "equal to the bit"
+    assert why(report, "loss") == "bit-identical"
     assert world.processes == 1
     assert report.against == "base.json"
     assert [cell.place for cell in report.cells] == ["spec.yaml:8:3", "spec.yaml:9:3"]
@@ -652,13 +652,13 @@ def json_of(baseline: baselines.Baseline) -> str:
             Planned(controls=(1.0, 1.03, 0.9)),
             3,
             "base.json: not written, the machine is busy: the reference loop took "
-            "1.000, 1.030, 0.900 times its own time, with 100%, 100%, 100% of a processor",
+            "1.000, 1.030, 0.900 times as long as itself, with 100%, 100%, 100% of a processor",
         ),
         (
             Planned(shares=(0.9, 0.2, 0.1)),
             3,
             "base.json: not written, the machine is busy: the reference loop took "
-            "1.000, 1.000, 1.000 times its own time, with 90%, 20%, 10% of a processor",
+            "1.000, 1.000, 1.000 times as long as itself, with 90%, 20%, 10% of a processor",
         ),
     ],
     ids=["trials", "times", "strays", "starves"],
@@ -691,7 +691,7 @@ def test_an_update_of_some_cells_leaves_the_others_in_the_baseline(world: World)
         ((), "expected either --baseline FILE or --base REV"),
         (("--baseline", "base.json", "--base", "HEAD"), "expected either --baseline FILE or"),
         (("--update",), "expected either --baseline FILE or --base REV"),
-        (("--base", "HEAD", "--update"), "--update writes a baseline: expected --baseline FILE"),
+        (("--base", "HEAD", "--update"), "--update writes a baseline: add --baseline FILE"),
         (("--baseline", "no.json"), "no.json: no such baseline; the same command with --update"),
         (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: expected value"),
         (("--baseline", "optimizers"), "optimizers: can't be read: Is a directory"),
@@ -1181,7 +1181,7 @@ def test_code_that_has_not_changed_is_fine(real: Suite) -> None:
         found = {j.metric: j.outcome for j in cell.judgements}
         assert found.pop("time") in ("fine", "better")
         assert set(found.values()) == {"fine"}
-        assert why(report, "loss", cell.optimizer) == "equal to the bit"
+        assert why(report, "loss", cell.optimizer) == "bit-identical"
 
 
 @pytest.mark.serial
@@ -1402,7 +1402,7 @@ def test_a_revision_runs_its_own_code_and_the_work_tree_what_is_in_it(
     assert report.against == "revision HEAD"
     assert report.git.endswith("+ changes")
     assert outcomes(report, "same") == {}
-    assert why(report, "loss", "same") == "equal to the bit"
+    assert why(report, "loss", "same") == "bit-identical"
     assert outcomes(report, "own") == {"operators": "regressed", "calls": "regressed"}
     assert outcomes(report, "packaged") == {"loss": "regressed"}
     assert outcomes(report, "newcomer") == all_of("missing")

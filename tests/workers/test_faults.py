@@ -303,7 +303,7 @@ ROWS = {
     "nan": ("diverged", "not finite"),
     "sleeps": ("timeout", "not finished after 1.5 s"),
     "loops": ("timeout", "not finished after 1.5 s"),
-    "exits": ("error", "exit status 7"),
+    "exits": ("error", "exited with status 7"),
     "sys_exits": ("error", "SystemExit: 3"),
     "segfaults": ("error", "SIGSEGV"),
     "hoards": ("error", "can't allocate memory"),
