@@ -22,7 +22,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.reporting.figures import fonts, panels, planes, strips
+from harness.reporting.figures import compact, fonts, panels, planes, strips
 from harness.reporting.figures.frames import BACKGROUND, FOREGROUND, GRID, SMALL
 from harness.reporting.figures.records import (
     CurveFigure,
@@ -173,63 +173,15 @@ def _element(svg: str, alt: str) -> str:
     # Marks in a row stand in a group that has their style.
     run = r'(<use [^>]*?)( style="[^"]*")/>\n(?:<use [^>]*?\2/>\n)+'
     svg = re.sub(run, lambda m: f"<g{m[2]}>\n{m[0].replace(m[2], '')}</g>\n", svg)
-    svg = re.sub(r' d="([^"]*)"', lambda own: f' d="{_relative(own[1])}"', svg)
-    svg = _without_bare_groups(svg)
+    svg = compact.dots_as_paths(svg)
+    svg = compact.grids_as_paths(svg, GRID)
+    svg = re.sub(r' d="([^"]*)"', lambda own: f' d="{compact.relative(own[1])}"', svg)
+    svg = compact.without_bare_groups(svg)
     # A straight line across has no need of round ends.
     across = "stroke-width: 0.8; stroke-linecap: round"
     svg = svg.replace(f"stroke: {GRID}; {across}", f"stroke: {GRID}; stroke-width: 0.8")
     style = f"stroke-linejoin: round; stroke-linecap: butt; font-family: {FONTS}"
     return svg.replace("<svg", f'<svg role="img" aria-label={quoteattr(alt)} style="{style}"', 1)
-
-
-def _relative(path: str) -> str:
-    """Straight lines of a path from point to point, which takes about half of the bytes."""
-    parts = re.findall(r"([A-Za-z]) ?([-0-9. ]*)", path)
-    if not all(command in "MLz" for command, _ in parts):
-        return path
-    steps, here, previous = [], (0, 0), ""
-    for command, numbers in parts:
-        if command == "z":
-            steps.append("z")
-            previous = "z"
-            continue
-        # In hundredths, so that nothing is lost on the way.
-        x, y = (round(float(number) * 100) for number in numbers.split())
-        if command == "M":
-            steps.append(f"M{_short(x)}{_next(y)}")
-        else:
-            step = f"{_short(x - here[0])}{_next(y - here[1])}"
-            joint = "" if step.startswith("-") else " "
-            steps.append(f"{joint}{step}" if previous == "L" else f"l{step}")
-        here, previous = (x, y), command
-    return "".join(steps)
-
-
-def _short(hundredths: int) -> str:
-    """A number of hundredths without needless zeros."""
-    text = f"{hundredths / 100:.2f}".rstrip("0").rstrip(".")
-    return re.sub(r"^(-?)0\.", r"\1.", text) if hundredths else "0"
-
-
-def _next(hundredths: int) -> str:
-    """Likewise, set apart from the number before it."""
-    text = _short(hundredths)
-    return text if text.startswith("-") else f" {text}"
-
-
-def _without_bare_groups(svg: str) -> str:
-    """The same without groups and definitions that say nothing."""
-    svg = re.sub(r"<defs>\s*</defs>\n?|<g( [^>]*)?/>\n?|<g [^>]*>\s*</g>\n?", "", svg)
-    is_bare: list[bool] = []
-    kept = []
-    for part in re.split(r"(<g\b[^>]*>\n?|</g>\n?)", svg):
-        if part.startswith("</g>"):
-            part = "" if is_bare.pop() else part
-        elif re.match(r"<g\b", part):
-            is_bare.append(part.strip() == "<g>")
-            part = "" if is_bare[-1] else part
-        kept.append(part)
-    return "".join(kept)
 
 
 def _shortened(tag: str) -> str:

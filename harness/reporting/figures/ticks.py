@@ -16,6 +16,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 PLAIN = (5e-5, 2e5)
 """Logarithmic axes within these ends have plain numbers."""
 
+WITHOUT_POWERS = (1e-4, 1e6)
+"""Linear axes that reach so far have no power of ten beside them."""
+
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -44,6 +47,12 @@ def log_ticks(axis: Axis, limits: Sequence[float]) -> None:
 def plain(value: float) -> str:
     """A number with a minus sign, no hyphen."""
     return f"{value:g}".replace("-", "−")
+
+
+def own_powers(axis: Axis, limits: Sequence[float]) -> None:
+    """Numbers with their powers of ten, which would else stand where a title does."""
+    if not WITHOUT_POWERS[0] <= max(map(abs, limits)) < WITHOUT_POWERS[1]:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
 
 
 def power_of_ten(value: float) -> str:

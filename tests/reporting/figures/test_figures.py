@@ -19,8 +19,16 @@ from PIL import Image
 
 from harness.analysis import elapsed, stats
 from harness.analysis.comparison import mean_losses
+from harness.reporting.figures import (
+    compact,
+    fonts,
+    frames,
+    panels,
+    planes,
+    ticks,
+    times,
+)
 from harness.reporting.figures import draw as figures
-from harness.reporting.figures import fonts, frames, panels, planes, ticks, times
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
@@ -724,12 +732,11 @@ def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
 
 
 def marks_of(svg: str) -> list[tuple[float, float]]:
-    """Where the dots of a drawing of one row stand."""
-    groups = re.findall(r"(?:<use [^>]*/>\n)+", svg)
-    return [
-        (float(x), float(y))
-        for x, y in re.findall(r'x="([-0-9.]+)" y="([-0-9.]+)"', max(groups, key=len))
-    ]
+    """The places of dots in a drawing: the steps of the path with round ends that is longest."""
+    paths: list[str] = re.findall(r'<path d="((?:m[^"h]*h0)+)"', svg)
+    steps = re.findall(r"m(-?[0-9.]+) ?(-?[0-9.]+)h0", max(paths, key=len))
+    places = np.cumsum(np.array(steps, dtype=float), axis=0)
+    return [(float(x), float(y)) for x, y in places]
 
 
 def test_marks_stand_where_the_values_are_and_take_few_bytes() -> None:
@@ -741,7 +748,34 @@ def test_marks_stand_where_the_values_are_and_take_few_bytes() -> None:
     x, y = np.transpose(marks_of(svg))
     assert np.corrcoef(x, of_value)[0, 1] > 0.999999
     assert np.corrcoef(y, row.offsets)[0, 1] > 0.9999
-    assert len(svg) - len(found.alt) < 7000 + 60 * len(row.values)
+    assert len(x) == len(row.values)
+    assert len(svg) - len(found.alt) < 7000 + 15 * len(row.values)
+
+
+def test_dots_as_a_path_are_at_the_places_that_they_had_one_by_one() -> None:
+    uses = [(1.25, 7.5), (3.0, 2.04), (2.99, 2.04), (-0.5, 100.0)]
+    shape = '<path id="a" d="M 0 1.93C 0.51 1.93 1 1.73 0 1.93z "/>\n'
+    each = "".join(f'<use xlink:href="#a" x="{x}" y="{y}"/>\n' for x, y in uses)
+    svg = f'{shape}<g style="fill: #0072b2; fill-opacity: 0.8">\n{each}</g>'
+    made = compact.dots_as_paths(svg)
+    np.testing.assert_allclose(marks_of(made), uses, atol=1e-9)
+    assert "stroke: #0072b2; stroke-opacity: 0.8; stroke-width: 3.86" in made
+    assert "<use" not in made
+    assert 'id="a"' not in made
+    # A shape that something else uses too stays.
+    other = '<use xlink:href="#a" x="1" y="2"/>\n'
+    assert shape in compact.dots_as_paths(svg + other)
+
+
+def test_grids_of_a_panel_are_one_path_and_others_stay_apart() -> None:
+    def line(d: str, clip: str, color: str = "#d0d1d2") -> str:
+        style = f"fill: none; stroke: {color}; stroke-width: 0.8; stroke-linecap: round"
+        return f'<path d="{d}" clip-path="url(#{clip})" style="{style}"/>\n'
+
+    svg = line("M 0 1L 2 1", "p") + line("M 9 9L 9 0", "q") + "<text/>" + line("M 0 3L 2 3", "p")
+    data = line("M 0 4L 2 4", "p", "#0072b2")
+    made = compact.grids_as_paths(svg + data, "#d0d1d2")
+    assert made == line("M 0 1L 2 1 M 0 3L 2 3", "p") + line("M 9 9L 9 0", "q") + "<text/>" + data
 
 
 def test_an_svg_is_short(drawn: Drawn) -> None:
