@@ -42,6 +42,7 @@ Check.table: Table
 Comparison.beside: SideBySide
 Comparison.between: tuple[str, ...]
 Comparison.checks: None
+Comparison.figures: Figures
 Comparison.headline: str
 Comparison.sentences: tuple[str, ...]
 Comparison.tables: Named[Table]
