@@ -184,6 +184,7 @@ class Report:
         """The page's figures, by file name; one is drawn when it is shown."""
         from harness.reporting.figures import check as check_figures
         from harness.reporting.figures import comparison as comparison_figures
+        from harness.reporting.figures import coordinates
         from harness.reporting.figures import trials as trial_figures
         from harness.reporting.figures.styles import looks_of
 
@@ -191,6 +192,8 @@ class Report:
         records = trial_figures.build(results, self.analysis.means)
         known = [record.name for record in records]
         records += comparison_figures.build(results, self.analysis, known)
+        known = [record.name for record in records]
+        records += coordinates.build(results, self.analysis.means, known)
         if checks and checks.latest:
             history = (checks.latest, checks.series, checks.changes)
             records += check_figures.build(*history, looks_of(results))
