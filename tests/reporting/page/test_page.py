@@ -335,7 +335,7 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
 
 def contents_of(parsed: Parsed) -> list[str]:
     """What the contents name, each with a section that there is."""
-    anchors = {e.attributes["xlink:href"][1:]: e.text for e in parsed.inside("nav", "a")}
+    anchors = {e.attributes["href"][1:]: e.text for e in parsed.inside("nav", "a")}
     assert set(anchors) == {e.attributes["id"] for e in parsed.all("section")}
     return list(anchors.values())
 
@@ -626,7 +626,7 @@ def test_a_check_that_did_not_pass_is_said_under_the_title_and_first_in_the_cont
     [header] = parsed.all("header")
     assert header.text.split("\n")[1:3] == [
         "Bowl & line",
-        f"Check {outcome}: 1 of 2 cells got worse.",
+        f"Check {outcome}: 1 of 2 got worse.",
     ]
     [link] = parsed.inside("header", "a")
     assert link.attributes["href"] == "#check"
@@ -765,14 +765,14 @@ def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: 
 def test_the_scope_tells_what_tuning_and_sweeps_tried() -> None:
     results = made(tuning_seeds=[1_000_000, 1_000_001])
     own = "4 cases with 3 seeds each (0–2), 12 trials in all."
-    once = " Before them, tuning tried 1,200 settings with 2 other seeds, as many for every "
-    once += "optimizer that is tuned, on every objective"
+    once = " Tuning tried 1,200 settings with 2 other seeds, the same number for every tuned "
+    once += "optimizer on every objective"
     plain = Parsed(rendered(results)).text
     assert own in plain
     assert "tuning" not in plain
     both = replace(results, tried=(*tried("tuning", 1200), *tried("sweep", 1030)))
     text = Parsed(rendered(both)).text
-    assert own + once + "; after them, sweeps tried 1,030 more with the same." in text
+    assert own + once + "; sweeps tried 1,030 more with the same seeds." in text
     alone = Parsed(rendered(replace(results, tried=tuple(tried("tuning", 1200))))).text
     assert own + once + "." in alone
     assert "sweeps" not in alone
