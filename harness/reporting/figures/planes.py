@@ -112,7 +112,7 @@ def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel) -> None:
     for point in record.minimizers:
         star = {
             "marker": "*",
-            "markersize": 10,
+            "markersize": 8.5,
             "color": FOREGROUND,
             "label": "minimum",
             **EDGED,
@@ -131,5 +131,5 @@ def _draw_trajectory(ax: Axes, trajectory: Trajectory, label: str, order: float)
     line = {"linewidth": width, **dash_look(style), **marker_look(style, 4.2)}
     marked = trajectory.marked.tolist()
     ax.plot(*points.T, label=label, zorder=order, markevery=marked, **line)
-    mark = {"linestyle": "", "label": END_LABEL, **marker_look(style, 8.5)}
+    mark = {"linestyle": "", "label": END_LABEL, **marker_look(style, 9.5)}
     ax.plot(*trajectory.end, clip_on=False, zorder=order + 1, **mark)

@@ -121,7 +121,7 @@ const pathEnd = (m, plot, chart, path) => {
   const data = source(m, {});
   const look = path.failed
     ? { marker: "x", size: 11, line_color: color(path.style), line_width: 2 }
-    : marker(path.style, 12);
+    : marker(path.style, 14);
   plot.add_glyph(new m.Scatter({ x: field("x"), y: field("y"), ...look }), data);
   chart.players.push((step) => {
     const last = reached(path, step) - 1;
@@ -153,7 +153,7 @@ const planePlot = (m, chart, panel, { height, width, title }) => {
   );
   const star = { fill_color: paper("ink"), line_color: paper("paper") };
   plot.add_glyph(
-    new m.Scatter({ x: field("x"), y: field("y"), marker: "star", size: 14, ...star }),
+    new m.Scatter({ x: field("x"), y: field("y"), marker: "star", size: 12, ...star }),
     source(m, { x: data.minimizers.map(([x]) => x), y: data.minimizers.map(([, y]) => y) }),
   );
   hover(
