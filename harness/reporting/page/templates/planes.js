@@ -87,15 +87,17 @@ const curve = (m, plot, [x, y]) =>
   );
 // One trajectory; its parts follow the player.
 const FINE = 1.6;
+const THIN = 0.8;
 const pathGlyphs = (m, plot, chart, path) => {
   const [data, marked] = [{}, {}].map((empty) => source(m, empty));
   const place = { x: field("x"), y: field("y") };
+  const upon = chart.data.curve[0].length > 0;
   const isLong = path.marked.length < path.x.length;
   const line = plot.add_glyph(
     new m.Line({
       ...place,
       line_color: color(path.style),
-      line_width: path.failed ? 1.2 : isLong ? Math.min(path.style.width, FINE) : path.style.width,
+      line_width: path.failed || upon ? THIN : isLong ? Math.min(path.style.width, FINE) : path.style.width,
       line_dash: path.failed ? [] : dashes(path.style),
     }),
     data,
