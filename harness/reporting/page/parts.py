@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -68,12 +68,14 @@ class GridColumn:
         numeric: Whether it holds numbers, which are set to the right.
         long: Whether its texts may break into lines.
         aside: Heading of what stands small behind its texts; empty where nothing does.
+        paper: Its role in a paper; see ``latex.roles``.
     """
 
     heading: str
     numeric: bool = False
     long: bool = False
     aside: str = ""
+    paper: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Grid:
         columns: Headings.
         rows: Cells, row by row.
         faint: For each row, whether it holds no result.
+        best: For each row, whether it is the best of its kind; may be empty.
         optimizers: For each row, the optimizers that it is of, as JSON; empty where of none.
         csv: The numbers as a ``data:`` URI; empty if there is nothing to download.
         csv_name: What the download is called.
@@ -99,6 +102,7 @@ class Grid:
     columns: tuple[GridColumn, ...]
     rows: tuple[tuple[GridCell, ...], ...]
     faint: tuple[bool, ...]
+    best: tuple[bool, ...] = ()
     optimizers: tuple[str, ...] = ()
     csv: str = ""
     csv_name: str = ""
@@ -239,6 +243,8 @@ def grid(
         columns.append(GridColumn(str(heading), numeric, long, aside))
         asides = shown["setting"].replace(DASH, "") if aside else [""] * len(texts)
         cells.append([GridCell(*pair) for pair in zip(texts, asides, strict=True)])
+    in_paper = _roles(table, shown, left_out - {"setting"})
+    columns = [replace(column, paper=in_paper.get(column.heading, "own")) for column in columns]
     whole = len(frame) == len(table.frame)
     grid_id = f"table-{table.name}-{anchor}"
     return Grid(
@@ -248,11 +254,21 @@ def grid(
         columns=tuple(columns),
         rows=tuple(zip(*cells, strict=True)),
         faint=tuple(str(n) == "0" for n in shown["n"]) if "n" in shown else (False,) * len(rows),
+        best=tuple(pd.Series(table.best, table.frame.index)[rows]) if table.best else (),
         optimizers=_optimizers(frame, labels or {}),
         csv=_data_uri(frame.to_csv(index=False, lineterminator="\n")),
         csv_name=f"{table.name}.csv" if whole else f"{table.name}-{slug(str(objective))}.csv",
         note_id=f"{grid_id}-note" if named else f"note-{table.name}",
     )
+
+
+def _roles(table: Table, shown: pd.DataFrame, left_out: Collection[str]) -> dict[str, str]:
+    """By a heading, the role of its column where the rows stand in a paper."""
+    numeric = dict(zip(table.shown.columns, table.numeric, strict=True))
+    names = [name for name in shown.columns if name not in left_out and (shown[name] != "").any()]
+    texts = [[str(text) for text in row] for row in shown[names].to_numpy().tolist()]
+    roles = latex.roles(names, texts, [numeric[name] for name in names]) if texts else []
+    return dict(zip(names, roles, strict=False))
 
 
 def whole(table: Table | None, labels: Mapping[str, str] | None = None) -> Grid | None:
@@ -339,8 +355,9 @@ def document(
 
 def _script() -> str:
     """The page's script, which escapes for LaTeX what the tables' files do."""
-    signs = json.dumps(latex.SIGNS, ensure_ascii=False).replace("<", "\\u003c")
-    tables = _read("tables.js").replace("LATEX_SIGNS", signs).replace("LATEX_LONG", str(latex.LONG))
+    tables = _read("tables.js")
+    for name, value in latex.SHARED.items():
+        tables = tables.replace(f"LATEX_{name}", as_json(value))
     parts = "".join(_read(name) for name in CHART_SCRIPTS)
     return f'{tables}(() => {{\n"use strict";\n{parts}}})();\n'
 
