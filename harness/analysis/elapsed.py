@@ -7,6 +7,7 @@ ones, so that steps times the seconds of a step would say little of the way to a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,29 @@ def evaluation_seconds(results: Results, case: CaseData) -> float:
     The time of all else that a step does is shared among its evaluations. Where each step takes
     one, this is the time of a step; NaN where it is not known.
     """
+    taken = block_seconds(results, case)
+    return stats.spread(taken).median if len(taken) else math.nan
+
+
+def block_seconds(results: Results, case: CaseData) -> Array:
+    """The time of an evaluation in each timed block; none where that is not known of all."""
     blocks = results.timings[results.timings["position"] == case.position]
     if blocks.empty:
-        return math.nan
+        return np.empty(0)
     count = blocks["steps"] if case.evaluations is None else blocks["evaluations"]
     taken = (blocks["seconds"] / count).to_numpy(dtype=np.float64)
-    return stats.spread(taken).median if np.isfinite(taken).all() else math.nan
+    return taken if np.isfinite(taken).all() else np.empty(0)
+
+
+def pareto_front(times: Sequence[float], losses: Sequence[float]) -> list[int]:
+    """Indices of the points that no other beats in time and loss both, by time.
+
+    One is beaten by another that is no slower and no worse, and better in one of the two.
+    """
+    front: list[int] = []
+    for i in sorted(range(len(times)), key=lambda i: (times[i], losses[i])):
+        known = math.isfinite(times[i]) and math.isfinite(losses[i])
+        last = (times[front[-1]], losses[front[-1]]) if front else (math.nan, math.inf)
+        if known and (losses[i] < last[1] or (times[i], losses[i]) == last):
+            front.append(i)
+    return front

@@ -4,6 +4,9 @@ Another draw of settings, or other tuning seeds, finds another best setting. How
 is told by tuning over and over on resampled settings and seeds. A setting is chosen by the seeds
 that a resample draws and judged by those that it leaves out, so that what it was picked by does not
 flatter it (Efron & Tibshirani, Journal of the American Statistical Association 92, 1997).
+
+The best loss that tuning itself has seen after so many settings depends on their order alone, and
+all orders are as likely: its distribution is known without drawing any.
 """
 
 from __future__ import annotations
@@ -46,6 +49,61 @@ class Retuned:
         return np.asarray(found, dtype=np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class BestSoFar:
+    """The lowest mean loss over the tuning seeds among the first so many settings.
+
+    Attributes:
+        case: The case with the best setting.
+        budgets: Numbers of settings, ascending; the last is that of the spec.
+        losses: Of each setting its mean final loss, ascending; infinite where a seed failed.
+    """
+
+    case: CaseData
+    budgets: NDArray[np.int64]
+    losses: NDArray[np.float64]
+
+    def quantile(self, share: float) -> NDArray[np.float64]:
+        """The loss that the best so far does not exceed in a share of all orders, by budget.
+
+        With N settings, none of the k lowest is among n of them in ``C(N - k, n) / C(N, n)`` of
+        the orders (draws without replacement; Dodge et al., Show your work, EMNLP 2019, have the
+        expectation with replacement).
+        """
+        from scipy.stats import hypergeom
+
+        total = len(self.losses)
+        lowest = np.arange(1, total + 1)
+        reached = hypergeom.sf(0, total, lowest[:, None], self.budgets)
+        places = np.argmax(reached >= share - 1e-12, axis=0)
+        return np.asarray(self.losses[places], dtype=np.float64)
+
+
+def best_so_far(tuned: Sequence[Tuned]) -> list[BestSoFar]:
+    """The best loss that tuning has seen against the number of settings tried, by optimizer."""
+    found = []
+    for one in tuned:
+        table = _table(one)
+        if table is None or len(table) < 2:
+            continue
+        failed = np.asarray(np.isnan(table).any(axis=1))
+        means = np.where(failed, np.inf, np.nan_to_num(table).mean(axis=1))
+        found.append(BestSoFar(one.case, _budgets(len(table)), np.sort(means)))
+    return found
+
+
+def _budgets(settings: int) -> NDArray[np.int64]:
+    return np.unique(np.rint(np.geomspace(1, settings, 12)).astype(np.int64))
+
+
+def _table(found: Tuned) -> NDArray[np.float64] | None:
+    """Losses, ``(settings, seeds)``; None of a run that was cut short, or is under way."""
+    if len({len(tried.losses) for tried in found.settings}) > 1:
+        return None
+    table = np.array([tried.losses for tried in found.settings], dtype=np.float64)
+    return table if table.size else None
+
+
 def retune(tuned: Sequence[Tuned]) -> list[Retuned]:
     """Tune again and again what was tuned; nothing that had fewer than two settings or seeds.
 
@@ -72,16 +130,16 @@ def pairs(retuned: Sequence[Retuned]) -> Iterator[tuple[Retuned, Retuned, float]
 
 
 def _retuned(found: Tuned) -> Retuned | None:
-    if len({len(tried.losses) for tried in found.settings}) > 1:
-        return None  # a run that was cut short, or is under way
-    table = np.array([tried.losses for tried in found.settings], dtype=np.float64)
+    table = _table(found)
+    if table is None:
+        return None
     settings, seeds = table.shape
     if settings < 2 or seeds < 2:
         return None
     # The seeds that are drawn depend on their number alone: all optimizers have the same.
     of_seeds = np.random.default_rng((_SEED, seeds))
     of_settings = np.random.default_rng((_SEED, settings, 1))
-    budgets = np.unique(np.rint(np.geomspace(1, settings, 12)).astype(np.int64))
+    budgets = _budgets(settings)
     losses = np.empty((RESAMPLES, len(budgets)))
     for row in losses:
         counts = np.ones(seeds, dtype=np.int64)

@@ -38,6 +38,7 @@ class Point:
         low: Lower end of the middle 95% of them.
         high: Upper end.
         failed: How many seeds did not end ok.
+        median: Median final loss of them.
     """
 
     value: float
@@ -45,6 +46,7 @@ class Point:
     low: float
     high: float
     failed: int
+    median: float = math.nan
 
     @property
     def ok(self) -> bool:
@@ -215,11 +217,12 @@ def _points(found: Iterable[tuple[float, NDArray[np.float64]]]) -> tuple[Point, 
     points = []
     for value, losses in found:
         ok = losses[np.isfinite(losses)]
-        low, high = np.quantile(ok, [0.025, 0.975]) if len(ok) else (math.nan, math.nan)
+        low, median, high = np.quantile(ok, [0.025, 0.5, 0.975]) if len(ok) else [math.nan] * 3
         mean = float(ok.mean()) if len(ok) else math.nan
         if len(losses):
             failed = len(losses) - len(ok)
-            points.append(Point(float(value), mean, float(low), float(high), failed))
+            ends = float(low), float(high)
+            points.append(Point(float(value), mean, *ends, failed, float(median)))
     return tuple(sorted(points, key=lambda point: point.value))
 
 

@@ -142,7 +142,7 @@ def verdicts(
 
 def _verdict(one: Compared, means: Mapping[int, stats.Mean]) -> ObjectiveVerdict:
     group = one.group
-    best_of = _best_settings(group)
+    best_of = best_settings(group)
     best = best_of[0]
     entries = []
     for index in best_of:
@@ -169,7 +169,7 @@ def _verdict(one: Compared, means: Mapping[int, stats.Mean]) -> ObjectiveVerdict
     )
 
 
-def _best_settings(group: ComparisonGroup) -> list[int]:
+def best_settings(group: ComparisonGroup) -> list[int]:
     """For each optimizer the index of its best case, best first; of a tuned one its tuned case."""
     chosen = {case.optimizer for case in group.cases if case.role != "defaults"}
     found: dict[str, int] = {}

@@ -302,6 +302,13 @@ class Comparison(Report):
         built = [*side_by_side.build(self.beside), *super().tables.values()]
         return Named("table", {table.name: table for table in built})
 
+    @functools.cached_property
+    def figures(self) -> Figures:
+        """The figures of any report, and the curves of the same cases on one another."""
+        from harness.reporting.figures import overlays
+
+        return Figures([*overlays.overlays(self.beside), *super().figures.records])
+
 
 @dataclass(frozen=True, repr=False)
 class Check:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 from results_builders import make_case
 
-from harness.analysis.retuning import RESAMPLES, Retuned, pairs, retune
+from harness.analysis.retuning import RESAMPLES, Retuned, best_so_far, pairs, retune
 from harness.analysis.sensitivity import Tuned
 from harness.reporting.tables import tuning as tuning_tables
 from harness.store.read import Tried
@@ -96,6 +98,40 @@ def test_of_pairs_the_share_counts_ties_as_half_and_objectives_do_not_mix() -> N
     assert table_of is not None
     assert table_of.frame["lower_share"].tolist() == [0.5, 1.0, 1.0]
     assert tuning_tables.retuned([], []) is None
+
+
+@pytest.mark.parametrize("share", [0.025, 0.25, 0.5, 0.975])
+def test_the_best_so_far_is_that_of_all_orders_counted_one_by_one(share: float) -> None:
+    means = [3.0, 1.0, 2.0, math.inf, 1.0, 5.0]
+    table = [[mean, mean] if math.isfinite(mean) else [0.5, math.nan] for mean in means]
+    (found,) = best_so_far([tuned_of(table)])
+    assert found.budgets.tolist() == [1, 2, 3, 4, 5, 6]
+    orders = np.array(list(itertools.permutations(means)))
+    bests = np.minimum.accumulate(orders, axis=1)
+    expected = np.quantile(bests, share, axis=0, method="inverted_cdf")
+    assert found.quantile(share).tolist() == expected.tolist()
+
+
+def test_after_all_settings_the_best_so_far_is_the_best_in_every_order() -> None:
+    losses = np.random.default_rng(4).lognormal(size=(100, 3))
+    (found,) = best_so_far([tuned_of(losses)])
+    assert found.budgets[-1] == 100
+    for share in (0.025, 0.5, 0.975):
+        assert found.quantile(share)[-1] == losses.mean(axis=1).min()
+        assert (np.diff(found.quantile(share)) <= 0).all()
+
+
+def test_the_order_in_which_settings_were_drawn_does_not_matter() -> None:
+    losses = np.random.default_rng(4).lognormal(size=(30, 3))
+    (one,), (other,) = best_so_far([tuned_of(losses)]), best_so_far([tuned_of(losses[::-1])])
+    assert one.quantile(0.5).tolist() == other.quantile(0.5).tolist()
+
+
+def test_one_setting_and_a_tuning_cut_short_have_no_best_so_far() -> None:
+    short = tuned_of([[1.0, 2.0], [3.0, 4.0]])
+    cut = replace(short.settings[1], losses=np.array([3.0]))
+    assert best_so_far([tuned_of([[1.0, 2.0]])]) == []
+    assert best_so_far([replace(short, settings=(short.settings[0], cut))]) == []
 
 
 def true_loss(setting: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from results_builders import (
     make_trials,
 )
 
+from harness.analysis import profiles
 from harness.analysis.comparison import groups
 from harness.analysis.targets import (
     TOLERANCES,
@@ -300,6 +301,32 @@ def test_each_setting_of_a_grid_takes_part_by_itself_whatever_the_order_of_the_s
     (turned,) = contest_of(*[cases[i] for i in (1, 0, 2, 4, 3, 5)])
     order = [turned.solvers.index(name) for name in found.solvers]
     assert turned.steps[:, :, order].tolist() == found.steps.tolist()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_order_of_settings_optimizers_or_objectives_changes_a_profile(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    courses = [SOON, LATE, NEVER]
+    cases = [
+        CurveCase(name, {s: courses[random.integers(3)] for s in range(3)}, place, setting=setting)
+        for place in ("bowl", "line", "far", "near", "flat")
+        for name in "abc"
+        for setting in ("lr=1", "lr=2")
+    ]
+
+    def shares(own: Sequence[CurveCase]) -> dict[str, list[float]]:
+        (found,) = contest_of(*own)
+        bands = profiles.profile_bands(found.steps, [1, 2, 4], families=found.problem_families)
+        return {
+            name: [*band.share.tolist(), *band.low.tolist(), *band.high.tolist()]
+            for name, band in zip(found.solvers, bands, strict=True)
+        }
+
+    expected = shares(cases)
+    turned = shares([cases[i] for i in random.permutation(len(cases))])
+    assert turned.keys() == expected.keys()
+    for name, numbers in expected.items():
+        assert turned[name] == pytest.approx(numbers, rel=1e-12, nan_ok=True)
 
 
 def test_a_setting_that_has_no_match_on_another_objective_is_left_out_by_name() -> None:

@@ -27,8 +27,9 @@ from harness.commands import run as running
 from harness.errors import BadInput
 from harness.progress import NullProgress
 from harness.reporting import write
+from harness.reporting.figures import overlays
 from harness.reporting.figures.draw import Drawing
-from harness.reporting.figures.records import FigureRecord
+from harness.reporting.figures.records import CURVES, FigureRecord
 from harness.reporting.objects import Comparison, Report
 from harness.reporting.page import index, parts
 from harness.reporting.page.between import Between
@@ -493,6 +494,33 @@ def test_tables_of_all_sources_say_of_each_what_its_own_table_says() -> None:
             shown = both[name].frame
             own = shown[shown["device"] == f"cpu, {one.name}"].assign(device="cpu")
             pd.testing.assert_frame_equal(own.reset_index(drop=True), alone[name].frame)
+
+
+def test_the_same_case_lies_on_itself_by_source() -> None:
+    here = source("here", {("bowl", "a"): {0: 3.0, 1: 1.0, 2: 2.0}, ("bowl", "alone"): {0: 1.0}})
+    there = source("there", {("bowl", "a"): {0: 5.0, 7: 6.0}}, keys={("bowl", "a"): "other"})
+    [figure] = overlays.overlays(compare([here, there]))
+    assert figure.name == "between-loss_bowl"
+    [panel] = figure.panels
+    assert panel.title == "a"
+    drawn = {line.label: line for line in panel.lines}
+    assert {name: line.y.tolist() for name, line in drawn.items()} == {
+        "here": [1.0, 2.0],
+        "there": [1.0, 5.5],
+    }
+    assert drawn["here"].low.tolist() == [1.0, 1.5]
+    assert drawn["here"].style.optimizer == "a"
+    assert drawn["here"].style.dashes != drawn["there"].style.dashes
+    assert overlays.overlays(compare([here])) == []
+
+
+def test_cases_that_differ_come_before_those_equal_to_the_bit() -> None:
+    same = {("bowl", f"same{i}"): {0: 1.0} for i in range(CURVES)}
+    one = source("one", same | {("bowl", "moved"): {0: 2.0}})
+    other = source("other", same | {("bowl", "moved"): {0: 3.0}})
+    [figure] = overlays.overlays(compare([one, other]))
+    assert [panel.title for panel in figure.panels[:2]] == ["moved", "same0"]
+    assert figure.note == f"Shown: {CURVES} of {CURVES + 1} cases."
 
 
 def test_objectives_of_one_name_with_other_steps_stay_apart_and_settings_that_clash_go() -> None:

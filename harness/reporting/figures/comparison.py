@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,8 +13,9 @@ from harness.analysis.comparison import Compared, Pair
 from harness.analysis.summary import Analysis
 from harness.errors import join
 from harness.reporting.figures import hyperparameters
+from harness.reporting.figures.objective_ranks import mean_ranks
 from harness.reporting.figures.records import (
-    CURVES,
+    LEGEND,
     NO_VALUES,
     ROWS,
     SHARE_POINTS,
@@ -36,6 +36,7 @@ from harness.reporting.figures.records import (
     unique_name,
     with_dots,
 )
+from harness.reporting.figures.scales import bounded, row_scale
 from harness.reporting.figures.styles import Style, styles
 from harness.store.read import ObjectiveInfo, Results
 
@@ -43,10 +44,11 @@ Array = NDArray[np.float64]
 
 DIFFERENCE_CAPTION = (
     "Dot: one seed, the case's loss less that of the best case with the same start and batches; "
-    "diamond and bar: Hodges-Lehmann shift with its 95% interval, failed trials being the worst; "
-    "none where they decide it. Right of the dashed line the loss is higher than that of the best "
-    "case, which has the fewest trials that failed, then the lowest mean. The table says which "
-    "differences hold for all pairs together. Of many cases the best are shown."
+    "diamond and bar: Hodges-Lehmann shift with its 95% interval, failed trials being the worst. "
+    "Arrow at the edge: beyond the axis, a shift with its value, which is infinite where failures "
+    "decide it. Right of the dashed line the loss is higher than that of the best case, which has "
+    "the fewest failures, then the lowest loss. The table says which differences hold for all "
+    "pairs together. Of many cases the best are shown."
 )
 RUNTIME_CAPTION = (
     "Share of all runs (every target at every seed) that have reached their target by then. Band: "
@@ -103,6 +105,8 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
                 if (checked.case.objective, checked.case.device) == (info.name, device)
             ]
             found.append(published(info, claimed, known, where))
+    for ranked in analysis.ranked:
+        found.append(mean_ranks(ranked, known, f" ({ranked.device})" if several else ""))
     for pool in analysis.pools:
         where = f" ({pool.device})" if several else ""
         found += [profile(pool, known, where), runtimes_over_all(pool, known, where)]
@@ -144,23 +148,21 @@ def _difference(one: Compared, index: int, pair: Pair, known: Mapping[int, Style
     less = group.losses[pair.first, both] - group.losses[pair.second, both]
     ranks = np.argsort(less, kind="stable")
     failed = group.failures[index]
-    # An end that failures decide lies beyond any scale.
-    bounded = math.isfinite(pair.low) and math.isfinite(pair.high)
+    # What failures decide lies beyond any scale.
     row = DotRow(
         label=group.cases[index].label,
         note=f"{failed} of {pair.n} failed" if failed else "",
         style=known[group.cases[index].position],
-        centre=pair.shift if math.isfinite(pair.shift) else math.nan,
-        low=pair.low if bounded else math.nan,
-        high=pair.high if bounded else math.nan,
+        centre=bounded(pair.shift),
+        low=bounded(pair.low),
+        high=bounded(pair.high),
         empty="no seed at which both ended ok",
     )
     return with_dots(row, less[ranks], group.seeds[both][ranks])
 
 
 def _difference_panel(rows: Sequence[DotRow], info: ObjectiveInfo, name: str) -> DotPanel:
-    ends = [np.array([row.low, row.high]) for row in rows]
-    _, limits = scale([row.values for row in rows], [*ends, np.zeros(1)], linear=True)
+    _, limits = row_scale(rows, linear=True, shown=0.0)
     return DotPanel(
         x_label=f"difference of the loss after {duration(info)}",
         limits=limits,
@@ -180,7 +182,7 @@ def runtimes(
     if not np.isfinite(reached.steps).any():
         return None
     group = reached.group
-    shown = sorted(group.order()[:CURVES])
+    shown = sorted(group.order()[:LEGEND])
     solvers = [(group.cases[i].label, known[group.cases[i].position]) for i in shown]
     panels = []
     for label, costs in (("steps", reached.steps), ("seconds", reached.seconds)):

@@ -99,17 +99,39 @@ class FigureContext:
         return [c for c in self.results.cases_on(objective) if self.outcomes[c.position].ran]
 
     def best(self, cases: Sequence[CaseData], most: int) -> list[CaseData]:
-        """So many of the cases, in order: of each optimizer and device the lowest mean losses."""
+        """So many of the cases, in order: of each optimizer and device those that do best."""
         groups: dict[tuple[str, str], list[CaseData]] = {}
-        for case in cases:
+        for case in self.ordered(cases):
             groups.setdefault((case.optimizer, case.device), []).append(case)
         places = sorted(
-            (place, case.position)
+            (place, *self.rank(case), case.position)
             for group in groups.values()
-            for place, case in enumerate(sorted(group, key=self._mean_or_worst))
+            for place, case in enumerate(group)
         )
-        kept = {position for _, position in places[: max(most, len(groups))]}
+        kept = {position for *_, position in places[: max(most, len(groups))]}
         return [case for case in cases if case.position in kept]
+
+    def contenders(self, objective: str) -> list[CaseData]:
+        """Of each optimizer and device its best case that ran, or its tuned one; best first."""
+        ran = self.ran_on(objective)
+        searched = {(case.optimizer, case.device) for case in ran if case.role == "tuned"}
+        own = [c for c in ran if c.role != "defaults" or (c.optimizer, c.device) not in searched]
+        return self.ordered(self.best(own, 0))
+
+    def ordered(self, cases: Sequence[CaseData]) -> list[CaseData]:
+        """The cases, best first: see :meth:`rank`."""
+        return sorted(cases, key=self.rank)
+
+    def rank(self, case: CaseData) -> tuple[int, float, str, str]:
+        """What a case is ranked by: failures, then its loss, then its name alone.
+
+        The loss is the median where the optimum is known, else the mean.
+        """
+        outcome = self.outcomes[case.position]
+        failed = outcome.total - outcome.counts.get("unavailable", 0) - len(outcome.losses)
+        median = self.results.objectives[case.objective].optimum is not None
+        loss, _, _ = self.centre(case, median=median)
+        return failed, math.inf if math.isnan(loss) else loss, case.label, case.device
 
     def centre(self, case: CaseData, *, median: bool) -> tuple[float, float, float]:
         """A case's mean or median final loss with its interval; NaN where there is none."""
@@ -129,10 +151,6 @@ class FigureContext:
         own = timings.loc[timings["position"] == case.position, "epoch_seconds"]
         seconds: Array = np.asarray(own, dtype=np.float64)
         return seconds[np.isfinite(seconds)]
-
-    def _mean_or_worst(self, case: CaseData) -> float:
-        losses = self.outcomes[case.position].losses
-        return float(losses.mean()) if len(losses) else math.inf
 
 
 def _outcomes(results: Results) -> dict[int, CaseOutcome]:

@@ -22,7 +22,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.reporting.figures import fonts, panels, planes
+from harness.reporting.figures import fonts, panels, planes, strips
 from harness.reporting.figures.frames import BACKGROUND, FOREGROUND, GRID, SMALL
 from harness.reporting.figures.records import (
     CurveFigure,
@@ -113,7 +113,7 @@ def _figure(record: FigureRecord) -> Figure:
         case CurveFigure():
             return panels.curves(record)
         case DotFigure():
-            return panels.dots(record)
+            return strips.dots(record)
         case PlaneFigure():
             return planes.planes(record)
         case HeatFigure():

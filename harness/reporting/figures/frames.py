@@ -35,7 +35,7 @@ EDGED: dict[str, Any] = {"markeredgecolor": BACKGROUND, "markeredgewidth": 0.8, 
 
 NO_EDGE: dict[str, Any] = {"markeredgewidth": 0, "linestyle": ""}
 
-END_LABEL, CROSS_LABEL = "end", "did not end ok"
+END_LABEL, CROSS_LABEL, BEYOND_LABEL = "end", "did not end ok", "beyond the axis"
 """Entries of a legend that stand for marks of several colours."""
 
 
@@ -89,6 +89,8 @@ def _neutral(label: str, line: Line2D) -> Line2D:
     """The look of an entry: without a colour where marks of several colours share it."""
     if label == CROSS_LABEL:
         return Line2D([], [], **{**cross_look(), "color": FOREGROUND})
+    if label == BEYOND_LABEL:
+        return Line2D([], [], marker="<", markersize=6, color=FOREGROUND, **NO_EDGE)
     if label == END_LABEL:
         return Line2D([], [], marker="o", markersize=8.5, color=FOREGROUND, alpha=0.5, **NO_EDGE)
     return line

@@ -29,6 +29,7 @@ from harness.reporting.figures.records import (
     shown_of,
     wants_log,
 )
+from harness.reporting.figures.scales import Gap
 from harness.reporting.figures.styles import Style
 from harness.spec import search_space
 from harness.spec.model import SpaceSpec
@@ -40,8 +41,9 @@ CLOSE = 1e-4
 """Spread of losses, relative to them, below which they are drawn less the lowest."""
 
 SENSITIVITY_CAPTION = (
-    "Line: mean final loss against one hyperparameter, the others held (at the best setting, "
-    "where it was tuned); band: the middle 95% of the seeds. Cross on the upper edge: a value at "
+    "Line: mean final loss (of the gap to the optimum, where that is known, the median) against "
+    "one hyperparameter, the others held (at the best setting, where it was tuned); band: the "
+    "middle 95% of the seeds. Cross on the upper edge: a value at "
     "which some seed did not end ok; the line stops there. The table has the share of each range "
     "in which the loss is near its lowest. Of many curves those with the lowest loss are shown."
 )
@@ -52,11 +54,13 @@ HEAT_CAPTION = (
     "At most 12 optimizers are shown."
 )
 BUDGET_CAPTION = (
-    "Line: median, over tunings on resampled settings and seeds, of the final loss that "
-    "tuning finds with so many settings; band: the middle 95% of tunings. A setting is "
-    "chosen by the seeds that are drawn and judged by the others. A band that leaves "
-    "through the upper edge goes on to trials that did not end ok. Scale of x: logarithmic. At "
-    "most 12 optimizers are shown."
+    "What tuning finds with so many settings. Left: the lowest mean loss over the tuning seeds "
+    "among them; line: the median over all orders of the settings tried, band: the middle half, "
+    "both exact. It is lower than what to expect of that setting, which is on the right: tuning "
+    "done again on resampled settings and seeds, a setting chosen by the seeds that are drawn and "
+    "judged by the others; line: median, band: the middle half of tunings. A band that leaves "
+    "through the upper edge goes on to trials that did not end ok; a triangle on an edge: the "
+    "line goes on beyond the axis. Scale of x: logarithmic. At most 12 optimizers are shown."
 )
 
 
@@ -75,6 +79,11 @@ def build(
         for one in analysis.retuned
         if (one.case.objective, one.case.device) == (info.name, device)
     ]
+    so_far = [
+        one
+        for one in analysis.best_so_far
+        if (one.case.objective, one.case.device) == (info.name, device)
+    ]
     planes = [
         *_searched_planes(analysis.tuned, info.name, device),
         *_grid_planes(results, info.name, device),
@@ -82,7 +91,7 @@ def build(
     return [
         sensitive(results, info, curves, known, where),
         heat(info, planes, where),
-        budgets(retuned, info, known, where),
+        budgets(so_far, retuned, info, known, where),
     ]
 
 
@@ -100,18 +109,25 @@ def sensitive(
     if not curves:
         return None
     lowest = sorted(curves, key=lambda c: c.lowest.mean if c.lowest else math.inf)[:CURVES]
-    groups: dict[tuple[str, str], list[sensitivity.Curve]] = {}
-    for curve in curves:
-        if any(curve is one for one in lowest):
-            kind = search_space.kind(curve.space)
-            groups.setdefault((curve.parameter, kind), []).append(curve)
     base, y_label = _base(info, [p.mean for c in lowest for p in c.points if p.ok])
+    if base == info.optimum:
+        # On a scale of logarithms a mean would be that of the worst seed.
+        lowest = [_of_medians(curve) for curve in lowest]
+    groups: dict[tuple[str, str], list[sensitivity.Curve]] = {}
+    for curve in lowest:
+        kind = search_space.kind(curve.space)
+        groups.setdefault((curve.parameter, kind), []).append(curve)
     by_optimizer = {case.optimizer: case for case in reversed(results.cases_on(info.name))}
     own = {name: known[case.position] for name, case in by_optimizer.items()}
     panels = [_sensitivity_panel(group, base, y_label, own) for group in groups.values()]
     about = ("sensitivity", info.name, "Sensitivity to hyperparameters", SENSITIVITY_CAPTION)
     note = shown_of(len(lowest), len(curves), "curves")
     return curve_figure(*about, panels, min(2, len(panels)), where, note)
+
+
+def _of_medians(curve: sensitivity.Curve) -> sensitivity.Curve:
+    points = (replace(point, mean=point.median) for point in curve.points)
+    return replace(curve, points=tuple(points))
 
 
 def _base(info: ObjectiveInfo, values: Sequence[float]) -> tuple[float, str]:
@@ -125,7 +141,7 @@ def _base(info: ObjectiveInfo, values: Sequence[float]) -> tuple[float, str]:
         return 0.0, "final loss"
     low = float(array.min())
     if info.optimum is not None and low > info.optimum:
-        return info.optimum, "loss − lowest possible loss"
+        return info.optimum, Gap.of(info).short
     if 0 < np.ptp(array) < CLOSE * abs(low):
         return low, f"final loss − {low:.8g}"
     return 0.0, "final loss"
@@ -192,15 +208,37 @@ def _x(space: SpaceSpec, value: float) -> float:
 
 
 def budgets(
+    so_far: Sequence[retuning.BestSoFar],
     retuned: Sequence[retuning.Retuned],
     info: ObjectiveInfo,
     known: Mapping[int, Style],
     where: str,
 ) -> CurveFigure | None:
-    """The loss that tuning finds against the number of settings that it may try."""
+    """The best loss so far of tuning, and what it is worth, against the settings tried."""
+    panels = [
+        panel
+        for title, several in (
+            ("best so far, on the tuning seeds", so_far),
+            ("that setting, on other seeds", retuned),
+        )
+        if (panel := _budget_panel(title, several, info, known)) is not None
+    ]
+    if not panels:
+        return None
+    about = ("budget", info.name, "Best of tuning against settings tried", BUDGET_CAPTION)
+    note = shown_of(min(CURVES, len(so_far)), len(so_far), "optimizers")
+    return curve_figure(*about, panels, len(panels), where, note)
+
+
+def _budget_panel(
+    title: str,
+    several: Sequence[retuning.BestSoFar] | Sequence[retuning.Retuned],
+    info: ObjectiveInfo,
+    known: Mapping[int, Style],
+) -> CurvePanel | None:
     found = [
-        (one, one.quantile(0.5), one.quantile(0.025), one.quantile(0.975))
-        for one in retuned
+        (one, one.quantile(0.5), one.quantile(0.25), one.quantile(0.75))
+        for one in several[:CURVES]
         # A number of settings of which most tunings end in failures has no point.
         if np.isfinite(one.quantile(0.5)).any()
     ]
@@ -211,14 +249,15 @@ def budgets(
     edges = [end[np.isfinite(end)] - base for _, _, *ends in found for end in ends]
     log, limits = scale(middles, edges)
     lines = []
-    for one, middle, low, high in found[:CURVES]:
+    for one, middle, low, high in found:
         kept = np.isfinite(middle)
         # A band of which failures are the upper end goes through the upper edge.
         top = np.where(np.isfinite(high), high - base, _beyond(limits))[kept]
         x = one.budgets[kept].astype(float)
         style = known[one.case.position]
         lines.append(Line(one.case.optimizer, style, x, middle[kept] - base, low[kept] - base, top))
-    panel = CurvePanel(
+    return CurvePanel(
+        title=title,
         x_label="settings tried",
         y_label=y_label,
         log=log,
@@ -226,9 +265,6 @@ def budgets(
         lines=tuple(lines),
         x_log=True,
     )
-    about = ("budget", info.name, "Performance against budget", BUDGET_CAPTION)
-    note = shown_of(len(lines), len(found), "optimizers")
-    return curve_figure(*about, [panel], 1, where, note)
 
 
 # Loss in the plane of two hyperparameters

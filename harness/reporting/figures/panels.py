@@ -11,7 +11,6 @@ from harness.reporting.figures.plotting import mpl  # before any part of matplot
 # isort: split
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -19,33 +18,28 @@ from scipy.interpolate import griddata
 
 from harness.reporting.figures.frames import (
     BACKGROUND,
+    BEYOND_LABEL,
     DASHED,
     EDGED,
     FOREGROUND,
+    NO_EDGE,
     cross_look,
     dash_look,
     entitle,
     finished,
     grid,
     marker_look,
-    wrapped,
 )
 from harness.reporting.figures.records import (
     HEAT_COLORS,
     CurveFigure,
     CurvePanel,
-    DotFigure,
-    DotPanel,
-    DotRow,
     HeatFigure,
     HeatPanel,
     Line,
     Mark,
 )
 from harness.reporting.figures.ticks import few_ticks, log_ticks, set_scale
-
-MOST_DOTS = 500
-"""A panel with more dots has them as an image, which takes fewer bytes than their shapes."""
 
 # Curves
 
@@ -54,7 +48,7 @@ def curves(record: CurveFigure) -> Figure:
     """Panels of lines with their bands."""
     columns = record.columns
     shared = columns > 1 and len({panel.limits for panel in record.panels}) == 1
-    height = 3.3 if len(record.panels) == 1 else 2.75 if columns < 3 else 2.3
+    height = 3.3 if len(record.panels) == 1 else (2.75, 2.75, 2.3, 1.9)[min(columns, 4) - 1]
     rows = math.ceil(len(record.panels) / columns)
     figure, axes = grid(len(record.panels), columns, [height] * rows, sharey=shared)
     for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
@@ -62,28 +56,77 @@ def curves(record: CurveFigure) -> Figure:
         entitle(ax, panel.title, columns)
         if shared and i % columns:
             ax.set_ylabel("")
+        if columns > 3:
+            few_ticks(ax)
     return finished(figure, record)
 
 
 def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
     front = [line for line in panel.lines if not line.faint and not line.failed]
-    for line in panel.lines:
+    for line in (*panel.behind, *panel.lines):
         if (line.faint or line.failed) and len(line.x):
             _draw_back(ax, line, panel.limits)
     for i, line in enumerate(front):
-        _draw_front(ax, line, i, len(front))
+        if len(line.x_low):
+            _draw_point(ax, panel, line)
+        else:
+            _draw_front(ax, line, i, len(front))
+            _draw_exits(ax, panel, line)
     if panel.reference_line is not None:
         ax.axhline(panel.reference_line, label=panel.reference_label, **DASHED)
     _draw_marks(ax, panel.marks)
+    set_scale(ax.yaxis, panel.limits, log=panel.log)
+    _set_x(ax, panel)
+    ax.set(xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.has_legend:
+        _draw_legend(ax, {line.label for line in front})
+
+
+def _draw_legend(ax: Axes, names: set[str]) -> None:
+    """A legend of some lines inside a panel, which are then in no other."""
+    lines = [line for line in ax.lines if str(line.get_label()) in names]
+    ax.legend(handles=lines, handlelength=1.6, borderaxespad=0.2)
+    for line in lines:
+        line.set_label("")
+
+
+def _set_x(ax: Axes, panel: CurvePanel) -> None:
     if panel.x_log:
         ax.set_xscale("log")
         log_ticks(ax.xaxis, ax.get_xlim())
     elif panel.x_label == "step":
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    set_scale(ax.yaxis, panel.limits, log=panel.log)
     if panel.ticks:
         ax.set_xticks([place for place, _ in panel.ticks], [name for _, name in panel.ticks])
-    ax.set(xlabel=panel.x_label, ylabel=panel.y_label)
+
+
+def _draw_point(ax: Axes, panel: CurvePanel, line: Line) -> None:
+    """A single point with an interval each way, and an arrow for what is beyond the frame."""
+    style, (bottom, top), x = line.style, panel.limits, float(line.x[0])
+    y, low, high = (float(values[0]) for values in (line.y, line.low, line.high))
+    at = min(max(y, bottom), top)
+    ax.plot([*line.x_low, *line.x_high], [at, at], color=style.color, linewidth=1.5, zorder=4)
+    ax.plot([x, x], np.clip([low, high], bottom, top), color=style.color, linewidth=1.5, zorder=4)
+    look = {**marker_look(style, 7.5), "linestyle": "", "label": line.label, "zorder": 5}
+    ax.plot([x][at != y :], [y][at != y :], **look)
+    if min(y, low) < bottom:
+        _draw_arrow(ax, x, bottom, "v", style.color)
+    if max(y, high) > top:
+        _draw_arrow(ax, x, top, "^", style.color)
+
+
+def _draw_exits(ax: Axes, panel: CurvePanel, line: Line) -> None:
+    """Marks where a line first leaves the frame through its lower and its upper edge."""
+    for x, side in panel.exits(line):
+        mark = "v" if side < 0 else "^"
+        _draw_arrow(ax, x, panel.limits[side > 0], mark, line.style.color)
+
+
+def _draw_arrow(ax: Axes, x: float, y: float, mark: str, color: str) -> None:
+    ax.plot(
+        [x], [y], mark, color=color, markersize=6, clip_on=False, zorder=8, label=BEYOND_LABEL,
+        **NO_EDGE,
+    )  # fmt: skip
 
 
 def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
@@ -135,107 +178,6 @@ def _draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:
     for mark in marks:
         place = mark.x - 0.5
         ax.annotate("", (place, mark.after), (place, mark.before), arrowprops=arrow, zorder=9)
-
-
-# Rows of dots
-
-
-def dots(record: DotFigure) -> Figure:
-    """Rows of dots, each with an estimate and its interval."""
-    figure, axes = _row_grid(record.panels, record.columns)
-    for ax, panel in zip(axes, record.panels, strict=True):
-        _draw_dots(ax, panel, record)
-        entitle(ax, panel.title, record.columns)
-        if record.columns > 2:
-            few_ticks(ax)
-    return finished(figure, record)
-
-
-def _draw_dots(ax: Axes, panel: DotPanel, record: DotFigure) -> None:
-    counts = [len(row.values) for row in panel.rows]
-    if sum(counts):
-        middle = np.repeat(np.arange(len(counts)), counts)
-        sns.scatterplot(
-            x=np.concatenate([row.values for row in panel.rows]),
-            y=middle + 0.5 * np.concatenate([row.offsets for row in panel.rows]),
-            hue=middle,
-            palette={i: row.style.color for i, row in enumerate(panel.rows)},
-            s=15,
-            alpha=0.8,
-            linewidth=0,
-            legend=False,
-            clip_on=False,
-            rasterized=sum(counts) > MOST_DOTS,
-            ax=ax,
-            zorder=3,
-        )
-        ax.plot([], [], "o", color=FOREGROUND, markersize=4, label=record.dot_label)
-    for i, row in enumerate(panel.rows):
-        _draw_estimate(ax, i, row, record.centre_label)
-        if text := _absence(row, log=panel.log):
-            ax.text(0.01, i, text, transform=ax.get_yaxis_transform(), va="center")
-    if panel.reference_line is not None:
-        ax.axvline(panel.reference_line, label=panel.reference_label, **DASHED)
-    set_scale(ax.xaxis, panel.limits, log=panel.log)
-    ax.set(xlabel=panel.x_label, ylabel="")
-
-
-def _draw_estimate(ax: Axes, place: int, row: DotRow, label: str) -> None:
-    """The estimate: in ink where it stands before dots, else in the style of its case."""
-    dotted = len(row.values) > 0
-    look = {"color": FOREGROUND, "marker": "D", "markersize": 5, **EDGED}
-    if not dotted:
-        look = {**marker_look(row.style, 6.5), "linestyle": ""}
-    if math.isfinite(row.centre):
-        _draw_interval(ax, place, row, FOREGROUND if dotted else row.style.color)
-        ax.plot([row.centre], [place], zorder=6, label=label if dotted else row.legend, **look)
-    if math.isfinite(row.limit):
-        ends = [place - 0.45, place + 0.45]
-        ax.plot([row.limit] * 2, ends, ":", color=FOREGROUND, linewidth=1.6, label="limit")
-    if math.isfinite(row.published):
-        ax.plot(
-            [row.published], [place], marker="*", markersize=13, color=FOREGROUND, zorder=7,
-            label="as published", **EDGED,
-        )  # fmt: skip
-
-
-def _draw_interval(ax: Axes, place: int, row: DotRow, color: str) -> None:
-    if row.low < row.high:
-        ax.plot(
-            [row.low, row.high], [place, place], color=color, linewidth=1.5, marker="|",
-            markersize=8, markeredgewidth=1.5, zorder=5,
-        )  # fmt: skip
-
-
-def _absence(row: DotRow, *, log: bool) -> str:
-    """The text where there is nothing to be drawn; empty where there is."""
-    if len(row.values):
-        return ""
-    if not math.isfinite(row.centre):
-        return row.empty
-    return f"{row.centre:.3g}: off the scale" if log and row.centre <= 0 else ""
-
-
-def _row_grid(panels: Sequence[DotPanel], columns: int) -> tuple[Figure, list[Axes]]:
-    """Axes as high as their rows, whose names stand at the left of each line of panels."""
-    names = [[_row_name(row) for row in panel.rows] for panel in panels]
-    least = 0.3 if columns == 1 else 0.22
-    heights = [
-        0.55 + sum(max(least, 0.085 + 0.155 * (name.count("\n") + 1)) for name in own)
-        for own in names[::columns]
-    ]
-    figure, axes = grid(len(panels), columns, heights, sharey="row")
-    for i, ax in enumerate(axes):
-        if i % columns == 0:
-            ax.set_yticks(range(len(names[i])), names[i])
-            ax.set_ylim(len(names[i]) - 0.4, -0.6)
-        ax.tick_params(axis="y", left=False)
-        ax.grid(visible=False, axis="y")
-    return figure, axes
-
-
-def _row_name(row: DotRow) -> str:
-    return "\n".join([wrapped(row.label, 30), *([row.note] if row.note else [])])
 
 
 # Heat

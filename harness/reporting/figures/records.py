@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,11 +28,17 @@ DEEPEST_DECADES = 16.0
 CURVES, ROWS, PLANES = 12, 40, 12
 """Most cases in full in a panel of curves, of rows, and in small multiples."""
 
-POINTS, FAINT_POINTS, SHARE_POINTS = 201, 61, 121
+LEGEND = 8
+"""Most names beside each other; of more lines, every optimizer has a panel of its own."""
+
+POINTS, FAINT_POINTS, SHARE_POINTS = 201, 41, 81
 """Most points of a line, of one that stands back, and of one that rises by steps."""
 
 DOTS = 120
 """Most dots of a row."""
+
+FARTHEST = 1e308
+"""An end that lies beyond any number is drawn as one that is this far."""
 
 FEW_OBJECTIVES = 6
 """Objectives beyond which the overview puts two of them side by side."""
@@ -40,7 +46,7 @@ FEW_OBJECTIVES = 6
 FAILED_CURVES = 10
 """Most curves drawn of one case's seeds that did not end ok."""
 
-SEED_LINES, SEED_LINE_POINTS = 10, 41
+SEED_LINES, SEED_LINE_POINTS = 6, 31
 """Most single seeds of a case whose curves a reader can ask for, and points of each."""
 
 LABELED_LEVELS = 4
@@ -77,6 +83,8 @@ class Line:
     seed: int | None = None  # of the trial, where it is one trial's
     seconds: Array = field(default_factory=lambda: NO_VALUES)  # until each x; empty if not known
     called: str = ""  # its name where it is pointed at and has no label
+    x_low: Array = field(default_factory=lambda: NO_VALUES)  # of one point: its interval along x
+    x_high: Array = field(default_factory=lambda: NO_VALUES)
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,25 @@ class CurvePanel:
     steps_per_x: int | None = None  # steps in a unit of x; None where x is no part of a training
     steps_per_epoch: int = 1
     seed_lines: tuple[Line, ...] = ()  # behind the lines, if asked for; not drawn on paper
+    behind: tuple[Line, ...] = ()  # faint lines that panels share
+    has_legend: bool = False  # its own, as its names are not those of other panels
+
+    def exits(self, line: Line) -> Iterator[tuple[float, int]]:
+        """Where a line first leaves through the lower edge (-1), and through the upper one (1)."""
+        for side, beyond in ((-1, line.y < self.limits[0]), (1, line.y > self.limits[1])):
+            if beyond.any():
+                at = int(beyond.argmax())
+                yield self._crossing(line, at, self.limits[side > 0]) if at else line.x[0], side
+
+    def _crossing(self, line: Line, at: int, edge: float) -> float:
+        """Where a line meets an edge on the way to one of its points, on the panel's scales."""
+        y = np.array([line.y[at - 1], edge, line.y[at]])
+        x = line.x[at - 1 : at + 1]
+        heights = np.log(np.maximum(y, 5e-324)) if self.log else y
+        share = float(np.clip((heights[0] - heights[1]) / (heights[0] - heights[2]), 0, 1))
+        if self.x_log:
+            return float(x[0] * (x[1] / x[0]) ** share)
+        return float(x[0] + share * (x[1] - x[0]))
 
 
 @dataclass(frozen=True)
@@ -135,6 +162,13 @@ class DotRow:
     legend: str = ""  # of the estimate, where the style tells more than the case
     limit: float = math.nan  # the largest estimate that passes
 
+    @property
+    def centre_text(self) -> str:
+        """The estimate where it is beyond the frame."""
+        if abs(self.centre) >= FARTHEST:
+            return "−∞" if self.centre < 0 else "∞"
+        return f"{self.centre:.2g}".replace("-", "−")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DotPanel:
@@ -147,11 +181,18 @@ class DotPanel:
     rows: tuple[DotRow, ...]
     reference_line: float | None = None  # place of a dashed line across
     reference_label: str = ""
+    is_named: bool = True  # False where the panel on the left has the same rows
+
+    def side(self, value: float) -> int:
+        """Which edge a value is beyond: -1 the left one, 1 the right one, 0 none."""
+        if value < self.limits[0] or (self.log and value <= 0):
+            return -1
+        return int(value > self.limits[1])
 
 
 @dataclass(frozen=True)
 class DotFigure(FigureRecord):
-    """Panels of rows, row by row; those side by side have the same rows."""
+    """Panels of rows, row by row."""
 
     panels: tuple[DotPanel, ...]
     dot_label: str  # empty where there are no dots
@@ -289,9 +330,21 @@ def scale(
     return False, (low - margin, high + margin)
 
 
-def with_dots(row: DotRow, values: Array, numbers: Seeds = NO_SEEDS) -> DotRow:
+def quartile_band(losses: Array) -> tuple[Array, Array, Array]:
+    """Median over the first axis and the quartiles; NaN quartiles of a single row.
+
+    They are right on any scale: a mean's interval can reach below what no loss is below, and a
+    mean over orders of magnitude is that of the worst seed.
+    """
+    low, middle, high = np.quantile(losses, [0.25, 0.5, 0.75], axis=0)
+    if len(losses) < 2:
+        low = high = np.full_like(middle, np.nan)
+    return middle, low, high
+
+
+def with_dots(row: DotRow, values: Array, numbers: Seeds = NO_SEEDS, *, most: int = DOTS) -> DotRow:
     """A row with as many of some ascending values as there is room for, evenly spaced by rank."""
-    kept = thinned(len(values), DOTS)
+    kept = thinned(len(values), most)
     numbers = numbers[kept] if len(numbers) else numbers
     return replace(row, values=values[kept], offsets=offsets(len(kept)), numbers=numbers)
 

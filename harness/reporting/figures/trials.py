@@ -1,8 +1,7 @@
-"""Figure records of trials and times: losses, seconds per epoch, and both at a glance."""
+"""Figure records of trials: their losses along the training and at its end."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import stats
-from harness.reporting.figures import trajectories
+from harness.reporting.figures import times, trajectories
 from harness.reporting.figures.context import FigureContext
+from harness.reporting.figures.facets import faceted
+from harness.reporting.figures.overview import overview
 from harness.reporting.figures.records import (
     CURVES,
     FAILED_CURVES,
     FAINT_POINTS,
-    FEW_OBJECTIVES,
+    LEGEND,
     NO_VALUES,
     POINTS,
     ROWS,
@@ -37,6 +38,7 @@ from harness.reporting.figures.records import (
     finite_length,
     joined,
     named,
+    quartile_band,
     scale,
     shown_of,
     thinned,
@@ -44,34 +46,34 @@ from harness.reporting.figures.records import (
     wants_log,
     with_dots,
 )
+from harness.reporting.figures.scales import Gap, row_scale
 from harness.store.read import CaseData, ObjectiveInfo, Results
 
-UNITS = ((1.0, "seconds"), (1e-3, "milliseconds"), (1e-6, "microseconds"), (1e-9, "nanoseconds"))
+PEAK = 2.0
+"""How many times as high an axis is for a peak that is taken off it."""
 
-OVERVIEW_CAPTION = (
-    "Final loss with its 95% interval: the median where the optimum is known, else the mean. "
-    "Beside it, where timed: median time per epoch with the interquartile range of timed blocks. "
-    "No interval is drawn where it is narrower than the mark, or all seeds end alike. Of each "
-    "optimizer the setting with the lowest mean is shown, picked on these same seeds."
-)
 LOSS_CAPTION = (
     "Line: median of the seeds that ended ok; band: the middle half of them, where they differ. "
     "Thin line ending in a cross: a seed that did not end ok, as far as it got (a cross on the "
     "frame's edge: beyond it). In colour and with a name: of every optimizer the settings with "
-    "the lowest mean final loss, picked on these same seeds; faint: its other settings. Dashed: "
-    "the lowest loss there is; in a second panel, the same medians less that. What leaves through "
-    "the lower edge goes on to values too small for the scale."
+    "the fewest failures, then the lowest loss, picked on these same seeds; faint: its other "
+    "settings. "
+)
+PLAIN_CAPTION = (
+    "Dashed: the lowest possible loss; in a second panel, the gap to it. A triangle on an edge: "
+    "the line goes on beyond the axis. "
+)
+FACETS_CAPTION = (
+    "Each optimizer has a panel, with all others faint behind it; where the optimum is known, of "
+    "the gap to it. A triangle on an edge: the line goes on beyond the axis."
 )
 FINAL_LOSS_CAPTION = (
     "Dot: one seed that ended ok, of many seeds 120 evenly spaced by rank; dots are spread up and "
-    "down only to be told apart. Diamond and bar: mean with its 95% bootstrap-t interval or, where "
-    "the optimum is known or the scale is logarithmic, median with its distribution-free interval; "
-    "no bar where all seeds end alike or are too few. Dashed: the lowest loss there is. Of many "
-    "cases those of every optimizer with the lowest mean are shown; the table has all."
-)
-SECONDS_CAPTION = (
-    "Dot: one timed block of steps, scaled to an epoch; diamond and bar: median and "
-    "interquartile range. Dots are spread up and down only to be told apart."
+    "down only to be told apart. Where the optimum is known, losses less that. Diamond and bar: "
+    "mean with its 95% bootstrap-t interval or, where the optimum is known or the scale is "
+    "logarithmic, median with its distribution-free interval; no bar where all seeds end alike or "
+    "are too few. Arrow at the edge: beyond the axis, an estimate with its value. The best on top: "
+    "fewest failures, then lowest loss. Of many cases the best of every optimizer are shown."
 )
 
 
@@ -87,97 +89,16 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[FigureRecor
     for info in results.objectives.values():
         found += [
             loss(context, info),
+            times.loss_time(context, info),
             final_loss(context, info),
             trajectories.together(context, info),
             trajectories.one_by_one(context, info),
             trajectories.coordinates(context, info),
             trajectories.step_sizes(context, info),
         ]
-    found += seconds_per_epoch(context)
+    found += times.seconds_per_epoch(context)
     taken: set[str] = set()
     return [replace(r, name=unique_name(r.name, taken)) for r in found if r is not None]
-
-
-# Overview
-
-
-def overview(context: FigureContext) -> DotFigure | None:
-    """Final loss and speed of every optimizer on every objective: of each its best setting."""
-    results = context.results
-    ran = [case for case in results.cases if context.outcomes[case.position].ran]
-    keys = list(dict.fromkeys((case.optimizer, case.device) for case in ran))
-    panels: list[DotPanel] = []
-    for info in results.objectives.values():
-        cases = context.best(context.ran_on(info.name), 0)
-        if any(len(context.outcomes[case.position].losses) for case in cases):
-            panels += _overview_panels(context, info, keys, cases)
-    if not panels:
-        return None
-    timed = any(math.isfinite(row.centre) for panel in panels[1::2] for row in panel.rows)
-    if not timed:
-        panels = panels[0::2]
-    title = "Final loss and speed, at a glance" if timed else "Final loss, at a glance"
-    each = 2 if timed else 1
-    label = "estimate with its interval"
-    figure = dot_figure("overview", None, title, OVERVIEW_CAPTION, panels, "", label)
-    return replace(figure, columns=each if len(panels) <= FEW_OBJECTIVES * each else 4)
-
-
-def _overview_panels(
-    context: FigureContext,
-    info: ObjectiveInfo,
-    keys: Sequence[tuple[str, str]],
-    cases: Sequence[CaseData],
-) -> tuple[DotPanel, DotPanel]:
-    """Final losses and times per epoch on an objective, with a row for every key."""
-    found = {(case.optimizer, case.device): case for case in cases}
-    first = {(case.optimizer, case.device): case for case in reversed(context.results.cases)}
-    blocks = {key: context.epoch_seconds(case) for key, case in found.items()}
-    times = {key: _median_and_quartiles(own) for key, own in blocks.items() if len(own)}
-    unit, unit_name = unit_of([median for median, _, _ in times.values()])
-    several = len({device for _, device in keys}) > 1
-    losses: list[DotRow] = []
-    seconds: list[DotRow] = []
-    for key in keys:
-        case = found.get(key)
-        label = f"{key[0]} on {key[1]}" if several else key[0]
-        style = context.styles[(case or first[key]).position]
-        row = DotRow(label=label, style=style, empty="not run")
-        if case is not None:
-            centre, low, high = context.centre(case, median=info.optimum is not None)
-            row = replace(row, centre=centre, low=low, high=high, empty="no seed ended ok")
-        losses.append(row)
-        row = DotRow(label=label, style=style, empty="not timed")
-        if key in times:
-            centre, low, high = (end / unit for end in times[key])
-            row = replace(row, centre=centre, low=low, high=high)
-        seconds.append(row)
-    epoch = "epoch" if info.has_epochs else "step"
-    return (
-        _overview_panel(info.name, f"loss after {duration(info)}", losses),
-        _overview_panel("", f"{unit_name} per {epoch}", seconds, from_zero=True),
-    )
-
-
-def _overview_panel(
-    title: str, x_label: str, rows: Sequence[DotRow], *, from_zero: bool = False
-) -> DotPanel:
-    centres = [np.array([row.centre for row in rows])]
-    log, limits = scale(centres, [np.array([row.low, row.high]) for row in rows])
-    if from_zero and not log:
-        limits = (0.0, limits[1])
-    return DotPanel(title=title, x_label=x_label, log=log, limits=limits, rows=tuple(rows))
-
-
-def _median_and_quartiles(seconds: Array) -> tuple[float, float, float]:
-    spread = stats.spread(seconds)
-    return spread.median, spread.q1, spread.q3
-
-
-def unit_of(seconds: Sequence[float]) -> tuple[float, str]:
-    """The unit in which the largest of some times is at least 1."""
-    largest = max(seconds, default=0.0)
-    return next(((unit, name) for unit, name in UNITS if largest >= unit), UNITS[-1])
 
 
 # Loss curves
@@ -192,20 +113,23 @@ def loss(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None:
     groups = {device: [c for c in cases if c.device == device] for device in devices}
     lines = {device: _loss_lines(context, info, own) for device, own in groups.items()}
     excess = all(_shows_excess(info.optimum, own) for own in lines.values())
+    crowded = any(len({line.label for line in own} - {""}) > LEGEND for own in lines.values())
     panels: list[CurvePanel] = []
+    plain: list[CurvePanel] = []
     for device, group in groups.items():
         title = device if len(devices) > 1 else ""
         panel = _loss_panel(info, lines[device], title, info.optimum)
         panel = replace(panel, seed_lines=_seed_lines(context, info, group))
-        panels.append(panel)
-        if excess and info.optimum is not None:
-            panels.append(_excess_panel(info, panel, info.optimum))
+        plain.append(panel)
+        above = [_excess_panel(info, panel, info.optimum or 0.0)] if excess else []
+        panels += faceted([panel, *above][-1]) if crowded else [panel, *above]
     title = f"Loss against {'epoch' if info.has_epochs else 'step'}"
-    columns = 2 if excess else 1
     named_cases = len(context.best(cases, CURVES))
     note = f"With a name: {named_cases} of {len(cases)} cases." if named_cases < len(cases) else ""
-    notes = [note, _off_scale(info, panels[0].limits)]
-    about = ("loss", info.name, title, LOSS_CAPTION)
+    notes = [note, Gap.of(info).note if excess else _off_scale(info, plain[0])]
+    caption = LOSS_CAPTION + (FACETS_CAPTION if crowded else PLAIN_CAPTION).strip()
+    about = ("loss", info.name, title, caption)
+    columns = min(4, len(panels)) if crowded else 2 if excess else 1
     return curve_figure(*about, panels, columns, note=joined(notes))
 
 
@@ -296,18 +220,6 @@ def _of_seed(
     )
 
 
-def quartile_band(losses: Array) -> tuple[Array, Array, Array]:
-    """Median over the first axis and the quartiles; NaN quartiles of a single row.
-
-    They are right on any scale: a mean's interval can reach below what no loss is below, and a
-    mean over orders of magnitude is that of the worst seed.
-    """
-    low, middle, high = np.quantile(losses, [0.25, 0.5, 0.75], axis=0)
-    if len(losses) < 2:
-        low = high = np.full_like(middle, np.nan)
-    return middle, low, high
-
-
 def _shows_excess(optimum: float | None, lines: Sequence[Line]) -> bool:
     """Test that the distance from the optimum tells more than the loss: it spans decades."""
     lines = [line for line in lines if not line.failed and len(line.y)]
@@ -326,6 +238,7 @@ def _loss_panel(
     kept = [line for line in lines if not line.failed and len(line.y)] or lines
     edges = [edge for line in kept for edge in (line.low, line.high)]
     log, limits = scale([line.y for line in kept], edges)
+    limits = limits if log else _without_a_peak(kept, limits)
     limits, reference = _with_optimum(limits, None if log else optimum)
     return CurvePanel(
         title=title,
@@ -341,6 +254,15 @@ def _loss_panel(
     )
 
 
+def _without_a_peak(lines: Sequence[Line], limits: tuple[float, float]) -> tuple[float, float]:
+    """Limits that a peak in the first tenth of the training does not rule."""
+    starts = [line.y[:1] for line in lines]
+    late = [one[line.x > 0.1 * line.x[-1]] for line in lines if len(line.x)
+            for one in (line.y, line.low, line.high) if len(one)]  # fmt: skip
+    _, (low, high) = scale(starts + late, [], linear=True)
+    return (low, high) if PEAK * (high - low) < limits[1] - limits[0] else limits
+
+
 def _excess_panel(info: ObjectiveInfo, panel: CurvePanel, optimum: float) -> CurvePanel:
     """The same lines less the optimum."""
     lines, seed_lines = (
@@ -351,7 +273,7 @@ def _excess_panel(info: ObjectiveInfo, panel: CurvePanel, optimum: float) -> Cur
         for own in (panel.lines, panel.seed_lines)
     )
     lower = _loss_panel(info, lines, panel.title, None)
-    return replace(lower, y_label="loss − lowest possible loss", seed_lines=seed_lines)
+    return replace(lower, y_label=Gap.of(info).short, seed_lines=seed_lines)
 
 
 def _with_optimum(
@@ -366,9 +288,10 @@ def _with_optimum(
     return (wide, optimum) if wide[1] - wide[0] <= 5 * (high - low) else (limits, None)
 
 
-def _off_scale(info: ObjectiveInfo, limits: tuple[float, float]) -> str:
+def _off_scale(info: ObjectiveInfo, panel: CurvePanel) -> str:
     """A note that the optimum is off a scale; empty where it is on it or not known."""
-    if info.optimum is None or limits[0] <= info.optimum <= limits[1]:
+    low, high = panel.limits
+    if info.optimum is None or low <= info.optimum <= high or (panel.log and not info.optimum):
         return ""
     return f"The lowest possible loss, {info.optimum:.6g}, is off the scale."
 
@@ -377,18 +300,19 @@ def _off_scale(info: ObjectiveInfo, limits: tuple[float, float]) -> str:
 
 
 def final_loss(context: FigureContext, info: ObjectiveInfo) -> DotFigure | None:
-    """Final loss of every seed, with mean or median and interval."""
+    """Final loss of every seed, or its gap to the optimum, with mean or median and interval."""
     cases = context.ran_on(info.name)
-    shown = context.best(cases, ROWS)
+    shown = context.ordered(context.best(cases, ROWS))
     losses = [context.outcomes[case.position].losses for case in shown]
     if not any(len(own) for own in losses):
         return None
-    several = len(devices_of(cases)) > 1
-    median = info.optimum is not None or scale(losses, [])[0]
+    several, gap = len(devices_of(cases)) > 1, Gap.of(info)
+    median = gap.is_known or scale(losses, [])[0]
     rows = []
     for case in shown:
         outcome = context.outcomes[case.position]
-        centre, low, high = context.centre(case, median=median)
+        ends = np.array(context.centre(case, median=median))
+        centre, low, high = gap.less(ends).tolist()
         row = DotRow(
             label=named(case, several),
             note=outcome.failures,
@@ -397,72 +321,13 @@ def final_loss(context: FigureContext, info: ObjectiveInfo) -> DotFigure | None:
             low=low,
             high=high,
         )
-        rows.append(with_dots(row, outcome.losses, outcome.seeds))
-    ends = [np.array([row.low, row.high]) for row in rows]
-    log, limits = scale([row.values for row in rows], ends)
-    limits, reference = _with_optimum(limits, None if log else info.optimum)
+        rows.append(with_dots(row, gap.less(outcome.losses), outcome.seeds))
+    log, limits = row_scale(rows)
     panel = DotPanel(
-        x_label=f"loss after {duration(info)}",
-        log=log,
-        limits=limits,
-        rows=tuple(rows),
-        reference_line=reference,
-        reference_label="lowest possible loss",
+        x_label=f"{gap.label} after {duration(info)}", log=log, limits=limits, rows=tuple(rows)
     )
     name = "median" if median else "mean"
     label = f"{name}, 95% interval" if any(row.high > row.low for row in rows) else name
     about = ("final_loss", info.name, "Final loss", FINAL_LOSS_CAPTION)
-    notes = [shown_of(len(shown), len(cases)), _off_scale(info, limits)]
-    return dot_figure(*about, [panel], "one seed", label, note=joined(notes))
-
-
-def seconds_per_epoch(context: FigureContext) -> list[DotFigure]:
-    """Times of the timed blocks, with median and quartiles: one figure, or one per objective."""
-    found = {info.name: _time_panel(context, info) for info in context.results.objectives.values()}
-    panels = {name: panel for name, panel in found.items() if panel is not None}
-    if not panels:
-        return []
-    if sum(len(panel.rows) for panel in panels.values()) <= ROWS:
-        return [_time_figure(None, list(panels.values()), "")]
-    totals = {
-        name: sum(len(context.epoch_seconds(case)) > 0 for case in context.results.cases_on(name))
-        for name in panels
-    }
-    return [
-        _time_figure(name, [panel], shown_of(len(panel.rows), totals[name]))
-        for name, panel in panels.items()
-    ]
-
-
-def _time_figure(objective: str | None, panels: Sequence[DotPanel], note: str) -> DotFigure:
-    about = ("seconds_per_epoch", objective, "Seconds per epoch", SECONDS_CAPTION)
-    label = "median, interquartile range"
-    figure = dot_figure(*about, panels, "one timed block", label, note=note)
-    return replace(figure, number_label="block")
-
-
-def _time_panel(context: FigureContext, info: ObjectiveInfo) -> DotPanel | None:
-    known = [(case, context.epoch_seconds(case)) for case in context.results.cases_on(info.name)]
-    blocks = {case.position: seconds for case, seconds in known if len(seconds)}
-    cases = [case for case, seconds in known if len(seconds)]
-    if not cases:
-        return None
-    several = len(devices_of(cases)) > 1
-    unit, unit_name = unit_of([float(np.median(own)) for own in blocks.values()])
-    rows = []
-    for case in context.best(cases, ROWS):
-        ranks = np.argsort(blocks[case.position], kind="stable")
-        values = blocks[case.position][ranks] / unit
-        centre, low, high = _median_and_quartiles(values)
-        style = context.styles[case.position]
-        row = DotRow(label=named(case, several), style=style, centre=centre, low=low, high=high)
-        rows.append(with_dots(row, values, ranks.astype(np.int64)))
-    log, limits = scale([row.values for row in rows], [])
-    epoch = "epoch" if info.has_epochs else "epoch, which is one step"
-    return DotPanel(
-        title=info.name if len(context.results.objectives) > 1 else "",
-        x_label=f"time per {epoch} ({unit_name})",
-        log=log,
-        limits=limits if log else (0.0, limits[1]),
-        rows=tuple(rows),
-    )
+    note = shown_of(len(shown), len(cases))
+    return dot_figure(*about, [panel], "one seed", label, note=note)

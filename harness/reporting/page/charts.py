@@ -79,7 +79,8 @@ def plain(record: FigureRecord) -> Plain | None:
 
         scale = mpl.colormaps[HEAT_COLORS](np.linspace(0, 1, HEAT_STEPS))
         data["colors"] = [mpl.colors.to_hex(color) for color in scale]
-    return data | {"styles": [swatch(style) for style in converter.styles]}
+    behinds = {"behinds": list(converter.behinds.values())} if converter.behinds else {}
+    return data | behinds | {"styles": [swatch(style) for style in converter.styles]}
 
 
 class _Converter:
@@ -88,6 +89,7 @@ class _Converter:
     def __init__(self) -> None:
         self.styles: dict[Style, int] = {}
         self._xs: dict[bytes, int] = {}
+        self.behinds: dict[int, Plain] = {}
 
     def fields(self, record: Any, left_out: Iterable[str] = ()) -> Plain:
         """The fields of a record by their names in ``camelCase``."""
@@ -118,9 +120,18 @@ class _Converter:
         return self.fields(value) if dataclasses.is_dataclass(value) else value
 
     def _curve_panel(self, panel: CurvePanel) -> Plain:
+        behind = {"behind": self._behind(panel.behind)} if panel.behind else {}
         self._xs = {}
-        data = self.fields(panel)
-        return data | {"xs": [numbers(np.frombuffer(x)) for x in self._xs]}
+        data = self.fields(panel, left_out=("behind",))
+        return data | behind | {"xs": [numbers(np.frombuffer(x)) for x in self._xs]}
+
+    def _behind(self, lines: tuple[Line, ...]) -> int:
+        """The place of faint lines that panels share, which stand in the data once."""
+        if id(lines) not in self.behinds:
+            self._xs = {}
+            data = {"lines": [self._line(line) for line in lines]}
+            self.behinds[id(lines)] = data | {"xs": [numbers(np.frombuffer(x)) for x in self._xs]}
+        return list(self.behinds).index(id(lines))
 
     def _line(self, line: Line) -> Plain:
         """A line without what it does not have, for there are many."""
@@ -132,6 +143,8 @@ class _Converter:
         }
         if len(line.low):
             data |= {"low": numbers(line.low, SHORT), "high": numbers(line.high, SHORT)}
+        if len(line.x_low):
+            data |= {"xLow": numbers(line.x_low), "xHigh": numbers(line.x_high)}
         if line.seed is not None:
             data["seed"] = line.seed
         if line.called and not line.label:

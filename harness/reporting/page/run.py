@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
+from harness.reporting.figures import overlays
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.page import charts, citation, facts
 from harness.reporting.page.between import Between
@@ -151,7 +152,8 @@ class Page:
 
     def pictures_of(self, objective: str | None, *, timing: bool = False) -> tuple[Picture, ...]:
         """The figures of an objective; of times, or of anything else."""
-        apart = (check_figures.TIME, check_figures.HISTORY, OVERVIEW, *([] if timing else [TIMING]))
+        others = () if timing else (TIMING,)
+        apart = (check_figures.TIME, check_figures.HISTORY, overlays.BEGINNING, OVERVIEW, *others)
         return tuple(
             self.pictures[record.name]
             for record in self.records

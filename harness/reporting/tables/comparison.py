@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.analysis import profiles, stats, targets
 from harness.analysis.comparison import ALPHA, MAX_PAIRED_CASES, Compared, Pair, corrected_for
+from harness.analysis.objective_ranks import ObjectiveRanks
 from harness.analysis.ranks import Rank
 from harness.analysis.summary import Analysis
 from harness.formatting import (
@@ -41,6 +42,7 @@ def build(results: Results, analysis: Analysis) -> list[Table]:
     goal = settings.tuning.goal if settings.tuning else "final_loss"
     tables = (
         ranks(analysis.compared),
+        mean_ranks(analysis.ranked),
         differences(analysis.compared),
         reached(analysis.reached),
         profile(analysis.pools),
@@ -162,6 +164,45 @@ def ranks(compared: Sequence[Compared]) -> Table | None:
         "of seeds at which no other case is lower. p: Friedman's test that all cases rank alike."
     )
     return table_of("ranks", "Ranks", _RANKS, rows, note)
+
+
+class _MeanRank(NamedTuple):
+    ranked: ObjectiveRanks
+    place: int
+
+    @property
+    def mean(self) -> float:
+        return float(self.ranked.means[self.place])
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the mean rank is significantly worse than the best one."""
+        return self.mean - float(self.ranked.means[0]) > self.ranked.difference
+
+
+_MEAN_RANKS: tuple[Column[_MeanRank], ...] = (
+    Column("optimizer", "optimizer", lambda r: r.ranked.optimizers[r.place]),
+    Column("device", "device", lambda r: r.ranked.device),
+    Column("mean_rank", "mean rank", lambda r: r.mean, fixed(2)),
+    Column("lowest_on", "lowest loss on", lambda r: int((r.ranked.ranks[r.place] == 1).sum())),
+    Column("objectives", "objectives", lambda r: len(r.ranked.blocks)),
+    Column("critical_difference", "critical difference", lambda r: r.ranked.difference, fixed(2)),
+    Column("worse_than_best", "worse than the best", lambda r: "yes" if r.is_worse else "no"),
+    Column("iman_davenport_p", "p (all alike)", lambda r: r.ranked.p, probability),
+)
+
+
+def mean_ranks(ranked: Sequence[ObjectiveRanks]) -> Table | None:
+    """Mean ranks of optimizers over the objectives, with the critical difference."""
+    rows = [_MeanRank(one, place) for one in ranked for place in range(len(one.optimizers))]
+    note = (
+        "Rank of the optimizer's tuned or best setting on each objective (or family of them) by "
+        "failed trials, then by loss, 1 the best; ties share their mean. Worse than the best: its "
+        "mean rank is larger by more than the critical difference of Nemenyi's test, at 5% for "
+        "all pairs. p: Iman and Davenport's version of Friedman's test (Demšar, Journal of Machine "
+        "Learning Research 7, 2006). The best setting of a grid is picked on these same seeds."
+    )
+    return table_of("mean_ranks", "Mean ranks over objectives", _MEAN_RANKS, rows, note)
 
 
 class _Reached(NamedTuple):

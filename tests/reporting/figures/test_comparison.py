@@ -37,6 +37,7 @@ from harness.reporting.figures.records import (
 )
 from harness.reporting.page import parts
 from harness.reporting.page import run as run_page
+from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables.sentences import Findings
 from harness.store.read import CaseData, ObjectiveInfo, Results, Tried
 from harness.store.records import RunRecord, RunSettings
@@ -297,6 +298,44 @@ def test_where_no_difference_can_be_shown_there_is_no_figure_of_any(cases: list[
     assert "differences_lines" not in records(*cases)
 
 
+def test_a_shift_that_failures_decide_is_an_arrow_to_the_right() -> None:
+    other = noisy(0.4, 12, seed=1)
+    other[:8] = NAN
+    figure = dot_figure(records(Case("a", noisy(0.3)), Case("b", other)), "differences_lines")
+    (panel,) = figure.panels
+    (row,) = panel.rows
+    assert (panel.side(row.centre), row.centre_text) == (1, "∞")
+    assert panel.side(row.high) == 1
+    assert panel.limits[1] < 1
+    assert "∞" in {e.text for e in ET.fromstring(draw.draw(figure).svg).iter()}
+
+
+def test_mean_ranks_have_half_the_critical_difference_each_way() -> None:
+    infos = [dataclasses.replace(LINES, name=f"f{i}") for i in range(6)]
+    cases = [
+        Case(name, [loss, loss], info)
+        for i, info in enumerate(infos)
+        for name, loss in (("c", 0.3), ("a", 0.1), ("b", 0.2 if i else 0.05))
+    ]
+    figure = dot_figure(records(*cases), "mean_ranks")
+    (panel,) = figure.panels
+    difference = 2.3437 * math.sqrt(3 * 4 / (6 * 6))
+    assert [row.label for row in panel.rows] == ["a", "b", "c"]
+    for row, ranks in zip(panel.rows, ([1] * 5 + [2], [1] + [2] * 5, [3] * 6), strict=True):
+        assert row.values.tolist() == ranks
+        assert row.centre == pytest.approx(np.mean(ranks))
+        assert (row.high - row.centre, row.centre - row.low) == pytest.approx(
+            (difference / 2, difference / 2), rel=1e-3
+        )
+    assert panel.reference_line == pytest.approx(7 / 6 + difference, rel=1e-3)
+    table = comparison_tables.mean_ranks(analyse(results(*cases)).ranked)
+    assert table is not None
+    assert table.frame["optimizer"].tolist() == ["a", "b", "c"]
+    assert table.frame["worse_than_best"].tolist() == ["no", "no", "yes"]
+    assert table.frame["lowest_on"].tolist() == [5, 1, 0]
+    assert "mean_ranks" not in records(*cases[:12])
+
+
 def test_a_row_without_dots_is_not_said_to_have_no_seed_that_ended_ok() -> None:
     cases = [
         Case("a", [0.1, 0.2, 0.3, NAN]),
@@ -431,10 +470,10 @@ def test_of_many_cases_those_that_do_best_are_drawn() -> None:
         for i in range(20)
     ]
     figure = curve_figure(records(*many, targets={"lines": TARGETS}), "runtime_lines")
-    assert len(figure.panels[0].lines) == figure_records.CURVES
+    assert len(figure.panels[0].lines) == figure_records.LEGEND
     means = {case.optimizer: float(np.mean(case.finals)) for case in many}
     drawn = {line.label for line in figure.panels[0].lines}
-    assert drawn == set(sorted(means, key=means.__getitem__)[: figure_records.CURVES])
+    assert drawn == set(sorted(means, key=means.__getitem__)[: figure_records.LEGEND])
 
 
 @pytest.mark.parametrize(
@@ -605,13 +644,13 @@ def test_a_uniform_range_has_a_plain_axis() -> None:
     assert (figure.panels[0].x_label, figure.panels[0].x_log) == ("decay", False)
 
 
-def test_where_the_optimum_is_known_the_loss_is_less_the_optimum() -> None:
+def test_where_the_optimum_is_known_the_line_is_the_median_of_the_gap_to_it() -> None:
     points = {0.001: FIVE, 0.1: [0.25] * 5}
     figure = curve_figure(built(of_tuned(swept("lr", LR, points, info=BOWL))), "sensitivity_bowl")
     (panel,) = figure.panels
-    np.testing.assert_allclose(panel.lines[0].y, [float(np.mean(FIVE)) - 0.2, 0.05])
+    np.testing.assert_allclose(panel.lines[0].y, [float(np.median(FIVE)) - 0.2, 0.05])
     assert panel.lines[0].low[0] == pytest.approx(np.quantile(FIVE, 0.025) - 0.2)
-    assert panel.y_label == "loss − lowest possible loss"
+    assert panel.y_label == "gap to optimum"
 
 
 def test_where_rounding_went_below_the_optimum_the_loss_is_as_it_is() -> None:
@@ -696,7 +735,7 @@ def test_heat_is_less_the_optimum_where_that_is_known_and_logarithmic_where_it_s
     np.testing.assert_allclose(figure.panels[0].values, [1e-6, 1e-4, 0.5, NAN], rtol=1e-6)
     assert figure.log
     assert figure.limits == pytest.approx((1e-6, 0.5), rel=1e-6)
-    assert figure.value_label == "loss − lowest possible loss"
+    assert figure.value_label == "gap to optimum"
     assert figure.panels[0].best == 0
 
 
@@ -885,9 +924,9 @@ def test_every_kind_of_figure_is_there_and_its_caption_names_the_statistic() -> 
     statistics = {
         "differences": "Hodges-Lehmann shift with its 95% interval",
         "runtime": "Band: 95%, for other seeds",
-        "sensitivity": "mean final loss against one hyperparameter",
+        "sensitivity": "mean final loss (of the gap to the optimum",
         "heat": "mean final loss over the seeds",
-        "budget": "the middle 95% of tunings",
+        "budget": "the middle half of tunings",
         "published": "median and the middle 95%",
     }
     for kind, words in statistics.items():
@@ -901,7 +940,7 @@ def test_every_kind_of_figure_is_there_and_its_caption_names_the_statistic() -> 
 def test_performance_against_budget_is_the_median_and_middle_of_tunings_done_again() -> None:
     (known,) = everything()
     analysis = analyse(known)
-    panel = curve_figure(built(known), "budget_lines").panels[0]
+    before, panel = curve_figure(built(known), "budget_lines").panels
     assert [line.label for line in panel.lines] == [r.case.optimizer for r in analysis.retuned]
     base = LINES.optimum if panel.y_label.startswith("loss −") else 0.0
     for line, found in zip(panel.lines, analysis.retuned, strict=True):
@@ -909,8 +948,15 @@ def test_performance_against_budget_is_the_median_and_middle_of_tunings_done_aga
         kept = np.isfinite(ranked[499])
         assert line.x.tolist() == found.budgets[kept].tolist()
         np.testing.assert_allclose(line.y + (base or 0.0), ranked[499][kept])
-        np.testing.assert_allclose(line.low + (base or 0.0), ranked[24][kept])
+        np.testing.assert_allclose(line.low + (base or 0.0), ranked[249][kept])
+    assert before.x_log
     assert panel.x_log
+    for line, tuning in zip(before.lines, analysis.tuned, strict=True):
+        means = [np.mean(tried.losses) for tried in tuning.settings]
+        finite = np.sort(np.nan_to_num(means, nan=np.inf))
+        assert line.label == tuning.case.optimizer
+        assert line.x[-1] == len(means)
+        assert line.y[-1] + (base or 0.0) == pytest.approx(finite[0])
 
 
 def test_there_are_only_as_many_rows_and_planes_as_there_is_room_for() -> None:

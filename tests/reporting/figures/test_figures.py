@@ -17,10 +17,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.analysis import stats
+from harness.analysis import elapsed, stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import draw as figures
-from harness.reporting.figures import fonts, frames, planes, ticks, trajectories
+from harness.reporting.figures import fonts, frames, panels, planes, ticks, times, trajectories
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
@@ -107,7 +107,7 @@ def results(*cases: Case) -> Results:
             status = case.status[seed] if case.status else "ok"
             final = case.losses[seed, -1] if status == "ok" else math.nan
             trials.append((position, seed, status, 0, "", 0.0, "pointwise", "", final))
-        blocks = [(position, i, 1, 1, seconds, seconds) for i, seconds in enumerate(case.times)]
+        blocks = [(position, i, 1, 1, *[seconds] * 3) for i, seconds in enumerate(case.times)]
         timings += blocks
     columns = [
         "position",
@@ -120,7 +120,10 @@ def results(*cases: Case) -> Results:
         "way_reason",
         "final_loss",
     ]
-    timed = ["position", "round", "steps", "steps_per_epoch", "seconds", "epoch_seconds"]
+    timed = [
+        *("position", "round", "steps", "steps_per_epoch"),
+        *("seconds", "cpu_seconds", "epoch_seconds"),
+    ]
     run = RunRecord(1, "", "", "", "suite", "", "", RunSettings(), {})
     objectives = {case.info.name: case.info for case in cases}
     return Results(
@@ -309,9 +312,12 @@ def test_where_the_optimum_is_known_a_row_has_the_median_and_its_interval() -> N
     losses = curves(20)
     figure = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
     (row,) = figure.panels[0].rows
-    ranked = np.sort(losses[:, -1])
-    assert (row.centre, row.low, row.high) == (np.median(ranked), ranked[5], ranked[14])
-    assert figure.panels[0].reference_line == 0.24
+    ranked = np.sort(losses[:, -1]) - 0.24
+    np.testing.assert_allclose(row.values, ranked)
+    assert (row.centre, row.low, row.high) == pytest.approx(
+        (np.median(ranked), ranked[5], ranked[14])
+    )
+    assert figure.panels[0].x_label == "gap to optimum (loss − 0.24) after 2 epochs"
     assert figure.centre_label == "median, 95% interval"
 
 
@@ -331,14 +337,9 @@ def test_thousands_of_seeds_are_thinned_by_rank_and_the_estimate_is_of_all() -> 
     figure = dot_figure(records(Case("sgd", losses)), "final_loss_lines")
     (row,) = figure.panels[0].rows
     assert len(row.values) == 120
-    assert (row.values[0], row.values[-1]) == (losses[:, -1].min(), losses[:, -1].max())
-    assert row.centre == pytest.approx(np.median(losses[:, -1]))
-
-
-def test_an_optimum_that_would_squeeze_the_data_is_not_drawn() -> None:
-    far = dataclasses.replace(REGRESSION, optimum=-50.0)
-    figure = dot_figure(records(Case("sgd", curves(4), far)), "final_loss_lines")
-    assert figure.panels[0].reference_line is None
+    gaps = losses[:, -1] - 0.24
+    assert (row.values[0], row.values[-1]) == (gaps.min(), gaps.max())
+    assert row.centre == pytest.approx(np.median(gaps))
 
 
 def test_times_are_shown_with_median_and_quartiles_in_a_unit_that_reads_well() -> None:
@@ -403,10 +404,12 @@ def test_of_a_large_grid_the_best_settings_of_every_optimizer_are_drawn_in_full(
     rate = np.arange(50)
     cases = [Case("a", curves(2, FALLING + 0.001 * abs(i - 20)), setting=f"lr={i}") for i in rate]
     figure = curve_figure(records(*cases, Case("b", curves(2, FALLING + 9))), "loss_lines")
-    named = [line.label for line in figure.panels[0].lines if line.label]
-    assert len(named) == figure_records.CURVES
-    assert {"a (lr=20)", "a (lr=15)", "b"} <= set(named)
-    assert sum(line.faint for line in figure.panels[0].lines) == 51 - figure_records.CURVES
+    ours, theirs = figure.panels
+    assert len(ours.lines) == figure_records.CURVES - 1
+    assert {"lr=20", "lr=15"} <= {line.label for line in ours.lines}
+    assert (ours.title, theirs.title, [line.called for line in theirs.lines]) == ("a", "b", ["b"])
+    assert len(ours.behind) == 51
+    assert ours.behind is theirs.behind
 
 
 def test_names_are_safe_and_no_two_are_one_file() -> None:
@@ -423,39 +426,61 @@ def overview(*cases: Case) -> DotFigure:
     return dot_figure(records(*cases), "overview")
 
 
-def test_the_overview_has_loss_and_speed_of_every_optimizer_on_every_objective() -> None:
-    found = overview(
-        Case("sgd", curves(5), times=[0.1, 0.2, 0.3]),
-        Case("ada", curves(6), times=[0.3, 0.4, 0.5]),
-        Case("ada", curves(7), QUADRATIC),
-    )
-    loss, speed, other, none = found.panels
-    assert found.columns == 2
-    assert [[row.label for row in panel.rows] for panel in found.panels] == [["sgd", "ada"]] * 4
-    for row, case in zip(loss.rows, (curves(5), curves(6)), strict=True):
-        final = case[:, -1]
+def test_the_overview_has_losses_and_ratios_of_times_with_the_best_on_top() -> None:
+    worse = curves(5, FALLING + 0.1)
+    slow, fast = [0.31, 0.42, 0.49, 0.33, 0.4, 0.5], [0.1, 0.2, 0.25, 0.1, 0.2, 0.2]
+    figure = overview(Case("sgd", worse, times=fast), Case("ada", curves(6), times=slow))
+    loss, time = figure.panels
+    assert figure.columns == 2
+    assert [[row.label for row in panel.rows] for panel in figure.panels] == [["ada", "sgd"]] * 2
+    for row, case in zip(loss.rows, (curves(6), worse), strict=True):
+        final = case[:, -1] - 0.24
         assert row.centre == pytest.approx(np.median(final))
         assert math.isnan(row.low) or row.low < np.median(final) < row.high
-    quartiles = [(row.low, row.centre, row.high) for row in speed.rows]
-    np.testing.assert_allclose(quartiles, [(150, 200, 250), (350, 400, 450)])
-    assert speed.x_label == "milliseconds per epoch"
-    assert speed.limits[0] == 0
-    assert [math.isnan(row.centre) for row in other.rows] == [True, False]
-    assert [row.empty for row in other.rows] == ["not run", "no seed ended ok"]
-    assert [row.empty for row in none.rows] == ["not timed", "not timed"]
+    ratios = np.sort(np.array(slow) / fast)
+    ours, reference = time.rows
+    assert (ours.centre, ours.low, ours.high) == pytest.approx(
+        (np.median(ratios), ratios[0], ratios[-1])
+    )
+    assert (reference.centre, time.reference_line) == (1.0, 1.0)
+    assert time.x_label == "time ratio (sgd = 1)"
+    assert (loss.is_named, time.is_named) == (True, False)
 
 
-def test_the_overview_takes_the_setting_with_the_lowest_mean() -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_order_of_a_list_is_not_the_order_of_the_rows(turned: bool) -> None:
+    cases = [Case(name, curves(5, FALLING + own)) for name, own in [("a", 2), ("b", 0), ("c", 1)]]
+    figure = overview(*(cases[::-1] if turned else cases))
+    assert [row.label for row in figure.panels[0].rows] == ["b", "c", "a"]
+
+
+def test_the_overview_takes_the_setting_with_the_fewest_failures_then_the_lowest_loss() -> None:
     low, high = curves(4), curves(4) + 1.0
     found = overview(Case("a", high, setting="lr=1"), Case("a", low, setting="lr=2"))
     (row,) = found.panels[0].rows
-    assert row.centre == pytest.approx(np.median(low[:, -1]))
+    assert row.centre == pytest.approx(np.median(low[:, -1]) - 0.24)
+    failed = Case("a", low, setting="lr=2", status=["ok"] * 3 + ["diverged"])
+    (row,) = overview(Case("a", high, setting="lr=1"), failed).panels[0].rows
+    assert row.centre == pytest.approx(np.median(high[:, -1]) - 0.24)
+    assert row.note == ""
 
 
-def test_an_overview_of_what_nobody_timed_has_no_speed() -> None:
+def test_an_overview_of_what_nobody_timed_has_no_times() -> None:
     found = overview(Case("a", curves(4)), Case("a", curves(4), QUADRATIC))
     assert len(found.panels) == 2
     assert found.columns == 1
+
+
+def test_who_did_not_run_is_said_once_and_one_alone_has_no_panel() -> None:
+    other = dataclasses.replace(REGRESSION, name="other")
+    cases = [Case(name, curves(3)) for name in "abc"]
+    figure = overview(*cases, Case("a", curves(3), other), Case("b", curves(3), other),
+                      Case("a", BOWL, QUADRATIC))  # fmt: skip
+    assert [panel.title for panel in figure.panels] == ["lines", "other"]
+    assert figure.note == (
+        "Optimizers that ran: 1 of 3 on bowl (no panel, as there is nothing to compare); "
+        "2 of 3 on other."
+    )
 
 
 def test_the_overview_of_many_objectives_puts_two_of_them_side_by_side() -> None:
@@ -463,6 +488,157 @@ def test_the_overview_of_many_objectives_puts_two_of_them_side_by_side() -> None
     found = overview(*(Case("a", curves(3), info, times=[0.1, 0.2]) for info in infos))
     assert found.columns == 4
     assert [panel.title for panel in found.panels[::2]] == [info.name for info in infos]
+
+
+# What is beyond an axis
+
+
+def ending(*finals: float) -> Array:
+    """Curves from 10 to each of some final losses."""
+    return np.array([[10.0, 5.0, 2.0, 1.0, final] for final in finals])
+
+
+def test_values_too_small_for_an_axis_are_beyond_its_left_edge_and_say_their_value() -> None:
+    zero = dataclasses.replace(QUADRATIC, name="zero")
+    figure = overview(
+        Case("nought", ending(0.0, 0.0, 0.0), zero),
+        Case("tiny", ending(1e-169, 1e-169, 1e-169), zero),
+        Case("small", ending(1e-9, 1e-9, 1e-9), zero),
+        Case("large", ending(0.5, 0.5, 0.5), zero),
+    )
+    (panel,) = figure.panels
+    assert panel.log
+    assert [(row.label, panel.side(row.centre), row.centre_text) for row in panel.rows] == [
+        ("nought", -1, "0"),
+        ("tiny", -1, "1e−169"),
+        ("small", 0, "1e−09"),
+        ("large", 0, "0.5"),
+    ]
+    assert panel.limits[0] < 1e-9
+    texts = {e.text for e in ET.fromstring(figures.draw(figure).svg).iter()}
+    assert {"1e−169", "0", "beyond the axis"} <= texts
+
+
+def test_one_outlier_does_not_rule_the_rows() -> None:
+    far = Case("far", curves(8, FALLING + 7), UNKNOWN_OPTIMUM)
+    near = [
+        Case(name, curves(8, FALLING + i / 500), UNKNOWN_OPTIMUM) for i, name in enumerate("abcd")
+    ]
+    figure = dot_figure(records(*near, far), "final_loss_lines")
+    (panel,) = figure.panels
+    assert panel.limits[1] < 0.5
+    assert [panel.side(row.centre) for row in panel.rows] == [0, 0, 0, 0, 1]
+    assert panel.rows[-1].centre_text == "7.2"
+    svg = figures.draw(figure).svg
+    assert "7.2" in {e.text for e in ET.fromstring(svg).iter()}
+
+
+def test_one_seed_far_off_does_not_rule_its_row() -> None:
+    losses = curves(12)
+    losses[3, -1] = 7.0
+    info = dataclasses.replace(REGRESSION, optimum=None)
+    rows = dot_figure(records(Case("a", losses, info), Case("b", curves(12), info)),
+                      "final_loss_lines").panels[0]  # fmt: skip
+    assert rows.side(7.0) == 1 or rows.limits[1] >= 7.0
+    values = np.concatenate([row.values for row in rows.rows])
+    assert sum(rows.side(value) != 0 for value in values) <= 1
+
+
+def test_rows_that_are_alike_are_all_within_the_frame() -> None:
+    for seed in range(20):
+        spread = 10.0 ** np.random.default_rng(seed).uniform(-3, 1)
+        cases = [Case(n, curves(10, noise=spread) + i * spread, UNKNOWN_OPTIMUM)
+                 for i, n in enumerate("abc")]  # fmt: skip
+        panel = dot_figure(records(*cases), "final_loss_lines").panels[0]
+        assert all(panel.side(row.centre) == 0 for row in panel.rows)
+
+
+def test_a_peak_at_the_start_does_not_rule_the_curves() -> None:
+    info = dataclasses.replace(
+        UNKNOWN_OPTIMUM, record_steps=np.arange(21), steps=20, steps_per_epoch=5
+    )
+    calm = np.linspace(0.7, 0.5, 21)
+    peak = calm.copy()
+    peak[1] = 6.0
+    found = records(Case("a", np.array([calm] * 3), info), Case("b", np.array([peak] * 3), info))
+    figure = curve_figure(found, "loss_lines")
+    assert figure.panels[0].limits[1] < 1
+    assert "beyond the axis" in {e.text for e in ET.fromstring(figures.draw(figure).svg).iter()}
+
+
+# Loss against time
+
+
+def test_loss_lies_along_the_seconds_that_the_evaluations_took() -> None:
+    blocks = [0.01, 0.012, 0.02, 0.013, 0.011, 0.016]
+    found = records(
+        Case("sgd", curves(7), times=blocks),
+        Case("ada", curves(7, FALLING + 0.1), times=[3 * t for t in blocks]),
+    )
+    along, ends = curve_figure(found, "loss_time_lines").panels
+    line = along.lines[0]
+    assert line.label == "sgd"
+    np.testing.assert_allclose(line.x, np.array([0, 2, 4, 6, 8]) * 12.5)
+    np.testing.assert_allclose(line.y, np.median(curves(7), axis=0) - 0.24)
+    assert along.x_label == "time of training (milliseconds)"
+    front, *points = ends.lines
+    ranked = np.sort(curves(7)[:, -1]) - 0.24
+    assert [point.label for point in points] == ["sgd", "ada"]
+    assert points[0].x[0] == pytest.approx(8 * 12.5)
+    assert (points[0].x_low[0], points[0].x_high[0]) == pytest.approx((8 * 10, 8 * 20))
+    assert (points[0].y[0], points[0].low[0], points[0].high[0]) == pytest.approx(
+        (ranked[3], ranked[0], ranked[6])
+    )
+    assert (front.x.tolist(), front.y.tolist()) == ([points[0].x[0]], [points[0].y[0]])
+
+
+def test_without_times_of_two_optimizers_no_loss_lies_along_them() -> None:
+    cases = [Case("sgd", curves(3), times=[0.1, 0.1]), Case("ada", curves(3))]
+    assert "loss_time_lines" not in records(*cases)
+
+
+def test_the_front_has_whom_nobody_beats_in_both() -> None:
+    random = np.random.default_rng(8)
+    for _ in range(30):
+        times, losses = random.integers(0, 6, (2, 9)).astype(float)
+        expected = [
+            i
+            for i in range(9)
+            if not any(
+                times[j] <= times[i]
+                and losses[j] <= losses[i]
+                and (times[j] < times[i] or losses[j] < losses[i])
+                for j in range(9)
+            )
+        ]
+        front = elapsed.pareto_front(times.tolist(), losses.tolist())
+        assert sorted(front) == expected
+        assert [times[i] for i in front] == sorted(times[i] for i in front)
+    assert elapsed.pareto_front([1.0, 2.0, math.nan], [math.inf, 3.0, 1.0]) == [1]
+
+
+# Small multiples
+
+
+def test_more_than_eight_names_have_a_panel_for_each_optimizer() -> None:
+    cases = [Case(f"o{i}", curves(4, FALLING + 0.01 * i)) for i in range(8)]
+    twice = [Case("last", curves(4), setting=f"lr={i}") for i in (1, 2)]
+    few = curve_figure(records(*cases), "loss_lines")
+    assert len(few.panels) == 2
+    assert few.panels[0].behind == ()
+    figure = curve_figure(records(*cases, *twice), "loss_lines")
+    assert [panel.title for panel in figure.panels] == [*(f"o{i}" for i in range(8)), "last"]
+    assert {panel.limits for panel in figure.panels} == {figure.panels[0].limits}
+    for panel in figure.panels:
+        assert {line.style.optimizer for line in panel.lines} == {panel.title}
+        assert len(panel.behind) == 10
+        assert all(line.faint and not line.label for line in panel.behind)
+    assert [line.label for line in figure.panels[-1].lines] == ["lr=1", "lr=2"]
+    assert [panel.has_legend for panel in figure.panels] == [False] * 8 + [True]
+    drawn = panels.curves(figure)
+    assert not drawn.legends
+    (own,) = [legend for ax in drawn.axes if (legend := ax.get_legend()) is not None]
+    assert [text.get_text() for text in own.get_texts()] == ["lr=1", "lr=2"]
 
 
 # Drawings
@@ -481,12 +657,14 @@ def test_every_kind_of_figure_is_there(drawn: Drawn) -> None:
     assert [record.name for record in drawn[0]] == [
         "overview",
         "loss_bowl",
+        "loss_time_bowl",
         "final_loss_bowl",
         "trajectories_bowl",
         "trajectories_each_bowl",
         "coordinates_bowl",
         "step_sizes_bowl",
         "loss_lines",
+        "loss_time_lines",
         "final_loss_lines",
         "seconds_per_epoch",
     ]
@@ -514,7 +692,8 @@ def test_an_svg_has_no_style_sheet_no_metadata_and_only_ink_grid_paper_and_data(
     drawn: Drawn,
 ) -> None:
     styles = figure_styles.styles(results(*everything())).values()
-    known = {frames.FOREGROUND, frames.GRID, frames.BACKGROUND} | {s.color for s in styles}
+    paper = {frames.FOREGROUND, frames.GRID, frames.BACKGROUND, times.FRONT.color}
+    known = paper | {s.color for s in styles}
     for drawing in drawn[1]:
         assert not re.search(r"<style|<metadata|<!--|<\?xml|<!DOCTYPE|<image", drawing.svg)
         assert set(re.findall(r"#[0-9a-f]{6}\b", drawing.svg)) <= known
@@ -704,11 +883,13 @@ def test_a_figure_of_many_cases_says_how_many_are_shown() -> None:
     cases = [Case("a", curves(3, FALLING + 0.01 * i), setting=f"lr={i}") for i in range(count)]
     found = records(*cases)
     assert found["final_loss_lines"].note == f"Shown: {figure_records.ROWS} of {count} cases."
-    assert found["loss_lines"].note == f"With a name: {figure_records.CURVES} of {count} cases."
+    named = f"With a name: {figure_records.CURVES} of {count} cases."
+    assert found["loss_lines"].note == f"{named} Lowest possible loss: 0.24."
     svg = figures.draw(found["loss_lines"]).svg
     assert found["loss_lines"].note in {e.text for e in ET.fromstring(svg).iter()}
     few = records(*cases[: figure_records.CURVES])
-    assert few["final_loss_lines"].note == few["loss_lines"].note == ""
+    assert few["final_loss_lines"].note == ""
+    assert few["loss_lines"].note == "Lowest possible loss: 0.24."
 
 
 def test_trajectories_of_many_cases_say_how_many_are_shown() -> None:
@@ -723,7 +904,7 @@ def test_trajectories_of_many_cases_say_how_many_are_shown() -> None:
 def test_an_optimum_off_the_scale_is_said_to_be(optimum: float | None, is_off: bool) -> None:
     info = dataclasses.replace(REGRESSION, optimum=optimum)
     found = records(Case("sgd", np.linspace(0.5, 0.21, 10).reshape(2, 5), info))
-    for name in ("loss_lines", "final_loss_lines"):
+    for name in ("loss_lines",):
         assert ("The lowest possible loss, -1000, is off the scale." in found[name].note) == is_off
         assert (found[name].note == "") != is_off
 

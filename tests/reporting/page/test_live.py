@@ -575,7 +575,7 @@ def test_a_unit_of_x_takes_the_median_time_of_a_step_as_often_as_it_has_steps(
     }
     seen = 0
     for record in records:
-        if not record.name.startswith(("loss_", "coordinates_")):
+        if not record.name.startswith(("loss_", "coordinates_")) or "time" in record.name:
             continue
         said = charts.plain(record)
         assert said is not None
@@ -588,7 +588,7 @@ def test_a_unit_of_x_takes_the_median_time_of_a_step_as_often_as_it_has_steps(
                 median = medians.get(cases[label].position, math.nan)
                 same(line.get("secondsPerX"), median * panel["stepsPerX"])
                 seen += 1
-    assert seen > 100
+    assert seen > 60
 
 
 def test_step_sizes_know_the_time_of_a_step_too(
@@ -614,7 +614,8 @@ def test_every_dot_is_the_loss_of_the_seed_that_it_names(
         case = cases[row["label"]]
         final = dict(zip(case.seeds.tolist(), case.losses[:, -1].tolist(), strict=True))
         assert len(set(row["numbers"])) == np.isfinite(case.losses[:, -1]).sum() >= 27
-        all_same(row["values"], [final[seed] for seed in row["numbers"]])
+        optimum = results.objectives["lines"].optimum or 0.0
+        all_same(row["values"], [final[seed] - optimum for seed in row["numbers"]])
 
 
 def test_every_timed_block_has_its_number(results: Results, records: list[FigureRecord]) -> None:

@@ -31,14 +31,14 @@ const heightOf = (chart, panel, width) => {
     const natural = width * ((ranges[1][1] - ranges[1][0]) / (ranges[0][1] - ranges[0][0]));
     return Math.round(Math.min(Math.max(natural, 0.5 * width), 0.85 * width, 560)) + 60;
   }
-  return chart.data.columns === 1 ? 360 : 300;
+  return [360, 300, 270][chart.data.columns - 1] ?? 230;
 };
 const legend = (chart) => {
   const entries = new Map();
   const { kind, panels, styles } = chart.data;
   const items =
     kind === "curves"
-      ? panels.flatMap((panel) => panel.lines)
+      ? panels.flatMap((panel) => (panel.hasLegend ? [] : panel.lines))
       : kind === "planes"
         ? panels.flatMap((panel) => panel.trajectories)
         : [];
@@ -168,8 +168,8 @@ const draw = async (chart) => {
   grid.style.gridTemplateColumns = `repeat(${chart.columns}, minmax(0, 1fr))`;
   const parts = [];
   const titled = panels.some((panel) => panel.title);
-  panels.forEach((panel, i) => {
-    const named = i % chart.columns === 0 || chart.columns < chart.data.columns;
+  panels.forEach((panel) => {
+    const named = panel.isNamed || chart.columns < chart.data.columns;
     const title = panel.title || (titled && chart.columns > 1 ? " " : "");
     const height = heightOf(chart, panel, width);
     const plot = KINDS[kind].draw(m, chart, panel, { height, width, title, named });

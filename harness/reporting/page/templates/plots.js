@@ -138,6 +138,54 @@ const scaled = (drawnLog, values) => {
   return log && values.some((value) => value > 0) && !values.some((value) => value < 0);
 };
 
+// A triangle on the edge that something lies beyond.
+
+const POINTERS = {
+  left: { marker: "triangle", angle: Math.PI / 2 },
+  right: { marker: "triangle", angle: -Math.PI / 2 },
+  down: { marker: "inverted_triangle", angle: 0 },
+  up: { marker: "triangle", angle: 0 },
+};
+// A little inside, so that the frame does not cut it.
+const atEdge = ({ low, high, log }, far) => {
+  const share = far ? 0.985 : 0.015;
+  return log ? low * (high / low) ** share : low + share * (high - low);
+};
+const arrows = (m, plot, found) => {
+  for (const [way, look] of Object.entries(POINTERS)) {
+    const own = found.filter((arrow) => arrow.way === way);
+    if (!own.length) continue;
+    const column = (name) => own.map((arrow) => arrow[name]);
+    const glyph = plot.add_glyph(
+      new m.Scatter({
+        x: field("x"),
+        y: field("y"),
+        size: field("size"),
+        fill_color: field("color"),
+        line_color: null,
+        ...look,
+      }),
+      source(m, {
+        x: column("x"),
+        y: column("y"),
+        size: column("size"),
+        color: column("color"),
+        what: column("what"),
+        value: column("value"),
+      }),
+    );
+    hover(m, plot, [glyph], [
+      ["", "what"],
+      ["beyond the axis", "value"],
+    ]);
+  }
+};
+// What lies as far out as numbers go has no number.
+const far = (value) => Math.abs(value) >= 1e308;
+const told = (value, count) =>
+  far(value) ? (value < 0 ? "\u2212\u221e" : "\u221e") : digits(value, count);
+const span = (low, high) => `${told(low)} to ${told(high)}`;
+
 // Curves
 
 // Where lines move to a new level: dashed across, numbered at the top, from level to level.
@@ -193,24 +241,101 @@ const ways = (panel) => {
 const curvesShown = (chart, panel) => {
   const { styles } = chart.data;
   const way = ways(panel);
-  const placed = (line) => {
+  const placed = (line, xs) => {
     const style = styles[line.style];
     const factor = way.factor(line);
-    const x = way.places?.(line) ?? panel.xs[line.x].map((x) => x * factor);
+    const x = way.places?.(line) ?? xs[line.x].map((x) => x * factor);
     return { ...line, style, x };
   };
   const kept = (lines) =>
-    lines.map(placed).filter((line) => shows(line.style.optimizer) && line.x.every(Number.isFinite));
-  return { way, lines: kept(panel.lines), seedLines: chosen.seeds ? kept(panel.seedLines) : [] };
+    lines
+      .map((line) => placed(line, panel.xs))
+      .filter((line) => shows(line.style.optimizer) && line.x.every(Number.isFinite));
+  const shared = chart.data.behinds?.[panel.behind];
+  const behind = shared
+    ? shared.lines
+        .map((line) => placed({ ...line, faint: true }, shared.xs))
+        .filter((line) => shows(line.style.optimizer) && line.x.every(Number.isFinite))
+    : [];
+  return {
+    way,
+    lines: kept(panel.lines),
+    behind,
+    seedLines: chosen.seeds ? kept(panel.seedLines) : [],
+  };
 };
 const called = (line) => line.label || line.called || line.style.optimizer;
 // Where no trial's course is known, a cross only says that some seed did not end ok.
 const placeless = (line) => line.failed && line.seed === undefined;
+// One point with an interval each way.
+const pointColumns = (line) => ({
+  low: line.low,
+  high: line.high,
+  xLow: line.xLow,
+  xHigh: line.xHigh,
+  band: [Number.isFinite(line.low?.[0]) ? span(line.low[0], line.high[0]) : "none"],
+});
+const pointGlyph = (m, plot, line, columns, { low, high }) => {
+  const within = (value) => Math.min(Math.max(value, low), high);
+  const [y] = line.y.map(within);
+  const bars = [
+    [line.xLow[0], line.xHigh[0], y, y],
+    [line.x[0], line.x[0], within(line.low?.[0] ?? NaN), within(line.high?.[0] ?? NaN)],
+  ].filter((bar) => bar.every(Number.isFinite));
+  plot.add_glyph(
+    new m.Segment({
+      x0: field("x0"),
+      x1: field("x1"),
+      y0: field("y0"),
+      y1: field("y1"),
+      line_color: color(line.style),
+      line_width: 2,
+    }),
+    source(m, Object.fromEntries(["x0", "x1", "y0", "y1"].map((name, i) => [name, bars.map((bar) => bar[i])]))),
+  );
+  return plot.add_glyph(
+    new m.Scatter({ x: field("x"), y: field("y"), ...marker(line.style, 11) }),
+    columns,
+  );
+};
+// Where a line meets an edge on the way to one of its points.
+const crossing = ({ x, y }, at, edge, log, xLog) => {
+  if (!at) return x[0];
+  const height = (value) => (log ? Math.log(Math.max(value, 5e-324)) : value);
+  const from = height(y[at - 1]);
+  const share = Math.min(1, Math.max(0, (from - height(edge)) / (from - height(y[at]))));
+  return xLog
+    ? x[at - 1] * (x[at] / x[at - 1]) ** share
+    : x[at - 1] + share * (x[at] - x[at - 1]);
+};
+// A legend inside a panel whose names are those of no other.
+const inner = (m, plot, named) => {
+  if (!named.length) return;
+  plot.add_layout(
+    new m.Legend({
+      items: named.map(
+        ([label, renderers]) => new m.LegendItem({ label: { value: label }, renderers }),
+      ),
+      location: "top_right",
+      background_fill_color: paper("paper"),
+      background_fill_alpha: 0.8,
+      border_line_color: null,
+      label_text_color: paper("ink"),
+      label_text_font: FONT,
+      label_text_font_size: "12px",
+      label_height: 14,
+      glyph_height: 14,
+      spacing: 1,
+      padding: 3,
+    }),
+    "center",
+  );
+};
 const curvePlot = (m, chart, panel, { height, width, title }) => {
-  const { way, lines, seedLines } = curvesShown(chart, panel);
+  const { way, lines, behind, seedLines } = curvesShown(chart, panel);
   const drawn = lines.filter((line) => line.y.length);
   if (!drawn.length) return null;
-  const whole = drawn.filter((line) => !line.failed);
+  const whole = [...behind, ...drawn].filter((line) => !line.failed);
   const means = (whole.length ? whole : drawn).flatMap((line) => line.y);
   const edges = (whole.length ? whole : drawn).flatMap((line) => [
     ...(line.low ?? []),
@@ -232,7 +357,10 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
         ],
         log,
       );
-  const xs = drawn.flatMap((line) => line.x);
+  const xs = [...behind, ...drawn].flatMap((line) => [
+    ...line.x,
+    ...[...(line.xLow ?? []), ...(line.xHigh ?? [])].filter(Number.isFinite),
+  ]);
   const xLog = panel.xLog && Math.min(...xs) > 0;
   const [left, right] = xLog ? ends(xs, true) : [Math.min(...xs), Math.max(...xs)];
   const slack = xLog ? 0 : 0.02 * (right - left) || 0.5;
@@ -254,10 +382,12 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
   });
   rule(m, plot, panel.referenceLine, "width");
   changes(m, plot, panel.marks, high);
-  const told = (line, extra) =>
+  // What is too small for a logarithm leaves through the lower edge.
+  const inside = (value) => (log ? Math.max(value, low / 1e3) : value);
+  const data = (line, extra) =>
     source(m, {
       x: line.x,
-      y: line.y,
+      y: line.y.map(inside),
       what: repeated(called(line), line.y.length),
       at: line.x.map((x) => digits(x, 4)),
       value: line.y.map((y) => digits(y)),
@@ -269,9 +399,9 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     [panel.yLabel || "value", "value"],
   ];
   const singles = [];
-  for (const line of [...seedLines, ...drawn.filter((one) => one.failed || one.faint)]) {
+  for (const line of [...behind, ...seedLines, ...drawn.filter((one) => one.failed || one.faint)]) {
     const seed = line.seed === undefined ? "" : `, seed ${line.seed}`;
-    const data = told(line, {
+    const columns = data(line, {
       what: repeated(
         placeless(line)
           ? `${called(line)}: some seed did not end ok`
@@ -289,11 +419,11 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
           line_width: 1,
           line_alpha: line.failed ? 0.8 : 0.45,
         }),
-        data,
+        columns,
       ),
     );
     if (line.failed) {
-      const last = Object.entries(data.data).map(([name, column]) => [name, column.slice(-1)]);
+      const last = Object.entries(columns.data).map(([name, column]) => [name, column.slice(-1)]);
       const end = source(m, {
         ...Object.fromEntries(last),
         y: [Math.min(Math.max(line.y.at(-1), low), high)],
@@ -315,14 +445,30 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
   }
   hover(m, plot, singles, base, { line_policy: "nearest" });
   const front = drawn.filter((line) => !line.failed && !line.faint);
-  const [plain, banded] = [[], []];
+  const [plain, banded, named, beyond] = [[], [], [], []];
+  const arrow = (line, way, x, value) =>
+    beyond.push({
+      way,
+      x,
+      y: atEdge({ low, high, log }, way === "up"),
+      size: 9,
+      color: color(line.style),
+      what: called(line),
+      value: told(value),
+    });
   front.forEach((line, order) => {
-    const data = told(
+    if (line.xLow) {
+      banded.push(pointGlyph(m, plot, line, data(line, pointColumns(line)), { low, high }));
+      if (Math.min(line.y[0], line.low[0] ?? Infinity) < low) arrow(line, "down", line.x[0], line.y[0]);
+      if (Math.max(line.y[0], line.high[0] ?? -Infinity) > high) arrow(line, "up", line.x[0], line.y[0]);
+      return;
+    }
+    const columns = data(
       line,
       line.low && {
-        low: log ? line.low.map((value) => Math.max(value, low)) : line.low,
-        high: line.high,
-        band: line.low.map((from, i) => `${digits(from)} to ${digits(line.high[i])}`),
+        low: line.low.map(inside),
+        high: line.high.map(inside),
+        band: line.low.map((from, i) => span(from, line.high[i])),
       },
     );
     if (line.low) {
@@ -334,7 +480,7 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
           fill_color: color(line.style),
           fill_alpha: 0.18,
         }),
-        data,
+        columns,
       );
     }
     const glyph = plot.add_glyph(
@@ -345,19 +491,33 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
         line_width: line.style.width,
         line_dash: dashes(line.style),
       }),
-      data,
+      columns,
     );
     (line.low ? banded : plain).push(glyph);
+    for (const [way, edge, leaves] of [
+      ["down", low, (value) => value < low],
+      ["up", high, (value) => value > high],
+    ]) {
+      const at = line.y.findIndex(leaves);
+      if (at >= 0) arrow(line, way, crossing(line, at, edge, log, xLog), line.y[at]);
+    }
+    if (!line.style.marker) return;
     const every = Math.max(1, Math.ceil(line.y.length / 8));
     const spots = [...line.y.keys()].filter(
       (i) => i % every === Math.floor((order * every) / front.length),
     );
-    const marked = source(m, { x: spots.map((i) => line.x[i]), y: spots.map((i) => line.y[i]) });
-    plot.add_glyph(
+    const marked = source(m, {
+      x: spots.map((i) => line.x[i]),
+      y: spots.map((i) => inside(line.y[i])),
+    });
+    const marks = plot.add_glyph(
       new m.Scatter({ x: field("x"), y: field("y"), ...marker(line.style, 8) }),
       marked,
     );
+    if (panel.hasLegend && line.label) named.push([line.label, [glyph, marks]]);
   });
+  arrows(m, plot, beyond);
+  inner(m, plot, named);
   hover(m, plot, banded, [...base, ["interval", "band"]], { line_policy: "nearest" });
   hover(m, plot, plain, base, { line_policy: "nearest" });
   return plot;
@@ -393,15 +553,16 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
   const rows = rowsShown(chart, panel);
   if (!rows.length) return null;
   const finite = (value) => value !== null && Number.isFinite(value);
+  const near = (value) => finite(value) && !far(value);
   const values = rows
     .flatMap((row) => [...row.values, row.centre, row.low, row.high, row.published])
-    .filter(finite);
-  const log = scaled(panel.log, rows.flatMap((row) => [...row.values, row.centre]).filter(finite));
+    .filter(near);
+  const log = scaled(panel.log, rows.flatMap((row) => [...row.values, row.centre]).filter(near));
   const asDrawn = log === panel.log && rows.length === panel.rows.length;
-  const inner = panel.referenceLine === null ? values : [...values, panel.referenceLine];
+  const within = panel.referenceLine === null ? values : [...values, panel.referenceLine];
   const [low, high] = asDrawn
     ? panel.limits
-    : ends(inner, log, { from: !log && panel.limits[0] === 0 ? 0 : null });
+    : ends(within, log, { from: !log && panel.limits[0] === 0 ? 0 : null });
   const most = Math.max(8, Math.floor(width / 22));
   const label = (row) => shortened(row.note ? `${row.label}, ${row.note}` : row.label, most);
   const plot = frame(m, {
@@ -419,6 +580,19 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
     },
   });
   rule(m, plot, panel.referenceLine, "height");
+  const side = (value) => (value < low || (log && value <= 0) ? "left" : value > high ? "right" : "");
+  const clipped = (value) => (side(value) ? (side(value) === "left" ? low : high) : value);
+  const beyond = [];
+  const arrow = (row, value, y, size, ink) =>
+    beyond.push({
+      way: side(value),
+      x: atEdge({ low, high, log }, side(value) === "right"),
+      y,
+      size,
+      color: ink,
+      what: row.label,
+      value: told(value),
+    });
   const dots = rows.flatMap((row, at) =>
     row.values.map((value, i) => ({
       x: value,
@@ -427,7 +601,10 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
       number: row.numbers[i],
     })),
   );
-  if (dots.length) {
+  for (const dot of dots.filter(({ x }) => side(x)))
+    arrow(dot.row, dot.x, dot.y, 6, color(dot.row.style));
+  const inFrame = dots.filter(({ x }) => !side(x));
+  if (inFrame.length) {
     const cloud = plot.add_glyph(
       new m.Scatter({
         x: field("x"),
@@ -439,12 +616,12 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
         fill_alpha: 0.75,
       }),
       source(m, {
-        x: dots.map((dot) => dot.x),
-        y: dots.map((dot) => dot.y),
-        color: dots.map((dot) => color(dot.row.style)),
-        what: dots.map((dot) => dot.row.label),
-        number: dots.map((dot) => dot.number ?? "\u2013"),
-        value: dots.map((dot) => digits(dot.x)),
+        x: inFrame.map((dot) => dot.x),
+        y: inFrame.map((dot) => dot.y),
+        color: inFrame.map((dot) => color(dot.row.style)),
+        what: inFrame.map((dot) => dot.row.label),
+        number: inFrame.map((dot) => dot.number ?? "\u2013"),
+        value: inFrame.map((dot) => digits(dot.x)),
       }),
     );
     hover(
@@ -459,7 +636,9 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
     );
   }
   const estimates = rows.map((row, at) => ({ row, at })).filter(({ row }) => finite(row.centre));
-  const spans = estimates.filter(({ row }) => finite(row.low) && row.high > row.low);
+  const spans = rows
+    .map((row, at) => ({ row, at }))
+    .filter(({ row }) => finite(row.low) && row.high > row.low);
   const ink = ({ row }) => (row.values.length ? paper("ink") : color(row.style));
   plot.add_glyph(
     new m.Segment({
@@ -471,33 +650,41 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
       line_width: 2,
     }),
     source(m, {
-      low: spans.map(({ row }) => row.low),
-      high: spans.map(({ row }) => row.high),
+      low: spans.map(({ row }) => clipped(row.low)),
+      high: spans.map(({ row }) => clipped(row.high)),
       y: spans.map(({ at }) => at),
       color: spans.map(ink),
     }),
   );
-  const centres = estimates.map((one) => {
-    const { row, at } = one;
-    const look = row.values.length
-      ? { marker: "diamond", size: 10, fill_color: paper("ink"), line_color: paper("paper") }
-      : marker(row.style, 10);
-    return plot.add_glyph(
-      new m.Scatter({ x: field("x"), y: field("y"), ...look }),
-      source(m, {
-        x: [row.centre],
-        y: [at],
-        what: [row.label],
-        value: [digits(row.centre)],
-        span: [finite(row.low) ? `${digits(row.low)} to ${digits(row.high)}` : "none"],
-      }),
-    );
-  });
+  for (const one of spans) {
+    for (const end of [one.row.low, one.row.high])
+      if (side(end)) arrow(one.row, end, one.at, 8, ink(one));
+  }
+  for (const one of estimates.filter(({ row }) => side(row.centre)))
+    arrow(one.row, one.row.centre, one.at, 11, ink(one));
+  const centres = estimates
+    .filter(({ row }) => !side(row.centre))
+    .map(({ row, at }) => {
+      const look = row.values.length
+        ? { marker: "diamond", size: 10, fill_color: paper("ink"), line_color: paper("paper") }
+        : marker(row.style, 10);
+      return plot.add_glyph(
+        new m.Scatter({ x: field("x"), y: field("y"), ...look }),
+        source(m, {
+          x: [row.centre],
+          y: [at],
+          what: [row.label],
+          value: [digits(row.centre)],
+          span: [finite(row.low) ? span(row.low, row.high) : "none"],
+        }),
+      );
+    });
   hover(m, plot, centres, [
     ["", "what"],
     ["estimate", "value"],
     ["interval", "span"],
   ]);
+  arrows(m, plot, beyond);
   const stars = rows.map((row, at) => ({ row, at })).filter(({ row }) => finite(row.published));
   if (stars.length) {
     const glyph = plot.add_glyph(
@@ -526,29 +713,42 @@ const dotPlot = (m, chart, panel, { height, width, title, named }) => {
       ],
     );
   }
-  const silent = rows
-    .map((row, at) => ({ row, at }))
-    .filter(({ row }) => !row.values.length && (!finite(row.centre) || (log && row.centre <= 0)));
-  plot.add_glyph(
-    new m.Text({
-      x: field("x"),
-      y: field("y"),
-      text: field("text"),
-      text_baseline: "middle",
-      x_offset: 4,
-      text_color: paper("ink"),
-      text_font: FONT,
-      text_font_size: "12px",
-    }),
-    source(m, {
-      x: silent.map(() => low),
-      y: silent.map(({ at }) => at),
-      text: silent.map(({ row }) =>
-        finite(row.centre) ? `${digits(row.centre, 3)}: off the scale` : row.empty,
-      ),
+  texts(
+    m,
+    plot,
+    rows.flatMap((row, at) => {
+      if (!finite(row.centre)) return row.values.length ? [] : [{ x: low, y: at, text: row.empty }];
+      const where = side(row.centre);
+      return where ? [{ x: clipped(row.centre), y: at, text: told(row.centre, 2), where }] : [];
     }),
   );
   return plot;
+};
+// Words within a frame: at its left edge, or beside an arrow at either.
+const texts = (m, plot, found) => {
+  for (const where of [undefined, "left", "right"]) {
+    const own = found.filter((one) => one.where === where);
+    if (!own.length) continue;
+    plot.add_glyph(
+      new m.Text({
+        x: field("x"),
+        y: field("y"),
+        text: field("text"),
+        text_baseline: "middle",
+        text_align: where === "right" ? "right" : "left",
+        x_offset: where === "right" ? -14 : where === "left" ? 14 : 4,
+        text_color: paper("ink"),
+        text_font: FONT,
+        text_font_size: "12px",
+        background_fill_color: where ? paper("paper") : null,
+      }),
+      source(m, {
+        x: own.map((one) => one.x),
+        y: own.map((one) => one.y),
+        text: own.map((one) => one.text),
+      }),
+    );
+  }
 };
 const dotTable = (chart) => ({
   heads: ["panel", "row", "what", "value", "low", "high"],

@@ -53,6 +53,7 @@ const swatch = (style) => {
     "stroke-width": style.width,
     "stroke-dasharray": dashes(style).join(" "),
   });
+  if (!style.marker) return svg;
   part(SHAPES[style.marker] ?? SHAPES.o, {
     transform: "translate(18 6)",
     fill: style.filled ? style.color : "var(--paper)",
