@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import io
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from harness.reporting.figures.plotting import mpl  # before any part of matplotlib
 
@@ -31,17 +29,13 @@ from harness.reporting.figures.records import (
     HeatFigure,
     PlaneFigure,
 )
+from harness.reporting.figures.svg import svg_element
 
 PNG_DPI, IMAGE_DPI = 300, 150
 """Dots per inch of a PNG, and of what is an image in an SVG."""
 
-LONG = 500
-"""Characters of a tag whose coordinates have a digit less."""
-
 UNNAMED = {"CreationDate": None, "Creator": None, "Producer": None}
 """What a PDF doesn't tell, so that the same figure gives the same bytes."""
-
-FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 
 
 @dataclass(frozen=True)
@@ -95,8 +89,8 @@ def draw(record: FigureRecord) -> Drawing:
         figure.dpi = IMAGE_DPI
         shapes: Any = FigureCanvasSVG(figure)
         shapes.print_svg(svg, metadata={"Date": None})
-        svg_element = _element(svg.getvalue(), record.alt)
-        return Drawing(record.name, svg_element, png.getvalue(), pdf.getvalue())
+        element = svg_element(svg.getvalue(), record.alt)
+        return Drawing(record.name, element, png.getvalue(), pdf.getvalue())
 
 
 def _hold_labels(figure: Figure) -> None:
@@ -156,90 +150,3 @@ def _theme(name: str) -> dict[str, Any]:
         "svg.fonttype": "none",
         "svg.hashsalt": name,
     }
-
-
-def _element(svg: str, alt: str) -> str:
-    """A file of matplotlib's as an element that can stand in a page beside others.
-
-    Its style sheet would hold for the whole page, and its ids are the same in every file but for
-    those that something refers to, which are salted.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r'#([\w-]+)["\')]', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda own: own[0] if own[1] in used else "", svg)
-    svg = re.sub(r"<[^>]+>", lambda tag: _shortened(tag[0]), svg)
-    svg = re.sub(r">\s*\n\s*<", ">\n<", svg)
-    # Marks in a row stand in a group that has their style.
-    run = r'(<use [^>]*?)( style="[^"]*")/>\n(?:<use [^>]*?\2/>\n)+'
-    svg = re.sub(run, lambda m: f"<g{m[2]}>\n{m[0].replace(m[2], '')}</g>\n", svg)
-    svg = re.sub(r' d="([^"]*)"', lambda own: f' d="{_relative(own[1])}"', svg)
-    svg = _without_bare_groups(svg)
-    # A straight line across has no need of round ends.
-    across = "stroke-width: 0.8; stroke-linecap: round"
-    svg = svg.replace(f"stroke: {GRID}; {across}", f"stroke: {GRID}; stroke-width: 0.8")
-    style = f"stroke-linejoin: round; stroke-linecap: butt; font-family: {FONTS}"
-    return svg.replace("<svg", f'<svg role="img" aria-label={quoteattr(alt)} style="{style}"', 1)
-
-
-def _relative(path: str) -> str:
-    """Straight lines of a path from point to point, which takes about half of the bytes."""
-    parts = re.findall(r"([A-Za-z]) ?([-0-9. ]*)", path)
-    if not all(command in "MLz" for command, _ in parts):
-        return path
-    steps, here, previous = [], (0, 0), ""
-    for command, numbers in parts:
-        if command == "z":
-            steps.append("z")
-            previous = "z"
-            continue
-        # In hundredths, so that nothing is lost on the way.
-        x, y = (round(float(number) * 100) for number in numbers.split())
-        if command == "M":
-            steps.append(f"M{_short(x)}{_next(y)}")
-        else:
-            step = f"{_short(x - here[0])}{_next(y - here[1])}"
-            joint = "" if step.startswith("-") else " "
-            steps.append(f"{joint}{step}" if previous == "L" else f"l{step}")
-        here, previous = (x, y), command
-    return "".join(steps)
-
-
-def _short(hundredths: int) -> str:
-    """A number of hundredths without needless zeros."""
-    text = f"{hundredths / 100:.2f}".rstrip("0").rstrip(".")
-    return re.sub(r"^(-?)0\.", r"\1.", text) if hundredths else "0"
-
-
-def _next(hundredths: int) -> str:
-    """Likewise, set apart from the number before it."""
-    text = _short(hundredths)
-    return text if text.startswith("-") else f" {text}"
-
-
-def _without_bare_groups(svg: str) -> str:
-    """The same without groups and definitions that say nothing."""
-    svg = re.sub(r"<defs>\s*</defs>\n?|<g( [^>]*)?/>\n?|<g [^>]*>\s*</g>\n?", "", svg)
-    is_bare: list[bool] = []
-    kept = []
-    for part in re.split(r"(<g\b[^>]*>\n?|</g>\n?)", svg):
-        if part.startswith("</g>"):
-            part = "" if is_bare.pop() else part
-        elif re.match(r"<g\b", part):
-            is_bare.append(part.strip() == "<g>")
-            part = "" if is_bare[-1] else part
-        kept.append(part)
-    return "".join(kept)
-
-
-def _shortened(tag: str) -> str:
-    """A tag with two decimals, a 7000th of an inch, and without what every text would repeat.
-
-    An image stays as it is, for its decimals are multiplied by its size.
-    """
-    if tag.startswith("<image"):
-        return tag.replace("\n", "")
-    tag = re.sub(r' transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?', "", tag)
-    # Nobody sees a tenth of a point in a line of many.
-    decimals = r"(\.\d)\d+" if len(tag) > LONG else r"(\.\d\d)\d+"
-    return re.sub(decimals, r"\1", tag).replace(" \n", "").replace("\n", " ")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections import Counter
@@ -43,6 +44,12 @@ INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
 
 TICK_STYLE, TEXT_STYLE = "fill:var(--ink);stroke:var(--ink);stroke-width:0.8", ";fill:var(--ink)"
 """Styles in a drawing that are those of all of it."""
+
+DRAWING_STYLES = '<style id="drawing-styles"></style>'
+"""Place of the styles that drawings share."""
+
+THUMBNAIL_WIDTH = 360
+"""Pixels of the picture that stands for a report in a list."""
 
 HEAD_BYTES = 65_536
 """What of a page is read to find what its head says."""
@@ -202,6 +209,20 @@ def picture(record: FigureRecord, svg: str) -> Picture:
     )
 
 
+def thumbnail(png: bytes) -> str:
+    """A picture made small, as a ``data:`` URI; empty where it is none."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
+            image.save(small, "WEBP", quality=70)
+    except OSError:
+        return ""
+    return f"data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()}"
+
+
 def as_json(value: Any) -> Markup:
     """Data for a script, fit to stand inside of an element of a page."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -342,7 +363,7 @@ def document(
     """
     script = _script()
     library = charts.library() if live else None
-    return _template(template).render(
+    html = _template(template).render(
         policy=_policy(script, library.digest if library else ""),
         library=library,
         chart_data=charts.packed(as_json(live).encode()) if live else "",
@@ -351,6 +372,31 @@ def document(
         files=json.dumps(list(listed)),
         **context,
     )
+    return _with_classes(html)
+
+
+def _with_classes(html: str) -> str:
+    """The page with a class for each style that its drawings have more than once."""
+    drawings = r'(<svg role="img"[^>]*>)(.*?)(</svg>)'
+    counter = Counter(
+        style
+        for drawing in re.finditer(drawings, html, flags=re.DOTALL)
+        for style in re.findall(r' style="([^"]*)"', drawing[2])
+    )
+    common = [style for style, count in counter.most_common() if count > 1]
+    names = {style: f"s{i}" for i, style in enumerate(common)}
+
+    def named(style: re.Match[str]) -> str:
+        return f' class="{names[style[1]]}"' if style[1] in names else style[0]
+
+    html = re.sub(
+        drawings,
+        lambda m: m[1] + re.sub(r' style="([^"]*)"', named, m[2]) + m[3],
+        html,
+        flags=re.DOTALL,
+    )
+    rules = "".join(f".{name}{{{style}}}\n" for style, name in names.items())
+    return html.replace(DRAWING_STYLES, DRAWING_STYLES.replace("><", f">\n{rules}<"), 1)
 
 
 def _script() -> str:

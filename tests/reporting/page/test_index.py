@@ -87,12 +87,12 @@ def test_a_row_says_what_a_run_was_and_what_came_of_it(reports: Path) -> None:
     assert rows(reports) == [
         [
             "The one one/",
-            "2026-01-02 03:04:05 UTC",
-            "small",
-            "1 × 2",
-            "8 ok, 4 diverged",
             "Sgd < all & it's so.",
             "–",
+            "8 ok, 4 diverged",
+            "1 × 2",
+            "2026-01-02 03:04:05 UTC",
+            "small",
         ]
     ]
     text = (reports / "index.html").read_text()
@@ -113,8 +113,8 @@ def test_what_is_lacking_or_cut_short_is_said(reports: Path) -> None:
     put(reports / "a", trials=(("ok", 4), ("error", 4)), missing=4, finished=False)
     index.update(reports / "a")
     [row] = rows(reports)
-    assert row[4] == "4 ok, 4 error, 4 without a result"
-    assert row[5] == "not finished: still running, or cut short"
+    assert row[3] == "4 ok, 4 error, 4 without a result"
+    assert row[1] == "not finished: still running, or cut short"
 
 
 def test_a_page_that_tells_nothing_of_itself_is_a_row_that_says_so(reports: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_page_that_tells_nothing_of_itself_is_a_row_that_says_so(reports: Path
     (reports / ".hidden").mkdir()
     (reports / "file.txt").write_text("x")
     assert index.update(reports / "fine") == ""
-    said = {row[0].split()[-1]: row[5] for row in rows(reports)}
+    said = {row[0].split()[-1]: row[1] for row in rows(reports)}
     older = "its page is of an older version; harness report {} makes it anew"
     assert said == {
         "bare/": "no page yet",
@@ -172,7 +172,7 @@ def test_the_latest_check_is_told_even_where_nothing_was_run(reports: Path) -> N
         (reports / name / "check").mkdir(parents=True)
         (reports / name / "check" / "check.json").write_text(text)
     index.update(reports / "fine")
-    said = {row[0].split()[-1]: row[5:] for row in rows(reports)}
+    said = {row[0].split()[-1]: row[1:3] for row in rows(reports)}
     when = "against baseline.json, 2026-01-02 03:04:05 UTC"
     assert said == {
         "fine/": ["–", f"passed {when}"],
@@ -260,7 +260,7 @@ def test_whatever_names_hold_stays_text_and_links_stay_below(reports: Path) -> N
     assert ">49<" not in text
     [row] = rows(reports)
     assert row[0] == f"{HOSTILE} {odd}/"
-    assert row[5] == HOSTILE
+    assert row[1] == HOSTILE
     [link] = re.findall(r'<a href="(\./[^"]*)"', text)
     assert re.fullmatch(r"\./[A-Za-z0-9%._-]+/index\.html", link)
     assert "//" not in text.partition("</style>")[2].partition("<script>")[0]
@@ -304,7 +304,7 @@ def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Pa
     [row] = rows(reports)
     first = parts.head_of(page_path, "description")
     assert first == "Nothing to compare: no objective has more than one optimizer (sgd)."
-    assert row[3:6] == ["1 × 2", "12 ok", first]
+    assert row[1:5] == [first, "–", "12 ok", "1 × 2"]
     (reports / "index.html").unlink()
     runner = CliRunner()
     done = runner.invoke(cli.main, ["report", str(reports / "small"), "--format", "csv"])
@@ -315,8 +315,8 @@ def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Pa
     assert (done.exit_code, done.stderr) == (0, "")
     [both] = [row for row in rows(reports) if row[0].endswith("side-by-side/")]
     assert both[0] == "small and again, side by side side-by-side/"
-    assert both[2:4] == ["small, again", "1 × 2, from 2 runs"]
-    assert "of 4 comparisons, all are of the same computation" in both[5]
+    assert (both[6], both[4]) == ("small, again", "1 × 2, from 2 runs")
+    assert "of 4 comparisons, all are of the same computation" in both[1]
 
 
 @pytest.mark.usefixtures("sketched")

@@ -17,6 +17,7 @@ const asPrinted = (figure) => {
   const [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
   copy.setAttribute("width", `${width}pt`);
   copy.setAttribute("height", `${height}pt`);
+  copy.prepend(drawn("style", {}, document.getElementById("drawing-styles").textContent));
   const text = asText(copy).replace(/var\(--(ink|grid|paper)\)/g, (_, name) => PRINTED[name]);
   return { text, width: (width * 4) / 3, height: (height * 4) / 3 };
 };
