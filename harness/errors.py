@@ -66,12 +66,13 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """Return the end of a message that helps with an unknown name.
 
     Args:
         name: What was written.
         known: What would have been right.
+        likeness: How alike two names are that may be meant for each other, from 0 to 1.
 
     Returns:
         ``"; did you mean 'x'?"`` where something is near, else a short list of what is known,
@@ -79,7 +80,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(set(known))
     folded = {candidate.lower(): candidate for candidate in reversed(names)}
-    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=likeness)
     if close:
         return f"; did you mean {folded[close[0]]!r}?"
     return f" (known: {join(names)})" if names else ""

@@ -47,6 +47,7 @@ def validate_in_worker(
     given = [text for text in (overrides or Overrides()).values if f"--set {text}" not in refused]
     found = [*problems, *(_as_problem(loaded, finding, given) for finding in checked.findings)]
     found += _without_targets(loaded, plan, checked)
+    found += _without_coordinates(loaded, plan, checked) if not problems else ()
     if found:
         raise BadInput(found)
     return checked
@@ -77,6 +78,17 @@ def _without_targets(loaded: LoadedSpec, plan: Plan, checked: CheckedSuite) -> I
                 "optimum is not known"
             )
             yield loaded.source.problem(("tuning", "goal"), text)
+
+
+def _without_coordinates(
+    loaded: LoadedSpec, plan: Plan, checked: CheckedSuite
+) -> Iterator[Problem]:
+    """Claims on coordinates of objectives that aren't two-dimensional."""
+    for i, claim in enumerate(plan.spec.claims):
+        known = checked.descriptions.get(claim.objective)
+        if claim.quantity != "final_loss" and known is not None and known.dimension != 2:
+            text = f"{claim.objective!r} has {known.dimension:,} parameters, expected one with 2"
+            yield loaded.source.problem(("claims", i, "quantity"), text)
 
 
 def _as_problem(loaded: LoadedSpec, finding: Finding, given: Sequence[str]) -> Problem:

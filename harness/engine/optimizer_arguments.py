@@ -153,7 +153,7 @@ class OptimizerArguments:
         text = ""
         if isinstance(value, str):
             likely = meant(value)
-            text = f"; {shown_value(value)} is a word"
+            text = f"; {shown_value(value)} is a string"
             text += "" if isinstance(likely, str) else f", write {json.dumps(likely)}"
         whole = self._given(name)
         as_value = {**others, name: whole}

@@ -103,14 +103,15 @@ def _too_many(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[
 def _seen_by_tuning(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
     if set(plan.seeds) & set(plan.tuning_seeds):
         option = "--seed" if overrides.chosen else "--seeds"
-        text = f"some of these are among the seeds of {option}, which must see no tuning"
+        text = f"some of these are also seeds of {option}, but tuning needs seeds of its own"
         yield loaded.source.problem(("tuning", "seeds"), text)
 
 
 def _nothing_to_run(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
     if plan.is_empty:
         filters = "--only, include and exclude" if overrides.only else "include and exclude"
-        yield loaded.source.problem((), f"{filters} leave nothing to run")
+        path = next(((key,) for key in ("exclude", "include") if key in loaded.source.data), ())
+        yield loaded.source.problem(path, f"{filters} leave nothing to run", at_key=True)
 
 
 def _ambiguous_claims(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
@@ -123,12 +124,12 @@ def _ambiguous_claims(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> I
             if claimed(claim, c.optimizer, c.objective.name, c.setting, c.hyperparameters)
         )
         if len(names) > 1:
-            text = f"is of any of {join(list(names))}; say which, under 'hyperparameters'"
+            text = f"fits several settings ({join(list(names))}); choose by 'hyperparameters'"
             if set(names) <= {"tuned", "defaults"}:
-                text = "is of the tuned setting or of the defaults; say which, as 'setting: tuned'"
+                text = "fits the tuned setting and the defaults; choose one, as 'setting: tuned'"
             yield loaded.source.problem(("claims", i), text)
         elif not names and not (overrides.only or overrides.devices):
-            text = f"no case of {claim.optimizer!r} on {claim.objective!r} is like this"
+            text = f"no case of {claim.optimizer!r} on {claim.objective!r} has this setting"
             yield loaded.source.problem(("claims", i), text)
 
 
@@ -182,7 +183,8 @@ class _PlanBuilder:
         return Plan(self.spec.suite, self.spec, tuple(cases), seeds, tuple(searches))
 
     def _pairings(self) -> list[_Pairing]:
-        objectives = [self._objective(name, o) for name, o in self.spec.objectives.items()]
+        found = [self._objective(name, o) for name, o in self.spec.objectives.items()]
+        objectives = [objective for objective in found if objective is not None]
         optimizers = {
             name: located
             for name, optimizer in self.spec.optimizers.items()
@@ -191,10 +193,16 @@ class _PlanBuilder:
         sources = {name: sources_of(located) for name, located in optimizers.items()}
         return [
             self._pairing(name, located, sources[name], objective)
-            for objective in objectives
-            if objective is not None
+            for objective in objectives or self._stand_in()
             for name, located in optimizers.items()
         ]
+
+    def _stand_in(self) -> list[PlannedObjective]:
+        """An objective for optimizers to be checked on, where each of the spec is wrong."""
+        if not self.problems and not self.loaded.problems:
+            return []
+        planned = self._objective("sphere", ObjectiveSpec(steps=1))
+        return [replace(planned, is_partial=True)] if planned is not None else []
 
     def _pairing(
         self, name: str, located: ImportTarget, sources: str, objective: PlannedObjective

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -64,9 +64,18 @@ class _Checked:
         return dict(self.schema)
 
 
+Fault = tuple[str, tuple[int, ...]]
+"""What is wrong with a value, and the indices below it at which that is."""
+
+
 def refuse(message: str, *below: int) -> NoReturn:
     """Refuse a value, or what stands below it at some indices."""
-    raise PydanticCustomError("value", "{message}", {"message": message, "below": below})
+    _refuse_all([(message, below)])
+
+
+def _refuse_all(faults: Sequence[Fault]) -> NoReturn:
+    """Refuse a value for several reasons at once."""
+    raise PydanticCustomError("value", "{message}", {"message": faults[0][0], "faults": faults})
 
 
 def _matching(
@@ -89,7 +98,8 @@ def device_hint(name: str) -> str:
     """The end of a message that helps with an unknown device."""
     kinds = {"cpu": "cpu", "cuda": "cuda", "gpu": "cuda", "mps": "mps", "xpu": "xpu"}
     kind = name.partition(":")[0].strip().lower()
-    return f"; did you mean {kinds[kind]!r}?" if kind in kinds else nearest(name, kinds.values())
+    hint = f"; did you mean {kinds.get(kind)!r}?"
+    return hint if kind in kinds else nearest(name, kinds.values(), 0.75)
 
 
 def _is_number(value: Any) -> bool:
@@ -104,17 +114,21 @@ def _seeds(value: Any) -> tuple[int, ...]:
             refuse(f"expected at most {SEED_COUNT_LIMIT:,} seeds, got {shown(value)}")
         return tuple(range(value))
     if not isinstance(value, list | tuple):
-        refuse(f"expected how many seeds, or a list of them, got {shown(value)}")
+        refuse(f"expected a number of seeds or a list of seeds, got {shown(value)}")
     if not value:
         refuse("the list is empty, expected at least one seed")
     seen: set[int] = set()
+    faults: list[Fault] = []
     for i, seed in enumerate(value):
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
-            expected = f"a seed is a whole number from 0 to {SEED_LIMIT - 1:,}"
-            refuse(f"{expected}, got {shown(seed)}", i)
-        if seed in seen:
-            refuse(f"duplicate entry: seed {seed}", i)
-        seen.add(seed)
+            expected = f"expected a whole number from 0 to {SEED_LIMIT - 1:,}"
+            faults.append((f"{expected}, got {shown(seed)}", (i,)))
+        elif seed in seen:
+            faults.append((f"duplicate entry: seed {seed}", (i,)))
+        else:
+            seen.add(seed)
+    if faults:
+        _refuse_all(faults)
     return tuple(value)
 
 
@@ -132,14 +146,14 @@ def _check_scalar(value: Any, *below: int) -> None:
         refuse(f"expected a number of at most 63 bits, got {shown(value)}", *below)
     if isinstance(value, str):
         if not value.isprintable():
-            refuse(f"expected a word on one line, got {shown(value)}", *below)
+            refuse(f"expected a string on one line, got {shown(value)}", *below)
         if len(value) > WORD_LENGTH:
             refuse(f"expected at most {WORD_LENGTH} characters, got {len(value):,}", *below)
     if isinstance(value, list):
         for i, item in enumerate(value):
             _check_scalar(item, *below, i)
     elif not isinstance(value, bool | int | float | str | None):
-        expected = "expected a number, a word, true, false, null or a list of these"
+        expected = "expected a number, a string, true, false, null or a list of these"
         refuse(f"{expected}, got {shown(value)}", *below)
 
 
@@ -158,18 +172,27 @@ def _argument(value: Any) -> Any:
 
 
 def _grid(value: Any) -> Any:
-    _check_scalar(value)
-    if isinstance(value, list):
+    if not isinstance(value, list):
+        _check_scalar(value)
+    else:
         if not value:
             refuse("the list is empty, expected at least one value")
         # Two values are one where they are equal (1, 1.0, true) or look the same (0.4, "0.4").
         seen: set[tuple[str, str]] = set()
+        faults: list[Fault] = []
         for i, item in enumerate(value):
+            try:
+                _check_scalar(item, i)
+            except PydanticCustomError as error:
+                faults += (error.context or {})["faults"]
+                continue
             text = item if isinstance(item, str) else json.dumps(item)
             marks = {("equal", json.dumps(_as_numbers(item))), ("alike", text)}
             if marks & seen:
-                refuse(f"duplicate entry: {shown(item)}", i)
+                faults.append((f"duplicate entry: {shown(item)}", (i,)))
             seen |= marks
+        if faults:
+            _refuse_all(faults)
     return value
 
 
@@ -189,21 +212,21 @@ def _ends(value: Any) -> tuple[float, float]:
     _check_scalar(list(value))
     low, high = value
     if not low < high:
-        refuse(f"expected the lower end first, got [{low:g}, {high:g}]")
+        refuse(f"expected the lower bound first, got [{low:g}, {high:g}]")
     return low, high
 
 
 def _positive_ends(value: Any) -> tuple[float, float]:
     low, high = _ends(value)
     if low <= 0:
-        refuse(f"expected ends above 0, for a scale of logarithms, got {low:g}")
+        refuse(f"expected bounds above 0 for a logarithmic scale, got {low:g}")
     return low, high
 
 
 def _ends_below_one(value: Any) -> tuple[float, float]:
     low, high = _ends(value)
     if high >= 1:
-        refuse(f"expected ends below 1, for 1 less them has a logarithm, got {high:g}")
+        refuse(f"expected bounds below 1, for the scale is logarithmic in 1 - value, got {high:g}")
     return low, high
 
 
@@ -226,18 +249,25 @@ def _choices(value: Any) -> tuple[Any, ...]:
 def _numbers(value: Any) -> tuple[float, ...]:
     if not isinstance(value, list | tuple):
         refuse(f"expected a list of numbers, got {shown(value)}")
-    for i, number in enumerate(value):
-        if not _is_number(number):
-            refuse(f"expected a number, got {shown(number)}", i)
-        _check_scalar(number, i)
+    faults: list[Fault] = [
+        (f"expected a finite number, got {shown(number)}", (i,))
+        for i, number in enumerate(value)
+        if not _is_number(number) or abs(number) > INTEGER_LIMIT or number != number
+    ]
+    if faults:
+        _refuse_all(faults)
     return tuple(float(number) for number in value)
 
 
 def _shares(value: Any) -> tuple[float, ...]:
     shares = _numbers(value)
-    for i, share in enumerate(shares):
-        if not 0 < share < 1:
-            refuse(f"expected a share between 0 and 1, got {share:g}", i)
+    faults: list[Fault] = [
+        (f"expected a fraction between 0 and 1, got {share:g}", (i,))
+        for i, share in enumerate(shares)
+        if not 0 < share < 1
+    ]
+    if faults:
+        _refuse_all(faults)
     return shares
 
 
@@ -293,14 +323,14 @@ _DEVICE_SCHEMA = {
 }
 
 _NAME = (
-    "a name that can be a file's: at most 64 letters, digits, '.', '_' and '-', the first a "
-    "letter or digit, the last no '.'"
+    "a name that can be a file name: at most 64 letters, digits, '.', '_' and '-', starting with "
+    "a letter or digit, not ending with '.'"
 )
-_PARAMETER = "the name of an argument: at most 64 letters, digits and '_'"
+_PARAMETER = "an argument's name: at most 64 letters, digits and '_'"
 _DEVICE = "a device such as 'cpu', 'cuda' or 'cuda:1'"
 _REFERENCE = (
-    "a name of the suite ('AdaGrad'), a file of it ('optimizers/adagrad.py:AdaGrad') or something "
-    "importable ('torch.optim:Adagrad')"
+    "a name in the suite ('AdaGrad'), a file in it ('optimizers/adagrad.py:AdaGrad') or an import "
+    "('torch.optim:Adagrad')"
 )
 
 Name = Annotated[str, _matching(NAME_PATTERN, _NAME)]
@@ -382,7 +412,7 @@ def mistaken_word(value: Any, default: Any, *, is_known: bool = True) -> str:
         message = "expected a number, "
     else:
         return ""
-    message += f"got the word {shown(value)}"
+    message += f"got the string {shown(value)}"
     return message if isinstance(likely, str) else f"{message}; write {json.dumps(likely)}"
 
 

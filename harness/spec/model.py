@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
@@ -33,7 +33,6 @@ from harness.spec.fields import (
     Tolerance,
     TuningSeeds,
     WholeEnds,
-    refuse,
 )
 
 
@@ -334,14 +333,6 @@ class Spec(_Model):
     """The timing pass: seconds per epoch."""
     check: CheckSpec = Field(default_factory=lambda: CheckSpec.model_validate({}))
     """The check against a baseline or another revision."""
-
-    @field_validator("devices")
-    @classmethod
-    def _each_once(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
-        for i, device in enumerate(devices):
-            if device in devices[:i]:
-                refuse(f"duplicate entry: {device!r}", i)
-        return devices
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -89,6 +89,8 @@ def load(path: Path) -> LoadedSpec:
 
 def check(source: YamlSource) -> LoadedSpec:
     """Validate parsed YAML; see :func:`load`."""
+    if not isinstance(source.data, dict) and source.problems:
+        return LoadedSpec(None, source, source.problems)
     if not isinstance(source.data, dict):
         keys = "'suite', 'objectives' and 'optimizers'"
         message = f"expected a mapping with {keys}, got {shown(source.data)}"
@@ -103,13 +105,14 @@ def check(source: YamlSource) -> LoadedSpec:
     # Entries that are wrong count as well: a list of them alone is not too short.
     within = {place[:-1] for place in places}
     details = [d for d in details if d["type"] != "too_short" or _path(d) not in within]
-    problems = [_problem(source, detail) for detail in details]
+    problems = [*source.problems, *(p for d in details for p in _problems(source, d))]
     lengths = list(_wrong_lengths(source))
     if spec is None or lengths:
         spec = _ValidPart.model_validate(_valid_data(source.data, places))
     problems += lengths
     problems += _names_alike(source)
-    problems += _unknown_names(source, spec, places)
+    problems += _repeated_devices(source)
+    problems += _unknown_names(source, spec)
     problems += _unknown_entries(source, spec, places)
     problems += _tuning_mistakes(source, spec)
     partial = frozenset(path[:2] for path in places if _is_argument(path))
@@ -139,7 +142,9 @@ def _valid_data(data: dict[str, Any], places: Collection[KeyPath]) -> dict[str, 
         else:
             del within[key]
     data.setdefault("suite", "unnamed")
-    if any(path[0] == "tuning" for path in places):
+    if isinstance(data.get("tuning"), dict):
+        data["tuning"].setdefault("trials", 1)
+    elif ("tuning",) in places:
         data["tuning"] = {"trials": 1}
     for entry in _mapping(data, "objectives").values():
         if (entry.get("steps") is None) == (entry.get("epochs") is None):
@@ -158,22 +163,27 @@ def _part(path: KeyPath) -> KeyPath:
             return path[:4]
         case ("objectives" | "optimizers", *_) | ("check", "cells", *_):
             return path[:3]
-        case ("include" | "exclude" | "claims" | "check", *_):
+        case ("include" | "exclude" | "claims" | "check" | "tuning", *_):
             return path[:2]
     return path[:1]
 
 
-def _problem(source: YamlSource, detail: ErrorDetails) -> Problem:
+def _problems(source: YamlSource, detail: ErrorDetails) -> Iterator[Problem]:
+    """What is wrong with a value; nothing more of one that can't be read."""
     at_key = detail["type"] in ("extra_forbidden", "missing") or "[key]" in detail["loc"]
-    path = (*_path(detail), *(detail.get("ctx") or {}).get("below", ()))
-    return source.problem(path, _message(path, detail), at_key=at_key)
+    path = _path(detail)
+    if any(path[:length] in source.unreadable for length in range(len(path) + 1)):
+        return
+    faults = (detail.get("ctx") or {}).get("faults")
+    for message, below in faults or [(_message(path, detail), ())]:
+        yield source.problem((*path, *below), message, at_key=at_key)
 
 
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
-    "string_type": "a word",
+    "string_type": "a string",
     "bool_type": "true or false",
     "dict_type": "a mapping",
     "model_type": "a mapping",
@@ -181,7 +191,7 @@ _EXPECTED = {
     "tuple_type": "a list",
     "list_type": "a list",
     "finite_number": "a finite number",
-    "greater_than_equal": "at least {ge}",
+    "greater_than_equal": "at least {ge:g}",
     "greater_than": "more than {gt:g}",
     "less_than": "less than {lt:,}",
     "less_than_equal": "at most {le:,}",
@@ -192,7 +202,11 @@ _EXPECTED = {
 def _message(path: KeyPath, detail: ErrorDetails) -> str:
     kind, context, value = detail["type"], detail.get("ctx") or {}, detail["input"]
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind].format(**context)}, got {shown(value)}"
+        expected = _EXPECTED[kind].format(**context)
+        if expected == "a mapping" and path[0] in _EXAMPLES and len(path) < 3:
+            expected += f" such as {_EXAMPLES[str(path[0])][len(path) - 1]}"
+        dashes = isinstance(value, str) and value.startswith("-") and expected == "a list"
+        return f"expected {expected}, got {shown(value)}" + "; write '- ' before items" * dashes
     match kind:
         case "extra_forbidden":
             return f"unknown key{nearest(str(path[-1]), _keys_at(path[:-1]))}"
@@ -200,13 +214,22 @@ def _message(path: KeyPath, detail: ErrorDetails) -> str:
             return "is missing"
         case "literal_error":
             hint = nearest(str(value), re.findall(r"'([^']*)'", context["expected"]))
+            hint = hint if "did you mean" in hint else ""
             return f"expected {context['expected']}, got {shown(value)}{hint}"
+        case "string_too_short":
+            return "is empty, expected some text"
         case "too_short":
             return "is empty, expected at least one entry"
         case "string_too_long":
             return f"expected at most {context['max_length']} characters, got {len(str(value))}"
     return detail["msg"]
 
+
+_EXAMPLES = {
+    "objectives": ("'quadratic_2d: {steps: 20}'", "{class: quadratic_2d, steps: 20}"),
+    "optimizers": ("'sgd: {class: SGD}'", "{class: SGD}"),
+}
+"""What a section, and an entry of it, may look like."""
 
 _MODELS: dict[str, type[BaseModel]] = {
     "objectives": ObjectiveSpec,
@@ -265,31 +288,41 @@ def _names_alike(source: YamlSource) -> Iterator[Problem]:
                 yield source.problem((section, name), text, at_key=True)
 
 
+def _repeated_devices(source: YamlSource) -> Iterator[Problem]:
+    """Devices that are listed more than once."""
+    devices = source.data.get("devices")
+    seen: set[str] = set()
+    for i, device in enumerate(devices if isinstance(devices, list) else ()):
+        if isinstance(device, str) and device in seen:
+            yield source.problem(("devices", i), f"duplicate entry: {device!r}")
+        elif isinstance(device, str):
+            seen.add(device)
+
+
 def _names(data: dict[str, Any], section: str) -> list[str] | None:
     """The names in a section; None where it is no mapping, so that no name is known."""
     return list(data[section]) if isinstance(data.get(section), dict) else None
 
 
-def _unknown_names(
-    source: YamlSource, spec: Spec, places: Collection[KeyPath]
-) -> Iterator[Problem]:
+def _unknown_names(source: YamlSource, spec: Spec) -> Iterator[Problem]:
     """Objectives and optimizers that optimizers and claims name, and that are not there."""
     objectives, optimizers = (_names(source.data, key) for key in ("objectives", "optimizers"))
     for name, entry in _mapping(source.data, "optimizers").items():
         for objective in _mapping(entry, "per_objective"):
             if objectives is not None and objective not in objectives:
                 path: KeyPath = ("optimizers", name, "per_objective", objective)
-                text = f"no objective of this name{nearest(objective, objectives)}"
+                text = f"there is no objective {objective!r}{nearest(objective, objectives)}"
                 yield source.problem(path, text, at_key=True)
     if optimizers is not None:
         for name, optimizer in spec.optimizers.items():
             yield from _unknown_relatives(source, name, optimizer, optimizers)
-    for path, claim in _numbered(("claims",), spec.claims, places):
+    claims = source.data.get("claims")
+    for i, claim in enumerate(claims if isinstance(claims, list) else ()):
         for key, names in (("optimizer", optimizers), ("objective", objectives)):
-            named = getattr(claim, key)
-            if names is not None and named not in names:
-                text = f"no {key} of this name{nearest(named, names)}"
-                yield source.problem((*path, key), text)
+            named = claim.get(key) if isinstance(claim, dict) else None
+            if names is not None and isinstance(named, str) and named not in names:
+                text = f"there is no {key} {named!r}{nearest(named, names)}"
+                yield source.problem(("claims", i, key), text)
 
 
 def _unknown_relatives(
@@ -304,10 +337,10 @@ def _unknown_relatives(
         others.append(((*path, "counterpart", "optimizer"), optimizer.counterpart.optimizer))
     for place, other in others:
         if other == name:
-            yield source.problem(place, "names itself")
+            yield source.problem(place, f"{name!r} refers to itself")
         elif other not in known:
             hint = nearest(other, [entry for entry in known if entry != name])
-            yield source.problem(place, f"no optimizer is called {other!r}{hint}")
+            yield source.problem(place, f"there is no optimizer {other!r}{hint}")
 
 
 def _numbered(
@@ -364,10 +397,10 @@ def _unknown_values(
     for name, wanted in match.hyperparameters.items():
         place = (*path, "hyperparameters", name)
         if name not in given:
-            text = f"no optimizer is given a hyperparameter of this name{nearest(name, given)}"
+            text = f"no optimizer has a hyperparameter {name!r}{nearest(name, given)}"
             yield source.problem(place, text, at_key=True)
         elif wanted not in given[name]:
-            text = f"no optimizer is given this value of {name!r}"
+            text = f"no optimizer has this value of {name!r}"
             if isinstance(wanted, list):
                 text += f"; a match asks for one value: write one entry of {path[0]!r} for each"
             yield source.problem(place, text)
@@ -386,7 +419,7 @@ def _tuning_mistakes(source: YamlSource, spec: Spec) -> Iterator[Problem]:
             text = "there is nothing to tune: no optimizer has a 'search'"
             yield source.problem(("tuning",), text, at_key=True)
         if shared := sorted(set(spec.tuning.seeds) & set(spec.seeds)):
-            text = f"seed {shared[0]} is among the spec's seeds, which must see no tuning"
+            text = f"seed {shared[0]} is one of the spec's seeds; tuning needs seeds of its own"
             yield source.problem(("tuning", "seeds"), text)
     for name, optimizer in searched.items():
         yield from _search_mistakes(source, ("optimizers", name), optimizer)
@@ -397,7 +430,7 @@ def _search_mistakes(
 ) -> Iterator[Problem]:
     """Values and grids that an optimizer is given beside its search."""
     for parameter in optimizer.search.keys() & optimizer.hyperparameters.keys():
-        text = "is given a value under 'hyperparameters' too; only one of the two can hold"
+        text = "also has a value under 'hyperparameters'; keep only one of the two"
         yield source.problem((*path, "search", parameter), text, at_key=True)
     given: dict[KeyPath, dict[str, Any]] = {("hyperparameters",): optimizer.hyperparameters}
     for objective, values in optimizer.per_objective.items():

@@ -1,6 +1,6 @@
 """A YAML file as plain data that remembers where each piece stands.
 
-Reads YAML 1.2 scalars (``1e-6`` is a number, ``no`` is a word), refuses what has no place in a
+Reads YAML 1.2 scalars (``1e-6`` is a number, ``no`` is a string), refuses what has no place in a
 spec (tags, duplicate keys, documents that unfold without bound), and knows nothing of specs.
 """
 
@@ -58,6 +58,8 @@ class YamlSource:
         keys: Where the key of each mapping entry stands; empty of a mapping.
         values: Where each value stands; empty of a mapping.
         folder: Where a mapping is at home; None of a file, which says so itself.
+        problems: What no spec may hold: duplicate keys, tags, characters that are not allowed.
+        unreadable: Key paths of values that are not known for such a reason.
     """
 
     file: str
@@ -66,6 +68,8 @@ class YamlSource:
     keys: dict[KeyPath, Position] = field(default_factory=dict)
     values: dict[KeyPath, Position] = field(default_factory=dict)
     folder: Path | None = None
+    problems: tuple[Problem, ...] = ()
+    unreadable: frozenset[KeyPath] = frozenset()
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
         """Place a message at a key path, or at the nearest enclosing thing that has a place."""
@@ -117,7 +121,7 @@ _SCALARS = {
     "tag:yaml.org,2002:int": "a whole number",
     "tag:yaml.org,2002:float": "a number",
     "tag:yaml.org,2002:null": "null",
-    "tag:yaml.org,2002:str": "a word",
+    "tag:yaml.org,2002:str": "a string",
 }
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that no spec needs and that terminals, databases or files can't take."""
@@ -125,7 +129,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LIKE_A_SPACE = re.compile(r"[^\S \t\r\n]|[\u200b-\u200f\u2060\ufeff]")
 """Characters that look like a space, or like nothing, and are neither to YAML."""
 
-_UNFOLDS = f"the file unfolds to more than {NODE_LIMIT:,} values (aliases of aliases?)"
+_UNFOLDS = f"the file expands to more than {NODE_LIMIT:,} values (aliases of aliases?)"
 _NESTS = f"values nest deeper than {DEPTH_LIMIT} levels (or in themselves)"
 
 
@@ -136,11 +140,11 @@ def read(path: Path) -> YamlSource:
         path: The file.
 
     Returns:
-        Its content with positions.
+        Its content with positions, and with mistakes such as duplicate keys.
 
     Raises:
         BadInput: If the file is missing, a directory, unreadable, too large, not UTF-8, empty,
-            not YAML, or has duplicate keys, tags, or more values than a spec may have.
+            not YAML, or has more values than a spec may have.
     """
     name = str(path)
     try:
@@ -165,7 +169,9 @@ def parse(raw: bytes, file: str) -> YamlSource:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"is not valid UTF-8: byte 0x{raw[error.start]:02x}"
+        hint = "is it a text file?" if b"\0" in raw else "save the file as UTF-8"
+        hint = "it is UTF-16, save it as UTF-8" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else hint
+        message = f"is not valid UTF-8: byte 0x{raw[error.start]:02x}; {hint}"
         before = raw[: error.start].decode("utf-8-sig", errors="replace")
         raise BadInput([_problem_after(file, before, message)]) from None
     builder = _TreeBuilder(file)
@@ -173,9 +179,15 @@ def parse(raw: bytes, file: str) -> YamlSource:
         data = builder.build(_compose(text, file), ())
     except RecursionError:
         raise BadInput([*builder.problems, Problem(file, 1, 1, "", _NESTS)]) from None
-    if builder.problems:
-        raise BadInput(builder.problems)
-    return YamlSource(file, text, data, builder.keys, builder.values)
+    return YamlSource(
+        file,
+        text,
+        data,
+        builder.keys,
+        builder.values,
+        problems=tuple(builder.problems),
+        unreadable=frozenset(builder.unreadable),
+    )
 
 
 def of_mapping(data: Mapping[str, Any], folder: Path) -> YamlSource:
@@ -198,7 +210,8 @@ def of_mapping(data: Mapping[str, Any], folder: Path) -> YamlSource:
         source = parse(text.encode(errors="surrogatepass"), MAPPING)
     except BadInput as error:
         raise BadInput(replace(p, line=0, column=0) for p in error.problems) from None
-    return replace(source, keys={}, values={}, folder=folder)
+    unplaced = tuple(replace(problem, line=0, column=0) for problem in source.problems)
+    return replace(source, keys={}, values={}, folder=folder, problems=unplaced)
 
 
 def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
@@ -212,7 +225,7 @@ def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
         for key, item in value.items():
             if not isinstance(key, str):
                 where = ".".join(map(str, path))
-                problems.append(Problem(MAPPING, 0, 0, where, f"the key {key!r} is not a word"))
+                problems.append(Problem(MAPPING, 0, 0, where, f"the key {key!r} is not a string"))
                 continue
             plain[key] = _plain(item, (*path, key), problems)
         return plain
@@ -221,7 +234,7 @@ def _plain(value: Any, path: KeyPath, problems: list[Problem]) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     where = ".".join(map(str, path))
-    what = f"a {type(value).__name__} has no place in a spec, expected plain data"
+    what = f"expected plain data, got a value of type {type(value).__name__}"
     problems.append(Problem(MAPPING, 0, 0, where, what))
     return None
 
@@ -248,18 +261,44 @@ def _invalid(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
     """The reason why a text is no YAML, at the place where somebody has to change it."""
     mark, began = error.problem_mark or error.context_mark, error.context_mark
     reason = ", ".join(part for part in (error.problem, error.context) if part)
-    if r"'\t'" in reason:
-        reason = "a tab, expected spaces"
-    if "could not find expected ':'" in reason and began is not None:
-        mark = began  # the line that has no colon; what was found is the next one
+    lines = re.split("\r\n|[\r\n\x85\u2028\u2029]", text)  # as PyYAML counts them
     if mark is not None:
-        lines = re.split("\r\n|[\r\n\x85\u2028\u2029]", text)  # as PyYAML counts them
-        for number in range((began or mark).line, min(mark.line + 1, len(lines))):
+        # A value goes on in the next line, where alone its mistake shows.
+        spaceless = "not allowed here" in reason or "could not find expected ':'" in reason
+        first = max(0, mark.line - 1) if "not allowed here" in reason else (began or mark).line
+        for number in range(first, min(mark.line + 1, len(lines))):
             if found := _LIKE_A_SPACE.search(lines[number]):
                 message = f"U+{ord(found[0]):04X} ({unicodedata.name(found[0], 'no name').lower()})"
-                message = f"not valid YAML: {message} is no space, expected a plain one"
+                message = f"not valid YAML: {message} is not a plain space; write one"
                 return Problem(file, number + 1, found.start() + 1, "", message)
+            found = re.match(r"\s*(?:- )?[\w.-]+:(?=[^\s:])", lines[number])
+            if found and number < mark.line and spaceless:
+                message = "not valid YAML: expected a space after the ':'"
+                return Problem(file, number + 1, found.end() + 1, "", message)
+    for part, plain, at_beginning in _REASONS:
+        if part in reason:
+            where = (
+                f" that begins at line {began.line + 1}, column {began.column + 1}" if began else ""
+            )
+            reason = plain.format(where=where)
+            mark = began if at_beginning and began is not None else mark
+            break
     return _problem_at(file, mark, f"not valid YAML: {reason}")
+
+
+_REASONS = (
+    (r"'\t'", "a tab, expected spaces", False),
+    ("could not find expected ':'", "expected 'key: value', but this line has no ':'", True),
+    ("end of stream, while scanning a quoted", "the quote that starts here is never closed", True),
+    ("but got '<stream end>'", "the bracket that starts here is never closed", True),
+    ("expected ',' or '}'", "expected ',' or '}}' to continue the mapping{where}", False),
+    ("expected ',' or ']'", "expected ',' or ']' to continue the list{where}", False),
+    ("expected <block end>", "not aligned with the block{where}", False),
+    ("cannot start any token", "text that starts with this character needs quotes", False),
+    ("another document", "a second document begins here, expected only one", False),
+    ("mapping values are not allowed", "this ':' can't be here; is text with a ':' quoted?", False),
+)
+"""What PyYAML says, the same in plain words, and whether the place is where the thing began."""
 
 
 class _TreeBuilder:
@@ -270,6 +309,7 @@ class _TreeBuilder:
         self.keys: dict[KeyPath, Position] = {}
         self.values: dict[KeyPath, Position] = {}
         self.problems: list[Problem] = []
+        self.unreadable: set[KeyPath] = set()
         self._count = 0
 
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
@@ -288,6 +328,7 @@ class _TreeBuilder:
             return self._scalar(node, path)
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
         self._report(node, path, f"tag {tag!r} is not allowed, expected plain YAML")
+        self.unreadable.add(path)
         return None
 
     def _count_node(self, node: yaml.Node, path: KeyPath) -> None:
@@ -300,11 +341,13 @@ class _TreeBuilder:
             value = _value(node.tag.rpartition(":")[2], node.value)
         except (ValueError, KeyError):
             self._report(node, path, f"{_cut(node.value)!r} is not {_SCALARS[node.tag]}")
+            self.unreadable.add(path)
             return None
         if isinstance(value, str):
             self._check_text(value, node, path)
         elif isinstance(value, float) and math.isinf(value) and "inf" not in node.value.lower():
             self._report(node, path, f"{_cut(node.value)} is too large a number")
+            self.unreadable.add(path)
         return value
 
     def _fill(
@@ -329,7 +372,7 @@ class _TreeBuilder:
                 merging.append((key_node, value_node))
                 continue
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in _SCALARS:
-                self._report(key_node, path, "a key must be a plain word, not a collection or tag")
+                self._report(key_node, path, "a key must be plain text, not a collection or tag")
                 continue
             key = str(key_node.value)
             here = _position(key_node)
@@ -351,12 +394,13 @@ class _TreeBuilder:
                 if isinstance(child, yaml.MappingNode) and child.tag == _MAP:
                     self._fill(result, child, path, where)
                 else:
-                    self._report(child, path, "'<<' merges mappings, this is something else")
+                    self._report(child, path, "'<<' takes a mapping or a list of mappings")
 
     def _check_text(self, text: str, node: yaml.Node, path: KeyPath) -> None:
         if found := _CONTROL.search(text):
             number = ord(found[0])
-            self._report(node, path, f"character U+{number:04X} has no place in a spec")
+            self._report(node, path, f"character U+{number:04X} is not allowed in a spec")
+            self.unreadable.add(path)
 
     def _report(self, node: yaml.Node, path: KeyPath, message: str) -> None:
         self.problems.append(self._problem(node, path, message))

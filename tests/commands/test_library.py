@@ -564,7 +564,7 @@ def test_a_mapping_is_run_as_the_file_that_says_it_and_its_page_tells_calls(tmp_
         (
             {"seeds": "many", "sedes": 3},
             "spec: sedes: unknown key; did you mean 'seeds'?\n"
-            "spec: seeds: expected how many seeds, or a list of them, got 'many'",
+            "spec: seeds: expected a number of seeds or a list of seeds, got 'many'",
         ),
         (
             {"optimizers": {"a": {"class": "SDG", "hyperparameters": {"lr": 1}}}},
@@ -572,11 +572,11 @@ def test_a_mapping_is_run_as_the_file_that_says_it_and_its_page_tells_calls(tmp_
         ),
         (
             {"optimizers": {"a": {"class": object(), "hyperparameters": {"lr": {1, 2}}}}},
-            "spec: optimizers.a.class: a object has no place in a spec, expected plain data\n"
-            "spec: optimizers.a.hyperparameters.lr: a set has no place in a spec, expected plain",
+            "spec: optimizers.a.class: expected plain data, got a value of type object\n"
+            "spec: optimizers.a.hyperparameters.lr: expected plain data, got a value of type set",
         ),
-        ({7: 1}, "spec: the key 7 is not a word"),
-        ({"title": "\x07"}, "spec: title: character U+0007 has no place in a spec"),
+        ({7: 1}, "spec: the key 7 is not a string"),
+        ({"title": "\x07"}, "spec: title: character U+0007 is not allowed in a spec"),
     ],
 )
 def test_a_mistake_in_a_mapping_is_told_by_its_key(

@@ -164,7 +164,7 @@ MISTAKES = [
     (
         a("hyperparameters: {lr: 0.1}, search: {«lr: {uniform: [0, 1]}}"),
         LR,
-        "is given a value under 'hyperparameters' too; only one of the two can hold",
+        "also has a value under 'hyperparameters'; keep only one of the two",
     ),
     (
         a("hyperparameters: {momentum: «[0, 0.5]}, search: {lr: {uniform: [0, 1]}}"),
@@ -187,17 +187,17 @@ MISTAKES = [
     (searched("{uniform: «[1]}"), f"{LR}.uniform", "expected a list of two numbers, [low, high]"),
     (searched("{uniform: «[0, x]}"), f"{LR}.uniform", "expected a list of two numbers"),
     (searched("{uniform: «[false, true]}"), f"{LR}.uniform", "expected a list of two numbers"),
-    (searched("{uniform: «[1, 0]}"), f"{LR}.uniform", "the lower end first, got [1, 0]"),
-    (searched("{uniform: «[1, 1]}"), f"{LR}.uniform", "the lower end first, got [1, 1]"),
+    (searched("{uniform: «[1, 0]}"), f"{LR}.uniform", "the lower bound first, got [1, 0]"),
+    (searched("{uniform: «[1, 1]}"), f"{LR}.uniform", "the lower bound first, got [1, 1]"),
     (searched("{uniform: [0, «.inf]}"), f"{LR}.uniform.1", "expected a finite number, got .inf"),
     (searched("{uniform: [«.nan, 1]}"), f"{LR}.uniform.0", "expected a finite number, got .nan"),
     (searched(f"{{uniform: [0, «{10**20}]}}"), f"{LR}.uniform.1", "a number of at most 63 bits"),
-    (searched("{log_uniform: «[0, 1]}"), f"{LR}.log_uniform", "expected ends above 0, for a scale"),
-    (searched("{log_uniform: «[-1, 1]}"), f"{LR}.log_uniform", "logarithms, got -1"),
+    (searched("{log_uniform: «[0, 1]}"), f"{LR}.log_uniform", "expected bounds above 0 for a log"),
+    (searched("{log_uniform: «[-1, 1]}"), f"{LR}.log_uniform", "logarithmic scale, got -1"),
     (
         searched("{one_minus_log_uniform: «[0, 1]}"),
         f"{LR}.one_minus_log_uniform",
-        "expected ends below 1, for 1 less them has a logarithm, got 1",
+        "expected bounds below 1, for the scale is logarithmic in 1 - value, got 1",
     ),
     (searched("{integer: «[1.0, 3]}"), f"{LR}.integer", "expected two whole numbers"),
     (searched("{choice: «3}"), f"{LR}.choice", "expected a list of values, got 3"),
@@ -222,12 +222,12 @@ MISTAKES = [
     (
         tuned_by("{trials: 1, seeds: «[7, 1]}"),
         "tuning.seeds",
-        "seed 1 is among the spec's seeds, which must see no tuning",
+        "seed 1 is one of the spec's seeds; tuning needs seeds of its own",
     ),
     (
         BASE.replace("seeds: 2", "seeds: [0, 536870913]").replace("tuning", "«tuning"),
         "tuning.seeds",
-        "seed 536870913 is among the spec's seeds, which must see no tuning",
+        "seed 536870913 is one of the spec's seeds; tuning needs seeds of its own",
     ),
     # Relatives
     (a("search: {lr: {uniform: [0, 1]}}, generalizes: «sgd"), "optimizers.a.generalizes", "'sgd'"),
@@ -235,12 +235,12 @@ MISTAKES = [
         a("hyperparameters: {lr: 1}, generalizes: «[aa]").replace("tuning: {trials: 4}\n", "")
         + "  aaa: {class: Heavy, hyperparameters: {lr: 1}}\n",
         "optimizers.a.generalizes",
-        "no optimizer is called 'aa'; did you mean 'aaa'?",
+        "there is no optimizer 'aa'; did you mean 'aaa'?",
     ),
     (
         a("search: {lr: {uniform: [0, 1]}}, generalizes: «a"),
         "optimizers.a.generalizes",
-        "names itself",
+        "'a' refers to itself",
     ),
     (
         a("search: {lr: {uniform: [0, 1]}}, counterpart: «b"),
@@ -250,12 +250,12 @@ MISTAKES = [
     (
         a("search: {lr: {uniform: [0, 1]}}, counterpart: {optimizer: «b}"),
         "optimizers.a.counterpart.optimizer",
-        "no optimizer is called 'b'",
+        "there is no optimizer 'b'",
     ),
     (
         a("search: {lr: {uniform: [0, 1]}}, counterpart: {optimizer: «a}"),
         "optimizers.a.counterpart.optimizer",
-        "names itself",
+        "'a' refers to itself",
     ),
     (
         a("search: {lr: {uniform: [0, 1]}}, counterpart: {«becase: x, optimizer: a}"),
@@ -266,12 +266,12 @@ MISTAKES = [
     (
         BASE + "claims: [{value: 1, source: x, optimizer: «A, objective: bowl}]\n",
         "claims.0.optimizer",
-        "no optimizer of this name",
+        "there is no optimizer 'A'; did you mean 'a'?",
     ),
     (
         BASE + "claims: [{value: 1, source: x, optimizer: a, objective: «bow}]\n",
         "claims.0.objective",
-        "no objective of this name; did you mean 'bowl'?",
+        "there is no objective 'bow'; did you mean 'bowl'?",
     ),
     (
         BASE + "claims: [{value: «x, source: x, optimizer: a, objective: bowl}]\n",
@@ -303,7 +303,7 @@ def test_all_mistakes_about_tuning_are_found_at_once() -> None:
     )
     keys = [problem.key for problem in check(parse(text.encode(), "spec.yaml")).problems]
     assert keys == [
-        *("tuning.trials", "optimizers.b.search"),
+        *("tuning.trials", "tuning.seeds", "optimizers.b.search"),
         *("optimizers.c.search.lr.uniform", "optimizers.c.generalizes"),
     ]
 
@@ -367,17 +367,17 @@ def test_a_filter_of_settings_leaves_out_the_search_or_the_defaults(folder: Path
 
 
 CLAIM = "claims:\n  - «{{value: 1, source: x, optimizer: {}, objective: bowl{}}}\n"
-TUNED_OR_DEFAULTS = "is of the tuned setting or of the defaults; say which, as 'setting: tuned'"
+TUNED_OR_DEFAULTS = "fits the tuned setting and the defaults; choose one, as 'setting: tuned'"
 
 
 @pytest.mark.parametrize(
     ("optimizer", "more", "message"),
     [
         ("one", "", TUNED_OR_DEFAULTS),
-        ("set", "", "is of any of lr=0.1, lr=0.2; say which, under 'hyperparameters'"),
-        ("set", ", hyperparameters: {lr: 0.3}", "no case of 'set' on 'bowl' is like this"),
-        ("set", ", setting: tuned", "no case of 'set' on 'bowl' is like this"),
-        ("one", ", hyperparameters: {lr: 0.1}", "no case of 'one' on 'bowl' is like this"),
+        ("set", "", "fits several settings (lr=0.1, lr=0.2); choose by 'hyperparameters'"),
+        ("set", ", hyperparameters: {lr: 0.3}", "no case of 'set' on 'bowl' has this setting"),
+        ("set", ", setting: tuned", "no case of 'set' on 'bowl' has this setting"),
+        ("one", ", hyperparameters: {lr: 0.1}", "no case of 'one' on 'bowl' has this setting"),
     ],
 )
 def test_a_claim_must_be_of_one_setting(
@@ -406,7 +406,7 @@ def test_there_is_nothing_to_claim_of_defaults_that_are_not_run(folder: Path) ->
     bare = TWO.replace("sweep: 4", "defaults: false")
     claim = CLAIM.format("one", ", setting: defaults").replace("«", "")
     (said,) = refusal(bare + claim, folder)
-    assert "no case of 'one' on 'bowl' is like this" in said
+    assert "no case of 'one' on 'bowl' has this setting" in said
     # Then the tuned setting is the only one, and need not be named.
     assert plan_of(bare + CLAIM.format("one", "").replace("«", ""), folder)
 
@@ -562,8 +562,8 @@ def test_seeds_of_the_command_line_may_not_be_those_of_tuning(folder: Path) -> N
     text = TWO.replace("seeds: 3", "seeds: [5, 6, 7]")
     assert plan_of(text, folder, seeds=5).tuning_seeds == (5, 6, 7)
     assert refusal(text, folder, seeds=6) == [
-        "spec.yaml:3:28: tuning.seeds: some of these are among the seeds of --seeds, "
-        "which must see no tuning"
+        "spec.yaml:3:28: tuning.seeds: some of these are also seeds of --seeds, "
+        "but tuning needs seeds of its own"
     ]
     assert plan_of(text, folder, seeds=6, only=("optimizer=set",)).trials == 24
 
@@ -871,7 +871,7 @@ def test_mistakes_of_a_spec_are_printed_with_status_2(here: Path, command: list[
     text, (line, column) = marked(searched("{uniform: «[1, 0]}"))
     assert complaints(here, text, *command) == [
         f"spec.yaml:{line}:{column}: optimizers.a.search.lr.uniform: "
-        "expected the lower end first, got [1, 0]"
+        "expected the lower bound first, got [1, 0]"
     ]
 
 

@@ -520,7 +520,7 @@ def test_a_choice_that_is_a_word_is_reported_at_its_place(look: Look) -> None:
 
 def test_an_objectives_argument_that_is_a_word_is_reported(look: Look) -> None:
     (problem,) = look(objective("bowl: {class: Line, steps: 1, arguments: {slope: '2'}}"))
-    assert problem.message == "expected a number, got the word '2'; write 2"
+    assert problem.message == "expected a number, got the string '2'; write 2"
 
 
 @pytest.mark.parametrize(

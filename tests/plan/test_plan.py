@@ -199,7 +199,10 @@ def test_a_setting_is_picked_by_the_name_that_it_has_among_all_and_keeps_it(fold
         ({"values": ("wt=1",)}, "'=' and its value (known: lr, wd)"),
         ({"values": ("lr=fast",)}, "--set lr=fast: 'fast' is not JSON: a number, true, null, or"),
         ({"values": ("lr=1e400",)}, "--set lr=1e400: expected a finite number, got .inf"),
-        ({"values": ("lr={}",)}, "--set lr={}: expected a number, a word, true, false, null or a"),
+        (
+            {"values": ("lr={}",)},
+            "--set lr={}: expected a number, a string, true, false, null or a",
+        ),
         ({"values": ("lr=1", "lr=2")}, "--set lr=2: is given twice"),
         ({"values": ("lr=" + "[" * 10**5,)}, "is not JSON"),
         ({"values": ("lr=NaN",)}, "--set lr=NaN: 'NaN' is not JSON"),
@@ -231,11 +234,11 @@ def test_chosen_seeds_are_run_and_no_others_and_timing_can_be_left_out(folder: P
 
 def test_a_plan_of_nothing_is_refused(folder: Path) -> None:
     assert refusal(BASE + "exclude: [{optimizer: '*'}]\n", folder) == [
-        "spec.yaml:1:1: include and exclude leave nothing to run"
+        "spec.yaml:10:1: exclude: include and exclude leave nothing to run"
     ]
     text = BASE + "exclude: [{optimizer: a}]\n"
     assert refusal(text, folder, only=("optimizer=a",)) == [
-        "spec.yaml:1:1: --only, include and exclude leave nothing to run"
+        "spec.yaml:10:1: exclude: --only, include and exclude leave nothing to run"
     ]
 
 

@@ -70,8 +70,8 @@ def test_the_shipped_spec_has_no_mistake_and_says_what_the_chapter_says() -> Non
     assert spec.optimizers["adagrad"].hyperparameters == {"eps": 1e-6}
 
 
-NAME = "expected a name that can be a file's"
-REFERENCE = "expected a name of the suite ('AdaGrad')"
+NAME = "expected a name that can be a file name"
+REFERENCE = "expected a name in the suite ('AdaGrad')"
 MISTAKES = [
     # the top
     ("«5\n", "", "expected a mapping with 'suite', 'objectives' and 'optimizers', got 5"),
@@ -84,15 +84,15 @@ MISTAKES = [
     (BASE + "seeds: «-3\n", "seeds", "expected at least 1 seed, got -3"),
     (BASE + "seeds: «2000001\n", "seeds", "expected at most 2,000,000 seeds, got 2000001"),
     (BASE + f"seeds: «1{'0' * 399}\n", "seeds", "expected at most 2,000,000 seeds, got 1000"),
-    (BASE + "seeds: «1.5\n", "seeds", "expected how many seeds, or a list of them, got 1.5"),
-    (BASE + "seeds: «.inf\n", "seeds", "expected how many seeds, or a list of them, got .inf"),
-    (BASE + "seeds: «true\n", "seeds", "expected how many seeds, or a list of them, got true"),
-    (BASE + "seeds: «ten\n", "seeds", "expected how many seeds, or a list of them, got 'ten'"),
+    (BASE + "seeds: «1.5\n", "seeds", "expected a number of seeds or a list of seeds, got 1.5"),
+    (BASE + "seeds: «.inf\n", "seeds", "expected a number of seeds or a list of seeds, got .inf"),
+    (BASE + "seeds: «true\n", "seeds", "expected a number of seeds or a list of seeds, got true"),
+    (BASE + "seeds: «ten\n", "seeds", "expected a number of seeds or a list of seeds, got 'ten'"),
     (BASE + "seeds: «[]\n", "seeds", "the list is empty, expected at least one seed"),
     (BASE + "seeds: [1, «1]\n", "seeds.1", "duplicate entry: seed 1"),
-    (BASE + "seeds: [0, «-1]\n", "seeds.1", "a seed is a whole number from 0 to 1,073,741,822"),
+    (BASE + "seeds: [0, «-1]\n", "seeds.1", "expected a whole number from 0 to 1,073,741,822"),
     (BASE + "seeds: [«1073741823]\n", "seeds.0", "got 1073741823"),
-    (BASE + "seeds: [«[1]]\n", "seeds.0", "a seed is a whole number from 0 to"),
+    (BASE + "seeds: [«[1]]\n", "seeds.0", "expected a whole number from 0 to"),
     (BASE + "devices: «cpu\n", "devices", "expected a list, got 'cpu'"),
     (BASE + "devices: «[]\n", "devices", "is empty, expected at least one entry"),
     (BASE + "devices: [«gpu]\n", "devices.0", "got 'gpu'; did you mean 'cuda'?"),
@@ -103,7 +103,7 @@ MISTAKES = [
     (BASE + "threads: «0\n", "threads", "expected at least 1, got 0"),
     (BASE + "threads: «true\n", "threads", "expected a whole number, got true"),
     (BASE + "threads: «'2'\n", "threads", "expected a whole number, got '2'"),
-    (BASE + "title: «5\n", "title", "expected a word, got 5"),
+    (BASE + "title: «5\n", "title", "expected a string, got 5"),
     (BASE + f"title: «{'x' * 201}\n", "title", "expected at most 200 characters, got 201"),
     (BASE + "timing: «off\n", "timing", "expected a mapping, got 'off'"),
     (BASE + "timing: {enabled: «no}\n", "timing.enabled", "expected true or false, got 'no'"),
@@ -117,8 +117,12 @@ MISTAKES = [
     ),
     ("suite: s\nobjectives: «{}\noptimizers: {o: {class: A}}\n", "objectives", "is empty"),
     ("suite: s\nobjectives:«\noptimizers: {o: {class: A}}\n", "objectives", "got nothing"),
-    (objective("«5"), "objectives.bowl", "expected a mapping, got 5"),
-    (optimizer("«SGD"), "optimizers.sgd", "expected a mapping, got 'SGD'"),
+    (
+        objective("«5"),
+        "objectives.bowl",
+        "a mapping such as {class: quadratic_2d, steps: 20}, got 5",
+    ),
+    (optimizer("«SGD"), "optimizers.sgd", "a mapping such as {class: SGD}, got 'SGD'"),
     # objectives
     (objective("«{class: A}"), "objectives.bowl", "either 'steps' or 'epochs', neither is given"),
     (objective("«{steps: 1, epochs: 1}"), "objectives.bowl", "'epochs', both are given"),
@@ -197,10 +201,10 @@ MISTAKES = [
     (hyperparameters("{a: [1, «true]}"), "optimizers.sgd.hyperparameters.a.1", "entry: true"),
     (hyperparameters("{a: [0.4, «'0.4']}"), "optimizers.sgd.hyperparameters.a.1", "entry: '0.4'"),
     (hyperparameters("{a: [[1, 2], «[1.0, 2]]}"), "optimizers.sgd.hyperparameters.a.1", "a list"),
-    (hyperparameters('{a: «"x\\ny"}'), "optimizers.sgd.hyperparameters.a", "a word on one line"),
+    (hyperparameters('{a: «"x\\ny"}'), "optimizers.sgd.hyperparameters.a", "a string on one line"),
     (hyperparameters(f"{{a: «{'x' * 201}}}"), "optimizers.sgd.hyperparameters.a", "at most 200"),
-    (hyperparameters("{«<b>: 1}"), "optimizers.sgd.hyperparameters.<b>", "the name of an argument"),
-    (hyperparameters("{«lr-x: 1}"), "optimizers.sgd.hyperparameters.lr-x", "name of an argument"),
+    (hyperparameters("{«<b>: 1}"), "optimizers.sgd.hyperparameters.<b>", "an argument's name"),
+    (hyperparameters("{«lr-x: 1}"), "optimizers.sgd.hyperparameters.lr-x", "argument's name"),
     (hyperparameters("«5"), "optimizers.sgd.hyperparameters", "expected a mapping, got 5"),
     # include and exclude
     (BASE + "include: «{optimizer: sgd}\n", "include", "expected a list, got a mapping"),
@@ -210,16 +214,16 @@ MISTAKES = [
     (BASE + "include: [{objective: «'q*'}]\n", "include.0.objective", "matches no objective"),
     (BASE + "include: [{device: «cuda}]\n", "include.0.device", "'cuda' matches no device"),
     (BASE + "include: [{optimizer: «[]}]\n", "include.0.optimizer", "is empty"),
-    (BASE + "include: [{optimizer: [«1]}]\n", "include.0.optimizer.0", "expected a word, got 1"),
+    (BASE + "include: [{optimizer: [«1]}]\n", "include.0.optimizer.0", "expected a string, got 1"),
     (
         BASE + "exclude: [{hyperparameters: {«lrr: 1}}]\n",
         "exclude.0.hyperparameters.lrr",
-        "no optimizer is given a hyperparameter of this name; did you mean 'lr'?",
+        "no optimizer has a hyperparameter 'lrr'; did you mean 'lr'?",
     ),
     (
         BASE + "exclude: [{hyperparameters: {lr: «0.2}}]\n",
         "exclude.0.hyperparameters.lr",
-        "no optimizer is given this value of 'lr'",
+        "no optimizer has this value of 'lr'",
     ),
     (
         BASE + "exclude: [{hyperparameters: {lr: «[0.1, 0.2]}}]\n",
@@ -470,8 +474,8 @@ claims:
     assert lines == [
         "5:5: claims.0.source: is missing",
         "5:13: claims.0.value: expected a finite number, got 'x'",
-        "5:22: claims.0.sd: expected at least 0.0, got -1",
-        "6:40: claims.1.optimizer: no optimizer of this name (known: o)",
+        "5:22: claims.0.sd: expected at least 0, got -1",
+        "6:40: claims.1.optimizer: there is no optimizer 'p' (known: o)",
         '7:60: claims.2.hyper": unknown key (known: hyperparameters, objective, optimizer, '
         "quantity, sd, seeds, setting, source, value)",
         "7:80: claims.2.seeds: expected at least 2, got 1",

@@ -34,9 +34,12 @@ Place = tuple[int, int]
 
 def mistakes(text: str | bytes) -> tuple[Problem, ...]:
     """What is wrong with a text; fails where nothing is."""
-    with pytest.raises(BadInput) as caught:
-        parse(text.encode() if isinstance(text, str) else text, "f.yaml")
-    return caught.value.problems
+    try:
+        problems = parse(text.encode() if isinstance(text, str) else text, "f.yaml").problems
+    except BadInput as error:
+        problems = error.problems
+    assert problems
+    return tuple(sorted(problems))
 
 
 def place_of(problem: Problem) -> Place:
@@ -226,8 +229,8 @@ REFUSED = [
     ("a: «!!binary aGk=\n", "a", "tag '!!binary' is not allowed"),
     ("a: «!!timestamp 2001-01-01\n", "a", "is not allowed"),
     ("«!!omap [a: 1]\n", "", "tag '!!omap' is not allowed"),
-    ("? «[a]\n: b\n", "", "a key must be a plain word, not a collection or tag"),
-    ("«!x k: 1\n", "", "a key must be a plain word, not a collection or tag"),
+    ("? «[a]\n: b\n", "", "a key must be plain text, not a collection or tag"),
+    ("«!x k: 1\n", "", "a key must be plain text, not a collection or tag"),
     ("a: «!!int x\n", "a", "'x' is not a whole number"),
     ("a: «!!int ''\n", "a", "'' is not a whole number"),
     ("a: «!!float ''\n", "a", "'' is not a number"),
@@ -235,20 +238,20 @@ REFUSED = [
     ("a: «!!null x\n", "a", "'x' is not null"),
     ("a: «1e400\n", "a", "1e400 is too large a number"),
     ("a: «" + "1" * 5000 + "\n", "a", "is not a whole number"),
-    ('a: «"\\e[31m"\n', "a", "character U+001B has no place in a spec"),
-    ('a: «"\\0"\n', "a", "character U+0000 has no place in a spec"),
-    ('a: «"\\ud800"\n', "a", "character U+D800 has no place in a spec"),
-    ('a: {«"\\e[2J": 1}\n', "a.\x1b[2J", "character U+001B has no place in a spec"),
+    ('a: «"\\e[31m"\n', "a", "character U+001B is not allowed in a spec"),
+    ('a: «"\\0"\n', "a", "character U+0000 is not allowed in a spec"),
+    ('a: «"\\ud800"\n', "a", "character U+D800 is not allowed in a spec"),
+    ('a: {«"\\e[2J": 1}\n', "a.\x1b[2J", "character U+001B is not allowed in a spec"),
     ("a: «*b\n", "", "not valid YAML: found undefined alias 'b'"),
     ("a: [1, 2\nb«: 3\n", "", "not valid YAML: expected ',' or ']'"),
-    ("a: 'x\nb: 1\n«", "", "not valid YAML: found unexpected end of stream"),
-    ("a: b«: c\n", "", "not valid YAML: mapping values are not allowed here"),
+    ("a: «'x\nb: 1\n", "", "not valid YAML: the quote that starts here is never closed"),
+    ("a: b«: c\n", "", "not valid YAML: this ':' can't be here"),
     ("a:\n«\tb: 1\n", "", "not valid YAML: a tab, expected spaces"),
-    ("a: 1\n«---\nb: 1\n", "", "not valid YAML: but found another document"),
+    ("a: 1\n«---\nb: 1\n", "", "not valid YAML: a second document begins here"),
     ('a: "\\U«00110000"\n', "", "not valid YAML"),
     ("%YAML «" + "1" * 5000 + ".1\n---\na: 1\n", "", "not valid YAML"),
-    ("a: {<<: «5}\n", "a", "'<<' merges mappings, this is something else"),
-    ("a: {<<: [{b: 1}, «x]}\n", "a", "'<<' merges mappings, this is something else"),
+    ("a: {<<: «5}\n", "a", "'<<' takes a mapping or a list of mappings"),
+    ("a: {<<: [{b: 1}, «x]}\n", "a", "'<<' takes a mapping or a list of mappings"),
     ("a: {<<: {b: 1, «b: 2}}\n", "a.b", "duplicate key, first at line 1, column 10"),
     ("a: «<<\n", "a", "tag '!!merge' is not allowed"),
 ]
@@ -280,14 +283,26 @@ def test_a_file_that_says_nothing_is_called_empty(text: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "place", "message"),
     [
-        ("a: ü\nbé: ".encode() + b"\xe9\n", (2, 5), "is not valid UTF-8: byte 0xe9"),
-        ("a: 1\r\né: ".encode() + b"\xff\n", (2, 4), "is not valid UTF-8: byte 0xff"),
-        ("suite: x\n".encode("utf-16"), (1, 1), "is not valid UTF-8: byte 0xff"),
+        (
+            "a: ü\nbé: ".encode() + b"\xe9\n",
+            (2, 5),
+            "is not valid UTF-8: byte 0xe9; save the file as UTF-8",
+        ),
+        (
+            "a: 1\r\né: ".encode() + b"\xff\n",
+            (2, 4),
+            "is not valid UTF-8: byte 0xff; save the file as UTF-8",
+        ),
+        (
+            "suite: x\n".encode("utf-16"),
+            (1, 1),
+            "is not valid UTF-8: byte 0xff; it is UTF-16, save it as UTF-8",
+        ),
         ("suite: x\n".encode("utf-16-le"), (1, 2), "character U+0000 is not allowed"),
         ("suite: x\n".encode("utf-32-be"), (1, 1), "character U+0000 is not allowed"),
         (b"a: 1\nb: x\x00y\n", (2, 5), "character U+0000 is not allowed"),
         ("a: é\x07\n".encode(), (1, 5), "character U+0007 is not allowed"),
-        (b"\x1f\x8b\x08\x00 gzip", (1, 2), "is not valid UTF-8: byte 0x8b"),
+        (b"\x1f\x8b\x08\x00 gzip", (1, 2), "is not valid UTF-8: byte 0x8b; is it a text file?"),
     ],
 )
 def test_bytes_that_are_no_text_are_refused_at_their_place(
@@ -312,10 +327,10 @@ def merge_bomb(levels: int, width: int) -> str:
 
 
 HOSTILE = [
-    pytest.param(bomb(9, 9), "unfolds to more than", id="billion laughs"),
-    pytest.param(merge_bomb(9, 9), "unfolds to more than", id="billion merges"),
-    pytest.param("a: [" + "1," * (NODE_LIMIT + 10) + "]", "unfolds to more than", id="many values"),
-    pytest.param("a: &a 1\nb: [" + "*a," * (NODE_LIMIT + 10) + "]", "unfolds", id="many aliases"),
+    pytest.param(bomb(9, 9), "expands to more than", id="billion laughs"),
+    pytest.param(merge_bomb(9, 9), "expands to more than", id="billion merges"),
+    pytest.param("a: [" + "1," * (NODE_LIMIT + 10) + "]", "expands to more than", id="many values"),
+    pytest.param("a: &a 1\nb: [" + "*a," * (NODE_LIMIT + 10) + "]", "expands", id="many aliases"),
     pytest.param("a: &a [*a]\n", "in themselves", id="list in itself"),
     pytest.param("a: &a {b: *a}\n", "in themselves", id="mapping in itself"),
     pytest.param("a: &a {<<: *a}\n", "in themselves", id="mapping merged with itself"),
@@ -501,7 +516,10 @@ def test_a_spec_can_come_through_a_pipe(tmp_path: Path) -> None:
         ("a: 1\nseeds:\u00a02\nb: {c: 1}\n", "2:7: not valid YAML: U+00A0 (no-break space)"),
         ("a: 1\rseeds:\u00a02\rb: {c: 1}\r", "2:7: not valid YAML: U+00A0 (no-break space)"),
         ("a: \u200b\n- x\n", "1:4: not valid YAML: U+200B (zero width space)"),
-        ("a: 1\nseeds\nb: 2\n", "2:1: not valid YAML: could not find expected ':'"),
+        (
+            "a: 1\nseeds\nb: 2\n",
+            "2:1: not valid YAML: expected 'key: value', but this line has no ':'",
+        ),
     ],
 )
 def test_what_only_looks_like_a_space_is_named_at_its_place(text: str, said: str) -> None:
