@@ -5,12 +5,22 @@ from __future__ import annotations
 import re
 from xml.sax.saxutils import quoteattr
 
+from harness.reporting.figures.plotting import mpl  # before any part of matplotlib
+
+# isort: split
+
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.reporting.figures.frames import FOREGROUND, GRID
 
 LONG = 500
 """Characters of a tag whose coordinates have a digit less."""
 
 FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
+
+FEW, THRESHOLD = 12, 0.3
+"""Points from which on a line is simplified, and by how much it may then be off, in points."""
 
 MARK = r'<use xlink:href="#([\w-]+)" x="([-0-9.]+)" y="([-0-9.]+)" style="([^"]*)"/>'
 TICK = (
@@ -41,7 +51,8 @@ def svg_element(svg: str, alt: str) -> str:
     across = "stroke-width: 0.8; stroke-linecap: round"
     svg = svg.replace(f"stroke: {GRID}; {across}", f"stroke: {GRID}; stroke-width: 0.8")
     svg = _gathered(_without_bare_groups(svg))
-    svg = re.sub(r' d="([^"]*)"', lambda own: f' d="{_relative(own[1])}"', svg)
+    path = r' d="([^"]*)"( style="fill: none; marker: )?'
+    svg = re.sub(path, lambda m: f' d="{_relative(m[1], marks=bool(m[2]))}"{m[2] or ""}', svg)
     style = f"stroke-linejoin: round; stroke-linecap: butt; font-family: {FONTS}"
     return svg.replace("<svg", f'<svg role="img" aria-label={quoteattr(alt)} style="{style}"', 1)
 
@@ -95,27 +106,34 @@ def _marks(run: str, markers: dict[tuple[str, str], str]) -> str:
     return "".join(paths)
 
 
-def _relative(path: str) -> str:
+def _relative(path: str, *, marks: bool) -> str:
     """Straight lines of a path from point to point, which takes about half of the bytes."""
-    parts = re.findall(r"([A-Za-z]) ?([-0-9. ]*)", path)
-    if not all(command in "MLz" for command, _ in parts):
+    if not re.fullmatch(r"[MLz0-9. -]*", path):
         return path
-    steps, here, previous = [], (0, 0), ""
-    for command, numbers in parts:
-        if command == "z":
-            steps.append("z")
-            previous = "z"
-            continue
+    lines = []
+    for line in re.findall(r"M[^M]*", path):
+        numbers = np.array(re.findall(r"[-0-9.]+", line), dtype=np.float64)
+        points = numbers.reshape(-1, 2)
+        points = points if marks else _simplified(points)
         # In hundredths, so that nothing is lost on the way.
-        x, y = (round(float(number) * 100) for number in numbers.split())
-        if command == "M":
-            steps.append(f"M{_short(x)}{_next(y)}")
-        else:
+        start, *others = np.rint(points * 100).astype(int).tolist()
+        steps, here = [f"M{_short(start[0])}{_next(start[1])}"], start
+        for x, y in others:
             step = f"{_short(x - here[0])}{_next(y - here[1])}"
-            joint = "" if step.startswith("-") else " "
-            steps.append(f"{joint}{step}" if previous == "L" else f"l{step}")
-        here, previous = (x, y), command
-    return "".join(steps)
+            joint = "l" if len(steps) == 1 else "" if step.startswith("-") else " "
+            steps.append(f"{joint}{step}")
+            here = (x, y)
+        lines.append("".join(steps) + "z" * line.rstrip().endswith("z"))
+    return "".join(lines)
+
+
+def _simplified(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points of a line without those that it hardly bends at."""
+    if len(points) < FEW:
+        return points
+    line = mpl.path.Path(points)
+    line.should_simplify, line.simplify_threshold = True, THRESHOLD
+    return np.asarray(line.cleaned(simplify=True).vertices[:-1], dtype=np.float64)
 
 
 def _short(hundredths: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections import Counter
@@ -372,30 +373,30 @@ def document(
         files=json.dumps(list(listed)),
         **context,
     )
-    return _with_classes(html)
+    return _compact(html)
 
 
-def _with_classes(html: str) -> str:
-    """The page with a class for each style that its drawings have more than once."""
-    drawings = r'(<svg role="img"[^>]*>)(.*?)(</svg>)'
-    counter = Counter(
-        style
-        for drawing in re.finditer(drawings, html, flags=re.DOTALL)
-        for style in re.findall(r' style="([^"]*)"', drawing[2])
-    )
-    common = [style for style, count in counter.most_common() if count > 1]
-    names = {style: f"s{i}" for i, style in enumerate(common)}
+def _compact(html: str) -> str:
+    """The page with short names in its drawings, and classes for styles that many parts have."""
+    drawings = re.compile(r'(<svg role="img"[^>]*>)(.*?)(</svg>)', re.DOTALL)
+    style, mark, link = r' style="([^"]*)"', r' id="([\w-]+)"', r'#([\w-]+)(?=["\)])'
+    bodies = [drawing[2] for drawing in drawings.finditer(html)]
+    counter = Counter(itertools.chain.from_iterable(re.findall(style, body) for body in bodies))
+    common = [text for text, count in counter.most_common() if count > 1]
+    classes = {text: f"s{i}" for i, text in enumerate(common)}
+    marks = itertools.chain.from_iterable(re.findall(mark, body) for body in bodies)
+    names = {own: f"d{i:x}" for i, own in enumerate(marks)}
 
-    def named(style: re.Match[str]) -> str:
-        return f' class="{names[style[1]]}"' if style[1] in names else style[0]
+    def compact(drawing: re.Match[str]) -> str:
+        body = re.sub(
+            style, lambda m: f' class="{classes[m[1]]}"' if m[1] in classes else m[0], drawing[2]
+        )
+        body = re.sub(mark, lambda m: f' id="{names[m[1]]}"', body)
+        body = re.sub(link, lambda m: f"#{names.get(m[1], m[1])}", body)
+        return f"{drawing[1]}{body}{drawing[3]}"
 
-    html = re.sub(
-        drawings,
-        lambda m: m[1] + re.sub(r' style="([^"]*)"', named, m[2]) + m[3],
-        html,
-        flags=re.DOTALL,
-    )
-    rules = "".join(f".{name}{{{style}}}\n" for style, name in names.items())
+    rules = "".join(f".{name}{{{text}}}\n" for text, name in classes.items())
+    html = drawings.sub(compact, html)
     return html.replace(DRAWING_STYLES, DRAWING_STYLES.replace("><", f">\n{rules}<"), 1)
 
 

@@ -33,6 +33,7 @@ from harness.reporting.page.parts import (
     picture,
     plain_grid,
     slug,
+    thumbnail,
     whole,
 )
 from harness.reporting.tables import reproduce
@@ -292,6 +293,7 @@ def render(
         "page.html.j2",
         files(page.tables, svgs),
         live,
+        thumbnail=_thumbnail(drawings),
         title=page.summary.title,
         page=page,
         printed=printed,
@@ -308,6 +310,12 @@ def render(
         citing=[citation.sentence(own.run) for own in page.runs],
         data_sources=citation.sources(results),
     )
+
+
+def _thumbnail(drawings: Sequence[Drawing]) -> str:
+    """The key figure, small."""
+    key = (one.png for one in drawings if one.name.startswith(("trajectories_", "loss_")))
+    return thumbnail(next(key, b""))
 
 
 def _case_grid(results: Results, labels: Mapping[str, str]) -> Grid:

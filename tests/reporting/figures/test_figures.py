@@ -750,12 +750,11 @@ def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
 
 
 def marks_of(svg: str) -> list[tuple[float, float]]:
-    """Where the dots of a drawing of one row stand."""
-    groups = re.findall(r"(?:<use [^>]*/>\n)+", svg)
-    return [
-        (float(x), float(y))
-        for x, y in re.findall(r'x="([-0-9.]+)" y="([-0-9.]+)"', max(groups, key=len))
-    ]
+    """Where the dots of a drawing of one row stand: the longest path that has marks for points."""
+    paths = re.findall(r'<path d="M([^"]*)" style="fill: none; marker: [^"]*"/>', svg)
+    steps = re.findall(r"-?[0-9]*\.?[0-9]+", max(paths, key=len))
+    points = np.array([float(step) for step in steps]).reshape(-1, 2)
+    return [(float(x), float(y)) for x, y in points.cumsum(axis=0)]
 
 
 def test_marks_stand_where_the_values_are_and_take_few_bytes() -> None:
@@ -767,7 +766,7 @@ def test_marks_stand_where_the_values_are_and_take_few_bytes() -> None:
     x, y = np.transpose(marks_of(svg))
     assert np.corrcoef(x, of_value)[0, 1] > 0.999999
     assert np.corrcoef(y, row.offsets)[0, 1] > 0.9999
-    assert len(svg) - len(found.alt) < 7000 + 60 * len(row.values)
+    assert len(svg) - len(found.alt) < 5000 + 16 * len(row.values)
 
 
 def test_an_svg_is_short(drawn: Drawn) -> None:

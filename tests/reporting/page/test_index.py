@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import re
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ from typing import Any, Literal
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from playwright.sync_api import Browser
 
 from harness import cli
@@ -142,6 +145,37 @@ def test_a_page_that_tells_nothing_of_itself_is_a_row_that_says_so(reports: Path
     }
 
 
+def test_a_row_shows_the_key_figure_and_nothing_that_is_no_picture(reports: Path) -> None:
+    picture = parts.thumbnail(png())
+    head = '<meta name="harness-thumbnail" content="{}">'
+    for name, content in (
+        ("a", picture),
+        ("b", "javascript:alert(1)"),
+        ("c", 'data:image/webp;base64,AA"><script>alert(1)</script>'),
+        ("d", "data:image/svg+xml;base64,AAAA"),
+    ):
+        page = put(reports / name) / "index.html"
+        page.write_text(page.read_text() + head.format(html.escape(content)))
+    index.update(reports / "a")
+    text = (reports / "index.html").read_text()
+    assert re.findall(r'<img src="([^"]*)"', text) == [picture]
+    assert text.count("<script>") == 1
+
+
+def png() -> bytes:
+    written = io.BytesIO()
+    Image.new("RGB", (2370, 1200), "#0072b2").save(written, "PNG")
+    return written.getvalue()
+
+
+def test_a_thumbnail_is_the_picture_made_small_and_of_no_picture_there_is_none() -> None:
+    head, _, body = parts.thumbnail(png()).partition(",")
+    assert head == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(body))) as image:
+        assert image.size == (360, 182)
+    assert parts.thumbnail(b"") == parts.thumbnail(b"\x89PNG") == ""
+
+
 def checked(outcome: Literal["fine", "regressed"]) -> str:
     cell = CellVerdict("i", "o", "sgd", "", "cpu", "spec.yaml", (Judgement("time", outcome),))
     report = GateReport(
@@ -180,6 +214,9 @@ def test_the_latest_check_is_told_even_where_nothing_was_run(reports: Path) -> N
         "broken/": ["–", "can't be read"],
         "only/": ["no page yet", f"passed {when}"],
     }
+    text = (reports / "index.html").read_text()
+    failed = re.findall(r'<td class="[^"]*\bbad\b[^"]*"[^>]*>([^<]*)<', text)
+    assert failed == ["can\u0026#39;t be read", f"regressed {when}"]
 
 
 # Whose page it is
