@@ -123,7 +123,6 @@ def _theme(name: str) -> dict[str, Any]:
         "font.size": SMALL,
         "axes.titlesize": SMALL + 0.5,
         "axes.titlelocation": "left",
-        "axes.titley": 1.0,  # else it is looked for at every drawing
         "axes.labelsize": SMALL + 0.5,
         "xtick.labelsize": SMALL,
         "ytick.labelsize": SMALL,
