@@ -47,8 +47,8 @@ class TrialResult:
         seconds: Wall time, an equal share where trials ran side by side.
         way: How it ran; empty where it didn't.
         losses: Loss over all data at the recorded steps, as far as it got, float64.
-        trajectory: Parameters after every step, shape ``(steps + 1, 2)``; None unless there are
-            two parameters.
+        trajectory: Parameters after every step, shape ``(steps + 1, dimension)``; None unless there
+            are one or two.
         step_sizes: Effective step size per parameter after every step, as ``trajectory``.
         way_reason: What kept it from running in the way before; empty for ``pointwise``.
         evaluations: How often loss and gradients had been evaluated by the end of ``step``; None
@@ -278,9 +278,9 @@ class Description:
         record_steps: Steps whose loss is recorded.
         optimum: The lowest loss, where it is known.
         minimizers: Where it is reached.
-        window: For two parameters: what a plot shows.
-        landscape: For two parameters: the loss on a grid over the window, row-major from the
-            lowest x2 and x1, as many each way; else empty.
+        window: For one or two parameters: what a plot shows of each.
+        landscape: For one or two parameters: the loss on a grid over the window, row-major from
+            the lowest x2 and x1, as many each way; else empty.
         data_source: Where the data come from, or empty.
         divergence_factor: See the spec.
     """
@@ -293,7 +293,7 @@ class Description:
     record_steps: tuple[int, ...]
     optimum: float | None = None
     minimizers: tuple[tuple[float, ...], ...] = ()
-    window: tuple[tuple[float, float], tuple[float, float]] | None = None
+    window: tuple[tuple[float, float], ...] | None = None
     landscape: tuple[float, ...] = ()
     data_source: str = ""
     divergence_factor: float | None = None

@@ -134,8 +134,8 @@ def _values(case: CaseData, claim: ClaimSpec, ok: Any) -> NDArray[np.float64]:
     if claim.quantity == "final_loss":
         return np.asarray(ok["final_loss"], dtype=np.float64)
     axis = 0 if claim.quantity == "x1" else 1
-    points = (case.trajectories[s][-1, axis] for s in ok["seed"] if s in case.trajectories)
-    return np.fromiter(points, dtype=np.float64)
+    ends = [case.trajectories[s][-1] for s in ok["seed"] if s in case.trajectories]
+    return np.array([end[axis] for end in ends if axis < len(end)], dtype=np.float64)
 
 
 def _judged(

@@ -54,8 +54,8 @@ class Outcome:
             it ended above the limit; -1 where neither.
         losses: Loss over all data at the recorded steps, shape ``(lanes, records)``, float64; NaN
             after a loss that was not finite.
-        trajectory: Parameters after every step, shape ``(lanes, steps + 1, 2)``, float64; None
-            unless there are two parameters.
+        trajectory: Parameters after every step, shape ``(lanes, steps + 1, dimension)``,
+            float64; None unless there are one or two.
         step_sizes: The optimizer's effective step size of each parameter after every step, as
             ``trajectory``; None where the optimizer doesn't tell.
         seconds: Wall time of the loop, shared by all lanes.
@@ -277,10 +277,10 @@ class Recorder:
         self._watched_from = 0
         self._evaluations = array("q", [0])
         self._diverged_at = np.full(len(lanes), -1, dtype=np.int64)
-        two = lanes.dimension == 2
-        self._points: list[torch.Tensor] | None = [] if two else None
+        few = lanes.dimension in (1, 2)
+        self._points: list[torch.Tensor] | None = [] if few else None
         tells = callable(getattr(stepper.optimizer, "effective_step_size", None))
-        self._sizes: list[torch.Tensor] | None = [] if two and tells else None
+        self._sizes: list[torch.Tensor] | None = [] if few and tells else None
 
     def watch(self, losses: torch.Tensor) -> None:
         """Note the losses at which a step started; called after the step."""
@@ -340,7 +340,8 @@ class Recorder:
     def _stacked(self, points: list[torch.Tensor] | None) -> NDArray[np.float64] | None:
         if points is None:
             return None
-        values = np.full((len(self.lanes), self.lanes.workload.steps + 1, 2), np.nan)
+        shape = (len(self.lanes), self.lanes.workload.steps + 1, self.lanes.dimension)
+        values = np.full(shape, np.nan)
         if points:
             seen = torch.stack(points, dim=1).double().cpu().numpy()
             values[:, : seen.shape[1]] = seen

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness.engine.isolation import class_state
@@ -21,7 +22,9 @@ from harness.suite.locate import Misfit, SuiteError, last_line, place_of
 from harness.suite.random_state import kept_random_state
 
 RECORDS_PER_EPOCH = 15
-LANDSCAPE_POINTS = 121
+LANDSCAPE_POINTS = {1: 481, 2: 121}
+"""Points each way of a landscape, by the number of parameters that there is one of."""
+
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 INIT_STREAM, BATCH_STREAM = 0, 1
@@ -342,7 +345,7 @@ def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> De
         with contextlib.suppress(Exception):
             start = workload.start(0)
             dimension = flatten(start).numel()
-            if dimension == 2:
+            if dimension in LANDSCAPE_POINTS:
                 window = objective.window or _window_around(start, objective)
                 landscape = _landscape(workload, start, window)
     return Description(
@@ -388,24 +391,23 @@ def as_real(value: torch.Tensor) -> torch.Tensor:
 
 
 def _window_around(start: Parameters, objective: Objective) -> Window:
-    points = [tuple(flatten(start).tolist()), *objective.minimizers]
-    low = [min(point[i] for point in points) for i in (0, 1)]
-    high = [max(point[i] for point in points) for i in (0, 1)]
-    margin = [max(h - lo, 1e-3) * 0.3 for lo, h in zip(low, high, strict=True)]
-    return (
-        (low[0] - margin[0], high[0] + margin[0]),
-        (low[1] - margin[1], high[1] + margin[1]),
-    )
+    """The start and the minimizers, with a margin that no direction goes without."""
+    points = np.array([flatten(start).tolist(), *objective.minimizers])
+    low, high = points.min(axis=0), points.max(axis=0)
+    largest = float((high - low).max()) or max(1.0, float(np.abs(low).max()))
+    margin = 0.3 * np.where(high > low, high - low, largest)
+    return tuple(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))
 
 
 def _landscape(workload: Workload, start: Parameters, window: Window) -> tuple[float, ...]:
     """The loss over all data on a grid, row-major from the lowest x2 and x1."""
-    x1, x2 = (
-        torch.linspace(low, high, LANDSCAPE_POINTS, dtype=workload.dtype, device=workload.device)
-        for low, high in window
-    )
-    grid = torch.stack(torch.meshgrid(x2, x1, indexing="ij")[::-1], dim=-1).reshape(-1, 2)
-    points = unflatten(grid, start)
+    count = LANDSCAPE_POINTS[len(window)]
+    axes = [
+        torch.linspace(low, high, count, dtype=workload.dtype, device=workload.device)
+        for low, high in reversed(window)
+    ]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
+    points = unflatten(grid.reshape(-1, len(window)), start)
     with torch.no_grad():
         evaluate = torch.func.vmap(workload.objective.evaluate, in_dims=(0, None))
         losses = evaluate(points, workload.rows_to_give())

@@ -13,8 +13,8 @@ Parameters = dict[str, torch.Tensor]
 Batch = Any
 """A tuple of tensors with rows first, or None for an objective without data."""
 
-Window = tuple[tuple[float, float], tuple[float, float]]
-"""The part of the plane that figures show: ``((x0, x1), (y0, y1))``."""
+Window = tuple[tuple[float, float], ...]
+"""What figures show of each of one or two parameters: ``((low, high), (low, high))``."""
 
 
 class Objective(ABC):
@@ -24,7 +24,7 @@ class Objective(ABC):
         data: Tensors with equally many rows each, or None. The engine draws batches from them.
         optimum: The lowest value of the loss over all data, where it is known.
         minimizers: Points at which the optimum is reached, each with all parameters in order.
-        window: For two parameters: what a plot shows, ``((x1 low, x1 high), (x2 low, x2 high))``.
+        window: For one or two parameters: what a plot shows of each, ``((low, high), ...)``.
         formula: The objective in a line, for the report.
     """
 

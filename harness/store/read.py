@@ -36,7 +36,7 @@ class ObjectiveInfo:
     record_steps: NDArray[np.int64]
     optimum: float | None
     minimizers: tuple[tuple[float, ...], ...]
-    window: tuple[tuple[float, float], tuple[float, float]] | None
+    window: tuple[tuple[float, float], ...] | None
     landscape: NDArray[np.float64] | None
     data_source: str
     divergence_factor: float | None = None
@@ -64,7 +64,7 @@ class CaseData:
         seeds: The seeds whose curves are known, ascending.
         losses: Their losses at the objective's recorded steps, ``(seeds, records)``; NaN where
             a trial didn't get that far.
-        trajectories: By seed, ``(steps reached + 1, 2)``; empty unless two-dimensional.
+        trajectories: By seed, ``(steps reached + 1, dimension)``; empty above two dimensions.
         step_sizes: By seed, as ``trajectories``; empty where the optimizer doesn't tell.
         role: Where its setting comes from: ``given``, ``tuned`` or ``defaults``.
         key: Digest of all that decides its trials but the seed; empty where that is not known.
@@ -230,7 +230,8 @@ class _Reader:
             if objective not in objectives:
                 objectives[objective] = self._objective(objective, known["objective_key"])
             known |= self._curves(case_id, objectives[objective].record_steps)
-            cases.append(CaseData(**known, **self._trajectories(case_id)))
+            dimension = objectives[objective].dimension or 2
+            cases.append(CaseData(**known, **self._trajectories(case_id, dimension)))
         timings, step_counts = self._timings()
         return Results(
             run=self.record,
@@ -254,10 +255,10 @@ class _Reader:
     def _objective(self, name: str, key: str) -> ObjectiveInfo:
         known = vars(self.store.description(key))
         landscape = np.asarray(known["landscape"], dtype=float)
-        side = round(len(landscape) ** 0.5)
+        side = round(len(landscape) ** (1 / max(1, known["dimension"])))
         arrays = {
             "record_steps": np.asarray(known["record_steps"], dtype=np.int64),
-            "landscape": landscape.reshape(side, side) if side else None,
+            "landscape": landscape.reshape([side] * known["dimension"]) if side else None,
         }
         return ObjectiveInfo(name=name, **known | arrays)
 
@@ -285,7 +286,7 @@ class _Reader:
             "evaluations": None if one_each else evaluations,
         }
 
-    def _trajectories(self, case_id: int) -> dict[str, Any]:
+    def _trajectories(self, case_id: int, dimension: int) -> dict[str, Any]:
         """The trajectories and step sizes of a case."""
         trajectories: dict[int, NDArray[np.float64]] = {}
         step_sizes: dict[int, NDArray[np.float64]] = {}
@@ -294,9 +295,9 @@ class _Reader:
             (case_id,),
         ):
             if seed in self.seeds:
-                trajectories[seed] = from_blob(points).reshape(-1, 2)
+                trajectories[seed] = from_blob(points).reshape(-1, dimension)
                 if sizes is not None:
-                    step_sizes[seed] = from_blob(sizes).reshape(-1, 2)
+                    step_sizes[seed] = from_blob(sizes).reshape(-1, dimension)
         return {"trajectories": trajectories, "step_sizes": step_sizes}
 
     def _trials(self, cases: Sequence[CaseData]) -> pd.DataFrame:

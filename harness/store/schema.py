@@ -75,7 +75,7 @@ CREATE TABLE curves (
 CREATE TABLE trajectories (
     case_id INTEGER NOT NULL,
     seed INTEGER NOT NULL,
-    points BLOB NOT NULL,           -- x1, x2 after every step, row by row
+    points BLOB NOT NULL,           -- all parameters after every step, row by row
     step_sizes BLOB,                -- effective step size of each, where the optimizer tells
     PRIMARY KEY (case_id, seed)
 ) WITHOUT ROWID;

@@ -263,6 +263,47 @@ def test_the_plane_of_a_complex_parameter_is_that_of_its_parts() -> None:
     assert corners == pytest.approx([abs(z - (1 + 2j)) ** 2 for z in points])
 
 
+class Parabola(Objective):
+    """``x^2`` of one parameter, from 10."""
+
+    minimizers: tuple[tuple[float, ...], ...] = ((0.0,),)
+
+    def init(self, generator: torch.Generator) -> Parameters:
+        del generator
+        return {"x": torch.tensor([10.0])}
+
+    def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        del batch
+        return params["x"].square().sum()
+
+
+@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped"])
+def test_one_parameter_has_a_trajectory_and_a_landscape_too(way: Way) -> None:
+    workload = workload_of(Parabola(), steps=10)
+    lanes = [Lane(0, 0)] if way == "alone" else [Lane(0, 0), Lane(0, 1)]
+    found = train(workload, torch.optim.SGD, [{"lr": 0.2}], lanes, way=way)
+    assert found.trajectory is not None
+    np.testing.assert_allclose(found.trajectory[0], 10 * 0.6 ** np.arange(11)[:, None])
+    described = describe(workload, "")
+    assert described.window == ((-3.0, 13.0),)
+    x = np.linspace(-3, 13, len(described.landscape))
+    np.testing.assert_allclose(described.landscape, x**2, atol=1e-12)
+    assert {-3.0, 13.0} <= set(x)
+
+
+def test_a_declared_window_is_kept_and_one_around_a_point_has_some_width() -> None:
+    class Declared(Parabola):
+        window = ((-1.0, 2.0),)
+
+    assert describe(workload_of(Declared()), "").window == ((-1.0, 2.0),)
+
+    class Alone(Parabola):
+        minimizers = ()
+
+    described = describe(workload_of(Alone()), "")
+    assert described.window == ((7.0, 13.0),)
+
+
 def test_parameters_are_flattened_and_made_again() -> None:
     given = {
         "a": torch.randn(2, 3),

@@ -39,7 +39,7 @@ def plan() -> Plan:
     return Plan(whole.suite, whole.spec, cases, (0, 1, 2))
 
 
-def begin(store: Store, plan: Plan, seeds: Sequence[int] = ()) -> None:
+def begin(store: Store, plan: Plan, seeds: Sequence[int] = (), **described: Any) -> None:
     description: dict[str, Any] = {
         "formula": "f",
         "dimension": 2,
@@ -52,7 +52,7 @@ def begin(store: Store, plan: Plan, seeds: Sequence[int] = ()) -> None:
         "window": [[-1, 1], [-2, 2]],
         "landscape": [1.0, 2.0, 3.0, 4.0],
         "data_source": "",
-    }
+    } | described
     store.begin_run(
         plan,
         command="test",
@@ -79,6 +79,22 @@ def result_of(plan: Plan, seed: int, status: str = "ok", case: int = 0) -> Trial
         trajectory=random.normal(size=(3, 2)),
         step_sizes=random.normal(size=(3, 2)),
     )
+
+
+def test_trajectories_of_one_parameter_come_back_too(tmp_path: Path, plan: Plan) -> None:
+    result = replace(
+        result_of(plan, 0), trajectory=np.array([[3.0], [2.0], [1.0]]), step_sizes=np.ones((3, 1))
+    )
+    with Store(tmp_path / "r.sqlite", create=True) as store:
+        begin(store, plan, dimension=1, window=[[-1, 1]], landscape=[1.0, 2.0, 5.0])
+        store.save_trials([result], "m")
+    known = frames.read(tmp_path / "r.sqlite")
+    info = known.objectives[known.cases[0].objective]
+    assert info.window == ((-1, 1),)
+    assert info.landscape is not None
+    assert info.landscape.tolist() == [1.0, 2.0, 5.0]
+    assert known.cases[0].trajectories[0].tolist() == [[3.0], [2.0], [1.0]]
+    assert known.cases[0].step_sizes[0].shape == (3, 1)
 
 
 def test_what_is_stored_comes_back_to_the_bit(tmp_path: Path, plan: Plan) -> None:

@@ -54,7 +54,8 @@ RUNTIME_CAPTION = (
     "Share of all runs (every target at every seed) that have reached their target by then. Band: "
     "95%, for other seeds; none where all seeds take the same course. What a trial reached before "
     "it failed it has reached. Scale of x: logarithmic; seconds are the timing pass's median time "
-    "per evaluation of loss and gradients. Of many cases the best are shown."
+    "per evaluation of loss and gradients. Of many cases the best are shown, and of what was tuned "
+    "not the defaults."
 )
 PROFILE_CAPTION = (
     "Performance profile (Dolan and Moré) over problems, each a target of an objective, at every "
@@ -182,7 +183,10 @@ def runtimes(
     if not np.isfinite(reached.steps).any():
         return None
     group = reached.group
-    shown = sorted(group.order()[:LEGEND])
+    searched = {case.optimizer for case in group.cases if case.role == "tuned"}
+    kept = [i for i in group.order() if group.cases[i].role != "defaults"
+            or group.cases[i].optimizer not in searched]  # fmt: skip
+    shown = sorted(kept[:LEGEND])
     solvers = [(group.cases[i].label, known[group.cases[i].position]) for i in shown]
     panels = []
     for label, costs in (("steps", reached.steps), ("seconds", reached.seconds)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from harness.reporting.figures.records import FigureRecord
+from harness.reporting.figures.records import FigureRecord, PlaneFigure
 from harness.reporting.figures.styles import Style
 
 FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
@@ -27,6 +28,9 @@ WIDTH = 7.9
 SMALL = 9.0
 """Size of the smallest text, in points."""
 
+LEGEND_ROW = 0.19
+"""Inches of a row of a legend; a figure with many rows is higher."""
+
 LINE_LENGTH = 100
 """Characters of small text in the width of a figure, about."""
 
@@ -34,6 +38,9 @@ DASHED: dict[str, Any] = {"color": FOREGROUND, "linewidth": 1.0, "dashes": (4, 3
 EDGED: dict[str, Any] = {"markeredgecolor": BACKGROUND, "markeredgewidth": 0.8, "linestyle": ""}
 
 NO_EDGE: dict[str, Any] = {"markeredgewidth": 0, "linestyle": ""}
+
+PLANE_MARKS = ("start", "end", "minimum", "did not end ok")
+"""Entries of the legend of trajectories that no case stands for."""
 
 END_LABEL, CROSS_LABEL, BEYOND_LABEL = "end", "did not end ok", "beyond the axis"
 """Entries of a legend that stand for marks of several colours."""
@@ -75,12 +82,17 @@ def finished(figure: Figure, record: FigureRecord) -> Figure:
             # Matplotlib's own names of what has no label begin so.
             if label and not label.startswith("_child"):
                 entries.setdefault(label, _neutral(label, line))
+    if isinstance(record, PlaneFigure):
+        # What the marks of all trajectories mean stands after their lines.
+        entries = dict(sorted(entries.items(), key=lambda entry: entry[0] in PLANE_MARKS))
     if entries:
         names = [wrapped(label, LINE_LENGTH - 10) for label in entries]
         # A legend leaves out what begins with an underscore.
         names = [f" {name}" if name.startswith("_") else name for name in names]
         longest = max(len(line) for name in names for line in name.split("\n"))
         columns = max(1, min(len(names), LINE_LENGTH // (longest + 8)))
+        rows = math.ceil(len(names) / columns)
+        figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - 2))
         figure.legend(list(entries.values()), names, loc="outside upper left", ncols=columns)
     return figure
 

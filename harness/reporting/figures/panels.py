@@ -38,8 +38,12 @@ from harness.reporting.figures.records import (
     HeatPanel,
     Line,
     Mark,
+    thinned,
 )
-from harness.reporting.figures.ticks import few_ticks, log_ticks, set_scale
+from harness.reporting.figures.ticks import few_ticks, log_ticks, own_powers, set_scale
+
+MARKS, BAND_POINTS = 6, 41
+"""Most marks of a line, and points of either edge of its band, in a picture on paper."""
 
 # Curves
 
@@ -76,6 +80,8 @@ def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
         ax.axhline(panel.reference_line, label=panel.reference_label, **DASHED)
     _draw_marks(ax, panel.marks)
     set_scale(ax.yaxis, panel.limits, log=panel.log)
+    if panel.title and not panel.log:
+        own_powers(ax.yaxis, panel.limits)
     _set_x(ax, panel)
     ax.set(xlabel=panel.x_label, ylabel=panel.y_label)
     if panel.has_legend:
@@ -136,9 +142,10 @@ def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
         edges = np.stack([line.x, line.low, line.high])
         changes = (np.diff(edges[1:], prepend=np.nan) != 0).any(axis=0)
         # Where a band goes on as it is, only the ends count.
-        at = changes | np.append(changes[1:], True)
+        at = np.flatnonzero(changes | np.append(changes[1:], True))
+        at = at[thinned(len(at), BAND_POINTS)]
         ax.fill_between(*edges[:, at], color=style.color, alpha=alpha, linewidth=0, zorder=3)
-    every = max(1, math.ceil(len(line.x) / 8))
+    every = max(1, math.ceil(len(line.x) / MARKS))
     ax.plot(
         line.x,
         line.y,

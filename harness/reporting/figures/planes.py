@@ -1,18 +1,22 @@
-"""Trajectories over landscapes, drawn with matplotlib; nothing is worked out."""
+"""Trajectories over landscapes and curves, drawn with matplotlib; nothing is worked out."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from harness.reporting.figures.plotting import mpl  # noqa: F401  # before any part of matplotlib
 
 # isort: split
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator
 
+from harness.reporting.figures import contours
 from harness.reporting.figures.frames import (
     EDGED,
     END_LABEL,
@@ -26,75 +30,106 @@ from harness.reporting.figures.frames import (
     grid,
     marker_look,
 )
-from harness.reporting.figures.records import LABELED_LEVELS, PlaneFigure, PlanePanel, Trajectory
+from harness.reporting.figures.records import Array, PlaneFigure, PlanePanel, Trajectory
 from harness.reporting.figures.ticks import few_ticks
 
-CONTOUR_CELLS = 50
-"""Cells each way from which the contours of small panels are drawn."""
+FINE = 1.5
+"""Points, of the line of a trajectory with many steps."""
+
+SHADE = 0.08
+"""Share of ink in the paper where the loss is highest, so that every line stands out from it."""
 
 
 def planes(record: PlaneFigure) -> Figure:
-    """Trajectories over the contours of a landscape."""
+    """Trajectories over the contours of a landscape, or upon a curve."""
     columns = record.columns
     (left, right), (low, high) = record.window
-    aspect = min(max((high - low) / (right - left), 0.5), 0.75 if columns == 1 else 1.0)
+    lowest, highest = (0.5, 0.75) if columns == 1 else (0.65, 1.0)
+    aspect = min(max((high - low) / (right - left), lowest), highest)
+    aspect = lowest if len(record.curve) else aspect
     rows = math.ceil(len(record.panels) / columns)
     height = (WIDTH - 0.8) / columns * aspect
     figure, axes = grid(len(record.panels), columns, [height] * rows, sharex=True, sharey=True)
-    single = len(axes) > 1 and all(len(panel.trajectories) == 1 for panel in record.panels)
     for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
         _draw_landscape(ax, record)
-        _draw_plane(ax, record, panel, labeled=not single)
+        _draw_plane(ax, record, panel)
         entitle(ax, panel.title, columns)
         ax.grid(visible=False)
-        lowest = i + columns >= len(axes)  # of its column, which may end above an empty place
-        ax.tick_params(labelbottom=lowest)
-        ax.set(xlabel="x1" if lowest else "")
-        ax.set(ylabel="" if i % columns else "x2", xlim=record.window[0], ylim=record.window[1])
+        x, y = record.axes
+        is_last = i + columns >= len(axes)  # of its column, which may end above an empty place
+        ax.tick_params(labelbottom=is_last)
+        ax.set(xlabel=x if is_last else "", ylabel="" if i % columns else y)
+        ax.set(xlim=record.window[0], ylim=record.window[1])
         if columns > 1:
             few_ticks(ax, 5)
+            ax.yaxis.set_major_locator(MaxNLocator(5))
     return finished(figure, record)
 
 
 def _draw_landscape(ax: Axes, record: PlaneFigure) -> None:
-    known = record.contoured
-    if known is None:
+    if len(record.curve):
+        ax.plot(*record.curve.T, color=FOREGROUND, linewidth=1.2, alpha=0.5, zorder=1)
         return
-    x1, x2, values, levels = known
-    # Small panels have coarser contours.
-    step = 1 if record.columns < 3 else math.ceil(len(x1) / CONTOUR_CELLS)
-    x1, x2, values = x1[::step], x2[::step], values[::step, ::step]
-    lines = ax.contour(
-        x1, x2, values, levels, colors=[FOREGROUND], linewidths=0.7, alpha=0.32, zorder=1
-    )
-    if record.columns < 3:
-        ax.clabel(lines, levels[-LABELED_LEVELS:], fmt=lambda v: f"{v:.3g}", fontsize=SMALL)
+    found = contours.contours(record)
+    ink: dict[str, Any] = {"linewidth": 0, "facecolor": FOREGROUND, "zorder": 0.5}
+    for one in found:
+        for area in one.areas:
+            alpha = 1 - (1 - SHADE) ** (1 / len(found))
+            ax.add_patch(PathPatch(_joined(area), alpha=alpha, **ink))
+    known = contours.grid_of(record)
+    thin: dict[str, Any] = {"alpha": 0.32, "zorder": 1}
+    if record.columns > 2 or known is None:
+        lines = [line for one in found for line in one.lines]
+        if lines:
+            look = {"fill": False, "edgecolor": FOREGROUND, "linewidth": 0.6}
+            ax.add_patch(PathPatch(_joined(lines), **look, **thin))
+        return
+    levels = [one.level for one in found]
+    drawn = ax.contour(*known, levels, colors=[FOREGROUND], linewidths=0.7, **thin)
+    places = [one.label for one in found if one.label]
+    for text in ax.clabel(drawn, levels, fmt=_level, fontsize=SMALL, manual=places):
+        text.set(alpha=0.8)
 
 
-def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel, *, labeled: bool) -> None:
-    for i, trajectory in enumerate(panel.trajectories):
-        order = 5 + i / len(panel.trajectories)
-        _draw_trajectory(ax, record, trajectory, order, trajectory.label if labeled else "")
+def _joined(lines: Sequence[Array]) -> Path:
+    return Path.make_compound_path(*(Path(line) for line in lines))
+
+
+def _level(value: float) -> str:
+    """The number at a contour."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{float(f'{value:.3g}'):,.0f}"
+
+
+def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel) -> None:
+    # A panel that is named after its only trajectory needs no legend.
+    is_named = len(panel.trajectories) > 1 or not panel.title
     for start in {tuple(trajectory.points[0]) for trajectory in panel.trajectories}:
         ring = {**EDGED, "markeredgecolor": FOREGROUND, "markeredgewidth": 1.4}
         ax.plot(*start, marker="o", markersize=10, color="none", zorder=7, label="start", **ring)
+    for i, trajectory in enumerate(panel.trajectories):
+        label = trajectory.label if is_named else ""
+        _draw_trajectory(ax, trajectory, label, 5 + i / len(panel.trajectories))
     for point in record.minimizers:
-        star = {"marker": "*", "markersize": 10, "color": FOREGROUND, "label": "minimum", **EDGED}
+        star = {
+            "marker": "*",
+            "markersize": 10,
+            "color": FOREGROUND,
+            "label": "minimum",
+            **EDGED,
+        }
         ax.plot(*point[:2], zorder=8, **star)
 
 
-def _draw_trajectory(
-    ax: Axes, record: PlaneFigure, trajectory: Trajectory, order: float, label: str
-) -> None:
+def _draw_trajectory(ax: Axes, trajectory: Trajectory, label: str, order: float) -> None:
     style, points = trajectory.style, trajectory.points
     if trajectory.failed:
-        ax.plot(*points.T, color=style.color, linewidth=0.9, alpha=0.75, zorder=order)
-        # A trajectory that left the window has its cross on the edge.
-        end = np.clip(points[-1:], *np.transpose(record.window))
-        ax.plot(*end.T, color=style.color, clip_on=False, zorder=order, **cross_look())
+        line: dict[str, Any] = {"color": style.color, "linewidth": 0.9, "alpha": 0.75}
+        ax.plot(*points.T, zorder=order, label=label, **line)
+        ax.plot(*trajectory.end, color=style.color, clip_on=False, zorder=order + 1, **cross_look())
         return
-    line: dict[str, Any] = {"linewidth": style.width, **dash_look(style)}
-    line |= marker_look(style, 3.6) if len(points) <= 60 else {"color": style.color}
-    ax.plot(*points.T, label=label, zorder=order, **line)
+    width = style.width if len(points) == len(trajectory.marked) else min(style.width, FINE)
+    line = {"linewidth": width, **dash_look(style), **marker_look(style, 4.2)}
+    marked = trajectory.marked.tolist()
+    ax.plot(*points.T, label=label, zorder=order, markevery=marked, **line)
     mark = {"linestyle": "", "label": END_LABEL, **marker_look(style, 8.5)}
-    ax.plot(*points[-1:].T, zorder=order + 1, **mark)
+    ax.plot(*trajectory.end, clip_on=False, zorder=order + 1, **mark)

@@ -208,14 +208,17 @@ class RatioFigure(DotFigure):
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """One trajectory."""
+    """One trajectory, of one case or of several that take the same."""
 
     label: str  # in the legend
     style: Style
     points: Array  # (points, 2)
     failed: bool  # the trial did not end ok
     steps: Seeds = field(default_factory=lambda: NO_SEEDS)  # of each point
+    marked: Seeds = field(default_factory=lambda: NO_SEEDS)  # the points that have a marker
+    end: Array = field(default_factory=lambda: NO_VALUES)  # place of its mark, within the window
     seed: int | None = None
+    optimizers: tuple[str, ...] = ()  # whose it is; a reader may select by each
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,29 +231,16 @@ class PlanePanel:
 
 @dataclass(frozen=True, eq=False)
 class PlaneFigure(FigureRecord):
-    """Trajectories over a landscape."""
+    """Trajectories over a landscape, or upon the curve of a loss of one parameter."""
 
     panels: tuple[PlanePanel, ...]
     columns: int
-    window: tuple[tuple[float, float], tuple[float, float]]  # ranges of x1 and x2
+    window: tuple[tuple[float, float], tuple[float, float]]  # ranges of x and y
     landscape: Array | None  # loss on a regular grid over the window, (x2, x1)
     levels: tuple[float, ...]  # losses at which contours are drawn, ascending
     minimizers: tuple[tuple[float, ...], ...]
-
-    @property
-    def contoured(self) -> tuple[Array, Array, np.ma.MaskedArray, list[float]] | None:
-        """x1, x2 and the landscape over them, with the levels that it has; None without any."""
-        if self.landscape is None:
-            return None
-        values = np.ma.masked_invalid(self.landscape)
-        inside = [level for level in self.levels if values.min() < level < values.max()]
-        if not inside:
-            return None
-        x1, x2 = (
-            np.linspace(*ends, count)
-            for ends, count in zip(self.window, values.shape[::-1], strict=True)
-        )
-        return x1, x2, values, inside
+    axes: tuple[str, str] = ("x1", "x2")
+    curve: Array = field(default_factory=lambda: np.empty((0, 2)))  # parameter and loss
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,9 +31,6 @@ from harness.reporting.figures.frames import (
 from harness.reporting.figures.records import DotFigure, DotPanel, DotRow
 from harness.reporting.figures.ticks import few_ticks, set_scale
 
-MOST_DOTS = 500
-"""A panel with more dots has them as an image, which takes fewer bytes than their shapes."""
-
 ARROWS = {-1: "<", 1: ">"}
 """Marks at the edge that a value is beyond."""
 
@@ -85,7 +82,6 @@ def _draw_dots(ax: Axes, panel: DotPanel) -> None:
             linewidth=0,
             legend=False,
             clip_on=False,
-            rasterized=int(inside.sum()) > MOST_DOTS,
             ax=ax,
             zorder=3,
         )

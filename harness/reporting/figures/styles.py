@@ -5,6 +5,8 @@ Nothing here depends on the order of a list in the spec.
 
 from __future__ import annotations
 
+import colorsys
+import functools
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +31,7 @@ COLORS = (
 """Hues that stand out from near-white and from near-black paper alike, at 3:1 or more, and from
 one another, also for eyes that lack one kind of cone."""
 
-MARKERS = ("^", "s", "D", "v", "P", "p", "h", "o", "<", ">")
+MARKERS = ("^", "s", "D", "v", "p", "P", "h", "o", "<", ">")
 DASHES: tuple[tuple[float, ...], ...] = (
     (),
     (5.0, 1.6),
@@ -81,6 +83,7 @@ class Look:
     marker: str
     dash: int  # place among DASHES of its first settings
     width: float
+    family: str = ""  # which shares the hue
 
     def styles(self, name: str, settings: Collection[str]) -> dict[str, Style]:
         """The style of each setting of an optimizer, ordered by their numbers."""
@@ -121,10 +124,11 @@ def styles(results: Results) -> dict[int, Style]:
     }
 
 
-def setting_order(setting: str) -> tuple[str | float, ...]:
-    """A key that sorts settings by their words and numbers, in whatever order they are listed."""
+def setting_order(setting: str) -> tuple[bool | str | float, ...]:
+    """A key that sorts settings by their words and numbers, and defaults last."""
     parts = re.split(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)", setting)
-    return tuple(float(part) if i % 2 else part for i, part in enumerate(parts))
+    order = (float(part) if i % 2 else part for i, part in enumerate(parts))
+    return (setting == "defaults", *order)
 
 
 def looks_of(results: Results) -> dict[str, Look]:
@@ -179,7 +183,7 @@ def looks(optimizers: Mapping[str, tuple[str, str]]) -> dict[str, Look]:
             markers.append(marker)
             pairs.add((marker, dash % 6))
             width = WIDTHS[0] if member == 0 else WIDTHS[1]
-            found[name] = Look(COLORS[hues[-1]], MARKERS[marker], dash % 6, width)
+            found[name] = Look(COLORS[hues[-1]], MARKERS[marker], dash % 6, width, family)
     return found
 
 
@@ -195,15 +199,16 @@ def _free(place: int, used: Sequence[int], count: int) -> int:
     return min(range(count), key=lambda i: (used.count(i), (i - place) % count))
 
 
+@functools.cache
 def at_lightness(color: str, lightness: float) -> str:
-    """The colour with black or white mixed in, as light (CIE L*) as is wanted."""
+    """The colour with its hue and saturation, as light (CIE L*) as is wanted."""
+    hue, _, saturation = colorsys.rgb_to_hls(*(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)))
     luminance = ((lightness + 16) / 116) ** 3
-    linear = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    linear = np.where(linear > 0.04045, ((linear + 0.055) / 1.055) ** 2.4, linear / 12.92)
-    own = float(linear @ LUMINANCE)
-    if luminance < own:
-        linear = linear * luminance / own
-    else:
-        linear = linear + (1 - linear) * (luminance - own) / (1 - own)
-    coded = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, linear * 12.92)
-    return "#" + "".join(f"{round(channel * 255):02x}" for channel in coded)
+    low, high = 0.0, 1.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        rgb = np.array(colorsys.hls_to_rgb(hue, middle, saturation))
+        linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+        low, high = (middle, high) if linear @ LUMINANCE < luminance else (low, middle)
+    channels = colorsys.hls_to_rgb(hue, low, saturation)
+    return "#" + "".join(f"{round(channel * 255):02x}" for channel in channels)

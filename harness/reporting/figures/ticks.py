@@ -16,6 +16,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 PLAIN = (5e-5, 2e5)
 """Logarithmic axes within these ends have plain numbers."""
 
+WITHOUT_POWERS = (1e-4, 1e6)
+"""Linear axes that reach so far have no power of ten beside them."""
+
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -36,9 +39,20 @@ def log_ticks(axis: Axis, limits: Sequence[float]) -> None:
     axis.set_major_locator(LogLocator(subs=steps, numticks=8))
     is_plain = limits[0] >= PLAIN[0] and limits[1] <= PLAIN[1]
     axis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:g}" if is_plain else power_of_ten(value))
+        FuncFormatter(lambda value, _: plain(value) if is_plain else power_of_ten(value))
     )
     axis.set_minor_locator(NullLocator())
+
+
+def plain(value: float) -> str:
+    """A number with a minus sign, no hyphen."""
+    return f"{value:g}".replace("-", "−")
+
+
+def own_powers(axis: Axis, limits: Sequence[float]) -> None:
+    """Numbers with their powers of ten, which would else stand where a title does."""
+    if not WITHOUT_POWERS[0] <= max(map(abs, limits)) < WITHOUT_POWERS[1]:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
 
 
 def power_of_ten(value: float) -> str:
@@ -54,4 +68,4 @@ def few_ticks(ax: Axes, most: int = 3) -> None:
         ax.xaxis.set_major_locator(LogLocator(numticks=3))
     else:
         ax.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], prune="upper"))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import stats
-from harness.reporting.figures import times, trajectories
+from harness.reporting.figures import times
 from harness.reporting.figures.context import FigureContext
+from harness.reporting.figures.coordinates import coordinates, step_sizes
 from harness.reporting.figures.facets import faceted
 from harness.reporting.figures.overview import overview
 from harness.reporting.figures.records import (
@@ -47,6 +48,7 @@ from harness.reporting.figures.records import (
     with_dots,
 )
 from harness.reporting.figures.scales import Gap, row_scale
+from harness.reporting.figures.trajectories import trajectories
 from harness.store.read import CaseData, ObjectiveInfo, Results
 
 PEAK = 2.0
@@ -88,13 +90,12 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[FigureRecor
     found: list[FigureRecord | None] = [overview(context)]
     for info in results.objectives.values():
         found += [
+            trajectories(context, info),
             loss(context, info),
             times.loss_time(context, info),
             final_loss(context, info),
-            trajectories.together(context, info),
-            trajectories.one_by_one(context, info),
-            trajectories.coordinates(context, info),
-            trajectories.step_sizes(context, info),
+            coordinates(context, info),
+            step_sizes(context, info),
         ]
     found += times.seconds_per_epoch(context)
     taken: set[str] = set()

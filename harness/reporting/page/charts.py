@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contourpy import contour_generator
 from numpy.typing import NDArray
 
 from harness.reporting.figures.records import (
     HEAT_COLORS,
-    LABELED_LEVELS,
     CurveFigure,
     CurvePanel,
     DotFigure,
@@ -31,6 +29,7 @@ from harness.reporting.figures.records import (
     HeatFigure,
     Line,
     PlaneFigure,
+    Trajectory,
 )
 from harness.reporting.figures.styles import Style
 
@@ -41,7 +40,15 @@ DIGITS, SHORT, PLACE = 6, 5, 4
 """Significant digits of numbers; of lines, their bands and points of a trajectory; of contours.
 The tables' files have all."""
 
-SHORT_FIELDS = {"low": SHORT, "high": SHORT, "seconds": SHORT, "points": SHORT, "offsets": 3}
+SHORT_FIELDS = {
+    "low": SHORT,
+    "high": SHORT,
+    "seconds": SHORT,
+    "points": SHORT,
+    "end": SHORT,
+    "curve": SHORT,
+    "offsets": 3,
+}
 
 HEAT_STEPS = 64
 """Colours of a scale."""
@@ -66,7 +73,8 @@ def plain(record: FigureRecord) -> Plain | None:
     """The data of a live chart; None for a record that is drawn on paper alone.
 
     The keys are the fields of the record in ``camelCase``, less what the page says already.
-    Arrays of x that lines share stand once, in ``xs``; styles stand once, in ``styles``.
+    What lines share stands once: arrays of x in ``xs``, styles in ``styles``, and the steps of
+    trajectories in ``steps``.
     """
     if type(record) not in KINDS:
         return None
@@ -74,6 +82,7 @@ def plain(record: FigureRecord) -> Plain | None:
     data = {"kind": KINDS[type(record)], **converter.fields(record, left_out=SAID_ELSEWHERE)}
     if isinstance(record, PlaneFigure):
         data["contours"] = list(_contours(record))
+        data["steps"] = [list(steps) for steps in converter.steps]
     if isinstance(record, HeatFigure):
         from harness.reporting.figures.plotting import mpl
 
@@ -88,6 +97,7 @@ class _Converter:
 
     def __init__(self) -> None:
         self.styles: dict[Style, int] = {}
+        self.steps: dict[tuple[int, ...], int] = {}
         self._xs: dict[bytes, int] = {}
         self.behinds: dict[int, Plain] = {}
 
@@ -105,6 +115,9 @@ class _Converter:
                 return self.styles.setdefault(value, len(self.styles))
             case CurvePanel():
                 return self._curve_panel(value)
+            case Trajectory():
+                steps = self.steps.setdefault(tuple(value.steps.tolist()), len(self.steps))
+                return {**self.fields(value, left_out=["steps"]), "steps": steps}
             case Line():
                 return self._line(value)
             case np.ndarray() if value.ndim > 1:
@@ -173,20 +186,20 @@ def _pace(line: Line) -> Plain:
 
 
 def _contours(record: PlaneFigure) -> Iterable[Plain]:
-    """The lines at each level, and whether the level has a label."""
-    known = record.contoured
-    if known is None:
-        return
-    x1, x2, values, inside = known
-    generator = contour_generator(x1, x2, values, corner_mask=True)
-    named = set(inside[-LABELED_LEVELS:])
-    for level in inside:
-        lines = [np.asarray(line) for line in generator.lines(level)]
+    """The lines at each level, the areas above it, and the place of its label."""
+    from harness.reporting.figures.contours import contours
+
+    for one in contours(record):
         yield {
-            "level": number(level),
-            "named": level in named,
-            "lines": [[numbers(line[:, i], PLACE) for i in (0, 1)] for line in lines],
+            "level": number(one.level),
+            "label": one.label and numbers(one.label, PLACE),
+            "lines": [_outline(line) for line in one.lines],
+            "areas": [[_outline(ring) for ring in area] for area in one.areas],
         }
+
+
+def _outline(points: NDArray[np.float64]) -> list[list[float | int | None]]:
+    return [numbers(points[:, i], PLACE) for i in (0, 1)]
 
 
 def number(value: float, digits: int = DIGITS) -> float | int | None:

@@ -187,7 +187,7 @@ _END_POINTS: tuple[Column[_EndPoint], ...] = (
 
 
 def end_points(results: Results) -> Table | None:
-    """Points at which two-dimensional trajectories ended."""
+    """Points at which trajectories of one or two parameters ended."""
     rows = []
     for case in results.cases:
         trials = results.trials[results.trials["position"] == case.position]
@@ -197,16 +197,19 @@ def end_points(results: Results) -> Table | None:
             continue
         info, differ = results.objectives[case.objective], np.ptp(ends, axis=0) > 0
         mean = ends.mean(axis=0) if differ.any() else ends[0]
-        sd = ends.std(axis=0, ddof=1) if len(ends) > 1 else np.full(2, math.nan)
+        sd = ends.std(axis=0, ddof=1) if len(ends) > 1 else np.full(len(mean), math.nan)
+        sd = np.where(differ, sd, 0)
         apart = (float(np.linalg.norm(mean - np.asarray(point))) for point in info.minimizers)
         nearest = min(apart, default=math.nan)
-        rows.append(_EndPoint(case, info.steps, mean, np.where(differ, sd, 0), nearest, len(ends)))
+        # Of one parameter there is no second.
+        mean, sd = (np.append(own, [math.nan] * (2 - len(own))) for own in (mean, sd))
+        rows.append(_EndPoint(case, info.steps, mean, sd, nearest, len(ends)))
     note = (
         "x1 and x2 after the last step, averaged over the n seeds that ended ok, with their "
         "standard deviation (0 where every seed starts at the same point and nothing is drawn), "
         "and the distance of that point from the nearest known minimum."
     )
-    return table_of("end_points", "End points of the 2D trajectories", _END_POINTS, rows, note)
+    return table_of("end_points", "End points of trajectories", _END_POINTS, rows, note)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,11 +20,19 @@ from PIL import Image
 from harness.analysis import elapsed, stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import draw as figures
-from harness.reporting.figures import fonts, frames, panels, planes, ticks, times, trajectories
+from harness.reporting.figures import (
+    fonts,
+    frames,
+    panels,
+    planes,
+    ticks,
+    times,
+)
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
+from harness.reporting.figures.svg import svg_element
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord, RunSettings
 
@@ -355,31 +363,6 @@ def test_times_are_shown_with_median_and_quartiles_in_a_unit_that_reads_well() -
 # Planes
 
 
-def test_trajectories_are_those_of_the_lowest_seed() -> None:
-    case = Case("sgd", np.repeat(BOWL, 2, axis=0), QUADRATIC, paths=[PATH, PATH * 2])
-    figure = plane_figure(records(case), "trajectories_bowl")
-    np.testing.assert_array_equal(figure.panels[0].trajectories[0].points, PATH)
-
-
-def test_a_trajectory_ends_before_its_first_value_that_is_not_finite() -> None:
-    path = PATH.copy()
-    path[2, 1], path[3:] = np.inf, np.nan
-    case = Case("sgd", BOWL, QUADRATIC, status=["diverged"], paths=[path])
-    drawn = plane_figure(records(case), "trajectories_bowl").panels[0].trajectories[0]
-    assert drawn.failed
-    np.testing.assert_array_equal(drawn.points, PATH[:2])
-
-
-def test_contours_are_powers_of_ten_and_their_threes_above_the_lowest() -> None:
-    landscape = np.array([[0.5, 1.0], [10.0, 105.5]])
-    assert trajectories.levels(landscape, 0.5) == pytest.approx(
-        (0.6, 0.8, 1.5, 3.5, 10.5, 30.5, 100.5)
-    )
-    assert trajectories.levels(np.full((3, 3), 2.0), None) == ()
-    assert trajectories.levels(np.full((3, 3), np.nan), None) == ()
-    assert trajectories.levels(None, 0.0) == ()
-
-
 def test_both_coordinates_are_drawn_against_the_step() -> None:
     case = Case("sgd", BOWL, QUADRATIC, paths=[PATH])
     x1, x2 = curve_figure(records(case), "coordinates_bowl").panels
@@ -656,11 +639,10 @@ Drawn = tuple[list[FigureRecord], list[figures.Drawing]]
 def test_every_kind_of_figure_is_there(drawn: Drawn) -> None:
     assert [record.name for record in drawn[0]] == [
         "overview",
+        "trajectories_bowl",
         "loss_bowl",
         "loss_time_bowl",
         "final_loss_bowl",
-        "trajectories_bowl",
-        "trajectories_each_bowl",
         "coordinates_bowl",
         "step_sizes_bowl",
         "loss_lines",
@@ -767,6 +749,60 @@ def test_marks_stand_where_the_values_are_and_take_few_bytes() -> None:
     assert np.corrcoef(x, of_value)[0, 1] > 0.999999
     assert np.corrcoef(y, row.offsets)[0, 1] > 0.9999
     assert len(svg) - len(found.alt) < 5000 + 16 * len(row.values)
+
+
+def element_of(body: str) -> str:
+    """An element as it is made of a drawing with some tags."""
+    shape = '<path id="a" d="M 0 1.93C 0.51 1.93 1 1.73 0 1.93z "/>'
+    return svg_element(f"<svg>\n<defs>\n{shape}\n</defs>\n{body}</svg>\n", "")
+
+
+def test_marks_as_a_path_are_at_the_places_that_they_had_one_by_one() -> None:
+    uses = [(1.25, 7.5), (3.0, 2.04), (2.99, 2.04), (-0.5, 100.0)] * 5
+    style = "fill: #0072b2; fill-opacity: 0.8"
+    each = [f'<use xlink:href="#a" x="{x}" y="{y}" style="{style}"/>\n' for x, y in uses]
+    made = element_of("".join(each))
+    np.testing.assert_allclose(marks_of(made), uses, atol=1e-9)
+    [marker] = re.findall(r"<marker .*?</marker>", made)
+    assert f'<use xlink:href="#a" style="{style}"/>' in marker
+    assert made.count("<use") == 1
+    # A mark alone is no path.
+    other = each[0].replace("#0072b2", "#d55e00")
+    made = element_of(f"{each[0]}{each[1]}{other}")
+    np.testing.assert_allclose(marks_of(made), uses[:2], atol=1e-9)
+    assert other.strip() in made
+    assert element_of(each[0]).count("<use") == 1
+
+
+def test_the_grid_of_an_axis_is_one_path_and_its_ticks_another() -> None:
+    def line(d: str, color: str = frames.GRID) -> str:
+        style = f"fill: none; stroke: {color}; stroke-width: 0.8; stroke-linecap: round"
+        return f'<path d="{d}" clip-path="url(#p)" style="{style}"/>\n'
+
+    ink = f"fill: {frames.FOREGROUND}; stroke: {frames.FOREGROUND}; stroke-width: 0.8"
+
+    def tick(x: int) -> str:
+        mark = f'<use xlink:href="#a" x="{x}" y="9" style="{ink}"/>\n<text x="{x}">{x}</text>\n'
+        return line(f"M {x} 1 L {x} 5") + mark
+
+    data = line("M 0 4 L 2 4", "#0072b2")
+    made = element_of(f"{tick(1)}{tick(3)}{data}{tick(5)}")
+    grid = re.findall(r'<path d="([^"]*)" clip', made)
+    assert grid == ["M1 1l0 4M3 1l0 4", "M0 4l2 0", "M5 1l0 4"]
+    assert re.findall(r'<path d="([^"]*)" style="fill: none; marker', made) == ["M1 9l2 0"]
+    assert re.findall(r"<text[^>]*>(.)</text>", made) == ["1", "3", "5"]
+
+
+def test_a_line_keeps_the_points_at_which_it_bends() -> None:
+    x = np.linspace(0, 200, 400)
+    y = np.where(x < 100, x, 200 - x) + 0.05 * np.sin(50 * x)
+    path = "L ".join(f"{a:.2f} {b:.2f} " for a, b in zip(x, y, strict=True))
+    element = element_of(f'<path d="M {path}" style="fill: none"/>\n')
+    [made] = re.findall(r' d="M([^"]*)" style="fill: none"', element)
+    steps = [float(step) for step in re.findall(r"-?[0-9]*\.?[0-9]+", made)]
+    points = np.array(steps).reshape(-1, 2).cumsum(axis=0)
+    assert len(points) < 40
+    assert np.abs(np.interp(x, points[:, 0], points[:, 1]) - y).max() < 0.6
 
 
 def test_an_svg_is_short(drawn: Drawn) -> None:
@@ -891,12 +927,11 @@ def test_a_figure_of_many_cases_says_how_many_are_shown() -> None:
     assert few["loss_lines"].note == "Lowest possible loss: 0.24."
 
 
-def test_trajectories_of_many_cases_say_how_many_are_shown() -> None:
-    count = figure_records.PLANES + 3
+def test_coordinates_of_many_cases_say_how_many_are_shown() -> None:
+    count = figure_records.CURVES + 3
     cases = [Case("a", BOWL, QUADRATIC, paths=[PATH], setting=f"lr={i}") for i in range(count)]
-    found = records(*cases)
-    for name in ("trajectories_bowl", "trajectories_each_bowl", "coordinates_bowl"):
-        assert found[name].note == f"Shown: {figure_records.PLANES} of {count} cases."
+    note = records(*cases)["coordinates_bowl"].note
+    assert note == f"Shown: {figure_records.CURVES} of {count} cases."
 
 
 @pytest.mark.parametrize(("optimum", "is_off"), [(-1e3, True), (0.2, False), (None, False)])
@@ -906,17 +941,6 @@ def test_an_optimum_off_the_scale_is_said_to_be(optimum: float | None, is_off: b
     for name in ("loss_lines",):
         assert ("The lowest possible loss, -1000, is off the scale." in found[name].note) == is_off
         assert (found[name].note == "") != is_off
-
-
-def test_a_panel_above_an_empty_place_has_numbers_at_its_axis() -> None:
-    cases = [Case("a", BOWL, QUADRATIC, paths=[PATH], setting=f"lr={i}") for i in range(4)]
-    drawing = figures.draw(records(*cases)["trajectories_each_bowl"])
-    texts = [e for e in ET.fromstring(drawing.svg).iter() if e.tag.endswith("text")]
-    heights = [e.get("y") for e in texts if e.text == "x1"]
-    numbers = [e.get("y") for e in texts if e.text == "0"]
-    assert len(heights) == 3
-    assert len(set(heights)) == 2
-    assert len(numbers) >= 3
 
 
 def test_powers_of_ten_are_written_as_such() -> None:

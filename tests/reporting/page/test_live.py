@@ -295,7 +295,13 @@ def planes_alike(said: Plain, record: PlaneFigure) -> None:
             looks_alike(said, path["style"], own.style)
             for axis in (0, 1):
                 all_same(path["points"][axis], own.points[:, axis], charts.SHORT)
-            assert path["steps"] == own.steps.tolist()
+            assert said["steps"][path["steps"]] == own.steps.tolist()
+            assert path["marked"] == own.marked.tolist()
+            assert path["optimizers"] == list(own.optimizers)
+            all_same(path["end"], own.end, charts.SHORT)
+    assert said["axes"] == list(record.axes)
+    for axis in (0, 1):
+        all_same(said["curve"][axis], record.curve[:, axis], charts.SHORT)
 
 
 def heat_alike(said: Plain, record: HeatFigure) -> None:
@@ -438,7 +444,10 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
     points = np.stack([draw(arrays(count)), draw(arrays(count))], axis=1)
     return Trajectory(
         *(draw(texts), draw(styles), points, draw(flags), draw(places(count))),
-        draw(st.none() | st.integers(0, 2**63)),
+        marked=draw(places(1)),
+        end=np.array(draw(pairs)),
+        seed=draw(st.none() | st.integers(0, 2**63)),
+        optimizers=tuple(draw(st.lists(texts, max_size=2))),
     )
 
 
@@ -478,6 +487,8 @@ def figures(draw: st.DrawFn) -> FigureRecord:
             landscape=None,
             levels=(),
             minimizers=tuple(draw(st.lists(pairs, max_size=2))),
+            axes=(draw(texts), draw(texts)),
+            curve=np.stack([draw(arrays(2)), draw(arrays(2))], axis=1),
         )
     named |= {"value_label": draw(texts), "log": draw(flags), "limits": draw(pairs)}
     return HeatFigure(**named)
@@ -665,10 +676,10 @@ def test_contours_lie_on_their_levels(records: list[FigureRecord]) -> None:
     levels = [contour["level"] for contour in said["contours"]]
     assert levels == sorted(levels)
     assert len(levels) > 5
-    assert [contour["named"] for contour in said["contours"]][-figure_records.LABELED_LEVELS :] == [
-        True
-    ] * 4
-    assert sum(contour["named"] for contour in said["contours"]) == figure_records.LABELED_LEVELS
+    labels = [contour["label"] for contour in said["contours"]]
+    assert labels[: -figure_records.LABELED_LEVELS] == [None] * (len(levels) - 4)
+    for level, (x, y) in zip(levels[-4:], labels[-4:], strict=True):
+        on_its_level(record, level, np.array([[y, x]]))
     for level, points in contour_points(said):
         on_its_level(record, level, points)
 

@@ -11,7 +11,7 @@ const KINDS = {
 };
 
 const charts = [];
-const least = { curves: 260, dots: 230, planes: 240, heat: 280 };
+const least = { curves: 260, dots: 230, planes: 300, heat: 280 };
 // The place is that of the picture on paper, before a chart has taken it.
 const widthOf = (chart) =>
   chart.host.clientWidth || chart.figure.querySelector(".drawing").clientWidth;
@@ -28,7 +28,9 @@ const heightOf = (chart, panel, width) => {
       Math.max(1, rowsShown(chart, panel).length) * (chart.data.columns > 1 ? 24 : 34)
     );
   if (kind === "planes") {
-    const natural = width * ((ranges[1][1] - ranges[1][0]) / (ranges[0][1] - ranges[0][0]));
+    const natural = chart.data.curve[0].length
+      ? 0
+      : width * ((ranges[1][1] - ranges[1][0]) / (ranges[0][1] - ranges[0][0]));
     return Math.round(Math.min(Math.max(natural, 0.5 * width), 0.85 * width, 560)) + 60;
   }
   return [360, 300, 270][chart.data.columns - 1] ?? 230;
@@ -40,17 +42,17 @@ const legend = (chart) => {
     kind === "curves"
       ? panels.flatMap((panel) => (panel.hasLegend ? [] : panel.lines))
       : kind === "planes"
-        ? panels.flatMap((panel) => panel.trajectories)
+        ? panels
+            .filter((panel) => !panel.title || panel.trajectories.length > 1)
+            .flatMap((panel) => panel.trajectories)
         : [];
   for (const item of items) {
     const style = styles[item.style];
-    if (item.label && shows(style.optimizer) && !entries.has(item.label))
+    const own = item.optimizers ?? [style.optimizer];
+    if (item.label && own.some(shows) && !entries.has(item.label))
       entries.set(item.label, style);
   }
   const list = make("ul", { className: "legend" });
-  const alone =
-    kind === "planes" && panels.length > 1 && panels.every((panel) => panel.trajectories.length === 1);
-  if (alone) entries.clear();
   for (const [label, style] of entries)
     list.append(make("li", {}, swatch(style), make("span", { textContent: label })));
   const crossed = panels.filter((panel) => (panel.referenceLine ?? null) !== null);
@@ -68,7 +70,7 @@ const legend = (chart) => {
 };
 const player = (chart) => {
   const last = Math.max(
-    ...chart.data.panels.flatMap((panel) => panel.trajectories.map((path) => path.steps.at(-1) ?? 0)),
+    ...chart.data.steps.map((steps) => steps.at(-1) ?? 0),
   );
   chart.last = last;
   chart.step = Math.min(chart.step ?? last, last);

@@ -4,31 +4,39 @@
 
 const trajectoriesShown = (chart, panel) =>
   panel.trajectories
+    .filter((path) => path.optimizers.some(shows))
     .map(({ points: [x, y], ...path }) => ({
       ...path,
       x,
       y,
+      steps: chart.data.steps[path.steps],
       style: chart.data.styles[path.style],
-    }))
-    .filter((path) => shows(path.style.optimizer));
+    }));
 const reached = (path, step) => {
-  let count = path.steps.length;
+  let count = path.x.length;
   while (count > 1 && path.steps[count - 1] > step) count -= 1;
   return count;
 };
-const planePlot = (m, chart, panel, { height, width, title }) => {
-  const paths = trajectoriesShown(chart, panel);
-  if (!paths.length) return null;
-  const [[left, right], [low, high]] = chart.data.window;
-  const plot = frame(m, {
-    title,
-    height,
-    width,
-    grid: false,
-    x: { low: left, high: right, label: "x1" },
-    y: { low, high, label: "x2" },
-  });
-  for (const { level, named, lines } of chart.data.contours) {
+// All that isn't data has the page's ink, the landscape a little of it.
+const SHADE = 0.08;
+const landscape = (m, plot, { contours, columns }) => {
+  const alpha = 1 - (1 - SHADE) ** (1 / contours.length);
+  for (const { areas } of contours) {
+    plot.add_glyph(
+      new m.MultiPolygons({
+        xs: field("xs"),
+        ys: field("ys"),
+        fill_color: paper("ink"),
+        fill_alpha: alpha,
+        line_color: null,
+      }),
+      source(m, {
+        xs: [areas.map((area) => area.map(([x]) => x))],
+        ys: [areas.map((area) => area.map(([, y]) => y))],
+      }),
+    );
+  }
+  for (const { lines } of contours) {
     plot.add_glyph(
       new m.MultiLine({
         xs: field("xs"),
@@ -42,89 +50,111 @@ const planePlot = (m, chart, panel, { height, width, title }) => {
         ys: lines.map(([, y]) => y),
       }),
     );
-    if (!named || !lines.length) continue;
-    const [x, y] = lines.reduce((longest, line) =>
-      line[0].length > longest[0].length ? line : longest,
-    );
-    const middle = Math.floor(x.length / 4);
-    plot.add_glyph(
-      new m.Text({
-        x: x[middle],
-        y: y[middle],
-        text: { value: digits(level, 3) },
-        text_color: paper("ink"),
-        text_alpha: 0.75,
-        text_font: FONT,
-        text_font_size: "11px",
-        text_align: "center",
-        text_baseline: "middle",
-      }),
-      source(m, { one: [0] }),
-    );
   }
-  for (const [x, y] of chart.data.minimizers) {
-    plot.add_glyph(
-      new m.Scatter({
-        x,
-        y,
-        marker: "star",
-        size: 14,
-        fill_color: paper("ink"),
-        line_color: paper("paper"),
-      }),
-      source(m, { one: [0] }),
-    );
-  }
-  const drawn = [];
-  for (const path of paths) {
-    const data = source(m, {});
-    const end = source(m, {});
-    const glyph = plot.add_glyph(
-      new m.Line({
-        x: field("x"),
-        y: field("y"),
-        line_color: color(path.style),
-        line_width: path.style.width,
-        line_dash: dashes(path.style),
-      }),
-      data,
-    );
-    if (path.x.length <= 60) {
-      plot.add_glyph(
-        new m.Scatter({ x: field("x"), y: field("y"), ...marker(path.style, 5) }),
-        data,
-      );
-    }
-    const look = path.failed
-      ? { marker: "x", size: 11, line_color: color(path.style), line_width: 2 }
-      : marker(path.style, 13);
-    plot.add_glyph(new m.Scatter({ x: field("x"), y: field("y"), ...look }), end);
-    drawn.push(glyph);
-    chart.players.push((step) => {
-      const count = reached(path, step);
-      const [x, y] = [path.x.slice(0, count), path.y.slice(0, count)];
-      data.data = {
-        x,
-        y,
-        what: repeated(path.label, count),
-        step: path.steps.slice(0, count),
-        place: x.map((one, i) => `(${digits(one, 4)}, ${digits(y[i], 4)})`),
-        seed: repeated(path.seed ?? "\u2013", count),
-      };
-      end.data = { x: x.slice(-1), y: y.slice(-1) };
-    });
-  }
+  // In small panels there is no room for them.
+  const named = columns > 2 ? [] : contours.filter(({ label }) => label);
   plot.add_glyph(
-    new m.Scatter({
+    new m.Text({
       x: field("x"),
       y: field("y"),
-      marker: "circle",
-      size: 14,
-      fill_color: null,
-      line_color: paper("ink"),
-      line_width: 1.6,
+      text: field("text"),
+      text_color: paper("ink"),
+      text_alpha: 0.8,
+      text_font: FONT,
+      text_font_size: "11px",
+      text_align: "center",
+      text_baseline: "middle",
+      background_fill_color: paper("paper"),
+      background_fill_alpha: 0.75,
     }),
+    source(m, {
+      x: named.map(({ label: [x] }) => x),
+      y: named.map(({ label: [, y] }) => y),
+      text: named.map(({ level }) => digits(level, 3)),
+    }),
+  );
+};
+const curve = (m, plot, [x, y]) =>
+  plot.add_glyph(
+    new m.Line({
+      x: field("x"),
+      y: field("y"),
+      line_color: paper("ink"),
+      line_alpha: 0.5,
+      line_width: 1.5,
+    }),
+    source(m, { x, y }),
+  );
+// One trajectory; its parts follow the player.
+const FINE = 1.6;
+const pathGlyphs = (m, plot, chart, path) => {
+  const [data, marked] = [{}, {}].map((empty) => source(m, empty));
+  const place = { x: field("x"), y: field("y") };
+  const isLong = path.marked.length < path.x.length;
+  const line = plot.add_glyph(
+    new m.Line({
+      ...place,
+      line_color: color(path.style),
+      line_width: path.failed ? 1.2 : isLong ? Math.min(path.style.width, FINE) : path.style.width,
+      line_dash: path.failed ? [] : dashes(path.style),
+    }),
+    data,
+  );
+  if (!path.failed) plot.add_glyph(new m.Scatter({ ...place, ...marker(path.style, 6) }), marked);
+  chart.players.push((step) => {
+    const count = reached(path, step);
+    const [x, y] = [path.x.slice(0, count), path.y.slice(0, count)];
+    data.data = {
+      x,
+      y,
+      what: repeated(path.label, count),
+      step: path.steps.slice(0, count),
+      place: x.map((one, i) => `(${digits(one, 4)}, ${digits(y[i], 4)})`),
+      seed: repeated(path.seed ?? "\u2013", count),
+    };
+    const spots = path.marked.filter((i) => i < count);
+    marked.data = { x: spots.map((i) => x[i]), y: spots.map((i) => y[i]) };
+  });
+  return line;
+};
+const pathEnd = (m, plot, chart, path) => {
+  const data = source(m, {});
+  const look = path.failed
+    ? { marker: "x", size: 11, line_color: color(path.style), line_width: 2 }
+    : marker(path.style, 12);
+  plot.add_glyph(new m.Scatter({ x: field("x"), y: field("y"), ...look }), data);
+  chart.players.push((step) => {
+    const last = reached(path, step) - 1;
+    const [x, y] = last === path.x.length - 1 ? path.end : [path.x[last], path.y[last]];
+    data.data = { x: [x], y: [y] };
+  });
+};
+const planePlot = (m, chart, panel, { height, width, title }) => {
+  const paths = trajectoriesShown(chart, panel);
+  if (!paths.length) return null;
+  const { data } = chart;
+  const [[left, right], [low, high]] = data.window;
+  const plot = frame(m, {
+    title,
+    height,
+    width,
+    grid: false,
+    x: { low: left, high: right, label: data.axes[0] },
+    y: { low, high, label: data.axes[1] },
+  });
+  landscape(m, plot, data);
+  if (data.curve[0].length) curve(m, plot, data.curve);
+  const drawn = paths.map((path) => pathGlyphs(m, plot, chart, path));
+  for (const path of paths) pathEnd(m, plot, chart, path);
+  const ring = { fill_color: null, line_color: paper("ink"), line_width: 1.6 };
+  plot.add_glyph(
+    new m.Scatter({ x: field("x"), y: field("y"), marker: "circle", size: 14, ...ring }),
     source(m, { x: paths.map((path) => path.x[0]), y: paths.map((path) => path.y[0]) }),
+  );
+  const star = { fill_color: paper("ink"), line_color: paper("paper") };
+  plot.add_glyph(
+    new m.Scatter({ x: field("x"), y: field("y"), marker: "star", size: 14, ...star }),
+    source(m, { x: data.minimizers.map(([x]) => x), y: data.minimizers.map(([, y]) => y) }),
   );
   hover(
     m,
@@ -141,17 +171,19 @@ const planePlot = (m, chart, panel, { height, width, title }) => {
   return plot;
 };
 const planeTable = (chart) => ({
-  heads: ["panel", "line", "seed", "step", "x1", "x2"],
+  heads: ["panel", "line", "seed", "step", ...chart.data.axes],
   rows: chart.data.panels.flatMap((panel) =>
     trajectoriesShown(chart, panel).flatMap((path) =>
-      path.steps.map((step, i) => [
-        panel.title,
-        path.label,
-        path.seed ?? "",
-        step,
-        path.x[i],
-        path.y[i],
-      ]),
+      path.steps
+        .slice(0, path.x.length)
+        .map((step, i) => [
+          panel.title,
+          path.label,
+          path.seed ?? "",
+          step,
+          path.x[i],
+          path.y[i],
+        ]),
     ),
   ),
 });
