@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from click.testing import CliRunner
 from PIL import Image
 from playwright.sync_api import Browser
@@ -395,6 +396,8 @@ def test_a_browser_sorts_the_list_follows_its_links_and_has_nothing_to_say(
     opened.get_by_role("button", name="started").click()
     assert names.all_inner_texts() == ["b&c #1?/", "a/"]
     assert opened.evaluate("document.documentElement.scrollWidth") == width
+    found = Axe().run(opened, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [address]
     opened.locator("#table-runs tbody th a").first.click()
