@@ -252,8 +252,8 @@ def table(
         best: For each row, whether it is set in bold; none where empty.
     """
     short = escape(title)
-    told = ". ".join(text for text in (short, escape(note)) if text)
-    caption = rf"\caption[{short}]{{{told}}}"
+    whole = ". ".join(text for text in (short, escape(note)) if text)
+    caption = rf"\caption[{short}]{{{whole}}}"
     mark = rf"\label{{{label(name)}}}"
     columns = "{@{}" + "".join("r" if to_right else "l" for to_right in content.right) + "@{}}"
     head, body = _line(map(escape, content.headings)), list(_body(content, best))

@@ -1048,7 +1048,7 @@ def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Pat
     )
     opened.goto(_saved(tmp_path, run_page.render(made(), [copied_table()], [], [], Findings())))
     opened.get_by_role("button", name="Copy as LaTeX").click()
-    said = opened.get_by_role("status").filter(has_text="did not let it be copied")
+    said = opened.get_by_role("status").filter(has_text="did not allow copying")
     said.wait_for()
     assert said.count() == 1
 

@@ -59,8 +59,7 @@ const asShown = (chart) => {
   }
   const output = chart.host.querySelector(".player output");
   const { step, last } = chart;
-  const told = output && step < last;
-  if (told) {
+  if (output && step < last) {
     parts.push(drawn("text", { "font-size": 13, fill: PRINTED.ink, y: from + 16 }, output.textContent));
     from += 20;
   }

@@ -193,20 +193,20 @@
     }
   };
   const offer = (line, buttons) => {
-    const said = document.createElement("span");
-    said.setAttribute("role", "status");
+    const status = document.createElement("span");
+    status.setAttribute("role", "status");
     for (const [label, about, text] of buttons) {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = label;
       if (about) button.setAttribute("aria-label", `${label}: ${about}`);
       button.addEventListener("click", async () => {
-        said.textContent = "";
-        said.textContent = (await copy(text())) ? "Copied" : "The browser did not let it be copied";
+        status.textContent = "";
+        status.textContent = (await copy(text())) ? "Copied" : "The browser did not allow copying";
       });
       line.append(button);
     }
-    line.append(said);
+    line.append(status);
   };
   for (const line of document.querySelectorAll(".download")) {
     const table = line.previousElementSibling.querySelector("table");
