@@ -121,7 +121,11 @@ def read(source: str) -> Read:
     small = r"\centering\small\setlength{\tabcolsep}{4pt}"
     lines = [line.replace(small, r"\centering") for line in lines]
     lines = [line for line in lines if not line.startswith("% Only in the CSV: ")]
-    open_, seen, rows, rules, groups = [], [], [], [], []
+    open_: list[str] = []
+    seen: list[str] = []
+    rules: list[str] = []
+    rows: list[list[str]] = []
+    groups: list[tuple[int, str]] = []
     caption = short = label = columns = ""
     for line in lines:
         if begun := re.fullmatch(r"\\begin\{(\w+\*?)\}(\[t\]|\{@\{\}[lr]+@\{\}\})", line):
@@ -283,7 +287,7 @@ def test_the_estimate_of_widths_is_that_of_computer_modern() -> None:
         per_em = font["head"].unitsPerEm
 
     def exact(text: str) -> float:
-        return sum(9 * widths[letters[ord(sign)]][0] / per_em for sign in text)
+        return float(sum(9 * widths[letters[ord(sign)]][0] / per_em for sign in text))
 
     for text in (
         *(
