@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -109,9 +110,7 @@ def _tell(text: str) -> None:
 )
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
-    """Compare optimizers: one YAML spec in, one HTML page out.
-
-    Begin with: python -m harness run benchmarks.yaml
+    """Compare optimizers, as in: python -m harness run benchmarks.yaml.
 
     Exit status: 0 every trial ran, diverged or was skipped for lack of a device, 1 some trial
     ended in an error or timed out, 2 bad input, 130 interrupted.
@@ -187,7 +186,7 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 def run(spec: Path, *, dry_run: bool, quiet: bool, show: bool, **options: Any) -> None:
     """Run what is not stored yet of SPEC, and write the report.
 
-    Stored results are reused, so a run that was interrupted continues where it stopped.
+    Stored results are reused, so an interrupted run continues where it stopped.
     """
     began = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as after Ctrl-C
@@ -485,8 +484,10 @@ def _print_results(report: Report | Run, seconds: float = 0.0) -> None:
 
 
 def _open(page: Path) -> None:
-    """Open a page in the browser, if there is one."""
-    if click.launch(page.resolve().as_uri()):
+    """Open a page in the browser, if there is one; none in the terminal itself."""
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    has_screen = sys.platform != "linux" or any(map(os.environ.get, screens))
+    if not (has_screen and webbrowser.open(page.resolve().as_uri())):
         _tell("note: no browser could be opened")
 
 

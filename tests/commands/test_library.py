@@ -741,3 +741,24 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'pydantic', 'yaml'} & {*sys.modules}"
     code = f"import sys, harness.cli; print(sorted({heavy}))"
     assert python(code, tmp_path).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("screen", ["", ":0"])
+def test_a_page_is_opened_where_there_is_a_screen(
+    screen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+
+    def opens(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", opens)
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    if screen:
+        monkeypatch.setenv("DISPLAY", screen)
+    cli._open(Path("/a page.html"))
+    assert opened == (["file:///a%20page.html"] if screen else [])
+    assert capsys.readouterr().err == ("" if screen else "note: no browser could be opened\n")
