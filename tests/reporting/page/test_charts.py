@@ -1216,7 +1216,7 @@ def test_the_address_keeps_what_is_chosen_and_gives_it_back(shown: Shown, browse
     shown.choose("grid").click()
     shown.select("along", "steps")
     shown.select("scale", "linear")
-    shown.page.get_by_label("single seeds").check()
+    shown.page.get_by_label("individual seeds").check()
     assert urlsplit(shown.page.url).fragment.startswith("figure-loss_bowl?")
     assert _query(shown) == {
         "only": ["sgd", SCRIPTED, BRACED],
@@ -1229,7 +1229,7 @@ def test_the_address_keeps_what_is_chosen_and_gives_it_back(shown: Shown, browse
     assert pressed.locator("span").all_text_contents() == ["sgd", SCRIPTED, BRACED]
     assert other.page.locator("select[name=along]").input_value() == "steps"
     assert other.page.locator("select[name=scale]").input_value() == "linear"
-    assert other.page.get_by_label("single seeds").is_checked()
+    assert other.page.get_by_label("individual seeds").is_checked()
     other.settle(LOSS)
     [plot, *_] = other.plots(LOSS)
     assert (plot["x"]["label"], plot["y"]["type"]) == ("step", "LinearScale")
@@ -1293,7 +1293,7 @@ def test_a_caption_says_how_a_chart_differs_from_the_printed_picture(shown: Show
         "The text describes the figure as printed."
     )
     shown.select("scale", "linear")
-    shown.page.get_by_label("single seeds").check()
+    shown.page.get_by_label("individual seeds").check()
     expect(note).to_contain_text("x axis in steps; linear scale; individual seeds.")
     shown.see(PATHS)
     expect(shown.figure(PATHS).locator(".departures")).to_be_hidden()  # has no grid
