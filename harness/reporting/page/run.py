@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from harness.analysis.targets import FEWEST_FAMILIES
 from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import overlays
@@ -191,9 +192,11 @@ class Page:
     def overall(self) -> Section:
         """The section on all objectives together."""
         names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
-        main = (*self.beginning(OVERVIEW), *self.pictures_of(None))
+        main, more = self.beginning(OVERVIEW), self.pictures_of(None)
+        if len(self.results.objectives) >= FEWEST_FAMILIES:
+            main, more = (*main, *more), ()
         grids = self._grids(names, None, "all")
-        return Section("statistics", "Statistics", main, grids=grids)
+        return Section("statistics", "Statistics", main, more, grids)
 
     @functools.cached_property
     def timed(self) -> list[Section]:
