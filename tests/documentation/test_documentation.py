@@ -20,6 +20,7 @@ from builders import git, make_plan
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
+import harness
 from harness import cli
 from harness.engine.sharing import decide
 from harness.engine.trials import run_vectorized
@@ -273,6 +274,24 @@ def test_every_spec_that_ships_is_valid_and_named(spec: str) -> None:
     plan = make_plan(specs.load(ROOT / spec))
     assert validate_plan(plan).findings == ()
     assert f"({spec})" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.exhaustive
+def test_the_readme_shows_what_the_run_prints(tmp_path: Path) -> None:
+    """All but the seconds, which are another machine's."""
+    (block,) = [block for block in BLOCKS["README.md"] if block.language == "text"]
+    command, headline, *rows = filter(None, block.text.splitlines())
+    results = harness.run(
+        ROOT / "benchmarks.yaml", devices=["cpu"], timing=False, output=tmp_path, progress=False
+    )
+    assert command == "$ python -m harness run benchmarks.yaml"
+    assert headline.startswith(results.printed.headline.rstrip("."))
+    printed = [
+        [row.objective, row.optimizer, row.loss, row.verdict] for row in results.printed.rows
+    ]
+    cells = [re.split(r" {2,}", row)[:4] for row in rows[1:]]
+    assert cells[: len(printed)] == printed
+    assert rows[-1].startswith("Page: file://")
 
 
 @pytest.mark.usefixtures("shared_though_slower")
