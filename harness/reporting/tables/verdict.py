@@ -254,7 +254,7 @@ def _better_than(ended: Sequence[ObjectiveVerdict]) -> str:
     on = f" on {tested[0]}" if len(ended) > 1 else ""
     names = listed(sorted(entry.optimizer for entry in beaten), 3)
     (verdict,) = (v for v in ended if v.objective == tested[0])
-    if verdict.is_clear and len(beaten) > 2:
+    if len(verdict.entries) - 1 == len(beaten) > 2:
         names = f"all {len(beaten)} other optimizers"
     sign = "≤" if several else "="
     return f", significantly better than {names}{on} (p {sign} {probability(p)})"
