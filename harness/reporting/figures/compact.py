@@ -34,6 +34,39 @@ def dots_as_paths(svg: str) -> str:
     return svg
 
 
+def ticks_as_paths(svg: str) -> str:
+    """The ticks of an axis as one path, in the place of the first."""
+    shape = re.compile(r'<path id="([^"]+)" d="M 0 0(L [-0-9. ]+)" style="([^"]*)"/>\n')
+    for tick in list(shape.finditer(svg)):
+        use = re.compile(
+            rf'<use xlink:href="#{re.escape(tick[1])}" x="([^"]+)" y="([^"]+)"(?: style="[^"]*")?/>\n'
+        )
+        end_x, end_y = (round(float(number) * 100) for number in tick[2][2:].split())
+        places = [(round(float(x) * 100), round(float(y) * 100)) for x, y in use.findall(svg)]
+        if not places:
+            continue
+        step = f"l{_short(end_x)}{_next(end_y)}"
+        path = "".join(f"M{_short(x)}{_next(y)}{step}" for x, y in places)
+        first = use.search(svg)
+        assert first is not None
+        svg = svg.replace(first[0], f'<path d="{path}" style="{tick[3]}"/>\n', 1)
+        svg = use.sub("", svg).replace(tick[0], "")
+    return svg
+
+
+def texts_in_groups(svg: str) -> str:
+    """Texts by their style, which so stands once; above all else, where they were drawn."""
+    groups: dict[str, list[str]] = {}
+
+    def moved(found: re.Match[str]) -> str:
+        groups.setdefault(found[1], []).append(found[0].replace(f' style="{found[1]}"', "", 1))
+        return ""
+
+    svg = re.sub(r'<text style="([^"]*)"[^>]*>[^<]*</text>\n', moved, svg)
+    made = "".join(f'<g style="{style}">\n{"".join(own)}</g>\n' for style, own in groups.items())
+    return svg.replace("</svg>", made + "</svg>")
+
+
 def grids_as_paths(svg: str, color: str) -> str:
     """The lines of a grid that share a clip as one path, in the place of the first."""
     line = re.compile(

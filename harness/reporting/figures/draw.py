@@ -170,6 +170,8 @@ def _element(svg: str, alt: str) -> str:
     svg = re.sub(r' id="([^"]*)"', lambda own: own[0] if own[1] in used else "", svg)
     svg = re.sub(r"<[^>]+>", lambda tag: _shortened(tag[0]), svg)
     svg = re.sub(r">\s*\n\s*<", ">\n<", svg)
+    svg = compact.ticks_as_paths(svg)
+    svg = compact.texts_in_groups(svg)
     # Marks in a row stand in a group that has their style.
     run = r'(<use [^>]*?)( style="[^"]*")/>\n(?:<use [^>]*?\2/>\n)+'
     svg = re.sub(run, lambda m: f"<g{m[2]}>\n{m[0].replace(m[2], '')}</g>\n", svg)

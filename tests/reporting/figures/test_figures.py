@@ -767,6 +767,20 @@ def test_dots_as_a_path_are_at_the_places_that_they_had_one_by_one() -> None:
     assert shape in compact.dots_as_paths(svg + other)
 
 
+def test_ticks_are_one_path_and_texts_stand_by_their_style_above_all_else() -> None:
+    style = "stroke: #1a1b1c; stroke-width: 0.8"
+    shape = f'<path id="t" d="M 0 0L 0 3.5" style="{style}"/>\n'
+    use = f'<use xlink:href="#t" x="1.5" y="2" style="{style}"/>\n'
+    made = compact.ticks_as_paths(shape + use + "<g/>" + use.replace("1.5", "7"))
+    assert made == f'<path d="M1.5 2l0 3.5M7 2l0 3.5" style="{style}"/>\n<g/>'
+    texts = [f'<text style="{own}" x="{i}">{i}</text>\n' for i, own in enumerate("aba")]
+    made = compact.texts_in_groups(f"<svg>{texts[0]}<path/>{texts[1]}{texts[2]}</svg>")
+    assert made == (
+        '<svg><path/><g style="a">\n<text x="0">0</text>\n<text x="2">2</text>\n</g>\n'
+        '<g style="b">\n<text x="1">1</text>\n</g>\n</svg>'
+    )
+
+
 def test_grids_of_a_panel_are_one_path_and_others_stay_apart() -> None:
     def line(d: str, clip: str, color: str = "#d0d1d2") -> str:
         style = f"fill: none; stroke: {color}; stroke-width: 0.8; stroke-linecap: round"
