@@ -39,7 +39,8 @@ def ticks_as_paths(svg: str) -> str:
     shape = re.compile(r'<path id="([^"]+)" d="M 0 0(L [-0-9. ]+)" style="([^"]*)"/>\n')
     for tick in list(shape.finditer(svg)):
         use = re.compile(
-            rf'<use xlink:href="#{re.escape(tick[1])}" x="([^"]+)" y="([^"]+)"(?: style="[^"]*")?/>\n'
+            rf'<use xlink:href="#{re.escape(tick[1])}" x="([^"]+)" y="([^"]+)"'
+            r'(?: style="[^"]*")?/>\n'
         )
         end_x, end_y = (round(float(number) * 100) for number in tick[2][2:].split())
         places = [(round(float(x) * 100), round(float(y) * 100)) for x, y in use.findall(svg)]

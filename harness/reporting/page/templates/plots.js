@@ -52,7 +52,9 @@ const frame = (m, { title, x, y, height, width, grid = true }) => {
       major_tick_line_color: way.names ? null : paper("ink"),
       minor_tick_line_color: null,
     });
-    const room = place === "below" ? width / 90 : height / 45;
+    const size = Math.max(Math.abs(way.low), Math.abs(way.high));
+    const wide = way.log || size < 1e-4 || size >= 1e6 ? 130 : 90;
+    const room = place === "below" ? width / wide : height / 45;
     axis.ticker = new (way.log ? m.LogTicker : m.BasicTicker)({
       desired_num_ticks: Math.max(2, Math.min(8, Math.floor(room))),
     });
