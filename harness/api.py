@@ -1,9 +1,9 @@
 """The harness as a library: a function for each command, which is a thin wrapper over it.
 
-A function returns what its command prints, as objects; mistakes are raised as
-:class:`~harness.errors.BadInput`, with every one of them in its text. None ends the process,
-writes to standard output or changes how signals are handled. Where a message names an option of
-the command line (``--only``), the argument of that name is meant.
+A function returns what its command prints, as objects, and raises
+:class:`~harness.errors.BadInput` with all mistakes in its text. No function exits the process,
+writes to standard output or changes how signals are handled. If a message names an option of the
+command line (``--only``), it means the argument of that name.
 """
 
 from __future__ import annotations
@@ -47,38 +47,39 @@ def run(
     folder: StrPath | None = None,
     progress: bool = True,
 ) -> Run:
-    """Run every combination of a spec that is not known yet, and write the report.
+    """Run what is not stored yet of a spec, and write the report.
 
-    What was run before is kept: a second run of the same spec only writes the page again. A run
-    that is interrupted keeps the trials that it finished; the same call goes on from there.
+    Stored results are reused: a second run of the same spec has nothing to do, and the same call
+    continues a run that was interrupted.
 
     Args:
-        spec: The YAML file, or a mapping that says the same.
-        only: Run only what matches: ``"optimizer=ada*"``, ``"objective=..."``, ``"device=..."``,
-            or ``"setting=..."`` as tables show it. Of one key any, of several keys all must match.
-        devices: Devices in place of the spec's: ``"cpu"``, ``["cpu", "cuda:1"]``.
+        spec: The YAML file, or an equivalent mapping.
+        only: Run only cases that match: ``"optimizer=ada*"``, ``"objective=..."``,
+            ``"device=..."``, or ``"setting=..."`` as in the tables. A case must match one pattern
+            of each key that is given.
+        devices: Devices instead of the spec's: ``"cpu"``, ``["cpu", "cuda:1"]``.
         seeds: Use the seeds 0 to ``seeds - 1``.
-        seed: Use just this seed, or these, in place of ``seeds``.
-        override: Values of hyperparameters, by name, in place of those that the spec lists or
+        seed: Use only this seed, or these, instead of ``seeds``.
+        override: Values of hyperparameters, by name, instead of those that the spec lists or
             searches; or ``"name=value"`` with the value in JSON.
-        timing: Whether to have a timing pass.
-        fresh: Whether to run again what is known already.
-        workers: Worker processes at most that run trials; one per core if left out.
-        executor: Who runs trials: ``"processes"`` of this machine, or ``"dask"``.
-        scheduler: Address of a Dask scheduler (``"tcp://host:8786"``), or the JSON file in which
-            it stands; with ``executor="dask"`` alone there is a cluster on this machine.
-        output: Where results go; by default ``reports/<suite>`` beside the spec.
-        folder: Where the suite of a mapping is, with its ``optimizers/`` and ``reports/``; the
-            current folder if left out. A file is in its suite's folder.
-        progress: Whether to tell how it goes: on standard error, or below a notebook's cell.
+        timing: Whether to run the timing pass.
+        fresh: Whether to run everything again, even what is stored.
+        workers: Maximum number of worker processes; by default one per core.
+        executor: Where trials run: in ``"processes"`` of this machine, or on ``"dask"``.
+        scheduler: Address of a Dask scheduler (``"tcp://host:8786"``) or its JSON file; by
+            default, ``executor="dask"`` starts a cluster on this machine.
+        output: Folder for the results; by default ``reports/<suite>`` beside the spec.
+        folder: Folder of a mapping's suite, with its ``optimizers/`` and ``reports/``; by default
+            the current folder. The suite of a file is in the file's folder.
+        progress: Whether to show progress: on standard error, or below a notebook's cell.
 
     Returns:
-        The run with its frames, tables, sentences and figures. In a notebook it shows itself.
+        The run with its frames, tables, sentences and figures. In a notebook it displays itself.
 
     Raises:
         BadInput: If the spec has mistakes (then nothing is written), or the results can't be
             written.
-        WorkerFailed: If the process that times ends in a way that no optimizer explains.
+        WorkerFailed: If the process that times fails for a reason that no optimizer explains.
     """
     from harness.commands import run as running
 
@@ -109,7 +110,7 @@ def preview(
     """Say what :func:`run` would do with the same arguments, and run nothing.
 
     Returns:
-        The plan, how many of its trials are known, and what would be timed. As text it is what
+        The plan, how many of its trials are stored, and what would be timed. As text it is what
         ``run --dry-run`` prints.
 
     Raises:
@@ -134,14 +135,14 @@ def validate(
     """Check a spec: its keys, the names in it, and every hyperparameter.
 
     Args:
-        spec: The YAML file, or a mapping that says the same.
+        spec: The YAML file, or an equivalent mapping.
         only: As of :func:`run`.
         devices: As of :func:`run`.
         seeds: As of :func:`run`.
         folder: As of :func:`run`.
 
     Returns:
-        The plan, and what its names turned out to be. As text it is what the command prints.
+        The plan, and what its names refer to. As text it is what the command prints.
 
     Raises:
         BadInput: With every mistake.
@@ -193,7 +194,7 @@ def report(results: StrPath = "benchmarks.yaml", *, formats: Texts = ()) -> Repo
 
 
 def compare(*results: StrPath, formats: Texts = (), output: StrPath | None = None) -> Comparison:
-    """Lay stored results side by side on a page of their own; their files stay as they are.
+    """Compare stored results on a page of their own; their files stay as they are.
 
     Args:
         results: Two or more, each a spec, a folder under ``reports/``, or a ``results.sqlite``.
@@ -212,7 +213,7 @@ def compare(*results: StrPath, formats: Texts = (), output: StrPath | None = Non
 
     paths = [Path(given) for given in results]
     if len(paths) < 2:
-        raise BadInput.of_file("results", "expected two or more to lay side by side")
+        raise BadInput.of_file("results", "expected two or more results to compare")
     sources = report_sources.read(result_paths.store_paths(paths))
     target = Path(output) if output is not None else result_paths.side_by_side_folder(paths[0])
     comparison = report_objects.Comparison(sources, target)
@@ -241,13 +242,13 @@ def check(
     Args:
         spec: The YAML file.
         baseline: The file to compare to; or else
-        base: the git revision to compare to, which is measured beside this one.
+        base: the git revision to compare to, which is measured in turns with this one.
         only: As of :func:`run`.
         devices: As of :func:`run`.
         seeds: As of :func:`run`.
         warn: What only warns: ``time``, ``loss``, ``operators``, ``calls``, ``state``.
-        allow_new: Whether a cell passes that the other side lacks.
-        workers: Worker processes at most that run trials; one per core if left out.
+        allow_new: Whether cells pass that have no counterpart.
+        workers: Maximum number of worker processes; by default one per core.
         output: As of :func:`run`.
         progress: As of :func:`run`.
 
@@ -256,7 +257,7 @@ def check(
 
     Raises:
         BadInput: If the spec or the baseline has mistakes, or results can't be written.
-        WorkerFailed: If the check came to nothing.
+        WorkerFailed: If the check fails for another reason.
     """
     from harness.commands import check as checks
     from harness.gate.report import METRICS
@@ -295,14 +296,14 @@ def write_baseline(
         devices: As of :func:`run`.
         seeds: As of :func:`run`.
         processes: How many processes measure; at least 3.
-        workers: Worker processes at most that run trials; one per core if left out.
+        workers: Maximum number of worker processes; by default one per core.
         output: As of :func:`run`.
         progress: As of :func:`run`.
 
     Raises:
         BadInput: If the spec has mistakes, a cell can't be measured, the machine is too busy, or
             the file can't be written.
-        WorkerFailed: If it came to nothing.
+        WorkerFailed: If the measurement fails for another reason.
     """
     from harness.commands import check as checks
 
@@ -314,11 +315,11 @@ def write_baseline(
 
 
 def history(results: StrPath = "benchmarks.yaml", *, output: StrPath | None = None) -> History:
-    """Tell how the times of every cell went over all checks, and where they changed for good.
+    """Show how the times of every cell changed over all checks, and which changes lasted.
 
     Args:
         results: A spec, a folder under ``reports/``, or a ``history.jsonl``.
-        output: Where to draw the times of the machine that checked last: a file whose name ends
+        output: File for a drawing of the times on the machine of the latest check; its name ends
             in ``.svg``, ``.pdf`` or ``.png``.
 
     Raises:
@@ -346,7 +347,7 @@ def history(results: StrPath = "benchmarks.yaml", *, output: StrPath | None = No
 
 
 def names(suite: StrPath = ".") -> Names:
-    """List the optimizers, objectives and datasets that a spec can name.
+    """List the optimizers, objectives and datasets for a spec.
 
     Args:
         suite: A suite's folder, or a spec in it.
@@ -376,7 +377,7 @@ def init(folder: StrPath) -> tuple[Path, ...]:
         The files written.
 
     Raises:
-        BadInput: If any of the files is there already, or one can't be written. Nothing of the
+        BadInput: If any of the files exists already, or one can't be written. No part of the
             suite is left then.
     """
     from harness.suite import scaffold
@@ -391,16 +392,16 @@ def test_suite(
     workers: int | None = None,
     progress: bool = True,
 ) -> PartReport:
-    """Try every optimizer, objective and dataset that a suite's specs name, before a long run.
+    """Test every optimizer, objective and dataset that a suite's specs use, before a long run.
 
     Args:
         suite: A spec, or a folder with some.
-        seconds: How long each test of a part may take.
-        workers: Worker processes at most; one per core if left out.
+        seconds: Time limit of each test.
+        workers: Maximum number of worker processes; by default one per core.
         progress: As of :func:`run`.
 
     Returns:
-        All that was found. As text it is what the command prints.
+        All findings. As text they are what the command prints.
 
     Raises:
         BadInput: If there is no spec, or one has mistakes that show before its parts are loaded.
@@ -416,7 +417,7 @@ test_suite.__test__ = False  # type: ignore[attr-defined]  # else pytest collect
 
 
 def load_optimizer(name: str, folder: StrPath = ".") -> Callable[..., torch.optim.Optimizer]:
-    """Load an optimizer as a spec that lies in a folder would.
+    """Load an optimizer as a spec in a folder would.
 
     Args:
         name: As in a spec: a name in the folder's ``optimizers/``, ``file.py:Name`` or

@@ -39,7 +39,9 @@ def load_spec(spec: SpecLike, folder: StrPath | None) -> LoadedSpec:
     if isinstance(spec, Mapping):
         return validation.check(yaml_source.of_mapping(spec, Path(folder or ".")))
     if folder is not None:
-        raise BadInput.of_file("folder", "is for a mapping; the suite of a file is where it lies")
+        raise BadInput.of_file(
+            "folder", "is for a mapping; a file's suite is the folder that it is in"
+        )
     return validation.load(Path(spec))
 
 

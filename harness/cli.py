@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -26,7 +27,7 @@ from harness.seeds import SEED_LIMIT
 if TYPE_CHECKING:
     from harness.commands.check import Written
     from harness.gate.report import GateReport
-    from harness.reporting.objects import Report
+    from harness.reporting.objects import Report, Run
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_CHECK_FAILED = 4
@@ -38,19 +39,19 @@ _OUTPUT = click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where results go; by default reports/<suite> beside the spec.",
+    help="Folder for the results; by default reports/<suite> beside the spec.",
 )
 _WORKERS = click.option(
     "--workers",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Worker processes at most that run trials; one per core if left out.",
+    help="Maximum number of worker processes; by default one per core.",
 )
 _OPEN = click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 
 
 class _Commands(click.Group):
-    """The commands. Nobody may be there to read what they say, or the folder may be gone."""
+    """The commands. Standard output may be closed, or the current folder deleted."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run one."""
@@ -63,15 +64,15 @@ class _Commands(click.Group):
         try:
             Path.cwd()
         except FileNotFoundError:
-            _tell("error: the current folder is gone; change to one that is there")
+            _tell("error: the current folder no longer exists")
             sys.exit(EXIT_BAD_INPUT)
         return super().invoke(ctx)
 
 
 def _open_streams() -> None:
-    """Have something behind standard input, output and error, where they were closed.
+    """Open standard input, output and error where they are closed.
 
-    Else the first files that are opened would take their places, and get what is printed.
+    Otherwise the first files opened would take their places, and receive what is printed.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -84,7 +85,7 @@ def _open_streams() -> None:
 
 @contextlib.contextmanager
 def _writing(failed: int) -> Iterator[None]:
-    """Say that standard output can't be written, and end with a status that is not fine."""
+    """Report that standard output can't be written, and exit with a status other than 0."""
     try:
         yield
     except OSError as error:
@@ -93,9 +94,8 @@ def _writing(failed: int) -> Iterator[None]:
             raise
         if not isinstance(error, BrokenPipeError):
             _tell(f"error: standard output can't be written: {error.strerror}")
-        # What is left to be written would fail once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(failed)  # nobody read how it ended, so it can't be called fine
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is buffered
+        sys.exit(failed)  # nobody could read the outcome, so the status may not be 0
 
 
 def _tell(text: str) -> None:
@@ -110,12 +110,10 @@ def _tell(text: str) -> None:
 )
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
-    """Compare optimizers: one YAML spec in, one HTML page out.
+    """Compare optimizers, as in: python -m harness run benchmarks.yaml.
 
-    Begin with: python -m harness run benchmarks.yaml
-
-    Exit status: 0 everything ran (a missing device is allowed), 1 some trial failed,
-    2 bad input, 130 interrupted.
+    Exit status: 0 every trial ran, diverged or was skipped for lack of a device, 1 some trial
+    ended in an error or timed out, 2 bad input, 130 interrupted.
     """
 
 
@@ -126,16 +124,18 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
             "--only",
             multiple=True,
             metavar="KEY=PATTERN",
-            help="Run only what matches: optimizer=ada*, objective=..., device=..., or setting=... "
-            "as tables show it ('lr=0.1', 'tuned'). May be repeated: of one key any, of several "
-            "keys all must match.",
+            help="Run only cases that match: optimizer=ada*, objective=NAME, device=NAME or "
+            "setting=TEXT as in the tables ('lr=0.1', 'tuned'). Can be repeated: a case must match "
+            "one pattern of each key that is given.",
         ),
         click.option(
             "--devices",
             metavar="NAMES",
-            help="Devices in place of the spec's, separated by commas: cpu,cuda.",
+            help="Devices to use instead of the spec's, separated by commas: cpu,cuda.",
         ),
-        click.option("--seeds", type=click.IntRange(1), metavar="N", help="Use seeds 0 to N-1."),
+        click.option(
+            "--seeds", type=click.IntRange(1), metavar="N", help="Use the seeds 0 to N-1."
+        ),
     ):
         command = option(command)
     return command
@@ -145,57 +145,57 @@ def _overriding(command: click.decorators.FC) -> click.decorators.FC:
 @_SPEC
 @_overriding
 @_OUTPUT
-@click.option("-n", "--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would run, and run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the path of the page, and nothing else.")
 @_OPEN
-@click.option("--fresh", is_flag=True, help="Run again what is known already.")
+@click.option("--fresh", is_flag=True, help="Run everything again, even what is stored.")
 @click.option(
     "--seed",
     type=click.IntRange(0, SEED_LIMIT - 1),
     multiple=True,
     metavar="N",
-    help="Use just this seed, in place of --seeds. May be repeated.",
+    help="Use only this seed. Can be repeated.",
 )
 @click.option(
     "--set",
     "override",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Give a hyperparameter this value, in JSON, in place of those that the spec lists or "
-    "searches. May be repeated.",
+    help="Set a hyperparameter to this value (JSON), instead of the values that the spec lists or "
+    "searches. Can be repeated.",
 )
 @click.option(
     "--no-timing",
     "timing",
     is_flag=True,
     callback=lambda _context, _option, given: not given,
-    help="Leave out the timing pass.",
+    help="Skip the timing pass.",
 )
 @click.option(
     "--executor",
     type=click.Choice(get_args(arguments.Executor)),
-    help="Who runs trials: processes of this machine (the default), or Dask.",
+    help="Where trials run: in processes on this machine (the default), or on a Dask cluster.",
 )
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="With Dask: the scheduler's address (tcp://host:8786), or the JSON file in which it "
-    "stands; a cluster on this machine if left out.",
+    help="The Dask scheduler's address (tcp://host:8786) or its JSON file; by default a cluster is "
+    "started on this machine.",
 )
 @_WORKERS
 def run(spec: Path, *, dry_run: bool, quiet: bool, show: bool, **options: Any) -> None:
-    """Run every combination of SPEC that is not known yet, and write the report.
+    """Run what is not stored yet of SPEC, and write the report.
 
-    What was run before is kept: a second run of the same spec only writes the page again.
+    Stored results are reused, so an interrupted run continues where it stopped.
     """
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # is told to end as by Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as after Ctrl-C
     if options["seeds"] is not None and options["seed"]:
-        raise click.UsageError("expected either --seeds or --seed")
+        raise click.UsageError("--seeds and --seed exclude each other")
     if options["scheduler"] is not None and options["executor"] == "processes":
-        raise click.UsageError("--scheduler is for --executor dask")
+        raise click.UsageError("--scheduler needs --executor dask")
     if options["scheduler"] is not None and options["workers"] is not None:
-        raise click.UsageError("--workers is for this machine; a scheduler has workers of its own")
+        raise click.UsageError("--workers is for this machine; a scheduler has its own workers")
     with _errors():
         if dry_run:
             for name in ("workers", "executor", "scheduler"):
@@ -206,11 +206,7 @@ def run(spec: Path, *, dry_run: bool, quiet: bool, show: bool, **options: Any) -
         if quiet:
             click.echo(relative(done.page))
         else:
-            from harness.reporting import printed
-
-            if sys.stdout.isatty() and sys.stderr.isatty():
-                click.echo()  # between the progress and the results
-            _print_results(done, printed.work_done(done, time.monotonic() - began))
+            _print_results(done, time.monotonic() - began)
         if show:
             _open(done.page)
         sys.exit(EXIT_FAILED if done.failed else EXIT_OK)
@@ -222,27 +218,27 @@ def run(spec: Path, *, dry_run: bool, quiet: bool, show: bool, **options: Any) -
     "--baseline",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Compare to what stands in FILE.",
+    help="Compare with the baseline in FILE.",
 )
-@click.option("--base", metavar="REV", help="Compare to another git revision, measured beside.")
-@click.option("--update", is_flag=True, help="Write FILE anew, from what is measured now.")
+@click.option("--base", metavar="REV", help="Compare with another git revision.")
+@click.option("--update", is_flag=True, help="Write a new baseline to FILE.")
 @_overriding
 @click.option(
     "--warn",
     multiple=True,
     type=click.Choice(["time", "loss", "operators", "calls", "state"]),
-    help="Let this only warn. May be repeated.",
+    help="Only warn about this, never fail. Can be repeated.",
 )
-@click.option("--allow-new", is_flag=True, help="Let a cell pass that the other side lacks.")
+@click.option("--allow-new", is_flag=True, help="Pass cells that have no counterpart.")
 @click.option(
     "--processes",
     type=click.IntRange(3, 100),
     default=5,
     show_default=True,
-    help="With --update: how many processes measure.",
+    help="With --update: the number of processes that measure.",
 )
 @_OUTPUT
-@click.option("-q", "--quiet", is_flag=True, help="No progress; only what came out.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the result, but no progress.")
 @_WORKERS
 def check(
     spec: Path,
@@ -256,17 +252,17 @@ def check(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Compare speed, loss and exact counts of SPEC with a baseline, or with a git revision.
+    """Compare speed, loss and counts with a baseline or a revision.
 
-    Exit status: 0 fine, 1 something regressed, 2 bad input or a baseline that can't be read,
-    3 inconclusive or not comparable, 4 a cell is missing or failed, 130 interrupted. Of several,
-    the first of 1, 4, 3.
+    Exit status: 0 fine, 1 something regressed, 2 bad input or an unreadable baseline,
+    3 inconclusive or not comparable, 4 a cell is missing or failed, 130 interrupted. If several
+    apply, 1 comes before 4, and 4 before 3.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if (baseline is None) == (base is None):
         raise click.UsageError("expected either --baseline FILE or --base REV")
     if update and baseline is None:
-        raise click.UsageError("--update writes a baseline: expected --baseline FILE")
+        raise click.UsageError("--update writes a baseline: add --baseline FILE")
     with _errors(EXIT_CHECK_FAILED):
         if update and baseline is not None:
             written = api.write_baseline(
@@ -312,31 +308,31 @@ def _tell_ci(report: GateReport) -> None:
     "formats",
     multiple=True,
     type=click.Choice(["csv", "md", "tex", "svg", "pdf", "png", "html"]),
-    help="Write only this: csv, md and tex are tables, svg, pdf and png figures, html the page. "
-    "May be repeated.",
+    help="Write only this format: csv, md and tex are tables, svg, pdf and png figures, html is "
+    "the page. Can be repeated.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where several results go side by side; by default reports/side-by-side, beside the "
-    "first if that lies in a folder under reports/. The report of one is written beside it.",
+    help="Folder for the page of several results; by default reports/side-by-side. The report of a "
+    "single result stays beside it.",
 )
 @_OPEN
 def report(
     results: tuple[Path, ...], *, formats: tuple[str, ...], output: Path | None, show: bool
 ) -> None:
-    """Write tables, figures and page again from stored results, or lay several side by side.
+    """Write the report of stored results again, or compare several.
 
-    Results can be read while a run adds to them.
+    Each of RESULTS is a spec, a folder under reports/, or a results.sqlite; by default
+    benchmarks.yaml. A run may still be adding to them.
 
-    Each of RESULTS is a spec, a folder under reports/, or a results.sqlite; benchmarks.yaml if left
-    out. Of several, whose files stay as they are, one page of its own says which cases and seeds
-    are the same, what came out of them in each, and what differs in how they were made.
+    Several results are compared on a page of their own: which cases and seeds they share, how the
+    results differ, and what differs in how they were made. Their own files stay as they are.
     """
     if len(results) < 2 and output is not None:
-        raise click.UsageError("--output is for several RESULTS; the report of one lies beside it")
+        raise click.UsageError("--output is for several RESULTS; the report of one stays beside it")
     if show and formats and "html" not in formats:
         raise click.UsageError("--open opens the page: add --format html")
     with _errors():
@@ -375,9 +371,9 @@ def validate(spec: Path, **options: Any) -> None:
     help="Draw the times of the machine that checked last, as .svg, .pdf or .png.",
 )
 def history(results: Path, output: Path | None) -> None:
-    """Tell how the times of every cell went over all checks, and where they changed for good.
+    """Show how times changed over all checks, and which changes lasted.
 
-    RESULTS is a spec, a folder under reports/, or a history.jsonl; benchmarks.yaml if left out.
+    RESULTS is a spec, a folder under reports/, or a history.jsonl; by default benchmarks.yaml.
     """
     with _errors():
         click.echo(api.history(results, output=output))
@@ -393,9 +389,9 @@ def schema() -> None:
 @main.command("list")
 @click.argument("suite", type=click.Path(path_type=Path), default=Path())
 def list_names(suite: Path) -> None:
-    """List the optimizers, objectives and datasets that a spec can name.
+    """List the optimizers, objectives and datasets for a spec.
 
-    SUITE is a folder or a spec; this folder if left out.
+    SUITE is a folder or a spec; by default the current folder.
     """
     with _errors():
         click.echo(api.names(suite))
@@ -404,10 +400,10 @@ def list_names(suite: Path) -> None:
 @main.command("init")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def init_suite(folder: Path) -> None:
-    """Write a small suite into DIR that runs at once, to be changed into one's own.
+    """Write a small suite into DIR, to start your own from.
 
-    A spec, an optimizer, an objective, a dataset, a test and a CI workflow. DIR may hold other
-    files; where one of ours is there already, nothing is written.
+    It has a spec, an optimizer, an objective, a dataset, a test and a CI workflow, and runs as it
+    is. If one of these files exists in DIR already, nothing is written.
     """
     with _errors():
         written = api.init(folder)
@@ -424,18 +420,19 @@ def init_suite(folder: Path) -> None:
     default=30.0,
     show_default=True,
     metavar="N",
-    help="How long each test of a part may take.",
+    help="Time limit of each test, in seconds.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="No progress; only what came out.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the result, but no progress.")
 @_WORKERS
 def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) -> None:
-    """Try the optimizers, objectives and datasets of SUITE before a long run.
+    """Test the optimizers, objectives and datasets of SUITE.
 
-    SUITE is a spec or a folder with some; this folder if left out. Each part is tried by itself,
-    in a process that may hang or die: is an optimizer deterministic, is its state saved whole, does
-    the order of parameters matter; is a gradient right, is a declared minimum one.
+    SUITE is a spec or a folder with specs; by default the current folder. Each part is tested on
+    its own, in a process that may hang or crash: whether an optimizer is deterministic, saves all
+    of its state and ignores the order of parameters, whether a gradient is right, whether a
+    declared minimum is one.
 
-    Exit status: 0 nothing is wrong, 1 something is, 2 bad input, 130 interrupted.
+    Exit status: 0 nothing is wrong, 1 something is wrong, 2 bad input, 130 interrupted.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _errors():
@@ -453,7 +450,7 @@ def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) ->
 
 @contextlib.contextmanager
 def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
-    """Turn what can go wrong into messages and exit statuses; ``failed``: of what has no other."""
+    """Turn exceptions into messages and exit statuses; ``failed``: the status of those without."""
     from harness.errors import BadInput
     from harness.workers.executor import WorkerFailed
 
@@ -470,30 +467,34 @@ def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
         _tell(f"error: {error}")
         sys.exit(failed)
     except KeyboardInterrupt:
-        _tell("\nInterrupted. Finished trials are kept; the same command goes on from there.")
+        _tell("\nInterrupted. Finished trials are stored; the same command continues from there.")
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _print_results(report: Report, made: str = "") -> None:
+def _print_results(report: Report | Run, seconds: float = 0.0) -> None:
     """Print results as wide as the terminal; in plain lines where there is none."""
-    from harness.reporting import printed
+    from harness.reporting import objects, printed
 
+    made = printed.work_done(report, seconds) if isinstance(report, objects.Run) else ""
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
-    click.echo(printed.render(report.printed, made, width, colour=terminal), nl=False)
+    blank = "\n" * bool(made and terminal and sys.stderr.isatty())  # after the progress
+    click.echo(blank + printed.render(report.printed, made, width, colour=terminal), nl=False)
     click.echo(f"Page: {report.page.resolve().as_uri()}")
 
 
 def _open(page: Path) -> None:
-    """Open a page in the browser, if there is one."""
-    if click.launch(page.resolve().as_uri()):
+    """Open a page in the browser, if there is one; none in the terminal itself."""
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    has_screen = sys.platform != "linux" or any(map(os.environ.get, screens))
+    if not (has_screen and webbrowser.open(page.resolve().as_uri())):
         _tell("note: no browser could be opened")
 
 
 def _print_written(written: Written, baseline: Path) -> None:
     click.echo(f"{len(written.baseline.cells):,} cells written to {baseline}.")
     for why in written.missing.values():
-        click.echo(f"note: {why}; its cells are not written")
+        click.echo(f"note: {why}; its cells are left out")
     for name, cell in written.baseline.cells.items():
         if cell.loss.diverged:
-            click.echo(f"note: {name}: a diverged trial, so its loss will never pass")
+            click.echo(f"note: {name}: a trial diverged, so its loss can never pass")

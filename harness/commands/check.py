@@ -178,8 +178,8 @@ def update(spec: Path, options: GateOptions, progress: Progress) -> Written:
     if now.unstable_reference or now.cpu_starved:
         far = ", ".join(f"{control:.3f}" for control in now.controls)
         part = ", ".join(f"{share:.0%}" for share in now.shares)
-        why = f"the reference loop took {far} times its own time, with {part} of a processor"
-        why = f"not written: a busy machine: {why}"
+        why = f"the reference loop took {far} times as long as itself, with {part} of a processor"
+        why = f"not written, the machine is busy: {why}"
         raise NotWritten([Problem(file, 0, 0, "", why)], verdicts.EXIT_UNSURE)
     found = now.measured()
     found = found.model_copy(update={"cells": {**kept, **found.cells}})
@@ -214,7 +214,7 @@ def _planned(spec: Path, overrides: Overrides) -> tuple[LoadedSpec, Plan]:
     if plan is None or problems:
         raise BadInput(problems)
     if plan.searches:
-        text = "a check needs settings that stay as they are: give values in place of the search"
+        text = "a check needs fixed settings: give values instead of a search"
         searched = dict.fromkeys(search.base.optimizer for search in plan.searches)
         places = [("optimizers", name, "search") for name in searched]
         raise BadInput([loaded.source.problem(path, text, at_key=True) for path in places])
@@ -350,7 +350,7 @@ class _Reporter:
         if is_here and case.id in self.now.failure_reasons:
             return _all("failed", self.now.failure_reasons[case.id])
         if is_here:
-            hint = "; --update writes it down" if self.options.baseline else ""
+            hint = "; --update adds it" if self.options.baseline else ""
             found = _all("missing", f"only this side has the cell{hint}")
             return judge.warn_only(found, METRICS if self.options.allow_new else ())
         if is_there:

@@ -213,7 +213,7 @@ class QualityPass:
             self.pool.grow()
         if task in self._deciding:
             family = self._deciding.pop(task)
-            why = f"finding out how they may run ended early: {_last(event)}"
+            why = f"the test of how trials can share a run failed: {_last(event)}"
             self._submit(family, Sharing("alone", why))
         elif task in self._vectorized:
             chunk = self._vectorized.pop(task)

@@ -140,11 +140,11 @@ class _Trying:
         self.losses += 1
         reason = lost.reason.strip().rpartition("\n")[2]
         if lost.kind == "timeout":
-            reason = f"comes to no end ({reason})"
+            reason = f"does not finish ({reason})"
         self._find(Observation("wrong", reason, (self.stuck or self.begun).place))
         gate = self.begun.number <= GATES
         if not gate and self.losses >= LOSSES:
-            self._find(Observation("note", "the tests after this one are left out"))
+            self._find(Observation("note", "the remaining tests are skipped"))
         return not gate and self.losses < LOSSES
 
     def _find(self, seen: Observation) -> None:

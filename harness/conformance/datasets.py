@@ -59,7 +59,7 @@ class _DatasetTests:
         again = self.factory()
         for name in ("features", "labels"):
             if not np.array_equal(getattr(first, name), getattr(again, name)):
-                text = f"{name} are others when it is loaded again; a fixed seed would keep them"
+                text = f"{name} change when it is loaded again; use a fixed seed"
                 return wrong(text)
         return FINE
 
@@ -71,8 +71,8 @@ class _DatasetTests:
         changed = [name for name in before if before[name] != after[name]]
         if not changed:
             return FINE
-        text = f"draws from or seeds {generators(changed)}; numpy.random.default_rng(seed) has "
-        return note(f"{text}numbers of its own")
+        text = f"draws from or seeds {generators(changed)}; use "
+        return note(f"{text}numpy.random.default_rng(seed) instead")
 
     def columns(self) -> Observation:
         """Expect the documented types, and columns that say something."""

@@ -138,14 +138,14 @@ class _ObjectiveTests:
         loss = self.objective.loss(params, self.batch(seed))
         for method, value in (("loss", loss), ("evaluate", self.full(params))):
             if not value.isfinite().all():
-                text = f"{method} is {float(value.detach())} where seed {seed} starts"
+                text = f"{method} is {float(value.detach())} at the start of seed {seed}"
                 return wrong(text, self.of(method)())
         grads = torch.autograd.grad(loss.reshape(()), list(params.values()), allow_unused=True)
         for name, grad in zip(params, grads, strict=True):
             if grad is None:
                 return note(f"the loss doesn't depend on {name!r}")
             if not _dense(grad).isfinite().all():
-                return wrong(f"the gradient of {name!r} isn't finite where seed {seed} starts")
+                return wrong(f"the gradient of {name!r} isn't finite at the start of seed {seed}")
         return None
 
     def _fails_on_last_batch(self) -> str:
@@ -157,7 +157,7 @@ class _ObjectiveTests:
         try:
             self.objective.loss(copied(made.start(0)), tuple(t[:left].clone() for t in made.data))
         except Exception as error:
-            text = f"last batch, of {plural(left, 'row')}, can't be taken: {last_line(error)}"
+            text = f"last batch ({plural(left, 'row')}) fails: {last_line(error)}"
             return f"an epoch's {text}; 'drop_last: true' leaves it out"
         return ""
 
@@ -206,7 +206,7 @@ class _ObjectiveTests:
                     )
                 rough = True
         if rough:
-            return note("the loss is too rough for finite differences to say much of its gradient")
+            return note("the loss is too rough to check its gradient by finite differences")
         return FINE
 
     def seeded(self) -> Observation:
@@ -220,17 +220,17 @@ class _ObjectiveTests:
                 if name not in other[0] or not torch.equal(value, other[0][name]):
                     self.starts_anywhere = True
                     return wrong(
-                        f"seed {seed} starts elsewhere each time ({name!r}); draw from the "
-                        "generator that init is given, and from nothing else"
+                        f"seed {seed} does not always start at the same point ({name!r}); use only "
+                        "the generator that init is given"
                     )
             if not all(map(torch.equal, one[1], other[1])):
-                return wrong(f"seed {seed} has other batches each time")
+                return wrong(f"seed {seed} does not always have the same batches")
         first, *others = (flatten(start) for start, _ in drawn[0])
         if any(not torch.equal(first, point) for point in others):
             return FINE
         if self.workload.batch_size is None:
-            text = "every seed starts at the same point, and a step sees all there is: the trials "
-            return note(f"{text}of a deterministic optimizer are all the same")
+            text = "every seed starts at the same point, and every step uses all data: all trials "
+            return note(f"{text}of a deterministic optimizer are the same")
         return note("every seed starts at the same point; seeds differ by their batches")
 
     def _batches(self, seed: int) -> list[torch.Tensor]:
@@ -292,8 +292,10 @@ class _ObjectiveTests:
             if optimum is None:
                 return None
             if min(heights) < optimum:
-                return wrong(f"declares optimum {optimum!r}, and a start lies at {min(heights)!r}")
-            text = "declares an optimum and no point at which it is reached, so that isn't seen"
+                return wrong(
+                    f"declares optimum {optimum!r}, but a start has the loss {min(heights)!r}"
+                )
+            text = "declares an optimum but no minimizers, so it can't be checked"
             return note(text)
         size = flatten(starts[0]).numel()
         for number, coordinates in enumerate(points, 1):
@@ -306,7 +308,7 @@ class _ObjectiveTests:
             if found := self._at_minimum(point, f"at minimizer{which}", optimum, heights):
                 return found
         if optimum is None:
-            text = "declares minimizers and no optimum, so targets can't be shares of the way to it"
+            text = "declares minimizers but no optimum, so targets can't be relative to it"
             return note(text)
         return FINE
 
@@ -358,9 +360,11 @@ class _ObjectiveTests:
         for distance in DISTANCES:
             near = _moved(point, -gradient / norm * distance * size)
             if self._in_window(near) and self.value(near) < self.value(point) - tolerance:
-                text = f"{at} the gradient is {norm:.3g} long, and the loss falls against it"
+                text = (
+                    f"{at} the gradient has norm {norm:.3g}, and the loss falls along its negative"
+                )
                 return wrong(text)
-        return note(f"{at} the gradient is {norm:.3g} long, though nothing near is lower: a kink?")
+        return note(f"{at} the gradient has norm {norm:.3g}, but no nearby point is lower: a kink?")
 
     def _gradient(self, point: Parameters, rows: Batch) -> tuple[torch.Tensor, float]:
         """The gradient at a point, as one vector, and the loss."""

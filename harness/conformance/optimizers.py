@@ -137,7 +137,7 @@ class _OptimizerTests:
                 text = f"parameters aren't finite after {STEPS} steps, though all gradients are"
                 return wrong(text)
             if errors:
-                return note(f"{self.needs}; of others it says: {last_line(errors[0])}")
+                return note(f"{self.needs}; with other parameters: {last_line(errors[0])}")
             return FINE
         raise errors[0]
 
@@ -177,7 +177,7 @@ class _OptimizerTests:
         if apart == 0:
             return FINE
         text = f"two runs from the same state differ: {name!r} by {apart:.1e} of its size"
-        return wrong(f"{text}; is something kept outside the instance?")
+        return wrong(f"{text}; is state kept outside the instance?")
 
     def random_state(self) -> Observation:
         """Expect that it leaves the global random numbers alone."""
@@ -221,9 +221,9 @@ class _OptimizerTests:
         if not apart:
             return FINE
         return wrong(
-            f"a run that is saved after {SAVED_AFTER} steps and restored into a new instance goes "
-            f"on differently: {name!r} by {apart:.1e} of its size; what is not in self.state or "
-            "the groups is lost"
+            f"a run that is saved after {SAVED_AFTER} steps and restored into a new instance "
+            f"continues differently: {name!r} by {apart:.1e} of its size; state outside self.state "
+            "and the groups is lost"
         )
 
     def order(self) -> Observation:
@@ -240,7 +240,7 @@ class _OptimizerTests:
             apart, name = distance(forth.params, back.params)
             if apart > max(ORDER_TOLERANCE, AMPLIFIED * distance(forth.params, rounded.params)[0]):
                 text = f"{name!r} is {apart:.1e} of its size away after step {step + 1}"
-                return wrong(f"parameters given in another order go elsewhere: {text}")
+                return wrong(f"the order of the parameters matters: {text}")
         return FINE
 
     def missing_gradient(self) -> Observation:
@@ -280,7 +280,9 @@ class _OptimizerTests:
                 raise
             return note(f"takes no closure: {last_line(error)}")
         if not losses:
-            return note("leaves the closure alone; the harness evaluates before")
+            return note(
+                "does not call the closure; the harness evaluates the loss before each step"
+            )
         value = returned.detach() if isinstance(returned, torch.Tensor) else returned
         if value is not None and float(value) in losses:
             return FINE
@@ -306,7 +308,7 @@ class _OptimizerTests:
                 seed_globals(0)
                 run.go()
             if distance(plain.params, grouped.params)[0]:
-                return wrong(f"a group's own {name!r} is not what its parameters are updated with")
+                return wrong(f"a group's own {name!r} is not used for its parameters")
         return self._added()
 
     def _added(self) -> Observation:

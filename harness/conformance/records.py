@@ -176,7 +176,7 @@ def terminal(report: PartReport, width: int = 80, *, colour: bool = False) -> st
         for (section, part), found in parts.items()
     ]
     if report.untested:
-        text = f"Not tested, since no spec here names anything in it: {', '.join(report.untested)}"
+        text = f"Not tested, because no spec here uses it: {', '.join(report.untested)}"
         blocks.append(textwrap.wrap(printable(text), width))
     counts = Counter(finding.kind for finding in report.findings)
     notes = plural(counts["note"], "note")

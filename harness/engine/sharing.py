@@ -78,7 +78,7 @@ def decide(
     try:
         alone_seconds = trial.step_seconds([Lane(0, seeds[0])], "alone")
     except Exception as error:
-        return Sharing(else_way, f"a run of its own fails: {describe_error(error)}")
+        return Sharing(else_way, f"a trial alone fails: {describe_error(error)}")
     if len(settings) * len(seeds) == 1:
         return Sharing("alone", "there is no other trial to share a run with", 0, alone_seconds)
     if len(settings) * len(seeds) < fewest:

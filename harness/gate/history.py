@@ -168,14 +168,12 @@ class History:
     @property
     def remarks(self) -> list[str]:
         """A sentence on each kind of line that was skipped."""
-        texts = []
-        for count, what in ((self.torn, "can't be read"), (self.newer, "a newer harness wrote")):
-            were = "was" if count == 1 else "were"
-            if count:
-                texts.append(
-                    f"Of the history, {plural(count, 'line')} that {what} {were} left out."
-                )
-        return texts
+        kinds = ((self.torn, "unreadable"), (self.newer, "written by a newer harness"))
+        return [
+            f"{plural(count, 'line')} of the history left out: {what}."
+            for count, what in kinds
+            if count
+        ]
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,12 @@ class MeasurementComparison:
             count = len(now.times)
             why = "one process" if count == 1 else f"median of {count} processes"
         if self.unstable_reference:
-            outcome, why = "inconclusive", "the reference loop is unstable: a busy machine"
+            outcome, why = "inconclusive", "the reference loop is unstable: the machine is busy"
         elif self.cpu_starved and outcome != "fine":
-            outcome, why = "inconclusive", "others left too little of a processor: a busy machine"
+            outcome, why = (
+                "inconclusive",
+                "other programs took too much of the processor: the machine is busy",
+            )
         return judged(outcome, why, change=change, low=low, high=high)
 
     def suspects(self, limits: Mapping[str, Limits]) -> set[str]:
@@ -156,14 +159,14 @@ class MeasurementComparison:
             why = f"seeds {self.before.seeds} then, {self.now.seeds} now"
             return judged("not comparable", why)
         if now.ok > before.ok:
-            return judged("better", f"{plural(now.ok, 'trial')} ended ok, {before.ok} before")
+            return judged("better", f"{plural(now.ok, 'trial')} ok, {before.ok} before")
         if before.mean is None or now.mean is None:
-            return judged("not comparable", "no trial of the other side ended ok")
+            return judged("not comparable", "every trial on the other side failed")
         # As a share of its size: a rise is positive, whatever the sign of the loss.
         size = abs(before.mean)
         change = now.mean / size - before.mean / size if size else None
         if before.bits == now.bits:
-            return judged("fine", "equal to the bit", change=change)
+            return judged("fine", "bit-identical", change=change)
         # What is below the rounding of the loss at the start is no loss to speak of.
         room = limit * size + stats.EPSILON[limits.dtype] * abs(before.start or 0.0)
         if now.mean > before.mean + room:

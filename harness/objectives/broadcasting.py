@@ -86,5 +86,5 @@ def watched(
     if not again.seen:
         return value, ""
     long, short = watch.seen[0]
-    text = f"spreads {long} against {short}, every row against every other; squeeze the one"
-    return value, f"{text}, or where that is meant, unsqueeze(0) the other"
+    text = f"broadcasts {long} against {short}, every row with every other; squeeze the one"
+    return value, f"{text}, or unsqueeze(0) the other if that is intended"

@@ -75,7 +75,7 @@ class Opened:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what can't be watched."""
-        text = "{} {}, and what that gives is no part of what makes a result known"
+        text = "{} {}, which the key of a stored result does not cover"
         return tuple(text.format(as_text(a), _UNWATCHED[b]) for a, b in sorted(self.unwatched))
 
     def by(self, reader: str, digest: str) -> list[str]:

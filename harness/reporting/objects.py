@@ -85,7 +85,7 @@ class Report:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row per trial: how it ended, and its final loss (NaN unless it ended ok).
+        """One row per trial: how it ended, and its final loss (NaN unless it is ok).
 
         Columns: position (of the case in the run), objective, optimizer, setting, label, device,
         seed, status, step, reason, seconds, way, way_reason, final_loss, evaluations (of loss and
@@ -95,10 +95,10 @@ class Report:
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
-        """One row per loss that was recorded: the curves of all trials, one below the other.
+        """One row per recorded loss: the curves of all trials.
 
         Columns: position, objective, optimizer, setting, device, seed, step, epoch, loss. A trial
-        that diverged ends with what it got to; one that failed has no rows.
+        that diverged ends where it diverged; one that ended in an error has no rows.
         """
         import numpy as np
         import pandas as pd
@@ -184,6 +184,7 @@ class Report:
         """The page's figures, by file name; one is drawn when it is shown."""
         from harness.reporting.figures import check as check_figures
         from harness.reporting.figures import comparison as comparison_figures
+        from harness.reporting.figures import coordinates
         from harness.reporting.figures import trials as trial_figures
         from harness.reporting.figures.styles import looks_of
 
@@ -191,6 +192,8 @@ class Report:
         records = trial_figures.build(results, self.analysis.means)
         known = [record.name for record in records]
         records += comparison_figures.build(results, self.analysis, known)
+        known = [record.name for record in records]
+        records += coordinates.build(results, self.analysis.means, known)
         if checks and checks.latest:
             history = (checks.latest, checks.series, checks.changes)
             records += check_figures.build(*history, looks_of(results))

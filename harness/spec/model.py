@@ -59,20 +59,19 @@ class ObjectiveSpec(_Model):
     )
 
     class_: Reference | None = Field(None, alias="class")
-    """The function to minimise: a shipped objective ('quadratic_2d'), a class of the suite's
-    objectives/ folder, or something importable ('package.module:Class'). Left out, the entry's own
-    name says it."""
+    """The function to minimise: an objective of the harness ('quadratic_2d'), a class in the
+    suite's objectives/ folder, or an import ('package.module:Class'). By default the entry's own
+    name."""
     arguments: dict[Parameter, Argument] = Field(default_factory=dict)
     """Arguments of the objective's constructor."""
     dataset: Reference | None = None
-    """A loader of the suite's datasets/ folder ('airfoil'), or importable."""
+    """A loader in the suite's datasets/ folder ('airfoil'), or an import."""
     batch_size: Count | None = None
-    """Rows per step; all rows where left out. Needs data. Rows are drawn without replacement: every
-    epoch is a new order of all rows, cut into batches, of which the last is short where they don't
-    divide."""
+    """Rows per step; by default all rows. Needs data. Rows are drawn without replacement: every
+    epoch shuffles all rows and cuts them into batches, of which the last may be smaller."""
     drop_last: bool = False
-    """Leave out an epoch's last batch where it would be smaller than the others, for
-    losses that can't take one (batch norm on one row)."""
+    """Skip an epoch's last batch if it is smaller than the others, for losses that can't take one
+    (batch norm on one row)."""
     steps: Count | None = None
     """Updates per trial. Give this or epochs."""
     epochs: Count | None = None
@@ -80,24 +79,24 @@ class ObjectiveSpec(_Model):
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of parameters and data."""
     record_every: Count | None = None
-    """Steps between two recorded losses (over all data). Left out: every step without data, else
-    fifteen times per epoch."""
+    """Steps between two recorded losses (over all data). By default every step without data, and
+    fifteen times per epoch with data."""
     divergence_factor: Positive = 1000.0
     """A trial has diverged if its loss is not finite at any step, or ends above its start by more
     than this many times the start's distance from the optimum (from zero where that is unknown)."""
 
     targets: Numbers = ()
-    """Losses to reach: reports tell the steps and seconds until they are."""
+    """Losses to reach: reports give the steps and seconds until then."""
     tolerances: Shares | None = None
-    """Targets as shares of a trial's own way to the optimum that are left: 0.01 is reached once the
-    loss is within 1% of the start's distance. Needs a known optimum; left out, 0.1, 0.01 and 0.001
-    where that is known and no targets are given."""
+    """Targets as the fraction of a trial's initial gap to the optimum that remains: 0.01 is reached
+    once 99% of the gap is closed. Needs a known optimum; by default 0.1, 0.01 and 0.001 if the
+    optimum is known and no targets are given."""
     smallest_difference: NonNegative = 0.0
-    """The smallest difference of final losses that matters: two that differ by no more are tied, in
-    tests and in ranks. Differences below a loss's rounding always are."""
+    """The smallest difference of final losses that matters: losses that differ by no more are tied
+    in tests and ranks. Differences below the rounding of a loss are always ties."""
     family: Name | None = None
-    """A name that related objectives share: over all objectives they then count as one. Left out,
-    an objective is a family of its own."""
+    """A name that variants of an objective share, so that they count as one in statistics over all
+    objectives. By default each objective is a family of its own."""
 
 
 class SpaceSpec(_Model):
@@ -106,16 +105,16 @@ class SpaceSpec(_Model):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     uniform: Ends | None = None
-    """[low, high], evenly."""
+    """[low, high], uniform."""
     log_uniform: PositiveEnds | None = None
-    """[low, high], evenly on a scale of logarithms."""
+    """[low, high], uniform on a logarithmic scale."""
     one_minus_log_uniform: EndsBelowOne | None = None
-    """[low, high] below 1, such that 1 less the value is even on a scale of logarithms; for
-    momentum and the like."""
+    """[low, high] below 1, with 1 - value uniform on a logarithmic scale; for momentum and decay
+    rates."""
     integer: WholeEnds | None = None
-    """[low, high], whole numbers, both ends in."""
+    """[low, high], whole numbers, both included."""
     choice: Choices | None = None
-    """Any of these, in no order."""
+    """Any of these values, without an order."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> SpaceSpec:
@@ -131,39 +130,39 @@ SPACES = ("uniform", "log_uniform", "one_minus_log_uniform", "integer", "choice"
 
 
 class CounterpartSpec(_Model):
-    """The optimizer that does the same by other code, and by what conventions it differs."""
+    """The same optimizer in other code, and the convention by which the two differ."""
 
     optimizer: str
     """Its name in this spec."""
     because: str = Field("", max_length=500)
-    """The convention that parts them, for the parity table."""
+    """The convention by which they differ, for the parity table."""
 
 
 class OptimizerSpec(_Model):
     """One optimizer with its hyperparameters."""
 
     class_: Reference = Field(alias="class")
-    """The optimizer: a class of the suite's optimizers/ folder ('AdaGrad'), or anything importable
-    with the torch.optim.Optimizer interface ('torch.optim:Adagrad')."""
+    """The optimizer: a class in the suite's optimizers/ folder ('AdaGrad'), or an import with the
+    interface of torch.optim.Optimizer ('torch.optim:Adagrad')."""
     hyperparameters: dict[Parameter, Grid] = Field(default_factory=dict)
-    """Arguments of the constructor, on every objective. A list of values is a grid: each is run. A
-    value that is itself a list stands in a list: [[0.9, 0.999]]."""
+    """Arguments of the constructor, on every objective. A list of values is a grid: each is run.
+    Put a value that is itself a list into a list: [[0.9, 0.999]]."""
     per_objective: dict[str, dict[Parameter, Grid]] = Field(default_factory=dict)
-    """Hyperparameters for one objective; they win over those above, and over the search."""
+    """Hyperparameters for one objective; they override those above and the search."""
     create_graph: bool = False
-    """Keep the graph of gradients (backward(create_graph=True)), for an optimizer that
-    differentiates them once more, such as AdaHessian."""
+    """Keep the graph of gradients (backward(create_graph=True)), for optimizers that need second
+    derivatives, such as AdaHessian."""
     search: dict[Parameter, SpaceSpec] = Field(default_factory=dict)
-    """Hyperparameters to tune, each with its space. Needs 'tuning'."""
+    """Hyperparameters to tune, each with its search space. Needs 'tuning'."""
     generalizes: Patterns | None = None
-    """Optimizers of this spec that are special cases of this one (momentum's is gradient descent).
-    A tuned one that loses to its own special case is flagged."""
+    """Optimizers of this spec that are special cases of this one (gradient descent is one of
+    momentum). A tuned optimizer that is worse than its special case is flagged."""
     counterpart: CounterpartSpec | None = None
-    """The same optimizer by other code; the parity table compares them."""
+    """The same optimizer in other code; the parity table compares them."""
 
 
 class Match(_Model):
-    """Picks combinations of the matrix. Every key given must match."""
+    """Selects combinations. Every key that is given must match."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
@@ -174,7 +173,7 @@ class Match(_Model):
     device: Patterns | None = None
     """Devices or patterns such as 'cuda*'."""
     hyperparameters: dict[Parameter, Argument] = Field(default_factory=dict)
-    """Values that a setting must have."""
+    """Values that the setting must have."""
 
     @model_validator(mode="after")
     def _something(self) -> Match:
@@ -188,56 +187,55 @@ class Match(_Model):
 
 
 class TuningSpec(_Model):
-    """The rule for tuning hyperparameters: as many settings for every optimizer."""
+    """How hyperparameters are tuned, with the same number of settings for every optimizer."""
 
     trials: int = Field(ge=1, le=100_000)
-    """Settings drawn for each optimizer with a search, on each objective."""
+    """Number of settings to draw for each optimizer with a search, on each objective."""
     seeds: TuningSeeds = Field(
         default=tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + 5)), validate_default=False
     )
-    """Seeds that each setting is run with: how many, or a list. None of them is among the spec's
-    seeds, which only the chosen settings are run with."""
+    """Seeds to run each setting with: a number or a list. They must differ from the spec's seeds,
+    with which only the chosen settings are run."""
     draw: int = Field(0, ge=0, lt=SEED_LIMIT)
-    """Seed of the scrambled sequence that settings come from."""
+    """Seed of the scrambled Halton sequence from which settings are drawn."""
     goal: Literal["final_loss", "time_to_target"] = "final_loss"
-    """The measure of the best setting: fewest failures, then the lowest mean final loss; or the
-    most targets reached, then the fewest steps until they are, a miss costing all steps that its
-    trial took."""
+    """What makes a setting the best: the fewest failures, then the lowest mean final loss; or the
+    most targets reached, then the fewest steps (a missed target costs all steps of its trial)."""
     sweep: int = Field(15, ge=0, le=1000)
-    """Points of each searched range, the others held at the best setting, that show how sensitive
-    the loss is. 0 for none."""
+    """Number of points over each searched range, the other hyperparameters held at the best
+    setting, that show how sensitive the loss is. 0 for none."""
     defaults: bool = True
-    """Run what is tuned at its constructor's defaults as well."""
+    """Also run tuned optimizers with their constructors' defaults."""
 
 
 class TimingSpec(_Model):
     """The measurement of seconds per epoch."""
 
     enabled: bool = True
-    """Measure at all."""
+    """Whether to measure."""
     rounds: int = Field(40, ge=3, le=100_000)
-    """Blocks timed per case, at most; optimizers take turns."""
+    """Maximum number of timed blocks per case; optimizers take turns."""
     warmup_rounds: int = Field(3, ge=1, le=1000)
-    """Rounds run first and dropped."""
+    """Rounds to run first and discard."""
     block_steps: int = Field(20, ge=1, le=1_000_000)
-    """Steps per block, at most."""
+    """Maximum number of steps per block."""
     seconds: Positive = 20.0
-    """Seconds of the whole pass, about: with many cases, blocks are shorter, and no round begins
-    once a case's share is used, after 1 to warm up and 3 that count."""
+    """Approximate seconds for all cases together: with many cases, blocks are shorter and rounds
+    are fewer, but each case has at least 1 to warm up and 3 that count."""
 
 
 class LimitsSpec(_Model):
-    """Limits of one trial, beyond which it is ended."""
+    """Limits of one trial, beyond which it is stopped."""
 
     seconds: Positive = 600.0
-    """Wall time of one trial; hard."""
+    """Wall time of one trial."""
     memory_gib: Positive = 8.0
     """Memory that each worker process may allocate beyond what it starts with (Linux; memory on a
     GPU is not counted)."""
 
 
 class CellSpec(Match):
-    """Limits for some cells of the check, in place of those for all."""
+    """Other limits for some cells of the check."""
 
     threshold: Rate | None = None
     """As in check, for these cells."""
@@ -246,45 +244,45 @@ class CellSpec(Match):
 
 
 class CheckSpec(_Model):
-    """Limits of the check, beyond which a change is a regression, and its measurement."""
+    """Limits beyond which a change is a regression, and how the check measures."""
 
     threshold: Rate = 0.05
-    """A cell has regressed where a step takes longer than before by more than this share: 0.05 is
-    5%."""
+    """A cell has regressed if a step takes longer than before by more than this fraction (0.05 is
+    5%)."""
     loss_tolerance: Tolerance | None = None
-    """By how much the mean final loss may rise, as a share of what it was. Left out, rounding: 1e-6
-    in float32 and 1e-12 in float64; 1e-4 and 1e-9 where the baseline is from another kind of
-    machine or of torch."""
+    """By how much the mean final loss may rise, relative to before. By default only by rounding:
+    1e-6 in float32 and 1e-12 in float64, or 1e-4 and 1e-9 if the baseline is from another kind of
+    machine or version of torch."""
     rounds: int = Field(120, ge=20, le=100_000)
-    """Blocks of each cell that a process measures, at most."""
+    """Maximum number of blocks of each cell that a process measures."""
     block_steps: int = Field(10, ge=1, le=1_000_000)
-    """Steps per block, at most."""
+    """Maximum number of steps per block."""
     seconds: Positive = 30.0
-    """Seconds of the measurement in one process: with slow or many cells, blocks are shorter,
-    then fewer."""
+    """Seconds of measurement in one process: with slow or many cells, blocks are shorter, then
+    fewer."""
     cells: Items[CellSpec] = ()
-    """Other limits for some cells; of several that match, the last one holds."""
+    """Other limits for some cells; if several match, the last one counts."""
 
 
 class ClaimSpec(_Model):
-    """A published number, to be held against the distribution over seeds."""
+    """A published number, to be compared with the distribution over seeds."""
 
     value: Printed
-    """As it was printed; in quotes, so that zeros at its end count as digits."""
+    """As printed; in quotes, so that trailing zeros count as digits."""
     source: str = Field(min_length=1, max_length=500)
-    """Its publication."""
+    """Where it was published."""
     optimizer: str
-    """The optimizer that it is of, by its name in this spec."""
+    """Name of the optimizer in this spec."""
     objective: str
-    """The objective that this minimised, by its name in this spec."""
+    """Name of the objective in this spec."""
     hyperparameters: dict[Parameter, Argument] = Field(default_factory=dict)
-    """The setting, where there are several."""
+    """The setting, if there are several."""
     setting: Literal["tuned", "defaults"] | None = None
-    """The setting of an optimizer that is searched."""
+    """The setting of an optimizer with a search."""
     quantity: Literal["final_loss", "x1", "x2"] = "final_loss"
     """The loss after the last step, or a coordinate of the end point."""
     seeds: int | None = Field(None, ge=2, le=1_000_000)
-    """The value is a mean over so many runs. Needs sd."""
+    """Number of runs that the value is a mean of. Needs sd."""
     sd: NonNegative | None = None
     """Standard deviation over those runs."""
 
@@ -292,7 +290,7 @@ class ClaimSpec(_Model):
     def _mean_with_deviation(self) -> ClaimSpec:
         if (self.seeds is None) != (self.sd is None):
             raise PydanticCustomError(
-                "mean", "of a mean both 'seeds' and 'sd' are to be given, or neither"
+                "mean", "expected both 'seeds' and 'sd' (of a mean), or neither"
             )
         return self
 
@@ -301,36 +299,36 @@ class Spec(_Model):
     """A comparison of optimizers: every optimizer on every objective on every device."""
 
     suite: Name
-    """Name of the comparison, and of its folder under reports/."""
+    """Name of the comparison and of its folder under reports/."""
     title: str = Field("", max_length=200)
     """Heading of the page."""
     description: str = Field("", max_length=5000)
     """A paragraph for the page."""
     seeds: Seeds = Field(default=tuple(range(10)), validate_default=False)
-    """The number of seeds (0, 1, ...), or the list of them."""
+    """The number of seeds (0, 1, ...), or a list of seeds."""
     devices: Items[Device] = Field(("cpu",), min_length=1, json_schema_extra={"uniqueItems": True})
-    """Devices to run on. One that is absent gives rows that say so."""
+    """Devices to run on. Trials on a device that is not available are skipped, and reported so."""
     threads: int = Field(1, ge=1, le=1024)
-    """Threads that torch may use within one operation."""
+    """Number of threads that PyTorch may use within one operation."""
     objectives: dict[Name, ObjectiveSpec] = Field(min_length=1)
     """The objectives, by name."""
     optimizers: dict[Name, OptimizerSpec] = Field(min_length=1)
     """The optimizers to compare, by name; the first is the reference."""
     tuning: TuningSpec | None = None
-    """The rule for tuning optimizers with a search; the same for all of them."""
+    """How optimizers with a search are tuned; the same for all of them."""
     correction: Literal["objective", "page"] = "objective"
-    """Comparisons that share the 5% at which any difference is called by chance: the pairs of one
-    objective (on one device), or those of the whole page."""
+    """The family of tests that Holm's correction is for: all pairs of one objective (on one
+    device), or all pairs of the whole page."""
     claims: Items[ClaimSpec] = ()
-    """Published numbers, to be held against what comes out."""
+    """Published numbers to compare with the results."""
     include: Items[Match] = ()
     """Run only combinations that match one of these."""
     exclude: Items[Match] = ()
-    """Leave out combinations that match one of these."""
+    """Skip combinations that match one of these."""
     limits: LimitsSpec = Field(default_factory=lambda: LimitsSpec.model_validate({}))
-    """Limits of one trial, beyond which it is ended."""
+    """Limits of one trial, beyond which it is stopped."""
     timing: TimingSpec = Field(default_factory=lambda: TimingSpec.model_validate({}))
-    """The timing pass: seconds per epoch."""
+    """How seconds per epoch are measured."""
     check: CheckSpec = Field(default_factory=lambda: CheckSpec.model_validate({}))
     """The check against a baseline or another revision."""
 

@@ -37,7 +37,7 @@ class Names:
         blocks = [
             _block("Optimizers of the suite (class: NAME)", self.optimizers),
             _block("Objectives of the suite (class: NAME)", self.objectives),
-            _block("Objectives that ship (class: NAME)", self.shipped),
+            _block("Objectives of the harness (class: NAME)", self.shipped),
             _block("Datasets of the suite (dataset: NAME)", self.datasets),
             "Optimizers of torch (class: torch.optim:NAME)\n"
             + textwrap.fill(
@@ -46,7 +46,7 @@ class Names:
                 initial_indent="  ",
                 subsequent_indent="  ",
             ),
-            "Anything importable can be named too: class: package.module:NAME",
+            "Or anything importable (class: package.module:NAME)",
         ]
         return "\n\n".join(block for block in blocks if block)
 

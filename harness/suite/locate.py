@@ -102,7 +102,8 @@ class ImportTarget:
         if not (changed := _CHANGED.get(self._full_name)):
             return ""
         what = _below(self.file, self.folder) if self.file else self.module
-        return f"importing {what} changes {join(changed)}, for all others as well; that is put back"
+        text = f"importing {what} changes {join(changed)} for the whole process"
+        return f"{text}; the harness undoes that"
 
     def load(self) -> Any:
         """Import and return the thing.
@@ -278,10 +279,10 @@ def _locate_name(name: str, folder: Path, section: Section) -> ImportTarget:
     defining = [f for f in _files(folder / section) if name in _bound_names(f)]
     if len(defining) > 1:
         files = join([f"{section}/{f.name}:{name}" for f in defining])
-        raise NotFound(f"{name!r} stands in several files; say which: {files}")
+        raise NotFound(f"{name!r} is in several files; choose one: {files}")
     if defining and "." in defining[0].stem:
         file = f"{section}/{defining[0].name}"
-        raise NotFound(f"{name!r} stands in {file!r}; a module's name has no dot before '.py'")
+        raise NotFound(f"{name!r} is in {file!r}; a module's name can't contain a dot")
     if defining:
         return ImportTarget(name, folder, f"{section}.{defining[0].stem}", name, defining[0])
     known = list(names_in(folder, section))
@@ -309,7 +310,7 @@ def _locate_file(reference: str, folder: Path, path: str, attribute: str) -> Imp
         near = [str(p.relative_to(folder)) for p in folder.glob("*/*.py")]
         raise NotFound(f"no file {path!r} beside the spec{nearest(path, near)}")
     if "." in file.stem:
-        raise NotFound(f"{path!r}: a module's name has no dot before '.py'")
+        raise NotFound(f"{path!r}: a module's name can't contain a dot")
     module = ".".join(Path(path).with_suffix("").parts)
     return ImportTarget(reference, folder, module, attribute, file)
 

@@ -42,12 +42,12 @@ FILES = (
     StarterFile("objectives/ridge.py", "objectives/ridge.py", "an objective"),
     StarterFile("datasets/harvest.py", "datasets/harvest.py", "a dataset"),
     StarterFile("datasets/harvest.csv", "datasets/harvest.csv", "its rows (invented)"),
-    StarterFile(GATE, GATE, "a spec for CI: what every change is held against"),
+    StarterFile(GATE, GATE, "a spec for CI, to check every change with"),
     StarterFile("tests/test_parts.py", "tests/test_parts.py", "a test, for pytest"),
     StarterFile(
         ".github/workflows/optimizers.yml", "optimizers.yml", "a workflow for GitHub Actions"
     ),
-    StarterFile("reports/.gitignore", "gitignore", "keeps what runs write out of git"),
+    StarterFile("reports/.gitignore", "gitignore", "keeps results out of git"),
 )
 
 
@@ -102,7 +102,7 @@ def describe(folder: Path, written: tuple[Path, ...]) -> str:
 def _in_the_way(target: Path) -> list[Problem]:
     """Find what keeps a file from being written: itself, or a file where its folder would be."""
     if os.path.lexists(target):
-        return [Problem(str(target), 0, 0, "", "is there already; nothing is written over it")]
+        return [Problem(str(target), 0, 0, "", "already exists, and is not overwritten")]
     nearest = target.parent
     while not os.path.lexists(nearest):
         nearest = nearest.parent

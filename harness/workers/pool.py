@@ -289,7 +289,7 @@ class _Worker:
         limit = self.task.limit if self._is_ready else READY_SECONDS
         if time.monotonic() - self._clock_start <= limit:
             return ""
-        return f"{'no end' if self._is_ready else 'not ready'} after {limit:g} s"
+        return f"{'not finished' if self._is_ready else 'not ready'} after {limit:g} s"
 
     def lose(self, kind: Literal["raised", "died", "timeout"], reason: str) -> Lost:
         """Take the task away, which came to nothing."""
@@ -371,5 +371,5 @@ def _start_process(
 def _exit_reason(code: int) -> str:
     if code < 0:
         with contextlib.suppress(ValueError):
-            return f"the process was ended by {signal.Signals(-code).name}"
-    return f"the process ended itself with exit status {code}"
+            return f"the process was killed by {signal.Signals(-code).name}"
+    return f"the process exited with status {code}"

@@ -251,7 +251,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def test_what_has_not_changed_is_fine(world: World) -> None:
     report = world.check(exits=0)
     assert outcomes(report) == outcomes(report, "b") == {}
-    assert why(report, "loss") == "equal to the bit"
+    assert why(report, "loss") == "bit-identical"
     assert world.processes == 1
     assert report.against == "base.json"
     assert [cell.place for cell in report.cells] == ["spec.yaml:8:3", "spec.yaml:9:3"]
@@ -410,7 +410,7 @@ def test_a_cell_that_the_baseline_lacks_is_missing_unless_new_ones_are_allowed(
     world.now = Planned({"a": lost(mean=0.4)})
     report = world.check(exits=4)
     assert outcomes(report, "b") == all_of("missing")
-    assert why(report, "loss", "b") == "only this side has the cell; --update writes it down"
+    assert why(report, "loss", "b") == "only this side has the cell; --update adds it"
     assert outcomes(report) == {"loss": "better"}
     report = world.check("--allow-new", exits=0)
     assert outcomes(report, "b") == all_of("missing")
@@ -451,7 +451,7 @@ def test_what_is_filtered_out_is_not_missing(world: World) -> None:
 def test_a_device_that_is_on_neither_side_is_noted(world: World) -> None:
     world.edit("devices: [cpu]", "devices: [cpu, cuda]")
     world.now = Planned(missing={"cuda": "no CUDA device here"})
-    note = "note: no CUDA device here; its cells are not written\n"
+    note = "note: no CUDA device here; its cells are left out\n"
     assert world.update().stdout == f"2 cells written to base.json.\n{note}"
     report = world.check(exits=0)
     gone = [cell for cell in report.cells if cell.device == "cuda"]
@@ -585,7 +585,7 @@ def test_what_diverges_never_passes_and_an_update_says_so(world: World) -> None:
     world.now = Planned({"a": CELL.model_copy(update={"loss": DIVERGED})})
     written = world.update()
     assert written.exit_code == 0
-    assert "note: bowl/a/cpu: a diverged trial, so its loss will never pass" in written.output
+    assert "note: bowl/a/cpu: a trial diverged, so its loss can never pass" in written.output
     assert outcomes(world.check(exits=1)) == {"loss": "regressed"}
     assert outcomes(world.check("--warn", "loss", exits=0)) == {"loss": "regressed"}
 
@@ -651,14 +651,14 @@ def json_of(baseline: baselines.Baseline) -> str:
         (
             Planned(controls=(1.0, 1.03, 0.9)),
             3,
-            "base.json: not written: a busy machine: the reference loop took "
-            "1.000, 1.030, 0.900 times its own time, with 100%, 100%, 100% of a processor",
+            "base.json: not written, the machine is busy: the reference loop took "
+            "1.000, 1.030, 0.900 times as long as itself, with 100%, 100%, 100% of a processor",
         ),
         (
             Planned(shares=(0.9, 0.2, 0.1)),
             3,
-            "base.json: not written: a busy machine: the reference loop took "
-            "1.000, 1.000, 1.000 times its own time, with 90%, 20%, 10% of a processor",
+            "base.json: not written, the machine is busy: the reference loop took "
+            "1.000, 1.000, 1.000 times as long as itself, with 90%, 20%, 10% of a processor",
         ),
     ],
     ids=["trials", "times", "strays", "starves"],
@@ -691,7 +691,7 @@ def test_an_update_of_some_cells_leaves_the_others_in_the_baseline(world: World)
         ((), "expected either --baseline FILE or --base REV"),
         (("--baseline", "base.json", "--base", "HEAD"), "expected either --baseline FILE or"),
         (("--update",), "expected either --baseline FILE or --base REV"),
-        (("--base", "HEAD", "--update"), "--update writes a baseline: expected --baseline FILE"),
+        (("--base", "HEAD", "--update"), "--update writes a baseline: add --baseline FILE"),
         (("--baseline", "no.json"), "no.json: no such baseline; the same command with --update"),
         (("--baseline", "spec.yaml"), "spec.yaml:1:1: not JSON: expected value"),
         (("--baseline", "optimizers"), "optimizers: can't be read: Is a directory"),
@@ -1181,7 +1181,7 @@ def test_code_that_has_not_changed_is_fine(real: Suite) -> None:
         found = {j.metric: j.outcome for j in cell.judgements}
         assert found.pop("time") in ("fine", "better")
         assert set(found.values()) == {"fine"}
-        assert why(report, "loss", cell.optimizer) == "equal to the bit"
+        assert why(report, "loss", cell.optimizer) == "bit-identical"
 
 
 @pytest.mark.serial
@@ -1241,8 +1241,8 @@ def test_every_fault_is_found_and_no_other_cell_pays_for_it(real: Suite, optimiz
     reasons = {
         "diverges": ("loss", "2 trials diverged"),
         "raises": ("time", "2 of 2 trials failed: RuntimeError: boom"),
-        "hangs": ("time", "2 of 2 trials failed: no end after 2 s"),
-        "exits": ("time", "could not be measured: the process ended itself with exit status 7"),
+        "hangs": ("time", "2 of 2 trials failed: not finished after 2 s"),
+        "exits": ("time", "could not be measured: the process exited with status 7"),
         "slow": ("time", "median of 3 processes"),
         "gone": ("time", "only the other side has the cell"),
     }
@@ -1298,7 +1298,7 @@ def test_ctrl_c_ends_a_check_at_once_and_nothing_is_written_down(real: Suite) ->
     assert done.code == 130
     assert done.out == ""
     assert "Traceback" not in done.err
-    assert done.err.endswith("the same command goes on from there.\n")
+    assert done.err.endswith("the same command continues from there.\n")
     assert real.place.all_gone()
     assert real.place.left() == []
     assert (real.place.output / "history.jsonl").read_bytes() == history
@@ -1402,7 +1402,7 @@ def test_a_revision_runs_its_own_code_and_the_work_tree_what_is_in_it(
     assert report.against == "revision HEAD"
     assert report.git.endswith("+ changes")
     assert outcomes(report, "same") == {}
-    assert why(report, "loss", "same") == "equal to the bit"
+    assert why(report, "loss", "same") == "bit-identical"
     assert outcomes(report, "own") == {"operators": "regressed", "calls": "regressed"}
     assert outcomes(report, "packaged") == {"loss": "regressed"}
     assert outcomes(report, "newcomer") == all_of("missing")

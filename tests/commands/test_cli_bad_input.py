@@ -355,8 +355,8 @@ def test_a_suite_whose_files_fail_to_import_is_refused_with_the_place_of_each(re
         "(optimizers/leaves.py:2)",
         "spec.yaml:10:18: optimizers.Stops.class: can't be imported: KeyboardInterrupt "
         "(optimizers/stops.py:1)",
-        "spec.yaml:11:18: optimizers.Twice.class: 'Twice' stands in several files; "
-        "say which: optimizers/again.py:Twice, optimizers/twice.py:Twice",
+        "spec.yaml:11:18: optimizers.Twice.class: 'Twice' is in several files; "
+        "choose one: optimizers/again.py:Twice, optimizers/twice.py:Twice",
         "spec.yaml:12:44: optimizers.p.hyperparameters.lr: Prints refuses this: ValueError: "
         "lr must be 0 or more, got -1 (optimizers/prints.py:8)",
         "7 mistakes.",

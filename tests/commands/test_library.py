@@ -42,6 +42,7 @@ Check.table: Table
 Comparison.beside: SideBySide
 Comparison.between: tuple[str, ...]
 Comparison.checks: None
+Comparison.figures: Figures
 Comparison.headline: str
 Comparison.sentences: tuple[str, ...]
 Comparison.tables: Named[Table]
@@ -604,7 +605,7 @@ def test_a_mistake_in_a_mapping_is_told_by_its_key(
         ({"workers": 0}, "workers: expected a whole number from 1 to 1,024, got 0"),
         ({"devices": "gpu"}, "--devices: 'gpu' is not a device; did you mean 'cuda'?"),
         ({"override": {"lr": object()}}, "override: 'lr' is a object, expected plain data"),
-        ({"folder": "."}, "folder: is for a mapping; the suite of a file is where it lies"),
+        ({"folder": "."}, "folder: is for a mapping; a file's suite is the folder that it is in"),
     ],
 )
 def test_a_wrong_argument_is_told_by_its_name(
@@ -721,3 +722,43 @@ def test_the_schema_is_that_of_the_file_and_names_are_those_of_the_suite(tmp_pat
     assert known.datasets == {"rows": "Eight points on a line."}
     assert "quadratic_2d" in known.shipped
     assert "Adam" in known.torch
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_help_is_cut(width: int) -> None:
+    context = click.Context(cli.main, terminal_width=width)
+    for command in (cli.main, *cli.main.commands.values()):
+        text = command.get_help(click.Context(command, info_name=command.name, parent=context))
+        lines = [line for line in text.splitlines() if not line.startswith("Usage: ")]
+        assert not [line for line in lines if line.rstrip().endswith("...")]
+        assert max(map(len, lines)) <= width
+        for option in command.params:
+            if isinstance(option, click.Option) and option.help:
+                assert option.help.split()[-1] in text
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'pydantic', 'yaml'} & {*sys.modules}"
+    code = f"import sys, harness.cli; print(sorted({heavy}))"
+    assert python(code, tmp_path).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("screen", ["", ":0"])
+def test_a_page_is_opened_where_there_is_a_screen(
+    screen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+
+    def opens(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", opens)
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    if screen:
+        monkeypatch.setenv("DISPLAY", screen)
+    cli._open(Path("/a page.html"))
+    assert opened == (["file:///a%20page.html"] if screen else [])
+    assert capsys.readouterr().err == ("" if screen else "note: no browser could be opened\n")

@@ -45,7 +45,7 @@ def test_a_run_logs_workers_lost_tasks_and_why(
     log = (tmp_path / "out" / "harness.log").read_text()
     assert "has started" in log.splitlines()[0]  # before the folder was known to be wanted
     assert "RunSingle of worker" in log
-    assert "lost at step 1: the process ended itself with exit status 7" in log
+    assert "lost at step 1: the process exited with status 7" in log
     assert capfd.readouterr() == ("", "")
 
 

@@ -281,7 +281,7 @@ MISTAKES = [
     (
         BASE + "claims: [«{value: 1, source: x, optimizer: a, objective: bowl, seeds: 3}]\n",
         "claims.0",
-        "of a mean both 'seeds' and 'sd' are to be given, or neither",
+        "expected both 'seeds' and 'sd' (of a mean), or neither",
     ),
 ]
 
@@ -879,8 +879,8 @@ def test_a_check_of_what_is_searched_is_refused(here: Path) -> None:
     text, (line, column) = marked(BASE.replace("search", "«search"))
     for more in (["--baseline", "b.json", "--update"], ["--base", "nothing"]):
         assert complaints(here, text, "check", *more) == [
-            f"spec.yaml:{line}:{column}: optimizers.a.search: a check needs settings that stay as "
-            "they are: give values in place of the search"
+            f"spec.yaml:{line}:{column}: optimizers.a.search: a check needs fixed settings: "
+            "give values instead of a search"
         ]
 
 

@@ -341,7 +341,7 @@ DRAWN = [
 FOUND_IN_OPTIMIZERS: dict[str, list[tuple[str, str, str]]] = {
     "Sound": [],
     "Normed": [
-        ("closure", "note", "leaves the closure alone"),
+        ("closure", "note", "does not call the closure"),
         ("lanes", "note", "^trials run side by side, lane by lane: not op by op: .*vector_norm"),
     ],
     "Numpy": [
@@ -353,7 +353,7 @@ FOUND_IN_OPTIMIZERS: dict[str, list[tuple[str, str, str]]] = {
         *DRAWN,
     ],
     "Clock": [("deterministic", "wrong", "two runs from the same state differ")],
-    "Shared": [("deterministic", "wrong", "is something kept outside the instance")],
+    "Shared": [("deterministic", "wrong", "is state kept outside the instance")],
     "Reseeds": [
         ("random state", "wrong", "seeds torch's global generator"),
         ("lanes", "note", "^trials run one at a time: .*torch's global generator"),
@@ -363,30 +363,30 @@ FOUND_IN_OPTIMIZERS: dict[str, list[tuple[str, str, str]]] = {
         ("random state", "note", "draws from numpy's global generator, which the harness seeds"),
         *DRAWN,
     ],
-    "Outside": [("state", "wrong", r"saved after 7 steps .* goes on differently: '\w+' by")],
+    "Outside": [("state", "wrong", r"saved after 7 steps .* continues differently: '\w+' by")],
     "Forgets": [("state", "wrong", "'lr' is 0.05 when saved, 0.1 restored")],
-    "Counts": [("state", "wrong", "what is not in self.state or the groups is lost")],
-    "Order": [("order", "wrong", "in another order go elsewhere: .* away after step 1$")],
+    "Counts": [("state", "wrong", "state outside self.state and the groups is lost")],
+    "Order": [("order", "wrong", "order of the parameters matters: .* away after step 1$")],
     "FirstRules": [
-        ("order", "wrong", "in another order go elsewhere: .* away after step 1$"),
+        ("order", "wrong", "order of the parameters matters: .* away after step 1$"),
         ("lanes", "note", "^trials run side by side, lane by lane: not op by op: step uses max"),
     ],
     "Moves": [
         ("missing gradient", "wrong", "moves a parameter that has no gradient"),
-        ("closure", "note", "leaves the closure alone"),
+        ("closure", "note", "does not call the closure"),
     ],
     "Needs": [
         ("missing gradient", "note", "can't take .*NoneType"),
-        ("closure", "note", "leaves the closure alone"),
+        ("closure", "note", "does not call the closure"),
     ],
     "Silent": [("closure", "wrong", "whose loss is .*, and returns nothing")],
     "Twice": [("closure", "wrong", r"whose loss is \d.*, and returns \d")],
     "GradientsOff": [("closure", "wrong", "gradients turned off; torch.enable_grad")],
     "NoClosure": [("closure", "note", "takes no closure: TypeError")],
-    "OwnRate": [("groups", "wrong", "a group's own 'lr' is not what")],
-    "OwnMomentum": [("groups", "wrong", "a group's own 'momentum' is not what")],
+    "OwnRate": [("groups", "wrong", "a group's own 'lr' is not used")],
+    "OwnMomentum": [("groups", "wrong", "a group's own 'momentum' is not used")],
     "Listed": [
-        ("closure", "note", "leaves the closure alone"),
+        ("closure", "note", "does not call the closure"),
         ("groups", "wrong", "after add_param_group, 'scale' doesn't move"),
     ],
     "Decays": [("hyperparameters", "note", "steps change 'lr' of their group from 0.1 to 0.08")],
@@ -682,15 +682,15 @@ FOUND_IN_OBJECTIVES: dict[str, list[tuple[str, str, str]]] = {
     "WrongPoint": [("minimum", "wrong", "optimum -1.0, and at minimizer 2 of 2 the loss is -0.99")],
     "WrongCount": [("minimum", "wrong", "has 2 numbers, there are 3 parameters")],
     "Saddle": [("minimum", "wrong", r"the loss is 0.0, and nearby, at \(.*\), it is -\d")],
-    "BelowOptimum": [("minimum", "wrong", "declares optimum 100.0, and a start lies at")],
+    "BelowOptimum": [("minimum", "wrong", "declares optimum 100.0, but a start has the loss")],
     "NoGradientAtMinimum": [("minimum", "wrong", "the gradient isn't finite")],
-    "Sloped": [("minimum", "note", "the gradient is 3 long, though nothing near is lower")],
-    "Tilted": [("minimum", "wrong", "the gradient is 0.001 long, and the loss falls against it")],
-    "OnlyOptimum": [("minimum", "note", "no point at which it is reached")],
-    "OnlyPoint": [("minimum", "note", "minimizers and no optimum")],
-    "GlobalInit": [("seeded", "wrong", r"seed 0 starts elsewhere each time \('x'\)")],
+    "Sloped": [("minimum", "note", "the gradient has norm 3, but no nearby point is lower")],
+    "Tilted": [("minimum", "wrong", "the gradient has norm 0.001, and the loss falls along")],
+    "OnlyOptimum": [("minimum", "note", "an optimum but no minimizers")],
+    "OnlyPoint": [("minimum", "note", "minimizers but no optimum")],
+    "GlobalInit": [("seeded", "wrong", r"seed 0 does not always start at the same point \('x'\)")],
     "ReseedsInit": [("random state", "wrong", "init seeds torch's global generator"), LONE],
-    "SameStart": [("seeded", "note", "every seed starts at the same point, and a step sees all")],
+    "SameStart": [("seeded", "note", "every seed starts at the same point, and every step uses")],
     "NumpyLoss": [
         ("random state", "wrong", "evaluate draws from numpy's global generator"),
         LONE,
@@ -708,12 +708,12 @@ FOUND_IN_OBJECTIVES: dict[str, list[tuple[str, str, str]]] = {
         (
             "evaluates",
             "wrong",
-            "last batch, of 1 row, can't be taken: ValueError: .*'drop_last: true'",
+            "last batch \\(1 row\\) fails: ValueError: .*'drop_last: true'",
         )
     ],
     "WritesRows": [("evaluates", "note", "writes into the rows that it is given")],
     "Detached": [("evaluates", "wrong", "without a gradient")],
-    "Infinite": [("evaluates", "wrong", "loss is -?inf where seed 0 starts")],
+    "Infinite": [("evaluates", "wrong", "loss is -?inf at the start of seed 0")],
     "Unused": [("evaluates", "note", "doesn't depend on 'y'")],
     "Raises": [("evaluates", "wrong", "raises KeyError: 'z'")],
     "Leaves": [("evaluates", "wrong", "raises SystemExit")],
@@ -768,9 +768,9 @@ def table():  # table
 
 FOUND_IN_DATASETS: dict[str, list[tuple[str, str, str]]] = {
     "sound": [],
-    "unseeded": [("repeatable", "wrong", "features are others when it is loaded again")],
-    "unseeded_labels": [("repeatable", "wrong", "labels are others when it is loaded again")],
-    "reseeds": [("random state", "note", "numpy's global generator; numpy.random.default_rng")],
+    "unseeded": [("repeatable", "wrong", "features change when it is loaded again")],
+    "unseeded_labels": [("repeatable", "wrong", "labels change when it is loaded again")],
+    "reseeds": [("random state", "note", "numpy's global generator; use numpy.random.default_rng")],
     "constant": [("columns", "note", "'b' is the same in every row")],
     "single": [("columns", "wrong", "features are float32, expected float64")],
     "infinite": [("loads", "wrong", "raises ValueError: features and labels must be finite")],
@@ -894,13 +894,13 @@ def test_a_part_that_hangs_or_dies_costs_its_own_findings_only(tmp_path: Path) -
     assert len(found) == len(report.wrong) == 3
 
     dies = found["optimizers", "Dies"]
-    assert dies.message == "the process ended itself with exit status 7"
+    assert dies.message == "the process exited with status 7"
     for section, part, test, file, source in (
         ("optimizers", "HangsOnLoad", "state", optimizers, OPTIMIZERS),
         ("objectives", "o_Hangs", "evaluates", objectives, OBJECTIVES),
     ):
         hangs = found[section, part]
-        assert (hangs.test, hangs.message) == (test, "comes to no end (no end after 6 s)")
+        assert (hangs.test, hangs.message) == (test, "does not finish (not finished after 6 s)")
         line = line_of(part.removeprefix("o_"), source)
         assert hangs.place == f"{file}:{line}"
     fine = [f.test for f in report.findings if f.part == "HangsOnLoad" and f.kind == "fine"]

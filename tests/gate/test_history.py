@@ -144,7 +144,7 @@ def test_a_line_that_is_no_entry_is_skipped_and_counted(tmp_path: Path, line: by
     append(path, checked(2))
     found = read(path)
     assert (len(found.entries), found.torn, found.newer) == (2, 1, 0)
-    assert found.remarks == ["Of the history, 1 line that can't be read was left out."]
+    assert found.remarks == ["1 line of the history left out: unreadable."]
 
 
 def test_lines_of_a_newer_harness_are_skipped_and_counted(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_lines_of_a_newer_harness_are_skipped_and_counted(tmp_path: Path) -> Non
     path.write_text(f"{path.read_text()}{json.dumps(newer)}\n" * 2)
     found = read(path)
     assert (len(found.entries), found.torn, found.newer) == (2, 0, 2)
-    assert found.remarks == ["Of the history, 2 lines that a newer harness wrote were left out."]
+    assert found.remarks == ["2 lines of the history left out: written by a newer harness."]
 
 
 def test_a_file_that_is_not_there_is_an_empty_history(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_the_command_finds_the_history_of_a_spec(
 def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     path = written(tmp_path / history.FILE_NAME, [1.0])
     path.write_bytes(b"torn\n" + path.read_bytes())
-    assert call(path).stdout.startswith("Of the history, 1 line that can't be read was left out.")
+    assert call(path).stdout.startswith("1 line of the history left out: unreadable.")
 
 
 def test_nothing_in_a_history_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:

@@ -408,7 +408,7 @@ def test_whatever_regressed_or_got_better_was_suspect(
 
 def test_a_loss_that_is_equal_to_the_bit_is_fine_whatever_may_be() -> None:
     found = judged_loss(loss_of(4.0, bits="x"), loss_of(4.0, bits="x"), tolerance=0.0)
-    assert (found.outcome, found.why, found.change) == ("fine", "equal to the bit", 0.0)
+    assert (found.outcome, found.why, found.change) == ("fine", "bit-identical", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -550,7 +550,7 @@ def test_where_more_trials_end_ok_than_before_it_is_better_whatever_their_mean(
 ) -> None:
     found = judged_loss(loss_of(mean, ok=ok, diverged=10 - ok), loss_of(4.0))
     assert (found.outcome, found.before, found.now) == ("better", mean, 4.0)
-    assert found.why == f"10 trials ended ok, {ok} before"
+    assert found.why == f"10 trials ok, {ok} before"
 
 
 finite = st.floats(-1e300, 1e300)

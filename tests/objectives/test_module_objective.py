@@ -412,4 +412,4 @@ def test_an_error_in_a_run_of_its_own_is_the_module_s() -> None:
 
     sharing = decide(in_twenties(Narrow(spirals())), torch.optim.SGD, SGD, [0, 1])
     assert sharing.way == "alone"
-    assert sharing.reason.startswith("a run of its own fails: mat1 and mat2 shapes")
+    assert sharing.reason.startswith("a trial alone fails: mat1 and mat2 shapes")

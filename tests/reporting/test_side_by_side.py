@@ -882,7 +882,7 @@ def test_no_page_of_others_is_written_over(runs: Path) -> None:
 def test_an_output_for_the_report_of_one_is_refused(runs: Path) -> None:
     done = call("one/spec.yaml", "-o", "out")
     assert done.exit_code == 2
-    assert "--output is for several RESULTS; the report of one lies beside it" in done.output
+    assert "--output is for several RESULTS; the report of one stays beside it" in done.output
     assert not (runs / "out").exists()
 
 

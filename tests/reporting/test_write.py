@@ -347,7 +347,7 @@ def test_what_of_a_history_cannot_be_read_is_said(tmp_path: Path) -> None:
     with (tmp_path / history.FILE_NAME).open("ab") as file:
         file.write(b'{"torn')
     shown = section(report.write(made(("bowl",)), tmp_path))
-    assert "Of the history, 1 line that can&#39;t be read was left out." in shown
+    assert "1 line of the history left out: unreadable." in shown
     assert "Change points are looked for from 6 checks on." in shown
     (tmp_path / history.FILE_NAME).unlink()
     (tmp_path / history.FILE_NAME).mkdir()

@@ -301,7 +301,7 @@ def test_an_environment_in_a_suites_folder_is_not_the_suites_own(tmp_path: Path)
 def test_a_name_in_two_files_is_refused_with_both_ways_to_say_it(tmp_path: Path) -> None:
     write(tmp_path, {f"optimizers/{n}.py": "class X: ...\n" for n in ("a", "b")})
     assert not_found("X", tmp_path) == (
-        "'X' stands in several files; say which: optimizers/a.py:X, optimizers/b.py:X"
+        "'X' is in several files; choose one: optimizers/a.py:X, optimizers/b.py:X"
     )
     assert locate("optimizers/b.py:X", tmp_path, "optimizers").load().__module__.endswith(".b")
 
@@ -347,8 +347,8 @@ def test_a_file_outside_the_suite_is_refused_unless_a_link_in_it_leads_there(
 
 def test_a_file_name_that_is_no_modules_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"optimizers/v1.2.py": "class A: ...\n"})
-    why = "a module's name has no dot before '.py'"
-    assert not_found("A", tmp_path) == f"'A' stands in 'optimizers/v1.2.py'; {why}"
+    why = "a module's name can't contain a dot"
+    assert not_found("A", tmp_path) == f"'A' is in 'optimizers/v1.2.py'; {why}"
     assert not_found("optimizers/v1.2.py:A", tmp_path) == f"'optimizers/v1.2.py': {why}"
 
 

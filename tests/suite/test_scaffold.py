@@ -56,8 +56,8 @@ def test_what_is_there_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["init", str(tmp_path)])
     assert result.exit_code == 2
     assert result.output.splitlines() == [
-        f"{tmp_path}/comparison.yaml: is there already; nothing is written over it",
-        f"{tmp_path}/datasets/harvest.csv: is there already; nothing is written over it",
+        f"{tmp_path}/comparison.yaml: already exists, and is not overwritten",
+        f"{tmp_path}/datasets/harvest.csv: already exists, and is not overwritten",
         f"{tmp_path}/tests: is not a directory, and one of that name is needed",
         "3 mistakes.",
     ]

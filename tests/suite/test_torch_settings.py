@@ -57,7 +57,8 @@ def test_what_an_import_changes_is_put_back_and_told(tmp_path: Path, line: str, 
         located.load()
         assert state() == before
         assert located.note == (
-            f"importing optimizers/x.py changes {name}, for all others as well; that is put back"
+            f"importing optimizers/x.py changes {name} for the whole process; "
+            "the harness undoes that"
         )
 
 

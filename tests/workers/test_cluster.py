@@ -330,7 +330,7 @@ def test_a_run_on_a_cluster_equals_a_serial_one_to_the_bit(tmp_path: Path) -> No
     reasons = {row[4] for row in serial["trials"] if row[2] == "error"}
     blunder = f"own.Blunders: too steep at {tmp_path}/suite/optimizers/own.py"
     assert any(blunder in reason for reason in reasons)
-    assert "the process was ended by SIGKILL" in reasons
+    assert "the process was killed by SIGKILL" in reasons
     assert summary.statuses == {s: sum(row[2] == s for row in serial["trials"]) for s in statuses}
 
 
@@ -513,7 +513,7 @@ def test_without_dask_it_says_what_is_missing(
 def test_options_that_contradict_each_other(tmp_path: Path) -> None:
     spec = str(write_suite(tmp_path, "normed: {class: Normed}"))
     result = invoke(spec, "--scheduler", "tcp://h:1", "--executor", "processes")
-    assert (result.exit_code, "--scheduler is for --executor dask" in result.stderr) == (2, True)
+    assert (result.exit_code, "--scheduler needs --executor dask" in result.stderr) == (2, True)
     result = invoke(spec, "--scheduler", "tcp://h:1", "--workers", "2")
     assert (result.exit_code, "--workers is for this machine" in result.stderr) == (2, True)
 

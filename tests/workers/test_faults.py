@@ -301,14 +301,14 @@ ROWS = {
     "raises": ("error", "RuntimeError: boom (optimizers/made.py:"),
     "raises_late": ("error", "RuntimeError: boom (optimizers/made.py:"),
     "nan": ("diverged", "not finite"),
-    "sleeps": ("timeout", "no end after 1.5 s"),
-    "loops": ("timeout", "no end after 1.5 s"),
-    "exits": ("error", "exit status 7"),
+    "sleeps": ("timeout", "not finished after 1.5 s"),
+    "loops": ("timeout", "not finished after 1.5 s"),
+    "exits": ("error", "exited with status 7"),
     "sys_exits": ("error", "SystemExit: 3"),
     "segfaults": ("error", "SIGSEGV"),
     "hoards": ("error", "can't allocate memory"),
     "hoards_bytes": ("error", "MemoryError (optimizers/made.py:"),
-    "deaf": ("timeout", "no end after 1.5 s"),
+    "deaf": ("timeout", "not finished after 1.5 s"),
 }
 
 
@@ -375,8 +375,8 @@ def test_an_objective_that_raises_costs_its_own_trials_only(
 @pytest.mark.parametrize(
     ("objective", "reason"),
     [
-        ("no_loss_exits", "the process ended itself with exit status 5"),
-        ("no_start_segfaults", "the process was ended by SIGSEGV"),
+        ("no_loss_exits", "the process exited with status 5"),
+        ("no_start_segfaults", "the process was killed by SIGSEGV"),
         ("no_loss_hoards", "can't allocate memory"),
     ],
 )

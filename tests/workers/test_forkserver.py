@@ -172,17 +172,17 @@ def test_a_fork_may_allocate_no_more_than_its_limit_and_the_next_has_a_limit_of_
     with Pool(1, 2**27) as pool:
         assert "unreachable" in do(pool, code)
     with Pool(1, 2**29) as pool:
-        assert do(pool, code) == "the process ended itself with exit status 3"
+        assert do(pool, code) == "the process exited with status 3"
     with Pool(1) as pool:
-        assert do(pool, code) == "the process ended itself with exit status 3"
+        assert do(pool, code) == "the process exited with status 3"
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("import os; os._exit(9)", "the process ended itself with exit status 9"),
-        ("import ctypes; ctypes.string_at(0)", "the process was ended by SIGSEGV"),
-        ("import os; os.kill(os.getpid(), 15)", "the process was ended by SIGTERM"),
+        ("import os; os._exit(9)", "the process exited with status 9"),
+        ("import ctypes; ctypes.string_at(0)", "the process was killed by SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 15)", "the process was killed by SIGTERM"),
     ],
 )
 def test_how_a_fork_ended_is_told_and_the_next_task_goes_on(
@@ -198,7 +198,7 @@ def test_where_the_process_is_gone_so_are_its_forks_and_there_is_another(tmp_pat
     with Pool(1) as pool:
         old = parent(pool, tmp_path)
         code = f"import os, time; os.kill({old}, 9); time.sleep(60)"
-        assert do(pool, code) == "the process was ended by SIGKILL"
+        assert do(pool, code) == "the process was killed by SIGKILL"
     with Pool(1) as pool:
         (worker,) = pool._workers
         assert not worker.is_fresh

@@ -1,4 +1,4 @@
-"""A run may be cut short at any moment, and the same command goes on from there."""
+"""A run may be cut short at any moment, and the same command continues from there."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ def test_an_interrupted_run_does_not_wait_for_its_trials_and_says_how_to_go_on(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err + out
-    assert "Finished trials are kept; the same command goes on from there." in err
+    assert "Finished trials are stored; the same command continues from there." in err
     wait_until(lambda: suite.processes() == [])  # a killed child may take an instant
     known = suite.stored()
     assert 24 <= known < TRIALS + 8

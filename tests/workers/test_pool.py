@@ -169,7 +169,7 @@ def test_each_result_or_each_step_gives_a_task_its_limit_again_and_nothing_else_
     assert [type(event) for event in by_step] == [Done]
     (lost,) = by_nothing
     assert isinstance(lost, Lost)
-    assert (lost.kind, lost.reason) == ("timeout", "no end after 2.5 s")
+    assert (lost.kind, lost.reason) == ("timeout", "not finished after 2.5 s")
     assert 0 <= lost.step <= 5
 
 
@@ -230,7 +230,7 @@ def test_a_lost_task_says_how_and_costs_no_other(plan: Plan, fresh: bool) -> Non
         )
         assert isinstance(died, Lost)
         assert (died.kind, died.step) == ("died", 1)
-        assert died.reason == "the process ended itself with exit status 9"
+        assert died.reason == "the process exited with status 9"
         assert [type(event) for event in (sent, done, *rest)] == [Sent, Done, Sent, Done]
         assert isinstance(raised, Lost)
         assert raised.kind == "raised"
@@ -410,14 +410,14 @@ def test_a_probe_that_is_lost_leaves_each_trial_to_itself(plan: Plan, tmp_path: 
         tmp_path,
         lambda task: [lost("timeout")(task)],
         sends(0, then=done()),
-        sends(then=lost("timeout", "no end after 1 s")),
+        sends(then=lost("timeout", "not finished after 1 s")),
         sends(then=lost("raised", "Traceback\nValueError: no")),
         sends(3, then=done()),
     )
     assert script.grown
     assert statuses(script) == {
         0: FINE,
-        1: ("timeout", 3, "no end after 1 s"),
+        1: ("timeout", 3, "not finished after 1 s"),
         2: ("error", 3, "ValueError: no"),
         3: FINE,
     }
@@ -431,7 +431,7 @@ def test_a_shared_run_that_is_lost_is_run_one_by_one(plan: Plan, tmp_path: Path)
         lambda task: [lost("died")(task)],
         sends(3, then=done()),
         sends(2, then=done()),
-        sends(then=lost("died", "the process was ended by SIGSEGV")),
+        sends(then=lost("died", "the process was killed by SIGSEGV")),
         sends(0, then=done()),
     )
     requests = [type(task.request) for task in script.seen]

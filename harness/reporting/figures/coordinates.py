@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from harness.analysis import stats
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
     CURVES,
@@ -14,6 +15,7 @@ from harness.reporting.figures.records import (
     Array,
     CurveFigure,
     CurvePanel,
+    FigureRecord,
     Line,
     curve_figure,
     devices_of,
@@ -21,6 +23,7 @@ from harness.reporting.figures.records import (
     scale,
     shown_of,
     thinned,
+    unique_name,
 )
 from harness.reporting.figures.styles import DASHES, MARKERS
 from harness.reporting.figures.trajectories import (
@@ -30,13 +33,35 @@ from harness.reporting.figures.trajectories import (
     seed_caption,
     with_trajectories,
 )
-from harness.store.read import CaseData, ObjectiveInfo
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 COORDINATE_CAPTION = "Dashed: the minimum. "
 STEP_SIZE_CAPTION = (
     "Step size in effect, η / √(s + ε), of each coordinate, from the first step on; s is "
     "the sum of that coordinate's squared gradients so far. "
 )
+
+
+def build(
+    results: Results, means: Mapping[int, stats.Mean], taken: Iterable[str] = ()
+) -> list[FigureRecord]:
+    """The figures of single coordinates; names are unique.
+
+    Args:
+        results: What was run.
+        means: By a case's position, its mean final loss; see ``comparison.mean_losses``.
+        taken: Names that figures have already.
+    """
+    if not any(case.trajectories for case in results.cases):
+        return []
+    context = FigureContext.of(results, means)
+    found = [
+        make(context, info)
+        for info in results.objectives.values()
+        for make in (coordinates, step_sizes)
+    ]
+    names = {name.lower() for name in taken}
+    return [replace(one, name=unique_name(one.name, names)) for one in found if one is not None]
 
 
 def coordinates(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None:
@@ -80,6 +105,10 @@ def _coordinate_panel(
     kept = [line.y for line in lines if not line.failed]
     if not kept:
         kept = [np.asarray(info.window[axis])] if info.window else [line.y for line in lines]
+    if info.window:
+        # Who leaves for good would hide the others.
+        low, high = info.window[axis]
+        kept = [np.clip(values, 2 * low - high, 2 * high - low) for values in kept]
     low, high = scale(kept, [], linear=True)[1]
     minima = {point[axis] for point in info.minimizers if axis < len(point)}
     minimum = minima.pop() if len(minima) == 1 else None

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from harness.analysis import stats
 from harness.reporting.figures import times
 from harness.reporting.figures.context import FigureContext
-from harness.reporting.figures.coordinates import coordinates, step_sizes
 from harness.reporting.figures.facets import faceted
 from harness.reporting.figures.overview import overview
 from harness.reporting.figures.records import (
@@ -94,8 +93,6 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[FigureRecor
             loss(context, info),
             times.loss_time(context, info),
             final_loss(context, info),
-            coordinates(context, info),
-            step_sizes(context, info),
         ]
     found += times.seconds_per_epoch(context)
     taken: set[str] = set()
@@ -240,7 +237,7 @@ def _loss_panel(
     edges = [edge for line in kept for edge in (line.low, line.high)]
     log, limits = scale([line.y for line in kept], edges)
     limits = limits if log else _without_a_peak(kept, limits)
-    limits, reference = _with_optimum(limits, None if log else optimum)
+    limits, reference = _with_optimum(limits, optimum, log=log)
     return CurvePanel(
         title=title,
         x_label=f"epoch (of {info.steps_per_epoch} steps)" if info.has_epochs else "step",
@@ -278,12 +275,17 @@ def _excess_panel(info: ObjectiveInfo, panel: CurvePanel, optimum: float) -> Cur
 
 
 def _with_optimum(
-    limits: tuple[float, float], optimum: float | None
+    limits: tuple[float, float], optimum: float | None, *, log: bool
 ) -> tuple[tuple[float, float], float | None]:
-    """Limits that hold the optimum too, and the optimum; None where it would hide the rest."""
+    """Limits that hold the optimum too, and the optimum; None where it would hide the rest.
+
+    A logarithmic scale stays as it is, and has the optimum if it lies there.
+    """
     if optimum is None:
         return limits, None
     low, high = limits
+    if log:
+        return limits, optimum if low <= optimum <= high else None
     margin = 0.04 * (high - low)
     wide = min(low, optimum - margin), max(high, optimum + margin)
     return (wide, optimum) if wide[1] - wide[0] <= 5 * (high - low) else (limits, None)

@@ -269,7 +269,7 @@ class Cluster:
         for name in found.keys() - self._threads.keys():
             _log.info("worker %s has joined", name)
         for name in self._threads.keys() - found.keys():
-            _log.warning("worker %s has left; what it had is repeated elsewhere", name)
+            _log.warning("worker %s has left; its work is repeated elsewhere", name)
         self._threads = {name: int(about["nthreads"]) for name, about in found.items()}
         self._hosts = {about["host"] for about in found.values()}
         for key, known in list(self._in_flight.items()):
@@ -289,8 +289,8 @@ class Cluster:
             BadInput: If there is no other.
         """
         if name not in self._excluded:
-            self._progress.note(f"worker {name} is left out: {reason}")
-            _log.warning("worker %s is left out: %s", name, reason)
+            self._progress.note(f"worker {name} is excluded: {reason}")
+            _log.warning("worker %s is excluded: %s", name, reason)
         self._excluded[name] = reason
         if not self._usable():
             raise BadInput.of_file(self._where, f"no worker can do this run: {reason}")
@@ -333,7 +333,7 @@ class Cluster:
         return str(self._client.scheduler.address if self._client.scheduler else "the scheduler")
 
     def _lost(self) -> ClusterLost:
-        why = "the scheduler is gone; finished trials are kept, and the same command goes on"
+        why = "the scheduler is gone; finished trials are stored, and the same command continues"
         return ClusterLost([Problem(self._where, 0, 0, "", why)])
 
     # Beginning and end

@@ -21,6 +21,7 @@ from harness.analysis import elapsed, stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import (
     compact,
+    coordinates,
     fonts,
     frames,
     panels,
@@ -144,7 +145,9 @@ def results(*cases: Case) -> Results:
 
 
 def built(known: Results) -> list[FigureRecord]:
-    return trial_figures.build(known, mean_losses(known))
+    means = mean_losses(known)
+    found = trial_figures.build(known, means)
+    return found + coordinates.build(known, means, [record.name for record in found])
 
 
 def records(*cases: Case) -> dict[str, FigureRecord]:
@@ -643,12 +646,12 @@ def test_every_kind_of_figure_is_there(drawn: Drawn) -> None:
         "loss_bowl",
         "loss_time_bowl",
         "final_loss_bowl",
-        "coordinates_bowl",
-        "step_sizes_bowl",
         "loss_lines",
         "loss_time_lines",
         "final_loss_lines",
         "seconds_per_epoch",
+        "coordinates_bowl",
+        "step_sizes_bowl",
     ]
 
 
@@ -919,6 +922,18 @@ def test_coordinates_of_many_cases_say_how_many_are_shown() -> None:
     cases = [Case("a", BOWL, QUADRATIC, paths=[PATH], setting=f"lr={i}") for i in range(count)]
     note = records(*cases)["coordinates_bowl"].note
     assert note == f"Shown: {figure_records.CURVES} of {count} cases."
+
+
+def test_an_optimum_within_a_logarithmic_scale_is_drawn() -> None:
+    falling = np.array([[1000.0, 100.0, 10.0, 1.0, 0.25], [900.0, 90.0, 9.0, 2.0, 0.2405]])
+    inside = curve_figure(records(Case("sgd", falling)), "loss_lines").panels[0]
+    assert inside.log
+    assert inside.limits[0] < 0.24
+    assert inside.reference_line == 0.24
+    below = dataclasses.replace(REGRESSION, optimum=0.001)
+    beyond = curve_figure(records(Case("sgd", falling, below)), "loss_lines").panels[0]
+    assert beyond.log
+    assert beyond.reference_line is None
 
 
 @pytest.mark.parametrize(("optimum", "is_off"), [(-1e3, True), (0.2, False), (None, False)])

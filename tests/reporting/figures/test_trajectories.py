@@ -355,6 +355,18 @@ def test_only_coordinates_that_move_are_drawn_against_the_step(
     np.testing.assert_allclose(line.y, 10 * 0.6 ** np.arange(11))
 
 
+def test_who_leaves_for_good_does_not_rule_the_scale_of_a_coordinate() -> None:
+    path = np.array([[-5.0, -2.0], [-4, 4.0], [-3, -8.0], [-2, 16.0], [-1, -2000.0]])
+    found = coordinates.coordinates(context_of(case("sgd", path), case("adam")), BOWL)
+    assert found is not None
+    x1, x2 = found.panels
+    assert x1.limits == pytest.approx((-5.5, 0.26), abs=0.3)
+    # The window goes from -3 to 2, and as far again each way.
+    assert x2.limits == pytest.approx((-8 - 0.75, 7 + 0.75))
+    (away, _) = x2.lines
+    assert away.y.tolist() == path[:, 1].tolist()
+
+
 # Contours
 
 

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from harness.analysis.summary import analyse
 from harness.reporting.figures import comparison as comparison_figures
-from harness.reporting.figures import draw, frames
+from harness.reporting.figures import coordinates, draw, frames
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.draw import Drawing
@@ -36,7 +36,10 @@ from harness.reporting.figures.records import (
     HeatPanel,
     Line,
     Mark,
+    PlaneFigure,
+    PlanePanel,
     RatioFigure,
+    Trajectory,
     safe_name,
 )
 from harness.reporting.figures.styles import Style
@@ -202,6 +205,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     analysis = analyse(RESULTS)
     records: list[FigureRecord] = trial_figures.build(RESULTS, analysis.means)
     records += comparison_figures.build(RESULTS, analysis, [record.name for record in records])
+    records += coordinates.build(RESULTS, analysis.means, [record.name for record in records])
     drawings = [
         draw.draw(record) if record.name in DRAWN_REALLY else Drawing(record.name, FRAME, b"")
         for record in records
@@ -1511,5 +1515,51 @@ def test_the_plane_has_the_value_of_the_nearest_setting(browser: Browser, tmp_pa
     assert side**2 == len(image)
     # Halfway on a logarithmic scale the one setting gives way to the other.
     assert all(row == [2] * (side // 2) + [None] * (side // 2) for row in rows)
+    assert shown.said == []
+    context.close()
+
+
+def test_a_path_of_two_is_shown_for_either_and_upon_the_curve_of_its_loss(
+    browser: Browser, tmp_path: Path
+) -> None:
+    x = np.linspace(-2, 4, 13)
+    points = np.array([[4.0, 16.0], [2.0, 4.0], [-3.0, 9.0]])
+    path = Trajectory(
+        f"{SCRIPTED} = sgd",
+        ADA,
+        points,
+        failed=False,
+        steps=np.arange(3),
+        marked=np.array([0, 2]),
+        end=np.array([-2.0, 8.0]),
+        seed=3,
+        optimizers=(SCRIPTED, "sgd"),
+    )
+    record = PlaneFigure(
+        *("by_hand", BOWL.name, "By hand", "Caption.", "Words."),
+        panels=(PlanePanel("", (path,)),),
+        columns=1,
+        window=((-2.0, 4.0), (-1.0, 17.0)),
+        landscape=None,
+        levels=(),
+        minimizers=((0.0, 0.0),),
+        axes=("x", "loss"),
+        curve=np.column_stack([x, x**2]),
+    )
+    context, shown = by_hand(browser, tmp_path, record)
+    shown.see("by_hand")
+    [plot] = shown.plots("by_hand")
+    assert (plot["x"]["label"], plot["y"]["label"]) == ("x", "loss")
+    lines = [one["data"] for one in plot["glyphs"] if one["type"] == "Line"]
+    assert [line["y"] for line in lines] == [(x**2).tolist(), points[:, 1].tolist()]
+    *_, marks, end, ring, star = [o["data"] for o in plot["glyphs"] if o["type"] == "Scatter"]
+    assert (marks["x"], marks["y"]) == ([4, -3], [16, 9])
+    assert (end["x"], end["y"]) == ([-2], [8])
+    assert (ring["x"], star["x"]) == ([4], [0])
+    shown.choose(SCRIPTED).click()
+    shown.see("by_hand")
+    assert len(shown.plots("by_hand")) == 1
+    shown.choose("sgd").click()
+    expect(shown.figure("by_hand").locator(".panels > div")).to_have_count(0)
     assert shown.said == []
     context.close()

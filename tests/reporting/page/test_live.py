@@ -25,6 +25,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from harness.analysis.summary import analyse
 from harness.reporting.figures import comparison as comparison_figures
+from harness.reporting.figures import coordinates
 from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
@@ -170,7 +171,8 @@ def results() -> Results:
 def records(results: Results) -> list[FigureRecord]:
     analysis = analyse(results)
     found = trial_figures.build(results, analysis.means)
-    return found + comparison_figures.build(results, analysis, [one.name for one in found])
+    found += comparison_figures.build(results, analysis, [one.name for one in found])
+    return found + coordinates.build(results, analysis.means, [one.name for one in found])
 
 
 # A record and its plain data, compared

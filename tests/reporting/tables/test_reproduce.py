@@ -186,7 +186,7 @@ def test_what_repeats_a_trial_has_its_results_below_those_of_the_run(
 def test_a_number_of_seeds_and_a_seed_exclude_each_other(place: Place) -> None:
     done = place.call("-m", "harness", "run", "spec.yaml", "--seeds", "3", "--seed", "4")
     assert done.returncode == 2
-    assert "expected either --seeds or --seed" in done.stderr
+    assert "--seeds and --seed exclude each other" in done.stderr
 
 
 def test_a_spec_in_specs_is_of_the_suite_around_it_and_so_are_its_results(
