@@ -311,8 +311,9 @@ const crossing = ({ x, y }, at, edge, log, xLog) => {
     : x[at - 1] + share * (x[at] - x[at - 1]);
 };
 // A legend inside a panel whose names are those of no other.
-const inner = (m, plot, named) => {
+const inner = (m, plot, named, width) => {
   if (!named.length) return;
+  const longest = Math.max(...named.map(([label]) => label.length));
   plot.add_layout(
     new m.Legend({
       items: named.map(
@@ -320,6 +321,7 @@ const inner = (m, plot, named) => {
       ),
       location: "left",
       orientation: "horizontal",
+      ncols: Math.max(1, Math.min(named.length, Math.floor((width - 70) / (longest * 7.5 + 45)))),
       background_fill_color: null,
       border_line_color: null,
       label_text_color: paper("ink"),
@@ -520,7 +522,7 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     if (panel.hasLegend && line.label) named.push([line.label, [glyph, marks]]);
   });
   arrows(m, plot, beyond);
-  inner(m, plot, named);
+  inner(m, plot, named, width);
   hover(m, plot, banded, [...base, ["interval", "band"]], { line_policy: "nearest" });
   hover(m, plot, plain, base, { line_policy: "nearest" });
   return plot;
