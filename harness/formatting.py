@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 DASH = "–"
@@ -43,6 +44,12 @@ def listed(names: Sequence[str], limit: int = NAMED) -> str:
 def all_or_none(some: int, total: int) -> str:
     """``all``, ``none`` or how many of a total."""
     return "all" if some == total > 1 else "none" if not some else f"{some:,}"
+
+
+def device_name(device: str) -> str:
+    """A device as a sentence begins with it: ``CUDA``, ``CUDA:1``, ``CUDA, a source``."""
+    kind = re.match("[a-z]*", device)
+    return device[: kind.end()].upper() + device[kind.end() :] if kind else device
 
 
 def or_dash(text: object) -> str:

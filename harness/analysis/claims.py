@@ -17,14 +17,14 @@ from harness.spec.model import ClaimSpec
 from harness.store.read import CaseData, ObjectiveInfo, Results
 
 EDGE, BEYOND = 0.1, 0.01
-"""Two-sided probabilities below which a claim is at the edge, and not consistent."""
+"""Two-sided probabilities below which a claim is borderline, and not consistent."""
 
 ABSURD, ABSURD_LOG = 1e-5, 1e-3
 """Probabilities by Student's prediction interval, of losses and of their logarithms, below both of
 which a number beyond all seeds is not consistent, however few they are. Of log-normal losses such
 calls are then wrong less often than ``ABSURD_LOG``."""
 
-Verdict = Literal["reproduced", "consistent", "at the edge", "not consistent", "can't be told"]
+Verdict = Literal["reproduced", "consistent", "borderline", "not consistent", "undecided"]
 """Reproduced: in every printed digit. Consistent: it may well be so."""
 
 
@@ -36,7 +36,7 @@ class CheckedClaim:
         claim: As the spec has it.
         case: What it is of.
         values: The same quantity of every seed that ended ok, ascending.
-        failed: How many seeds did not end ok.
+        failed: How many seeds failed.
         kind: ``fixed``: no seed changes a printed digit; ``run``: one run's number; ``mean``: a
             mean over several runs.
         verdict: In a word.
@@ -150,11 +150,11 @@ def _judged(
         why = f"none of {failed} seeds ended ok{limited}"
         why = why if failed else "this is not known of any seed"
         kind: Literal["mean", "run"] = "mean" if claim.seeds else "run"
-        return CheckedClaim(claim, case, values, failed, kind, "can't be told", why)
+        return CheckedClaim(claim, case, values, failed, kind, "undecided", why)
     failures = ""
     if failed:
         count = f"{failed} of {failed + len(values)} seeds"
-        failures = f"; {count} did not end ok and are not among them{limited}"
+        failures = f"; {count} failed and are not among them{limited}"
     number, own = float(claim.value), stats.mean_interval(values)
     away = (number - own.mean) / own.sd if own.sd > 0 else math.nan
     if claim.seeds:
@@ -232,7 +232,7 @@ def _of_fixed(printed: str, own: float, seeds: int, rounding: float) -> tuple[Ve
         return "consistent", f"{same}, the same but for the rounding of its last bits"
     off = abs(own - float(printed)) / unit
     if off <= 1.5:
-        return "at the edge", f"{same}: one unit of the last printed digit away"
+        return "borderline", f"{same}: one unit of the last printed digit away"
     return "not consistent", f"{same}: {off:.3g} units of the last printed digit away"
 
 
@@ -256,7 +256,7 @@ def _of_run(
     if verdict == "not consistent" and tail.p >= BEYOND:
         text = f"{where}: too far for any loss of theirs, though so few seeds rank it no rarer "
         text += f"than {tail.p:.2g}"
-    elif verdict == "can't be told":
+    elif verdict == "undecided":
         text = f"{text}, the least that so few seeds can show"
     if math.isnan(away):
         return text
@@ -302,10 +302,10 @@ def _of_mean(
 
 def _word(p: float, least: float) -> Verdict:
     if math.isnan(p):
-        return "can't be told"
+        return "undecided"
     # With few seeds nothing can be far out: what is beyond all of them may be anywhere.
     if p <= least and least >= EDGE:
-        return "can't be told"
+        return "undecided"
     if p < BEYOND:
         return "not consistent"
-    return "at the edge" if p < EDGE else "consistent"
+    return "borderline" if p < EDGE else "consistent"

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis import stats
-from harness.analysis.comparison import Called, Compared, ComparisonGroup, Pair
+from harness.analysis.comparison import ALPHA, Called, Compared, ComparisonGroup, Pair
 from harness.store.read import CaseData
 
 Outcome = Literal[
@@ -26,6 +26,7 @@ Outcome = Literal[
     "better on most seeds",
     "failed",
     "not compared",
+    "only optimizer",
 ]
 """The result of an optimizer on an objective, beside the best one there.
 
@@ -125,7 +126,8 @@ class ObjectiveVerdict:
     def is_clear(self) -> bool:
         """True where the best is significantly better than every other optimizer."""
         others = [e for e in self.entries if e.outcome != "best"]
-        return self.is_tested and all(e.outcome in ("worse", "failed") for e in others)
+        behind = all(e.outcome in ("worse", "failed") and not e.p > ALPHA for e in others)
+        return self.is_tested and behind
 
 
 def verdicts(
@@ -150,7 +152,7 @@ def _verdict(one: Compared, means: Mapping[int, stats.Mean]) -> ObjectiveVerdict
         loss, low, high = _loss(group, index, means)
         entry = Entry(
             case=group.cases[index],
-            outcome=_outcome(group, index, best, pair),
+            outcome=_outcome(group, index, best, pair, several=len(best_of) > 1),
             loss=loss,
             low=low,
             high=high,
@@ -180,11 +182,13 @@ def best_settings(group: ComparisonGroup) -> list[int]:
     return list(found.values())
 
 
-def _outcome(group: ComparisonGroup, index: int, best: int, pair: Pair | None) -> Outcome:
+def _outcome(
+    group: ComparisonGroup, index: int, best: int, pair: Pair | None, *, several: bool
+) -> Outcome:
     if group.failures[index] == len(group.seeds):
         return "failed"
     if index == best:
-        return "best"
+        return "best" if several else "only optimizer"
     if pair is None and len(group.seeds) < 2:
         return "worse" if group.differences(index, best).any() else "tied"
     if pair is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import printable
-from harness.formatting import duration, listed, plural
+from harness.formatting import device_name, duration, listed, plural
 from harness.terminal import UNLIMITED, aligned
 
 if TYPE_CHECKING:
@@ -235,9 +234,3 @@ def _skipped(trials: pd.DataFrame, tried: Counter[tuple[str, str]]) -> Iterator[
 def _word(status: str) -> str:
     """A status as a verb."""
     return _WORDS.get(status, status)
-
-
-def device_name(device: str) -> str:
-    """A device as a sentence begins with it: ``CUDA``, ``CUDA:1``, ``CUDA, a source``."""
-    kind = re.match("[a-z]*", device)
-    return device[: kind.end()].upper() + device[kind.end() :] if kind else device

@@ -15,6 +15,7 @@ from harness.reporting.page import index, parts
 from harness.reporting.page import run as run_page
 from harness.reporting.page.between import Between
 from harness.reporting.page.check import check_section
+from harness.reporting.page.matrix import matrix
 from harness.reporting.tables.model import Table
 from harness.store.database import FILE_NAME
 from harness.store.read import Results
@@ -127,6 +128,7 @@ def _make(report: Report, formats: frozenset[str]) -> dict[str, bytes]:
             said=report.findings,
             check=check_section(report.checks, CHECK_NAME) if report.checks else None,
             between=_between(report),
+            matrix=matrix(report.results, report.analysis),
             printed=printed.to_json(report.printed),
         )
         made[PAGE_NAME] = html.encode()

@@ -110,8 +110,8 @@ def test_decimals_and_the_rounding_of_a_printed_number(
         ("-0.000000", 1e-9, "reproduced"),
         ("0.000000", -1e-9, "reproduced"),
         # One unit of the last digit off, and more.
-        ("0.250000", 0.2500009, "at the edge"),
-        ("0.250000", 0.2499991, "at the edge"),
+        ("0.250000", 0.2500009, "borderline"),
+        ("0.250000", 0.2499991, "borderline"),
         ("0.250000", 0.250002, "not consistent"),
         ("0.250000", -0.25, "not consistent"),
         ("-0.000000", -0.000073, "not consistent"),
@@ -133,7 +133,7 @@ def test_a_number_that_no_seed_changes_is_held_against_the_printed_decimals(
     [
         ("1e3", 1200.0, "reproduced"),
         ("1.2e4", 12_345.0, "reproduced"),
-        ("1.2e4", 12_600.0, "at the edge"),
+        ("1.2e4", 12_600.0, "borderline"),
         ("1.2e4", 15_000.0, "not consistent"),
         ("1.5e-7", 1.46e-7, "reproduced"),
         ("1.5e-7", 1.3e-7, "not consistent"),
@@ -171,7 +171,7 @@ def test_seeds_that_part_by_a_float32s_rounding_do_not_change_a_number() -> None
 
 def test_a_number_of_one_seed_says_nothing_of_others() -> None:
     found = checked("0.25", [0.25])
-    assert (found.kind, found.verdict) == ("run", "can't be told")
+    assert (found.kind, found.verdict) == ("run", "undecided")
 
 
 @pytest.mark.parametrize(("quantity", "printed"), [("x1", "-0.943467"), ("x2", "-0.000073")])
@@ -185,7 +185,7 @@ def test_a_coordinate_is_that_of_the_end_point(quantity: str, printed: str) -> N
 
 def test_a_coordinate_of_which_nothing_is_kept_is_not_known() -> None:
     found = checked("0.5", [0.1, 0.2], more={"quantity": "x1"})
-    assert (found.verdict, found.why) == ("can't be told", "this is not known of any seed")
+    assert (found.verdict, found.why) == ("undecided", "this is not known of any seed")
     assert len(found.values) == 0
 
 
@@ -216,25 +216,25 @@ def spread(count: int) -> Any:
         # Of 999 the probabilities are 2/1000, 4/1000, ...
         (999, "0.500500", "consistent", 1.0),
         (999, "0.049500", "consistent", 0.1),
-        (999, "0.048500", "at the edge", 0.098),
-        (999, "0.004500", "at the edge", 0.01),
+        (999, "0.048500", "borderline", 0.098),
+        (999, "0.004500", "borderline", 0.01),
         (999, "0.003500", "not consistent", 0.008),
         (999, "0.996500", "not consistent", 0.008),
-        (999, "0.995500", "at the edge", 0.01),
+        (999, "0.995500", "borderline", 0.01),
         (999, "-5.000000", "not consistent", 0.002),
         (999, "5.000000", "not consistent", 0.002),
         # Nothing is beyond 1% by its rank with 199 seeds or fewer, nor beyond 10% with 19.
         (200, "0.210000", "not consistent", 2 / 201),
-        (199, "0.210000", "at the edge", 0.01),
-        (20, "0.025000", "at the edge", 2 / 21),
-        (19, "0.025000", "can't be told", 0.1),
+        (199, "0.210000", "borderline", 0.01),
+        (20, "0.025000", "borderline", 2 / 21),
+        (19, "0.025000", "undecided", 0.1),
         # What is absurd is so with any number of seeds that have a spread to speak of.
         (199, "50.000000", "not consistent", 0.01),
         (20, "50.000000", "not consistent", 2 / 21),
         (19, "50.000000", "not consistent", 0.1),
         (5, "50.000000", "not consistent", 1 / 3),
         (19, "0.010500", "consistent", 1.0),
-        (2, "5.000000", "can't be told", 2 / 3),
+        (2, "5.000000", "undecided", 2 / 3),
     ],
 )
 def test_the_verdict_is_by_how_far_out_among_the_seeds_a_number_is(
@@ -265,17 +265,17 @@ def test_failed_seeds_are_said_and_are_not_among_the_values() -> None:
     finals = [*spread(50), math.nan, math.nan]
     found = checked("0.020500", finals, failed={50: "diverged", 51: "error"})
     assert (len(found.values), found.failed) == (50, 2)
-    assert found.why.endswith("; 2 of 52 seeds did not end ok and are not among them")
+    assert found.why.endswith("; 2 of 52 seeds failed and are not among them")
     fixed = checked("0.5", [0.5, 0.5, math.nan], failed={2: "timeout"})
     assert (fixed.kind, fixed.verdict) == ("fixed", "reproduced")
-    assert fixed.why.endswith("; 1 of 3 seeds did not end ok and are not among them")
+    assert fixed.why.endswith("; 1 of 3 seeds failed and are not among them")
     mean = checked("0.5", [0.4, 0.6, math.nan], failed={2: "error"}, more={"seeds": 9, "sd": 0.1})
-    assert mean.why.endswith("; 1 of 3 seeds did not end ok and are not among them")
+    assert mean.why.endswith("; 1 of 3 seeds failed and are not among them")
 
 
 def test_where_no_seed_ended_ok_nothing_can_be_told() -> None:
     found = checked("0.5", [math.nan] * 3, failed=dict.fromkeys(range(3), "error"))
-    assert (found.verdict, found.failed) == ("can't be told", 3)
+    assert (found.verdict, found.failed) == ("undecided", 3)
     assert found.why == "none of 3 seeds ended ok"
     assert math.isnan(found.p)
 
@@ -329,7 +329,7 @@ def test_a_published_mean_is_compared_by_welchs_test() -> None:
 
 @pytest.mark.parametrize(
     ("errors", "verdict"),
-    [(0.0, "consistent"), (1.5, "consistent"), (2.0, "at the edge"), (3.0, "not consistent")],
+    [(0.0, "consistent"), (1.5, "consistent"), (2.0, "borderline"), (3.0, "not consistent")],
 )
 def test_the_verdict_on_a_mean_is_by_its_standard_errors(errors: float, verdict: str) -> None:
     # Our mean is 1 with a standard deviation of just 0.1, both of 400 runs.
@@ -352,7 +352,7 @@ def test_the_rounding_of_a_published_mean_is_part_of_its_error() -> None:
 
 def test_a_mean_cannot_be_told_from_one_seed() -> None:
     found = checked("0.5", [0.7], more={"seeds": 9, "sd": 0.1})
-    assert (found.verdict, found.why) == ("can't be told", "one seed gives 0.7")
+    assert (found.verdict, found.why) == ("undecided", "one seed gives 0.7")
 
 
 def test_a_mean_of_seeds_that_all_end_alike_may_be_claimed_without_a_spread() -> None:
@@ -416,7 +416,7 @@ def test_drawn_anew_a_number_is_doubted_at_the_rate_that_is_promised(places: int
         found += check(claimed_results(printed, drawn[claims:]))
     draws = sets * claims
     doubted = sum(one.verdict == "not consistent" for one in found)
-    edge = sum(one.verdict == "at the edge" for one in found)
+    edge = sum(one.verdict == "borderline" for one in found)
     print(f"printed with {places} decimals: {doubted / draws:.4f} not consistent, ", end="")
     print(f"{edge / draws:.4f} at the edge, of {draws}")
     # Of 401 places the two outermost on either side are doubted, the 20 outermost not held.
@@ -616,7 +616,7 @@ def test_the_table_of_claims_has_a_row_for_each_with_its_numbers() -> None:
             assert row[key] == pytest.approx(value, nan_ok=True)
     # What doesn't hold comes first.
     assert table.shown["published"].tolist() == ["0.045", "0.020", "0.0205"]
-    assert table.shown["verdict"].tolist() == ["at the edge", "consistent", "consistent"]
+    assert table.shown["verdict"].tolist() == ["borderline", "consistent", "consistent"]
     assert table.shown["ours"].tolist() == ["0.021", "0.021", "0.0205"]
     assert tuning_tables.claimed([]) is None
 

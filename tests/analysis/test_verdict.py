@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from results_builders import make_case, make_objective, make_results
@@ -27,7 +28,7 @@ def spread(centre: float, seeds: int = 12) -> dict[int, list[float]]:
     return curves([centre + 0.01 * seed for seed in range(seeds)])
 
 
-def results_of(*losses: tuple[str, str, dict[int, list[float]]], **settings: object) -> Results:
+def results_of(*losses: tuple[str, str, dict[int, list[float]]], **settings: Any) -> Results:
     cases = [
         make_case(objective, optimizer, own, position=position)
         for position, (objective, optimizer, own) in enumerate(losses)
@@ -134,7 +135,8 @@ def test_the_headline_does_not_depend_on_the_order_of_anything() -> None:
     found = set()
     for order in itertools.permutations(range(3)):
         for turned in (losses, losses[::-1]):
-            moved = sorted(turned, key=lambda one, order=order: order["abc".index(one[1])])
+            places = dict(zip("abc", order, strict=True))
+            moved = sorted(turned, key=lambda one: places[one[1]])
             found.add(headline(results_of(*moved)))
     assert len(found) == 1
 
@@ -154,7 +156,7 @@ def test_what_was_not_available_is_named() -> None:
     results = results_of(
         ("bowl", "a", spread(1.0)), ("bowl", "b", spread(2.0)), missing={"cuda": "no device"}
     )
-    assert headline(results).endswith("; cuda was not available.")
+    assert headline(results).endswith("; CUDA is not available.")
 
 
 def test_the_summary_table_has_the_numbers_of_the_verdicts() -> None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from results_builders import make_case, make_results, make_trials
 
 from harness import cli
+from harness.formatting import device_name
 from harness.reporting import printed
 from harness.reporting.objects import Report, Run
 from harness.reporting.printed import FAILURES, LEAST_COLUMNS, ROWS, Printed, Row
@@ -156,7 +157,7 @@ def test_the_work_done_counts_what_was_run_now(
     ("device", "name"), [("cuda", "CUDA"), ("cuda:1", "CUDA:1"), ("mps, old", "MPS, old"), ("", "")]
 )
 def test_a_device_begins_a_sentence(device: str, name: str) -> None:
-    assert printed.device_name(device) == name
+    assert device_name(device) == name
 
 
 def test_open_needs_a_page() -> None:

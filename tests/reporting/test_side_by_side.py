@@ -158,12 +158,12 @@ def test_the_same_trials_twice_are_equal_to_the_bit() -> None:
         ("equal to the bit", 20, 0.0, True)
     ] * 2
     assert all(d.pair is None for d in beside.differences)
-    [matched, equal, *_] = tables.sentences(beside)
+    [equal, matched, *_] = tables.sentences(beside)
     assert matched == (
         "Of 2 cases that ran anywhere, all ran in both; of 2 comparisons, all are of the same "
         "computation (one key); seeds in common: 0–19."
     )
-    assert equal == "Equal to the bit are all of 2 comparisons (40 trials)."
+    assert equal == "2 of 2 cases are bit-identical (40 trials)."
 
 
 def test_a_recorded_loss_that_differs_is_not_equal_to_the_bit() -> None:
@@ -286,8 +286,8 @@ def test_cases_that_are_not_everywhere_are_named_and_those_that_ran_nowhere_coun
     beside = compare([a, b])
     assert beside.differences == ()
     assert (
-        "Not in a is new on bowl; not in b is old on bowl; there, but not run, in b is sgd on "
-        "bowl; run in none of them is 1 case." in tables.sentences(beside)
+        "Not in a: new on bowl; not in b: old on bowl; not run in b: sgd on bowl; 1 case ran in "
+        "none of them." in tables.sentences(beside)
     )
 
 
@@ -296,7 +296,9 @@ def test_results_with_nothing_in_common_still_have_a_page_that_says_so() -> None
         [source("a", {("x", "s"): noisy(1, 1)}), source("b", {("y", "s"): noisy(1, 1)})]
     )
     assert beside.differences == ()
-    assert "No case is in more than one of them: none has the same key" in rendered(beside.sources)
+    assert "Nothing to compare: no two runs have a case with the same key" in rendered(
+        beside.sources
+    )
 
 
 # Tests and verdicts
@@ -314,8 +316,8 @@ def test_a_planted_difference_is_called_and_chance_is_not() -> None:
     assert set(verdicts.values()) == {"not significantly different"}
     assert any(
         text.startswith(
-            "Called different on the same seeds (Holm's correction for 20 comparisons): o7 on bowl "
-            "is higher in b by 0.2"
+            "Significantly different on the same seeds (Holm's correction for 20 comparisons): "
+            "o7 on bowl is higher in b by 0.2"
         )
         for text in tables.sentences(beside)
     )
@@ -371,7 +373,7 @@ def test_trials_that_ended_otherwise_are_counted_and_the_worst() -> None:
     assert (found.pair.both, found.pair.higher, found.pair.lower) == (12, 8, 0)
     assert (found.pair.failed, found.pair.by_failures) == ((8, 0), True)
     assert (
-        "8 matched trials ended otherwise in one than in another (sgd on bowl); no loss stands in "
+        "8 matched trials had different outcomes (sgd on bowl); no value is imputed "
         "for them." in tables.sentences(beside)
     )
     shown = Comparison(beside.sources, Path()).tables["failures"].frame
@@ -398,7 +400,7 @@ def test_what_only_failed_trials_decide_is_not_given_the_others_mean() -> None:
     one = noisy(1, 1)
     other: Losses = {s: "diverged" if s < 15 else v - 0.5 for s, v in one.items()}
     beside = compare([source("a", {("bowl", "sgd"): one}), source("b", {("bowl", "sgd"): other})])
-    [text] = [t for t in tables.sentences(beside) if t.startswith("Called")]
+    [text] = [t for t in tables.sentences(beside) if t.startswith("Significantly different")]
     assert text.endswith("sgd on bowl is higher in b by its failures, in 15 of 20 seeds against 0.")
 
 
@@ -412,7 +414,7 @@ def test_of_three_each_is_compared_to_the_first_in_which_the_case_ran() -> None:
     assert pairs == [("sgd", 0, 1), ("sgd", 0, 2), ("late", 1, 2)]
     assert beside.matches[0].seeds == tuple(range(10))
     assert {d.verdict for d in beside.differences} == {"equal to the bit"}
-    [matched, *_] = tables.sentences(beside)
+    [_, matched, *_] = tables.sentences(beside)
     assert matched.startswith(
         "Of 2 cases that ran anywhere, 1 ran in all of them, 1 more in several"
     )
@@ -818,7 +820,7 @@ def test_a_page_of_its_own_is_written_and_the_results_stay_as_they_are(runs: Pat
     assert {name: tree(runs / name) for name in before} == before
     assert tree(runs / "one" / "reports" / "small") == stayed
     assert (
-        "three: 2 optimizers × 2 objectives × 1 device (cpu): 4 cases, each with 4 seeds (2–5)"
+        "three: 2 optimizers × 2 objectives × 1 device (cpu): 4 cases with 4 seeds each (2–5)"
         in text
     )
 

@@ -186,8 +186,7 @@ class Place:
         return spread <= max(1e-6 * float(size), float(self.floor.max(initial=0.0)))
 
     def order(self) -> list[str]:
-        names = list(self.cases)
-        return sorted(names, key=lambda n: (self.failures[n], self.centre[n], names.index(n)))
+        return sorted(self.cases, key=lambda n: (self.failures[n], self.centre[n], n))
 
     def compare(self) -> int:
         """Fill in the pairs of the best 24 cases; how many tests all pairs would be."""
@@ -285,17 +284,22 @@ class Reader:
         said = sentences.summarise(self.results, self.analysis)
         for text in (*said.outcome, *said.certainty, *said.speed, *said.trouble):
             self.sentence(text)
+        Headline(self).check(said.headline)
         self.tables()
         return self.kinds
 
     def sentence(self, text: str) -> None:
         rules: dict[str, tuple[str, Callable[[re.Match[str]], None]]] = {
             "alike": (
-                r"On (?P<place>.+?) \((?:every seed ends alike|one seed, so nothing is said of "
-                r"chance)\), (?P<body>.+)\.",
+                r"On (?P<place>.+?) \((?P<why>all seeds give the same result|one seed, so not "
+                r"tested)\), (?P<body>.+)\.",
                 self.of_copies,
             ),
-            "speed": (r"On (?P<place>.+?), an epoch takes (?P<body>.+)\.", self.of_speed),
+            "speed": (
+                r"On (?P<place>.+?), (?P<first>.+?) takes (?P<seconds>\S+ \S+) per epoch "
+                r"(?P<body>.+)\.",
+                self.of_speed,
+            ),
             "loss": (
                 r"On (?P<place>.+?), (?P<names>.+?) (?P<has>has|have, tied,) (?P<how>a|the lowest|"
                 rf"the fewest failures \((?P<k>\d+) of (?P<n>\d+)\), then the lowest) "
@@ -305,32 +309,44 @@ class Reader:
             ),
             "over all": (
                 r"Over (?P<n>\d+) objectives(?: \((?P<device>\w+)\))?, the largest share of "
-                r"targets is reached by (?P<most>.+?) \((?P<share>\d+)%\), and most often first is "
-                r"(?P<first>.+?) \((?P<often>\d+)%\); which is better depends on the objective\.",
+                r"targets is reached by (?P<most>.+?) \((?P<share>\d+)%\), and the fewest steps "
+                r"to a target are most often taken by (?P<first>.+?) \((?P<often>\d+)%\); which is "
+                r"better depends on the objective\.",
                 self.over_all,
             ),
             "claims": (
-                r"(?P<text>(?:Of (?:the one|[\d,]+) p|The one p)ublished .+)\.",
+                r"(?P<text>(?:Of [\d,]+ p|The one p)ublished .+)\.",
                 self.claims,
             ),
             "basis": (r"(?P<text>(?:Means|Medians) are over .+)\.", self.basis),
-            "edges": (r"Tuned to an edge of the search space, .+: (?P<text>.+)\.", self.edges),
+            "edges": (
+                r"Tuned to the edge of the search space, so a wider one may contain better "
+                r"settings: (?P<text>.+)\.",
+                self.edges,
+            ),
             "defaults": (
                 r"Tuned settings do better than the constructor's defaults (?P<text>.+)\.",
                 self.defaults,
             ),
             "again": (
-                r"Tuned again, on resampled settings and seeds, (?P<k>\d+) of (?P<n>\d+) "
-                r"differences called between tuned optimizers hold in fewer than 95% of tunings: "
-                r"(?P<text>.+)\.",
+                r"If tuning were repeated \(settings and seeds resampled\), (?P<k>\d+) of "
+                r"(?P<n>\d+) significant differences between tuned optimizers would hold in fewer "
+                r"than 95% of "
+                r"repetitions: (?P<text>.+)\.",
                 self.again,
             ),
             "special": (
-                r"Tuned, and yet worse than its own special case, .+: (?P<text>.+)\.", self.special
+                r"Worse than its own special case, which a well-tuned optimizer can't be: "
+                r"(?P<text>.+)\.",
+                self.special,
             ),
-            "few": (r"The tuned settings are compared on (?P<n>\d+) seeds; 10 .+\.", self.few),
+            "few": (
+                r"The tuned settings are compared on only (?P<n>\d+) seeds?; a comparison should "
+                r"have at least 10\.",
+                self.few,
+            ),
             "failures": (
-                r"Of (?P<n>[\d,]+) trials, (?P<text>.+); no number above stands in for them\.",
+                r"Of (?P<n>[\d,]+) trials, (?P<text>.+); no value is imputed for them\.",
                 self.failures,
             ),
         }  # fmt: skip
@@ -358,7 +374,7 @@ class Reader:
     ) -> tuple[list[str], int]:
         """Names in a list, and how many more it says there are."""
         label = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
-        note = r"(?: \((\d+) of (\d+) did not end ok\))?"
+        note = r"(?: \((\d+) of (\d+) failed\))?"
         names: list[str] = []
         rest = text
         while rest:
@@ -377,6 +393,7 @@ class Reader:
     def of_copies(self, found: re.Match[str]) -> None:
         place = self.place(found["place"])
         assert not place.random
+        assert (len(place.seeds) == 1) is found["why"].startswith("one seed")
         first, *parts = found["body"].split("; ")
         names = [n for n in place.order() if math.isfinite(place.centre[n])]
         names = [n for n in names if place.cases[n].role != "defaults"] or names
@@ -386,9 +403,11 @@ class Reader:
 
         steps = f"{place.info.steps:,} steps"
         if "lowest" in first:
-            said = re.fullmatch(rf"(.+?) ends?(?:, tied,)? lowest after {steps}, at (\S+)", first)
+            read = rf"(.+?) (?:has|have, tied,) the lowest loss after {steps}, (\S+)"
+            said = re.fullmatch(read, first)
+            assert (", tied," in first) is (len(tied(names[0])) > 1)
         else:
-            said = re.fullmatch(rf"(.+?) ends at (\S+) after {steps}", first)
+            said = re.fullmatch(rf"(.+?) has a loss of (\S+) after {steps}", first)
             assert len(names) == 1
         assert said is not None
         shown, more = self.listed(said[1], list(place.cases))
@@ -396,7 +415,7 @@ class Reader:
         assert len(shown) + more == len(tied(names[0]))
         agrees(said[2], place.centre[names[0]])
         for part in parts:
-            said = re.fullmatch(r"highest: (.+) at (\S+)", part)
+            said = re.fullmatch(r"(.+) the highest, (\S+)", part)
             if said is None:
                 self.all_failed(place, part, alone=len(names) == 1)
                 continue
@@ -407,7 +426,7 @@ class Reader:
             agrees(said[2], place.centre[names[-1]])
 
     def all_failed(self, place: Place, part: str, *, alone: bool) -> None:
-        if part == "no other ran there":
+        if part == "no other optimizer ran on it":
             assert alone
             return
         said = re.fullmatch(r"(.+) fails? in all (\d+) seeds", part)
@@ -459,7 +478,7 @@ class Reader:
             agrees(found["value"], place.centre[best] - base, slack)
         said = re.fullmatch(rf"95% CI ({NUMBER}) to ({NUMBER}), (\d+) seeds", found["paren"])
         if said is None:
-            assert re.fullmatch(r"one seed|\d+ seeds?(?:, all alike)?", found["paren"])
+            assert re.fullmatch(r"one seed|\d+ seeds?(?:, all the same)?", found["paren"])
             assert found["paren"].startswith(("one seed", str(len(values))))
             return
         low, high = value(said[1]), value(said[2])
@@ -521,17 +540,15 @@ class Reader:
                     assert least > LEVEL
                 counted["none"] += len(same)
                 continue
-            unpaired = re.fullmatch(r"(\d+) more, which come after these in .+ compared", part)
+            unpaired = re.fullmatch(r"(\d+) lower-ranked cases? (?:was|were) not compared", part)
             if unpaired is not None:
                 counted["unpaired"] += int(unpaired[1])
                 continue
-            if part == "no other ran there" or " in all " in part:
+            if part == "no other optimizer ran on it" or " in all " in part:
                 self.all_failed(place, part, alone=not others)
                 continue
-            said = re.fullmatch(r"on the same seeds, (for all that, )?(.+)", part)
-            assert said is not None, f"no rule reads: {part}"
-            kind = "lower" if said[1] else "higher"
-            counted[kind] += self.differences(place, best, kind, said[2])
+            kind = "lower" if part.startswith("yet ") else "higher"
+            counted[kind] += self.differences(place, best, kind, part.removeprefix("yet "))
         expected = Counter(self.word(place, n, best) for n in others)
         assert +counted == +expected
 
@@ -555,7 +572,7 @@ class Reader:
                 rf"(?P<name>{label}) (?:fails in (?P<own>\d+) of (?P<of>\d+) seeds, against "
                 rf"(?P<base>\d+) \(|is {worse} at (?P<i>\d+) of (?P<m>\d+) seeds and {better} at "
                 rf"(?P<j>\d+) \(|is {worse} by (?P<by>{NUMBER}) \((?:95% CI (?P<low>{NUMBER}) to "
-                rf"(?P<high>{NUMBER}), )?)(?:p = (?P<p>[^,)]+)|every seed ends alike)"
+                rf"(?P<high>{NUMBER}), )?)(?:p = (?P<p>[^,)]+)|the same for all seeds)"
                 r"(?:, (?P<f>\d+) of (?P<g>\d+) failed)?\)(?:, | and |$)",
                 rest,
             )
@@ -604,26 +621,26 @@ class Reader:
         agrees(high, averages[-k])
 
     def over_all(self, found: re.Match[str]) -> None:
-        contest = next(c for c in self.analysis.pools if found["device"] in (None, c.device))
+        pool = next(c for c in self.analysis.pools if found["device"] in (None, c.device))
         families = self.results.run.settings.families
-        assert len({families.get(n, n) for n in contest.objectives}) >= 5
-        assert int(found["n"]) == len(contest.objectives)
-        steps = np.stack([self.hits(cases) for cases in contest.cases], axis=2)
-        solved = dict(zip(contest.solvers, np.isfinite(steps).mean(axis=(0, 1)), strict=True))
+        assert len({families.get(n, n) for n in pool.objectives}) >= 5
+        assert int(found["n"]) == len(pool.objectives)
+        steps = np.stack([self.hits(cases) for cases in pool.cases], axis=2)
+        solved = dict(zip(pool.solvers, np.isfinite(steps).mean(axis=(0, 1)), strict=True))
         least = steps.min(axis=2, keepdims=True)
         first = ((steps == least) & np.isfinite(steps)).mean(axis=(0, 1))
-        often = dict(zip(contest.solvers, first, strict=True))
+        often = dict(zip(pool.solvers, first, strict=True))
         for names, share, known in (
             (found["most"], found["share"], solved), (found["first"], found["often"], often)
         ):  # fmt: skip
-            shown, more = self.listed(names, contest.solvers)
+            shown, more = self.listed(names, pool.solvers)
             top = max(known.values())
             assert all(known[name] == top for name in shown)
             assert len(shown) + more == sum(own == top for own in known.values())
             assert int(share) == round(100 * top)
 
     def hits(self, cases: Sequence[CaseData]) -> Array:
-        """First hits of one entrant's cases, ``(targets of all objectives, seeds)``."""
+        """First hits of one optimizer's cases, ``(targets of all objectives, seeds)``."""
         rows = []
         places = {name: place for (name, _), place in self.truths.places.items()}
         seeds = sorted(set.intersection(*(set(places[c.objective].seeds) for c in cases)))
@@ -659,8 +676,8 @@ class Reader:
         total, text = len(table.frame), found["text"]
         exact, held = verdicts["reproduced"], verdicts["reproduced"] + verdicts["consistent"]
         several = re.match(
-            r"Of ([\d,]+) published numbers, (all|none|[\d,]+) (?:is|are) consistent with what we "
-            r"find(?:, (all|none|[\d,]+) of them in every digit)?",
+            r"Of ([\d,]+) published numbers, (all|none|[\d,]+) (?:is|are) consistent with these "
+            r"results(?:, (all|none|[\d,]+) of them in every digit)?",
             text,
         )
 
@@ -677,14 +694,15 @@ class Reader:
             assert total == 1
             assert ("reproduced in every digit" in text) is (exact == 1)
             if "not consistent with" in text.partition(";")[0]:
-                assert verdicts["not consistent"] + verdicts["at the edge"] == 1
+                assert verdicts["not consistent"] + verdicts["borderline"] == 1
+            assert ("neither confirmed nor rejected" in text) is (verdicts["undecided"] == 1)
         for verdict, words in (
             ("not consistent", "; not consistent: "),
-            ("at the edge", "at the edge of what we find: "),
-            ("can't be told", "not to be told with so few seeds: "),
+            ("borderline", "; borderline: "),
+            ("undecided", "; undecided with so few seeds: "),
         ):
             assert (words in text) is (verdicts[verdict] > 0)
-        least = re.search(rf"no deviation below ({NUMBER}) standard deviations", text)
+        least = re.search(rf"a deviation below ({NUMBER}) standard deviations could not", text)
         if least is not None:
             own = []
             for checked in self.analysis.claims:
@@ -710,8 +728,10 @@ class Reader:
             assert some is not None
             assert int(some[1]) == round(100 * (1 - 0.95 ** len(tested)))
         elif tested:
-            assert "with a probability of at most 5%" in text
-        blind = re.search(r"seeds are too few for that on (.+?)(?:\. |$)", text)
+            assert "significant would be at most 5%" in text
+            whole = self.results.run.settings.correction == "page"
+            assert ("on this page" in text) is whole
+        blind = re.search(r"seeds are too few to show that on (.+?)(?:\. |$)", text)
         least = {
             p.info.name: 2.0 ** (1 - len(p.seeds)) * sum(self.family(p)) > LEVEL for p in tested
         }
@@ -745,10 +765,7 @@ class Reader:
             return
         assert head == f"in {words['lower']} of {len(known)} cases"
         for part in parts:
-            said = re.fullmatch(
-                r"(not significantly different from|tied with|worse than) them (?:is|are) (.+)",
-                part,
-            )
+            said = re.fullmatch(r"(not significantly different|tied|worse): (.+)", part)
             assert said is not None
             word = {"not": "none", "tied": "tied", "worse": "higher"}[said[1].split()[0]]
             own = {f"{optimizer} on {place}" for optimizer, place, w in known if w == word}
@@ -774,9 +791,9 @@ class Reader:
             first, second = (place.cases[name].optimizer for name in names)
             device = f" ({row['device']})" if self.truths.several else ""
             if same < 0.95:
-                unsteady[f"{first} before {second} on {row['objective']}{device}"] = same
+                unsteady[f"{first} better than {second} on {row['objective']}{device}"] = same
         assert (int(found["k"]), int(found["n"])) == (len(unsteady), called)
-        said = re.findall(r"(\S+ before \S+ on \S+(?: \(\w+\))?) \((\d+)%\)", found["text"])
+        said = re.findall(r"(\S+ better than \S+ on \S+(?: \(\w+\))?) \((\d+)%\)", found["text"])
         assert said
         for text, share in said:
             assert int(share) == round(100 * unsteady[text])
@@ -784,7 +801,7 @@ class Reader:
     def special(self, found: re.Match[str]) -> None:
         told = self.results.run.settings.generalizes
         for name, special, objective in re.findall(
-            r"(\S+) than (\S+)(?: \(\w+\))? on ([^\s,]+)", found["text"]
+            r"(\S+) against (\S+)(?: \(\w+\))? on ([^\s,]+)", found["text"]
         ):
             assert special in told[name]
             place = self.place(objective) if not self.truths.several else None
@@ -830,8 +847,8 @@ class Reader:
         assert int(found["n"].replace(",", "")) == ran
         for word, status in (
             ("diverged", "diverged"),
-            ("ended in error", "error"),
-            ("timeout",) * 2,
+            ("stopped with an error", "error"),
+            ("timed out", "timeout"),
         ):
             said = re.search(rf"([\d,]+) {word}", found["text"])
             assert (int(said[1].replace(",", "")) if said else 0) == statuses[status]
@@ -861,6 +878,282 @@ class Reader:
                 assert row["ci_low"] <= 0 <= row["ci_high"]
         expected = sum(len(place.pairs) for place in self.truths.places.values())
         assert len(rows) == expected
+
+
+class Headline:
+    """Reads the headline of a run, and asserts that each of its clauses is true."""
+
+    EQUAL = ("tied", "equal to 3 digits")
+    LEADING = ("best", *EQUAL, "not significantly different", "better on most seeds")
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader, self.results = reader, reader.results
+        self.places = reader.truths.places
+        self.devices = sorted({device for _, device in self.places})
+        self.outcomes = {key: self.outcomes_of(place) for key, place in self.places.items()}
+
+    def best_settings(self, place: Place) -> dict[str, str]:
+        """By optimizer, best first, the label of its best case; of a tuned one its tuned case."""
+        chosen = {case.optimizer for case in place.cases.values() if case.role != "defaults"}
+        found: dict[str, str] = {}
+        for name in place.order():
+            case = place.cases[name]
+            if case.role != "defaults" or case.optimizer not in chosen:
+                found.setdefault(case.optimizer, name)
+        return found
+
+    def outcomes_of(self, place: Place) -> dict[str, tuple[str, float]]:
+        """By optimizer, best first, its outcome beside the best and the p-value of that."""
+        labels = self.best_settings(place)
+        best, *_ = labels.values()
+        found: dict[str, tuple[str, float]] = {}
+        for optimizer, name in labels.items():
+            truth = place.between(name, best)
+            p = math.nan if truth is None else truth.adjusted
+            if place.failures[name] == len(place.seeds):
+                found[optimizer] = ("failed", p)
+            elif name == best:
+                found[optimizer] = ("best", math.nan)
+            elif truth is None:
+                word = "worse" if place.less(name, best).any() else "tied"
+                found[optimizer] = (word if len(place.seeds) < 2 else "not compared", p)
+            elif truth.copies and truth.word != "tied" and self.almost(place, name, best):
+                found[optimizer] = ("equal to 3 digits", p)
+            else:
+                words = {"none": "not significantly different", "higher": "worse"}
+                words["lower"] = "better on most seeds"
+                found[optimizer] = (words.get(truth.word, truth.word), p)
+        return found
+
+    @staticmethod
+    def almost(place: Place, name: str, best: str) -> bool:
+        """True where three digits of the loss, or of the gap, show no difference."""
+        base = place.info.optimum or 0.0
+        own, least = place.centre[name] - base, place.centre[best] - base
+        rounding = 0.0
+        if place.info.optimum is not None:
+            rounding = max(place.floor.max(), place.relative * abs(place.centre[best]))
+        return bool(least > rounding and own / least < 1.005)
+
+    def ended(self, device: str) -> dict[str, dict[str, tuple[str, float]]]:
+        """By objective with several optimizers of which some trial ended, their outcomes."""
+        return {
+            objective: own
+            for (objective, on), own in self.outcomes.items()
+            if on == device and len(own) > 1 and next(iter(own.values()))[0] == "best"
+        }
+
+    def check(self, text: str) -> None:
+        assert text.endswith(".")
+        try:
+            parts = text[0].lower() + text[1:-1]
+            rest = self.trailing(parts.split("; "))
+            self.first(rest)
+        except AssertionError as error:
+            raise AssertionError(f"{text}\n{error}") from error
+
+    def trailing(self, parts: list[str]) -> list[str]:
+        """Check the parts after those on one device's losses, from the last on; the others."""
+        if missing := sorted(self.results.run.settings.missing):
+            said = re.fullmatch(r"(.+) (?:was|were) not available", parts.pop())
+            assert said is not None
+            assert self.reader.listed(said[1], missing) == (missing, 0)
+        statuses = Counter(self.results.trials["status"])
+        ran = statuses.total() - statuses["unavailable"]
+        if failed := ran - statuses["ok"]:
+            said = re.fullmatch(r"([\d,]+) of ([\d,]+) trials? failed", parts.pop())
+            assert said is not None
+            assert [int(n.replace(",", "")) for n in said.groups()] == [failed, ran]
+        if checked := self.reader.analysis.claims:
+            said = re.fullmatch(r"(\d+) of (\d+) published numbers? consistent", parts.pop())
+            assert said is not None
+            held = sum(one.verdict in ("reproduced", "consistent") for one in checked)
+            assert [int(n) for n in said.groups()] == [held, len(checked)]
+        for device in reversed(self.devices[1:]):
+            self.elsewhere(device, parts.pop())
+        return parts
+
+    def leaders(self, device: str) -> dict[str, set[str]]:
+        return {
+            objective: {n for n, (w, _) in own.items() if len(own) > 1 and w in ("best", "tied")}
+            for (objective, on), own in self.outcomes.items()
+            if on == device
+        }
+
+    def elsewhere(self, device: str, part: str) -> None:
+        said = re.fullmatch(rf"the same on {device}(?: but for (.+))?", part)
+        assert said is not None, f"no rule reads: {part}"
+        first, own = self.leaders(self.devices[0]), self.leaders(device)
+        others = {name for name in own if own[name] != first.get(name)}
+        names, more = self.reader.listed(said[1] or "", sorted(own))
+        assert set(names) <= others
+        assert len(names) + more == len(others)
+
+    def first(self, parts: list[str]) -> None:
+        """Check the parts on the losses of one device."""
+        device = self.devices[0]
+        ended, head = self.ended(device), parts[0]
+        known = [own for (_, on), own in self.outcomes.items() if on == device]
+        shared = [own for own in known if len(own) > 1]
+        if not ended:
+            assert len(parts) == 1
+            if shared:
+                assert head == "no trial ended with a loss"
+                return
+            said = re.fullmatch(r"nothing to compare: .+ more than one optimizer \((.+)\)", head)
+            assert said is not None
+            ran = sorted({name for own in known for name in own})
+            names, more = self.reader.listed(said[1], ran)
+            assert names + ran[len(names) :] == ran
+            assert len(names) + more == len(ran)
+            return
+        clear = self.clear_part(ended, device, parts)
+        where, _, rest = head.partition(": ")
+        self.of_losses(ended, device, where)
+        leading = self.leaders(device)
+        winners = set.intersection(*(leading[name] for name in ended))
+        if winners:
+            self.where(ended, shared, known, where)
+            tested = self.winners(ended, winners, rest)
+            assert clear is (tested > 1)
+            return
+        assert clear is any(self.tested(device, name) for name in ended)
+        self.shared_out(ended, leading, rest)
+
+    def tested(self, device: str, objective: str) -> bool:
+        return any(not truth.copies for truth in self.places[objective, device].pairs.values())
+
+    def clear_part(
+        self, ended: dict[str, dict[str, tuple[str, float]]], device: str, parts: list[str]
+    ) -> bool:
+        """Check on how many objectives the best beats all others; whether it is said at all."""
+        if len(parts) == 1:
+            return False
+        (part,) = parts[1:]
+        said = re.fullmatch(
+            r"significantly better than every other optimizer on (\d+)(?: of (\d+) tested)?", part
+        )
+        assert said is not None, f"no rule reads: {part}"
+        tested = [name for name in ended if self.tested(device, name)]
+        assert int(said[2] or len(ended)) == len(tested)
+        clear = [
+            name
+            for name in tested
+            if all(
+                word == "best" or (word in ("worse", "failed") and not p > LEVEL)
+                for word, p in ended[name].values()
+            )
+        ]
+        assert int(said[1]) == len(clear)
+        return True
+
+    def of_losses(
+        self, ended: dict[str, dict[str, tuple[str, float]]], device: str, where: str
+    ) -> None:
+        """ "Lowest loss" is said only where the best has no higher loss than any other."""
+        lowest = True
+        seeds = set()
+        for name in ended:
+            place = self.places[name, device]
+            labels = list(self.best_settings(place).values())
+            lowest &= place.centre[labels[0]] <= min(place.centre[label] for label in labels)
+            seeds.add(len(place.seeds))
+        assert where.startswith("lowest loss" if lowest else "fewest failures, then lowest loss")
+        assert where.endswith(" (one seed)") is (seeds == {1})
+        assert (f" on {device}" in where) is (len(self.devices) > 1)
+
+    def where(
+        self,
+        ended: dict[str, dict[str, tuple[str, float]]],
+        shared: Sequence[object],
+        known: Sequence[object],
+        where: str,
+    ) -> None:
+        count, of = len(ended), len(shared)
+        on = f"{count} of {of} objectives"
+        if count == 1:
+            (on,) = ended
+        elif count == of:
+            on = "both objectives" if count == 2 else f"all {count} objectives"
+            on += "" if of == len(known) else " with several optimizers"
+        assert re.search(rf" on {re.escape(on)}(?: on \w+)?(?: \(one seed\))?$", where)
+
+    def winners(
+        self, ended: dict[str, dict[str, tuple[str, float]]], winners: set[str], text: str
+    ) -> int:
+        """Check who is best everywhere, who is near, who is worse; on how many that is tested."""
+        said = re.fullmatch(
+            r"(?P<names>[^(]+?)(?: \((?P<near>[^()]+?) (?P<words>(?:(?:equal|not significantly "
+            r"different|better on most seeds)(?: or |(?=\))))+)\))?(?:, significantly better than "
+            rf"(?P<worse>[^()]+?)(?: on (?P<on>\S+))? \(p (?P<sign>[=≤]) (?P<p>{NUMBER})\))?",
+            text,
+        )
+        assert said is not None, f"no rule reads: {text}"
+        self.named(said["names"], winners)
+        ran = set.intersection(*(set(own) for own in ended.values()))
+        near = {n for n in ran if all(own[n][0] in self.LEADING for own in ended.values())}
+        near -= winners
+        assert bool(said["near"]) is bool(near)
+        if near:
+            self.named(said["near"], near)
+            words = {own[name][0] for own in ended.values() for name in near} - {"best"}
+            assert set(said["words"].split(" or ")) == {
+                "equal" if word in self.EQUAL else word for word in words
+            }
+        beaten = {
+            name: {n: p for n, (word, p) in own.items() if word == "worse" and p <= LEVEL}
+            for name, own in ended.items()
+        }
+        tested = [name for name in beaten if beaten[name]]
+        assert bool(said["worse"]) is (len(tested) == 1)
+        if said["worse"]:
+            own = beaten[tested[0]]
+            assert said["on"] == (tested[0] if len(ended) > 1 else None)
+            self.named(said["worse"], set(own))
+            p_agrees(said["p"], max(own.values()))
+            assert (said["sign"] == "=") is (len(set(own.values())) == 1)
+        return len(tested)
+
+    def named(self, text: str, expected: set[str]) -> None:
+        names, more = self.reader.listed(text, sorted(expected))
+        assert names == sorted(expected)[: len(names)]
+        assert len(names) + more == len(expected)
+
+    def shared_out(
+        self,
+        ended: dict[str, dict[str, tuple[str, float]]],
+        leading: dict[str, set[str]],
+        text: str,
+    ) -> None:
+        """Check who is best where, objective by objective, or on how many."""
+        counts = Counter(name for objective in ended for name in leading[objective])
+        optimizers, objectives = (
+            "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+            for names in (counts, ended)
+        )
+        if len(ended) > 3:
+            clauses = re.findall(rf"({optimizers}) on (\d+)( of \d+ objectives)?", text)
+            assert all(counts[name] == int(on) for name, on, _ in clauses)
+            assert clauses[0][2] == f" of {len(ended)} objectives"
+            more = re.search(r" and (\d+) more$", text)
+            assert len(clauses) + (int(more[1]) if more else 0) == len(counts)
+            least = min(counts[name] for name, _, _ in clauses)
+            named = {name for name, _, _ in clauses}
+            assert all(counts[name] <= least for name in counts if name not in named)
+            return
+        one, other = (
+            rf"(?:{name})(?:(?:, | and )(?:{name}))*" for name in (optimizers, objectives)
+        )
+        read: set[str] = set()
+        while text:
+            said = re.match(rf"({one}(?: and \d+ more)?) on ({other})(?:, | and |$)", text)
+            assert said is not None, f"no rule reads: {text}"
+            where, _ = self.reader.listed(said[2], list(ended))
+            for objective in where:
+                self.named(said[1], leading[objective])
+            read |= set(where)
+            text = text[said.end() :]
+        assert read == set(ended)
 
 
 # ---- results to read
@@ -945,6 +1238,25 @@ def test_no_sentence_contradicts_made_up_trials(count: int) -> None:
     assert min(kinds.values()) >= count // 15
 
 
+HEADLINES = (
+    ("Lowest loss", "Fewest failures, then lowest loss,"),
+    ("o0: a", "o0: b"),
+    ("on o0", "on both objectives"),
+    ("c not", "b not"),
+    ("c not significantly different", "c equal"),
+    (r" \(c not significantly different\)", ""),
+    ("than b", "than b and c"),
+    (r"p = \S+\)", "p = 0.02)"),
+    ("p =", "p ≤"),
+    (", significantly better than .*", "."),
+    (r"\.$", "; 1 of 36 trials failed."),
+    (r"\.$", "; the same on cuda."),
+    (r"\.$", "; cuda was not available."),
+    (r"\.$", "; 1 of 1 published number consistent."),
+    (r"\.$", "; significantly better than every other optimizer on 1."),
+)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
@@ -993,6 +1305,16 @@ def test_a_sentence_that_is_not_true_is_found_out(right: str, wrong: str) -> Non
     assert turned != text
     with pytest.raises((AssertionError, KeyError)):
         reader.sentence(turned)
+    headline = Headline(reader)
+    text = sentences.summarise(made, reader.analysis).headline
+    assert text == "Lowest loss on o0: a (c not significantly different), significantly better " + (
+        f"than b (p = {text[-8:-2]})."
+    )
+    for right, wrong in HEADLINES:
+        turned = re.sub(right, wrong, text, count=1)
+        assert turned != text
+        with pytest.raises((AssertionError, KeyError)):
+            headline.check(turned)
 
 
 STUDY = {

@@ -79,7 +79,7 @@ def draw(record: FigureRecord) -> Drawing:
         mpl.rcParams.update(_theme(record.name))
         figure = _figure(record)
         figure.dpi = PNG_DPI
-        pixels = FigureCanvasAgg(figure)
+        pixels: Any = FigureCanvasAgg(figure)
         # All pictures share one layout, searched for once; `savefig` would do so each time.
         if engine := figure.get_layout_engine():
             engine.execute(figure)

@@ -33,8 +33,8 @@ from harness.reporting.figures.frames import (
 from harness.reporting.figures.records import Array, PlaneFigure, PlanePanel, Trajectory
 from harness.reporting.figures.ticks import few_ticks
 
-FINE = 1.5
-"""Points, of the line of a trajectory with many steps."""
+FINE, THIN = 1.5, 0.7
+"""Points, of the line of a trajectory with many steps, and of one upon a curve."""
 
 SHADE = 0.08
 """Share of ink in the paper where the loss is highest, so that every line stands out from it."""
@@ -108,11 +108,12 @@ def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel) -> None:
         ax.plot(*start, marker="o", markersize=10, color="none", zorder=7, label="start", **ring)
     for i, trajectory in enumerate(panel.trajectories):
         label = trajectory.label if is_named else ""
-        _draw_trajectory(ax, trajectory, label, 5 + i / len(panel.trajectories))
+        order = 5 + i / len(panel.trajectories)
+        _draw_trajectory(ax, trajectory, label, order, upon=len(record.curve) > 0)
     for point in record.minimizers:
         star = {
             "marker": "*",
-            "markersize": 10,
+            "markersize": 8.5,
             "color": FOREGROUND,
             "label": "minimum",
             **EDGED,
@@ -120,16 +121,19 @@ def _draw_plane(ax: Axes, record: PlaneFigure, panel: PlanePanel) -> None:
         ax.plot(*point[:2], zorder=8, **star)
 
 
-def _draw_trajectory(ax: Axes, trajectory: Trajectory, label: str, order: float) -> None:
+def _draw_trajectory(
+    ax: Axes, trajectory: Trajectory, label: str, order: float, *, upon: bool
+) -> None:
     style, points = trajectory.style, trajectory.points
     if trajectory.failed:
         line: dict[str, Any] = {"color": style.color, "linewidth": 0.9, "alpha": 0.75}
         ax.plot(*points.T, zorder=order, label=label, **line)
         ax.plot(*trajectory.end, color=style.color, clip_on=False, zorder=order + 1, **cross_look())
         return
-    width = style.width if len(points) == len(trajectory.marked) else min(style.width, FINE)
+    is_long = len(points) > len(trajectory.marked)
+    width = THIN if upon else min(style.width, FINE) if is_long else style.width
     line = {"linewidth": width, **dash_look(style), **marker_look(style, 4.2)}
     marked = trajectory.marked.tolist()
     ax.plot(*points.T, label=label, zorder=order, markevery=marked, **line)
-    mark = {"linestyle": "", "label": END_LABEL, **marker_look(style, 8.5)}
+    mark = {"linestyle": "", "label": END_LABEL, **marker_look(style, 9.5)}
     ax.plot(*trajectory.end, clip_on=False, zorder=order + 1, **mark)

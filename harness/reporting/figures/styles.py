@@ -31,7 +31,7 @@ COLORS = (
 """Hues that stand out from near-white and from near-black paper alike, at 3:1 or more, and from
 one another, also for eyes that lack one kind of cone."""
 
-MARKERS = ("^", "s", "D", "v", "p", "P", "h", "o", "<", ">")
+MARKERS = ("^", "s", "D", "v", "p", "P", "<", "o", ">")
 DASHES: tuple[tuple[float, ...], ...] = (
     (),
     (5.0, 1.6),

@@ -240,7 +240,8 @@ def _drawn(
                 points=points,
                 failed=has_failed(context, case),
                 steps=at,
-                marked=_marked(points, window),
+                # Upon a curve the points count, not the lines between them.
+                marked=np.arange(len(points)) if len(curve) else _marked(points, window),
                 end=_end(points, window),
                 seed=min(case.trajectories),
                 optimizers=tuple(dict.fromkeys(one.optimizer for one in own)),

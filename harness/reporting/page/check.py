@@ -10,7 +10,7 @@ from harness.formatting import moment
 from harness.gate import history
 from harness.gate.history import Change, Series
 from harness.reporting.page.facts import Facts
-from harness.reporting.tables.check import against
+from harness.reporting.tables.check import against, summary
 
 if TYPE_CHECKING:
     from harness.reporting.objects import Checks
@@ -26,6 +26,8 @@ class CheckSection:
         remarks: What to know when reading it, a sentence each.
         changes: Where times moved to a new level, a sentence each, numbered as in the figure.
         changes_note: A note in place of such sentences; may be empty.
+        outcome: ``failed`` or ``inconclusive``; empty where it passed or can't be read.
+        brief: The outcome in a few words.
     """
 
     verdict: str
@@ -33,6 +35,8 @@ class CheckSection:
     remarks: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     changes_note: str = ""
+    outcome: str = ""
+    brief: str = ""
 
 
 def check_section(checks: Checks, file_name: str) -> CheckSection:
@@ -54,6 +58,8 @@ def check_section(checks: Checks, file_name: str) -> CheckSection:
         remarks=(*latest.differs, *checks.remarks),
         changes=tuple(map(str, checks.changes)),
         changes_note=_changes_note(checks.series, checks.changes),
+        outcome={0: "", 3: "inconclusive"}.get(latest.exit_status, "failed"),
+        brief=summary(latest, most=1),
     )
 
 

@@ -9,8 +9,7 @@ from harness.errors import join
 from harness.formatting import moment, plural, seed_ranges
 from harness.provenance.environment import WORDS
 from harness.reporting.tables.model import Table
-from harness.reporting.tables.trials import WAYS
-from harness.results import STATUSES
+from harness.reporting.tables.sharing import WAYS
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord
 
@@ -26,20 +25,18 @@ def scope(results: Results) -> str:
         f"{plural(len(results.optimizers), 'optimizer')} × "
         f"{plural(len(results.objectives), 'objective')} × "
         f"{plural(len(devices), 'device')} ({join(devices)}): "
-        f"{plural(len(results.cases), 'case')}, each with {plural(len(seeds), 'seed')} "
-        f"({seed_ranges(seeds)}), make {plural(len(results.cases) * len(seeds), 'trial')}."
+        f"{plural(len(results.cases), 'case')} with {plural(len(seeds), 'seed')} each "
+        f"({seed_ranges(seeds)}), {plural(len(results.cases) * len(seeds), 'trial')} in all."
     )
     if not results.cases:
-        text = "What is compared is known once tuning has come to its end."
+        text = "The cases to compare are known once tuning is complete."
     tried = Counter(tried.role for tried in results.tried)
     if tried["tuning"]:
         tuning_seeds = plural(len(results.run.settings.tuning_seeds), "other seed")
-        text += (
-            f" Before them, tuning tried {plural(tried['tuning'], 'setting')} with {tuning_seeds}"
-        )
-        text += ", as many for every optimizer that is tuned, on every objective"
+        text += f" Tuning tried {plural(tried['tuning'], 'setting')} with {tuning_seeds}"
+        text += ", the same number for every tuned optimizer on every objective"
         if tried["sweep"]:
-            text += f"; after them, sweeps tried {tried['sweep']:,} more with the same"
+            text += f"; sweeps tried {tried['sweep']:,} more with the same seeds"
         text += "."
     return text
 
@@ -51,39 +48,21 @@ def timing_scope(results: Results, table: Table | None) -> str:
         return ""
     threads = results.run.environment.get("threads", "")
     text = (
-        f"Up to {plural(timing.rounds, 'round')} after {timing.warmup_rounds} to warm up; "
+        f"Up to {plural(timing.rounds, 'round')} after {timing.warmup_rounds} for warm-up; "
         "in each round every case runs a block of at most "
         f"{plural(timing.block_steps, 'step')}"
     )
     if threads:
         text += f", with {threads} {'thread' if threads == '1' else 'threads'}"
     text += f"; at most about {timing.seconds:g} s in all"
-    text += ". Evaluation, recording and loading data are not on the clock."
+    text += ". Evaluation, recording and data loading are not timed."
     noisy = 0 if table is None else int((table.frame["noisy"] == "yes").sum())
     if table is not None and noisy:
         text += (
-            f" The machine was busy: the times of {noisy} of {plural(len(table.frame), 'case')} "
-            "are noisy, so trust the ratios more than the seconds."
+            f" The machine was busy ({noisy} of {plural(len(table.frame), 'case')} are noisy): "
+            "compare ratios, not seconds."
         )
     return text
-
-
-def troubles(results: Results) -> list[str]:
-    """A line for each way in which trials ended badly, missing devices aside."""
-    lines = []
-    for status in STATUSES:
-        trials = results.trials[results.trials["status"] == status]
-        if status in ("ok", "unavailable") or trials.empty:
-            continue
-        names = [
-            f"{count:,} of {label} on {objective} ({device})"
-            for (label, objective, device), count in Counter(
-                zip(trials["label"], trials["objective"], trials["device"], strict=True)
-            ).items()
-        ]
-        verb = {"diverged": "diverged", "timeout": "timed out"}.get(status, "ended in an error")
-        lines.append(f"{plural(len(trials), 'trial')} {verb}: {join(names, 4)}.")
-    return lines
 
 
 def objective_facts(results: Results, info: ObjectiveInfo) -> Facts:
@@ -99,12 +78,12 @@ def objective_facts(results: Results, info: ObjectiveInfo) -> Facts:
     facts.append(("Recorded", plural(len(info.record_steps), "loss", "losses") + " per trial"))
     facts.append(("Precision", join(list(dict.fromkeys(case.dtype for case in cases)))))
     if info.optimum is not None:
-        facts.append(("Lowest loss", f"{info.optimum:.6g}"))
+        facts.append(("Lowest possible loss", f"{info.optimum:.6g}"))
     if info.minimizers and info.dimension <= 3:
         points = [f"({', '.join(f'{x:.6g}' for x in point)})" for point in info.minimizers]
         facts.append(("Minimum at" if len(points) == 1 else "Minima at", join(points, 6)))
     if ways := _ways(results, cases):
-        facts.append(("Trials ran", ways))
+        facts.append(("Computed", ways))
     if info.data_source:
         facts.append(("Data", info.data_source))
     return tuple(facts)
@@ -127,21 +106,19 @@ def shared_runs(results: Results) -> str:
         return ""
     tried = ", tuning's among them," if known["role"].isin(["tuning", "sweep"]).any() else ""
     text = (
-        f"{plural(int(known['lanes'].sum()), 'trial')}{tried} shared {plural(len(known), 'run')}. "
-        "One trial of each run was also run alone to its end: "
+        f"{plural(int(known['lanes'].sum()), 'trial')}{tried} were computed in "
+        f"{plural(len(known), 'vectorised run')}. One trial of each was also run alone: "
     )
     far = known[known["difference"] > known["rounding"]]
     near = known["difference"].drop(far.index)
     if len(near):
-        text += (
-            f"recorded losses differ by at most {near.max():.1e} of their size, which is rounding."
-        )
+        text += f"recorded losses agree to a relative {near.max():.1e}, which is rounding."
     if len(far):
         names = join(list(dict.fromkeys(far["optimizer"])), 4)
         text += (
             f" In {plural(len(far), 'run')} they differ by more than rounding ({names}: up to "
-            f"{far['difference'].max():.1e}), which is a fault of the harness; those trials were "
-            "run alone, and their numbers are those of runs of their own."
+            f"{far['difference'].max():.1e}), a fault of the harness; those trials were run alone, "
+            "and the numbers shown are from these runs."
         )
     return text
 

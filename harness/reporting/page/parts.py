@@ -114,16 +114,20 @@ class Picture:
         name: What it is called as a file, without ending.
         title: Heading.
         caption: What is drawn, and which statistic.
+        note: What of the results is not drawn, or why; may be empty.
         svg: The drawing.
         data: What its live chart is made from; None where it has none.
+        objective: The objective that it is about; None where it is about all.
     """
 
     id: str
     name: str
     title: str
     caption: str
+    note: str
     svg: Markup
     data: charts.Plain | None = None
+    objective: str | None = None
 
 
 def files(tables: Iterable[str], figures: Iterable[str]) -> list[str]:
@@ -187,14 +191,15 @@ def inline(svg: str, label: str) -> Markup:
 def picture(record: FigureRecord, svg: str) -> Picture:
     """A figure with its drawing as a part of the page."""
     anchor = f"figure-{slug(record.name)}"
-    label = record.alt or record.title
     return Picture(
         id=anchor,
         name=record.name,
         title=record.title,
-        caption=f"{record.caption} {record.note}".rstrip(),
-        svg=inline(svg, label),
+        caption=record.caption,
+        note=record.note,
+        svg=inline(svg, record.alt or record.title),
         data=charts.plain(record),
+        objective=record.objective,
     )
 
 
@@ -225,7 +230,9 @@ def grid(
     """
     shown, frame = table.shown.loc[rows], table.frame.loc[rows]
     merged = {"optimizer", "setting"} <= set(shown.columns)
-    left_out = {name for name, is_out in (("setting", merged), ("objective", objective)) if is_out}
+    one_device = "device" in frame.columns and table.frame["device"].nunique() < 2
+    parts = {"setting": merged, "objective": objective is not None, "device": one_device}
+    left_out = {name for name, is_out in parts.items() if is_out}
     columns: list[GridColumn] = []
     cells: list[list[GridCell]] = []
     for heading, numeric in zip(shown.columns, table.numeric, strict=True):

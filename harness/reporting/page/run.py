@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from harness.analysis.targets import FEWEST_FAMILIES
 from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import overlays
 from harness.reporting.figures import styles as figure_styles
+from harness.reporting.figures.records import named_after
+from harness.reporting.glossary import GLOSSARY
 from harness.reporting.page import charts, citation, facts
 from harness.reporting.page.between import Between
 from harness.reporting.page.check import CheckSection
 from harness.reporting.page.index import RunSummary
+from harness.reporting.page.matrix import Matrix
 from harness.reporting.page.parts import (
     Grid,
     Picture,
@@ -39,7 +43,8 @@ from harness.reporting.tables import reproduce
 from harness.reporting.tables import side_by_side as source_tables
 from harness.reporting.tables.model import Table
 from harness.reporting.tables.sentences import Findings
-from harness.store.read import CaseData, Results
+from harness.reporting.tables.trials import OUTCOMES
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 if TYPE_CHECKING:
     from harness.reporting.figures.draw import Drawing
@@ -49,21 +54,46 @@ TIMING, OVERVIEW = "seconds_per_epoch", "overview"
 """Name of the table of times, with which the names of their figures begin; and of a figure."""
 
 OF_ALL = frozenset(
-    {"failures", "check", "claims", "sharing", source_tables.BETWEEN, source_tables.MADE}
+    {"summary", "failures", "check", "claims", "sharing", source_tables.BETWEEN, source_tables.MADE}
 )
-"""Names of the tables that have a section of their own."""
+"""Names of the tables that have a place of their own."""
+
+MAIN = ("trajectories", "loss", "final_loss", "differences")
+"""Kinds of an objective's figures that are not folded, in this order."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One objective's part of the page, or that of all together."""
+    """One objective's part of the page, or that of all together.
+
+    Attributes:
+        id: Its anchor.
+        name: Its heading.
+        main: Pictures that are in sight.
+        more: Pictures that are folded.
+        grids: Tables, folded likewise.
+        summary: The rows of the summary on it; None where there are none.
+        sentences: Sentences on it.
+        formula: The objective's.
+        facts: Facts on the objective.
+    """
 
     id: str
     name: str
-    pictures: tuple[Picture, ...]
-    grids: tuple[Grid, ...]
+    main: tuple[Picture, ...] = ()
+    more: tuple[Picture, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    summary: Grid | None = None
+    sentences: tuple[str, ...] = ()
     formula: str = ""
     facts: facts.Facts = ()
+
+    @property
+    def folded(self) -> str:
+        """The titles of what is folded."""
+        kinds = [picture.title.partition(":")[0] for picture in self.more]
+        titles = [*kinds, *(f"{grid.title} (table)" for grid in self.grids)]
+        return ", ".join(title[0].lower() + title[1:] for title in dict.fromkeys(titles))
 
 
 @dataclass(frozen=True)
@@ -78,6 +108,7 @@ class Page:
         said: Findings, as plain text.
         check: The latest check against a baseline; None where there was none.
         between: Differences between sources; None where there is but one.
+        matrix: The verdicts at a glance; None where nothing ran.
     """
 
     results: Results
@@ -87,6 +118,7 @@ class Page:
     said: Findings
     check: CheckSection | None = None
     between: Between | None = None
+    matrix: Matrix | None = None
 
     @functools.cached_property
     def pictures(self) -> dict[str, Picture]:
@@ -110,27 +142,60 @@ class Page:
         return grid(table, rows, "differs", objective="differs")
 
     @functools.cached_property
+    def key(self) -> Picture | None:
+        """The picture of the first screen: trajectories, where there are any, else a loss."""
+        names = sorted(self.results.objectives, key=lambda name: -len(self.results.cases_on(name)))
+        kinds = [(kind, name) for kind in ("trajectories", "loss") for name in names]
+        found = (self._first(kind, name) for kind, name in kinds)
+        return next((picture for picture in found if picture is not None), None)
+
+    def _first(self, kind: str, objective: str) -> Picture | None:
+        start = named_after(kind, objective)
+        names = (r.name for r in self.records if r.objective == objective)
+        return next((self.pictures[name] for name in names if name.startswith(start)), None)
+
+    @functools.cached_property
     def sections(self) -> list[Section]:
         """A section for each objective."""
-        names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
         return [
-            Section(
-                id=f"objective-{number}-{slug(info.name)}",
-                name=info.name,
-                pictures=self.pictures_of(info.name),
-                grids=self._grids(names, info.name, f"{number}-{slug(info.name)}"),
-                formula=info.formula,
-                facts=facts.objective_facts(self.results, info),
-            )
+            self._section(number, info)
             for number, info in enumerate(self.results.objectives.values(), 1)
         ]
+
+    def _section(self, number: int, info: ObjectiveInfo) -> Section:
+        names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
+        pictures = [one for one in self.pictures_of(info.name) if one is not self.key]
+        place = {one.name: self._rank(one.name, info.name) for one in pictures}
+        main = [one for one in pictures if place[one.name] < len(MAIN)]
+        main.sort(key=lambda one: place[one.name])
+        anchor = f"{number}-{slug(info.name)}"
+        return Section(
+            id=f"objective-{anchor}",
+            name=info.name,
+            main=tuple(main),
+            more=tuple(one for one in pictures if place[one.name] == len(MAIN)),
+            grids=self._grids(names, info.name, anchor),
+            summary=next(iter(self._grids(["summary"], info.name, anchor)), None),
+            sentences=self.said.losses.get(info.name, ()),
+            formula=info.formula,
+            facts=facts.objective_facts(self.results, info),
+        )
+
+    @staticmethod
+    def _rank(name: str, objective: str) -> int:
+        """The place of a figure's kind among the main ones."""
+        places = (i for i, kind in enumerate(MAIN) if name.startswith(named_after(kind, objective)))
+        return next(places, len(MAIN))
 
     @functools.cached_property
     def overall(self) -> Section:
         """The section on all objectives together."""
         names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
+        main, more = self.beginning(OVERVIEW), self.pictures_of(None)
+        if len(self.results.objectives) >= FEWEST_FAMILIES:
+            main, more = (*main, *more), ()
         grids = self._grids(names, None, "all")
-        return Section("all-objectives", "All objectives", self.pictures_of(None), grids)
+        return Section("statistics", "Statistics", main, more, grids)
 
     @functools.cached_property
     def timed(self) -> list[Section]:
@@ -139,12 +204,12 @@ class Page:
             Section(
                 id=f"time-{number}-{slug(name)}",
                 name=name,
-                pictures=self.pictures_of(name, timing=True),
+                main=self.pictures_of(name, timing=True),
                 grids=self._grids([TIMING], name, f"{number}-{slug(name)}"),
             )
             for number, name in enumerate(self.results.objectives, 1)
         ]
-        return [section for section in sections if section.pictures or section.grids]
+        return [section for section in sections if section.main or section.grids]
 
     def beginning(self, start: str) -> tuple[Picture, ...]:
         """The figures whose name begins so."""
@@ -263,6 +328,7 @@ def render(
     said: Findings,
     check: CheckSection | None = None,
     between: Between | None = None,
+    matrix: Matrix | None = None,
     printed: str = "",
 ) -> str:
     """The page as HTML.
@@ -275,6 +341,7 @@ def render(
         said: Findings, as plain text.
         check: The latest check against a baseline; None where there was none.
         between: Differences between sources; None where there is but one.
+        matrix: The verdicts at a glance; None where nothing ran.
         printed: The results as the command line prints them, as JSON.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
@@ -286,6 +353,7 @@ def render(
         said=said,
         check=check,
         between=between,
+        matrix=matrix,
     )
     live = {name: picture.data for name, picture in page.pictures.items() if picture.data}
     return document(
@@ -299,7 +367,6 @@ def render(
         settings=results.run.settings,
         cases=_case_grid(results, page.labels),
         hyperparameters=_hyperparameter_grid(results, page.labels),
-        troubles=facts.troubles(results),
         timing_scope=facts.timing_scope(results, page.tables.get(TIMING)),
         shared_runs=facts.shared_runs(results),
         made=facts.environment_facts(results.run),
@@ -307,6 +374,8 @@ def render(
         bibtex=citation.bibtex(page.runs[0].run),
         citing=[citation.sentence(own.run) for own in page.runs],
         data_sources=citation.sources(results),
+        terms=GLOSSARY,
+        outcomes=OUTCOMES,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from harness.formatting import DASH, exactly, is_are, listed, or_dash, percent
+from harness.formatting import DASH, NAMED, exactly, is_are, listed, or_dash, percent
 from harness.gate.report import METRICS, CellVerdict, GateReport, Judgement, Metric, Outcome
 from harness.reporting.tables.model import Column, Table, table_of
 
@@ -26,7 +26,7 @@ def check(report: GateReport) -> Table:
         f"Compared with {report.against}. Time: of a step, as a ratio to the reference loop that "
         "runs in turn with it; its change, with a 95% interval. Loss: mean final loss over the "
         "seeds. Operators dispatched and Python calls made in a step, and bytes of optimizer "
-        "state, are exact. Where two numbers stand, the first is the baseline's."
+        "state, are exact. Of two numbers, the first is the baseline's."
     )
     table = table_of("check", "Against the baseline", _COLUMNS, report.cells, note)
     return table or Table("check", "Against the baseline", note, pd.DataFrame(), pd.DataFrame())
@@ -95,6 +95,7 @@ def _reasons(cell: CellVerdict) -> str:
 
 
 _COLUMNS: tuple[Column[CellVerdict], ...] = (
+    Column("why", "outcome", _reasons, lambda text: text or "fine"),
     Column("objective", "objective", lambda cell: cell.objective),
     Column("optimizer", "optimizer", lambda cell: cell.optimizer),
     Column("setting", "setting", lambda cell: cell.setting, or_dash),
@@ -107,12 +108,16 @@ _COLUMNS: tuple[Column[CellVerdict], ...] = (
     Column("", "operators", _before_and_now("operators")),
     Column("", "calls", _before_and_now("calls")),
     Column("", "state (bytes)", _before_and_now("state")),
-    Column("why", "outcome", _reasons, lambda text: text or "fine"),
 )
 
 
 def against(report: GateReport) -> str:
     """Sum up a check in a sentence."""
+    return f"Against {report.against}, {summary(report)}."
+
+
+def summary(report: GateReport, most: int = NAMED) -> str:
+    """Sum up a check without its baseline, of each outcome with so many cells by name."""
     worse = _changed(report, ("regressed",), only_warns=False)
     gone = _changed(report, ("missing", "failed"), only_warns=False)
     unsure = _changed(report, ("inconclusive", "not comparable"), only_warns=False)
@@ -122,21 +127,21 @@ def against(report: GateReport) -> str:
     of = f"of {total:,} {'cell' if total == 1 else 'cells'}"
     parts = []
     if worse:
-        parts.append(f"{len(worse):,} {of} got worse: {listed(worse)}")
+        parts.append(f"{len(worse):,} {of} got worse: {listed(worse, most)}")
     else:
         which, no = ("the one cell", " not") if total == 1 else (f"none {of}", "")
         parts.append(
             f"{which} {f'is{no} known to have' if gone or unsure else f'has{no}'} got worse"
         )
     if gone:
-        parts.append(f"{len(gone):,} {is_are(len(gone))} missing or failed: {listed(gone)}")
+        parts.append(f"{len(gone):,} {is_are(len(gone))} missing or failed: {listed(gone, most)}")
     if unsure:
-        parts.append(f"{len(unsure):,} can't be told: {listed(unsure)}")
+        parts.append(f"{len(unsure):,} inconclusive: {listed(unsure, most)}")
     if warned:
-        parts.append(f"only warned of, as the spec asks, {is_are(len(warned))} {listed(warned)}")
+        parts.append(f"warnings, as the spec asks: {listed(warned, most)}")
     if better:
-        parts.append(f"{len(better):,} got better: {listed(better)}")
-    return f"Against {report.against}, {'; '.join(parts)}."
+        parts.append(f"{len(better):,} got better: {listed(better, most)}")
+    return "; ".join(parts)
 
 
 def _changed(

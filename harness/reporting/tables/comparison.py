@@ -65,6 +65,11 @@ def _shift(row: _Difference) -> tuple[str, str]:
     return shift(row.pair.shift, row.pair.low, row.pair.high)
 
 
+def _verdict(pair: Pair) -> str:
+    word = {"lower": "better", "higher": "worse"}.get(pair.called, pair.called)
+    return word + " (more failures)" * pair.by_failures if word == "worse" else word
+
+
 def _if_tested(row: _Difference, count: int) -> str:
     return str(count) if row.pair.is_tested else DASH
 
@@ -73,21 +78,19 @@ _DIFFERENCES: tuple[Column[_Difference], ...] = (
     Column("objective", "objective", lambda r: r.first.objective),
     Column("device", "device", lambda r: r.first.device),
     Column("case", "case", lambda r: r.first.label),
+    Column("called", "", lambda r: r.pair.called),
+    Column("decided_by_failures", "", lambda r: "yes" if r.pair.by_failures else "no"),
+    Column("", "verdict", lambda r: _verdict(r.pair)),
     Column("against", "against", lambda r: r.second.label),
-    Column("shift", "shift", lambda r: r.pair.shift, text=lambda r: _shift(r)[0]),
+    Column("shift", "difference", lambda r: r.pair.shift, text=lambda r: _shift(r)[0]),
     Column("ci_low", "", lambda r: r.pair.low),
     Column("ci_high", "", lambda r: r.pair.high),
     Column("", "95% interval", lambda r: _shift(r)[1]),
-    Column("lower", "lower", lambda r: r.pair.lower, text=lambda r: _if_tested(r, r.pair.lower)),
-    Column(
-        "higher", "higher", lambda r: r.pair.higher, text=lambda r: _if_tested(r, r.pair.higher)
-    ),
-    Column("rank_biserial", "effect", lambda r: r.pair.effect, fixed(2)),
-    Column("p", "p", lambda r: r.pair.p, probability),
     Column("p_holm", "p (Holm)", lambda r: r.pair.adjusted, probability),
-    Column("called", "", lambda r: r.pair.called),
-    Column("decided_by_failures", "", lambda r: "yes" if r.pair.by_failures else "no"),
-    Column("", "called", lambda r: r.pair.called + " (failures)" * r.pair.by_failures),
+    Column("p", "p", lambda r: r.pair.p, probability),
+    Column("rank_biserial", "effect", lambda r: r.pair.effect, fixed(2)),
+    Column("lower", "better", lambda r: r.pair.lower, text=lambda r: _if_tested(r, r.pair.lower)),
+    Column("higher", "worse", lambda r: r.pair.higher, text=lambda r: _if_tested(r, r.pair.higher)),
     Column("n", "n", lambda r: r.pair.n),
     Column("both_ok", "", lambda r: r.pair.both),
     Column("case_failed", "", lambda r: r.pair.failed[0]),
@@ -104,17 +107,16 @@ def differences(compared: Sequence[Compared]) -> Table | None:
         for pair in one.pairs
     ]
     note = (
-        "The case less the other, seed by seed: below 0, the case has the lower loss. Lower and "
-        "higher: at how many of the n seeds it is the better and the worse; a difference below the "
-        "rounding of the loss, or below the smallest that the spec says matters, is neither. "
-        "p: Wilcoxon's signed-rank test, two-sided, over all n seeds; a trial that did not end ok "
-        "counts as the worst, and failed says how many there were of each. Shift: the "
+        "Loss of the case minus that of the other, seed by seed: below 0, the case is better. "
+        "Better and worse: the number of the n seeds at which it is; a difference below the "
+        "rounding of the loss, or below the smallest that matters by the spec, counts as neither. "
+        "p: Wilcoxon's signed-rank test, two-sided, over all n seeds; a failed trial counts as the "
+        "worst, and failed has the number of them for each of the two. Difference: the "
         "Hodges-Lehmann estimate that belongs to this test, over the same seeds, with the 95% "
         "interval of shifts that it does not reject; infinite where failures decide. Effect: "
-        "matched-pairs rank-biserial correlation, from -1 (always lower) to 1. Called is what "
-        f"Holm's correction leaves, at {share(ALPHA)} for {corrected_for(compared)}. Where all "
-        "seeds of both end alike, there is no chance, so no test and no interval: the difference "
-        "is what it is."
+        "matched-pairs rank-biserial correlation, from -1 (always better) to 1. Verdict: the test "
+        f"with Holm's correction, at {share(ALPHA)} for {corrected_for(compared)}. Where all "
+        "seeds give the same result there is no test and no interval."
     )
     if any(len(one.group.cases) > MAX_PAIRED_CASES for one in compared):
         best = f"the best {MAX_PAIRED_CASES} are paired; the correction is for all."
@@ -137,7 +139,7 @@ _RANKS: tuple[Column[_Rank], ...] = (
     Column("ci_high", "", lambda r: r.rank.high),
     Column("", "95% interval", lambda r: _interval(r.rank)),
     Column("first_share", "best or tied", lambda r: r.rank.first, share),
-    Column("", "p (all alike)", lambda r: probability(r.among.friedman)),
+    Column("", "p (Friedman)", lambda r: probability(r.among.friedman)),
     Column("of", "", lambda r: len(r.among.ranks)),
     Column("n", "n", lambda r: len(r.among.group.seeds)),
     Column("failed", "failed", lambda r: r.failed),
@@ -159,9 +161,9 @@ def ranks(compared: Sequence[Compared]) -> Table | None:
     ]
     note = (
         "Rank of the final loss among the objective's cases, seed by seed, 1 the lowest; ties "
-        "share their mean, and trials that did not end ok (failed says how many) are tied for "
-        "last. Interval: 95%, bootstrap-t over the n seeds, five or more. Best or tied: share "
-        "of seeds at which no other case is lower. p: Friedman's test that all cases rank alike."
+        "share their mean, and failed trials (failed: their number) are tied for last. Interval: "
+        "95%, bootstrap-t over the n seeds, five or more. Best or tied: share of seeds at which no "
+        "other case is lower. p: Friedman's test that all cases rank alike."
     )
     return table_of("ranks", "Ranks", _RANKS, rows, note)
 
@@ -292,7 +294,7 @@ def _reached(known: targets.Reached) -> Iterator[_Reached]:
 
 
 class _Profile(NamedTuple):
-    contest: targets.OptimizerPool
+    pool: targets.OptimizerPool
     solver: int
     cost: str
     band: profiles.Band
@@ -317,25 +319,25 @@ def _at_ratio(place: int, key: str) -> list[Column[_Profile]]:
 _PROFILE_KEYS = ("best", *(f"within_{ratio:g}" for ratio in WITHIN[1:]), "solved")
 
 _PROFILE: tuple[Column[_Profile], ...] = (
-    Column("optimizer", "optimizer", lambda r: r.contest.solvers[r.solver]),
-    Column("device", "device", lambda r: r.contest.device),
+    Column("optimizer", "optimizer", lambda r: r.pool.solvers[r.solver]),
+    Column("device", "device", lambda r: r.pool.device),
     Column("cost", "cost", lambda r: r.cost),
     *(column for place, key in enumerate(_PROFILE_KEYS) for column in _at_ratio(place, key)),
-    Column("problems", "problems", lambda r: r.contest.steps.shape[0]),
-    Column("seeds", "seeds", lambda r: r.contest.steps.shape[1]),
-    Column("failed", "failed", lambda r: r.contest.failed[r.solver]),
+    Column("problems", "problems", lambda r: r.pool.steps.shape[0]),
+    Column("seeds", "seeds", lambda r: r.pool.steps.shape[1]),
+    Column("failed", "failed", lambda r: r.pool.failed[r.solver]),
 )
 
 
-def profile(contests: Sequence[targets.OptimizerPool]) -> Table | None:
+def profile(pools: Sequence[targets.OptimizerPool]) -> Table | None:
     """Performance profiles over all objectives, at a few ratios."""
     rows: list[_Profile] = []
     at = (*WITHIN, float(np.finfo(float).max))
-    for contest in contests:
-        for unit, costs in (("steps", contest.steps), ("seconds", contest.seconds)):
+    for pool in pools:
+        for unit, costs in (("steps", pool.steps), ("seconds", pool.seconds)):
             if costs is not None:
-                bands = profiles.profile_bands(costs, at, families=contest.problem_families)
-                rows += (_Profile(contest, i, unit, band) for i, band in enumerate(bands))
+                bands = profiles.profile_bands(costs, at, families=pool.problem_families)
+                rows += (_Profile(pool, i, unit, band) for i, band in enumerate(bands))
     note = (
         "Share of problems that an optimizer solves within so many times the cost of the best at "
         "the same problem and seed (Dolan and Moré's performance profile), with a 95% interval "
@@ -344,7 +346,7 @@ def profile(contests: Sequence[targets.OptimizerPool]) -> Table | None:
         "ratio; what a trial reached before it failed (failed: so many trials) it has reached. "
         "Every setting of an optimizer takes part by itself."
     )
-    if left_out := dict.fromkeys(name for contest in contests for name in contest.left_out):
+    if left_out := dict.fromkeys(name for pool in pools for name in pool.left_out):
         names = ", ".join(left_out)
         note += f" Left out, for they did not run on all of these objectives: {names}."
     title = "Performance profile over all objectives"
@@ -365,16 +367,16 @@ class _Parity(NamedTuple):
 _PARITY: tuple[Column[_Parity], ...] = (
     *case_columns(lambda row: row.case),
     Column("counterpart", "counterpart", lambda r: r.other.optimizer),
-    Column("parameters_apart", "parameters apart", lambda r: r.parameters, digits(2)),
+    Column("parameters_apart", "largest parameter difference", lambda r: r.parameters, digits(2)),
     Column("at_step", "at step", lambda r: r.step, fixed(0)),
-    Column("losses_apart", "losses apart", lambda r: r.loss, digits(2)),
+    Column("losses_apart", "largest loss difference", lambda r: r.loss, digits(2)),
     Column(
         "losses_apart_relative",
         "relative",
         lambda r: r.loss / r.scale if r.scale else math.nan,
         digits(2),
     ),
-    Column("because", "because", lambda r: r.because, or_dash),
+    Column("because", "reason", lambda r: r.because, or_dash),
     Column("failed", "", lambda r: r.failed[0]),
     Column("counterpart_failed", "", lambda r: r.failed[1]),
     Column("", "failed", lambda r: f"{r.failed[0]}, {r.failed[1]}"),
@@ -392,13 +394,13 @@ def parity(results: Results) -> Table | None:
             apart, loss_apart = _parameters_apart(case, other), _losses_apart(case, other)
             rows.append(_Parity(case, other, *apart, *loss_apart, given.because, counts))
     note = (
-        "The same optimizer by two codes, on the same seeds. Parameters apart: the largest "
-        "distance between the two trajectories at any step and seed (two-dimensional objectives "
-        "alone keep them). Losses apart: the largest difference of recorded losses, and the same "
-        "as a share of the loss there. Because: the convention that parts them, as the spec has "
-        "it. Failed: trials of each that did not end ok, compared as far as both got."
+        "Two implementations of the same optimizer, on the same seeds. Parameter difference: the "
+        "largest distance between the two trajectories at any step and seed (of objectives that "
+        "keep trajectories). Loss difference: the largest of recorded losses, and the same "
+        "relative to the loss there. Reason: the convention that differs, as the spec has it. "
+        "Failed: failed trials of each, compared as far as both got."
     )
-    return table_of("parity", "Parity of implementations", _PARITY, rows, note)
+    return table_of("parity", "Agreement of implementations", _PARITY, rows, note)
 
 
 def _counterparts(results: Results, name: str, other: str) -> Iterator[tuple[CaseData, CaseData]]:

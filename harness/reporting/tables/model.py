@@ -84,9 +84,11 @@ class Table:
     def numeric(self) -> list[bool]:
         """For each column of ``shown``, whether it holds numbers."""
         one = r"([-+]?[0-9.]+(e[-+]?[0-9]+)?%?|-?∞)"
+        none = ("", DASH)
         number = re.compile(rf"^{one}( (to|of) {one})?$")
         return [
-            all(cell == DASH or number.match(cell) for cell in cells) and any(cells != DASH)
+            all(cell in none or number.match(cell) for cell in cells)
+            and any(cell not in none for cell in cells)
             for _, cells in self.shown.items()
         ]
 

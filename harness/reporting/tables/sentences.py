@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import claims, comparison, profiles, retuning, stats, targets
+from harness.analysis import claims, comparison, profiles, stats, targets
 from harness.analysis.comparison import ALPHA, Compared, ComparisonGroup, Pair
 from harness.analysis.summary import Analysis
 from harness.formatting import (
     all_or_none,
     decimals,
+    device_name,
     is_are,
     listed,
     number,
@@ -25,19 +27,16 @@ from harness.formatting import (
     short_time,
     significant,
     significant_interval,
+    was_were,
 )
 from harness.formatting import interval as interval_text
-from harness.reporting.tables.trials import NOISY, EpochSeconds, above, alike, timed
+from harness.reporting.tables import tuning_sentences
+from harness.reporting.tables.trials import NOISY, EpochSeconds, above, alike, most_compared, timed
+from harness.reporting.tables.tuning_sentences import place_of
 from harness.reporting.tables.verdict import headline
 from harness.store.read import Results
 
-FEWEST_SEEDS = 10
-"""Seeds that a comparison of tuned optimizers should have at least."""
-
-_CALLED = {
-    "higher": ("worse", "on the same seeds, "),
-    "lower": ("better", "on the same seeds, for all that, "),
-}
+_CALLED = {"higher": ("worse", ""), "lower": ("better", "yet ")}
 """The word for what is called of a case against the best, and how the part on such cases begins."""
 
 
@@ -46,25 +45,32 @@ class Findings:
     """Findings of a run, in sentences.
 
     Attributes:
-        outcome: On each objective's final loss, on targets over all, on published numbers.
-        certainty: How sure that is, and what in the tuning asks for care.
-        speed: How long an epoch takes.
-        trouble: Which trials failed.
+        overall: On targets over all objectives, and on published numbers.
+        losses: By objective, on its final losses.
+        certainty: Tests and intervals, and what in the tuning asks for care.
+        speed: Time per epoch.
+        trouble: Failed and skipped trials.
         headline: The answer in one sentence.
     """
 
-    outcome: tuple[str, ...] = ()
+    overall: tuple[str, ...] = ()
+    losses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     certainty: tuple[str, ...] = ()
     speed: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
     headline: str = ""
 
+    @property
+    def outcome(self) -> tuple[str, ...]:
+        """The sentences on losses, objective by objective, then those on all together."""
+        return (*itertools.chain.from_iterable(self.losses.values()), *self.overall)
+
 
 def summarise(results: Results, analysis: Analysis) -> Findings:
     """A sentence on each objective's final loss, then on targets, claims, tuning, speed, failures.
 
-    Cases are compared on the seeds that all have, by Wilcoxon's signed-rank test, a trial that did
-    not end ok being the worst; Holm's correction is for all pairs of an objective's cases, for
+    Cases are compared on the seeds that all have, by Wilcoxon's signed-rank test, a failed trial
+    being the worst; Holm's correction is for all pairs of an objective's cases, for
     which one is lowest is known from these same seeds. Every word on a difference is that of the
     table of differences, and its size is of the same test. No winner is named over all objectives.
 
@@ -72,24 +78,25 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
         results: What was run.
         analysis: What that comes to.
     """
-    outcome = (
-        *(_losses(results, one, analysis.means) for one in analysis.compared),
-        *(_profile(results, contest) for contest in analysis.pools),
-        _claims(analysis.claims),
-    )
+    losses: dict[str, tuple[str, ...]] = {}
+    for one in analysis.compared:
+        text, name = _losses(results, one, analysis.means), one.group.objective
+        losses[name] = (*losses.get(name, ()), *([text] if text else []))
+    overall = (*(_profile(results, pool) for pool in analysis.pools), _claims(analysis.claims))
     certainty = (
         _basis(results, analysis.compared),
-        _edges(analysis),
-        _against_defaults(results, analysis.compared),
-        _lost_to_special_cases(results, analysis.compared),
-        _if_tuned_again(results, analysis),
-        _few_seeds(results),
+        tuning_sentences.at_an_edge(analysis),
+        tuning_sentences.against_defaults(results, analysis.compared),
+        tuning_sentences.worse_than_special_cases(results, analysis.compared),
+        tuning_sentences.if_tuned_again(results, analysis),
+        tuning_sentences.few_seeds(results),
     )
     return Findings(
-        outcome=_without_empty(outcome),
+        overall=_without_empty(overall),
+        losses=losses,
         certainty=_without_empty(certainty),
         speed=_without_empty([_speed(results)]),
-        trouble=_without_empty([_failures(results)]),
+        trouble=_without_empty([_failures(results), *_skipped(results)]),
         headline=headline(results, analysis),
     )
 
@@ -119,27 +126,27 @@ def _basis(results: Results, compared: Sequence[Compared]) -> str:
     text += (
         "; all optimizers have the same starts and batches at a seed, and a difference is called "
         "significant where a signed-rank test on these pairs, corrected for "
-        f"{comparison.corrected_for(compared)} (Holm), has p ≤ {ALPHA:g}; by how much is the "
-        "Hodges-Lehmann shift that belongs to this test, with its 95% interval"
+        f"{comparison.corrected_for(compared)} (Holm), has p ≤ {ALPHA:g}; its size is the "
+        "Hodges-Lehmann estimate that belongs to this test, with its 95% interval"
     )
     if blind := [one.group.objective for one in tested if one.least_adjusted > ALPHA]:
-        text += f"; {seeds} are too few for that on {listed(blind)}"
+        text += f"; {seeds} are too few to show that on {listed(blind)}"
     return f"{text}. {_by_chance(tested)}"
 
 
 def _by_chance(tested: Sequence[Compared]) -> str:
-    """The differences that would be called if nothing differed."""
+    """The expected number of false alarms."""
     count, of_page = len(tested), any(one.of_page for one in tested)
     if of_page or count == 1:
         return (
-            f"Were all optimizers equal, any difference would be called {'on this page ' * of_page}"
-            f"with a probability of at most {share(ALPHA)}."
+            "If all optimizers were equal, the probability of calling any difference "
+            f"{'on this page ' * of_page}significant would be at most {share(ALPHA)}."
         )
     return (
-        "Were all optimizers equal, a difference would be called by chance on up to "
-        f"{significant(ALPHA * count, 2)} of these {count} objectives on average, and on some with "
-        f"a probability of up to {share(1 - (1 - ALPHA) ** count)}; correction: page in the spec "
-        "corrects for all of them together."
+        "If all optimizers were equal, a difference would be called significant by chance on up to "
+        f"{significant(ALPHA * count, 2)} of these {count} objectives on average, and on at least "
+        f"one with a probability of up to {share(1 - (1 - ALPHA) ** count)}; 'correction: page' in "
+        "the spec corrects for all of them together."
     )
 
 
@@ -154,7 +161,7 @@ def _losses(results: Results, one: Compared, means: Mapping[int, stats.Mean]) ->
     order = [i for i in order if field.cases[i].role != "defaults"] or order
     if not order:
         return ""
-    place = f"On {_where(results, field.objective, field.device)}"
+    place = f"On {place_of(results, field.objective, field.device)}"
     if not field.is_random:
         return _without_chance(results, field, place, order)
     best, others = order[0], order[1:]
@@ -163,7 +170,7 @@ def _losses(results: Results, one: Compared, means: Mapping[int, stats.Mean]) ->
     text = f"{place}, {listed(first)} {'have, tied,' if tied else 'has'} "
     what, value = _centre(field, best, means)
     if not others:
-        return f"{text}a {what} of {value}; {_never_ok(field) or 'no other ran there'}."
+        return f"{text}a {what} of {value}; {_never_ok(field) or 'no other optimizer ran on it'}."
     if float(field.centres[best]) <= min(float(field.centres[i]) for i in order):
         text += f"the lowest {what}, {value}"
     else:
@@ -178,10 +185,10 @@ def _losses(results: Results, one: Compared, means: Mapping[int, stats.Mean]) ->
 def _without_chance(
     results: Results, field: ComparisonGroup, place: str, order: Sequence[int]
 ) -> str:
-    """The sentence where every seed ends alike: the lowest and the highest loss."""
+    """The sentence where all seeds give the same result: the lowest and the highest loss."""
     steps = f"{results.objectives[field.objective].steps:,} steps"
     few = len(field.seeds) < 2
-    why = "one seed, so nothing is said of chance" if few else "every seed ends alike"
+    why = "one seed, so not tested" if few else "all seeds give the same result"
 
     def tied_with(index: int) -> list[int]:
         return [i for i in order if not field.differences(i, index).any()]
@@ -192,12 +199,12 @@ def _without_chance(
     low, high = (significant(float(field.centres[i])) for i in (order[0], order[-1]))
     lowest, never = tied_with(order[0]), _never_ok(field)
     if len(order) == 1:
-        end = f"{labels(order[0])} ends at {low} after {steps}"
-        return f"{place} ({why}), {end}; {never or 'no other ran there'}."
-    verb = "end, tied," if len(lowest) > 1 else "ends"
-    text = f"{place} ({why}), {labels(order[0])} {verb} lowest after {steps}, at {low}"
+        end = f"{labels(order[0])} has a loss of {low} after {steps}"
+        return f"{place} ({why}), {end}; {never or 'no other optimizer ran on it'}."
+    verb = "have, tied," if len(lowest) > 1 else "has"
+    text = f"{place} ({why}), {labels(order[0])} {verb} the lowest loss after {steps}, {low}"
     if order[-1] not in lowest:
-        text += f"; highest: {labels(order[-1])} at {high}"
+        text += f"; {labels(order[-1])} the highest, {high}"
     return f"{text}; {never}." if never else f"{text}."
 
 
@@ -208,7 +215,7 @@ def _centre(field: ComparisonGroup, index: int, means: Mapping[int, stats.Mean])
         places = decimals(mean.mean, mean.low, mean.high)
         note = f"{mean.n} seeds" if mean.n != 1 else "one seed"
         if math.isfinite(mean.low) and mean.sd == 0:
-            note += ", all alike"
+            note += ", all the same"
         elif math.isfinite(mean.low):
             note = f"95% CI {interval_text(mean.low, mean.high, places)}, {note}"
         return "mean final loss", f"{number(mean.mean, places)} ({note})"
@@ -219,7 +226,7 @@ def _centre(field: ComparisonGroup, index: int, means: Mapping[int, stats.Mean])
     if max(gap, high) <= float(field.floors.max()) - field.smallest:
         value = "0 but for rounding"
     elif alike(losses):
-        note += ", all alike"
+        note += ", all the same"
     elif math.isfinite(low):
         note = f"95% CI {significant_interval(low, high)}, {note}"
     return "median gap to the optimum", f"{value} ({note})"
@@ -245,12 +252,13 @@ def _others(one: Compared, best: int, others: Sequence[int]) -> Iterator[str]:
         if found:
             yield begin + listed(found)
     if unpaired := len(others) - len(pairs):
-        yield f"{unpaired:,} more, which come after these in that order, were not compared"
+        more = plural(unpaired, "lower-ranked case")
+        yield f"{more} {was_were(unpaired)} not compared"
 
 
 def _by(pair: Pair, word: str) -> str:
     """The size of a difference by which the first of a pair is worse, or better."""
-    p = f"p = {probability(pair.adjusted)}" if pair.is_tested else "every seed ends alike"
+    p = f"p = {probability(pair.adjusted)}" if pair.is_tested else "the same for all seeds"
     own, other = pair.failed
     if pair.by_failures:
         return f"fails in {own} of {pair.n} seeds, against {other} ({p})"
@@ -265,13 +273,13 @@ def _by(pair: Pair, word: str) -> str:
 
 
 def _failed(field: ComparisonGroup, index: int) -> str:
-    """The number of a case's trials that did not end ok; empty if all did."""
+    """The number of a case's failed trials; empty if there are none."""
     failed = int(field.failures[index])
-    return f" ({failed} of {len(field.seeds)} did not end ok)" if failed else ""
+    return f" ({failed} of {len(field.seeds)} failed)" if failed else ""
 
 
 def _never_ok(field: ComparisonGroup) -> str:
-    """The cases of which no trial ended ok; empty where there are none."""
+    """The cases of which all trials failed; empty where there are none."""
     names = [
         case.label
         for case, failed in zip(field.cases, field.failures, strict=True)
@@ -286,23 +294,23 @@ def _never_ok(field: ComparisonGroup) -> str:
 # All objectives, and published numbers
 
 
-def _profile(results: Results, contest: targets.OptimizerPool) -> str:
+def _profile(results: Results, pool: targets.OptimizerPool) -> str:
     """The sentence on performance profiles over all objectives; it names no single winner."""
-    if not contest.says_much:
+    if not pool.says_much:
         return ""
-    solved = np.isfinite(contest.steps).mean(axis=(0, 1))
-    best = (profiles.performance_ratios(contest.steps) == 1).mean(axis=(0, 1))
-    where = f" ({contest.device})" if len({c.device for c in results.cases}) > 1 else ""
+    solved = np.isfinite(pool.steps).mean(axis=(0, 1))
+    best = (profiles.performance_ratios(pool.steps) == 1).mean(axis=(0, 1))
+    where = f" ({pool.device})" if len({c.device for c in results.cases}) > 1 else ""
 
     def first(shares: NDArray[np.float64]) -> str:
         top = float(shares.max())
-        names = [name for name, own in zip(contest.solvers, shares, strict=True) if own == top]
+        names = [name for name, own in zip(pool.solvers, shares, strict=True) if own == top]
         return f"{listed(names)} ({share(top)})"
 
     return (
-        f"Over {len(contest.objectives)} objectives{where}, the largest share of targets is "
-        f"reached by {first(solved)}, and most often first is {first(best)}; which is better "
-        "depends on the objective."
+        f"Over {len(pool.objectives)} objectives{where}, the largest share of targets is "
+        f"reached by {first(solved)}, and the fewest steps to a target are most often taken by "
+        f"{first(best)}; which is better depends on the objective."
     )
 
 
@@ -317,24 +325,24 @@ def _claims(checked: Sequence[claims.CheckedClaim]) -> str:
     held = exact + len(by_verdict.get("consistent", ()))
     if total > 1:
         text = f"Of {total:,} published numbers, {all_or_none(held, total)} {is_are(held)} "
-        text += "consistent with what we find"
+        text += "consistent with these results"
         text += f", {all_or_none(exact, held)} of them in every digit" if exact else ""
     elif exact:
         text = "The one published number is reproduced in every digit"
-    elif "can't be told" in by_verdict:
-        text = "Of the one published number, nothing can be said"
+    elif "undecided" in by_verdict:
+        text = "The one published number can be neither confirmed nor rejected"
     else:
-        text = f"The one published number is {'' if held else 'not '}consistent with what we find"
+        text = f"The one published number is {'' if held else 'not '}consistent with these results"
     words: dict[claims.Verdict, str] = {
         "not consistent": "not consistent",
-        "at the edge": "at the edge of what we find",
-        "can't be told": "not to be told with so few seeds",
+        "borderline": "borderline",
+        "undecided": "undecided with so few seeds",
     }
     parts = [f"{word}: {listed(by_verdict[v])}" for v, word in words.items() if v in by_verdict]
     least = min((own for one in checked if math.isfinite(own := one.least_noticed)), default=0.0)
     if least:
         deviations = f"{significant(least, 2)} standard deviations"
-        parts.append(f"no deviation below {deviations} could have been noticed")
+        parts.append(f"a deviation below {deviations} could not have been detected")
     return "; ".join([text, *parts]) + "."
 
 
@@ -345,162 +353,66 @@ def _claim(found: claims.CheckedClaim) -> str:
     return f"{text} (p = {found.p:.2g})" if math.isfinite(found.p) else text
 
 
-# Tuning
-
-
-def _edges(analysis: Analysis) -> str:
-    """The sentence on best settings at an edge of what was searched."""
-    edges = [
-        f"{found.case.optimizer} on {found.case.objective} ({'; '.join(found.edges)})"
-        for found in analysis.tuned
-        if found.edges
-    ]
-    before = "Tuned to an edge of the search space, so that a wider one may hold better: "
-    return f"{before}{listed(edges)}." if edges else ""
-
-
-def _against_defaults(results: Results, compared: Sequence[Compared]) -> str:
-    """The sentence on tuned settings against the constructors' defaults."""
-    by_called: dict[str, list[str]] = {}
-    for one in compared:
-        index = {(case.optimizer, case.role): i for i, case in enumerate(one.group.cases)}
-        for (optimizer, role), i in index.items():
-            other = index.get((optimizer, "defaults"))
-            pair = None if role != "tuned" or other is None else one.between(i, other)
-            if pair is not None:
-                where = _where(results, one.group.objective, one.group.device)
-                by_called.setdefault(pair.called, []).append(f"{optimizer} on {where}")
-    total, lower = sum(map(len, by_called.values())), len(by_called.get("lower", ()))
-    if not total:
-        return ""
-    text = "Tuned settings do better than the constructor's defaults "
-    if lower == total:
-        return text + ("in the one case." if total == 1 else f"in all {total} cases.")
-    parts = [f"{text}in {lower} of {total} cases"]
-    for called, words in (
-        ("not significantly different", "not significantly different from them"),
-        ("tied", "tied with them"),
-        ("higher", "worse than them"),
-    ):
-        if names := by_called.get(called):
-            parts.append(f"{words} {is_are(len(names))} {listed(names)}")
-    return "; ".join(parts) + "."
-
-
-def _lost_to_special_cases(results: Results, compared: Sequence[Compared]) -> str:
-    """The sentence on tuned optimizers that do worse than a special case of theirs."""
-    lost = []
-    for one in compared:
-        where = _where(results, one.group.objective, one.group.device)
-        for pair in one.pairs:
-            for seen in (pair, pair.seen_from(pair.second)):
-                case, other = one.group.cases[seen.first], one.group.cases[seen.second]
-                special = other.optimizer in results.run.settings.generalizes.get(
-                    case.optimizer, ()
-                )
-                is_fair = case.role == "tuned" and other.role in ("tuned", "given")
-                if special and is_fair and seen.called == "higher":
-                    lost.append(f"{case.optimizer} than {other.label} on {where}")
-    before = "Tuned, and yet worse than its own special case, which it can't be if tuned well: "
-    return f"{before}{listed(lost)}." if lost else ""
-
-
-def _if_tuned_again(results: Results, analysis: Analysis) -> str:
-    """The sentence on differences that hang on the settings that tuning drew."""
-    called, unsteady = 0, []
-    for one, other, lower in retuning.pairs(analysis.retuned):
-        word = comparison.called_between(analysis.compared, one.case, other.case)
-        if word not in ("lower", "higher"):
-            continue
-        called += 1
-        names, same = (one.case.optimizer, other.case.optimizer), lower
-        if word == "higher":
-            names, same = names[::-1], 1 - lower
-        if same < stats.CONFIDENCE:
-            where = _where(results, one.case.objective, one.case.device)
-            unsteady.append((same, f"{names[0]} before {names[1]} on {where}"))
-    if not unsteady:
-        return ""
-    texts = [f"{text} ({share(same)})" for same, text in sorted(unsteady)]
-    return (
-        f"Tuned again, on resampled settings and seeds, {len(unsteady):,} of {called:,} "
-        "differences called between tuned optimizers hold in fewer than "
-        f"{share(stats.CONFIDENCE)} of tunings: {listed(texts)}."
-    )
-
-
-def _few_seeds(results: Results) -> str:
-    seeds = len(results.run.settings.seeds)
-    if not results.run.settings.tuning or seeds >= FEWEST_SEEDS:
-        return ""
-    return (
-        f"The tuned settings are compared on {seeds} seeds; {FEWEST_SEEDS} are the least that a "
-        "comparison should rest on."
-    )
-
-
 # Speed and failures
 
 
 def _speed(results: Results) -> str:
-    """Seconds of an epoch where most optimizers can be compared; of several such, the slowest."""
-    rows = [row for row in timed(results) if row.case.setting != "defaults"]
+    """Time per epoch where most optimizers can be compared; of several such, the slowest."""
+    rows = most_compared(list(timed(results)))
     if not rows:
         return ""
-    groups: dict[tuple[str, str], list[EpochSeconds]] = {}
-    for row in rows:
-        groups.setdefault((row.case.objective, row.case.device), []).append(row)
-
-    def weight(group: Sequence[EpochSeconds]) -> tuple[int, float]:
-        return len({r.case.optimizer for r in group}), max(r.seconds.median for r in group)
-
-    group = max(groups.values(), key=weight)
-    first, *others = group
+    first, *others = rows
     text = (
-        f"On {_where(results, first.case.objective, first.case.device)}, an epoch takes "
-        f"{first.reference.label} {short_time(first.seconds.median)} (median of {first.seconds.n} "
-        f"blocks, interquartile range {short_time(first.seconds.iqr)})"
+        f"On {place_of(results, first.case.objective, first.case.device)}, {first.reference.label} "
+        f"takes {short_time(first.seconds.median)} per epoch (median of {first.seconds.n} blocks, "
+        f"interquartile range {short_time(first.seconds.iqr)})"
     )
     ratios = []
     for row in others:
         low, high = row.ratio_ends
-        ends = f" ({significant_interval(low, high)})" if math.isfinite(low + high) else ""
+        ends = f" (95% CI {significant_interval(low, high)})" if math.isfinite(low + high) else ""
         ratios.append(f"{row.case.label} {significant(row.ratio)} times as long{ends}")
     text = f"{text}; {listed(ratios)}" if ratios else text
-    return f"{text}{_busy(group)}."
+    return f"{text}{_busy(rows)}."
 
 
 def _busy(rows: Sequence[EpochSeconds]) -> str:
     """A part of a sentence on times that are noisy; empty where none is."""
-    noisy = [row.noise for row in rows if row.noise > NOISY]
-    if not noisy:
+    noise = max((row.noise for row in rows if row.noise > NOISY), default=0.0)
+    if not noise:
         return ""
-    which, advice = "this is", "take it as rough"
-    if len(rows) > 1:
-        which = f"{len(noisy)} of these {len(rows)} times {is_are(len(noisy))}"
-        advice = "trust the ratios more than the seconds"
-    worst = share(max(noisy))
-    return f"; measured on a busy machine: {which} noisy (up to {worst}), so {advice}"
+    if len(rows) == 1:
+        return f"; the machine was busy (noise {share(noise)}), so this time is only approximate"
+    return f"; the machine was busy (noise up to {share(noise)}): compare ratios, not seconds"
 
 
 def _failures(results: Results) -> str:
-    """Counts of trials that did not end ok, and of those that the spec's limit alone cut off."""
+    """Counts of failed trials, and of those that the spec's limit alone cut off."""
     counts = results.trials["status"].value_counts()
-    words = {"diverged": "diverged", "error": "ended in error", "timeout": "timeout"}
+    words = {"diverged": "diverged", "error": "stopped with an error", "timeout": "timed out"}
     parts = [f"{counts[s]:,} {word}" for s, word in words.items() if s in counts]
     if not parts:
         return ""
-    lost = results.trials[results.trials["status"] == "diverged"]
+    diverged = results.trials[results.trials["status"] == "diverged"]
     limited = sum(
-        int(np.isin(lost.loc[lost["position"] == case.position, "seed"], case.ended_finite()).sum())
+        int(
+            np.isin(
+                diverged.loc[diverged["position"] == case.position, "seed"], case.ended_finite()
+            ).sum()
+        )
         for case in results.cases
     )
     note = f" ({limited:,} of these at a finite loss, above the limit)" if limited else ""
     ran = int((results.trials["status"] != "unavailable").sum())
-    return f"Of {ran:,} trials, {listed(parts)}{note}; no number above stands in for them."
+    return f"Of {ran:,} trials, {listed(parts)}{note}; no value is imputed for them."
 
 
-def _where(results: Results, objective: str, device: str) -> str:
-    """An objective, with the device where results come from several."""
-    ran = results.trials[results.trials["status"] != "unavailable"]
-    return f"{objective} ({device})" if ran["device"].nunique() > 1 else objective
+def _skipped(results: Results) -> Iterator[str]:
+    """A sentence on each device that is not available."""
+    total = len(results.trials)
+    for device, reason in sorted(results.run.settings.missing.items()):
+        count = int((results.trials["device"] == device).sum())
+        yield (
+            f"{device_name(device)} is not available: {count:,} of {plural(total, 'trial')} "
+            f"skipped ({reason})."
+        )

@@ -47,9 +47,9 @@ ALWAYS_OTHER = ("Started", "Finished", "Command", "Spec")
 EQUAL: tuple[SourceVerdict, ...] = ("equal to the bit", "equal but for rounding")
 
 VERDICTS: dict[SourceVerdict, str] = {
-    "none ended ok": "no trial ended ok in either, nor in the same step",
-    "other, by no chance": "differs; all seeds end alike, so there is no test",
-    "other, of one seed": "differs; one seed, so nothing is said of chance",
+    "none ended ok": "every trial failed in both, at different steps",
+    "other, by no chance": "differs; all seeds give the same result, so not tested",
+    "other, of one seed": "differs; one seed, so not tested",
 }
 
 
@@ -60,17 +60,16 @@ def build(beside: SideBySide) -> list[Table]:
 
 
 NOTE = (
-    "Each case against the same in the first source in which it ran, paired by seed. "
-    "Equal to the bit: trials that ended alike, in the same step, with the same recorded "
-    f"losses; equal but for rounding: all ended alike, losses differ by at most {REL_TOL:g} of "
-    "their size. Everything else is tested where seeds matter: Wilcoxon's signed-rank test "
-    "over all seeds in common, a trial that did not end ok being the worst, and the "
-    "Hodges-Lehmann shift that belongs to it, with its 95% interval; p is adjusted by Holm's "
-    f"method for all cases that are tested here. The verdict is what that leaves at {ALPHA:g}. "
-    "Ended otherwise: trials whose status differs. Ratio of seconds: of median seconds per "
-    "epoch, only of one machine; they were not measured in turns, so it has no interval. Key: "
-    "where it is the same, so is everything that decides the result but the machine; where it "
-    "is another, what is known to differ."
+    "Each case against the same case in the first source in which it ran, paired by seed. "
+    "Bit-identical: the number of trials with the same outcome, at the same step, with the same "
+    f"recorded losses; equal up to rounding: losses differ by at most {REL_TOL:g}, relatively. "
+    "Everything else is tested where seeds matter: Wilcoxon's signed-rank test over all seeds in "
+    "common, a failed trial being the worst, and the Hodges-Lehmann estimate that belongs to it, "
+    "with its 95% interval; p is adjusted by Holm's method for all cases tested here, at the "
+    f"level {ALPHA:g}. Other outcome: trials whose outcome differs. Ratio of seconds: of median "
+    "seconds per epoch, on one machine only; they were not measured in turns, so it has no "
+    "interval. Key: the same where everything that decides the result but the machine is; else "
+    "what is known to differ."
 )
 
 
@@ -97,7 +96,9 @@ def _columns(sources: Sequence[Source]) -> list[Column[SourceDifference]]:
         Column("same_key", "", lambda found: "yes" if found.same_key else "no"),
         Column("what_differs", "", lambda found: "; ".join(found.differs)),
         Column("verdict", "verdict", verdict),
-        Column("shift", "shift", _of_pair(lambda pair: pair.shift), text=lambda f: _shift(f)[0]),
+        Column(
+            "shift", "difference", _of_pair(lambda pair: pair.shift), text=lambda f: _shift(f)[0]
+        ),
         Column("", "95% interval", text=lambda found: _shift(found)[1]),
         Column("ci_low", "", _of_pair(lambda pair: pair.low)),
         Column("ci_high", "", _of_pair(lambda pair: pair.high)),
@@ -108,11 +109,11 @@ def _columns(sources: Sequence[Source]) -> list[Column[SourceDifference]]:
         Column("seeds_in_common", "", lambda found: len(found.match.seeds)),
         Column(
             "equal_to_the_bit",
-            "equal to the bit",
+            "bit-identical",
             lambda found: found.equal,
             text=lambda f: f"{f.equal} of {len(f.match.seeds)}" if f.match.seeds else DASH,
         ),
-        Column("ended_otherwise", "ended otherwise", lambda found: found.ended_otherwise),
+        Column("ended_otherwise", "other outcome", lambda found: found.ended_otherwise),
         Column(
             "largest_relative_difference",
             "largest relative difference",
@@ -246,8 +247,8 @@ def how_made(sources: Sequence[Source]) -> Table | None:
 def sentences(beside: SideBySide) -> tuple[str, ...]:
     """Say what is equal, what differs and what is missing; no source is said to be better."""
     found = [
-        *_matched(beside),
         _equal(beside),
+        *_matched(beside),
         _tested(beside),
         _ended_otherwise(beside),
         _made(beside.sources),
@@ -260,8 +261,8 @@ def sentences(beside: SideBySide) -> tuple[str, ...]:
 def _matched(beside: SideBySide) -> Iterator[str]:
     if not any(len(_present(match)) > 1 for match in beside.matches):
         yield (
-            "No case is in more than one of them: none has the same key, nor the same objective, "
-            "optimizer, setting and device. So there is nothing to compare."
+            "Nothing to compare: no two runs have a case with the same key, or with the same "
+            "objective, optimizer, setting and device."
         )
         return
     count, compared = len(beside.sources), len(beside.differences)
@@ -302,16 +303,19 @@ def _equal(beside: SideBySide) -> str:
     for found in beside.differences:
         by_verdict.setdefault(found.verdict, []).append(found)
     equal, rounded = (by_verdict.get(verdict, []) for verdict in EQUAL)
-    total, trials = len(beside.differences), sum(found.equal for found in beside.differences)
+    compared = [found for found in beside.differences if found.match.seeds]
+    total, trials = len(compared), sum(found.equal for found in compared)
     if not total:
         return ""
-    text = f"Equal to the bit {is_are(len(equal))} {all_or_none(len(equal), total)} of "
-    text += plural(total, "comparison") + (f" ({plural(trials, 'trial')})" if trials else "")
+    text = f"{len(equal):,} of {plural(total, 'case')} {is_are(len(equal))} bit-identical"
+    if total == 1:
+        text = f"The case in common is {'' if equal else 'not '}bit-identical"
+    text += f" ({plural(trials, 'trial')})" if trials else ""
     if rounded:
         largest = max(found.largest for found in rounded)
         text += (
-            f"; {len(rounded):,} more {is_are(len(rounded))} equal but for rounding (losses differ "
-            f"by at most {largest:.1e} of their size)"
+            f"; {len(rounded):,} more {is_are(len(rounded))} equal up to rounding (relative "
+            f"differences of at most {largest:.1e})"
         )
     odd = [
         found
@@ -319,9 +323,9 @@ def _equal(beside: SideBySide) -> str:
         if found.same_key and found.verdict not in EQUAL and found.match.seeds
     ]
     if odd:
-        text += f"; of one key and yet not equal: {_cases(beside, odd)}"
+        text += f"; of the same key but not equal: {_cases(beside, odd)}"
     if fixed := by_verdict.get("other, by no chance", []):
-        text += f"; other, and every seed ends alike, so without a test: {_cases(beside, fixed)}"
+        text += f"; different, not tested as all seeds agree: {_cases(beside, fixed)}"
     return f"{text}."
 
 
@@ -338,8 +342,8 @@ def _tested(beside: SideBySide) -> str:
     if not different:
         text = f"No difference of final losses is significant {family}"
         least = min(2.0 ** (1 - pair.n) for _, pair in tested) * len(tested)
-        return f"{text}; so few seeds could not have shown one." if least > ALPHA else f"{text}."
-    text = f"Called different {family}: {listed(different)}"
+        return f"{text}; the seeds are too few to show one." if least > ALPHA else f"{text}."
+    text = f"Significantly different {family}: {listed(different)}"
     if others := len(tested) - len(different):
         text += f"; {others:,} more {is_are(others)} not significantly different"
     return f"{text}."
@@ -368,21 +372,21 @@ def _ended_otherwise(beside: SideBySide) -> str:
         return ""
     total = sum(one.ended_otherwise for one in found)
     return (
-        f"{plural(total, 'matched trial')} ended otherwise in one than in another "
-        f"({_cases(beside, found)}); no loss stands in for them."
+        f"{plural(total, 'matched trial')} had different outcomes ({_cases(beside, found)}); no "
+        "value is imputed for them."
     )
 
 
 def _made(sources: Sequence[Source]) -> str:
     differing = [fact for fact in facts(sources) if fact.differs and fact.name not in ALWAYS_OTHER]
     if not differing:
-        return "They were made alike: all that is known but when and by which command is the same."
+        return "The runs were made in the same way: all that is known but time and command agrees."
     texts = []
     for fact in differing:
         name = "the spec" if fact.name == SPEC_DIGEST else fact.name[0].lower() + fact.name[1:]
         short = all(0 < len(value) <= 24 for value in fact.values) and "igest" not in fact.name
         texts.append(f"{name} ({' / '.join(fact.values)})" if short else name)
-    return f"How they were made differs in: {listed(texts, 8)}; the rest is the same."
+    return f"The runs differ in: {listed(texts, 8)}; the rest is the same."
 
 
 def _missing(beside: SideBySide) -> str:
@@ -393,12 +397,12 @@ def _missing(beside: SideBySide) -> str:
         for match in beside.matches:
             if match.ran and i not in match.ran:
                 (idle if match.places[i] else absent).append(_case(beside, match))
-        for words, cases in (("not in", absent), ("there, but not run, in", idle)):
+        for words, cases in (("not in", absent), ("not run in", idle)):
             if cases:
-                parts.append(f"{words} {source.name} {is_are(len(cases))} {listed(cases)}")
+                parts.append(f"{words} {source.name}: {listed(cases)}")
     nowhere = sum(not match.ran for match in beside.matches)
     if nowhere:
-        parts.append(f"run in none of them {is_are(nowhere)} {plural(nowhere, 'case')}")
+        parts.append(f"{plural(nowhere, 'case')} ran in none of them")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
@@ -410,12 +414,12 @@ def _speed(beside: SideBySide) -> str:
     machines = {source.machine for source in timed}
     if len(machines) == 1 and "" not in machines:
         return (
-            "Seconds per epoch come from one machine, but were not measured in turns: a ratio of "
-            "two sources can be of what else the machine did."
+            "Seconds per epoch come from one machine but were not measured in turns, so a ratio of "
+            "two runs may reflect what else the machine did."
         )
     return (
-        "Seconds per epoch come from different machines: what can be laid side by side is how the "
-        "cases of one source compare with each other, as ratios within it."
+        "Seconds per epoch come from different machines: only ratios between the cases of one run "
+        "can be compared."
     )
 
 

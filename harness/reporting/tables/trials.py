@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ from harness.analysis.comparison import REL_TOL
 from harness.formatting import (
     DASH,
     decimals,
-    digits,
     fixed,
     general,
     interval,
@@ -28,7 +27,7 @@ from harness.formatting import (
     significant,
     significant_interval,
 )
-from harness.reporting.tables import reproduce
+from harness.reporting.tables import reproduce, sharing
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.results import STATUSES
 from harness.store.read import CaseData, Results
@@ -43,14 +42,6 @@ processor is ours but for some thousandths of the time; with others at work it i
 seconds then say as much of the others as of the optimizer.
 """
 
-WAYS = {
-    "pointwise": "side by side, op by op",
-    "vmapped": "side by side, lane by lane",
-    "alone": "alone",
-    "vmap": "side by side",  # of an older version
-}
-"""The ways in which trials run, as readers are told them."""
-
 
 def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
     """Every table of trials and times that the results allow.
@@ -64,9 +55,13 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
         end_points(results),
         epoch_seconds(results),
         failures(results),
-        sharing(results),
+        sharing.sharing(results),
     )
     return [table for table in tables if table is not None]
+
+
+OUTCOMES = {"unavailable": "skipped", "timeout": "timed out"}
+"""The words for statuses, where they are others."""
 
 
 class _FinalLoss(NamedTuple):
@@ -77,47 +72,77 @@ class _FinalLoss(NamedTuple):
     gap: stats.Mean
     statuses: dict[str, int]
 
+    @property
+    def centre(self) -> stats.Mean:
+        """The median where the optimum is known, else the mean."""
+        return self.mean if math.isnan(self.gap.mean) else self.median
 
-def _as_known(mean: stats.Mean, value: float) -> str:
-    """A loss in as many digits as an interval allows."""
-    return number(value, decimals(mean.mean, mean.low, mean.high))
+
+def _as_known(row: _FinalLoss, value: float) -> str:
+    """A loss in as many digits as the interval allows."""
+    centre = row.centre
+    return number(value, decimals(centre.mean, centre.low, centre.high))
 
 
-def _ends(row: _FinalLoss, mean: stats.Mean) -> str:
+def _ends(row: _FinalLoss) -> str:
     """An interval; none where all seeds end alike."""
-    places = decimals(mean.mean, mean.low, mean.high)
-    return DASH if alike(row.losses) else interval(mean.low, mean.high, places)
+    centre = row.centre
+    places = decimals(centre.mean, centre.low, centre.high)
+    return DASH if alike(row.losses) else interval(centre.low, centre.high, places)
+
+
+def _gap(row: _FinalLoss, text: str) -> str:
+    """A text on the gap; empty where that is not known."""
+    return "" if math.isnan(row.gap.mean) else text
 
 
 def _gap_ends(row: _FinalLoss) -> str:
     return DASH if alike(row.losses) else significant_interval(row.gap.low, row.gap.high)
 
 
+def _sd(row: _FinalLoss) -> str:
+    """The standard deviation, where the mean stands for the losses."""
+    if not math.isnan(row.gap.mean):
+        return ""
+    return _as_known(row, row.mean.sd) if row.mean.sd else "0"
+
+
+def _outcomes(row: _FinalLoss) -> str:
+    """Counts of outcomes; empty where every trial ended ok."""
+    counts = [f"{count} {OUTCOMES.get(word, word)}" for word, count in row.statuses.items()]
+    return "" if set(row.statuses) <= {"ok"} else ", ".join(counts)
+
+
 def _loss(name: str, value: Callable[[_FinalLoss], float]) -> Column[_FinalLoss]:
-    return Column(name, name, value, text=lambda r: _as_known(r.median, value(r)))
+    return Column(name, name, value, text=lambda r: _as_known(r, value(r)))
 
 
 _FINAL_LOSS: tuple[Column[_FinalLoss], ...] = (
     *case_columns(lambda r: r.case),
-    Column("mean", "mean", lambda r: r.mean.mean, text=lambda r: _as_known(r.mean, r.mean.mean)),
+    Column("", "loss", text=lambda r: _as_known(r, r.centre.mean)),
+    Column("", "95% interval", text=_ends),
+    Column("mean", "", lambda r: r.mean.mean),
     Column("sd", "", lambda r: r.mean.sd),
-    Column("", "sd", text=lambda r: _as_known(r.mean, r.mean.sd) if r.mean.sd else "0"),
+    Column("", "sd", text=_sd),
     Column("ci_low", "", lambda r: r.mean.low),
     Column("ci_high", "", lambda r: r.mean.high),
-    Column("", "95% interval of mean", text=lambda r: _ends(r, r.mean)),
-    _loss("median", lambda r: r.median.mean),
-    Column("", "95% interval of median", text=lambda r: _ends(r, r.median)),
-    _loss("best", lambda r: min(r.losses, default=math.nan)),
-    _loss("worst", lambda r: max(r.losses, default=math.nan)),
+    Column("median", "", lambda r: r.median.mean),
     Column("median_ci_low", "", lambda r: r.median.low),
     Column("median_ci_high", "", lambda r: r.median.high),
-    Column("gap_to_optimum", "median gap to optimum", lambda r: r.gap.mean, significant),
+    Column(
+        "gap_to_optimum",
+        "gap to optimum",
+        lambda r: r.gap.mean,
+        text=lambda r: _gap(r, significant(r.gap.mean)),
+    ),
     Column("gap_ci_low", "", lambda r: r.gap.low),
     Column("gap_ci_high", "", lambda r: r.gap.high),
-    Column("", "95% interval of gap", lambda r: _gap_ends(r)),
+    Column("", "95% interval of gap", text=lambda r: _gap(r, _gap_ends(r))),
+    _loss("best", lambda r: min(r.losses, default=math.nan)),
+    _loss("worst", lambda r: max(r.losses, default=math.nan)),
     Column("n", "n", lambda r: r.mean.n),
     Column("statuses", "", lambda r: " ".join(f"{word}:{n}" for word, n in r.statuses.items())),
-    Column("", "statuses", lambda r: ", ".join(f"{n} {word}" for word, n in r.statuses.items())),
+    Column("", "outcomes", text=_outcomes),
 )
 
 
@@ -126,6 +151,8 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table | Non
     rows = []
     for case in results.cases:
         trials = results.trials[results.trials["position"] == case.position]
+        if trials["status"].eq("unavailable").all():
+            continue
         losses = trials.loc[trials["status"] == "ok", "final_loss"].to_numpy()
         mean, optimum = means[case.position], results.objectives[case.objective].optimum
         if optimum is not None:
@@ -139,16 +166,24 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table | Non
         }
         gaps = stats.Mean(gap, math.nan, low, high, len(losses))
         rows.append(_FinalLoss(case, losses, mean, middle, gaps, statuses))
+    places = {name: i for i, name in enumerate(results.objectives)}
+    rows.sort(key=lambda row: (places[row.case.objective], row.case.device, _place(row)))
     note = (
-        "Loss over all data after the last step. Mean, standard deviation (n − 1), 95% bootstrap-t "
-        "interval of the mean (of four seeds or more), median with its 95% interval from order "
-        "statistics (of six or more), best and worst are of the n seeds that ended ok; every other "
-        "seed is counted under statuses and in no other number; there is no interval where all "
-        "seeds end alike. The gap is the median less the lowest loss there is, where that is "
-        "known; there it stands for the losses, and the mean, which may be that of the worst seed "
-        "alone, has no interval."
+        "Loss over all data after the last step, of the n seeds that ended ok; every other seed is "
+        "counted under outcomes and in no other number. Where the lowest possible loss is known: "
+        "the median with its 95% interval from order statistics (six seeds or more), and its gap "
+        "to the lowest possible loss. Else: the mean with its 95% bootstrap-t interval (four seeds "
+        "or more) and the standard deviation (n − 1). No interval where all seeds give the same "
+        "result. The CSV has mean and median of all."
     )
     return table_of("final_loss", "Final loss", _FINAL_LOSS, rows, note)
+
+
+def _place(row: _FinalLoss) -> tuple[bool, int, float, str]:
+    """The key by which rows of an objective are sorted: fewest failures first, then lowest loss."""
+    loss, failed = row.centre.mean, sum(row.statuses.values()) - row.statuses.get("ok", 0)
+    ended = math.isfinite(loss)
+    return not ended, failed, loss if ended else 0.0, row.case.label
 
 
 def above(loss: float, optimum: float | None) -> float:
@@ -340,6 +375,19 @@ def timed(results: Results) -> Iterator[EpochSeconds]:
         )
 
 
+def most_compared(rows: Sequence[EpochSeconds]) -> list[EpochSeconds]:
+    """The times where most optimizers can be compared; of several such places, the slowest."""
+    groups: dict[tuple[str, str], list[EpochSeconds]] = {}
+    for row in rows:
+        if row.case.role != "defaults":
+            groups.setdefault((row.case.objective, row.case.device), []).append(row)
+
+    def weight(group: Sequence[EpochSeconds]) -> tuple[int, float]:
+        return len({r.case.optimizer for r in group}), max(r.seconds.median for r in group)
+
+    return max(groups.values(), key=weight, default=[])
+
+
 class _Failures(NamedTuple):
     objective: str
     optimizer: str
@@ -361,7 +409,7 @@ _FAILURES: tuple[Column[_Failures], ...] = (
     Column("optimizer", "optimizer", lambda r: r.optimizer),
     Column("setting", "setting", lambda r: r.setting, or_dash),
     Column("device", "device", lambda r: r.device),
-    Column("status", "status", lambda r: r.status),
+    Column("status", "outcome", lambda r: r.status, lambda s: OUTCOMES.get(s, s)),
     Column("trials", "trials", lambda r: len(r.trials)),
     Column("seeds", "seeds", lambda r: seed_ranges(r.trials["seed"])),
     Column("first_step", "", lambda r: r.steps[0]),
@@ -373,7 +421,7 @@ _FAILURES: tuple[Column[_Failures], ...] = (
 
 
 def failures(results: Results) -> Table | None:
-    """Trials that did not end ok, alike ones together."""
+    """Trials that failed or were skipped, alike ones together."""
     trials = results.trials[results.trials["status"] != "ok"]
     absent = trials["status"] == "unavailable"
     # A device that is missing is so for all cases.
@@ -391,54 +439,9 @@ def failures(results: Results) -> Table | None:
         repeat = reproduce.repeat(results.run, case, int(group["seed"].min()))
         rows.append(_Failures(*named, case.device, str(status), str(reason), group, repeat))
     note = (
-        "Trials that diverged, failed or could not run, with the step and the reason. Alike "
-        "ones share a row. None of them is replaced by a number anywhere. Repeat with: the "
-        "command that runs just the row's trial with the lowest seed once more, with results of "
-        "its own; run it where the run's own command was."
+        "Trials that diverged, failed or were skipped, with the step and the reason; alike ones "
+        "share a row. No value is imputed for them anywhere. Repeat with: the command that runs "
+        "just the row's trial with the lowest seed again, with results of its own, in the folder "
+        "of the run's own command."
     )
-    return table_of("failures", "What did not end well", _FAILURES, rows, note)
-
-
-class _Way(NamedTuple):
-    case: CaseData
-    way: str
-    reason: str
-    trials: int
-    differences: list[float]
-
-
-_SHARING: tuple[Column[_Way], ...] = (
-    *case_columns(lambda r: r.case),
-    Column("way", "trials ran", lambda r: r.way, lambda way: WAYS[way]),
-    Column("trials", "trials", lambda r: r.trials, "{:,}".format),
-    Column("also_alone", "also run alone", lambda r: len(r.differences), lambda n: str(n or DASH)),
-    Column(
-        "largest_difference",
-        "largest difference",
-        lambda r: max(r.differences, default=math.nan),
-        digits(2),
-    ),
-    Column("reason", "reason", lambda r: r.reason, or_dash),
-)
-
-
-def sharing(results: Results) -> Table | None:
-    """Ways in which trials ran, the reasons, and differences from the same trials run alone."""
-    rows = []
-    keys = ["objective", "optimizer", "setting", "device", "way"]
-    compared = {key: own["difference"] for key, own in results.comparisons.groupby(keys)}
-    for case in results.cases:
-        trials = results.trials_by_position.get(case.position, results.trials[:0])
-        ways = trials[trials["way"] != ""].groupby(["way", "way_reason"], sort=False)
-        for (way, reason), group in ways:
-            known = compared.get((case.objective, case.optimizer, case.setting, case.device, way))
-            differences = [] if known is None else known.tolist()
-            rows.append(_Way(case, str(way), str(reason), len(group), differences))
-    note = (
-        "Side by side, op by op: trials share tensors, and every operator of every step was seen "
-        "to work element by element. Side by side, lane by lane: the optimizer's own code ran "
-        "inside vmap. Alone: one trial at a time. The reason is what kept trials from running in "
-        "the way before. One trial of each shared run was also run alone to its end; the "
-        "difference is the largest of a recorded loss, relative to its size."
-    )
-    return table_of("sharing", "How trials ran", _SHARING, rows, note)
+    return table_of("failures", "Failed and skipped trials", _FAILURES, rows, note)

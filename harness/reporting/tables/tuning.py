@@ -37,7 +37,9 @@ _TUNING: tuple[Column[_Tuned], ...] = (
         lambda r: r.found.best[r.name],
         lambda best: f"{best:.4g}" if isinstance(best, float) else str(best),
     ),
-    Column("edge", "at an edge", lambda r: r.edge, lambda at: f"yes, the {at} one" if at else "no"),
+    Column(
+        "edge", "at the edge", lambda r: r.edge, lambda at: f"yes, the {at} end" if at else "no"
+    ),
     Column("tuning_loss", "loss in tuning", lambda r: r.loss, digits(5)),
     Column("settings", "settings", lambda r: len(r.found.settings), "{:,}".format),
     Column(
@@ -83,11 +85,11 @@ def tuning(
         "Every optimizer with a search had the same number of settings, drawn by a scrambled "
         f"Halton sequence and each run with the same {seeds} tuning seeds, which are none of "
         f"the seeds reported elsewhere. Best: {_BEST[goal]} Loss in tuning is the mean final loss "
-        f"of the best setting. At an edge: in the outer {share(sensitivity.OUTER)} of the range, "
-        "or the outermost value drawn; a wider range may hold a better one. Failed: tuning trials "
-        "that did not end ok."
+        f"of the best setting. At the edge: in the outer {share(sensitivity.OUTER)} of the range, "
+        "or the outermost value drawn; a wider range may hold a better one. Failed: failed tuning "
+        "trials."
     )
-    return table_of("tuning", "What tuning found", _TUNING, rows, note)
+    return table_of("tuning", "Tuned hyperparameters", _TUNING, rows, note)
 
 
 class _Retuned(NamedTuple):
@@ -96,6 +98,10 @@ class _Retuned(NamedTuple):
     lower_share: float
     called: str
     losses: tuple[list[float], list[float]]
+
+
+def _called(called: str) -> str:
+    return or_dash({"lower": "better", "higher": "worse"}.get(called, called))
 
 
 def _spread(losses: Sequence[float]) -> str:
@@ -108,16 +114,16 @@ _RETUNED: tuple[Column[_Retuned], ...] = (
     Column("device", "device", lambda r: r.one.device),
     Column("case", "case", lambda r: r.one.label),
     Column("against", "against", lambda r: r.other.label),
-    Column("lower_share", "lower in", lambda r: r.lower_share, lambda v: f"{share(v)} of tunings"),
-    Column("called", "called now", lambda r: r.called, or_dash),
+    Column("lower_share", "better in", lambda r: r.lower_share, lambda v: f"{share(v)} of tunings"),
+    Column("called", "verdict now", lambda r: r.called, _called),
     Column("case_median", "", lambda r: r.losses[0][0]),
     Column("case_low", "", lambda r: r.losses[0][1]),
     Column("case_high", "", lambda r: r.losses[0][2]),
     Column("against_median", "", lambda r: r.losses[1][0]),
     Column("against_low", "", lambda r: r.losses[1][1]),
     Column("against_high", "", lambda r: r.losses[1][2]),
-    Column("", "loss of the case, tuned again", lambda r: _spread(r.losses[0])),
-    Column("", "of the other", lambda r: _spread(r.losses[1])),
+    Column("", "loss of the case", lambda r: _spread(r.losses[0])),
+    Column("", "loss of the other", lambda r: _spread(r.losses[1])),
 )
 
 
@@ -129,14 +135,14 @@ def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> 
         called = comparison.called_between(compared, one.case, other.case)
         rows.append(_Retuned(one.case, other.case, lower, called, (losses[0], losses[1])))
     note = (
-        f"Tuning done again {retuning.RESAMPLES:,} times on resampled settings and seeds "
-        "(bootstrap): a setting is chosen by the tuning seeds that are drawn and judged by the "
-        "others. Lower in: the share of these tunings in which the case has the lower loss, ties "
-        "counting as half. Called now: what the test on the one setting that was found says. Loss: "
-        "median, and the middle 95% of tunings; ∞ where a trial that judges fails. A difference "
-        "that is called and holds in few tunings is one of the settings that happened to be drawn."
+        f"Tuning repeated {retuning.RESAMPLES:,} times on resampled settings and seeds "
+        "(bootstrap): a setting is chosen by the tuning seeds that are drawn and evaluated on the "
+        "others. Better in: the share of these tunings in which the case has the lower loss, ties "
+        "counting as half. Verdict now: that of the test on the settings found. Loss: median and "
+        "middle 95% of tunings; ∞ where a trial of the evaluation fails. A significant difference "
+        "that holds in few tunings depends on which settings happened to be drawn."
     )
-    return table_of("retuning", "Were tuning done again", _RETUNED, rows, note)
+    return table_of("retuning", "If tuning were repeated", _RETUNED, rows, note)
 
 
 _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
@@ -152,14 +158,14 @@ _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
     Column("at", "at", lambda r: r.lowest.value if r.lowest else math.nan, significant),
     Column(
         "near_share",
-        "near it in",
+        f"within {sensitivity.FACTOR:g}x of best",
         lambda r: r.near(),
         lambda near: DASH if math.isnan(near) else f"{share(near)} of the range",
     ),
     Column("failing_points", "", lambda r: len(r.diverging())),
     Column("failing_from", "", lambda r: min(r.diverging(), default=math.nan)),
     Column("failing_to", "", lambda r: max(r.diverging(), default=math.nan)),
-    Column("", "some seed failed at", lambda r: _failing(r)),
+    Column("", "fails from", lambda r: _failing(r)),
     Column("", "points", lambda r: len(r.points)),
 )
 
@@ -168,17 +174,17 @@ def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
     """The part of each hyperparameter's range in which the loss is near its lowest."""
     note = (
         "One hyperparameter over its range, the others held (at the best setting, where it was "
-        "tuned). Lowest: mean final loss over the seeds, at the best of the points. Near it: the "
-        "share of the range, on the range's own scale, in which every seed ends ok and the mean is "
-        f"at most {sensitivity.FACTOR:g} times the lowest, both less the optimum where that is "
-        "known. Some seed failed: values at which some trial diverged or failed."
+        "tuned). Lowest: mean final loss over the seeds, at the best of the points. Within "
+        f"{sensitivity.FACTOR:g}x of best: the share of the range, on its own scale, in which no "
+        f"seed fails and the mean is at most {sensitivity.FACTOR:g} times the lowest, both minus "
+        "the optimum where that is known. Fails from: the values at which some trial failed."
     )
     title = "Sensitivity to hyperparameters"
     return table_of("sensitivity", title, _SENSITIVITY, curves, note)
 
 
 def _failing(curve: sensitivity.Curve) -> str:
-    """Values at which some seed did not end ok."""
+    """Values at which some seed failed."""
     bad = list(curve.diverging())
     if not bad:
         return DASH
@@ -205,9 +211,9 @@ def _ours(found: claims.CheckedClaim, pattern: str) -> str:
 _CLAIMS: tuple[Column[claims.CheckedClaim], ...] = (
     *case_columns(lambda r: r.case)[:3],
     Column("device", "", lambda r: r.case.device),
+    Column("", "verdict", lambda r: r.verdict),
     Column("quantity", "quantity", lambda r: r.claim.quantity, lambda q: q.replace("_", " ")),
     Column("published", "published", lambda r: r.claim.value),
-    Column("", "verdict", lambda r: r.verdict),
     Column("", "ours", lambda r: _ours(r, "{median}")),
     Column("source", "", lambda r: r.claim.source),
     Column("kind", "", lambda r: r.kind),
@@ -222,37 +228,38 @@ _CLAIMS: tuple[Column[claims.CheckedClaim], ...] = (
     ),
     Column("p", "p", lambda r: r.p, probability),
     Column("least_p", "", lambda r: r.least_p),
-    Column("standard_deviations", "from the mean (sd)", lambda r: r.deviations, significant),
+    Column("standard_deviations", "distance (sd)", lambda r: r.deviations, significant),
     Column("noticed_below", "", lambda r: r.noticed[0]),
     Column("noticed_above", "", lambda r: r.noticed[1]),
     Column("verdict", "", lambda r: r.verdict),
-    Column("why", "why", lambda r: r.why),
+    Column("why", "", lambda r: r.why),
     Column("", "source", lambda r: r.claim.source),
     Column(
         "",
-        "from lowest to highest",
+        "our range",
         lambda r: DASH if r.kind == "fixed" else _ours(r, "{low} to {high}"),
     ),
     Column("", "device", lambda r: r.case.device),
     Column("n", "", lambda r: len(r.values)),
-    Column("failed", "", lambda r: r.failed),
+    Column("failed", "failed", lambda r: r.failed),
 )
 
 
 def claimed(checked: Sequence[claims.CheckedClaim]) -> Table | None:
     """Published numbers beside ours, those that don't hold first."""
-    severity = ("not consistent", "at the edge", "can't be told", "consistent", "reproduced")
+    severity = ("not consistent", "borderline", "undecided", "consistent", "reproduced")
     rows = sorted(checked, key=lambda one: severity.index(one.verdict))
     note = (
-        "Ours: the median over the seeds that ended ok. A number that no seed changes is compared "
-        "with the printed decimals. Any other is placed among the seeds, numbers within its "
-        "rounding counting as equal; p is the two-sided probability that one more run of ours "
-        "would be so far out, exact but never below 2 over one more than the number of seeds. A "
-        "published mean is compared with ours by Welch's test. From the mean: how far the number "
-        "lies from our mean, in standard deviations of ours. Reproduced: in every printed digit. "
-        f"Consistent: p of {claims.EDGE:g} or more; at the edge: {claims.BEYOND:g} or more; not "
-        "consistent: less, or further out than any loss of ours could be. The reasons say from "
-        "which deviation on that would have been noticed with so many seeds. Of many claims, one "
-        "in ten that is right will be called at the edge."
+        "Ours: the median over the seeds that ended ok, and the range from the lowest to the "
+        "highest; failed: the seeds that did not. A number that is the same for all seeds is "
+        "compared with the printed decimals. "
+        "Any other is located among the seeds, numbers within its rounding counting as equal; p "
+        "is the two-sided probability that one more run of ours would be so far out, exact but "
+        "never below 2 / (seeds + 1). A published mean is compared with ours by Welch's test. "
+        "Distance: from our mean, in our standard deviations. Reproduced: in every printed digit. "
+        f"Consistent: p of {claims.EDGE:g} or more; borderline: {claims.BEYOND:g} or more; not "
+        "consistent: less, or further out than any loss of ours could be. The CSV has the reasons "
+        "in full, and the deviation that so many seeds could have detected. One in ten correct "
+        "claims is called borderline by chance."
     )
     return table_of("claims", "Published numbers", _CLAIMS, rows, note)

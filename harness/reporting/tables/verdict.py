@@ -13,14 +13,15 @@ from harness.analysis.verdict import Entry, ObjectiveVerdict
 from harness.formatting import (
     DASH,
     decimals,
+    device_name,
     interval,
+    is_are,
     listed,
     number,
     plural,
     probability,
     significant,
     significant_interval,
-    was_were,
 )
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.reporting.tables.trials import EpochSeconds, timed
@@ -36,12 +37,12 @@ class _Summary(NamedTuple):
     time: EpochSeconds | None
 
 
-def loss_text(entry: Entry) -> str:
-    """The loss that stands for an entry, in as many digits as its interval allows."""
+def loss_text(entry: Entry, digits: int = 4) -> str:
+    """The loss that stands for an entry, in as many digits as its interval allows, or so many."""
     if math.isnan(entry.loss):
         return DASH
     places = _places(entry)
-    return significant(entry.loss, 4) if places is None else number(entry.loss, places)
+    return significant(entry.loss, digits) if places is None else number(entry.loss, places)
 
 
 def interval_text(entry: Entry) -> str:
@@ -121,9 +122,9 @@ def summary(results: Results, analysis: Analysis) -> Table | None:
         "optimizer with the fewest failed trials, then the lowest loss. Loss: median over the "
         "seeds where the lowest possible loss is known, else mean, with its 95% interval. Worse "
         "and not significantly different: by a signed-rank test on the same seeds, corrected for "
-        "all pairs, where a p-value stands; else every seed ends alike. The factor is of the gap "
-        "to the lowest possible loss where that is known, else of the loss. Time ratio: median "
-        f"ratio of the time per epoch{of}."
+        "all pairs, where there is a p-value; else all seeds give the same result. The factor is "
+        "of the gap to the lowest possible loss where that is known, else of the loss. Time ratio: "
+        f"median ratio of the time per epoch{of}."
     )
     return table_of("summary", "Summary", _SUMMARY, rows, note)
 
@@ -139,10 +140,14 @@ def headline(results: Results, analysis: Analysis) -> str:
         *_lowest(analysis.verdicts),
         _claims(analysis.claims),
         _failures(results),
-        f"{listed(sorted(missing))} {was_were(len(missing))} not available" if missing else "",
+        f"{listed(_devices(missing))} {is_are(len(missing))} not available" if missing else "",
     ]
     text = "; ".join(part for part in parts if part)
     return f"{text[0].upper()}{text[1:]}." if text else "No trial ended with a loss."
+
+
+def _devices(missing: Iterable[str]) -> list[str]:
+    return sorted(device_name(device) for device in missing)
 
 
 def _lowest(known: Sequence[ObjectiveVerdict]) -> list[str]:
@@ -174,27 +179,41 @@ def _on_device(known: Sequence[ObjectiveVerdict], device: str) -> str:
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     winners = [name for name, count in ranked if count == len(ended)]
     device += " (one seed)" * all(v.entries[0].n == 1 for v in ended)
+    what = "lowest loss" if all(map(_is_lowest, ended)) else "fewest failures, then lowest loss,"
     if winners:
-        where = _all_of(ended, of_all=len(shared) == len(known))
-        text = f"lowest loss on {where}{device}: {_names(winners)}{_near(ended, winners)}"
+        where = _all_of(ended, shared, known)
+        text = f"{what} on {where}{device}: {_names(winners)}{_near(ended, winners)}"
         return f"{text}{_better_than(ended)}"
     if len(ended) <= NAMED_OBJECTIVES:
         on: dict[tuple[str, ...], list[str]] = {}
         for verdict in ended:
             on.setdefault(verdict.leaders, []).append(verdict.objective)
         clauses = [f"{_names(who)} on {listed(where)}" for who, where in on.items()]
-        return f"lowest loss{device}: {listed(clauses)}{_clear(ended)}"
+        return f"{what.rstrip(',')}{device}: {listed(clauses)}{_clear(ended)}"
     (name, count), *others = ranked
     clauses = [f"{name} on {count} of {len(ended)} objectives"]
     clauses += [f"{name} on {count}" for name, count in others]
-    return f"lowest loss{device}: {listed(clauses)}{_clear(ended)}"
+    return f"{what.rstrip(',')}{device}: {listed(clauses)}{_clear(ended)}"
 
 
-def _all_of(ended: Sequence[ObjectiveVerdict], *, of_all: bool) -> str:
+def _is_lowest(verdict: ObjectiveVerdict) -> bool:
+    """True where the best, which has the fewest failures, has the lowest loss as well."""
+    losses = [entry.loss for entry in verdict.entries if not math.isnan(entry.loss)]
+    return verdict.entries[0].loss <= min(losses)
+
+
+def _all_of(
+    ended: Sequence[ObjectiveVerdict],
+    shared: Sequence[ObjectiveVerdict],
+    known: Sequence[ObjectiveVerdict],
+) -> str:
+    """The objectives on which some trial ended, of those with several optimizers, of all."""
     if len(ended) == 1:
         return ended[0].objective
+    if len(ended) < len(shared):
+        return f"{len(ended)} of {len(shared)} objectives"
     text = "both objectives" if len(ended) == 2 else f"all {len(ended)} objectives"
-    return text if of_all else f"{text} with several optimizers"
+    return text if len(shared) == len(known) else f"{text} with several optimizers"
 
 
 def _near(ended: Sequence[ObjectiveVerdict], winners: Sequence[str]) -> str:
@@ -210,7 +229,8 @@ def _near(ended: Sequence[ObjectiveVerdict], winners: Sequence[str]) -> str:
     outcomes = {own[name].outcome for own in ran for name in near} - {"best"}
     words = {
         "equal": outcomes & set(_EQUAL),
-        "not significantly different": outcomes - set(_EQUAL),
+        "not significantly different": outcomes & {"not significantly different"},
+        "better on most seeds": outcomes & {"better on most seeds"},
     }
     return f" ({listed(near, 3)} {' or '.join(word for word, some in words.items() if some)})"
 
@@ -220,8 +240,11 @@ _EQUAL = ("tied", "equal to 3 digits")
 
 def _better_than(ended: Sequence[ObjectiveVerdict]) -> str:
     """The part on what the best everywhere is significantly better than."""
-    worse = {v.objective: [e for e in v.entries if e.outcome == "worse"] for v in ended}
-    tested = [v.objective for v in ended if v.is_tested and worse[v.objective]]
+    worse = {
+        v.objective: [e for e in v.entries if e.outcome == "worse" and not math.isnan(e.p)]
+        for v in ended
+    }
+    tested = [v.objective for v in ended if worse[v.objective]]
     if len(tested) > 1:
         return _clear(ended)
     if not tested:
@@ -239,7 +262,7 @@ def _clear(ended: Sequence[ObjectiveVerdict]) -> str:
     tested, clear = sum(v.is_tested for v in ended), sum(v.is_clear for v in ended)
     if not tested:
         return ""
-    of = "" if tested == len(ended) else f" of {tested}"
+    of = "" if tested == len(ended) else f" of {tested} tested"
     return f"; significantly better than every other optimizer on {clear}{of}"
 
 

@@ -310,6 +310,7 @@ def test_a_single_parameter_is_drawn_upon_the_curve_of_its_loss(dimension: int) 
     for one, rate in zip(drawn(found), (0.2, 0.05), strict=True):
         x = 10 * (1 - 2 * rate) ** np.arange(11)
         np.testing.assert_allclose(one.points, np.column_stack([x, x**2]))
+        assert one.marked.tolist() == list(range(11))
     note = "x2 is 0 in every trial, from the start to the end."
     assert found.note == (note if dimension == 2 else "")
     assert "Loss against the parameter" in found.caption

@@ -22,19 +22,21 @@ from harness import __version__
 from harness.analysis.comparison import mean_losses
 from harness.analysis.summary import analyse
 from harness.commands import run as running
-from harness.gate.report import CellVerdict, GateReport, Judgement
+from harness.gate.report import CellVerdict, GateReport, Judgement, Outcome
 from harness.progress import NullProgress
 from harness.reporting.figures import frames
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import FigureRecord
+from harness.reporting.objects import Checks
 from harness.reporting.page import citation, parts
+from harness.reporting.page import matrix as matrix_of
 from harness.reporting.page import run as run_page
-from harness.reporting.page.check import CheckSection
+from harness.reporting.page.check import CheckSection, check_section
 from harness.reporting.tables import check as check_tables
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import trials as trial_tables
 from harness.reporting.tables.model import Table
-from harness.reporting.tables.sentences import Findings
+from harness.reporting.tables.sentences import Findings, summarise
 from harness.store import read
 from harness.store.records import RunRecord, RunSettings
 
@@ -166,8 +168,10 @@ def unlucky(reason: str = "the loss is NaN", missing: str = "no cuda here") -> r
 def rendered(results: read.Results, sentences: Sequence[str] = ("Sgd is a bit lower.",)) -> str:
     records = [
         *(
-            FigureRecord(f"loss_{i}", name, f"Loss: {name}", "Mean and band.", f"Loss on {name}.")
-            for i, name in enumerate(results.objectives)
+            FigureRecord(
+                f"loss_{name}", name, f"Loss: {name}", "Mean and band.", f"Loss on {name}."
+            )
+            for name in results.objectives
         ),
         FigureRecord("seconds_per_epoch", None, "Time", "Dots.", "How long an epoch takes."),
     ]
@@ -185,6 +189,7 @@ def rendered(results: read.Results, sentences: Sequence[str] = ("Sgd is a bit lo
 class Element:
     tag: str
     attributes: dict[str, str]
+    around: tuple[str, ...] = ()
     text: str = ""
 
 
@@ -203,7 +208,8 @@ class Parsed(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len({name for name, _ in attrs}) == len(attrs), f"an attribute twice: {attrs}"
-        element = Element(tag, {name: value or "" for name, value in attrs})
+        around = tuple(one.tag for one in self.open)
+        element = Element(tag, {name: value or "" for name, value in attrs}, around)
         self.elements.append(element)
         if tag not in self.VOID:
             self.open.append(element)
@@ -222,6 +228,9 @@ class Parsed(HTMLParser):
 
     def all(self, *tags: str) -> list[Element]:
         return [element for element in self.elements if element.tag in tags]
+
+    def inside(self, around: str, tag: str) -> list[Element]:
+        return [element for element in self.all(tag) if around in element.around]
 
     @property
     def text(self) -> str:
@@ -304,25 +313,31 @@ def test_sections_come_in_reading_order_and_the_contents_name_them_all() -> None
     parsed = Parsed(rendered(made()))
     headings = [e.text for e in parsed.all("h2")]
     assert headings == [
-        "In short",
-        "What was run",
+        "Statistics",
+        "Speed",
+        "Failed and skipped trials",
         "bowl",
         "line",
-        "Seconds per epoch",
-        "What did not end well",
-        "Run it again",
-        "The spec",
-        "How this was made",
+        "Setup",
+        "Run again",
+        "Provenance",
+        "How to cite",
     ]
-    links = [e for e in parsed.all("a") if e.attributes["href"].startswith("#")]
-    assert [e.text for e in links if e.text in headings] == headings
+    assert contents_of(parsed) == ["Summary", *headings]
     levels = [int(e.tag[1]) for e in parsed.all("h1", "h2", "h3", "h4")]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
     assert [e.tag for e in parsed.all("header", "nav", "main", "footer")] == [
-        *("header", "nav", "main", "footer")
+        *("header", "main", "nav", "footer")
     ]
+
+
+def contents_of(parsed: Parsed) -> list[str]:
+    """What the contents name, each with a section that there is."""
+    anchors = {e.attributes["href"][1:]: e.text for e in parsed.inside("nav", "a")}
+    assert set(anchors) == {e.attributes["id"] for e in parsed.all("section")}
+    return list(anchors.values())
 
 
 def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
@@ -334,19 +349,25 @@ def test_an_objective_shows_its_rows_as_the_table_has_them() -> None:
     for objective, anchor in (("bowl", "1-bowl"), ("line", "2-line")):
         [table] = _grids(source, f"table-final_loss-{anchor}")
         rows = shown[shown["objective"] == objective]
-        assert list(table["mean"]) == list(rows["mean"])
-        assert list(table["95% interval of mean"]) == list(rows["95% interval of mean"])
-        assert list(table["statuses"]) == list(rows["statuses"])
+        for column in ("loss", "95% interval", "gap to optimum", "best", "worst", "n"):
+            assert list(table[column]) == list(rows[column])
         assert "objective" not in table
+        assert "outcomes" not in table  # every trial ended ok
     [table] = _grids(source, "table-final_loss-1-bowl")
-    assert list(table["optimizer"]) == ["sgd", "adagrad lr=0.4"]
+    assert list(table["optimizer"]) == ["adagrad lr=0.4", "sgd"]
+    assert [float(text) for text in table["loss"]] == [1.3e-5, 2.0]
+    [table] = _grids(rendered(unlucky()), "table-final_loss-1-bowl")
+    assert dict(zip(table["optimizer"], table["outcomes"], strict=True)) == {
+        "sgd": "2 ok, 1 diverged",
+        "lion": "3 error",
+    }
 
 
 def test_number_columns_are_marked_and_words_are_not() -> None:
     parsed = Parsed(rendered(made()))
     numeric = {e.text for e in parsed.all("th") if e.attributes.get("class") == "number"}
-    assert {"mean", "sd", "median", "n", "ratio"} <= numeric
-    assert not numeric & {"optimizer", "device", "statuses", "reference", "reason", "cpu"}
+    assert {"loss", "best", "worst", "n", "ratio"} <= numeric
+    assert not numeric & {"optimizer", "device", "outcomes", "reason", "cpu"}
 
 
 def test_a_download_is_the_rows_of_the_table_with_all_digits() -> None:
@@ -375,7 +396,7 @@ def test_a_figure_is_inline_named_and_follows_the_colours_of_the_page() -> None:
     parsed = Parsed(rendered(made()))
     drawings = parsed.all("svg")
     assert [e.attributes["aria-label"] for e in drawings] == [
-        *("Loss on bowl.", "Loss on line.", "How long an epoch takes.")
+        *("Loss on bowl.", "How long an epoch takes.", "Loss on line.")
     ]
     assert all(e.attributes["role"] == "img" for e in drawings)
     assert all("width" not in e.attributes and "viewbox" in e.attributes for e in drawings)
@@ -392,29 +413,33 @@ def test_the_colours_that_the_page_replaces_are_those_of_the_drawings() -> None:
     assert colours == [parts.INK, parts.GRID, parts.PAPER]
 
 
-def test_what_went_wrong_is_said_twice_in_short_and_in_full() -> None:
-    source = rendered(unlucky())
-    text = Parsed(source).text
-    assert "cuda was missing: no cuda here" in text
-    assert "1 trial diverged: 1 of sgd on bowl (cpu)." in text
-    assert "3 trials ended in an error: 3 of lion on bowl (cpu)." in text
+def test_what_failed_is_said_in_the_headline_in_a_sentence_and_in_full() -> None:
+    source = of_comparison(unlucky())
+    parsed = Parsed(source)
+    [headline] = [e for e in parsed.all("p") if e.attributes.get("class") == "headline"]
+    assert headline.text.endswith("4 of 6 trials failed; CUDA is not available.")
+    [section] = [e for e in parsed.all("section") if e.attributes["id"] == "failures"]
+    assert "Of 6 trials, 1 diverged and 3 stopped with an error" in section.text
     [table] = _grids(source, "table-failures-all")
-    assert set(table["status"]) == {"diverged", "error", "unavailable"}
-    assert "the loss is NaN" in set(table["reason"])
-    assert "Every trial ended ok" not in text
+    assert set(table["outcome"]) == {"diverged", "error", "skipped"}
+    told = dict(zip(table["outcome"], table["reason"], strict=True))
+    assert told == {"diverged": "the loss is NaN", "error": "the loss is NaN"} | {
+        "skipped": "no cuda here"
+    }
+    assert "No trial failed" not in parsed.text
 
 
 def test_a_run_without_trouble_says_so() -> None:
-    text = Parsed(rendered(made())).text
-    assert "Every trial ended ok." in text
-    assert "missing" not in text
-    assert "cut short" not in text
+    text = Parsed(of_comparison(made())).text
+    assert "No trial failed or was skipped." in text
+    assert "not available" not in text
+    assert "interrupted" not in text
 
 
 def test_a_run_that_was_cut_short_says_so_and_what_is_lacking() -> None:
     text = Parsed(rendered(made(finished=None, seeds=[0, 1, 2, 3]))).text
     assert "The run has not finished" in text
-    assert "4 of the trials planned have no result yet." in text
+    assert "4 of the planned trials have no result yet." in text
 
 
 def test_a_run_that_timed_nothing_says_so() -> None:
@@ -432,10 +457,9 @@ def test_the_page_says_how_it_timed_and_what_of_it_is_noisy() -> None:
     results.timings.loc[first, "cpu_seconds"] *= 0.25
     text = Parsed(rendered(results)).text
     assert (
-        "Up to 8 rounds after 1 to warm up; in each round every case runs a block of at most 10 "
-        "steps, with 1 thread; at most about 20 s in all. Evaluation, recording and loading data "
-        "are not on the clock. The machine was busy: the times of 1 of 4 cases are noisy, so "
-        "trust the ratios more than the seconds."
+        "Up to 8 rounds after 1 for warm-up; in each round every case runs a block of at most 10 "
+        "steps, with 1 thread; at most about 20 s in all. Evaluation, recording and data loading "
+        "are not timed. The machine was busy (1 of 4 cases are noisy): compare ratios, not seconds."
     ) in text
     assert "cases are noisy" not in Parsed(rendered(made())).text
     [bowl] = _grids(rendered(results), "table-seconds_per_epoch-1-bowl")
@@ -513,7 +537,7 @@ def test_every_source_of_data_is_named_once_with_its_objectives() -> None:
     results = replace(results, objectives=named)
     assert citation.sources(results) == [("bowl, slope", "A <table>, 1989"), ("line", "Another")]
     [section] = [
-        e for e in Parsed(rendered(results)).all("section") if e.attributes["id"] == "made"
+        e for e in Parsed(rendered(results)).all("section") if e.attributes["id"] == "cite"
     ]
     assert section.text.count("A <table>, 1989") == 1
     assert "bowl, slope" in section.text
@@ -569,16 +593,17 @@ def checked_page(text: str = "All is well.", *cells: CellVerdict) -> str:
 
 def test_a_page_without_a_check_says_nothing_of_a_baseline() -> None:
     source = rendered(made())
+    assert "#check" not in source
     assert 'id="check"' not in source
-    assert "Against the baseline" not in Parsed(source).text
+    assert "aseline" not in Parsed(source).all("main")[0].text
 
 
-def test_a_check_has_its_section_after_the_times() -> None:
+def test_a_check_has_its_section_after_the_objectives() -> None:
     parsed = Parsed(checked_page())
     headings = [e.text for e in parsed.all("h2")]
-    assert headings.index("Against the baseline") == headings.index("Seconds per epoch") + 1
-    links = [e for e in parsed.all("a") if e.attributes["href"].startswith("#")]
-    assert [e.text for e in links if e.text in headings] == headings
+    assert headings.index("Check against the baseline") == headings.index("line") + 1
+    assert contents_of(parsed) == ["Summary", *headings]
+    assert not [e for e in parsed.all("p", "li") if "alarm" in e.attributes.get("class", "")]
     [section] = [e for e in parsed.all("section") if e.attributes["id"] == "check"]
     assert section.text.count("All is well.") >= 10
     figures_of = [e.attributes["id"] for e in parsed.all("figure")]
@@ -592,12 +617,57 @@ def test_a_check_has_its_section_after_the_times() -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.parametrize("outcome", ["failed", "inconclusive"])
+def test_a_check_that_did_not_pass_is_said_under_the_title_and_first_in_the_contents(
+    outcome: str,
+) -> None:
+    check = CheckSection("", outcome=outcome, brief="1 of 2 got worse")
+    parsed = Parsed(run_page.render(made(), [], [], [], Findings(), check))
+    [header] = parsed.all("header")
+    assert header.text.split("\n")[1:3] == [
+        "Bowl & line",
+        f"Check {outcome}: 1 of 2 got worse.",
+    ]
+    [link] = parsed.inside("header", "a")
+    assert link.attributes["href"] == "#check"
+    contents = contents_of(parsed)
+    assert contents[:2] == [f"Check: {outcome}", "Summary"]
+    assert len([text for text in contents if "heck" in text]) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        (("fine",), ""),
+        (("fine", "better"), ""),
+        (("fine", "inconclusive"), "inconclusive"),
+        (("inconclusive", "regressed"), "failed"),
+        (("fine", "missing"), "failed"),
+    ],
+)
+def test_the_outcome_of_a_check_is_that_of_its_gravest_cell(
+    outcomes: Sequence[Outcome], said: str
+) -> None:
+    cells = tuple(replace(judged(), judgements=(Judgement("time", one),)) for one in outcomes)
+    report = GateReport(
+        *("sample", "spec.yaml", "base", "2026-01-02T03:04:05+00:00", 1.0, "", {}, "key", (), ()),
+        cells,
+    )
+    section = check_section(Checks(report), "check/check.json")
+    assert section.outcome == said
+    only_warns = [
+        replace(c, judgements=(replace(c.judgements[0], only_warns=True),)) for c in cells
+    ]
+    section = check_section(Checks(replace(report, cells=tuple(only_warns))), "check/check.json")
+    assert section.outcome == ""
+
+
 def test_whatever_a_check_says_stays_text() -> None:
     parsed = Parsed(checked_page(HOSTILE, judged(HOSTILE, HOSTILE)))
     assert len(programs(parsed)) == 1
     assert not parsed.all("img")
     assert "{{ 7*7 }}" in parsed.text
-    assert sum(HOSTILE in e.text for e in parsed.all("td")) >= 2
+    assert sum(HOSTILE in e.text for e in parsed.all("td", "th")) >= 2
     assert [e.attributes["aria-label"] for e in parsed.all("svg")] == [HOSTILE] * 2
 
 
@@ -606,14 +676,14 @@ def test_a_check_that_cannot_be_read_is_a_remark() -> None:
     source = run_page.render(made(), [], [], [], Findings(), check)
     [section] = [e for e in Parsed(source).all("section") if e.attributes["id"] == "check"]
     lines = [line for line in section.text.split("\n") if line]
-    assert lines == ["Against the baseline", "check/check.json is left out: it is torn."]
+    assert lines == ["Check against the baseline", "check/check.json is left out: it is torn."]
 
 
 def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:
     listed = parts.listed_files(rendered(made()))
     assert "tables/final_loss.csv" in listed
     assert "tables/final_loss.tex" in listed
-    assert "figures/loss_0.png" in listed
+    assert "figures/loss_bowl.png" in listed
     bad = ["../x.csv", "tables/../../x.csv", "tables/..\\x.csv", "/tables/x.csv", "x.csv", 7]
     content = html.escape(json.dumps([*bad, "tables/x.csv"]))
     assert parts.listed_files(f'<meta name="harness-files" content="{content}">') == [
@@ -624,12 +694,14 @@ def test_a_page_lists_the_files_beside_it_and_no_list_reaches_outside() -> None:
 
 
 def of_comparison(results: read.Results) -> str:
-    """A page with the tables of a comparison and no figure."""
+    """A page with the matrix, the tables and the sentences of a comparison, and no figure."""
+    analysis = analyse(results)
     built = [
-        *trial_tables.build(results, mean_losses(results)),
-        *comparison_tables.build(results, analyse(results)),
+        *trial_tables.build(results, analysis.means),
+        *comparison_tables.build(results, analysis),
     ]
-    return run_page.render(results, built, [], [], Findings(("Sgd is a bit lower.",)))
+    said = summarise(results, analysis)
+    return run_page.render(results, built, [], [], said, matrix=matrix_of.matrix(results, analysis))
 
 
 def claim(value: str = "1.5", objective: str = "bowl", **more: Any) -> dict[str, Any]:
@@ -649,10 +721,9 @@ def test_published_numbers_stand_once_in_a_section_before_the_objectives() -> No
     source = of_comparison(made(claims=[claim(), claim("0.5", "line")]))
     parsed = Parsed(source)
     headings = [e.text for e in parsed.all("h2")]
-    assert headings[:4] == ["In short", "What was run", "Published numbers", "bowl"]
-    links = [e for e in parsed.all("a") if e.attributes["href"].startswith("#")]
-    assert [e.text for e in links if e.text in headings] == headings
-    [anchor] = [e.attributes["id"] for e in parsed.all("table") if "claims" in e.attributes["id"]]
+    assert headings.index("Published numbers") + 1 == headings.index("bowl")
+    assert contents_of(parsed) == ["Summary", *headings]
+    [anchor] = [e.attributes["id"] for e in parsed.all("table") if "claims" in str(e.attributes)]
     [table] = _grids(source, anchor)
     assert list(table["objective"]) == ["bowl", "line"]
     assert list(table["published"]) == ["1.5", "0.5"]
@@ -679,10 +750,11 @@ def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: 
         made(), [Table("long", "Long", "A note.", frame, shown)], [], [], Findings()
     )
     parsed = Parsed(source)
-    folded = [e for e in parsed.all("details") if f"value {rows - 1}" in e.text]
+    around, *folded = (e for e in parsed.all("details") if f"value {rows - 1}" in e.text)
+    assert around.text.startswith("More: long (table)\n")
     assert len(folded) == (rows > 30)
     assert all(e.text.strip().startswith("All 31 rows") for e in folded)
-    assert all("open" not in e.attributes for e in folded)
+    assert all("open" not in e.attributes for e in (around, *folded))
     [uri] = [e.attributes["href"] for e in parsed.all("a") if e.text == "long.csv"]
     back = pd.read_csv(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert list(back["value"]) == list(range(rows))
@@ -692,15 +764,15 @@ def test_a_table_of_more_than_30_rows_is_folded_and_its_download_is_whole(rows: 
 
 def test_the_scope_tells_what_tuning_and_sweeps_tried() -> None:
     results = made(tuning_seeds=[1_000_000, 1_000_001])
-    own = "4 cases, each with 3 seeds (0–2), make 12 trials."
-    once = " Before them, tuning tried 1,200 settings with 2 other seeds, as many for every "
-    once += "optimizer that is tuned, on every objective"
+    own = "4 cases with 3 seeds each (0–2), 12 trials in all."
+    once = " Tuning tried 1,200 settings with 2 other seeds, the same number for every tuned "
+    once += "optimizer on every objective"
     plain = Parsed(rendered(results)).text
     assert own in plain
     assert "tuning" not in plain
     both = replace(results, tried=(*tried("tuning", 1200), *tried("sweep", 1030)))
     text = Parsed(rendered(both)).text
-    assert own + once + "; after them, sweeps tried 1,030 more with the same." in text
+    assert own + once + "; sweeps tried 1,030 more with the same seeds." in text
     alone = Parsed(rendered(replace(results, tried=tuple(tried("tuning", 1200))))).text
     assert own + once + "." in alone
     assert "sweeps" not in alone
@@ -795,6 +867,13 @@ def _opened(context: BrowserContext, address: str) -> Page:
     return opened
 
 
+def _unfold(opened: Page) -> None:
+    """Open whatever is folded, as a reader does."""
+    for summary in opened.locator("summary").all():
+        summary.click()
+    assert opened.locator("details:not([open])").count() == 0
+
+
 @pytest.mark.parametrize("hostile", [False, True])
 def test_a_browser_has_nothing_to_say_and_asks_for_nothing_more(
     context: BrowserContext, tmp_path: Path, hostile: bool
@@ -810,8 +889,7 @@ def test_a_browser_has_nothing_to_say_and_asks_for_nothing_more(
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(address)
     opened.locator("th button").first.click()
-    for summary in opened.locator("summary").all():
-        summary.click()
+    _unfold(opened)
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [address]
 
@@ -832,7 +910,9 @@ def sortable(context: BrowserContext, tmp_path: Path) -> Page:
     shown = frame.assign(value=list(SORTING))
     table = Table("sorted", "Sorted", "A note.", frame, shown)
     source = run_page.render(made(), [table], [], [], Findings())
-    return _opened(context, _saved(tmp_path, source))
+    opened = _opened(context, _saved(tmp_path, source))
+    _unfold(opened)
+    return opened
 
 
 def _order(opened: Page) -> str:
@@ -872,22 +952,45 @@ def test_the_keyboard_sorts_as_the_mouse_does_and_ties_keep_their_order(sortable
 def test_a_page_without_scripts_shows_everything(browser: Browser, address: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     opened = _opened(context, address)
-    assert opened.locator("table.sortable").first.is_visible()
+    assert opened.locator("details").count() > 5
+    tables = opened.locator("table").all()
+    assert len(tables) > 5
+    assert all(table.is_visible() for table in tables)
+    assert opened.locator("details[open]").count() == 0
+    assert opened.get_by_text("suite: sample").is_visible()
     assert opened.locator("button:visible").count() == 0
     assert opened.locator("[role=status]:visible").count() == 0
     assert opened.locator(".download a").first.is_visible()
-    assert opened.locator("#made blockquote").is_visible()
-    assert opened.locator("svg[role=img]").first.is_visible()
+    assert opened.locator("#cite blockquote").is_visible()
+    assert all(picture.is_visible() for picture in opened.locator("svg[role=img]").all())
     context.close()
+
+
+def test_on_paper_nothing_is_folded(context: BrowserContext, address: str) -> None:
+    opened = _opened(context, address)
+    inside = opened.locator("details > :not(summary)").all()
+    assert len(inside) > 5
+    assert not any(one.is_visible() for one in inside)
+    opened.emulate_media(media="print")
+    assert opened.locator("details[open]").count() == 0
+    kept = [one for one in inside if "download" not in (one.get_attribute("class") or "")]
+    assert all(one.is_visible() for one in kept)
+    heights = [one.evaluate("one => one.getBoundingClientRect().height") for one in kept]
+    assert min(heights) > 10
+    paper = opened.locator(
+        "nav:visible, :not(th) > button:visible, .download:visible, #choices:visible"
+    )
+    assert paper.count() == 0
 
 
 def test_a_download_has_a_name_and_a_table_in_it(context: BrowserContext, address: str) -> None:
     opened = _opened(context, address)
+    _unfold(opened)
     with opened.expect_download() as waiting:
         opened.locator("a[download='final_loss.csv']").click()
     assert waiting.value.suggested_filename == "final_loss.csv"
     frame = pd.read_csv(waiting.value.path())
-    assert list(frame["optimizer"]) == ["sgd", "sgd", "lion"]
+    assert list(frame["optimizer"]) == ["sgd", "lion"]
 
 
 COPIED = [
@@ -914,13 +1017,22 @@ def copied_table(rows: int = 1) -> Table:
 def as_on_page(table: Table, objective: str = "bowl") -> Table:
     """What is copied of a table from an objective's section: its rows, without its name."""
     rows = table.frame["objective"] == objective
-    return replace(
+    own = replace(
         table,
         name=table.name if rows.all() else f"{table.name}-{objective}",
         title=f"{objective}: {table.title}",
         frame=table.frame[rows].drop(columns="objective"),
         shown=table.shown[rows].drop(columns="objective"),
     )
+    return as_shown(own)
+
+
+def as_shown(table: Table) -> Table:
+    """A table without the device where there is one, and without columns that are empty."""
+    gone = [name for name in table.shown if not any(table.shown[name])]
+    if "device" in table.shown and table.frame["device"].nunique() == 1:
+        gone.append("device")
+    return replace(table, shown=table.shown.drop(columns=gone))
 
 
 @pytest.fixture
@@ -942,8 +1054,7 @@ def test_a_copy_is_what_the_files_have_of_the_rows_that_are_shown(
     opened = _opened(
         reading, _saved(tmp_path, run_page.render(made(), [table], [], [], Findings()))
     )
-    for summary in opened.locator("summary").all():
-        summary.click()
+    _unfold(opened)
     line = opened.locator(".download", has_text="final_loss.csv")
     shown = as_on_page(table)
     line.get_by_role("button", name="Copy as Markdown: bowl: Final & loss").click()
@@ -965,7 +1076,7 @@ def test_copies_of_a_real_report_are_the_rows_of_its_files(
         *comparison_tables.build(results, analysis),
     ]
     opened = _opened(reading, _saved(tmp_path, of_comparison(results)))
-    opened.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    _unfold(opened)
     reads = "navigator.clipboard.readText()"
     seen = 0
     for table in built:
@@ -977,7 +1088,7 @@ def test_copies_of_a_real_report_are_the_rows_of_its_files(
             if "objective" not in table.frame or not line.count():
                 continue
             of_all = table.name in ("claims", "sharing")
-            whole = table if of_all else as_on_page(table, objective)
+            whole = as_shown(table) if of_all else as_on_page(table, objective)
             if table.name == "seconds_per_epoch":
                 whole = replace(whole, title=f"{objective}: seconds per epoch")
             for name, text in (("Markdown", whole.to_markdown()), ("LaTeX", whole.to_latex())):
@@ -996,10 +1107,11 @@ def test_the_keyboard_copies_the_rows_in_the_order_they_were_sorted_to(
     opened = _opened(
         reading, _saved(tmp_path, run_page.render(made(), [table], [], [], Findings()))
     )
+    _unfold(opened)
     heading = opened.locator("#table-final_loss-1-bowl").get_by_role("button", name="n")
     heading.last.click()
     heading.last.click()
-    opened.locator(".download a").focus()
+    opened.locator(".download a[download='final_loss.csv']").focus()
     opened.keyboard.press("Tab")
     opened.keyboard.press("Enter")
     opened.get_by_role("status").filter(has_text="Copied").wait_for()
@@ -1029,6 +1141,7 @@ def test_where_the_clipboard_is_kept_from_the_page_a_selection_is_copied(
         f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})"
     )
     opened.goto(other.url)
+    _unfold(opened)
     button = opened.get_by_role("button", name="Copy as LaTeX")
     button.click()
     opened.get_by_role("status").filter(has_text="Copied").wait_for()
@@ -1045,6 +1158,7 @@ def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Pat
         "document.execCommand = () => false;"
     )
     opened.goto(_saved(tmp_path, run_page.render(made(), [copied_table()], [], [], Findings())))
+    _unfold(opened)
     opened.get_by_role("button", name="Copy as LaTeX").click()
     said = opened.get_by_role("status").filter(has_text="did not let it be copied")
     said.wait_for()
@@ -1070,8 +1184,7 @@ def test_the_entry_and_the_sentence_to_cite_are_copied_as_they_stand(
 def test_the_page_never_scrolls_sideways(browser: Browser, address: str, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800})
     opened = _opened(context, address)
-    for summary in opened.locator("summary").all():
-        summary.click()
+    _unfold(opened)
     assert opened.evaluate("document.documentElement.scrollWidth") == width
     context.close()
 
@@ -1079,7 +1192,7 @@ def test_the_page_never_scrolls_sideways(browser: Browser, address: str, width: 
 def test_a_wide_table_scrolls_in_its_box_which_the_keyboard_reaches(
     browser: Browser, address: str
 ) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 800})
+    context = browser.new_context(viewport={"width": 660, "height": 800})
     opened = _opened(context, address)
     box = opened.locator(".scroll", has=opened.locator("#table-failures-all"))
     assert box.evaluate("box => box.scrollWidth > box.clientWidth")
@@ -1138,8 +1251,7 @@ def test_light_and_dark_differ_and_all_text_stands_out_in_both(
     for scheme in ("light", "dark"):
         context = browser.new_context(color_scheme=scheme)
         opened = _opened(context, address)
-        for summary in opened.locator("summary").all():
-            summary.click()
+        _unfold(opened)
         papers[scheme] = opened.evaluate("getComputedStyle(document.body).backgroundColor")
         assert opened.evaluate(LOW_CONTRAST) == []
         ink = opened.evaluate("getComputedStyle(document.querySelector('svg use')).fill")
@@ -1180,8 +1292,7 @@ def test_a_browser_shows_a_real_run_and_has_nothing_to_say(
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(tuned_page.as_uri())
-    for summary in opened.locator("summary").all():
-        summary.click()
+    _unfold(opened)
     for figure in opened.locator("figure").all():
         figure.scroll_into_view_if_needed()
     expect(opened.locator("figure.is-live").last).to_be_visible(timeout=30_000)

@@ -117,14 +117,16 @@ def test_a_case_of_which_no_trial_ended_well_has_no_number_at_all() -> None:
     numbers = ("mean", "sd", "ci_low", "ci_high", "median", "best", "worst", "gap_to_optimum")
     assert all(math.isnan(found[key]) for key in numbers)
     assert found["n"] == 0
-    assert set(table.shown.loc[0, ["mean", "median", "best", "worst"]]) == {formatting.DASH}
+    assert set(table.shown.loc[0, ["loss", "95% interval", "best", "worst"]]) == {formatting.DASH}
 
 
 def test_seeds_that_end_alike_have_no_interval() -> None:
     table = final_loss_of(results_of_finals({"a": [0.25] * 5}))
     assert row(table, "a")["sd"] == 0
-    intervals = [f"95% interval of {what}" for what in ("mean", "median", "gap")]
-    assert {table.shown.loc[0, name] for name in intervals} == {formatting.DASH}
+    assert table.shown.loc[0, "95% interval"] == formatting.DASH
+    table = final_loss_of(results_of_finals({"a": [0.25] * 7}, optimum=0.0))
+    for name in ("95% interval", "95% interval of gap"):
+        assert table.shown.loc[0, name] == formatting.DASH
 
 
 def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> None:
@@ -142,7 +144,11 @@ def test_where_the_optimum_is_known_the_median_gap_stands_for_the_losses() -> No
     assert (found["gap_to_optimum"], found["gap_ci_low"], found["gap_ci_high"]) == pytest.approx(
         expected
     )
-    assert table.shown.loc[0, "95% interval of mean"] == formatting.DASH
+    # The loss that is shown is the median with its own interval, not the mean.
+    shown = [float(str(table.shown.loc[0, "loss"]))]
+    shown += map(float, str(table.shown.loc[0, "95% interval"]).split(" to "))
+    assert shown == pytest.approx([value + 0.5 for value in expected], rel=1e-2)
+    assert shown[0] < found["mean"] - 0.01
     text = sentence(
         results_of_finals({"a": values.tolist(), "b": (values + 9).tolist()}, optimum=0.5)
     )
@@ -339,17 +345,19 @@ def test_several_comparisons_share_one_level() -> None:
     assert "worse" not in sentence(results_of_finals(many))
 
 
-def test_where_every_seed_ends_alike_the_sentence_says_so() -> None:
+def test_where_all_seeds_give_the_same_result_the_sentence_has_it() -> None:
     text = sentence(results_of_finals({"a": [0.5] * 3, "b": [0.25] * 3, "c": [0.25] * 3}))
-    assert "every seed ends alike" in text
-    assert "b and c end, tied, lowest after 4 steps, at 0.250; highest: a at 0.500" in text
+    assert text == (
+        "On bowl (all seeds give the same result), b and c have, tied, the lowest loss after 4 "
+        "steps, 0.250; a the highest, 0.500."
+    )
 
 
 def test_failures_are_said_and_a_failed_optimizer_is_not_ranked() -> None:
     said = told(results_of_finals({"a": [0.5, 0.6], "b": ["diverged", "error"]}))
     assert said[0].startswith("On bowl, a has a mean final loss of 0.55")
     assert said[0].endswith("; b fails in all 2 seeds.")
-    assert said[-1].startswith("Of 4 trials, 1 diverged and 1 ended in error")
+    assert said[-1].startswith("Of 4 trials, 1 diverged and 1 stopped with an error;")
 
 
 def test_nothing_is_said_of_nothing() -> None:
@@ -359,15 +367,16 @@ def test_nothing_is_said_of_nothing() -> None:
 def test_the_sentence_on_speed_says_where_times_are_noisy() -> None:
     def said(**seconds: list[float]) -> str:
         results = results_of_finals({name: ["error"] for name in seconds}, seconds=seconds)
-        return next(text for text in told(results) if "an epoch takes" in text)
+        return next(text for text in told(results) if "per epoch" in text)
 
     assert "busy" not in said(a=STEADY, b=STEADY)
-    assert said(a=STEADY, b=UNEVEN).endswith(
-        "; measured on a busy machine: 1 of these 2 times is noisy (up to 30%), so trust the "
-        "ratios more than the seconds."
+    busy = "; the machine was busy (noise up to 30%): compare ratios, not seconds."
+    assert said(a=STEADY, b=UNEVEN).endswith(busy)
+    assert said(a=UNEVEN, b=UNEVEN).endswith(busy)
+    # Of one time there is no ratio.
+    assert said(a=UNEVEN).endswith(
+        "; the machine was busy (noise 30%), so this time is only approximate."
     )
-    assert "2 of these 2 times are noisy" in said(a=UNEVEN, b=UNEVEN)
-    assert said(a=UNEVEN).endswith("this is noisy (up to 30%), so take it as rough.")
 
 
 def test_the_sentence_on_speed_is_of_the_objective_with_most_optimizers() -> None:
@@ -382,8 +391,8 @@ def test_the_sentence_on_speed_is_of_the_objective_with_most_optimizers() -> Non
     moved = alone.timings.assign(position=alone.timings["position"] + shift)
     timings = pd.concat([several.timings, moved], ignore_index=True)
     said = told(replace(results, timings=timings))
-    text = next(text for text in said if "an epoch takes" in text)
-    assert text.startswith("On bowl, an epoch takes a 200 µs")
+    text = next(text for text in said if "per epoch" in text)
+    assert text.startswith("On bowl, a takes 200 µs per epoch")
     assert "b 2.00 times as long" in text
 
 
@@ -447,7 +456,7 @@ def test_failed_trials_stand_beside_the_case_that_they_are_of() -> None:
             }
         )
     )
-    assert "a (1 of 20 did not end ok) has the lowest mean final loss, 0.9" in text
+    assert "a (1 of 20 failed) has the lowest mean final loss, 0.9" in text
     assert re.search(r"b is worse by [0-9.]+ \(95% CI [^)]*, 2 of 20 failed\)", text)
     assert re.search(r"c is worse by [0-9.]+ \(95% CI [^)]*, 3 of 20 failed\)", text)
 
@@ -456,8 +465,8 @@ def test_a_case_that_fails_more_often_does_not_lead_whatever_its_mean() -> None:
     results = results_of_finals({"low": losses_at(1, s3="diverged"), "high": losses_at(2)})
     text = sentence(results)
     assert "high has the fewest failures (0 of 20), then the lowest mean final loss, " in text
-    # At nineteen seeds of twenty it is lower, and so it is said to be.
-    assert "; on the same seeds, for all that, low is better by " in text
+    # At nineteen seeds of twenty it is lower.
+    assert "; yet low is better by " in text
 
 
 def test_a_case_that_failed_at_every_seed_of_the_others_is_higher_without_a_difference() -> None:
@@ -509,16 +518,14 @@ def test_tuned_settings_are_compared_with_defaults() -> None:
     assert tuned_and_defaults({"a": 1, "b": 1}, {"a": 2.5, "b": 2}) == f"{better} in all 2 cases."
     assert tuned_and_defaults({"a": 1, "b": 1}, {"a": 2.5}) == f"{better} in the one case."
     assert tuned_and_defaults({"a": 1, "b": 3}, {"a": 2.5, "b": 2}) == (
-        f"{better} in 1 of 2 cases; worse than them is b on bowl."
+        f"{better} in 1 of 2 cases; worse: b on bowl."
     )
     # The same losses are no better; without defaults nothing is said.
-    assert tuned_and_defaults({"a": 2}, {"a": 2}) == (
-        f"{better} in 0 of 1 cases; tied with them is a on bowl."
-    )
+    assert tuned_and_defaults({"a": 2}, {"a": 2}) == (f"{better} in 0 of 1 cases; tied: a on bowl.")
     assert tuned_and_defaults({"a": 1, "b": 2}, {}) == ""
 
 
-def test_a_tuned_optimizer_that_loses_to_its_special_case_is_named() -> None:
+def test_a_tuned_optimizer_that_is_worse_than_its_special_case_is_named() -> None:
     def said(general: float, special: float, role: Role = "tuned", **more: Any) -> list[str]:
         results = with_roles(
             results_of_finals(
@@ -530,10 +537,10 @@ def test_a_tuned_optimizer_that_loses_to_its_special_case_is_named() -> None:
         return [text for text in told(results) if "special case" in text]
 
     assert said(2, 1) == [
-        "Tuned, and yet worse than its own special case, which it can't be if tuned well: "
-        "momentum than sgd (tuned) on bowl."
+        "Worse than its own special case, which a well-tuned optimizer can't be: "
+        "momentum against sgd (tuned) on bowl."
     ]
-    assert "momentum than sgd on bowl." in said(2, 1, "given")[0]
+    assert "momentum against sgd on bowl." in said(2, 1, "given")[0]
     # A little worse on these seeds, by chance.
     unsure = (1.01 + UNEQUAL[::-1]).tolist()
     results = with_roles(
@@ -569,7 +576,7 @@ def test_a_best_setting_at_an_edge_is_said_with_the_range() -> None:
 
     assert said(0.01, 0.1, 0.5) == []
     assert said(0.01, 0.1) == [
-        "Tuned to an edge of the search space, so that a wider one may hold better: "
+        "Tuned to the edge of the search space, so a wider one may contain better settings: "
         "a on bowl (lr 0.1 is at the upper edge of its range (0.001 to 1))."
     ]
 
@@ -578,11 +585,10 @@ def test_fewer_than_ten_seeds_of_what_was_tuned_are_said() -> None:
     def said(seeds: int, **settings: Any) -> list[str]:
         results = results_of_finals({"m": losses_at(1), "b": losses_at(2)})
         results = with_roles(results, {"m": ("a", "tuned")}, seeds=seeds, **settings)
-        return [text for text in told(results) if "10 are the least" in text]
+        return [text for text in told(results) if "at least 10" in text]
 
     assert said(9) == [
-        "The tuned settings are compared on 9 seeds; 10 are the least that a comparison should "
-        "rest on."
+        "The tuned settings are compared on only 9 seeds; a comparison should have at least 10."
     ]
     assert said(10) == []
     assert said(9, tuning=None) == []
@@ -602,20 +608,20 @@ def on_claims(*values: str, seeds: int = 20) -> str:
 def test_the_sentence_on_published_numbers_says_how_many_hold_and_which_do_not() -> None:
     assert on_claims() == ""
     least = re.compile(
-        r"; no deviation below ([0-9.]+) standard deviations could have been noticed."
+        r"; a deviation below ([0-9.]+) standard deviations could not have been detected\."
     )
     both = on_claims("1.0", "1.00")
-    assert least.sub("", both) == "Of 2 published numbers, all are consistent with what we find"
+    assert least.sub("", both) == "Of 2 published numbers, all are consistent with these results"
     alone = on_claims("1.0")
-    assert least.sub("", alone) == "The one published number is consistent with what we find"
+    assert least.sub("", alone) == "The one published number is consistent with these results"
     # Twenty normal losses: Student's prediction interval at 1e-5, and farther on a log scale.
     noticed = least.search(alone)
     assert noticed is not None
     assert 6.0 < float(noticed[1]) < 8.0
     some = on_claims("1.0", "1.4", "1.00")
-    assert some.startswith("Of 3 published numbers, 2 are consistent with what we find; ")
+    assert some.startswith("Of 3 published numbers, 2 are consistent with these results; ")
     # Twenty-one places: the outermost on either side has a probability of 2/21.
-    assert "at the edge" in some
+    assert "; borderline: " in some
     assert ": 1.4 of a on bowl (p = 0.095); " in some
     absurd = on_claims("9.0", seeds=10)
     assert re.search(
@@ -625,15 +631,15 @@ def test_the_sentence_on_published_numbers_says_how_many_hold_and_which_do_not()
     claims = [{"value": "9.0", "source": "p. 1", "optimizer": "a", "objective": "bowl"}]
     text = next(t for t in told(with_settings(many, claims=claims)) if "published" in t)
     assert text == (
-        "The one published number is not consistent with what we find; not consistent: "
-        "9.0 of a on bowl (p = 0.004); no deviation below 2.1 standard deviations could have been "
-        "noticed."
+        "The one published number is not consistent with these results; not consistent: "
+        "9.0 of a on bowl (p = 0.004); a deviation below 2.1 standard deviations could not have "
+        "been detected."
     )
 
 
 def test_what_so_few_seeds_cannot_tell_is_not_called_anything_else() -> None:
     text = on_claims("1.3", seeds=5)
-    assert "not to be told with so few seeds: 1.3 of a on bowl" in text
+    assert "; undecided with so few seeds: 1.3 of a on bowl" in text
     assert "not consistent" not in text
 
 
@@ -656,12 +662,13 @@ A_FEW = {"a": [0.1, 0.2, 0.3, 0.9], "b": [0.1, 0.4, 0.4, 0.4]}
 SOME = {"a": [0.1, 0.1, 0.8, 0.9], "b": [0.2, 0.1, 0.3, 0.7]}
 
 
-def test_over_five_objectives_shares_are_told_and_which_is_better_depends() -> None:
+def test_over_five_objectives_shares_are_given_and_which_is_better_depends() -> None:
     # Of five targets and four seeds, a reaches 13 and b 18; all at the same step.
     text = over_all(A_FEW, SOME, A_FEW, SOME, A_FEW)
     assert text == (
-        "Over 5 objectives, the largest share of targets is reached by b (90%), and most often "
-        "first is b (90%); which is better depends on the objective."
+        "Over 5 objectives, the largest share of targets is reached by b (90%), and the fewest "
+        "steps to a target are most often taken by b (90%); which is better depends on the "
+        "objective."
     )
 
 
@@ -677,4 +684,4 @@ def test_where_several_reach_as_many_targets_none_is_named_alone() -> None:
     losses = {"a": [0.1, 0.2, 0.3], "b": [0.2, 0.1, 0.4]}
     text = over_all(*[losses] * 5)
     assert "reached by a and b (100%)" in text
-    assert "most often first is a and b (100%)" in text
+    assert "the fewest steps to a target are most often taken by a and b (100%)" in text

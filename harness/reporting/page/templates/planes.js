@@ -87,15 +87,17 @@ const curve = (m, plot, [x, y]) =>
   );
 // One trajectory; its parts follow the player.
 const FINE = 1.6;
+const THIN = 0.8;
 const pathGlyphs = (m, plot, chart, path) => {
   const [data, marked] = [{}, {}].map((empty) => source(m, empty));
   const place = { x: field("x"), y: field("y") };
+  const upon = chart.data.curve[0].length > 0;
   const isLong = path.marked.length < path.x.length;
   const line = plot.add_glyph(
     new m.Line({
       ...place,
       line_color: color(path.style),
-      line_width: path.failed ? 1.2 : isLong ? Math.min(path.style.width, FINE) : path.style.width,
+      line_width: path.failed || upon ? THIN : isLong ? Math.min(path.style.width, FINE) : path.style.width,
       line_dash: path.failed ? [] : dashes(path.style),
     }),
     data,
@@ -121,7 +123,7 @@ const pathEnd = (m, plot, chart, path) => {
   const data = source(m, {});
   const look = path.failed
     ? { marker: "x", size: 11, line_color: color(path.style), line_width: 2 }
-    : marker(path.style, 12);
+    : marker(path.style, 14);
   plot.add_glyph(new m.Scatter({ x: field("x"), y: field("y"), ...look }), data);
   chart.players.push((step) => {
     const last = reached(path, step) - 1;
@@ -153,7 +155,7 @@ const planePlot = (m, chart, panel, { height, width, title }) => {
   );
   const star = { fill_color: paper("ink"), line_color: paper("paper") };
   plot.add_glyph(
-    new m.Scatter({ x: field("x"), y: field("y"), marker: "star", size: 14, ...star }),
+    new m.Scatter({ x: field("x"), y: field("y"), marker: "star", size: 12, ...star }),
     source(m, { x: data.minimizers.map(([x]) => x), y: data.minimizers.map(([, y]) => y) }),
   );
   hover(

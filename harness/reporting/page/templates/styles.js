@@ -11,7 +11,6 @@ const MARKERS = {
   "<": "square_pin",
   p: "hex",
   ">": "triangle_pin",
-  h: "hex_dot",
   "*": "star",
 };
 const dashes = (style) => style.dashes.map((length) => Math.round(length * style.width));
@@ -31,10 +30,9 @@ const SHAPES = {
   D: "M0-5L4 0L0 5L-4 0z",
   v: "M0 4.5L4.3-3.5H-4.3z",
   P: "M-1.3-4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",
-  "<": "M-4.5 0L3.5-4.3V4.3z",
-  p: "M0-4.5L4.3-1.4L2.6 3.6H-2.6L-4.3-1.4z",
-  ">": "M4.5 0L-3.5-4.3V4.3z",
-  h: "M-4 0L-2-3.6H2L4 0L2 3.6H-2z",
+  "<": "M-4-4Q0-1.5 4-4Q1.5 0 4 4Q0 1.5-4 4Q-1.5 0-4-4z",
+  p: "M-4 0L-2-3.6H2L4 0L2 3.6H-2z",
+  ">": "M-4 2.3Q0 .9 4 2.3Q.7.4 0-4.6Q-.7.4-4 2.3z",
   "*": "M0-5L1.5-1.6L5-1.5L2.3.8L3.2 4.3L0 2.3L-3.2 4.3L-2.3.8L-5-1.5L-1.5-1.6z",
 };
 const swatch = (style) => {
