@@ -37,6 +37,7 @@ from harness.reporting.page.parts import (
     picture,
     plain_grid,
     slug,
+    thumbnail,
     whole,
 )
 from harness.reporting.tables import reproduce
@@ -345,6 +346,7 @@ def render(
         printed: The results as the command line prints them, as JSON.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
+    pngs = {drawing.name: drawing.png for drawing in drawings}
     page = Page(
         results=results,
         tables={table.name: table for table in tables},
@@ -360,6 +362,7 @@ def render(
         "page.html.j2",
         files(page.tables, svgs),
         live,
+        thumbnail=thumbnail(pngs[page.key.name]) if page.key else "",
         title=page.summary.title,
         page=page,
         printed=printed,
