@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import io
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from harness.reporting.figures.plotting import mpl  # before any part of matplotlib
 
@@ -22,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.reporting.figures import compact, fonts, panels, planes, strips
+from harness.reporting.figures import fonts, panels, planes, strips
 from harness.reporting.figures.frames import BACKGROUND, FOREGROUND, GRID, SMALL
 from harness.reporting.figures.records import (
     CurveFigure,
@@ -31,17 +29,13 @@ from harness.reporting.figures.records import (
     HeatFigure,
     PlaneFigure,
 )
+from harness.reporting.figures.svg import svg_element
 
 PNG_DPI, IMAGE_DPI = 300, 150
 """Dots per inch of a PNG, and of what is an image in an SVG."""
 
-LONG = 500
-"""Characters of a tag whose coordinates have a digit less."""
-
 UNNAMED = {"CreationDate": None, "Creator": None, "Producer": None}
 """What a PDF doesn't tell, so that the same figure gives the same bytes."""
-
-FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 
 
 @dataclass(frozen=True)
@@ -95,8 +89,8 @@ def draw(record: FigureRecord) -> Drawing:
         figure.dpi = IMAGE_DPI
         shapes: Any = FigureCanvasSVG(figure)
         shapes.print_svg(svg, metadata={"Date": None})
-        svg_element = _element(svg.getvalue(), record.alt)
-        return Drawing(record.name, svg_element, png.getvalue(), pdf.getvalue())
+        element = svg_element(svg.getvalue(), record.alt)
+        return Drawing(record.name, element, png.getvalue(), pdf.getvalue())
 
 
 def _hold_labels(figure: Figure) -> None:
@@ -129,7 +123,6 @@ def _theme(name: str) -> dict[str, Any]:
         "font.size": SMALL,
         "axes.titlesize": SMALL + 0.5,
         "axes.titlelocation": "left",
-        "axes.titley": 1.0,  # else it is looked for at every drawing
         "axes.labelsize": SMALL + 0.5,
         "xtick.labelsize": SMALL,
         "ytick.labelsize": SMALL,
@@ -156,42 +149,3 @@ def _theme(name: str) -> dict[str, Any]:
         "svg.fonttype": "none",
         "svg.hashsalt": name,
     }
-
-
-def _element(svg: str, alt: str) -> str:
-    """A file of matplotlib's as an element that can stand in a page beside others.
-
-    Its style sheet would hold for the whole page, and its ids are the same in every file but for
-    those that something refers to, which are salted.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r'#([\w-]+)["\')]', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda own: own[0] if own[1] in used else "", svg)
-    svg = re.sub(r"<[^>]+>", lambda tag: _shortened(tag[0]), svg)
-    svg = re.sub(r">\s*\n\s*<", ">\n<", svg)
-    # Marks in a row stand in a group that has their style.
-    run = r'(<use [^>]*?)( style="[^"]*")/>\n(?:<use [^>]*?\2/>\n)+'
-    svg = re.sub(run, lambda m: f"<g{m[2]}>\n{m[0].replace(m[2], '')}</g>\n", svg)
-    svg = compact.dots_as_paths(svg)
-    svg = compact.grids_as_paths(svg, GRID)
-    svg = re.sub(r' d="([^"]*)"', lambda own: f' d="{compact.relative(own[1])}"', svg)
-    svg = compact.without_bare_groups(svg)
-    # A straight line across has no need of round ends.
-    across = "stroke-width: 0.8; stroke-linecap: round"
-    svg = svg.replace(f"stroke: {GRID}; {across}", f"stroke: {GRID}; stroke-width: 0.8")
-    style = f"stroke-linejoin: round; stroke-linecap: butt; font-family: {FONTS}"
-    return svg.replace("<svg", f'<svg role="img" aria-label={quoteattr(alt)} style="{style}"', 1)
-
-
-def _shortened(tag: str) -> str:
-    """A tag with two decimals, a 7000th of an inch, and without what every text would repeat.
-
-    An image stays as it is, for its decimals are multiplied by its size.
-    """
-    if tag.startswith("<image"):
-        return tag.replace("\n", "")
-    tag = re.sub(r' transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?', "", tag)
-    # Nobody sees a tenth of a point in a line of many.
-    decimals = r"(\.\d)\d+" if len(tag) > LONG else r"(\.\d\d)\d+"
-    return re.sub(decimals, r"\1", tag).replace(" \n", "").replace("\n", " ")

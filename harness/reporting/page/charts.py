@@ -61,7 +61,7 @@ KINDS: Mapping[type[FigureRecord], str] = {
 }
 """The records that have a live chart."""
 
-SAID_ELSEWHERE = {
+LEFT_OUT = {
     *(field.name for field in dataclasses.fields(FigureRecord)),
     "landscape",
     "levels",
@@ -79,7 +79,7 @@ def plain(record: FigureRecord) -> Plain | None:
     if type(record) not in KINDS:
         return None
     converter = _Converter()
-    data = {"kind": KINDS[type(record)], **converter.fields(record, left_out=SAID_ELSEWHERE)}
+    data = {"kind": KINDS[type(record)], **converter.fields(record, left_out=LEFT_OUT)}
     if isinstance(record, PlaneFigure):
         data["contours"] = list(_contours(record))
         data["steps"] = [list(steps) for steps in converter.steps]

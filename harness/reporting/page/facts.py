@@ -9,7 +9,7 @@ from harness.errors import join
 from harness.formatting import moment, plural, seed_ranges
 from harness.provenance.environment import WORDS
 from harness.reporting.tables.model import Table
-from harness.reporting.tables.trials import WAYS
+from harness.reporting.tables.sharing import WAYS
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,10 @@ FOLDER = "reports"
 
 PAGE_NAME, CHECK_NAME = "index.html", "check/check.json"
 
-LIST_MARK, SUMMARY_MARK = "harness-list", "harness-summary"
+LIST_MARK, SUMMARY_MARK, THUMBNAIL_MARK = "harness-list", "harness-summary", "harness-thumbnail"
 """Names of what the heads of the list and of a report's page hold."""
+
+THUMBNAIL = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/]+=*")
 
 
 class RunSummary(BaseModel):
@@ -39,7 +42,7 @@ class RunSummary(BaseModel):
         size: Optimizers × objectives.
         trials: How many trials ended in which status.
         missing: How many of the trials planned have no result.
-        finding: The first sentence of what came out.
+        finding: The result in a sentence.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +66,8 @@ class ListedReport:
         folder: Name of the report's folder.
         summary: Summary of the report.
         checked: Outcome of its latest check, in words; empty without one.
+        passed: Whether nothing failed in that check.
+        thumbnail: Its key figure, small, as a ``data:`` URI; empty without one.
         link: Its page, relative to the list; empty where there is none.
         trouble: Why it can't be read, or what is to be known of it; empty if nothing is.
     """
@@ -72,6 +77,8 @@ class ListedReport:
     checked: str
     link: str
     trouble: str
+    passed: bool = True
+    thumbnail: str = ""
 
 
 def update(report: Path) -> str:
@@ -142,6 +149,8 @@ def _is_report(path: Path) -> bool:
 def _listed(path: Path) -> ListedReport:
     page = path / PAGE_NAME
     summary = summary_of(page)
+    checked, passed = _checked(path)
+    thumbnail = THUMBNAIL.fullmatch(parts.head_of(page, THUMBNAIL_MARK))
     trouble = ""
     if not summary.sources:
         trouble = "its page is of an older version" if page.is_file() else "no page yet"
@@ -151,22 +160,25 @@ def _listed(path: Path) -> ListedReport:
     return ListedReport(
         folder=path.name,
         summary=summary,
-        checked=_checked(path),
+        checked=checked,
+        passed=passed,
+        thumbnail=thumbnail[0] if thumbnail else "",
         link=f"./{urllib.parse.quote(path.name)}/{PAGE_NAME}" if page.is_file() else "",
         trouble=trouble,
     )
 
 
-def _checked(path: Path) -> str:
-    """The outcome of a folder's latest check; empty without one."""
+def _checked(path: Path) -> tuple[str, bool]:
+    """The outcome of a folder's latest check, empty without one; whether nothing failed in it."""
     try:
         latest = gate_report.from_json((path / CHECK_NAME).read_bytes())
     except FileNotFoundError:
-        return ""
+        return "", True
     except (OSError, ValueError):
-        return "can't be read"
+        return "can't be read", False
     word = gate_report.WORDS[latest.exit_status][0]
-    return f"{word} against {latest.against}, {moment(latest.taken)}"
+    passed = latest.exit_status not in (gate_report.EXIT_REGRESSED, gate_report.EXIT_MISSING)
+    return f"{word} against {latest.against}, {moment(latest.taken)}", passed
 
 
 def render(found: list[ListedReport], name: str) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -44,6 +46,12 @@ INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
 TICK_STYLE, TEXT_STYLE = "fill:var(--ink);stroke:var(--ink);stroke-width:0.8", ";fill:var(--ink)"
 """Styles in a drawing that are those of all of it."""
 
+DRAWING_STYLES = '<style id="drawing-styles"></style>'
+"""Place of the styles that drawings share."""
+
+THUMBNAIL_WIDTH = 360
+"""Pixels of the picture that stands for a report in a list."""
+
 HEAD_BYTES = 65_536
 """What of a page is read to find what its head says."""
 
@@ -68,12 +76,14 @@ class GridColumn:
         numeric: Whether it holds numbers, which are set to the right.
         long: Whether its texts may break into lines.
         aside: Heading of what stands small behind its texts; empty where nothing does.
+        paper: Its role in a paper; see ``latex.roles``.
     """
 
     heading: str
     numeric: bool = False
     long: bool = False
     aside: str = ""
+    paper: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,7 @@ class Grid:
         columns: Headings.
         rows: Cells, row by row.
         faint: For each row, whether it holds no result.
+        best: For each row, whether it is the best of its kind; may be empty.
         optimizers: For each row, the optimizers that it is of, as JSON; empty where of none.
         csv: The numbers as a ``data:`` URI; empty if there is nothing to download.
         csv_name: What the download is called.
@@ -99,6 +110,7 @@ class Grid:
     columns: tuple[GridColumn, ...]
     rows: tuple[tuple[GridCell, ...], ...]
     faint: tuple[bool, ...]
+    best: tuple[bool, ...] = ()
     optimizers: tuple[str, ...] = ()
     csv: str = ""
     csv_name: str = ""
@@ -203,6 +215,20 @@ def picture(record: FigureRecord, svg: str) -> Picture:
     )
 
 
+def thumbnail(png: bytes) -> str:
+    """A picture made small, as a ``data:`` URI; empty where it is none."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
+            image.save(small, "WEBP", quality=70)
+    except OSError:
+        return ""
+    return f"data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()}"
+
+
 def as_json(value: Any) -> Markup:
     """Data for a script, fit to stand inside of an element of a page."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -246,6 +272,8 @@ def grid(
         columns.append(GridColumn(str(heading), numeric, long, aside))
         asides = shown["setting"].replace(DASH, "") if aside else [""] * len(texts)
         cells.append([GridCell(*pair) for pair in zip(texts, asides, strict=True)])
+    in_paper = _roles(table, shown, left_out - {"setting"})
+    columns = [replace(column, paper=in_paper.get(column.heading, "own")) for column in columns]
     whole = len(frame) == len(table.frame)
     grid_id = f"table-{table.name}-{anchor}"
     return Grid(
@@ -255,11 +283,21 @@ def grid(
         columns=tuple(columns),
         rows=tuple(zip(*cells, strict=True)),
         faint=tuple(str(n) == "0" for n in shown["n"]) if "n" in shown else (False,) * len(rows),
+        best=tuple(pd.Series(table.best, table.frame.index)[rows]) if table.best else (),
         optimizers=_optimizers(frame, labels or {}),
         csv=_data_uri(frame.to_csv(index=False, lineterminator="\n")),
         csv_name=f"{table.name}.csv" if whole else f"{table.name}-{slug(str(objective))}.csv",
         note_id=f"{grid_id}-note" if named else f"note-{table.name}",
     )
+
+
+def _roles(table: Table, shown: pd.DataFrame, left_out: Collection[str]) -> dict[str, str]:
+    """By a heading, the role of its column where the rows stand in a paper."""
+    numeric = dict(zip(table.shown.columns, table.numeric, strict=True))
+    names = [name for name in shown.columns if name not in left_out and (shown[name] != "").any()]
+    texts = [[str(text) for text in row] for row in shown[names].to_numpy().tolist()]
+    roles = latex.roles(names, texts, [numeric[name] for name in names]) if texts else []
+    return dict(zip(names, roles, strict=False))
 
 
 def whole(table: Table | None, labels: Mapping[str, str] | None = None) -> Grid | None:
@@ -333,7 +371,7 @@ def document(
     """
     script = _script()
     library = charts.library() if live else None
-    return _template(template).render(
+    html = _template(template).render(
         policy=_policy(script, library.digest if library else ""),
         library=library,
         chart_data=charts.packed(as_json(live).encode()) if live else "",
@@ -342,12 +380,38 @@ def document(
         files=json.dumps(list(listed)),
         **context,
     )
+    return _compact(html)
+
+
+def _compact(html: str) -> str:
+    """The page with short names in its drawings, and classes for styles that many parts have."""
+    drawings = re.compile(r'(<svg role="img"[^>]*>)(.*?)(</svg>)', re.DOTALL)
+    style, mark, link = r' style="([^"]*)"', r' id="([\w-]+)"', r'#([\w-]+)(?=["\)])'
+    bodies = [drawing[2] for drawing in drawings.finditer(html)]
+    counter = Counter(itertools.chain.from_iterable(re.findall(style, body) for body in bodies))
+    common = [text for text, count in counter.most_common() if count > 1]
+    classes = {text: f"s{i}" for i, text in enumerate(common)}
+    marks = itertools.chain.from_iterable(re.findall(mark, body) for body in bodies)
+    names = {own: f"d{i:x}" for i, own in enumerate(marks)}
+
+    def compact(drawing: re.Match[str]) -> str:
+        body = re.sub(
+            style, lambda m: f' class="{classes[m[1]]}"' if m[1] in classes else m[0], drawing[2]
+        )
+        body = re.sub(mark, lambda m: f' id="{names[m[1]]}"', body)
+        body = re.sub(link, lambda m: f"#{names.get(m[1], m[1])}", body)
+        return f"{drawing[1]}{body}{drawing[3]}"
+
+    rules = "".join(f".{name}{{{text}}}\n" for text, name in classes.items())
+    html = drawings.sub(compact, html)
+    return html.replace(DRAWING_STYLES, DRAWING_STYLES.replace("><", f">\n{rules}<"), 1)
 
 
 def _script() -> str:
     """The page's script, which escapes for LaTeX what the tables' files do."""
-    signs = json.dumps(latex.SIGNS, ensure_ascii=False).replace("<", "\\u003c")
-    tables = _read("tables.js").replace("LATEX_SIGNS", signs).replace("LATEX_LONG", str(latex.LONG))
+    tables = _read("tables.js")
+    for name, value in latex.SHARED.items():
+        tables = tables.replace(f"LATEX_{name}", as_json(value))
     parts = "".join(_read(name) for name in CHART_SCRIPTS)
     return f'{tables}(() => {{\n"use strict";\n{parts}}})();\n'
 

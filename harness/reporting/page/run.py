@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from harness.analysis.targets import FEWEST_FAMILIES
 from harness.formatting import DASH, or_dash
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import overlays
@@ -36,6 +37,7 @@ from harness.reporting.page.parts import (
     picture,
     plain_grid,
     slug,
+    thumbnail,
     whole,
 )
 from harness.reporting.tables import reproduce
@@ -190,9 +192,11 @@ class Page:
     def overall(self) -> Section:
         """The section on all objectives together."""
         names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
-        main = (*self.beginning(OVERVIEW), *self.pictures_of(None))
+        main, more = self.beginning(OVERVIEW), self.pictures_of(None)
+        if len(self.results.objectives) >= FEWEST_FAMILIES:
+            main, more = (*main, *more), ()
         grids = self._grids(names, None, "all")
-        return Section("statistics", "Statistics", main, grids=grids)
+        return Section("statistics", "Statistics", main, more, grids)
 
     @functools.cached_property
     def timed(self) -> list[Section]:
@@ -342,6 +346,7 @@ def render(
         printed: The results as the command line prints them, as JSON.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
+    pngs = {drawing.name: drawing.png for drawing in drawings}
     page = Page(
         results=results,
         tables={table.name: table for table in tables},
@@ -357,6 +362,7 @@ def render(
         "page.html.j2",
         files(page.tables, svgs),
         live,
+        thumbnail=thumbnail(pngs[page.key.name]) if page.key else "",
         title=page.summary.title,
         page=page,
         printed=printed,

@@ -93,6 +93,13 @@ class Table:
         ]
 
     @property
+    def best(self) -> list[bool]:
+        """For each row, whether it is the best of its kind; none where that is not known."""
+        if "outcome" not in self.frame:
+            return []
+        return [outcome in ("best", "tied") for outcome in self.frame["outcome"]]
+
+    @property
     def texts(self) -> list[list[str]]:
         """The cells of ``shown``, row by row."""
         return [[str(cell) for cell in row] for row in self.shown.to_numpy().tolist()]
@@ -128,7 +135,11 @@ class Table:
     def to_latex(self) -> str:
         """The table with title and note as its caption, for a paper; see ``latex.table``."""
         headings = [str(heading) for heading in self.shown.columns]
-        return latex.table(self.name, self.title, self.note, headings, self.texts, self.numeric)
+        parts = headings, self.texts, self.numeric
+        roles = latex.roles(*parts)
+        left_out = [h for h, role in zip(headings, roles, strict=True) if role == "narrow"]
+        content = latex.arranged(*parts, roles)
+        return latex.table(self.name, self.title, self.note, content, left_out, self.best)
 
 
 def table_of(

@@ -247,8 +247,8 @@ def how_made(sources: Sequence[Source]) -> Table | None:
 def sentences(beside: SideBySide) -> tuple[str, ...]:
     """Say what is equal, what differs and what is missing; no source is said to be better."""
     found = [
-        *_matched(beside),
         _equal(beside),
+        *_matched(beside),
         _tested(beside),
         _ended_otherwise(beside),
         _made(beside.sources),
@@ -303,10 +303,13 @@ def _equal(beside: SideBySide) -> str:
     for found in beside.differences:
         by_verdict.setdefault(found.verdict, []).append(found)
     equal, rounded = (by_verdict.get(verdict, []) for verdict in EQUAL)
-    total, trials = len(beside.differences), sum(found.equal for found in beside.differences)
+    compared = [found for found in beside.differences if found.match.seeds]
+    total, trials = len(compared), sum(found.equal for found in compared)
     if not total:
         return ""
     text = f"{len(equal):,} of {plural(total, 'case')} {is_are(len(equal))} bit-identical"
+    if total == 1:
+        text = f"The case in common is {'' if equal else 'not '}bit-identical"
     text += f" ({plural(trials, 'trial')})" if trials else ""
     if rounded:
         largest = max(found.largest for found in rounded)

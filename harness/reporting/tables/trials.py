@@ -16,7 +16,6 @@ from harness.analysis.comparison import REL_TOL
 from harness.formatting import (
     DASH,
     decimals,
-    digits,
     fixed,
     general,
     interval,
@@ -28,7 +27,7 @@ from harness.formatting import (
     significant,
     significant_interval,
 )
-from harness.reporting.tables import reproduce
+from harness.reporting.tables import reproduce, sharing
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.results import STATUSES
 from harness.store.read import CaseData, Results
@@ -43,14 +42,6 @@ processor is ours but for some thousandths of the time; with others at work it i
 seconds then say as much of the others as of the optimizer.
 """
 
-WAYS = {
-    "pointwise": "side by side, op by op",
-    "vmapped": "side by side, lane by lane",
-    "alone": "alone",
-    "vmap": "side by side",  # of an older version
-}
-"""The words for the ways in which trials are computed."""
-
 
 def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
     """Every table of trials and times that the results allow.
@@ -64,7 +55,7 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
         end_points(results),
         epoch_seconds(results),
         failures(results),
-        sharing(results),
+        sharing.sharing(results),
     )
     return [table for table in tables if table is not None]
 
@@ -454,48 +445,3 @@ def failures(results: Results) -> Table | None:
         "of the run's own command."
     )
     return table_of("failures", "Failed and skipped trials", _FAILURES, rows, note)
-
-
-class _Way(NamedTuple):
-    case: CaseData
-    way: str
-    reason: str
-    trials: int
-    differences: list[float]
-
-
-_SHARING: tuple[Column[_Way], ...] = (
-    *case_columns(lambda r: r.case),
-    Column("way", "computed", lambda r: r.way, lambda way: WAYS[way]),
-    Column("trials", "trials", lambda r: r.trials, "{:,}".format),
-    Column("also_alone", "also run alone", lambda r: len(r.differences), lambda n: str(n or DASH)),
-    Column(
-        "largest_difference",
-        "largest difference",
-        lambda r: max(r.differences, default=math.nan),
-        digits(2),
-    ),
-    Column("reason", "reason", lambda r: r.reason, or_dash),
-)
-
-
-def sharing(results: Results) -> Table | None:
-    """Ways in which trials ran, the reasons, and differences from the same trials run alone."""
-    rows = []
-    keys = ["objective", "optimizer", "setting", "device", "way"]
-    compared = {key: own["difference"] for key, own in results.comparisons.groupby(keys)}
-    for case in results.cases:
-        trials = results.trials_by_position.get(case.position, results.trials[:0])
-        ways = trials[trials["way"] != ""].groupby(["way", "way_reason"], sort=False)
-        for (way, reason), group in ways:
-            known = compared.get((case.objective, case.optimizer, case.setting, case.device, way))
-            differences = [] if known is None else known.tolist()
-            rows.append(_Way(case, str(way), str(reason), len(group), differences))
-    note = (
-        "Side by side, op by op: trials share tensors, and every operator of every step was "
-        "checked to be elementwise over trials. Side by side, lane by lane: the optimizer's own "
-        "code ran inside vmap. Alone: one trial at a time. The reason tells why a faster way was "
-        "not possible. One trial of each vectorised run was also run alone; the difference is the "
-        "largest of a recorded loss, relative to its size."
-    )
-    return table_of("sharing", "Vectorised and single runs", _SHARING, rows, note)

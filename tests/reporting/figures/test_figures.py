@@ -20,7 +20,6 @@ from PIL import Image
 from harness.analysis import elapsed, stats
 from harness.analysis.comparison import mean_losses
 from harness.reporting.figures import (
-    compact,
     coordinates,
     fonts,
     frames,
@@ -34,6 +33,7 @@ from harness.reporting.figures import records as figure_records
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.records import CurveFigure, DotFigure, FigureRecord, PlaneFigure
+from harness.reporting.figures.svg import svg_element
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord, RunSettings
 
@@ -735,11 +735,11 @@ def test_names_are_text_and_neither_markup_nor_mathematics() -> None:
 
 
 def marks_of(svg: str) -> list[tuple[float, float]]:
-    """The places of dots in a drawing: the steps of the path with round ends that is longest."""
-    paths: list[str] = re.findall(r'<path d="((?:m[^"h]*h0)+)"', svg)
-    steps = re.findall(r"m(-?[0-9.]+) ?(-?[0-9.]+)h0", max(paths, key=len))
-    places = np.cumsum(np.array(steps, dtype=float), axis=0)
-    return [(float(x), float(y)) for x, y in places]
+    """Where the dots of a drawing of one row stand: the longest path that has marks for points."""
+    paths = re.findall(r'<path d="M([^"]*)" style="fill: none; marker: [^"]*"/>', svg)
+    steps = re.findall(r"-?[0-9]*\.?[0-9]+", max(paths, key=len))
+    points = np.array([float(step) for step in steps]).reshape(-1, 2)
+    return [(float(x), float(y)) for x, y in points.cumsum(axis=0)]
 
 
 def test_marks_stand_where_the_values_are_and_take_few_bytes() -> None:
@@ -751,34 +751,61 @@ def test_marks_stand_where_the_values_are_and_take_few_bytes() -> None:
     x, y = np.transpose(marks_of(svg))
     assert np.corrcoef(x, of_value)[0, 1] > 0.999999
     assert np.corrcoef(y, row.offsets)[0, 1] > 0.9999
-    assert len(x) == len(row.values)
-    assert len(svg) - len(found.alt) < 7000 + 15 * len(row.values)
+    assert len(svg) - len(found.alt) < 5000 + 16 * len(row.values)
 
 
-def test_dots_as_a_path_are_at_the_places_that_they_had_one_by_one() -> None:
-    uses = [(1.25, 7.5), (3.0, 2.04), (2.99, 2.04), (-0.5, 100.0)]
-    shape = '<path id="a" d="M 0 1.93C 0.51 1.93 1 1.73 0 1.93z "/>\n'
-    each = "".join(f'<use xlink:href="#a" x="{x}" y="{y}"/>\n' for x, y in uses)
-    svg = f'{shape}<g style="fill: #0072b2; fill-opacity: 0.8">\n{each}</g>'
-    made = compact.dots_as_paths(svg)
+def element_of(body: str) -> str:
+    """An element as it is made of a drawing with some tags."""
+    shape = '<path id="a" d="M 0 1.93C 0.51 1.93 1 1.73 0 1.93z "/>'
+    return svg_element(f"<svg>\n<defs>\n{shape}\n</defs>\n{body}</svg>\n", "")
+
+
+def test_marks_as_a_path_are_at_the_places_that_they_had_one_by_one() -> None:
+    uses = [(1.25, 7.5), (3.0, 2.04), (2.99, 2.04), (-0.5, 100.0)] * 5
+    style = "fill: #0072b2; fill-opacity: 0.8"
+    each = [f'<use xlink:href="#a" x="{x}" y="{y}" style="{style}"/>\n' for x, y in uses]
+    made = element_of("".join(each))
     np.testing.assert_allclose(marks_of(made), uses, atol=1e-9)
-    assert "stroke: #0072b2; stroke-opacity: 0.8; stroke-width: 3.86" in made
-    assert "<use" not in made
-    assert 'id="a"' not in made
-    # A shape that something else uses too stays.
-    other = '<use xlink:href="#a" x="1" y="2"/>\n'
-    assert shape in compact.dots_as_paths(svg + other)
+    [marker] = re.findall(r"<marker .*?</marker>", made)
+    assert f'<use xlink:href="#a" style="{style}"/>' in marker
+    assert made.count("<use") == 1
+    # A mark alone is no path.
+    other = each[0].replace("#0072b2", "#d55e00")
+    made = element_of(f"{each[0]}{each[1]}{other}")
+    np.testing.assert_allclose(marks_of(made), uses[:2], atol=1e-9)
+    assert other.strip() in made
+    assert element_of(each[0]).count("<use") == 1
 
 
-def test_grids_of_a_panel_are_one_path_and_others_stay_apart() -> None:
-    def line(d: str, clip: str, color: str = "#d0d1d2") -> str:
+def test_the_grid_of_an_axis_is_one_path_and_its_ticks_another() -> None:
+    def line(d: str, color: str = frames.GRID) -> str:
         style = f"fill: none; stroke: {color}; stroke-width: 0.8; stroke-linecap: round"
-        return f'<path d="{d}" clip-path="url(#{clip})" style="{style}"/>\n'
+        return f'<path d="{d}" clip-path="url(#p)" style="{style}"/>\n'
 
-    svg = line("M 0 1L 2 1", "p") + line("M 9 9L 9 0", "q") + "<text/>" + line("M 0 3L 2 3", "p")
-    data = line("M 0 4L 2 4", "p", "#0072b2")
-    made = compact.grids_as_paths(svg + data, "#d0d1d2")
-    assert made == line("M 0 1L 2 1 M 0 3L 2 3", "p") + line("M 9 9L 9 0", "q") + "<text/>" + data
+    ink = f"fill: {frames.FOREGROUND}; stroke: {frames.FOREGROUND}; stroke-width: 0.8"
+
+    def tick(x: int) -> str:
+        mark = f'<use xlink:href="#a" x="{x}" y="9" style="{ink}"/>\n<text x="{x}">{x}</text>\n'
+        return line(f"M {x} 1 L {x} 5") + mark
+
+    data = line("M 0 4 L 2 4", "#0072b2")
+    made = element_of(f"{tick(1)}{tick(3)}{data}{tick(5)}")
+    grid = re.findall(r'<path d="([^"]*)" clip', made)
+    assert grid == ["M1 1l0 4M3 1l0 4", "M0 4l2 0", "M5 1l0 4"]
+    assert re.findall(r'<path d="([^"]*)" style="fill: none; marker', made) == ["M1 9l2 0"]
+    assert re.findall(r"<text[^>]*>(.)</text>", made) == ["1", "3", "5"]
+
+
+def test_a_line_keeps_the_points_at_which_it_bends() -> None:
+    x = np.linspace(0, 200, 400)
+    y = np.where(x < 100, x, 200 - x) + 0.05 * np.sin(50 * x)
+    path = "L ".join(f"{a:.2f} {b:.2f} " for a, b in zip(x, y, strict=True))
+    element = element_of(f'<path d="M {path}" style="fill: none"/>\n')
+    [made] = re.findall(r' d="M([^"]*)" style="fill: none"', element)
+    steps = [float(step) for step in re.findall(r"-?[0-9]*\.?[0-9]+", made)]
+    points = np.array(steps).reshape(-1, 2).cumsum(axis=0)
+    assert len(points) < 40
+    assert np.abs(np.interp(x, points[:, 0], points[:, 1]) - y).max() < 0.6
 
 
 def test_an_svg_is_short(drawn: Drawn) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import re
 import shutil
 import subprocess
@@ -12,7 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from click.testing import CliRunner
+from PIL import Image
 from playwright.sync_api import Browser
 
 from harness import cli
@@ -87,12 +91,12 @@ def test_a_row_says_what_a_run_was_and_what_came_of_it(reports: Path) -> None:
     assert rows(reports) == [
         [
             "The one one/",
-            "2026-01-02 03:04:05 UTC",
-            "small",
-            "1 × 2",
-            "8 ok, 4 diverged",
             "Sgd < all & it's so.",
             "–",
+            "8 ok, 4 diverged",
+            "1 × 2",
+            "2026-01-02 03:04:05 UTC",
+            "small",
         ]
     ]
     text = (reports / "index.html").read_text()
@@ -113,8 +117,8 @@ def test_what_is_lacking_or_cut_short_is_said(reports: Path) -> None:
     put(reports / "a", trials=(("ok", 4), ("error", 4)), missing=4, finished=False)
     index.update(reports / "a")
     [row] = rows(reports)
-    assert row[4] == "4 ok, 4 error, 4 without a result"
-    assert row[5] == "not finished: still running, or cut short"
+    assert row[3] == "4 ok, 4 error, 4 without a result"
+    assert row[1] == "not finished: still running, or cut short"
 
 
 def test_a_page_that_tells_nothing_of_itself_is_a_row_that_says_so(reports: Path) -> None:
@@ -133,13 +137,44 @@ def test_a_page_that_tells_nothing_of_itself_is_a_row_that_says_so(reports: Path
     (reports / ".hidden").mkdir()
     (reports / "file.txt").write_text("x")
     assert index.update(reports / "fine") == ""
-    said = {row[0].split()[-1]: row[5] for row in rows(reports)}
+    said = {row[0].split()[-1]: row[1] for row in rows(reports)}
     older = "its page is of an older version; harness report {} makes it anew"
     assert said == {
         "bare/": "no page yet",
         "fine/": "–",
         **{f"{name}/": older.format(name) for name in ("odd", "older", "torn")},
     }
+
+
+def test_a_row_shows_the_key_figure_and_nothing_that_is_no_picture(reports: Path) -> None:
+    picture = parts.thumbnail(png())
+    head = '<meta name="harness-thumbnail" content="{}">'
+    for name, content in (
+        ("a", picture),
+        ("b", "javascript:alert(1)"),
+        ("c", 'data:image/webp;base64,AA"><script>alert(1)</script>'),
+        ("d", "data:image/svg+xml;base64,AAAA"),
+    ):
+        page = put(reports / name) / "index.html"
+        page.write_text(page.read_text() + head.format(html.escape(content)))
+    index.update(reports / "a")
+    text = (reports / "index.html").read_text()
+    assert re.findall(r'<img src="([^"]*)"', text) == [picture]
+    assert text.count("<script>") == 1
+
+
+def png() -> bytes:
+    written = io.BytesIO()
+    Image.new("RGB", (2370, 1200), "#0072b2").save(written, "PNG")
+    return written.getvalue()
+
+
+def test_a_thumbnail_is_the_picture_made_small_and_of_no_picture_there_is_none() -> None:
+    head, _, body = parts.thumbnail(png()).partition(",")
+    assert head == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(body))) as image:
+        assert image.size == (360, 182)
+    assert parts.thumbnail(b"") == parts.thumbnail(b"\x89PNG") == ""
 
 
 def checked(outcome: Literal["fine", "regressed"]) -> str:
@@ -172,7 +207,7 @@ def test_the_latest_check_is_told_even_where_nothing_was_run(reports: Path) -> N
         (reports / name / "check").mkdir(parents=True)
         (reports / name / "check" / "check.json").write_text(text)
     index.update(reports / "fine")
-    said = {row[0].split()[-1]: row[5:] for row in rows(reports)}
+    said = {row[0].split()[-1]: row[1:3] for row in rows(reports)}
     when = "against baseline.json, 2026-01-02 03:04:05 UTC"
     assert said == {
         "fine/": ["–", f"passed {when}"],
@@ -180,6 +215,9 @@ def test_the_latest_check_is_told_even_where_nothing_was_run(reports: Path) -> N
         "broken/": ["–", "can't be read"],
         "only/": ["no page yet", f"passed {when}"],
     }
+    text = (reports / "index.html").read_text()
+    failed = re.findall(r'<td class="[^"]*\bbad\b[^"]*"[^>]*>([^<]*)<', text)
+    assert failed == ["can\u0026#39;t be read", f"regressed {when}"]
 
 
 # Whose page it is
@@ -260,7 +298,7 @@ def test_whatever_names_hold_stays_text_and_links_stay_below(reports: Path) -> N
     assert ">49<" not in text
     [row] = rows(reports)
     assert row[0] == f"{HOSTILE} {odd}/"
-    assert row[5] == HOSTILE
+    assert row[1] == HOSTILE
     [link] = re.findall(r'<a href="(\./[^"]*)"', text)
     assert re.fullmatch(r"\./[A-Za-z0-9%._-]+/index\.html", link)
     assert "//" not in text.partition("</style>")[2].partition("<script>")[0]
@@ -304,7 +342,7 @@ def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Pa
     [row] = rows(reports)
     first = parts.head_of(page_path, "description")
     assert first == "Nothing to compare: no objective has more than one optimizer (sgd)."
-    assert row[3:6] == ["1 × 2", "12 ok", first]
+    assert row[1:5] == [first, "–", "12 ok", "1 × 2"]
     (reports / "index.html").unlink()
     runner = CliRunner()
     done = runner.invoke(cli.main, ["report", str(reports / "small"), "--format", "csv"])
@@ -315,8 +353,8 @@ def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Pa
     assert (done.exit_code, done.stderr) == (0, "")
     [both] = [row for row in rows(reports) if row[0].endswith("side-by-side/")]
     assert both[0] == "small and again, side by side side-by-side/"
-    assert both[2:4] == ["small, again", "1 × 2, from 2 runs"]
-    assert "of 4 comparisons, all are of the same computation" in both[5]
+    assert (both[6], both[4]) == ("small, again", "1 × 2, from 2 runs")
+    assert "of 4 comparisons, all are of the same computation" in both[1]
 
 
 @pytest.mark.usefixtures("sketched")
@@ -358,6 +396,8 @@ def test_a_browser_sorts_the_list_follows_its_links_and_has_nothing_to_say(
     opened.get_by_role("button", name="started").click()
     assert names.all_inner_texts() == ["b&c #1?/", "a/"]
     assert opened.evaluate("document.documentElement.scrollWidth") == width
+    found = Axe().run(opened, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [address]
     opened.locator("#table-runs tbody th a").first.click()

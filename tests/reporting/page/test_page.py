@@ -402,7 +402,9 @@ def test_a_figure_is_inline_named_and_follows_the_colours_of_the_page() -> None:
     assert all("width" not in e.attributes and "viewbox" in e.attributes for e in drawings)
     assert all(e.attributes["style"] == "fill: var(--ink); max-width: 672px" for e in drawings)
     shapes = parsed.all("path")
-    assert shapes[0].attributes["style"] == "fill:var(--paper);stroke:var(--grid)"
+    [shared] = [e for e in parsed.all("style") if e.attributes.get("id") == "drawing-styles"]
+    assert shared.text == "\n.s0{fill:var(--paper);stroke:var(--grid)}\n"
+    assert {shape.attributes["class"] for shape in shapes} == {"s0"}
     uses = parsed.all("use")
     assert uses[0].attributes["fill"] == "var(--ink)"
     assert [e.attributes["xlink:href"][1:] for e in uses] == [e.attributes["id"] for e in shapes]
@@ -1160,7 +1162,7 @@ def test_what_could_not_be_copied_is_said(context: BrowserContext, tmp_path: Pat
     opened.goto(_saved(tmp_path, run_page.render(made(), [copied_table()], [], [], Findings())))
     _unfold(opened)
     opened.get_by_role("button", name="Copy as LaTeX").click()
-    said = opened.get_by_role("status").filter(has_text="did not let it be copied")
+    said = opened.get_by_role("status").filter(has_text="did not allow copying")
     said.wait_for()
     assert said.count() == 1
 

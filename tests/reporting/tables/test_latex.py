@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import matplotlib
 import pandas as pd
 import pytest
+from fontTools.ttLib import TTFont
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,6 +94,7 @@ class Read:
     columns: str
     rows: list[list[str]]
     environments: list[str]
+    groups: list[tuple[int, str]]
 
 
 def until(end: str, text: str) -> str:
@@ -103,24 +107,38 @@ def until(end: str, text: str) -> str:
     raise AssertionError(f"no {end} in {text!r}")
 
 
+def is_balanced(source: str) -> bool:
+    """True if every group is closed, and none that was not opened."""
+    depths = [{"{": 1, "}": -1}.get(found, 0) for found in re.findall(r"\\.|[{}]", source)]
+    return sum(depths) == 0 and all(depth >= 0 for depth in itertools.accumulate(depths))
+
+
 def read(source: str) -> Read:
     """A table, read strictly: groups and environments balanced, as many cells in each row."""
-    depth = 0
-    for found in re.finditer(r"\\.|[{}]", source):
-        depth += {"{": 1, "}": -1}.get(found[0], 0)
-        assert depth >= 0
-    assert depth == 0
+    assert is_balanced(source)
     first, *lines = source.removesuffix("\n").split("\n")
     assert re.fullmatch(r"% Needs \\usepackage\{booktabs(, longtable)?\}\.", first)
-    open_, seen, rows, rules = [], [], [], []
+    small = r"\centering\small\setlength{\tabcolsep}{4pt}"
+    lines = [line.replace(small, r"\centering") for line in lines]
+    lines = [line for line in lines if not line.startswith("% Only in the CSV: ")]
+    open_: list[str] = []
+    seen: list[str] = []
+    rules: list[str] = []
+    rows: list[list[str]] = []
+    groups: list[tuple[int, str]] = []
     caption = short = label = columns = ""
     for line in lines:
-        if begun := re.fullmatch(r"\\begin\{(\w+)\}(\[t\]|\{[lr]+\})", line):
+        if begun := re.fullmatch(r"\\begin\{(\w+\*?)\}(\[t\]|\{@\{\}[lr]+@\{\}\})", line):
             open_.append(begun[1])
             seen.append(begun[1])
-            columns = begun[2].strip("{}") if begun[1] != "table" else columns
-        elif ended := re.fullmatch(r"\\end\{(\w+)\}", line):
+            columns = re.sub("[@{}]", "", begun[2]) if begun[2] != "[t]" else columns
+        elif ended := re.fullmatch(r"\\end\{(\w+\*?)\}", line):
             assert open_.pop() == ended[1]
+        elif group := re.fullmatch(
+            r"\\multicolumn\{(\d+)\}\{@\{\}l@\{\}\}\{\\emph\{(.*)\}\} \\\\", line
+        ):
+            assert int(group[1]) == len(columns)
+            groups.append((len(rows), plain(group[2])))
         elif line.startswith(r"\caption["):
             rest = line.removeprefix(r"\caption[")
             short = until("]", rest)
@@ -149,7 +167,7 @@ def read(source: str) -> Read:
         for cell in row:
             assert not cell.lstrip(" ").startswith(("[", "*"))
     cells = [[plain(cell.strip(" ")) for cell in row] for row in rows]
-    return Read(plain(caption), plain(short), label[7:-1], columns, cells, seen)
+    return Read(plain(caption), plain(short), label[7:-1], columns, cells, seen, groups)
 
 
 def table(**columns: list[str]) -> Table:
@@ -162,10 +180,10 @@ def test_a_table_is_a_float_with_rules_a_caption_and_a_label() -> None:
     assert found == (
         "% Needs \\usepackage{booktabs}.\n"
         "\\begin{table}[t]\n"
-        "\\centering\n"
+        "\\centering\\small\\setlength{\\tabcolsep}{4pt}\n"
         "\\caption[Final loss]{Final loss. Mean $-$ sd, in $\\mu$s; 5\\% of n\\_1 \\& n\\_2.}\n"
         "\\label{tab:final-loss}\n"
-        "\\begin{tabular}{lr}\n"
+        "\\begin{tabular}{@{}lr@{}}\n"
         "\\toprule\n"
         "optimizer & mean \\\\\n"
         "\\midrule\n"
@@ -185,9 +203,102 @@ def test_more_than_40_rows_break_across_pages_under_the_same_head(rows: int) -> 
     assert (found.label, found.columns, found.short) == ("tab:final-loss", "lr", "Final loss")
 
 
-def test_columns_of_numbers_are_set_to_the_right() -> None:
+def test_columns_of_numbers_are_set_to_the_right_and_those_of_dashes_left_out() -> None:
     found = read(table(a=["x"], b=["-1 to 2.5"], c=["–"], d=["∞"], e=["3%"]).to_latex())
-    assert found.columns == "lrlrr"
+    assert found.columns == "lrrr"
+    assert found.rows == [["a", "b", "d", "e"], ["x", "-1 to 2.5", "∞", "3%"]]
+
+
+def of_losses(settings: list[str], **more: list[str]) -> Table:
+    """A table as those of losses are."""
+    count = len(settings)
+    return table(
+        **{
+            "objective": ["bowl"] * (count - 1) + ["line"],
+            "optimizer": [f"adagrad{i}" for i in range(count)],
+            "setting": settings,
+            "device": ["cpu"] * count,
+            "loss": ["0.24244"] * (count - 1) + ["1.5e-07"],
+            "95% interval": ["0.24206 to 0.24313"] * (count - 1) + ["–"],
+            **more,
+        }
+    )
+
+
+def test_settings_and_intervals_stand_behind_what_they_are_of_and_rows_under_objectives() -> None:
+    found = read(of_losses(["lr=0.4", "–", "lr=2"]).to_latex())
+    assert found.environments == ["table", "tabular"]
+    assert found.rows == [
+        ["optimizer", "loss [95% CI]"],
+        ["adagrad0 (lr=0.4)", "0.24244 [0.24206, 0.24313]"],
+        ["adagrad1", "0.24244 [0.24206, 0.24313]"],
+        ["adagrad2 (lr=2)", "1.5e-07"],
+    ]
+    # Counted from the head on.
+    assert found.groups == [(1, "bowl"), (3, "line")]
+
+
+def test_a_device_is_named_where_there_are_several() -> None:
+    several = read(of_losses(["–", "–"], device=["cpu", "cuda"]).to_latex())
+    assert several.rows[0] == ["optimizer", "device", "loss [95% CI]"]
+
+
+def test_what_is_best_is_bold() -> None:
+    losses = of_losses(["–", "–"])
+    frame = losses.frame.assign(outcome=["best", "worse"])
+    lines = replace(losses, frame=frame).to_latex().splitlines()
+    bold = [line for line in lines if "textbf" in line]
+    assert bold == [r"\textbf{adagrad0} & \textbf{0.24244 {[}0.24206, 0.24313{]}} \\"]
+
+
+LONG_TEXT = "worse: ×4.1 the gap (p = 0.012)"
+
+
+def test_to_fit_a_column_texts_go_before_numbers_and_the_first_interval_stays() -> None:
+    wide = of_losses(["lr=0.4"] * 2, verdict=[LONG_TEXT] * 2, ratio=["1.5"] * 2, n=["20"] * 2)
+    text = wide.to_latex()
+    assert "% Only in the CSV: verdict.\n" in text
+    assert read(text).rows[0] == ["optimizer", "loss [95% CI]", "ratio", "n"]
+    wide = of_losses(["lr=0.004, b=0.9"] * 2, verdict=[LONG_TEXT] * 2, n=["20"] * 2)
+    text = wide.to_latex()
+    assert "% Only in the CSV: verdict, n.\n" in text
+    assert read(text).rows[0] == ["optimizer", "loss [95% CI]"]
+    assert read(text).environments[0] == "table"
+
+
+def test_what_cannot_fit_a_column_is_whole_and_across_both() -> None:
+    settings = ["momentum=0.9, weight_decay=0.0005, nesterov"] * 2
+    text = of_losses(settings, verdict=[LONG_TEXT] * 2).to_latex()
+    assert read(text).environments[0] == "table*"
+    assert read(text).rows[0] == ["optimizer", "loss [95% CI]", "verdict"]
+
+
+def test_no_column_goes_by_which_rows_are_told_apart() -> None:
+    losses = of_losses(["–"] * 4, target=["10% of the way to the optimum", "1%"] * 2)
+    same = losses.shown.assign(optimizer="adagrad with a long name", objective="bowl", device="cpu")
+    found = read(replace(losses, shown=same.iloc[:2], frame=same.iloc[:2]).to_latex())
+    assert "target" in found.rows[0]
+
+
+def test_the_estimate_of_widths_is_that_of_computer_modern() -> None:
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmr10.ttf"
+    with TTFont(path) as font:
+        letters, widths = font.getBestCmap(), font["hmtx"].metrics
+        per_em = font["head"].unitsPerEm
+
+    def exact(text: str) -> float:
+        return float(sum(9 * widths[letters[ord(sign)]][0] / per_em for sign in text))
+
+    for text in (
+        *(
+            "torch_adagrad (lr=0.4)",
+            "0.24244 [0.24206, 0.24313]",
+            "momentum (lr=0.02, momentum=0.9)",
+        ),
+        *("optimizer", "loss [95% CI]", "RMSprop", "AdamW (Defaults)", "3.90 of 4 [3.22, 4.03]"),
+    ):
+        plain_text = text.replace("_", "-").replace(" ", "r")
+        assert exact(plain_text) <= latex.width(text) <= 1.2 * exact(plain_text), text
 
 
 @pytest.mark.parametrize(
@@ -262,7 +373,11 @@ def hostile_tables(draw: st.DrawFn) -> Table:
 def test_whatever_a_table_says_it_stays_a_table_with_these_cells(hostile: Table) -> None:
     found = read(hostile.to_latex())
     shown = [list(hostile.shown.columns), *hostile.shown.to_numpy().tolist()]
-    assert found.rows == [[printed(cell) for cell in row] for row in shown]
+    told_apart = [
+        any(cell not in ("", "–") for cell in cells) for cells in zip(*shown[1:], strict=True)
+    ]
+    kept = [i for i, is_told in enumerate(told_apart) if is_told or not any(told_apart)]
+    assert found.rows == [[printed(row[i]) for i in kept] for row in shown]
     assert found.short == printed(hostile.title)
     told = [printed(hostile.title), printed(hostile.note)]
     assert found.caption == ". ".join(text for text in told if text)

@@ -17,6 +17,7 @@ const asPrinted = (figure) => {
   const [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
   copy.setAttribute("width", `${width}pt`);
   copy.setAttribute("height", `${height}pt`);
+  copy.prepend(drawn("style", {}, document.getElementById("drawing-styles").textContent));
   const text = asText(copy).replace(/var\(--(ink|grid|paper)\)/g, (_, name) => PRINTED[name]);
   return { text, width: (width * 4) / 3, height: (height * 4) / 3 };
 };
@@ -58,8 +59,7 @@ const asShown = (chart) => {
   }
   const output = chart.host.querySelector(".player output");
   const { step, last } = chart;
-  const told = output && step < last;
-  if (told) {
+  if (output && step < last) {
     parts.push(drawn("text", { "font-size": 13, fill: PRINTED.ink, y: from + 16 }, output.textContent));
     from += 20;
   }

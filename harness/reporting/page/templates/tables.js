@@ -69,6 +69,7 @@
   };
   const read = (table, file) => {
     const heads = [...table.tHead.rows[0].cells];
+    const shown = [...table.tBodies[0].rows].filter(({ hidden }) => !hidden);
     const row = ({ cells }) => [...cells].flatMap((c, i) => textOf(c, heads[i].dataset.aside));
     return {
       name: file.replace(/\.csv$/, ""),
@@ -78,9 +79,12 @@
         const number = head.classList.contains("number");
         return head.dataset.aside ? [number, false] : [number];
       }),
+      roles: heads.flatMap(({ dataset }) =>
+        dataset.aside ? [dataset.paper ?? "own", "setting"] : [dataset.paper ?? "own"]),
       heads: heads.flatMap(({ textContent, dataset }) =>
         dataset.aside ? [textContent, dataset.aside] : [textContent]),
-      rows: [...table.tBodies[0].rows].filter(({ hidden }) => !hidden).map(row),
+      rows: shown.map(row),
+      best: shown.map((one) => one.classList.contains("best")),
     };
   };
 
@@ -115,21 +119,55 @@
     .replace(/[\0-\x1f\x7f-\x9f]/g, "")
     .replace(/^ +| +$/g, "")
     .replace(/[A-Za-z0-9_.+\u221e-]+|[^A-Za-z0-9_.+\u221e-]+/g, (run) => numbered(run) || worded(run));
-  const latex = ({ name, title, note, right, heads, rows }) => {
+  // As in latex.py: settings and intervals stand behind what they are of, rows under a group.
+  const arranged = ({ roles, heads, rows, right }) => {
+    const own = roles.flatMap((role, i) => (role === "own" ? [i] : []));
+    const behind = { setting: (text) => ` (${text})`,
+      interval: (text) => ` [${text.replace(" to ", ", ")}]` };
+    const joined = (row) => own.map((i) => {
+      const add = row[i + 1] === "\u2013" ? undefined : behind[roles[i + 1]];
+      return row[i] + (add ? add(row[i + 1]) : "");
+    });
+    const group = roles.indexOf("group");
+    return {
+      heads: own.map((i) => heads[i] + (roles[i + 1] === "interval" ? " [95% CI]" : "")),
+      rows: rows.map(joined),
+      right: own.map((i) => right[i]),
+      groups: rows.map((row) => row[group] ?? ""),
+      leftOut: heads.filter((_, i) => roles[i] === "narrow"),
+    };
+  };
+  const widths = LATEX_WIDTHS;
+  const widthOf = (text) => [...text.replace(/(?<=[0-9])e[-+]0?([0-9]+)/g, " \u00d7 10$1")].reduce(
+    (sum, sign) => sum + (widths[sign] ?? (/\p{Lu}/u.test(sign) ? 6.9 : 4.9)), 0);
+  const latex = ({ name, title, note, best, ...cells }) => {
+    const { heads, rows, right, groups, leftOut } = arranged(cells);
     const short = escape(title);
     const caption = `\\caption[${short}]{${[short, escape(note)].filter(Boolean).join(". ")}}`;
     const slug = name.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "") || "unnamed";
     const label = `\\label{tab:${slug}}`;
-    const columns = `{${right.map((number) => (number ? "r" : "l")).join("")}}`;
-    const [head, ...body] = [heads, ...rows].map((row) => `${row.map(escape).join(" & ")} \\\\`);
-    const top = ["\\toprule", head, "\\midrule"];
+    const columns = `{@{}${right.map((number) => (number ? "r" : "l")).join("")}@{}}`;
+    const line = (texts) => `${texts.join(" & ")} \\\\`;
+    const bold = (text, at) => (at < 2 ? `\\textbf{${text}}` : text);
+    const body = rows.flatMap((row, i) => {
+      const texts = row.map(escape);
+      const own = line(best[i] ? texts.map(bold) : texts);
+      if (groups[i] === (groups[i - 1] ?? "")) return [own];
+      return [`\\multicolumn{${row.length}}{@{}l@{}}{\\emph{${escape(groups[i])}}} \\\\`, own];
+    });
+    const top = ["\\toprule", line(heads.map(escape)), "\\midrule"];
+    const only = leftOut.length ? [`% Only in the CSV: ${leftOut.map(escape).join(", ")}.`] : [];
+    const widest = heads.map((head, i) => Math.max(...[head, ...rows.map((row) => row[i])].map(widthOf)));
+    const width = widest.reduce((sum, one) => sum + one + LATEX_GAP, -LATEX_GAP);
+    const kind = width <= LATEX_COLUMN ? "table" : "table*";
     const lines = rows.length > LATEX_LONG
-      ? ["% Needs \\usepackage{booktabs, longtable}.", `\\begin{longtable}${columns}`,
+      ? ["% Needs \\usepackage{booktabs, longtable}.", ...only, `\\begin{longtable}${columns}`,
         `${caption} ${label} \\\\`, ...top, "\\endfirsthead", ...top, "\\endhead",
         "\\bottomrule", "\\endfoot", ...body, "\\end{longtable}"]
-      : ["% Needs \\usepackage{booktabs}.", "\\begin{table}[t]", "\\centering", caption, label,
+      : ["% Needs \\usepackage{booktabs}.", ...only, `\\begin{${kind}}[t]`,
+        `\\centering\\small\\setlength{\\tabcolsep}{${LATEX_GAP / 2}pt}`, caption, label,
         `\\begin{tabular}${columns}`, ...top, ...body, "\\bottomrule", "\\end{tabular}",
-        "\\end{table}"];
+        `\\end{${kind}}`];
     return `${lines.join("\n")}\n`;
   };
 
@@ -155,20 +193,20 @@
     }
   };
   const offer = (line, buttons) => {
-    const said = document.createElement("span");
-    said.setAttribute("role", "status");
+    const status = document.createElement("span");
+    status.setAttribute("role", "status");
     for (const [label, about, text] of buttons) {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = label;
       if (about) button.setAttribute("aria-label", `${label}: ${about}`);
       button.addEventListener("click", async () => {
-        said.textContent = "";
-        said.textContent = (await copy(text())) ? "Copied" : "The browser did not let it be copied";
+        status.textContent = "";
+        status.textContent = (await copy(text())) ? "Copied" : "The browser did not allow copying";
       });
       line.append(button);
     }
-    line.append(said);
+    line.append(status);
   };
   for (const line of document.querySelectorAll(".download")) {
     const table = line.previousElementSibling.querySelector("table");
