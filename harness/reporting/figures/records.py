@@ -31,7 +31,7 @@ CURVES, ROWS, PLANES = 12, 40, 12
 LEGEND = 8
 """Most names beside each other; of more lines, every optimizer has a panel of its own."""
 
-POINTS, FAINT_POINTS, SHARE_POINTS = 201, 41, 81
+POINTS, FAINT_POINTS, SHARE_POINTS = 201, 41, 61
 """Most points of a line, of one that stands back, and of one that rises by steps."""
 
 DOTS = 120
