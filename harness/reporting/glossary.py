@@ -1,7 +1,7 @@
 """Terms of the page, the terminal and the docs, each with one sentence.
 
 The page shows a definition where a heading or a word is hovered, and ``docs/glossary.md`` has all
-of them: ``python -m harness.reporting.glossary > docs/glossary.md`` writes it anew.
+of them: ``python -m harness.reporting.glossary > docs/glossary.md`` updates it.
 """
 
 from __future__ import annotations
@@ -77,8 +77,10 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "95% interval": "A confidence interval, made so that 95 of 100 such intervals contain the "
         "true value.",
         "paired": "Compared seed by seed, with the same start and the same batches for both.",
-        "shift": "The Hodges-Lehmann estimate of the difference between two cases, paired by seed; "
-        "below 0, the first has the lower loss.",
+        "difference": "The loss of one case minus that of another, paired by seed, below 0 if the "
+        "first is better; over seeds, the Hodges-Lehmann estimate.",
+        "largest difference": "The largest difference between two results that should be equal, "
+        "over all seeds and recorded steps.",
         "effect": "The matched-pairs rank-biserial correlation, from -1 (always lower) to 1 "
         "(always higher).",
         "p": "The probability of a difference at least this large if the two were equally good.",
@@ -136,17 +138,21 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "tuned": "With the best setting that tuning found.",
         "defaults": "With the defaults of the optimizer's constructor.",
         "budget": "The number of settings that tuning tries for each optimizer.",
-        "at an edge": "Of a tuned value, near an end of its range, so the best may lie beyond; of "
-        "a published number, p between 0.01 and 0.1.",
+        "at an edge": "Of a tuned value, near an end of its range, so the best may be outside.",
         "sweep": "One hyperparameter varied over its range while the others stay at the tuned "
         "setting.",
         # Published numbers
         "claim": "A published number that the spec compares with its own trials.",
-        "reproduced": "Equal in every printed digit, whatever the seed.",
+        "reproduced": "Equal in every printed digit, for every seed.",
         "consistent": "Our trials could have given the published number (p of 0.1 or more); that "
         "does not prove it right.",
+        "borderline": "The published number would be this far from our trials in fewer than one of "
+        "ten experiments (p between 0.01 and 0.1).",
         "not consistent": "The published number is too far from our trials to have come from the "
         "same experiment (p below 0.01).",
+        "undecided": "Our trials are too few to decide whether the published number is consistent.",
+        "distance": "How far the published number is from the mean of our seeds, in standard "
+        "deviations.",
         "percentile": "The percentage of our seeds that are below the published number.",
         # The check
         "check": "A comparison of speed, loss and exact counts with a baseline or another "
@@ -172,6 +178,10 @@ _ALIASES = {
     "range": "search space",
     "reached": "target",
     "published": "claim",
+    "largest relative difference": "largest difference",
+    "largest parameter difference": "largest difference",
+    "largest loss difference": "largest difference",
+    "at the edge": "at an edge",
 }
 """Headings that mean a term by another word."""
 

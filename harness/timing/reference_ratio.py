@@ -4,7 +4,7 @@ Blocks of a few steps take turns: reference, cell, reference, next cell, and so 
 rounds; so whatever the machine does, it does to both. A disturbance only ever adds time, and
 even on a busy machine it spares some blocks: the ratio is that of the two lower deciles. It
 differs from process to process by half as much as the median of paired ratios does, and moves
-less with the load of the machine than any other (figures in docs/gate.md).
+less with the load of the machine than any other (figures in docs/ci.md).
 
 Two steps before each block are off its clock, so that what ran before (another cell, or the
 reference itself) leaves no trace in caches and branch predictors; without them the reference

@@ -20,6 +20,7 @@ from builders import git, make_plan
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 
+import harness
 from harness import cli
 from harness.engine.sharing import decide
 from harness.engine.trials import run_vectorized
@@ -257,7 +258,7 @@ def test_the_spec_that_is_explained_has_the_cases_that_it_says(suite: Path) -> N
 
 
 def test_the_fair_comparison_has_equal_budgets(suite: Path) -> None:
-    (suite / "fair.yaml").write_text(shown("docs/protocol.md", "fair.yaml"))
+    (suite / "fair.yaml").write_text(shown("docs/methods.md", "fair.yaml"))
     plan = make_plan(specs.load(suite / "fair.yaml"))
     assert {len(search.settings) for search in plan.searches} == {100}
     assert len(plan.searches) == 2 * 4
@@ -273,6 +274,24 @@ def test_every_spec_that_ships_is_valid_and_named(spec: str) -> None:
     plan = make_plan(specs.load(ROOT / spec))
     assert validate_plan(plan).findings == ()
     assert f"({spec})" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.exhaustive
+def test_the_readme_shows_what_the_run_prints(tmp_path: Path) -> None:
+    """All but the seconds, which are another machine's."""
+    (block,) = [block for block in BLOCKS["README.md"] if block.language == "text"]
+    command, headline, *rows = filter(None, block.text.splitlines())
+    results = harness.run(
+        ROOT / "benchmarks.yaml", devices=["cpu"], timing=False, output=tmp_path, progress=False
+    )
+    assert command == "$ python -m harness run benchmarks.yaml"
+    assert headline.startswith(results.printed.headline.rstrip("."))
+    printed = [
+        [row.objective, row.optimizer, row.loss, row.verdict] for row in results.printed.rows
+    ]
+    cells = [re.split(r" {2,}", row)[:4] for row in rows[1:]]
+    assert cells[: len(printed)] == printed
+    assert rows[-1].startswith("Page: file://")
 
 
 @pytest.mark.usefixtures("shared_though_slower")
@@ -331,7 +350,7 @@ def test_the_ten_line_optimizer_steps_as_its_name_says(suite: Path) -> None:
 
 
 def test_every_command_and_every_option_that_is_named_exists() -> None:
-    page = (ROOT / "docs/commands.md").read_text()
+    page = (ROOT / "docs/command-line.md").read_text()
     table = page[page.index("| command |") : page.index("Exit status:")]
     runner = CliRunner()
     rows = [line for line in table.splitlines()[2:] if line.startswith("|")]

@@ -170,7 +170,7 @@ def plain_loop(candidate: Candidate, problem: Problem, seed: int, nudge: int = 0
     Returns:
         The loss over all data at the recorded steps.
     """
-    torch.manual_seed(2**31 + seed)  # as docs/protocol.md has it
+    torch.manual_seed(2**31 + seed)  # as docs/methods.md has it
     np.random.seed(3 * 2**30 + seed)
     random.seed(f"trial {seed}")
     roundings = torch.Generator().manual_seed(nudge)

@@ -62,6 +62,8 @@ def trajectories(context: FigureContext, info: ObjectiveInfo) -> PlaneFigure | N
     shown = [own for own in groups if own[0].position in kept]
     curve = _curve(info, axes[0], cases[0]) if len(axes) == 1 else np.empty((0, 2))
     if len(axes) == 1:
+        if not len(curve):
+            return None
         window = window[axes[0]], scale([curve[:, 1]], [], linear=True)[1]
     panels = [
         PlanePanel(title, _drawn(context, info, own, window, curve, axes))
@@ -115,7 +117,7 @@ def has_failed(context: FigureContext, case: CaseData) -> bool:
 
 def moving(cases: Sequence[CaseData]) -> list[int]:
     """The coordinates that move in some trial; all of them if none does."""
-    points = [own for case in cases for own in case.trajectories.values()]
+    points = [own for case in cases for own in case.trajectories.values() if len(own)]
     count = points[0].shape[1] if points else 2
     found = [i for i in range(count) if any((own[:, i] != own[0, i]).any() for own in points)]
     still = set(range(count)) - set(found)

@@ -332,8 +332,9 @@ def test_losses_that_were_not_recorded_are_those_of_the_curve() -> None:
 
 
 def test_without_a_curve_there_is_none_of_a_single_parameter() -> None:
-    info = dataclasses.replace(parabola(1), landscape=None, window=None)
-    assert trajectories.trajectories(context_of(steps_down(0.2, 1), info=info), info) is None
+    for unknown in (None, np.full(161, np.nan)):
+        info = dataclasses.replace(parabola(1), landscape=unknown)
+        assert trajectories.trajectories(context_of(steps_down(0.2, 1), info=info), info) is None
 
 
 def test_a_coordinate_in_which_seeds_start_apart_is_no_constant() -> None:
@@ -342,6 +343,8 @@ def test_a_coordinate_in_which_seeds_start_apart_is_no_constant() -> None:
     assert trajectories.moving([one]) == [0]
     assert trajectories.moving([dataclasses.replace(one, trajectories=apart)]) == [0, 1]
     assert trajectories.moving([case("sgd", np.zeros((3, 2)))]) == [0, 1]
+    at_once = {0: one.trajectories[0], 1: np.empty((0, 2))}  # ended before there was a point
+    assert trajectories.moving([dataclasses.replace(one, trajectories=at_once)]) == [0]
 
 
 @pytest.mark.parametrize(("dimension", "names"), [(1, ["x"]), (2, ["x1"])])

@@ -29,6 +29,7 @@ from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.figures.draw import Drawing
 from harness.reporting.figures.records import (
+    SEED_LINES,
     CurveFigure,
     CurvePanel,
     FigureRecord,
@@ -715,7 +716,7 @@ def test_a_curve_of_a_single_seed_says_which(shown: Shown) -> None:
     panel = shown.made.data[LINES_LOSS]["panels"][0]
     found = lines_of(shown.plots(LINES_LOSS)[0])
     assert {f"{one['label']}, seed {one['seed']}" for one in panel["seedLines"]} <= set(found)
-    assert len(panel["seedLines"]) == 30
+    assert len(panel["seedLines"]) == 3 * SEED_LINES
     case = next(c for c in RESULTS.cases_on(LINES.name) if c.optimizer == SCRIPTED)
     for strand in [one for one in panel["seedLines"] if one["label"] == SCRIPTED][-2:]:
         what = f"{SCRIPTED}, seed {strand['seed']}"

@@ -17,7 +17,10 @@ const widthOf = (chart) =>
   chart.host.clientWidth || chart.figure.querySelector(".drawing").clientWidth;
 const columnsOf = (chart) => {
   const { kind, columns, panels } = chart.data;
-  return Math.min(columns, panels.length, Math.max(1, Math.floor(widthOf(chart) / least[kind])));
+  const room = Math.max(1, Math.floor(widthOf(chart) / least[kind]));
+  const most = Math.min(columns, panels.length, room);
+  // Panels that go two by two stay side by side.
+  return kind === "dots" && columns % 2 === 0 && most > 1 ? most - (most % 2) : most;
 };
 const heightOf = (chart, panel, width) => {
   const { kind, window: ranges } = chart.data;

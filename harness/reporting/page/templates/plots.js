@@ -52,7 +52,9 @@ const frame = (m, { title, x, y, height, width, grid = true }) => {
       major_tick_line_color: way.names ? null : paper("ink"),
       minor_tick_line_color: null,
     });
-    const room = place === "below" ? width / 90 : height / 45;
+    const size = Math.max(Math.abs(way.low), Math.abs(way.high));
+    const wide = way.log || size < 1e-4 || size >= 1e6 ? 130 : 90;
+    const room = place === "below" ? width / wide : height / 45;
     axis.ticker = new (way.log ? m.LogTicker : m.BasicTicker)({
       desired_num_ticks: Math.max(2, Math.min(8, Math.floor(room))),
     });
@@ -309,26 +311,29 @@ const crossing = ({ x, y }, at, edge, log, xLog) => {
     : x[at - 1] + share * (x[at] - x[at - 1]);
 };
 // A legend inside a panel whose names are those of no other.
-const inner = (m, plot, named) => {
+const inner = (m, plot, named, width) => {
   if (!named.length) return;
+  const longest = Math.max(...named.map(([label]) => label.length));
   plot.add_layout(
     new m.Legend({
       items: named.map(
         ([label, renderers]) => new m.LegendItem({ label: { value: label }, renderers }),
       ),
-      location: "top_right",
-      background_fill_color: paper("paper"),
-      background_fill_alpha: 0.8,
+      location: "left",
+      orientation: "horizontal",
+      ncols: Math.max(1, Math.min(named.length, Math.floor((width - 70) / (longest * 7.5 + 45)))),
+      background_fill_color: null,
       border_line_color: null,
       label_text_color: paper("ink"),
       label_text_font: FONT,
       label_text_font_size: "12px",
       label_height: 14,
       glyph_height: 14,
-      spacing: 1,
-      padding: 3,
+      spacing: 8,
+      padding: 0,
+      margin: 2,
     }),
-    "center",
+    "above",
   );
 };
 const curvePlot = (m, chart, panel, { height, width, title }) => {
@@ -517,7 +522,7 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     if (panel.hasLegend && line.label) named.push([line.label, [glyph, marks]]);
   });
   arrows(m, plot, beyond);
-  inner(m, plot, named);
+  inner(m, plot, named, width);
   hover(m, plot, banded, [...base, ["interval", "band"]], { line_policy: "nearest" });
   hover(m, plot, plain, base, { line_policy: "nearest" });
   return plot;
@@ -736,7 +741,7 @@ const texts = (m, plot, found) => {
         text: field("text"),
         text_baseline: "middle",
         text_align: where === "right" ? "right" : "left",
-        x_offset: where === "right" ? -14 : where === "left" ? 14 : 4,
+        x_offset: where === "right" ? -20 : where === "left" ? 20 : 4,
         text_color: paper("ink"),
         text_font: FONT,
         text_font_size: "12px",
