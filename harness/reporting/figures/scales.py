@@ -124,7 +124,7 @@ def _place(row: DotRow) -> float:
 
 
 def _within(rows: Sequence[DotRow], extra: Sequence[float]) -> list[Array]:
-    """The values of each row that the limits hold: dots that rule the axis are left out, then such rows."""
+    """The values of each row that set the limits: without dots, then rows, that rule the axis."""
     whole = [_known(row, row.values) for row in rows]
     fenced = [_known(row, _fenced(row.values)) for row in rows]
     if not 0 < RULES * _span(fenced, extra) <= _span(whole, extra):
