@@ -201,7 +201,7 @@ class Report:
 
     @functools.cached_property
     def printed(self) -> Printed:
-        """The results as the command line prints them: headline, table, failed and skipped trials."""
+        """The results as the command line prints them: headline, table, failures."""
         from harness.reporting import printed
 
         return printed.of(self)
