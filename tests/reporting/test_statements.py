@@ -1109,7 +1109,11 @@ class Headline:
         if said["worse"]:
             own = beaten[tested[0]]
             assert said["on"] == (tested[0] if len(ended) > 1 else None)
-            self.named(said["worse"], set(own))
+            others = {name for name, (word, _) in ended[tested[0]].items() if word != "best"}
+            if set(own) == others and len(own) > 2:
+                assert said["worse"] == f"all {len(own)} other optimizers"
+            else:
+                self.named(said["worse"], set(own))
             p_agrees(said["p"], max(own.values()))
             assert (said["sign"] == "=") is (len(set(own.values())) == 1)
         return len(tested)

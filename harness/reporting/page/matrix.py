@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -107,13 +108,17 @@ def matrix(results: Results, analysis: Analysis) -> Matrix | None:
 
 
 def _ranked(verdicts: Iterable[ObjectiveVerdict]) -> list[str]:
-    """Names of the optimizers: by how often they are best, then not behind, then by name."""
+    """Names of the optimizers: by how often they are best, then not behind, then mean place."""
     best: Counter[str] = Counter()
     leads: Counter[str] = Counter()
+    places: dict[str, list[int]] = {}
     for verdict in verdicts:
         best.update(verdict.leaders)
-        leads.update({entry.optimizer: int(entry.leads) for entry in verdict.entries})
-    return sorted(leads, key=lambda name: (-best[name], -leads[name], name))
+        for place, entry in enumerate(verdict.entries):
+            leads[entry.optimizer] += entry.leads
+            places.setdefault(entry.optimizer, []).append(place)
+    means = {name: statistics.fmean(own) for name, own in places.items()}
+    return sorted(places, key=lambda name: (-best[name], -leads[name], means[name], name))
 
 
 def _place(verdict: ObjectiveVerdict, several: bool) -> str:

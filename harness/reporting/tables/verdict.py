@@ -253,6 +253,9 @@ def _better_than(ended: Sequence[ObjectiveVerdict]) -> str:
     p, several = max(entry.p for entry in beaten), len({entry.p for entry in beaten}) > 1
     on = f" on {tested[0]}" if len(ended) > 1 else ""
     names = listed(sorted(entry.optimizer for entry in beaten), 3)
+    (verdict,) = (v for v in ended if v.objective == tested[0])
+    if len(verdict.entries) - 1 == len(beaten) > 2:
+        names = f"all {len(beaten)} other optimizers"
     sign = "≤" if several else "="
     return f", significantly better than {names}{on} (p {sign} {probability(p)})"
 
