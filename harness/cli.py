@@ -6,6 +6,7 @@ What a command does is in :mod:`harness.api`; what is heavy loads where it is us
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -56,6 +57,7 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run one."""
         _open_streams()
+        _collect_less_often()
         with _writing(EXIT_FAILED):
             return super().main(*args, **kwargs)
 
@@ -67,6 +69,11 @@ class _Commands(click.Group):
             _tell("error: the current folder no longer exists")
             sys.exit(EXIT_BAD_INPUT)
         return super().invoke(ctx)
+
+
+def _collect_less_often() -> None:
+    """Look for garbage cycles seldom: a command makes millions of objects and then ends."""
+    gc.set_threshold(100_000, 50, 100)
 
 
 def _open_streams() -> None:

@@ -201,7 +201,7 @@ class Report:
 
     @functools.cached_property
     def printed(self) -> Printed:
-        """What the command line prints: headline, table, what failed and what was skipped."""
+        """The results as the command line prints them: headline, table, failures."""
         from harness.reporting import printed
 
         return printed.of(self)

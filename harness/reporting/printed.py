@@ -72,7 +72,7 @@ class Printed:
 
 
 def of(report: Report) -> Printed:
-    """What is to be printed of a report."""
+    """The texts that are printed of a report."""
     rows: tuple[Row, ...] = ()
     more = 0
     if "summary" in report.tables:
@@ -87,7 +87,7 @@ def of(report: Report) -> Printed:
 
 
 def work_done(run: Run, seconds: float) -> str:
-    """How many trials were run now, in so many seconds."""
+    """The number of trials that were run now, and the seconds they took."""
     if not run.trained:
         return "Nothing new to run: every trial is stored already"
     stored = sum(run.statuses.values()) - run.statuses.get("unavailable", 0) - run.trained

@@ -169,7 +169,7 @@ def _part(path: KeyPath) -> KeyPath:
 
 
 def _problems(source: YamlSource, detail: ErrorDetails) -> Iterator[Problem]:
-    """What is wrong with a value; nothing more of one that can't be read."""
+    """The mistakes of a value; nothing more of one that can't be read."""
     at_key = detail["type"] in ("extra_forbidden", "missing") or "[key]" in detail["loc"]
     path = _path(detail)
     if any(path[:length] in source.unreadable for length in range(len(path) + 1)):

@@ -73,6 +73,7 @@ Report.timings: pd.DataFrame
 Report.title: str
 Report.trials: pd.DataFrame
 Run.failed: bool
+Table.best: list[bool]
 Table.numeric: list[bool]
 Table.texts: list[list[str]]
 Validation.notes: tuple[str, ...]

@@ -172,8 +172,8 @@ def test_a_column_against_a_row_of_the_same_rows_is_refused(
     with pytest.raises(Misfit) as caught:
         workload_of(Regression(loss), batch_size).drawn_start(0)
     assert str(caught.value) == (
-        f"loss spreads ({n}, 1) against ({n},), every row against every other; squeeze the one, "
-        "or where that is meant, unsqueeze(0) the other"
+        f"loss broadcasts ({n}, 1) against ({n},), every row with every other; squeeze the one, "
+        "or unsqueeze(0) the other if that is intended"
     )
 
 
@@ -197,7 +197,7 @@ def far_apart(params: Parameters, batch: Batch) -> Any:
 def test_rows_against_rows_are_refused_in_any_number_of_dimensions(
     shapes: Any, criterion: Any
 ) -> None:
-    with pytest.raises(Misfit, match="every row against every other"):
+    with pytest.raises(Misfit, match="every row with every other"):
         workload_of(Regression(lambda p, b: criterion(*shapes(p, b)))).drawn_start(0)
 
 

@@ -123,7 +123,7 @@ class FigureContext:
         return sorted(cases, key=self.rank)
 
     def rank(self, case: CaseData) -> tuple[int, float, str, str]:
-        """What a case is ranked by: failures, then its loss, then its name alone.
+        """The key by which a case is ranked: failures, then its loss, then its name alone.
 
         The loss is the median where the optimum is known, else the mean.
         """

@@ -51,7 +51,7 @@ def _faint(line: Line) -> Line:
 
 
 def _setting(line: Line) -> str:
-    """What is left of a label without the name of the optimizer."""
+    """A label without the name of the optimizer."""
     if not line.label.startswith(f"{line.style.optimizer} (") or not line.called:
         return line.label
     setting = line.called[len(line.style.optimizer) + 2 : -1]

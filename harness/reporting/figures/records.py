@@ -31,7 +31,7 @@ CURVES, ROWS, PLANES = 12, 40, 12
 LEGEND = 8
 """Most names beside each other; of more lines, every optimizer has a panel of its own."""
 
-POINTS, FAINT_POINTS, SHARE_POINTS = 201, 41, 81
+POINTS, FAINT_POINTS, SHARE_POINTS = 201, 41, 61
 """Most points of a line, of one that stands back, and of one that rises by steps."""
 
 DOTS = 120
@@ -119,14 +119,14 @@ class CurvePanel:
     has_legend: bool = False  # its own, as its names are not those of other panels
 
     def exits(self, line: Line) -> Iterator[tuple[float, int]]:
-        """Where a line first leaves through the lower edge (-1), and through the upper one (1)."""
+        """The places where a line first leaves by the lower edge (-1) and by the upper one (1)."""
         for side, beyond in ((-1, line.y < self.limits[0]), (1, line.y > self.limits[1])):
             if beyond.any():
                 at = int(beyond.argmax())
                 yield self._crossing(line, at, self.limits[side > 0]) if at else line.x[0], side
 
     def _crossing(self, line: Line, at: int, edge: float) -> float:
-        """Where a line meets an edge on the way to one of its points, on the panel's scales."""
+        """The place where a line meets an edge on the way to a point, on the panel's scales."""
         y = np.array([line.y[at - 1], edge, line.y[at]])
         x = line.x[at - 1 : at + 1]
         heights = np.log(np.maximum(y, 5e-324)) if self.log else y
@@ -184,7 +184,7 @@ class DotPanel:
     is_named: bool = True  # False where the panel on the left has the same rows
 
     def side(self, value: float) -> int:
-        """Which edge a value is beyond: -1 the left one, 1 the right one, 0 none."""
+        """The edge that a value is beyond: -1 the left one, 1 the right one, 0 none."""
         if value < self.limits[0] or (self.log and value <= 0):
             return -1
         return int(value > self.limits[1])

@@ -28,7 +28,7 @@ RULES, RULES_ROWS = 3.0, 5.0
 
 @dataclass(frozen=True)
 class Gap:
-    """What is taken off losses before they are drawn.
+    """The value that is subtracted from losses before they are drawn.
 
     Attributes:
         base: The lowest possible loss; 0 where it is not known.
@@ -55,7 +55,7 @@ class Gap:
 
     @property
     def note(self) -> str:
-        """What the gap is to, as a sentence; empty where it is the loss itself."""
+        """The value that the gap is to, as a sentence; empty where it is the loss itself."""
         return f"Lowest possible loss: {self.base:.6g}." if self.base else ""
 
     def less(self, losses: Array) -> Array:
@@ -124,7 +124,7 @@ def _place(row: DotRow) -> float:
 
 
 def _within(rows: Sequence[DotRow], extra: Sequence[float]) -> list[Array]:
-    """What of each row the limits hold: dots that rule the axis are left out, then such rows."""
+    """The values of each row that set the limits: without dots, then rows, that rule the axis."""
     whole = [_known(row, row.values) for row in rows]
     fenced = [_known(row, _fenced(row.values)) for row in rows]
     if not 0 < RULES * _span(fenced, extra) <= _span(whole, extra):

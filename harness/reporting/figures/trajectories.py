@@ -264,7 +264,7 @@ def _marked(points: Array, window: Window) -> Seeds:
 
 
 def _caption(panels: Sequence[PlanePanel], cases: Sequence[CaseData], dimension: int) -> str:
-    """What the marks mean, as far as there are any."""
+    """The meaning of the marks, as far as there are any."""
     drawn = [one for panel in panels for one in panel.trajectories]
     said = [PLANE_CAPTION if dimension == 2 else CURVE_CAPTION]
     if sum(len(one.optimizers) > 1 for one in drawn):

@@ -178,7 +178,7 @@ class _MeanRank(NamedTuple):
 
     @property
     def is_worse(self) -> bool:
-        """Whether the mean rank is significantly worse than the best one."""
+        """True where the mean rank is significantly worse than the best one."""
         return self.mean - float(self.ranked.means[0]) > self.ranked.difference
 
 

@@ -1,6 +1,15 @@
 
 "use strict";
 (() => {
+  // On a phone a row is a block in which each cell names its column. Without scripts a table stays one.
+  for (const table of document.querySelectorAll("table[data-cards]")) {
+    const headings = [...table.tHead.rows[0].cells].map((head) => head.textContent);
+    for (const row of table.tBodies[0].rows) {
+      for (const cell of [...row.cells].slice(1)) cell.dataset.h = headings[cell.cellIndex];
+    }
+    table.classList.add("cards");
+  }
+
   // Headings become buttons that sort: ascending, descending, and back to the order of the spec.
   const collator = new Intl.Collator("en", { numeric: true });
 
