@@ -19,7 +19,7 @@ from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import overlays
 from harness.reporting.figures import styles as figure_styles
 from harness.reporting.figures.records import named_after
-from harness.reporting.glossary import GLOSSARY
+from harness.reporting.glossary import GLOSSARY, definition
 from harness.reporting.page import charts, citation, facts
 from harness.reporting.page.between import Between
 from harness.reporting.page.check import CheckSection
@@ -265,6 +265,13 @@ class Page:
         if self.between is None:
             return [facts.scope(self.results)]
         return [f"{own.name}: {facts.scope(own.results)}" for own in self.between.sources]
+
+    @functools.cached_property
+    def definitions(self) -> Markup:
+        """Definitions of the headings of tables that need one, as JSON."""
+        headings = {str(name) for table in self.tables.values() for name in table.shown.columns}
+        known = {heading: definition(heading) for heading in sorted(headings)}
+        return as_json({heading: text for heading, text in known.items() if text})
 
     @functools.cached_property
     def choices(self) -> Choices:

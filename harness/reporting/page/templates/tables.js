@@ -42,6 +42,13 @@
   });
   for (const box of document.querySelectorAll(".scroll, .drawing")) watch.observe(box);
 
+  // A heading that is pointed at tells what it means.
+  const definitions = JSON.parse(document.getElementById("definitions")?.textContent ?? "{}");
+  for (const head of document.querySelectorAll("table.sortable thead th")) {
+    const definition = definitions[head.textContent.trim()];
+    if (definition) head.title = definition;
+  }
+
   for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];
     const original = [...body.rows];
