@@ -98,7 +98,7 @@ class Grid:
         rows: Cells, row by row.
         faint: For each row, whether it holds no result.
         best: For each row, whether it is the best of its kind; may be empty.
-        optimizers: For each row, the optimizers that it is of, as JSON; empty where of none.
+        optimizers: For each row, the numbers of the optimizers that it is of; empty where of none.
         csv: The numbers as a ``data:`` URI; empty if there is nothing to download.
         csv_name: What the download is called.
         note_id: Anchor of the note that goes with the table when it is copied.
@@ -306,8 +306,8 @@ def whole(table: Table | None, labels: Mapping[str, str] | None = None) -> Grid 
 
 
 def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ...]:
-    """The optimizers that each row names, as JSON."""
-    known = set(labels.values())
+    """The optimizers that each row names, as their numbers in the page's selection."""
+    known = {name: str(number) for number, name in enumerate(dict.fromkeys(labels.values()))}
     if not known:
         return ()
     columns = [
@@ -318,7 +318,7 @@ def _optimizers(frame: pd.DataFrame, labels: Mapping[str, str]) -> tuple[str, ..
     if not columns:
         return ()
     return tuple(
-        json.dumps([name for name in dict.fromkeys(names) if name in known], ensure_ascii=False)
+        " ".join(known[name] for name in dict.fromkeys(names) if name in known)
         for names in zip(*columns, strict=True)
     )
 

@@ -63,6 +63,10 @@ MAIN = ("trajectories", "loss", "final_loss", "differences")
 """Kinds of an objective's figures that are not folded, in this order."""
 
 
+CASE_HEADINGS = ("optimizer", "setting", "objective", "class", "hyperparameters")
+"""Headings of the table of cases, before the devices."""
+
+
 @dataclass(frozen=True)
 class Section:
     """One objective's part of the page, or that of all together.
@@ -270,6 +274,7 @@ class Page:
     def definitions(self) -> Markup:
         """Definitions of the headings of tables that need one, as JSON."""
         headings = {str(name) for table in self.tables.values() for name in table.shown.columns}
+        headings.update(CASE_HEADINGS)
         known = {heading: definition(heading) for heading in sorted(headings)}
         return as_json({heading: text for heading, text in known.items() if text})
 
@@ -407,8 +412,7 @@ def _case_grid(results: Results, labels: Mapping[str, str]) -> Grid:
                 *(where.get(device, DASH) for device in devices),
             )
         )
-    headings = ("optimizer", "setting", "objective", "class", "hyperparameters")
-    return plain_grid("cases", (*headings, *devices), rows, labels)
+    return plain_grid("cases", (*CASE_HEADINGS, *devices), rows, labels)
 
 
 def _hyperparameter_grid(results: Results, labels: Mapping[str, str]) -> Grid:

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, FloatRect, Page
 
 from harness.commands import run as running
 from harness.progress import NullProgress
+from harness.reporting.glossary import definition
 
 ROOT = Path(__file__).resolve().parents[3]
 MANY_OPTIMIZERS = ("SGD", "Adam", "Adagrad", "RMSprop", "Adamax", "NAdam", "RAdam")
@@ -214,3 +215,11 @@ def test_the_matrix_says_what_the_table_beside_the_page_says(wide: Page, real: R
         assert float(found[pair][1]) == pytest.approx(float(loss), rel=5.1e-3)
     best = wide.locator(".verdicts .best").first
     assert best.evaluate("one => getComputedStyle(one).fontWeight") == "700"
+
+
+def test_a_heading_tells_what_it_means(wide: Page) -> None:
+    heads = "heads => heads.map((head) => [head.textContent.trim(), head.title])"
+    titles = dict(wide.locator("table.sortable thead th").evaluate_all(heads))
+    assert len(titles) > 8
+    assert titles == {heading: definition(heading) for heading in titles}
+    assert titles["95% interval"]

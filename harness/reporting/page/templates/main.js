@@ -33,11 +33,13 @@ window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", red
 
 const buttons = choices ? all("button[data-optimizer]", choices) : [];
 const optimizers = buttons.map((button) => button.dataset.optimizer);
+const optimizersOf = (row) =>
+  row.dataset.optimizers.split(" ").filter(Boolean).map((number) => optimizers[number]);
 const apply = () => {
   for (const button of buttons)
     button.setAttribute("aria-pressed", String(shows(button.dataset.optimizer)));
   for (const row of all("tr[data-optimizers]")) {
-    row.hidden = !JSON.parse(row.dataset.optimizers).every(shows);
+    row.hidden = !optimizersOf(row).every(shows);
   }
   const shown = optimizers.filter(shows);
   const whole = shown.length === optimizers.length;
