@@ -284,7 +284,7 @@ def test_the_tuning_table_has_a_row_for_each_hyperparameter_searched() -> None:
     }
     assert rows[1]["best"] == "y"
     assert [row["edge"] for row in rows] == ["", "", "lower", ""]
-    assert table.shown["at an edge"].tolist() == ["no", "no", "yes, the lower one", "no"]
+    assert table.shown["at the edge"].tolist() == ["no", "no", "yes, the lower end", "no"]
     assert table.shown["best"].tolist() == ["0.1", "y", "0.1", "y"]
 
 
@@ -400,11 +400,11 @@ def test_the_sensitivity_table_tells_where_the_loss_is_near_and_where_it_fails()
     assert frame["failing_from"].tolist() == pytest.approx([3, 0, 1, 0, NAN], nan_ok=True)
     assert frame["failing_to"].tolist() == pytest.approx([4, 0, 3, 4, NAN], nan_ok=True)
     assert set(frame["points"]) == {5}
-    assert table.shown["some seed failed at"].tolist() == [
+    assert table.shown["fails at"].tolist() == [
         "3.00 and above",
         "0 and below",
         "2 points from 1.00 to 3.00",
         "every point",
         "–",
     ]
-    assert table.shown["near it in"].tolist()[:2] == ["50% of the range"] * 2
+    assert table.shown["within 2x of best"].tolist()[:2] == ["50% of the range"] * 2

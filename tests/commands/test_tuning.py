@@ -1116,13 +1116,12 @@ def test_seeds_that_are_reported_see_no_tuning_and_the_other_way_round(first: Su
 
 def test_tables_report_what_was_tuned_on_the_reporting_seeds_alone(first: Suite) -> None:
     told = {(row["optimizer"], row["setting"]): row for row in first.table("final_loss")}
-    assert list(told) == [
-        *(("heavy", "tuned"), ("heavy", "defaults"), ("turns", "tuned"), ("turns", "defaults")),
+    # The constructor of heavy has no defaults, so that they were not run.
+    assert set(told) == {
+        *(("heavy", "tuned"), ("turns", "tuned"), ("turns", "defaults")),
         *(("adam", "tuned"), ("adam", "defaults"), ("plain", "")),
-    ]
-    for row in told.values():
-        ok = row["setting"] != "defaults" or row["optimizer"] != "heavy"
-        assert row["statuses"] == ("ok:3" if ok else "unavailable:3")
+    }
+    assert {row["statuses"] for row in told.values()} == {"ok:3"}
     for optimizer in ("heavy", "turns", "adam"):
         finals = [r.final for r in in_role(first, "tuned") if r.optimizer == optimizer]
         assert len(finals) == 3
@@ -1372,8 +1371,8 @@ def test_a_run_killed_while_it_tunes_can_be_reported_and_ends_as_if_it_had_not_b
     assert result.exit_code == 0
     page = (suite.output / "index.html").read_text()
     assert "Traceback" not in page
-    assert {row["statuses"] for row in suite.table("final_loss")} == {""}
-    assert not any(row["setting"] == "tuned" for row in suite.table("final_loss"))
+    # Nothing that is compared has been run yet.
+    assert not (suite.output / "tables" / "final_loss.csv").exists()
 
     (suite.folder / "gate").touch()
     done = suite.run()

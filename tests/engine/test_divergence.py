@@ -267,13 +267,13 @@ HIGH, GONE = ("diverged", 1e6), ("diverged", math.nan)
         (
             {0: ("ok", 0.4), 1: ("ok", 0.6), 2: HIGH, 3: HIGH, 4: GONE},
             10.0,
-            "; 3 of 5 seeds did not end ok and are not among them, though 2 of them end at a "
+            "; 3 of 5 seeds failed and are not among them, though 2 of them end at a "
             "finite loss, above the limit that the spec's divergence_factor (10) sets",
         ),
         (
             {0: ("ok", 0.4), 1: ("ok", 0.6), 2: HIGH},
             None,  # not known of results of an older version
-            "; 1 of 3 seeds did not end ok and are not among them, though 1 of them ends at a "
+            "; 1 of 3 seeds failed and are not among them, though 1 of them ends at a "
             "finite loss, above the limit that the spec's divergence_factor sets",
         ),
         (
@@ -285,7 +285,7 @@ HIGH, GONE = ("diverged", 1e6), ("diverged", math.nan)
         (
             {0: ("ok", 0.4), 1: ("ok", 0.6), 2: GONE, 3: ("error", 0.5)},
             10.0,
-            "; 2 of 4 seeds did not end ok and are not among them",
+            "; 2 of 4 seeds failed and are not among them",
         ),
     ],
 )
@@ -299,8 +299,8 @@ def test_a_claim_names_the_factor_that_left_seeds_out(
 def test_the_sentence_on_failures_says_how_many_ended_finite() -> None:
     known = ended_results({0: ("ok", 0.4), 1: HIGH, 2: GONE, 3: HIGH}, 10.0, [])
     assert sentences._failures(known) == (
-        "Of 4 trials, 3 diverged (2 of these at a finite loss, above the limit); no number above "
-        "stands in for them."
+        "Of 4 trials, 3 diverged (2 of these at a finite loss, above the limit); no value is "
+        "imputed for them."
     )
     assert "finite" not in sentences._failures(ended_results({0: ("ok", 0.4), 1: GONE}, 10.0, []))
 

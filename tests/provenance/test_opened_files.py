@@ -276,8 +276,7 @@ def test_what_can_not_be_watched_is_named(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(LAZY_SPEC.replace("Lazy", "Asks"))
     _, checked = running.validate(tmp_path / "spec.yaml")
     assert checked.notes == (
-        "optimizers/asks.py starts a process, and what that gives is no part of what makes a "
-        "result known",
+        "optimizers/asks.py starts a process, which the key of a stored result does not cover",
     )
 
 

@@ -24,7 +24,7 @@ PLAIN = {
     "compared",
     "computed",
     "cost",
-    "fails from",
+    "fails at",
     "key",
     "ours",
     "points",

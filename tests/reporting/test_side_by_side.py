@@ -996,7 +996,8 @@ def test_a_browser_shows_the_page_and_has_nothing_to_say(
     opened.goto(path.as_uri())
     for summary in opened.locator("summary").all():
         summary.click()
-    opened.locator("th button").first.click()
+    if width > 640:  # below, each row is a block, and has no headings
+        opened.locator("th button").first.click()
     assert opened.evaluate("document.documentElement.scrollWidth") == width
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]

@@ -72,7 +72,7 @@ def test_a_current_folder_that_is_gone_is_bad_input(suite: Path) -> None:
     spec = shlex.quote(str(suite / "spec.yaml"))
     done = shell(f"rmdir ../gone && harness validate {spec}", gone)
     assert done.returncode == 2
-    assert done.stderr == "error: the current folder is gone; change to one that is there\n"
+    assert done.stderr == "error: the current folder no longer exists\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are UTF-8")

@@ -409,7 +409,7 @@ def test_a_worker_that_would_compute_something_else_is_left_out(
     machines.add()
     told = Told()
     assert run(spec, tmp_path / "out", machines.address, told).statuses == {"ok": 10}
-    left_out = [note for note in told.notes if "is left out" in note]
+    left_out = [note for note in told.notes if "is excluded" in note]
     assert len(left_out) == 1
     assert "another version of the harness" in left_out[0]
 

@@ -165,7 +165,7 @@ _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
     Column("failing_points", "", lambda r: len(r.diverging())),
     Column("failing_from", "", lambda r: min(r.diverging(), default=math.nan)),
     Column("failing_to", "", lambda r: max(r.diverging(), default=math.nan)),
-    Column("", "fails from", lambda r: _failing(r)),
+    Column("", "fails at", lambda r: _failing(r)),
     Column("", "points", lambda r: len(r.points)),
 )
 
@@ -177,7 +177,7 @@ def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
         "tuned). Lowest: mean final loss over the seeds, at the best of the points. Within "
         f"{sensitivity.FACTOR:g}x of best: the share of the range, on its own scale, in which no "
         f"seed fails and the mean is at most {sensitivity.FACTOR:g} times the lowest, both minus "
-        "the optimum where that is known. Fails from: the values at which some trial failed."
+        "the optimum where that is known. Fails at: the values at which some trial failed."
     )
     title = "Sensitivity to hyperparameters"
     return table_of("sensitivity", title, _SENSITIVITY, curves, note)

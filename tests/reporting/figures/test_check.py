@@ -110,7 +110,11 @@ def test_what_could_not_be_found_out_is_empty_and_a_dash() -> None:
     table = check_tables.check(checked(missing("sgd"), cell("ada", time(None, half=None))))
     row = table.frame.iloc[0]
     assert all(math.isnan(row[f"{metric}_now"]) for metric in METRICS)
-    assert table.to_csv().splitlines()[1].startswith("bowl,sgd,,cpu,2.0,,,,,0.0,missing,")
+    assert (
+        table.to_csv()
+        .splitlines()[1]
+        .startswith("missing (the spec has it no more),bowl,sgd,,cpu,2.0,,,,,0.0,missing,")
+    )
     shown = table.shown.iloc[0]
     assert (shown["time (% change)"], shown["operators"]) == (formatting.DASH, "2 → –")
     assert shown["outcome"] == "missing (the spec has it no more)"
@@ -144,8 +148,8 @@ def test_the_sentence_goes_from_worst_to_best_and_names_the_numbers() -> None:
     assert text == (
         "Against baseline.json, 1 of 5 cells got worse: worse on bowl (time +10.0%, 95% interval "
         "+8.0% to +12.0%, operators 1 to 3); 1 is missing or failed: gone on bowl (the spec has "
-        "it no more); 1 can't be told: unsure on bowl (time +4.0%, 95% interval -6.0% to +14.0%); "
-        "only warned of, as the spec asks, is warned on bowl (calls 40 to 44); 1 got better: "
+        "it no more); 1 inconclusive: unsure on bowl (time +4.0%, 95% interval -6.0% to +14.0%); "
+        "warnings, as the spec asks: warned on bowl (calls 40 to 44); 1 got better: "
         "better on bowl (time -10.0%, 95% interval -12.0% to -8.0%)."
     )
 

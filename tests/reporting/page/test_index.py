@@ -354,7 +354,7 @@ def test_a_run_a_report_and_a_page_side_by_side_write_the_list_anew(tmp_path: Pa
     [both] = [row for row in rows(reports) if row[0].endswith("side-by-side/")]
     assert both[0] == "small and again, side by side side-by-side/"
     assert (both[6], both[4]) == ("small, again", "1 × 2, from 2 runs")
-    assert "of 4 comparisons, all are of the same computation" in both[1]
+    assert both[1] == "4 of 4 cases are bit-identical (12 trials)."
 
 
 @pytest.mark.usefixtures("sketched")
