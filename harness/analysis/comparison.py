@@ -1,6 +1,6 @@
 """Comparison of the trials of an objective, seed by seed: which case does better, how surely.
 
-A trial that did not end ok is worse than any that did: here its loss is infinite. Nothing stands
+A failed trial is worse than any other: here its loss is infinite. Nothing stands
 in for it where a difference is taken.
 """
 
@@ -24,7 +24,7 @@ ALPHA = 0.05
 """Probability of calling any difference of a family of pairs, if there is none."""
 
 REL_TOL = 1e-6
-"""Relative spread of losses below which seeds end alike: a float32's rounding."""
+"""Relative spread of losses below which seeds give the same result: a float32's rounding."""
 
 MAX_PAIRED_CASES = 24
 """Most cases of which all pairs are compared; of more, those that do best are."""
@@ -42,7 +42,7 @@ class ComparisonGroup:
         device: Where they ran.
         cases: Those of which some trial ran, in the spec's order.
         seeds: The seeds that all of them were run with, ascending.
-        losses: Final loss, ``(cases, seeds)``; infinite where a trial did not end ok.
+        losses: Final loss, ``(cases, seeds)``; infinite where a trial failed.
         floors: By seed, the difference of losses below which two are tied; see :func:`floors`.
         rounding: The share of a loss below which a difference is a tie as well.
         smallest: The smallest difference that matters, as the spec has it; 0 where it has none.
@@ -61,7 +61,7 @@ class ComparisonGroup:
 
     @functools.cached_property
     def alike(self) -> NDArray[np.bool_]:
-        """For each case, whether all seeds end alike, but for rounding; ``(cases,)``.
+        """For each case, whether all seeds give the same result, but for rounding; ``(cases,)``.
 
         Its trials are copies of one run: repeating that would make any difference look certain.
         """
@@ -81,7 +81,7 @@ class ComparisonGroup:
 
     @property
     def failures(self) -> NDArray[np.int64]:
-        """The number of trials of each case that did not end ok."""
+        """The number of failed trials of each case."""
         return np.asarray((~np.isfinite(self.losses)).sum(axis=1), dtype=np.int64)
 
     @property
@@ -139,19 +139,19 @@ class Pair:
         first: Index of the one case.
         second: Index of the other.
         n: Seeds that both were run with.
-        failed: How many trials of each did not end ok.
+        failed: Number of failed trials of each.
         both: Seeds at which both ended ok.
         lower: Seeds at which the first is the better, the other's failures included; a
             difference below the floor is none.
         higher: Seeds at which it is the worse.
         shift: Hodges-Lehmann estimate of the first's loss less the second's, over all seeds:
-            infinite where failures decide it. Where all seeds end alike, the difference.
-        low: Lower end of its 95% interval; NaN where seeds are too few, or all end alike.
+            infinite where failures decide it. Where all seeds give the same result, the difference.
+        low: Lower end of its 95% interval; NaN where seeds are too few or all alike.
         high: Upper end.
         effect: Matched-pairs rank-biserial correlation over all seeds: -1 where the first is
-            always lower, 1 where it is always higher; NaN where all seeds end alike.
+            always lower, 1 where it is always higher; NaN where all seeds give the same result.
         p: Of the Wilcoxon signed-rank test over all seeds, a failed trial being the worst; NaN
-            where all seeds end alike: copies of one run are not tested.
+            where all seeds give the same result: copies of one run are not tested.
         adjusted: The same by Holm's method, for all pairs of the family.
         p_ok: Of the test over the seeds at which both ended ok.
         effect_ok: The effect over these.
@@ -287,13 +287,13 @@ def paired(
 
     Args:
         losses: Of each pair the final losses of the one and of the other, by seed; infinite where
-            a trial did not end ok.
+            a trial failed.
         indices: What the two of each pair are called.
         family: Number of hypotheses, if these pairs are only those that may be told apart.
         floors: Of each pair the difference, by seed, below which two losses are tied; none if
             left out.
         rounding: The share of a loss below which a difference is a tie.
-        copies: Of each pair whether all its seeds end alike, so that there is nothing to test.
+        copies: Of each pair whether all its seeds give the same result, so nothing is tested.
     """
     found = []
     for i, ((one, other), (first, second)) in enumerate(zip(losses, indices, strict=True)):
@@ -326,7 +326,7 @@ def differences(
     the larger.
 
     Args:
-        one: Losses by seed; infinite where a trial did not end ok.
+        one: Losses by seed; infinite where a trial failed.
         other: The same of the other.
         floors: By seed, or the same for all.
         rounding: As a share.

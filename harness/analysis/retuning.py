@@ -33,7 +33,7 @@ class Retuned:
         case: The case with the best setting.
         budgets: Numbers of settings, ascending; the last is that of the spec.
         losses: ``(resamples, budgets)``: mean final loss of the setting that is chosen among so
-            many, over the seeds it was not chosen by; infinite where one of these did not end ok.
+            many, over the seeds it was not chosen by; infinite where one of these failed.
     """
 
     case: CaseData

@@ -37,7 +37,7 @@ class Point:
         mean: Mean final loss of the seeds that ended ok; NaN of none.
         low: Lower end of the middle 95% of them.
         high: Upper end.
-        failed: How many seeds did not end ok.
+        failed: How many seeds failed.
         median: Median final loss of them.
     """
 
@@ -94,7 +94,7 @@ class Curve:
         """The share of the range in which the loss is within ``FACTOR`` of the lowest.
 
         Each point stands for the part of the range that is nearest to it, on the range's scale.
-        A point at which a seed did not end ok is not near. NaN where no point has a loss, and
+        A point at which a seed failed is not near. NaN where no point has a loss, and
         where losses are 0 or below with no optimum known: a multiple of that says nothing.
         """
         lowest = self.lowest
@@ -106,7 +106,7 @@ class Curve:
         return float(self._widths()[near].sum())
 
     def diverging(self) -> tuple[float, ...]:
-        """The values at which some seed did not end ok."""
+        """The values at which some seed failed."""
         return tuple(p.value for p in self.points if p.failed)
 
     def _widths(self) -> NDArray[np.float64]:
@@ -145,7 +145,7 @@ class Tuned:
 
     @property
     def failed(self) -> int:
-        """The number of tuning trials that did not end ok."""
+        """The number of failed tuning trials."""
         return sum(status != "ok" for tried in self.settings for status in tried.statuses)
 
 

@@ -20,7 +20,7 @@ from harness.analysis.sources import Source
 from harness.store.read import CaseData, Results
 
 SourceVerdict = Literal[
-    "equal to the bit",
+    "bit-identical",
     "equal but for rounding",
     "lower",
     "higher",
@@ -93,7 +93,7 @@ class SourceDifference:
         other: Index of the source that is compared to it.
         same_key: Whether both are the same computation.
         differs: If not, what is known to differ; never empty then.
-        equal: How many of the matched trials are equal to the bit.
+        equal: How many of the matched trials are bit-identical.
         largest: Largest difference of final losses as a share of the larger one, over the seeds
             at which both ended ok; NaN without any.
         pair: The other less the base over the matched seeds, tested; None where nothing is.
@@ -135,7 +135,7 @@ class SourceDifference:
         if not self.match.seeds:
             return "no seed in common"
         if self.equal == len(self.match.seeds):
-            return "equal to the bit"
+            return "bit-identical"
         if self.is_rounding:
             return "equal but for rounding"
         if self.pair is not None:

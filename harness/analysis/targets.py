@@ -43,10 +43,10 @@ class Target:
 
     @property
     def label(self) -> str:
-        """In words: ``loss 0.25``, ``1% of the way left``."""
+        """In words: ``loss 0.25``, ``gap cut to 1%``."""
         if self.loss is not None:
             return f"loss {self.loss:.6g}"
-        return f"{100 * (self.tolerance or 0):g}% of the way left"
+        return f"gap cut to {100 * (self.tolerance or 0):g}%"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class OptimizerPool:
         objectives: Names.
         left_out: Names of others, that did not run on all of these objectives.
         families: By objective, what it is drawn with: itself, or the family that the spec says.
-        failed: Per solver, how many of its trials did not end ok.
+        failed: Per solver, the number of its failed trials.
         steps: ``(problems, seeds, solvers)``: a problem is a target of an objective.
         seconds: The same in seconds; None where something is not timed.
         problem_families: By problem, the family of its objective.

@@ -32,7 +32,7 @@ Outcome = Literal[
 
 ``worse`` and ``better on most seeds`` are significant where chance is a matter, that is where
 ``Entry.p`` is known. ``equal to 3 digits`` is a loss (a gap to the optimum, where that is known)
-within 0.5% of the best's, where every seed ends alike. ``failed``: every trial failed.
+within 0.5% of the best's, where all seeds give the same result. ``failed``: every trial failed.
 """
 
 LEADING: tuple[Outcome, ...] = (
@@ -201,7 +201,7 @@ def _outcome(
 def _loss(
     group: ComparisonGroup, index: int, means: Mapping[int, stats.Mean]
 ) -> tuple[float, float, float]:
-    """The loss that stands for a case, with its interval; no interval where all seeds end alike."""
+    """The loss that represents a case, with its interval; none where all seeds agree."""
     losses = group.losses[index][np.isfinite(group.losses[index])]
     if not len(losses):
         return math.nan, math.nan, math.nan

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.analysis.targets import Target
 
 Score = tuple[int, float]
-"""Trials that did not end ok, then the mean final loss of those that did; or targets that were not
+"""Failed trials, then the mean final loss of the others; or targets that were not
 reached, then steps: lower is better."""
 
 
@@ -44,12 +44,12 @@ def completed(plan: Plan, store: Store) -> Plan:
 def best(search: Search, losses: Mapping[str, Sequence[float | None]]) -> Hyperparameters:
     """The values of what is searched, of the setting with the lowest mean final loss.
 
-    A setting of which a trial did not end ok is worse than any of which all did. Of equal ones,
+    A setting with a failed trial is worse than any without. Of equal ones,
     the first drawn is taken.
 
     Args:
         search: What was searched.
-        losses: By case key, the final loss of each tuning trial; None where it did not end ok.
+        losses: By case key, the final loss of each tuning trial; None where it failed.
     """
     return _lowest(search, {key: score(own) for key, own in losses.items()})
 

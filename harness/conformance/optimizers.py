@@ -166,7 +166,7 @@ class _OptimizerTests:
         return _OptimizerRun(self, params, optimizer)
 
     def deterministic(self) -> Observation:
-        """Expect two runs from the same state to be equal to the bit."""
+        """Expect two runs from the same state to be bit-identical."""
         runs = []
         for seed in (1, 2):
             seed_everything(seed)

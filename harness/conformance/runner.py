@@ -149,7 +149,7 @@ def raised_at(error: BaseException, folder: Path) -> SourceLocation | None:
 def distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> tuple[float, str]:
     """The largest distance between two sets of parameters, relative to their size, and its name.
 
-    Equal elements, NaN too, are no distance apart; 0 means equal to the bit.
+    Equal elements, NaN too, are no distance apart; 0 means bit-identical.
     """
     worst, name = 0.0, ""
     for key, value in a.items():

@@ -156,7 +156,7 @@ def _differences(before: Baseline, now: Baseline, compared: Mapping[str, str]) -
 
 
 def same_rounding(before: Baseline, now: Baseline) -> bool:
-    """Tell whether losses should be equal to the bit: the same kind of machine, the same torch."""
+    """Tell whether losses should be bit-identical: the same kind of machine, the same torch."""
     names = ("cpu", "system", "torch", "accelerator", "threads")
     return all(before.machine.get(name) == now.machine.get(name) for name in names)
 

@@ -15,7 +15,7 @@ from harness.gate.report import Judgement, Metric, Outcome
 
 SAME, OTHER = stats.ROUNDING, {"float32": 1e-4, "float64": 1e-9}
 """By how much a mean loss may rise where the spec doesn't say: between runs on one kind of
-machine and torch, which are equal to the bit; and between others, which round otherwise."""
+machine and torch, which are bit-identical; and between others, which round otherwise."""
 
 PROCESS_SD, PROCESS_DF = 0.007, 20
 """Standard deviation of the logarithms of the ratios of processes of the same code, as was

@@ -113,7 +113,7 @@ class Tried:
         hyperparameters: The setting.
         varied: In a sweep, which hyperparameter it varies; else empty.
         statuses: How its trials ended, in the order of the seeds.
-        losses: Their final losses; NaN where one did not end ok.
+        losses: Their final losses; NaN where one failed.
     """
 
     role: Role

@@ -37,7 +37,7 @@ DEMSAR = np.array(
 
 NAMES = ("sgd", "momentum", "adagrad", "adam")
 Finals = Mapping[tuple[str, str, str], Sequence[float]]
-"""Final losses by objective, optimizer and setting; NaN where a trial did not end ok."""
+"""Final losses by objective, optimizer and setting; NaN where a trial failed."""
 
 
 def ranked(finals: Finals, families: Mapping[str, str] | None = None) -> list[ObjectiveRanks]:

@@ -135,7 +135,7 @@ def test_targets_are_those_given_and_shares_of_the_way_where_the_optimum_is_know
 
 def test_a_target_is_said_in_words() -> None:
     assert Target(loss=0.25).label == "loss 0.25"
-    assert Target(tolerance=0.001).label == "0.1% of the way left"
+    assert Target(tolerance=0.001).label == "gap cut to 0.1%"
 
 
 # ---- the steps to them

@@ -261,7 +261,7 @@ def test_stored_trials_come_to_the_golden_running_times(analysis: Analysis) -> N
                 assert found == (objective, name, target)
                 assert row["ert_steps"] == close(steps / hits)
                 assert math.isnan(row["ert_seconds"])
-                # Of a trial that reached its target and then did not end ok, none is here.
+                # Of a trial that reached its target and then failed, none is here.
                 reached = EXPECTED["steps_to_target"][objective][name][j]
                 assert row["reached"] == hits == sum(step is not None for step in reached)
     assert next(rows, None) is None

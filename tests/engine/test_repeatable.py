@@ -144,7 +144,7 @@ def curves(output: Path, optimizer: str) -> dict[int, bytes]:
 def test_draws_from_global_generators_are_the_same_bits_wherever_and_beside_whatever(
     tmp_path: Path, command: Call
 ) -> None:
-    """One worker, two, resumed, and with other optimizers: equal to the bit."""
+    """One worker, two, resumed, and with other optimizers: bit-identical."""
     folder = suite(tmp_path / "a", SPEC, DRAWING)
     more = suite(tmp_path / "b", SPEC.rstrip() + OTHER, DRAWING)
     found = []

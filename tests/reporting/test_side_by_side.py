@@ -155,7 +155,7 @@ def test_the_same_trials_twice_are_equal_to_the_bit() -> None:
     cases = {("bowl", "sgd"): noisy(1, 1), ("bowl", "adam"): noisy(2, 2)}
     beside = compare([source("a", cases), source("b", cases)])
     assert [(d.verdict, d.equal, d.largest, d.same_key) for d in beside.differences] == [
-        ("equal to the bit", 20, 0.0, True)
+        ("bit-identical", 20, 0.0, True)
     ] * 2
     assert all(d.pair is None for d in beside.differences)
     [equal, matched, *_] = tables.sentences(beside)
@@ -344,7 +344,7 @@ def test_p_values_are_those_of_wilcoxon_with_holms_correction_over_what_is_teste
         assert pair is not None
         assert pair.p == pytest.approx(raw[name])
         assert pair.adjusted == pytest.approx(least)
-    assert found["bowl/o0"].pair is None  # equal to the bit: no hypothesis
+    assert found["bowl/o0"].pair is None  # bit-identical: no hypothesis
 
 
 def test_a_shift_within_rounding_is_not_called_however_steady_it_is() -> None:
@@ -389,7 +389,7 @@ def test_where_no_trial_ended_ok_nothing_is_said_of_losses() -> None:
     lost: Losses = dict.fromkeys(range(9), "diverged")
     a, b = (source(name, {("bowl", "sgd"): lost}) for name in "ab")
     [found] = compare([a, b]).differences
-    assert (found.verdict, found.equal) == ("equal to the bit", 9)
+    assert (found.verdict, found.equal) == ("bit-identical", 9)
     later = replace(b.results, trials=b.results.trials.assign(step=3))
     [found] = compare([a, replace(b, results=later)]).differences
     assert (found.verdict, found.equal, found.pair) == ("none ended ok", 0, None)
@@ -413,7 +413,7 @@ def test_of_three_each_is_compared_to_the_first_in_which_the_case_ran() -> None:
     pairs = [(d.match.case.optimizer, d.base, d.other) for d in beside.differences]
     assert pairs == [("sgd", 0, 1), ("sgd", 0, 2), ("late", 1, 2)]
     assert beside.matches[0].seeds == tuple(range(10))
-    assert {d.verdict for d in beside.differences} == {"equal to the bit"}
+    assert {d.verdict for d in beside.differences} == {"bit-identical"}
     [_, matched, *_] = tables.sentences(beside)
     assert matched.startswith(
         "Of 2 cases that ran anywhere, 1 ran in all of them, 1 more in several"
@@ -775,7 +775,7 @@ def test_the_same_spec_run_twice_is_equal_to_the_bit(stored: Path) -> None:
     assert [source.name for source in beside.sources] == ["one", "two"]
     assert len(beside.differences) == 4
     assert {(d.verdict, d.same_key, d.equal) for d in beside.differences} == {
-        ("equal to the bit", True, 4)
+        ("bit-identical", True, 4)
     }
 
 
@@ -834,7 +834,7 @@ def test_only_the_formats_that_are_asked_for_are_written_where_they_are_asked_fo
     assert {name.rpartition(".")[2] for name in tree(runs / "out")} == {"csv", "md"}
     assert not (runs / "index.html").exists()
     back = pd.read_csv(runs / "out" / "tables" / "between_sources.csv")
-    assert set(back["verdict"]) == {"equal to the bit"}
+    assert set(back["verdict"]) == {"bit-identical"}
 
 
 def test_results_outside_of_a_folder_called_reports_lie_side_by_side_here(

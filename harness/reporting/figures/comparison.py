@@ -71,8 +71,8 @@ OVERALL_RUNTIME_CAPTION = (
 )
 PUBLISHED_CAPTION = (
     "Star: as published. Dot: one seed of ours, at most 120 of them, evenly spaced by rank; "
-    "diamond and bar: their median and the middle 95% of them. Dots are spread up and down only "
-    "to be told apart. The table says how a star outside the dots is to be read."
+    "diamond and bar: their median and the middle 95% of them. The vertical spread has no "
+    "meaning. The table has the verdict on each star."
 )
 
 NO_SECONDS = "Without seconds, which are not known for some case."

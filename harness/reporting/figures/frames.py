@@ -39,10 +39,10 @@ EDGED: dict[str, Any] = {"markeredgecolor": BACKGROUND, "markeredgewidth": 0.8, 
 
 NO_EDGE: dict[str, Any] = {"markeredgewidth": 0, "linestyle": ""}
 
-PLANE_MARKS = ("start", "end", "minimum", "did not end ok")
+PLANE_MARKS = ("start", "end", "minimum", "failed")
 """Entries of the legend of trajectories that no case stands for."""
 
-END_LABEL, CROSS_LABEL, BEYOND_LABEL = "end", "did not end ok", "beyond the axis"
+END_LABEL, CROSS_LABEL, BEYOND_LABEL = "end", "failed", "beyond the axis"
 """Entries of a legend that stand for marks of several colours."""
 
 
@@ -126,7 +126,7 @@ def marker_look(style: Style, size: float = 5.5) -> dict[str, Any]:
 
 
 def cross_look(size: float = 6) -> dict[str, Any]:
-    """The mark at the end of a trial that did not end ok, likewise."""
+    """The mark at the end of a trial that failed, likewise."""
     return {
         "marker": "x",
         "markersize": size,

@@ -44,7 +44,7 @@ SENSITIVITY_CAPTION = (
     "Line: mean final loss (of the gap to the optimum, where that is known, the median) against "
     "one hyperparameter, the others held (at the best setting, where it was tuned); band: the "
     "middle 95% of the seeds. Cross on the upper edge: a value at "
-    "which some seed did not end ok; the line stops there. The table has the share of each range "
+    "which some seed failed; the line stops there. The table has the share of each range "
     "in which the loss is near its lowest. Of many curves those with the lowest loss are shown."
 )
 HEAT_CAPTION = (
@@ -59,7 +59,7 @@ BUDGET_CAPTION = (
     "both exact. It is lower than what to expect of that setting, which is on the right: tuning "
     "done again on resampled settings and seeds, a setting chosen by the seeds that are drawn and "
     "judged by the others; line: median, band: the middle half of tunings. A band that leaves "
-    "through the upper edge goes on to trials that did not end ok; a triangle on an edge: the "
+    "through the upper edge goes on to trials that failed; a triangle on an edge: the "
     "line goes on beyond the axis. Scale of x: logarithmic. At most 12 optimizers are shown."
 )
 
@@ -181,7 +181,7 @@ def _beyond(limits: tuple[float, float]) -> float:
 
 
 def _pieces(curve: sensitivity.Curve, base: float, style: Style) -> Iterator[Line]:
-    """A curve as lines without gaps: where a seed did not end ok, one ends."""
+    """A curve as lines without gaps: where a seed failed, one ends."""
     pieces: list[list[sensitivity.Point]] = [[]]
     for point in curve.points:
         if point.ok:
@@ -357,7 +357,7 @@ def _plane(
         one_minus = kind == "one_minus_log_uniform"
         axes.append(1 - values if one_minus else values)
         labels.append(f"1 − {name}" if one_minus else name)
-    # Of no seeds, and where some seed did not end ok, there is no mean.
+    # Of no seeds, and where some seed failed, there is no mean.
     means = np.array([losses.mean() if len(losses) else math.nan for _, losses in settings])
     means[~np.isfinite(means)] = math.nan
     return HeatPanel(

@@ -40,7 +40,7 @@ CAPTION = (
 
 def overlays(beside: SideBySide) -> list[CurveFigure]:
     """The loss curves of every case that ran in several sources, a figure for each objective."""
-    equal = {id(one.match) for one in beside.differences if one.verdict == "equal to the bit"}
+    equal = {id(one.match) for one in beside.differences if one.verdict == "bit-identical"}
     groups: dict[str, list[MatchedCase]] = {}
     for match in sorted(beside.matches, key=lambda match: id(match) in equal):
         if len(match.ran) > 1:

@@ -34,7 +34,7 @@ TIME_CAPTION = (
 )
 MARKS_CAPTION = (
     "Arrow at the edge: beyond the axis, an estimate with its value. No bar: the interval is "
-    "narrower than the mark, seeds are too few for one, or all end alike."
+    "narrower than the mark, seeds are too few for one, or all seeds give the same result."
 )
 
 

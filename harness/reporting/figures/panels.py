@@ -221,7 +221,7 @@ def _draw_heat(ax: Axes, panel: HeatPanel, scale: Any) -> None:
     )  # fmt: skip
     ax.plot([], [], "o", color="#1f9e89", label="one setting")
     if not ok.all():
-        cross = {**cross_look(4), "label": "some seed did not end ok", "color": FOREGROUND}
+        cross = {**cross_look(4), "label": "some seed failed", "color": FOREGROUND}
         ax.plot(panel.x[~ok], panel.y[~ok], zorder=3, **cross)
     if panel.best is not None:
         best = (panel.x[panel.best], panel.y[panel.best])

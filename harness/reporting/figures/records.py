@@ -44,7 +44,7 @@ FEW_OBJECTIVES = 6
 """Objectives beyond which the overview puts two of them side by side."""
 
 FAILED_CURVES = 10
-"""Most curves drawn of one case's seeds that did not end ok."""
+"""Most curves drawn of one case's seeds that failed."""
 
 SEED_LINES, SEED_LINE_POINTS = 6, 31
 """Most single seeds of a case whose curves a reader can ask for, and points of each."""
@@ -78,7 +78,7 @@ class Line:
     y: Array  # without NaN
     low: Array = field(default_factory=lambda: NO_VALUES)  # edge of the band; empty without one
     high: Array = field(default_factory=lambda: NO_VALUES)
-    failed: bool = False  # a trial that did not end ok: its line ends in a cross
+    failed: bool = False  # a trial that failed: its line ends in a cross
     faint: bool = False
     seed: int | None = None  # of the trial, where it is one trial's
     seconds: Array = field(default_factory=lambda: NO_VALUES)  # until each x; empty if not known
@@ -213,7 +213,7 @@ class Trajectory:
     label: str  # in the legend
     style: Style
     points: Array  # (points, 2)
-    failed: bool  # the trial did not end ok
+    failed: bool  # the trial failed
     steps: Seeds = field(default_factory=lambda: NO_SEEDS)  # of each point
     marked: Seeds = field(default_factory=lambda: NO_SEEDS)  # the points that have a marker
     end: Array = field(default_factory=lambda: NO_VALUES)  # place of its mark, within the window
@@ -254,7 +254,7 @@ class HeatPanel:
     y_log: bool
     x: Array  # one per setting, as are y and values
     y: Array
-    values: Array  # NaN where some trial did not end ok
+    values: Array  # NaN where some trial failed
     best: int | None  # index of the best setting
     optimizer: str = ""
 

@@ -47,8 +47,8 @@ FRONT = Style("#777879", "", (), filled=True, width=1.2)
 
 SECONDS_CAPTION = (
     "Dot: one timed block of steps, scaled to an epoch, of many blocks 40 evenly spaced by rank; "
-    "diamond and bar: median and interquartile range of all. Dots are spread up and down only to "
-    "be told apart. Arrow at the edge: beyond the axis."
+    "diamond and bar: median and interquartile range of all. The vertical spread has no "
+    "meaning. Arrow at the edge: beyond the axis."
 )
 LOSS_TIME_CAPTION = (
     "Of each optimizer the tuned setting, else that with the fewest failures, then the lowest "

@@ -111,7 +111,7 @@ def points_of(by_seed: Mapping[int, Array]) -> Array:
 
 
 def has_failed(context: FigureContext, case: CaseData) -> bool:
-    """Test that the trial whose trajectory is drawn did not end ok."""
+    """Test that the trial whose trajectory is drawn failed."""
     return min(case.trajectories) not in context.outcomes[case.position].seeds
 
 

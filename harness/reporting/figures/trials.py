@@ -55,7 +55,7 @@ PEAK = 2.0
 
 LOSS_CAPTION = (
     "Line: median of the seeds that ended ok; band: the middle half of them, where they differ. "
-    "Thin line ending in a cross: a seed that did not end ok, as far as it got (a cross on the "
+    "Thin line ending in a cross: a seed that failed, as far as it got (a cross on the "
     "frame's edge: beyond it). In colour and with a name: of every optimizer the settings with "
     "the fewest failures, then the lowest loss, picked on these same seeds; faint: its other "
     "settings. "
@@ -69,10 +69,10 @@ FACETS_CAPTION = (
     "the gap to it. A triangle on an edge: the line goes on beyond the axis."
 )
 FINAL_LOSS_CAPTION = (
-    "Dot: one seed that ended ok, of many seeds 120 evenly spaced by rank; dots are spread up and "
-    "down only to be told apart. Where the optimum is known, losses less that. Diamond and bar: "
-    "mean with its 95% bootstrap-t interval or, where the optimum is known or the scale is "
-    "logarithmic, median with its distribution-free interval; no bar where all seeds end alike or "
+    "Dot: one seed that ended ok, of many seeds 120 evenly spaced by rank; the vertical spread has "
+    "no meaning. Where the optimum is known, losses minus the optimum. Diamond and bar: mean with "
+    "its 95% bootstrap-t interval or, where the optimum is known or the scale is logarithmic, "
+    "median with its distribution-free interval; no bar where all seeds give the same result or "
     "are too few. Arrow at the edge: beyond the axis, an estimate with its value. The best on top: "
     "fewest failures, then lowest loss. Of many cases the best of every optimizer are shown."
 )
@@ -172,7 +172,7 @@ def _steps_per_x(info: ObjectiveInfo) -> int:
 def _failed_lines(
     context: FigureContext, case: CaseData, x: Array, failed: NDArray[np.bool_]
 ) -> Iterator[Line]:
-    """Curves of trials that did not end ok, as far as they are finite."""
+    """Curves of trials that failed, as far as they are finite."""
     rows = np.flatnonzero(failed)
     for i in rows[thinned(len(rows), FAILED_CURVES)]:
         reached = finite_length(case.losses[i])

@@ -55,7 +55,7 @@ class Between:
             )
             for source in self.sources
         ]
-        headings = ("called", "results", "suite", "title", "started", "seeds")
+        headings = ("run", "results", "suite", "title", "started", "seeds")
         return plain_grid("sources", (*headings, "optimizers × objectives", "trials"), rows)
 
     @property

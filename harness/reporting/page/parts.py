@@ -26,6 +26,7 @@ from harness.formatting import DASH
 from harness.reporting.page import charts
 from harness.reporting.tables import latex
 from harness.reporting.tables.model import Table
+from harness.reporting.tables.trials import OUTCOMES
 from harness.results import STATUSES
 
 if TYPE_CHECKING:
@@ -343,7 +344,7 @@ def counts(statuses: Iterable[Any]) -> list[tuple[str, int]]:
 
 def counted(counts: Iterable[tuple[str, int]]) -> str:
     """``9 ok, 1 diverged``; a dash for nothing."""
-    return ", ".join(f"{count:,} {status}" for status, count in counts) or DASH
+    return ", ".join(f"{count:,} {OUTCOMES.get(one, one)}" for one, count in counts) or DASH
 
 
 def slug(name: str) -> str:

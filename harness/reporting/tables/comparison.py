@@ -262,8 +262,8 @@ def reached(found: Sequence[targets.Reached]) -> Table | None:
         "the loss and its gradients were evaluated so often on the way (once a step, but for "
         "optimizers that take a closure: ERT in evaluations), at the timing pass's median time per "
         "evaluation; the recording of losses is not included. What a trial reached before it "
-        "diverged or failed it has reached; failed says how many did. Where all seeds end alike "
-        "they are one run, and a share of them has no interval."
+        "diverged or failed counts; failed has the number of such trials. Where all seeds give the "
+        "same result they are one run, and a share of them has no interval."
     )
     same = all(row.evaluations == row.steps for row in rows)
     columns = [one for one in _REACHED if not (same and one is _ERT_EVALUATIONS)]

@@ -44,7 +44,7 @@ SPEC_DIGEST = "Digest of the spec"
 ALWAYS_OTHER = ("Started", "Finished", "Command", "Spec")
 """Facts that differ between any two runs, and so say little."""
 
-EQUAL: tuple[SourceVerdict, ...] = ("equal to the bit", "equal but for rounding")
+EQUAL: tuple[SourceVerdict, ...] = ("bit-identical", "equal but for rounding")
 
 VERDICTS: dict[SourceVerdict, str] = {
     "none ended ok": "every trial failed in both, at different steps",

@@ -85,7 +85,7 @@ def _as_known(row: _FinalLoss, value: float) -> str:
 
 
 def _ends(row: _FinalLoss) -> str:
-    """An interval; none where all seeds end alike."""
+    """An interval; none where all seeds give the same result."""
     centre = row.centre
     places = decimals(centre.mean, centre.low, centre.high)
     return DASH if alike(row.losses) else interval(centre.low, centre.high, places)

@@ -64,7 +64,7 @@ NAN = math.nan
 
 @dataclasses.dataclass
 class Case:
-    """One case by its final losses, NaN where a trial did not end ok.
+    """One case by its final losses, NaN where a trial failed.
 
     ``curves`` are the losses at the recorded steps; without them a trial starts at 1 and falls at
     once. ``seconds`` is what a step takes.
@@ -613,7 +613,7 @@ def test_a_line_is_split_where_a_seed_failed_and_a_cross_stands_there() -> None:
     assert [line.x.tolist() for line in crosses] == [[0.03], [1.0]]
     assert all(line.y[-1] > panel.limits[1] for line in crosses)
     svg = draw.draw(figure).svg
-    assert svg.count(">did not end ok</text>") == 1
+    assert svg.count(">failed</text>") == 1
 
 
 def test_a_parameter_at_which_every_point_fails_has_crosses_and_a_name_alone() -> None:

@@ -731,7 +731,7 @@ def test_a_curve_of_a_single_seed_says_which(shown: Shown) -> None:
 def test_a_trial_that_did_not_end_ok_says_so_and_which_it_is(shown: Shown) -> None:
     shown.see(LINES_LOSS)
     found = lines_of(shown.plots(LINES_LOSS)[0])
-    what = f"{BRACED}, seed {SEEDS[11]}, did not end ok"
+    what = f"{BRACED}, seed {SEEDS[11]}, failed"
     assert len(found[what]["x"]) == 6
     ends = [glyph["data"] for glyph in shown.plots(LINES_LOSS)[0]["glyphs"]
             if glyph["type"] == "Scatter" and len(glyph["data"]["x"]) == 1]  # fmt: skip

@@ -359,7 +359,7 @@ def test_a_target_that_none_reached_takes_forever() -> None:
     rows = records(table)
     assert [row["ert_steps"] for row in rows] == [math.inf, 3.0, 6.0, 3.0]
     assert [row["reached"] for row in rows] == [0, 2, 1, 2]
-    assert [row["target"] for row in rows[::2]] == ["loss 1", "50% of the way left"]
+    assert [row["target"] for row in rows[::2]] == ["loss 1", "gap cut to 50%"]
     assert table.shown["ERT (steps)"].tolist() == ["∞", "3.00", "6.00", "3.00"]
     assert table.shown["ERT (s)"].tolist() == [DASH] * 4
 

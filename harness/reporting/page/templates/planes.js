@@ -235,7 +235,7 @@ const heatPlot = (m, chart, panel, { height, width, title }) => {
       one: at.map((i) => digits(panel.x[i], 4)),
       other: at.map((i) => digits(panel.y[i], 4)),
       value: at.map((i) =>
-        panel.values[i] === null ? "some seed did not end ok" : digits(panel.values[i]),
+        panel.values[i] === null ? "some seed failed" : digits(panel.values[i]),
       ),
     });
   const cells = nearest(panel, [left, right], [low, high]);

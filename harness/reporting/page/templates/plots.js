@@ -267,7 +267,7 @@ const curvesShown = (chart, panel) => {
   };
 };
 const called = (line) => line.label || line.called || line.style.optimizer;
-// Where no trial's course is known, a cross only says that some seed did not end ok.
+// Where no trial's course is known, a cross only says that some seed failed.
 const placeless = (line) => line.failed && line.seed === undefined;
 // One point with an interval each way.
 const pointColumns = (line) => ({
@@ -409,8 +409,8 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
     const columns = data(line, {
       what: repeated(
         placeless(line)
-          ? `${called(line)}: some seed did not end ok`
-          : `${called(line)}${seed}${line.failed ? ", did not end ok" : ""}`,
+          ? `${called(line)}: some seed failed`
+          : `${called(line)}${seed}${line.failed ? ", failed" : ""}`,
         line.y.length,
       ),
       ...(placeless(line) && { value: repeated("none", line.y.length) }),
