@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 import traceback
-import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -24,6 +23,7 @@ import click
 from harness import __version__, api, arguments
 from harness.progress import relative
 from harness.seeds import SEED_LIMIT
+from harness.terminal import opened_in_browser
 
 if TYPE_CHECKING:
     from harness.commands.check import Written
@@ -57,7 +57,7 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run one."""
         _open_streams()
-        _collect_less_often()
+        gc.set_threshold(100_000, 50, 100)  # a command makes millions of objects, and then ends
         with _writing(EXIT_FAILED):
             return super().main(*args, **kwargs)
 
@@ -69,11 +69,6 @@ class _Commands(click.Group):
             _tell("error: the current folder no longer exists")
             sys.exit(EXIT_BAD_INPUT)
         return super().invoke(ctx)
-
-
-def _collect_less_often() -> None:
-    """Look for garbage cycles seldom: a command makes millions of objects and then ends."""
-    gc.set_threshold(100_000, 50, 100)
 
 
 def _open_streams() -> None:
@@ -491,10 +486,7 @@ def _print_results(report: Report | Run, seconds: float = 0.0) -> None:
 
 
 def _open(page: Path) -> None:
-    """Open a page in the browser, if there is one; none in the terminal itself."""
-    screens = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-    has_screen = sys.platform != "linux" or any(map(os.environ.get, screens))
-    if not (has_screen and webbrowser.open(page.resolve().as_uri())):
+    if not opened_in_browser(page.resolve().as_uri()):
         _tell("note: no browser could be opened")
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import sys
+import webbrowser
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -60,3 +63,9 @@ def aligned(
     with console.capture() as shown:
         console.print(Padding(table, (0, 0, 0, indent), expand=False))
     return [re.sub(r" +(\x1b\[0m)?$", r"\1", line) for line in shown.get().splitlines()]
+
+
+def opened_in_browser(address: str) -> bool:
+    """Open a page in a browser that has a screen; False if there is none."""
+    screens = map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return (sys.platform != "linux" or any(screens)) and webbrowser.open(address)

@@ -51,7 +51,7 @@ class Report:
     def __init__(self, store: Path, run: int | None = None, results: Results | None = None) -> None:
         self.store = store
         self.notes: tuple[str, ...] = ()
-        """What could not be done beside the report, such as to list it; a sentence each."""
+        """Sentences on what could not be done beside the report, such as to list it."""
         self._run = run
         if results is not None:
             self.results = results

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.reporting.figures.draw import Drawing
 
 FORMATS = (*parts.TABLE_FORMATS, *parts.FIGURE_FORMATS, "html")
-"""What a report is made of; each is a file's ending."""
+"""Formats of a report's files; each is a file's ending."""
 
 
 def write(

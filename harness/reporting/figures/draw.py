@@ -35,7 +35,7 @@ PNG_DPI, IMAGE_DPI = 300, 150
 """Dots per inch of a PNG, and of what is an image in an SVG."""
 
 UNNAMED = {"CreationDate": None, "Creator": None, "Producer": None}
-"""What a PDF doesn't tell, so that the same figure gives the same bytes."""
+"""Metadata that a PDF leaves out, so that the same figure gives the same bytes."""
 
 
 @dataclass(frozen=True)

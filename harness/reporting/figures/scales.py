@@ -23,7 +23,7 @@ FENCE = 3.0
 """Interquartile ranges beyond the quartiles from which a dot may lie beyond the frame."""
 
 RULES, RULES_ROWS = 3.0, 5.0
-"""How many times as wide an axis is for a few outlying dots, or rows, that are taken off it."""
+"""The factor by which an axis is wider for a few outlying dots, or rows, that are taken off it."""
 
 
 @dataclass(frozen=True)

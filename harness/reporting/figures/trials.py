@@ -51,7 +51,7 @@ from harness.reporting.figures.trajectories import trajectories
 from harness.store.read import CaseData, ObjectiveInfo, Results
 
 PEAK = 2.0
-"""How many times as high an axis is for a peak that is taken off it."""
+"""The factor by which an axis is higher for a peak that is cut off."""
 
 LOSS_CAPTION = (
     "Line: median of the seeds that ended ok; band: the middle half of them, where they differ. "

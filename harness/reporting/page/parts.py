@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from harness.reporting.figures.records import FigureRecord
 
 TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "pdf", "png")
-"""What tables and figures beside a page are written as; each is a file's ending."""
+"""Formats of the tables and figures beside a page; each is a file's ending."""
 
 CHART_SCRIPTS = tuple(
     f"{name}.js"
     for name in ("page", "styles", "plots", "planes", "charts", "exports", "address", "main")
 )
-"""What live charts and the reader's choices are made of; they share one scope, in this order."""
+"""Scripts of live charts and of the reader's choices; they share one scope, in this order."""
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Colours of a drawing that follow the page into the dark."""
@@ -54,7 +54,7 @@ THUMBNAIL_WIDTH = 360
 """Pixels of the picture that stands for a report in a list."""
 
 HEAD_BYTES = 65_536
-"""What of a page is read to find what its head says."""
+"""Bytes of a page that are read to find its head."""
 
 LONG = 36
 """Characters beyond which a cell's text may break into lines."""

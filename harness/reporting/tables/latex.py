@@ -69,7 +69,7 @@ SIGNS = {
     "”": r"\textquotedblright{}",
     **{sign: f"${command}$" for sign, command in zip(_MATH, _COMMANDS.split(), strict=True)},
 }
-"""What stands for a sign; every other sign stands for itself. The page's script has them too."""
+"""LaTeX for signs; every other sign stays. The page's script has them too."""
 
 SHARED = {"SIGNS": SIGNS, "WIDTHS": _WIDTHS, "LONG": LONG, "COLUMN": COLUMN, "GAP": GAP}
 """Values that the page's script has as well."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROGRAM = ("python", "-m", "harness")
 
 CALL = "harness.run(spec"
-"""How the command of a run begins whose spec is a mapping."""
+"""The beginning of the command of a run whose spec is a mapping."""
 
 REPEATS = "repeat"
 """Folder below a run's results for what repeats its trials, so that these stay as they are."""
