@@ -71,8 +71,13 @@ class ComparisonGroup:
         size = np.abs(known).max(axis=1, initial=0.0)
         with np.errstate(over="ignore"):
             spread = np.ptp(known, axis=1) if len(self.seeds) else np.zeros(len(known))
-        floor = float(self.floors.max(initial=0.0)) - self.smallest
-        return np.asarray(same_end & (spread <= np.maximum(REL_TOL * size, floor)), dtype=np.bool_)
+        floor = np.maximum(REL_TOL * size, self.rounding_floor)
+        return np.asarray(same_end & (spread <= floor), dtype=np.bool_)
+
+    @property
+    def rounding_floor(self) -> float:
+        """The largest difference of losses that rounding at the start alone explains."""
+        return float(self.floors.max(initial=0.0)) - self.smallest
 
     @property
     def is_random(self) -> bool:
@@ -482,12 +487,6 @@ def compare(results: Results) -> list[Compared]:
         replace(one, pairs=tuple(next(together) for _ in one.pairs), family=total, of_page=True)
         for one in found
     ]
-
-
-def corrected_for(compared: Sequence[Compared]) -> str:
-    """The pairs that share the level, as a text."""
-    of_page = any(one.of_page for one in compared)
-    return f"all pairs of {'all objectives' if of_page else 'an objective'} together"
 
 
 def called_between(compared: Sequence[Compared], case: CaseData, other: CaseData) -> str:

@@ -393,6 +393,15 @@ def tail_probability(values: ArrayLike, claimed: float, half_width: float = 0.0)
     return Tail(below, equal, above, 100 * (below + equal / 2) / n, p)
 
 
+def gap(losses: ArrayLike, optimum: float) -> NDArray[np.float64]:
+    """Losses minus the optimum; 0 where rounding alone took them below it."""
+    losses = np.asarray(losses, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = np.asarray(losses - optimum, dtype=np.float64)
+        rounding = ROUNDING["float32"] * np.maximum(np.abs(losses), abs(optimum))
+    return np.where((found < 0) & (found >= -rounding), 0.0, found)
+
+
 def waiting(wall: ArrayLike, cpu: ArrayLike) -> float:
     """The share of some wall time in which no processor worked for us; at least 0.
 

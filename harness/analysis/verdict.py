@@ -217,8 +217,7 @@ def _factor(group: ComparisonGroup, index: int, best: int) -> float:
     """The loss or gap of a case as a multiple of the best's, where that is above rounding."""
     base = group.optimum if group.optimum is not None else 0.0
     own, least = float(group.centres[index]) - base, float(group.centres[best]) - base
-    rounding = float(group.floors.max(initial=0.0)) - group.smallest
-    rounding = max(rounding, group.rounding * abs(float(group.centres[best])))
+    rounding = max(group.rounding_floor, group.rounding * abs(float(group.centres[best])))
     if not (math.isfinite(own) and least > (rounding if group.optimum is not None else 0.0)):
         return math.nan
     return own / least

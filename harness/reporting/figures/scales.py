@@ -62,14 +62,7 @@ class Gap:
         """Losses less the base; 0 where rounding alone took them below it."""
         if not self.is_known:
             return losses
-        with np.errstate(invalid="ignore", over="ignore"):
-            gap = np.asarray(losses - self.base, dtype=np.float64)
-        rounding = stats.ROUNDING["float32"] * np.maximum(np.abs(losses), abs(self.base))
-        return np.where((gap < 0) & (gap >= -rounding), 0.0, gap)
-
-    def less_one(self, loss: float) -> float:
-        """The same of one loss."""
-        return float(self.less(np.array([loss]))[0])
+        return stats.gap(losses, self.base)
 
 
 def bounded(value: float) -> float:

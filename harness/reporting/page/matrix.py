@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.analysis.summary import Analysis
 from harness.analysis.verdict import Entry, ObjectiveVerdict, Outcome
 from harness.formatting import DASH, number
-from harness.reporting.tables.trials import EpochSeconds, most_compared, timed
+from harness.reporting.tables.trials import EpochSeconds, most_compared
 from harness.reporting.tables.verdict import factor_text, loss_text
 from harness.store.read import Results
 
@@ -85,7 +85,7 @@ def matrix(results: Results, analysis: Analysis) -> Matrix | None:
     verdicts = analysis.verdicts
     if not verdicts:
         return None
-    times = most_compared(list(timed(results)))
+    times = most_compared(results)
     optimizers = _ranked(verdicts)
     several = len({verdict.device for verdict in verdicts}) > 1
     places = {_place(verdict, several): verdict.by_optimizer for verdict in verdicts}

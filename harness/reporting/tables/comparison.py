@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import profiles, stats, targets
-from harness.analysis.comparison import ALPHA, MAX_PAIRED_CASES, Compared, Pair, corrected_for
+from harness.analysis.comparison import ALPHA, MAX_PAIRED_CASES, Compared, Pair
 from harness.analysis.objective_ranks import ObjectiveRanks
 from harness.analysis.ranks import Rank
 from harness.analysis.summary import Analysis
@@ -97,6 +97,12 @@ _DIFFERENCES: tuple[Column[_Difference], ...] = (
     Column("against_failed", "", lambda r: r.pair.failed[1]),
     Column("", "failed", lambda r: r.pair.failed, lambda n: f"{n[0]}, {n[1]}" if any(n) else "0"),
 )
+
+
+def corrected_for(compared: Sequence[Compared]) -> str:
+    """The pairs that share the level, as a text."""
+    of_page = any(one.of_page for one in compared)
+    return f"all pairs of {'all objectives' if of_page else 'an objective'} together"
 
 
 def differences(compared: Sequence[Compared]) -> Table | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import claims, comparison, profiles, stats, targets
+from harness.analysis import claims, profiles, stats, targets
 from harness.analysis.comparison import ALPHA, Compared, ComparisonGroup, Pair
 from harness.analysis.summary import Analysis
 from harness.formatting import (
@@ -31,7 +31,8 @@ from harness.formatting import (
 )
 from harness.formatting import interval as interval_text
 from harness.reporting.tables import tuning_sentences
-from harness.reporting.tables.trials import NOISY, EpochSeconds, above, alike, most_compared, timed
+from harness.reporting.tables.comparison import corrected_for
+from harness.reporting.tables.trials import NOISY, EpochSeconds, above, alike, most_compared
 from harness.reporting.tables.tuning_sentences import place_of
 from harness.reporting.tables.verdict import headline
 from harness.store.read import Results
@@ -126,7 +127,7 @@ def _basis(results: Results, compared: Sequence[Compared]) -> str:
     text += (
         "; all optimizers have the same starts and batches at a seed, and a difference is called "
         "significant where a signed-rank test on these pairs, corrected for "
-        f"{comparison.corrected_for(compared)} (Holm), has p ≤ {ALPHA:g}; its size is the "
+        f"{corrected_for(compared)} (Holm), has p ≤ {ALPHA:g}; its size is the "
         "Hodges-Lehmann estimate that belongs to this test, with its 95% interval"
     )
     if blind := [one.group.objective for one in tested if one.least_adjusted > ALPHA]:
@@ -223,7 +224,7 @@ def _centre(field: ComparisonGroup, index: int, means: Mapping[int, stats.Mean])
     gap = above(float(field.centres[index]), field.optimum)
     low, high = (above(end, field.optimum) for end in stats.median_interval(losses))
     value, note = significant(gap), f"{len(losses)} seed{'s' * (len(losses) != 1)}"
-    if max(gap, high) <= float(field.floors.max()) - field.smallest:
+    if max(gap, high) <= field.rounding_floor:
         value = "0 but for rounding"
     elif alike(losses):
         note += ", all the same"
@@ -358,7 +359,7 @@ def _claim(found: claims.CheckedClaim) -> str:
 
 def _speed(results: Results) -> str:
     """Time per epoch where most optimizers can be compared; of several such, the slowest."""
-    rows = most_compared(list(timed(results)))
+    rows = most_compared(results)
     if not rows:
         return ""
     first, *others = rows

@@ -190,9 +190,7 @@ def above(loss: float, optimum: float | None) -> float:
     """A loss less the optimum; NaN where that is not known, 0 where only rounding parts them."""
     if optimum is None:
         return math.nan
-    gap = loss - optimum
-    rounding = stats.ROUNDING["float32"] * max(abs(loss), abs(optimum))
-    return 0.0 if -rounding <= gap < 0 else gap
+    return float(stats.gap(loss, optimum))
 
 
 def alike(losses: Array) -> bool:
@@ -375,10 +373,10 @@ def timed(results: Results) -> Iterator[EpochSeconds]:
         )
 
 
-def most_compared(rows: Sequence[EpochSeconds]) -> list[EpochSeconds]:
+def most_compared(results: Results) -> list[EpochSeconds]:
     """The times where most optimizers can be compared; of several such places, the slowest."""
     groups: dict[tuple[str, str], list[EpochSeconds]] = {}
-    for row in rows:
+    for row in timed(results):
         if row.case.role != "defaults":
             groups.setdefault((row.case.objective, row.case.device), []).append(row)
 

@@ -102,14 +102,9 @@ def time_ratio_text(time: EpochSeconds | None) -> str:
     return DASH if time is None else number(time.ratio, 2)
 
 
-def times(results: Results) -> dict[int, EpochSeconds]:
-    """By a case's position, its seconds per epoch."""
-    return {row.case.position: row for row in timed(results)}
-
-
 def summary(results: Results, analysis: Analysis) -> Table | None:
     """Every optimizer on every objective, best first: its loss, verdict and time."""
-    known = times(results)
+    known = {row.case.position: row for row in timed(results)}
     rows = [
         _Summary(verdict, entry, known.get(entry.case.position))
         for verdict in analysis.verdicts
