@@ -159,12 +159,14 @@ def opened(
             store.put_plan(plan, checked.descriptions, checked.defaults)
             done = store.finished_seeds(keys, machine, only_here=True)
             QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
-            outcomes = store.endings(keys, plan.seeds)
+            objectives = plan.spec.objectives
+            measures = {c.key: measuring.reported(objectives[c.objective.name]) for c in plan.cases}
+            outcomes = store.endings(measures, plan.seeds)
             epochs = {name: d.steps_per_epoch for name, d in checked.descriptions.items()}
             revision = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in revision.cases:
                 trials = outcomes[case.key]
-                losses = [(t.seed, t.status, t.final_loss, t.first_loss) for t in trials]
+                losses = [(t.seed, t.status, t.final, t.first) for t in trials]
                 revision.cells[case.id] = Cell(loss=baselines.summarise(losses))
                 wrong = [trial.reason for trial in trials if trial.status in FAILED]
                 if wrong:

@@ -25,7 +25,8 @@ from harness.engine.isolation import class_state, seed_globals
 from harness.engine.lane_values import NotShareable, describe_error
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.memory import lane_bytes
-from harness.engine.training_loop import OptimizerFactory, Outcome, Stepper, TrialError, train
+from harness.engine.recording import Outcome
+from harness.engine.training_loop import OptimizerFactory, Stepper, TrialError, train
 from harness.engine.ways import uncompiled
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
@@ -170,7 +171,9 @@ class _Trial:
         witness: FirstSteps | None = None,
     ) -> None:
         steps = min(FIRST_STEPS, workload.steps)
-        few = dataclasses.replace(workload, steps=steps, record_steps=(0, steps))
+        few = dataclasses.replace(
+            workload, steps=steps, record_steps=(0, steps), held_out={}, metrics=(), stop=None
+        )
         try:
             train(
                 few,

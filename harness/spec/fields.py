@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class _Checked:
+class Checked:
     """A check that a value passes before pydantic's own, and the JSON Schema of what passes it."""
 
     check: Callable[[Any], Any]
@@ -70,10 +70,10 @@ Fault = tuple[str, tuple[int, ...]]
 
 def refuse(message: str, *below: int) -> NoReturn:
     """Refuse a value, or what stands below it at some indices."""
-    _refuse_all([(message, below)])
+    refuse_all([(message, below)])
 
 
-def _refuse_all(faults: Sequence[Fault]) -> NoReturn:
+def refuse_all(faults: Sequence[Fault]) -> NoReturn:
     """Refuse a value for several reasons at once."""
     raise PydanticCustomError("value", "{message}", {"message": faults[0][0], "faults": faults})
 
@@ -83,7 +83,7 @@ def _matching(
     expected: str,
     schema: dict[str, Any] | None = None,
     hint: Callable[[str], str] = lambda _: "",
-) -> _Checked:
+) -> Checked:
     """A check that a value is a word that follows a pattern."""
 
     def check(value: Any) -> str:
@@ -91,7 +91,7 @@ def _matching(
             return value
         refuse(f"expected {expected}, got {shown(value)}{hint(str(value)) if value else ''}")
 
-    return _Checked(check, schema or {"type": "string", "pattern": pattern})
+    return Checked(check, schema or {"type": "string", "pattern": pattern})
 
 
 def device_hint(name: str) -> str:
@@ -128,7 +128,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
         else:
             seen.add(seed)
     if faults:
-        _refuse_all(faults)
+        refuse_all(faults)
     return tuple(value)
 
 
@@ -192,7 +192,7 @@ def _grid(value: Any) -> Any:
                 faults.append((f"duplicate entry: {shown(item)}", (i,)))
             seen |= marks
         if faults:
-            _refuse_all(faults)
+            refuse_all(faults)
     return value
 
 
@@ -255,7 +255,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
         if not _is_number(number) or abs(number) > INTEGER_LIMIT or number != number
     ]
     if faults:
-        _refuse_all(faults)
+        refuse_all(faults)
     return tuple(float(number) for number in value)
 
 
@@ -267,7 +267,7 @@ def _shares(value: Any) -> tuple[float, ...]:
         if not 0 < share < 1
     ]
     if faults:
-        _refuse_all(faults)
+        refuse_all(faults)
     return shares
 
 
@@ -337,21 +337,21 @@ Name = Annotated[str, _matching(NAME_PATTERN, _NAME)]
 Parameter = Annotated[str, _matching(PARAMETER_PATTERN, _PARAMETER)]
 Reference = Annotated[str, _matching(REFERENCE_PATTERN, _REFERENCE)]
 Device = Annotated[str, _matching(DEVICE_PATTERN, _DEVICE, _DEVICE_SCHEMA, device_hint)]
-Seeds = Annotated[tuple[int, ...], _Checked(_seeds, _SEEDS_SCHEMA)]
-TuningSeeds = Annotated[tuple[int, ...], _Checked(_tuning_seeds, _SEEDS_SCHEMA)]
-Ends = Annotated[tuple[float, float], _Checked(_ends, _ENDS_SCHEMA)]
-PositiveEnds = Annotated[tuple[float, float], _Checked(_positive_ends, _ENDS_SCHEMA)]
-EndsBelowOne = Annotated[tuple[float, float], _Checked(_ends_below_one, _ENDS_SCHEMA)]
-WholeEnds = Annotated[tuple[int, int], _Checked(_whole_ends, _WHOLE_ENDS_SCHEMA)]
-Choices = Annotated[tuple[Any, ...], _Checked(_choices, _CHOICES_SCHEMA)]
-Printed = Annotated[str, _Checked(_printed, {"type": ["number", "string"]})]
-Numbers = Annotated[tuple[float, ...], _Checked(_numbers, _list_of({"type": "number"}))]
-Shares = Annotated[tuple[float, ...], _Checked(_shares, _SHARES_SCHEMA)]
-Argument = Annotated[Any, _Checked(_argument, {"anyOf": [_ANY_SCALAR, _ANY_LIST]})]
-Grid = Annotated[Any, _Checked(_grid, _GRID_SCHEMA)]
-Patterns = Annotated[tuple[str, ...], Field(min_length=1), _Checked(_words, _WORDS_SCHEMA)]
+Seeds = Annotated[tuple[int, ...], Checked(_seeds, _SEEDS_SCHEMA)]
+TuningSeeds = Annotated[tuple[int, ...], Checked(_tuning_seeds, _SEEDS_SCHEMA)]
+Ends = Annotated[tuple[float, float], Checked(_ends, _ENDS_SCHEMA)]
+PositiveEnds = Annotated[tuple[float, float], Checked(_positive_ends, _ENDS_SCHEMA)]
+EndsBelowOne = Annotated[tuple[float, float], Checked(_ends_below_one, _ENDS_SCHEMA)]
+WholeEnds = Annotated[tuple[int, int], Checked(_whole_ends, _WHOLE_ENDS_SCHEMA)]
+Choices = Annotated[tuple[Any, ...], Checked(_choices, _CHOICES_SCHEMA)]
+Printed = Annotated[str, Checked(_printed, {"type": ["number", "string"]})]
+Shares = Annotated[tuple[float, ...], Checked(_shares, _SHARES_SCHEMA)]
+Argument = Annotated[Any, Checked(_argument, {"anyOf": [_ANY_SCALAR, _ANY_LIST]})]
+Grid = Annotated[Any, Checked(_grid, _GRID_SCHEMA)]
+Patterns = Annotated[tuple[str, ...], Field(min_length=1), Checked(_words, _WORDS_SCHEMA)]
 Count = Annotated[int, Field(ge=1, le=STEP_LIMIT)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Tolerance = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from harness.measures import PARTS, Part
 from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
 from harness.spec.fields import (
     Argument,
@@ -20,7 +22,6 @@ from harness.spec.fields import (
     Items,
     Name,
     NonNegative,
-    Numbers,
     Parameter,
     Patterns,
     Positive,
@@ -29,10 +30,20 @@ from harness.spec.fields import (
     Rate,
     Reference,
     Seeds,
+    Share,
     Shares,
     Tolerance,
     TuningSeeds,
     WholeEnds,
+)
+from harness.spec.measures import (
+    MeasureName,
+    Metrics,
+    PatienceRule,
+    RecordEvery,
+    StopAt,
+    Targets,
+    TunedMeasure,
 )
 
 
@@ -44,6 +55,60 @@ class _Model(BaseModel):
         populate_by_name=True,
         use_attribute_docstrings=True,
     )
+
+
+class SplitSpec(_Model):
+    """The shares of a dataset's rows that are for training, tuning and reporting."""
+
+    train: Share
+    """Share of the rows that steps see."""
+    validation: Share | None = None
+    """Share by which settings are tuned."""
+    test: Share | None = None
+    """Share that nothing but the report sees."""
+    seed: int = Field(0, ge=0, lt=SEED_LIMIT)
+    """Seed of the order in which rows are dealt out; the same for every trial."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitSpec:
+        shares = [self.train, self.validation or 0.0, self.test or 0.0]
+        if abs(math.fsum(shares) - 1) > 1e-9:
+            total = f"{math.fsum(shares):.6g}"
+            text = "expected shares that add up to 1, got {total}"
+            raise PydanticCustomError("split", text, {"total": total})
+        if self.train == 1:
+            raise PydanticCustomError("split", "leaves nothing for validation or test")
+        return self
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that there are."""
+        return tuple(part for part in PARTS if getattr(self, part) is not None)
+
+
+class StopSpec(_Model):
+    """When a trial ends before its last step."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    at: StopAt | None = None
+    """Stop once all targets (or the first of them) are reached, at a recorded step."""
+    after: PatienceRule | None = None
+    """Stop after so many recorded values that are no better than the best before them, such as
+    '5 records without a lower validation loss'."""
+
+    @model_validator(mode="after")
+    def _something(self) -> StopSpec:
+        if self.at is None and self.after is None:
+            raise PydanticCustomError("stop", "never stops; expected 'at' or 'after'")
+        return self
+
+
+class KeepSpec(_Model):
+    """What of a trial is kept for whoever wants to look at it afterwards."""
+
+    parameters: Literal["last"] | None = None
+    """Keep the parameters after the last step."""
 
 
 class ObjectiveSpec(_Model):
@@ -78,15 +143,36 @@ class ObjectiveSpec(_Model):
     """Passes over the data per trial (without data, an epoch is one step). Give this or steps."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of parameters and data."""
-    record_every: Count | None = None
-    """Steps between two recorded losses (over all data). By default every step without data, and
-    fifteen times per epoch with data."""
+    split: SplitSpec | None = None
+    """Shares of the dataset's rows for train, validation and test, such as {train: 0.7, validation:
+    0.1, test: 0.2}. Not for a loader that returns the parts itself."""
+    evaluation_batch_size: Count | None = None
+    """Rows that are evaluated at once; by default all rows of a part."""
+    record_every: RecordEvery | None = None
+    """Steps between two records of the metrics (over all rows of each part): a number of steps,
+    'epoch', or a share of the trial such as '5%'. By default every step without data; with data
+    as often as evaluation takes no more than a fifth of the work."""
+    metrics: Metrics = (("loss", False),)
+    """What is recorded on each part: the loss, and metrics that the objective computes, each with
+    the direction that is better, as [loss, {accuracy: higher}]."""
+    tune: TunedMeasure | None = None
+    """What tuning goes by: part and metric, such as 'validation accuracy'. By default the loss on
+    validation if there is such a part, else on train. Never on test."""
+    report: MeasureName | None = None
+    """What tables, tests and ranks are of: part and metric, such as 'test accuracy'. By default the
+    loss on train."""
+    stop: StopSpec | None = None
+    """End a trial before its last step: {at: all targets}, or {after: 5 records without a lower
+    validation loss}."""
+    keep: KeepSpec | None = None
+    """Keep {parameters: last} of every trial in the results file."""
     divergence_factor: Positive = 1000.0
     """A trial has diverged if its loss is not finite at any step, or ends above its start by more
     than this many times the start's distance from the optimum (from zero where that is unknown)."""
 
-    targets: Numbers = ()
-    """Losses to reach: reports give the steps and seconds until then."""
+    targets: Targets = ()
+    """Values to reach, of what is reported or of another measure, as [0.25, {test accuracy: 0.97}]:
+    reports give the steps and seconds until then."""
     tolerances: Shares | None = None
     """Targets as the fraction of a trial's initial gap to the optimum that remains: 0.01 is reached
     once 99% of the gap is closed. Needs a known optimum; by default 0.1, 0.01 and 0.001 if the

@@ -167,4 +167,6 @@ class WorkerTasks:
             with self._memory.meant_to_stay():
                 objective, _ = load_objective(case.objective)
                 self._workloads[key] = prepare(case.objective, objective, case.device)
-        return self._workloads[key], validate.load_optimizer(case.located)
+        workload = self._workloads[key]
+        workload = workload if case.sees_test else workload.without_test()
+        return workload, validate.load_optimizer(case.located)

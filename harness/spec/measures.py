@@ -1,0 +1,231 @@
+"""Measures, targets and rules for stopping as a spec writes them: ``test accuracy``, ``epoch``."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from harness.errors import join, nearest
+from harness.measures import HIGHER, LOWER, PARTS, Measure, Part
+from harness.spec.fields import (
+    INTEGER_LIMIT,
+    PARAMETER_PATTERN,
+    STEP_LIMIT,
+    Checked,
+    Fault,
+    refuse,
+    refuse_all,
+    shown,
+)
+
+_NAME = PARAMETER_PATTERN.strip("^$")
+MEASURE_PATTERN = rf"^({'|'.join(PARTS)}) {_NAME}$"
+PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?%$"
+PATIENCE_PATTERN = rf"^[1-9][0-9]* records? without a (lower|higher) ({'|'.join(PARTS)}) {_NAME}$"
+
+
+@dataclass(frozen=True)
+class GivenTarget:
+    """A value to be reached.
+
+    Attributes:
+        value: The value.
+        measure: Part and metric, as the spec names them; empty for what is reported.
+    """
+
+    value: float
+    measure: str = ""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """A rule that stops a trial which gets no better.
+
+    Attributes:
+        records: Recorded values that may be no better than the best before, one after the other.
+        measure: What is recorded.
+    """
+
+    records: int
+    measure: Measure
+
+
+def percent(text: str) -> float:
+    """A share from its text: 0.05 of ``5%``."""
+    return float(text.rstrip("%")) / 100
+
+
+def _metrics(value: Any) -> tuple[tuple[str, bool], ...]:
+    """Metrics with whether higher is better, from a list of names and of ``{name: higher}``."""
+    if isinstance(value, str | dict):
+        value = [value]
+    if not isinstance(value, list | tuple) or not value:
+        refuse(f"expected a list such as [loss, {{accuracy: higher}}], got {shown(value)}")
+    found: dict[str, bool] = {}
+    faults: list[Fault] = []
+    for i, item in enumerate(value):
+        try:
+            name, higher = _metric(item)
+        except ValueError as error:
+            faults.append((str(error), (i,)))
+            continue
+        if name in found:
+            faults.append((f"duplicate entry: {name!r}", (i,)))
+        found[name] = higher
+    if faults:
+        refuse_all(faults)
+    return tuple(found.items())
+
+
+def _metric(item: Any) -> tuple[str, bool]:
+    if isinstance(item, tuple):
+        return item
+    if isinstance(item, dict) and len(item) == 1:
+        ((name, way),) = item.items()
+        if not isinstance(name, str) or not re.fullmatch(PARAMETER_PATTERN, name):
+            raise ValueError(f"expected a metric's name, got {shown(name)}")
+        if way not in ("higher", "lower"):
+            hint = nearest(str(way), ["higher", "lower"])
+            raise ValueError(f"expected which is better, higher or lower, got {shown(way)}{hint}")
+        if name == "loss" and way == "higher":
+            raise ValueError("of a loss, lower is better")
+        return name, way == "higher"
+    if not isinstance(item, str) or not re.fullmatch(PARAMETER_PATTERN, item):
+        raise ValueError(
+            f"expected a metric's name, or which way is better as {{accuracy: higher}}, "
+            f"got {shown(item)}"
+        )
+    if item in HIGHER or item in LOWER:
+        return item, item in HIGHER
+    raise ValueError(f"say which is better: {{{item}: higher}} or {{{item}: lower}}")
+
+
+def _measure(value: Any) -> str:
+    text = " ".join(value.split()) if isinstance(value, str) else value
+    if isinstance(text, str) and re.fullmatch(MEASURE_PATTERN, text):
+        return text
+    hint = ""
+    if isinstance(text, str) and text:
+        first, _, rest = text.partition(" ")
+        hint = nearest(first, PARTS) if rest else f"; of which part? {join(PARTS)}"
+    refuse(f"expected a part and a metric, such as 'test accuracy', got {shown(value)}{hint}")
+
+
+def _targets(value: Any) -> tuple[GivenTarget, ...]:
+    if not isinstance(value, list | tuple):
+        refuse(f"expected a list of numbers or of {{test accuracy: 0.97}}, got {shown(value)}")
+    found: list[GivenTarget] = []
+    faults: list[Fault] = []
+    for i, item in enumerate(value):
+        if isinstance(item, GivenTarget):
+            found.append(item)
+            continue
+        number, measure = item, ""
+        if isinstance(item, dict) and len(item) == 1:
+            ((name, number),) = item.items()
+            measure = " ".join(name.split()) if isinstance(name, str) else ""
+            if not re.fullmatch(MEASURE_PATTERN, measure):
+                expected = "expected a part and a metric, as {test accuracy: 0.97}"
+                faults.append((f"{expected}, got {shown(name)}", (i,)))
+                continue
+        if not _is_finite(number):
+            faults.append((f"expected a finite number, got {shown(number)}", (i,)))
+            continue
+        found.append(GivenTarget(float(number), measure))
+    if faults:
+        refuse_all(faults)
+    return tuple(found)
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= INTEGER_LIMIT and not math.isnan(value)
+
+
+def _record_every(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 1 <= value <= STEP_LIMIT:
+            return value
+        refuse(f"expected at least 1 and at most {STEP_LIMIT:,} steps, got {shown(value)}")
+    if value == "epoch":
+        return "epoch"
+    if isinstance(value, str) and re.fullmatch(PERCENT_PATTERN, value):
+        if 0 < percent(value) <= 1:
+            return value
+        refuse(f"expected more than 0% and at most 100%, got {shown(value)}")
+    expected = "a number of steps, 'epoch' or a share of the trial such as '5%'"
+    hint = nearest(value, ["epoch"]) if isinstance(value, str) else ""
+    refuse(f"expected {expected}, got {shown(value)}{hint}")
+
+
+def _patience(value: Any) -> Patience:
+    if isinstance(value, Patience):
+        return value
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if not re.fullmatch(PATIENCE_PATTERN, text):
+        example = "'5 records without a lower validation loss'"
+        refuse(f"expected words such as {example}, got {shown(value)}")
+    words = text.split()
+    part: Part = words[-2]  # type: ignore[assignment]
+    return Patience(int(words[0]), Measure(words[-1], part, words[-3] == "higher"))
+
+
+_METRICS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "anyOf": [
+            {"type": "string", "pattern": PARAMETER_PATTERN},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "patternProperties": {PARAMETER_PATTERN: {"enum": ["higher", "lower"]}},
+            },
+        ]
+    },
+}
+_TARGETS_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "anyOf": [
+            {"type": "number"},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "patternProperties": {MEASURE_PATTERN: {"type": "number"}},
+            },
+        ]
+    },
+}
+_MEASURE_SCHEMA = {
+    "anyOf": [
+        {"enum": [f"{part} {metric}" for part in PARTS for metric in ("loss", "accuracy")]},
+        {"type": "string", "pattern": MEASURE_PATTERN},
+    ]
+}
+_TUNE_SCHEMA = {
+    "anyOf": [
+        {"enum": [f"{part} {metric}" for part in PARTS[:2] for metric in ("loss", "accuracy")]},
+        {"type": "string", "pattern": MEASURE_PATTERN.replace("|test", "")},
+    ]
+}
+_RECORD_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": STEP_LIMIT},
+        {"enum": ["epoch"]},
+        {"type": "string", "pattern": PERCENT_PATTERN},
+    ]
+}
+_PATIENCE_SCHEMA = {"type": "string", "pattern": PATIENCE_PATTERN}
+
+Metrics = Annotated[tuple[tuple[str, bool], ...], Checked(_metrics, _METRICS_SCHEMA)]
+MeasureName = Annotated[str, Checked(_measure, _MEASURE_SCHEMA)]
+TunedMeasure = Annotated[str, Checked(_measure, _TUNE_SCHEMA)]
+Targets = Annotated[tuple[GivenTarget, ...], Checked(_targets, _TARGETS_SCHEMA)]
+RecordEvery = Annotated[int | str, Checked(_record_every, _RECORD_SCHEMA)]
+PatienceRule = Annotated[Patience, Checked(_patience, _PATIENCE_SCHEMA)]
+StopAt = Literal["all targets", "first target"]
