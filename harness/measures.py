@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Part = Literal["train", "validation", "test"]
@@ -124,3 +124,10 @@ class StopRule:
     patience: int = 0
     watched: Measure = TRAIN_LOSS
     optimum: float | None = None
+
+    def without_test(self) -> StopRule | None:
+        """The rule for trials that must not see the test part: without what it says of that."""
+        targets = tuple(t for t in self.targets if t.measure.part != "test")
+        patience = self.patience if self.watched.part != "test" else 0
+        rule = replace(self, targets=targets, patience=patience)
+        return rule if targets or patience else None

@@ -116,7 +116,7 @@ class OptimizerPool:
 def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
     """The targets of an objective; none where nothing is given and no optimum is known."""
     given = results.run.settings.targets.get(info.name, TargetSettings())
-    return measuring.with_tolerances(given.given, given.tolerances, info.lowest_loss)
+    return measuring.with_tolerances(given.given, given.tolerances, info.optimum)
 
 
 def reached(results: Results, group: ComparisonGroup) -> Reached | None:
@@ -136,14 +136,14 @@ def reached(results: Results, group: ComparisonGroup) -> Reached | None:
         used_evaluations[i] = used[i]
         if case.evaluations is not None:
             used_evaluations[i] = trials["evaluations"].to_numpy(dtype=float)
-        losses = _of_seeds(case, case.curves[TRAIN_LOSS.name], group.seeds)
+        losses = _of_seeds(case, case.recorded(TRAIN_LOSS), group.seeds)
         counts = _of_seeds(case, elapsed.evaluations(case, info.record_steps), group.seeds)
         copies[i] = len(losses) > 1 and np.allclose(
             losses, losses[:1], rtol=REL_TOL, atol=0, equal_nan=True
         )
         for j, target in enumerate(targets):
-            values = _of_seeds(case, case.curves[target.measure.name], group.seeds)
-            known = (values, target, losses[:, 0], info.lowest_loss)
+            values = _of_seeds(case, case.recorded(target.measure), group.seeds)
+            known = (values, target, losses[:, 0], info.optimum)
             first, is_reached = _first_records(*known)
             hit = np.flatnonzero(is_reached)
             steps[j, i, hit] = info.record_steps[first[hit]]

@@ -18,6 +18,7 @@ from harness.commands.result_paths import locked
 from harness.commands.validation import validate_in_worker
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
+from harness.plan import measuring
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import environment

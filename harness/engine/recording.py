@@ -1,4 +1,4 @@
-"""A record of trials while they run: losses, metrics, trajectories, and which of them have ended."""
+"""A record of trials while they run: metrics, trajectories, and which of them have ended."""
 
 from __future__ import annotations
 
@@ -162,10 +162,11 @@ class Recorder:
                 values[lane, after:] = np.nan
         kept = None
         if workload.keeps_parameters:
-            for lane in range(len(self.lanes)):
-                if lane not in self._kept:
-                    self._keep(lane)
-            kept = tuple(self._kept[lane] for lane in range(len(self.lanes)))
+            numbers = range(len(self.lanes))
+            for number in numbers:
+                if number not in self._kept:
+                    self._keep(number)
+            kept = tuple(self._kept[number] for number in numbers)
         return Outcome(
             diverged_at=self._diverged_at,
             stopped_at=self._stopping.stopped_at,

@@ -62,7 +62,8 @@ class Stopping:
             name = target.measure.name
             with np.errstate(invalid="ignore"):
                 self._reached[i] |= self._signs[name] * values[name] <= self._level(rule, i, values)
-        return self._reached.any(axis=0) if rule.first else self._reached.all(axis=0)
+        found = self._reached.any(axis=0) if rule.first else self._reached.all(axis=0)
+        return np.asarray(found, dtype=np.bool_)
 
     def _level(
         self, rule: StopRule, index: int, values: Mapping[str, NDArray[np.float64]]

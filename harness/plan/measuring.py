@@ -36,12 +36,18 @@ def tuned(objective: ObjectiveSpec, parts: Collection[str]) -> Measure:
 
 
 def targets(objective: ObjectiveSpec, optimum: float | None) -> tuple[Target, ...]:
-    """The targets that a spec gives, or that follow from the known optimum."""
+    """The targets that a spec gives, or that follow from the known optimum.
+
+    Args:
+        objective: As the spec has it.
+        optimum: The lowest loss on train there is; None where that is not known.
+    """
     found = [
         Target(t.value, measure=named(objective, t.measure) if t.measure else reported(objective))
         for t in objective.targets
     ]
-    return with_tolerances(found, objective.tolerances, optimum)
+    is_known = reported(objective) == TRAIN_LOSS
+    return with_tolerances(found, objective.tolerances, optimum if is_known else None)
 
 
 def with_tolerances(

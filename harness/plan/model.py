@@ -109,8 +109,8 @@ class Case:
 
     @property
     def sees_test(self) -> bool:
-        """True unless it is only tried: who tunes never sees the test part."""
-        return self.role not in ("tuning", "sweep")
+        """True unless it is only tried on data: who tunes never sees the test part."""
+        return self.objective.dataset is None or self.role not in ("tuning", "sweep")
 
     @property
     def setting(self) -> str:

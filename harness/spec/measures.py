@@ -103,14 +103,14 @@ def _metric(item: Any) -> tuple[str, bool]:
 
 
 def _measure(value: Any) -> str:
-    text = " ".join(value.split()) if isinstance(value, str) else value
-    if isinstance(text, str) and re.fullmatch(MEASURE_PATTERN, text):
-        return text
-    hint = ""
-    if isinstance(text, str) and text:
-        first, _, rest = text.partition(" ")
-        hint = nearest(first, PARTS) if rest else f"; of which part? {join(PARTS)}"
-    refuse(f"expected a part and a metric, such as 'test accuracy', got {shown(value)}{hint}")
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if not re.fullmatch(MEASURE_PATTERN, text):
+        hint = ""
+        if text:
+            first, _, rest = text.partition(" ")
+            hint = nearest(first, PARTS) if rest else f"; of which part? {join(PARTS)}"
+        refuse(f"expected a part and a metric, such as 'test accuracy', got {shown(value)}{hint}")
+    return text
 
 
 def _targets(value: Any) -> tuple[GivenTarget, ...]:
@@ -145,19 +145,18 @@ def _is_finite(value: Any) -> bool:
 
 
 def _record_every(value: Any) -> int | str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        if 1 <= value <= STEP_LIMIT:
-            return value
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    is_share = isinstance(value, str) and re.fullmatch(PERCENT_PATTERN, value)
+    if is_number and not 1 <= value <= STEP_LIMIT:
         refuse(f"expected at least 1 and at most {STEP_LIMIT:,} steps, got {shown(value)}")
-    if value == "epoch":
-        return "epoch"
-    if isinstance(value, str) and re.fullmatch(PERCENT_PATTERN, value):
-        if 0 < percent(value) <= 1:
-            return value
+    if is_share and not 0 < percent(value) <= 1:
         refuse(f"expected more than 0% and at most 100%, got {shown(value)}")
-    expected = "a number of steps, 'epoch' or a share of the trial such as '5%'"
-    hint = nearest(value, ["epoch"]) if isinstance(value, str) else ""
-    refuse(f"expected {expected}, got {shown(value)}{hint}")
+    if not (is_number or is_share or value == "epoch"):
+        expected = "a number of steps, 'epoch' or a share of the trial such as '5%'"
+        hint = nearest(value, ["epoch"]) if isinstance(value, str) else ""
+        refuse(f"expected {expected}, got {shown(value)}{hint}")
+    found: int | str = value
+    return found
 
 
 def _patience(value: Any) -> Patience:

@@ -29,7 +29,7 @@ class ObjectiveInfo:
     """An objective as a report shows it; see ``results.Description``.
 
     Attributes:
-        lowest_loss: The lowest loss on train, where it is known.
+        optimum: The best value of what is reported, where it is known.
         measure: What tables and tests are of.
     """
 
@@ -40,7 +40,7 @@ class ObjectiveInfo:
     steps: int
     steps_per_epoch: int
     record_steps: NDArray[np.int64]
-    lowest_loss: float | None
+    optimum: float | None
     minimizers: tuple[tuple[float, ...], ...]
     window: tuple[tuple[float, float], ...] | None
     landscape: NDArray[np.float64] | None
@@ -59,11 +59,6 @@ class ObjectiveInfo:
     def measures(self) -> tuple[Measure, ...]:
         """Everything that is recorded, the loss on train first."""
         return measures_of(self.metrics, self.parts)
-
-    @property
-    def optimum(self) -> float | None:
-        """The best value of what is reported, where it is known."""
-        return self.lowest_loss if self.measure == TRAIN_LOSS else None
 
     @property
     def words(self) -> str:
@@ -104,7 +99,8 @@ class CaseData:
         objective_key: Digest of all that decides its objective.
         evaluations: How often loss and gradients had been evaluated at the recorded steps, as
             ``losses``; NaN where that is not known. None where every step took one.
-        curves: By measure (``test accuracy``), all that was recorded, as ``losses``.
+        curves: By measure (``test accuracy``), all that was recorded, as ``losses``; empty where
+            that is the loss on train alone.
     """
 
     position: int
@@ -125,6 +121,10 @@ class CaseData:
     objective_key: str = ""
     evaluations: NDArray[np.float64] | None = None
     curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def recorded(self, measure: Measure) -> NDArray[np.float64]:
+        """A measure at the recorded steps, as ``losses``."""
+        return self.curves[measure.name] if self.curves else self.losses
 
     @property
     def finals(self) -> NDArray[np.float64]:
@@ -306,13 +306,14 @@ class _Reader:
         known = dict(vars(self.store.description(key)))
         landscape = np.asarray(known["landscape"], dtype=float)
         side = round(len(landscape) ** (1 / max(1, known["dimension"])))
-        arrays = {
+        arrays: dict[str, Any] = {
             "record_steps": np.asarray(known["record_steps"], dtype=np.int64),
             "landscape": landscape.reshape([side] * known["dimension"]) if side else None,
         }
-        lowest_loss = known.pop("optimum")
         measure = self.record.settings.reported.get(name, TRAIN_LOSS)
-        return ObjectiveInfo(name=name, lowest_loss=lowest_loss, measure=measure, **known | arrays)
+        if measure != TRAIN_LOSS:
+            arrays["optimum"] = None
+        return ObjectiveInfo(name=name, measure=measure, **known | arrays)
 
     def _curves(self, case_id: int, info: ObjectiveInfo) -> dict[str, Any]:
         """The seeds, recorded values and evaluations of a case."""

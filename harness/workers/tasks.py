@@ -8,9 +8,10 @@ from typing import Any, assert_never
 import torch
 
 from harness.engine import trials, validate
+from harness.engine.loading import load_objective
 from harness.engine.sharing import FEWEST, decide
 from harness.engine.training_loop import OptimizerFactory
-from harness.engine.workload import Workload, load_objective, prepare
+from harness.engine.workload import Workload, prepare
 from harness.plan.model import Case
 from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Together
 from harness.timing import counts, timing

@@ -31,10 +31,11 @@ from harness import ModuleObjective
 from harness.engine import training_loop, ways
 from harness.engine.lane_values import NotShareable
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.loading import load_objective
 from harness.engine.sharing import decide
 from harness.engine.training_loop import Outcome, TrialError, train
 from harness.engine.validate import load_optimizer, unavailable
-from harness.engine.workload import Workload, default_dtype, load_objective, prepare
+from harness.engine.workload import Workload, default_dtype, prepare
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.plan.model import Case, PlannedObjective
 from harness.results import Way

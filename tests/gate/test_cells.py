@@ -40,9 +40,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.engine.isolation import seed_globals
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.loading import load_objective
 from harness.engine.training_loop import OptimizerFactory, Stepper, train
 from harness.engine.validate import load_optimizer, unavailable
-from harness.engine.workload import Workload, load_objective, prepare
+from harness.engine.workload import Workload, prepare
 from harness.gate import baseline
 from harness.gate.outputs import pytest_benchmark
 from harness.gate.report import Blocks, CellVerdict, GateReport

@@ -15,6 +15,7 @@ from torch import nn
 
 from harness import ModuleObjective
 from harness.engine.lanes import Lane
+from harness.engine.loading import load_objective
 from harness.engine.sharing import decide
 from harness.engine.training_loop import Outcome, train
 from harness.engine.workload import (
@@ -22,7 +23,6 @@ from harness.engine.workload import (
     INIT_STREAM,
     Workload,
     generator,
-    load_objective,
     prepare,
 )
 from harness.objectives.dataset import Dataset

@@ -1222,7 +1222,7 @@ def random_results(seed: int) -> Results:
         "correction": str(random.choice(["objective", "page"])),
         "smallest_differences": {"o0": 0.05} if random.random() < 0.3 else {},
         "families": {"o0": "near", "o1": "near"} if random.random() < 0.3 else {},
-        "targets": {name: {"losses": [1.0], "tolerances": None} for name in objectives},
+        "targets": {name: {"given": [{"value": 1.0}], "tolerances": None} for name in objectives},
         "generalizes": {"opt1": ["opt0"]},
         "tuning": {"trials": 3} if tuned else None,
     }
