@@ -34,6 +34,7 @@ NAME_PATTERN = (
     rf"^(?!(?:{_DEVICE_FILES})(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,62}}[A-Za-z0-9_-])?$"
 )
 PARAMETER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+SETTING_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z0-9_-]{1,64}){0,6}$"
 DEVICE_PATTERN = r"^(cpu|cuda(:[0-9]{1,2})?|mps|xpu(:[0-9]{1,2})?)$"
 REFERENCE_PATTERN = (
     r"^(?!.*\.\.)(?:[A-Za-z_][A-Za-z0-9_]*|[A-Za-z0-9_./-]+\.py:[A-Za-z_][A-Za-z0-9_]*|"
@@ -47,7 +48,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class _Checked:
+class Checked:
     """A check that a value passes before pydantic's own, and the JSON Schema of what passes it."""
 
     check: Callable[[Any], Any]
@@ -70,20 +71,20 @@ Fault = tuple[str, tuple[int, ...]]
 
 def refuse(message: str, *below: int) -> NoReturn:
     """Refuse a value, or what stands below it at some indices."""
-    _refuse_all([(message, below)])
+    refuse_all([(message, below)])
 
 
-def _refuse_all(faults: Sequence[Fault]) -> NoReturn:
+def refuse_all(faults: Sequence[Fault]) -> NoReturn:
     """Refuse a value for several reasons at once."""
     raise PydanticCustomError("value", "{message}", {"message": faults[0][0], "faults": faults})
 
 
-def _matching(
+def matching(
     pattern: str,
     expected: str,
     schema: dict[str, Any] | None = None,
     hint: Callable[[str], str] = lambda _: "",
-) -> _Checked:
+) -> Checked:
     """A check that a value is a word that follows a pattern."""
 
     def check(value: Any) -> str:
@@ -91,7 +92,7 @@ def _matching(
             return value
         refuse(f"expected {expected}, got {shown(value)}{hint(str(value)) if value else ''}")
 
-    return _Checked(check, schema or {"type": "string", "pattern": pattern})
+    return Checked(check, schema or {"type": "string", "pattern": pattern})
 
 
 def device_hint(name: str) -> str:
@@ -102,7 +103,8 @@ def device_hint(name: str) -> str:
     return hint if kind in kinds else nearest(name, kinds.values(), 0.75)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell numbers from all else, true and false among it."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -128,7 +130,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
         else:
             seen.add(seed)
     if faults:
-        _refuse_all(faults)
+        refuse_all(faults)
     return tuple(value)
 
 
@@ -192,7 +194,7 @@ def _grid(value: Any) -> Any:
                 faults.append((f"duplicate entry: {shown(item)}", (i,)))
             seen |= marks
         if faults:
-            _refuse_all(faults)
+            refuse_all(faults)
     return value
 
 
@@ -207,7 +209,7 @@ def _as_numbers(value: Any) -> Any:
 
 def _ends(value: Any) -> tuple[float, float]:
     """The two ends of a range."""
-    if not isinstance(value, list | tuple) or len(value) != 2 or not all(map(_is_number, value)):
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(map(is_number, value)):
         refuse(f"expected a list of two numbers, [low, high], got {shown(value)}")
     _check_scalar(list(value))
     low, high = value
@@ -252,10 +254,10 @@ def _numbers(value: Any) -> tuple[float, ...]:
     faults: list[Fault] = [
         (f"expected a finite number, got {shown(number)}", (i,))
         for i, number in enumerate(value)
-        if not _is_number(number) or abs(number) > INTEGER_LIMIT or number != number
+        if not is_number(number) or abs(number) > INTEGER_LIMIT or number != number
     ]
     if faults:
-        _refuse_all(faults)
+        refuse_all(faults)
     return tuple(float(number) for number in value)
 
 
@@ -267,13 +269,13 @@ def _shares(value: Any) -> tuple[float, ...]:
         if not 0 < share < 1
     ]
     if faults:
-        _refuse_all(faults)
+        refuse_all(faults)
     return shares
 
 
 def _printed(value: Any) -> str:
     """A number as it was printed, every digit of it."""
-    if not _is_number(value) and not isinstance(value, str):
+    if not is_number(value) and not isinstance(value, str):
         refuse(f"expected a number, got {shown(value)}")
     try:
         finite = math.isfinite(float(value))
@@ -327,29 +329,31 @@ _NAME = (
     "a letter or digit, not ending with '.'"
 )
 _PARAMETER = "an argument's name: at most 64 letters, digits and '_'"
+_SETTING = f"{_PARAMETER} (or a dotted name of the recipe, such as schedule.warmup)"
 _DEVICE = "a device such as 'cpu', 'cuda' or 'cuda:1'"
 _REFERENCE = (
     "a name in the suite ('AdaGrad'), a file in it ('optimizers/adagrad.py:AdaGrad') or an import "
     "('torch.optim:Adagrad')"
 )
 
-Name = Annotated[str, _matching(NAME_PATTERN, _NAME)]
-Parameter = Annotated[str, _matching(PARAMETER_PATTERN, _PARAMETER)]
-Reference = Annotated[str, _matching(REFERENCE_PATTERN, _REFERENCE)]
-Device = Annotated[str, _matching(DEVICE_PATTERN, _DEVICE, _DEVICE_SCHEMA, device_hint)]
-Seeds = Annotated[tuple[int, ...], _Checked(_seeds, _SEEDS_SCHEMA)]
-TuningSeeds = Annotated[tuple[int, ...], _Checked(_tuning_seeds, _SEEDS_SCHEMA)]
-Ends = Annotated[tuple[float, float], _Checked(_ends, _ENDS_SCHEMA)]
-PositiveEnds = Annotated[tuple[float, float], _Checked(_positive_ends, _ENDS_SCHEMA)]
-EndsBelowOne = Annotated[tuple[float, float], _Checked(_ends_below_one, _ENDS_SCHEMA)]
-WholeEnds = Annotated[tuple[int, int], _Checked(_whole_ends, _WHOLE_ENDS_SCHEMA)]
-Choices = Annotated[tuple[Any, ...], _Checked(_choices, _CHOICES_SCHEMA)]
-Printed = Annotated[str, _Checked(_printed, {"type": ["number", "string"]})]
-Numbers = Annotated[tuple[float, ...], _Checked(_numbers, _list_of({"type": "number"}))]
-Shares = Annotated[tuple[float, ...], _Checked(_shares, _SHARES_SCHEMA)]
-Argument = Annotated[Any, _Checked(_argument, {"anyOf": [_ANY_SCALAR, _ANY_LIST]})]
-Grid = Annotated[Any, _Checked(_grid, _GRID_SCHEMA)]
-Patterns = Annotated[tuple[str, ...], Field(min_length=1), _Checked(_words, _WORDS_SCHEMA)]
+Name = Annotated[str, matching(NAME_PATTERN, _NAME)]
+Parameter = Annotated[str, matching(PARAMETER_PATTERN, _PARAMETER)]
+Setting = Annotated[str, matching(SETTING_PATTERN, _SETTING)]
+Reference = Annotated[str, matching(REFERENCE_PATTERN, _REFERENCE)]
+Device = Annotated[str, matching(DEVICE_PATTERN, _DEVICE, _DEVICE_SCHEMA, device_hint)]
+Seeds = Annotated[tuple[int, ...], Checked(_seeds, _SEEDS_SCHEMA)]
+TuningSeeds = Annotated[tuple[int, ...], Checked(_tuning_seeds, _SEEDS_SCHEMA)]
+Ends = Annotated[tuple[float, float], Checked(_ends, _ENDS_SCHEMA)]
+PositiveEnds = Annotated[tuple[float, float], Checked(_positive_ends, _ENDS_SCHEMA)]
+EndsBelowOne = Annotated[tuple[float, float], Checked(_ends_below_one, _ENDS_SCHEMA)]
+WholeEnds = Annotated[tuple[int, int], Checked(_whole_ends, _WHOLE_ENDS_SCHEMA)]
+Choices = Annotated[tuple[Any, ...], Checked(_choices, _CHOICES_SCHEMA)]
+Printed = Annotated[str, Checked(_printed, {"type": ["number", "string"]})]
+Numbers = Annotated[tuple[float, ...], Checked(_numbers, _list_of({"type": "number"}))]
+Shares = Annotated[tuple[float, ...], Checked(_shares, _SHARES_SCHEMA)]
+Argument = Annotated[Any, Checked(_argument, {"anyOf": [_ANY_SCALAR, _ANY_LIST]})]
+Grid = Annotated[Any, Checked(_grid, _GRID_SCHEMA)]
+Patterns = Annotated[tuple[str, ...], Field(min_length=1), Checked(_words, _WORDS_SCHEMA)]
 Count = Annotated[int, Field(ge=1, le=STEP_LIMIT)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

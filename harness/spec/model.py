@@ -5,10 +5,11 @@ from __future__ import annotations
 import fnmatch
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
+from harness.spec.base import Model as _Model
 from harness.spec.fields import (
     Argument,
     Choices,
@@ -29,21 +30,13 @@ from harness.spec.fields import (
     Rate,
     Reference,
     Seeds,
+    Setting,
     Shares,
     Tolerance,
     TuningSeeds,
     WholeEnds,
 )
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
+from harness.spec.recipe import RecipeSpec
 
 
 class ObjectiveSpec(_Model):
@@ -138,27 +131,33 @@ class CounterpartSpec(_Model):
     """The convention by which they differ, for the parity table."""
 
 
-class OptimizerSpec(_Model):
-    """One optimizer with its hyperparameters."""
+class _OptimizerKeys(_Model):
+    """The keys of an optimizer beside those of its recipe."""
 
     class_: Reference = Field(alias="class")
     """The optimizer: a class in the suite's optimizers/ folder ('AdaGrad'), or an import with the
     interface of torch.optim.Optimizer ('torch.optim:Adagrad')."""
-    hyperparameters: dict[Parameter, Grid] = Field(default_factory=dict)
+    hyperparameters: dict[Setting, Grid] = Field(default_factory=dict)
     """Arguments of the constructor, on every objective. A list of values is a grid: each is run.
-    Put a value that is itself a list into a list: [[0.9, 0.999]]."""
-    per_objective: dict[str, dict[Parameter, Grid]] = Field(default_factory=dict)
-    """Hyperparameters for one objective; they override those above and the search."""
+    Put a value that is itself a list into a list: [[0.9, 0.999]]. Numbers of the recipe have dotted
+    names: schedule.warmup, clip_grad_norm, groups.0.lr, base.lr."""
+    per_objective: dict[str, dict[Setting, Grid]] = Field(default_factory=dict)
+    """Hyperparameters for one objective; they override those above, the recipe and the search."""
     create_graph: bool = False
     """Keep the graph of gradients (backward(create_graph=True)), for optimizers that need second
     derivatives, such as AdaHessian."""
-    search: dict[Parameter, SpaceSpec] = Field(default_factory=dict)
-    """Hyperparameters to tune, each with its search space. Needs 'tuning'."""
+    search: dict[Setting, SpaceSpec] = Field(default_factory=dict)
+    """Hyperparameters to tune, each with its search space; of the recipe as well
+    (schedule.warmup). Needs 'tuning'."""
     generalizes: Patterns | None = None
     """Optimizers of this spec that are special cases of this one (gradient descent is one of
     momentum). A tuned optimizer that is worse than its special case is flagged."""
     counterpart: CounterpartSpec | None = None
     """The same optimizer in other code; the parity table compares them."""
+
+
+class OptimizerSpec(RecipeSpec, _OptimizerKeys):
+    """One optimizer with its hyperparameters and its recipe."""
 
 
 class Match(_Model):
@@ -172,7 +171,7 @@ class Match(_Model):
     """Names or patterns."""
     device: Patterns | None = None
     """Devices or patterns such as 'cuda*'."""
-    hyperparameters: dict[Parameter, Argument] = Field(default_factory=dict)
+    hyperparameters: dict[Setting, Argument] = Field(default_factory=dict)
     """Values that the setting must have."""
 
     @model_validator(mode="after")
@@ -275,7 +274,7 @@ class ClaimSpec(_Model):
     """Name of the optimizer in this spec."""
     objective: str
     """Name of the objective in this spec."""
-    hyperparameters: dict[Parameter, Argument] = Field(default_factory=dict)
+    hyperparameters: dict[Setting, Argument] = Field(default_factory=dict)
     """The setting, if there are several."""
     setting: Literal["tuned", "defaults"] | None = None
     """The setting of an optimizer with a search."""
@@ -314,6 +313,8 @@ class Spec(_Model):
     """The objectives, by name."""
     optimizers: dict[Name, OptimizerSpec] = Field(min_length=1)
     """The optimizers to compare, by name; the first is the reference."""
+    recipe: RecipeSpec = Field(default_factory=lambda: RecipeSpec.model_validate({}))
+    """How every optimizer trains, unless it says otherwise key by key."""
     tuning: TuningSpec | None = None
     """How optimizers with a search are tuned; the same for all of them."""
     correction: Literal["objective", "page"] = "objective"
