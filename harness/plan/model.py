@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.plan.recipe import NOTHING as NO_RECIPE
-from harness.plan.recipe import Recipe, decides_kind
+from harness.plan.recipe import Recipe, comparable
 from harness.provenance import fingerprint
 from harness.provenance.opened_files import Opened
 from harness.spec import search_space
@@ -278,7 +278,7 @@ class Plan:
         """
         families: dict[tuple[str, ...], list[Case]] = {}
         for case in self.cases:
-            setting = {k: v for k, v in case.hyperparameters.items() if decides_kind(k)}
+            setting = comparable(case.hyperparameters)
             alike = json.dumps([_kind(setting), sorted(case.hyperparameters)], sort_keys=True)
             family = (case.objective.name, case.optimizer, case.device, alike)
             families.setdefault(family, []).append(case)

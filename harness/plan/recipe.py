@@ -176,12 +176,17 @@ def parts_of(hyperparameters: Mapping[str, Any]) -> Parts:
     return parts
 
 
-def decides_kind(name: str) -> bool:
-    """Tell whether a hyperparameter's kind decides which settings may share a run.
+def comparable(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters whose kinds decide which settings may share a run.
 
-    Schedules are computed by setting, whatever they are made of.
+    Not those of a schedule, which is computed by setting, whatever it is made of; a threshold of
+    clipping is a float, however it is written.
     """
-    return not name.startswith("schedule.")
+    return {
+        name: float(value) if name in CLIPPING and value is not None else value
+        for name, value in hyperparameters.items()
+        if not name.startswith("schedule.")
+    }
 
 
 def plan_recipe(merged: MergedRecipe, locate: Locate) -> Recipe | None:
