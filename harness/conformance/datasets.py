@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from harness.conformance.records import FINE, DatasetPart, Observation, SourceLocation, note, wrong
 from harness.conformance.runner import PartTest, place_of_code, seed_everything
-from harness.objectives.dataset import Dataset
+from harness.objectives.dataset import Dataset, held_out
 from harness.results import Finding
 from harness.suite.locate import SuiteError
 from harness.suite.random_state import generators, random_state
@@ -26,7 +27,7 @@ class _DatasetTests:
 
     part: DatasetPart
     factory: Any = None
-    loaded: list[Dataset] = field(default_factory=list)
+    loaded: Mapping[str, Dataset] = field(default_factory=dict)
 
     def all(self) -> list[PartTest]:
         return [
@@ -40,27 +41,30 @@ class _DatasetTests:
         return place_of_code(self.factory) if self.factory is not None else None
 
     def loads(self) -> Observation:
-        """Expect a dataset: finite, with shapes that fit (which ``Dataset`` sees to)."""
+        """Expect a dataset, or parts: finite, with shapes that fit (which ``Dataset`` sees to)."""
         try:
             self.factory = self.part.located.load()
         except SuiteError as error:
             path = ("objectives", self.part.objective, "dataset")
             return Observation("wrong", fault=Finding(path, str(error)))
         loaded = self.factory()
-        if not isinstance(loaded, Dataset):
-            return wrong(f"gives a {type(loaded).__name__}, expected a harness.Dataset")
-        self.loaded = [loaded]
+        for name, part in _parts(loaded).items():
+            if not isinstance(part, Dataset):
+                which = f" as {name}" if name else ""
+                text = f"gives a {type(part).__name__}{which}, expected a harness.Dataset"
+                return wrong(text)
+        self.loaded = held_out(loaded) if isinstance(loaded, Mapping) else _parts(loaded)
         return FINE
 
     def repeatable(self) -> Observation:
         """Expect the same rows every time, whatever the global random numbers."""
-        (first,) = self.loaded
         seed_everything(1)
-        again = self.factory()
-        for name in ("features", "labels"):
-            if not np.array_equal(getattr(first, name), getattr(again, name)):
-                text = f"{name} change when it is loaded again; use a fixed seed"
-                return wrong(text)
+        again = _parts(self.factory())
+        for part, first in self.loaded.items():
+            for name in ("features", "labels"):
+                if not np.array_equal(getattr(first, name), getattr(again[part], name)):
+                    text = f"{name} change when it is loaded again; use a fixed seed"
+                    return wrong(_of(part, text))
         return FINE
 
     def random_state(self) -> Observation:
@@ -76,14 +80,30 @@ class _DatasetTests:
 
     def columns(self) -> Observation:
         """Expect the documented types, and columns that say something."""
-        (data,) = self.loaded
-        if data.features.dtype != np.float64:
-            return wrong(f"features are {data.features.dtype}, expected float64")
-        labels = data.labels.dtype
+        found = [self._columns(part, data) for part, data in self.loaded.items()]
+        unusual = [observation for observation in found if observation is not FINE]
+        return min(unusual, key=lambda o: o.kind != "wrong", default=FINE)
+
+    def _columns(self, part: str, data: Dataset) -> Observation:
+        features, labels = data.features, data.labels.dtype
+        if features.dtype not in (np.float64, np.float32) and features.dtype.kind not in "iu":
+            text = "expected float64, float32, or whole numbers for tokens"
+            return wrong(_of(part, f"features are {features.dtype}, {text}"))
         if labels != np.float64 and not np.issubdtype(labels, np.integer):
             text = f"labels are {labels}, expected float64, or whole numbers for classes"
-            return wrong(text)
-        for name, column in zip(data.feature_names, data.features.T, strict=True):
+            return wrong(_of(part, text))
+        if not data.feature_names:
+            return FINE  # of images or texts, some places may well be the same in every row
+        for name, column in zip(data.feature_names, features.T, strict=True):
             if len(column) > 1 and (column == column[0]).all():
-                return note(f"{name!r} is the same in every row")
+                return note(_of(part, f"{name!r} is the same in every row"))
         return FINE
+
+
+def _parts(loaded: Any) -> Mapping[str, Any]:
+    """What a loader gives, by part; the whole has no name."""
+    return loaded if isinstance(loaded, Mapping) else {"": loaded}
+
+
+def _of(part: str, text: str) -> str:
+    return f"{part}: {text}" if part else text

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
+
+from harness.objectives.metrics import HIGHER
 
 Parameters = dict[str, torch.Tensor]
 """Tensors by name."""
@@ -22,6 +26,9 @@ class Objective(ABC):
 
     Attributes:
         data: Tensors with equally many rows each, or None. The engine draws batches from them.
+        held_out: The rows that nothing is trained on, by part: ``validation``, ``test``. Set by
+            the engine, from ``data`` of the same class made with those rows.
+        higher: Names of metrics of which higher is better; by default accuracy and its like.
         optimum: The lowest value of the loss over all data, where it is known.
         minimizers: Points at which the optimum is reached, each with all parameters in order.
         window: For one or two parameters: what a plot shows of each, ``((low, high), ...)``.
@@ -29,6 +36,8 @@ class Objective(ABC):
     """
 
     data: tuple[torch.Tensor, ...] | None = None
+    held_out: Mapping[str, tuple[torch.Tensor, ...]] = MappingProxyType({})
+    higher: frozenset[str] = HIGHER
     optimum: float | None = None
     minimizers: tuple[tuple[float, ...], ...] = ()
     window: Window | None = None
@@ -72,3 +81,44 @@ class Objective(ABC):
             A scalar. Under ``torch.func.vmap`` where :meth:`loss` is.
         """
         return self.loss(params, batch)
+
+    def metrics(self, params: Parameters, batch: Batch) -> dict[str, torch.Tensor]:
+        """Everything that is told of a trial on some rows; by default, the loss.
+
+        Args:
+            params: As for :meth:`loss`.
+            batch: All rows of one part; None without data.
+
+        Returns:
+            Scalars by name. ``loss`` is that of :meth:`evaluate` where it is left out.
+        """
+        return {"loss": self.evaluate(params, batch)}
+
+    def measure(self, params: Parameters, batch: Batch) -> dict[str, torch.Tensor]:
+        """:meth:`metrics` with the loss among them, first. What the engine calls.
+
+        Args:
+            params: As for :meth:`loss`.
+            batch: All rows of one part; None without data.
+
+        Returns:
+            Scalars by name. Under ``torch.func.vmap`` where :meth:`loss` is.
+        """
+        found = self.metrics(params, batch)
+        loss = found["loss"] if "loss" in found else self.evaluate(params, batch)
+        return {"loss": loss, **{name: v for name, v in found.items() if name != "loss"}}
+
+    def state(self, generator: torch.Generator) -> Parameters:
+        """What a trial keeps beside its parameters and does not train; by default, nothing.
+
+        Running statistics are such. The engine passes it to :meth:`loss` and :meth:`measure`
+        among the parameters, and keeps what :meth:`loss` writes into it in place.
+
+        Args:
+            generator: The only source of randomness; on the CPU.
+
+        Returns:
+            Tensors by names that no parameter has.
+        """
+        del generator
+        return {}

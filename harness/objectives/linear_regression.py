@@ -10,6 +10,8 @@ import torch
 
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.dataset import Dataset
+from harness.objectives.metrics import r2
+from harness.objectives.tensors import table_of
 
 
 class LinearRegression(Objective):
@@ -42,12 +44,13 @@ class LinearRegression(Objective):
             raise ValueError(f"init_scale must be finite and at least 0, got {init_scale!r}")
         self._init = init
         self._init_scale = init_scale
-        labels = dataset.labels.astype(np.float64)
-        self.data = (torch.from_numpy(dataset.features), torch.from_numpy(labels))
-        columns = np.column_stack([dataset.features, np.ones(len(labels))])
-        solution, *_ = np.linalg.lstsq(columns, labels)
-        self.optimum = float(np.mean((columns @ solution - labels) ** 2) / 2)
-        self.minimizers = (tuple(float(value) for value in solution),)
+        features, labels = table_of(dataset)
+        self.data = (torch.from_numpy(features), torch.from_numpy(labels))
+        if dataset.train is None:
+            columns = np.column_stack([features, np.ones(len(labels))])
+            solution, *_ = np.linalg.lstsq(columns, labels)
+            self.optimum = float(np.mean((columns @ solution - labels) ** 2) / 2)
+            self.minimizers = (tuple(float(value) for value in solution),)
 
     def init(self, generator: torch.Generator) -> Parameters:
         """``weight`` of shape ``(columns,)`` and ``bias`` of shape ``(1,)``."""
@@ -64,6 +67,15 @@ class LinearRegression(Objective):
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Half the mean squared error."""
-        features, labels = batch
-        residuals: torch.Tensor = features @ params["weight"] + params["bias"] - labels
+        residuals: torch.Tensor = self._predicted(params, batch) - batch[1]
         return residuals.square().mean() / 2
+
+    def metrics(self, params: Parameters, batch: Batch) -> dict[str, torch.Tensor]:
+        """``loss``, and ``r2``: the share of the labels' variance that is explained."""
+        explained = r2(self._predicted(params, batch), batch[1])
+        return {"loss": self.loss(params, batch), "r2": explained}
+
+    @staticmethod
+    def _predicted(params: Parameters, batch: Batch) -> torch.Tensor:
+        predicted: torch.Tensor = batch[0] @ params["weight"] + params["bias"]
+        return predicted

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.dataset import Dataset
+from harness.objectives.tensors import table_of
 
 NEWTON_STEPS = 100
 GRADIENT_NORM = 1e-13
@@ -32,7 +33,8 @@ class LogisticRegression(Objective):
         dataset: Features of shape ``(rows, columns)`` and labels of shape ``(rows,)``, 0 or 1
             unless there is a threshold.
         l2: Weight of the penalty, at least 0.
-        threshold: ``median`` makes classes of real labels: 1 above their median, else 0.
+        threshold: ``median`` makes classes of real labels: 1 above the median of the train rows,
+            else 0.
         init_scale: Trials start with weights at N(0, init_scale^2) and the bias at 0.
 
     Raises:
@@ -53,20 +55,25 @@ class LogisticRegression(Objective):
                 raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
         if threshold not in (None, "median"):
             raise ValueError(f"threshold must be 'median' or left out, got {threshold!r}")
-        labels = dataset.labels.astype(np.float64)
+        features, labels = table_of(dataset)
+        learned_from = labels if dataset.train is None else table_of(dataset.train)[1]
         if threshold == "median":
-            labels = (labels > np.median(labels)).astype(np.float64)
-        if set(np.unique(labels)) != {0.0, 1.0}:
+            median = np.median(learned_from)
+            learned_from, labels = (
+                (values > median).astype(np.float64) for values in (learned_from, labels)
+            )
+        # Rows that are held out may lack one of them.
+        if set(np.unique(learned_from)) != {0.0, 1.0} or not set(np.unique(labels)) <= {0.0, 1.0}:
             raise ValueError(
                 "labels must be 0 and 1, both of them; "
                 "threshold: median makes such of labels that are real numbers"
             )
         self._l2 = float(l2)
         self._init_scale = init_scale
-        self.data = (torch.from_numpy(dataset.features), torch.from_numpy(labels))
+        self.data = (torch.from_numpy(features), torch.from_numpy(labels))
         self.formula = self.formula.replace("λ/2", f"{self._l2 / 2:g}")
-        if l2 > 0:
-            point, self.optimum = _minimum(dataset.features, labels, self._l2)
+        if l2 > 0 and dataset.train is None:
+            point, self.optimum = _minimum(features, labels, self._l2)
             self.minimizers = (tuple(float(value) for value in point),)
 
     def init(self, generator: torch.Generator) -> Parameters:
@@ -80,14 +87,24 @@ class LogisticRegression(Objective):
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Mean log-loss of the batch, and the penalty."""
-        features, labels = batch
-        weight = params["weight"]
-        z: torch.Tensor = features @ weight + params["bias"]
+        labels = batch[1]
+        z = self._weighted_sum(params, batch)
         # log(1 + exp(z)) as max(z, 0) + log(1 + exp(-|z|)), which neither overflows nor, as
         # softplus does, turns linear at some z.
         losses: torch.Tensor = z.clamp(min=0) - labels * z + torch.log1p(torch.exp(-z.abs()))
-        penalty = self._l2 / 2 * weight.square().sum()
+        penalty = self._l2 / 2 * params["weight"].square().sum()
         return losses.mean() + penalty
+
+    def metrics(self, params: Parameters, batch: Batch) -> dict[str, torch.Tensor]:
+        """``loss``, and ``accuracy``: the share of rows on their class's side of the plane."""
+        z = self._weighted_sum(params, batch)
+        right = (z > 0) == (batch[1] > 0)
+        return {"loss": self.loss(params, batch), "accuracy": right.to(z.dtype).mean()}
+
+    @staticmethod
+    def _weighted_sum(params: Parameters, batch: Batch) -> torch.Tensor:
+        z: torch.Tensor = batch[0] @ params["weight"] + params["bias"]
+        return z
 
 
 def _minimum(

@@ -20,13 +20,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.dataset import Dataset
+from harness.objectives.tensors import tensors_of
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
@@ -70,10 +70,7 @@ class ModuleObjective(Objective):
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        labels = dataset.labels
-        whole = np.issubdtype(labels.dtype, np.integer)
-        labels = labels.astype(np.int64 if whole else np.float64)
-        self.data = (torch.from_numpy(dataset.features), torch.from_numpy(labels))
+        self.data = tensors_of(dataset)
         # Built twice, not copied: copies of modules with hooks or derived weights can fail.
         self._training, self._evaluating = self._build(0), self._build(0).eval()
         name = type(self._training).__name__

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from torch.nn import functional
 
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.dataset import Dataset
+from harness.objectives.metrics import accuracy, r2
+from harness.objectives.tensors import table_of, tensors_of
 
 
 class MultilayerPerceptron(Objective):
@@ -23,8 +24,8 @@ class MultilayerPerceptron(Objective):
     I. Goodfellow, Y. Bengio and A. Courville, *Deep Learning*, MIT Press, 2016, chapter 6.
 
     Args:
-        dataset: Features of shape ``(rows, columns)``; labels of shape ``(rows,)``, of float64
-            for regression and int64 for classification.
+        dataset: Features of any shape, of which a row's numbers are the inputs; labels of shape
+            ``(rows,)``, of float64 for regression and whole numbers for classification.
         hidden: Widths of the hidden layers, from the first, at least one.
         activation: What follows each hidden layer.
 
@@ -46,17 +47,13 @@ class MultilayerPerceptron(Objective):
         if activation not in ("tanh", "relu"):
             raise ValueError(f"activation must be 'tanh' or 'relu', got {activation!r}")
         self._activation = torch.tanh if activation == "tanh" else torch.relu
-        self._classifies = np.issubdtype(dataset.labels.dtype, np.integer)
-        outputs = 1
-        if self._classifies:
-            labels = dataset.labels.astype(np.int64)
-            outputs = int(labels.max()) + 1
-            if labels.min() < 0 or outputs < 2:
-                raise ValueError("labels must be classes numbered from 0, two of them or more")
-        else:
-            labels = dataset.labels.astype(np.float64)
-        self.data = (torch.from_numpy(dataset.features), torch.from_numpy(labels))
-        self.widths = (dataset.features.shape[1], *hidden, outputs)
+        self._classifies = dataset.labels.dtype.kind != "f"
+        outputs = (dataset.classes or 0) if self._classifies else 1
+        if self._classifies and (outputs < 2 or dataset.labels.min() < 0):
+            raise ValueError("labels must be classes numbered from 0, two of them or more")
+        features, _ = table_of(dataset)
+        self.data = (torch.from_numpy(features), tensors_of(dataset)[1])
+        self.widths = (features.shape[1], *hidden, outputs)
         layers = "–".join(str(width) for width in self.widths)
         loss = "mean cross entropy" if self._classifies else "mean((network(x) − y)²) / 2"
         self.formula = f"f = {loss}, network {layers} with {activation}"
@@ -73,13 +70,27 @@ class MultilayerPerceptron(Objective):
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Half the mean squared error, or the mean cross entropy."""
-        values, labels = batch
+        return self._loss_of(self._outputs(params, batch), batch[1])
+
+    def metrics(self, params: Parameters, batch: Batch) -> dict[str, torch.Tensor]:
+        """``loss``, and ``accuracy`` of classes, or ``r2`` of numbers."""
+        outputs, labels = self._outputs(params, batch), batch[1]
+        loss = self._loss_of(outputs, labels)
+        if self._classifies:
+            return {"loss": loss, "accuracy": accuracy(outputs, labels)}
+        return {"loss": loss, "r2": r2(outputs.squeeze(-1), labels)}
+
+    def _outputs(self, params: Parameters, batch: Batch) -> torch.Tensor:
+        values: torch.Tensor = batch[0]
         last = len(self.widths) - 1
         for i in range(1, last + 1):
             values = functional.linear(values, params[f"weight{i}"], params[f"bias{i}"])
             if i < last:
                 values = self._activation(values)
+        return values
+
+    def _loss_of(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self._classifies:
-            return functional.cross_entropy(values, labels)
-        residuals: torch.Tensor = values.squeeze(-1) - labels
+            return functional.cross_entropy(outputs, labels)
+        residuals: torch.Tensor = outputs.squeeze(-1) - labels
         return residuals.square().mean() / 2

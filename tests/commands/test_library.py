@@ -46,8 +46,9 @@ Comparison.figures: Figures
 Comparison.headline: str
 Comparison.sentences: tuple[str, ...]
 Comparison.tables: Named[Table]
-Dataset(features: NDArray[np.float64], labels: NDArray[np.generic], feature_names: tuple[str, \
-...], label_name: str, source: str) -> None
+Dataset(features: NDArray[Any], labels: NDArray[Any], feature_names: tuple[str, \
+...] = (), label_name: str = label, source: str = , standardized: bool = False, \
+classes: int | None = None, train: Dataset | None = None) -> None
 Figure.drawing: Drawing
 Figure.name: str
 Figure.pdf: bytes

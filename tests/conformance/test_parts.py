@@ -754,8 +754,36 @@ def constant():  # constant
     return dataset(FEATURES * [1, 0])
 
 
-def single():  # single
+def single():
     return dataset(FEATURES.astype(np.float32))
+
+
+def half():  # half
+    return dataset(FEATURES.astype(np.float16))
+
+
+def tokens():
+    return Dataset(np.arange(40).reshape(20, 2), np.zeros((20, 2), int))
+
+
+def parts():
+    return {"train": dataset(), "test": dataset()}
+
+
+def constant_part():  # constant_part
+    return {"train": dataset(), "test": dataset(FEATURES * [1, 0])}
+
+
+def no_train():  # no_train
+    return {"test": dataset()}
+
+
+def unlike_parts():  # unlike_parts
+    return {"train": dataset(), "test": tokens()}
+
+
+def wrong_part():  # wrong_part
+    return {"train": dataset(), "test": FEATURES}
 
 
 def infinite():
@@ -772,7 +800,14 @@ FOUND_IN_DATASETS: dict[str, list[tuple[str, str, str]]] = {
     "unseeded_labels": [("repeatable", "wrong", "labels change when it is loaded again")],
     "reseeds": [("random state", "note", "numpy's global generator; use numpy.random.default_rng")],
     "constant": [("columns", "note", "'b' is the same in every row")],
-    "single": [("columns", "wrong", "features are float32, expected float64")],
+    "half": [("columns", "wrong", "features are float16, expected float64, float32, or whole")],
+    "single": [],
+    "tokens": [],
+    "parts": [],
+    "constant_part": [("columns", "note", "test: 'b' is the same in every row")],
+    "no_train": [("loads", "wrong", "raises ValueError: there is no part 'train'")],
+    "unlike_parts": [("loads", "wrong", "features of test are rows of shape \\(2,\\) and int64")],
+    "wrong_part": [("loads", "wrong", "gives a ndarray as test, expected a harness.Dataset")],
     "infinite": [("loads", "wrong", "raises ValueError: features and labels must be finite")],
     "table": [("loads", "wrong", "gives a ndarray, expected a harness.Dataset")],
 }
