@@ -24,6 +24,7 @@ from harness.progress import Progress
 from harness.provenance import environment
 from harness.results import MeasuredRatios
 from harness.spec.validation import LoadedSpec
+from harness.store import recorded
 from harness.store.database import Store
 from harness.workers.executor import Task, WorkerFailed
 from harness.workers.pool import Pool
@@ -162,7 +163,7 @@ def opened(
             QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
             objectives = plan.spec.objectives
             measures = {c.key: measuring.reported(objectives[c.objective.name]) for c in plan.cases}
-            outcomes = store.endings(measures, plan.seeds)
+            outcomes = recorded.endings(store, measures, plan.seeds)
             epochs = {name: d.steps_per_epoch for name, d in checked.descriptions.items()}
             revision = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in revision.cases:

@@ -12,6 +12,7 @@ from harness.measures import TRAIN_LOSS, Measure, Target
 from harness.plan import measuring
 from harness.plan.model import Hyperparameters, Plan, Search
 from harness.spec.model import ObjectiveSpec
+from harness.store import recorded
 from harness.store.database import Store
 
 Score = tuple[int, float]
@@ -36,7 +37,7 @@ def completed(plan: Plan, store: Store) -> Plan:
         measures = measured(tuning, store)
         scores = {
             key: score([t.final for t in trials], measures[key])
-            for key, trials in store.endings(measures, tuning.seeds).items()
+            for key, trials in recorded.endings(store, measures, tuning.seeds).items()
         }
     return plan.completed([_lowest(search, scores) for search in plan.searches])
 
@@ -79,7 +80,7 @@ def _by_targets(tuning: Plan, store: Store) -> dict[str, Score]:
         given = tuning.spec.objectives[case.objective.name]
         wanted[case.key] = targets_of(given, described[case.key].optimum)
     needed = {TRAIN_LOSS, *(target.measure for own in wanted.values() for target in own)}
-    endings = {m: store.endings(dict.fromkeys(wanted, m), tuning.seeds) for m in needed}
+    endings = {m: recorded.endings(store, dict.fromkeys(wanted, m), tuning.seeds) for m in needed}
     return {
         key: target_score(
             [trial.step for trial in endings[TRAIN_LOSS][key]],

@@ -21,13 +21,17 @@ from harness.plan.model import (
     claimed,
     keyed,
     objective_key,
+    recipe_key,
     sources_of,
     varied,
 )
+from harness.plan.recipe import Recipe, plan_recipe
 from harness.provenance import fingerprint
 from harness.spec import search_space
 from harness.spec.fields import DEVICE_PATTERN, device_hint, shown, unfit
 from harness.spec.model import ObjectiveSpec, SpaceSpec, Spec, matches
+from harness.spec.recipe import UNFIT
+from harness.spec.recipe_values import merged
 from harness.spec.validation import LoadedSpec
 from harness.spec.yaml_source import KeyPath
 from harness.suite.locate import ImportTarget, NotFound, Section, locate
@@ -135,7 +139,11 @@ def _ambiguous_claims(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> I
 
 @dataclass(frozen=True)
 class _Pairing:
-    """One optimizer on one objective, with the values of its hyperparameters there."""
+    """One optimizer on one objective, with the values of its hyperparameters there.
+
+    Attributes:
+        defaults: What the recipe gives for what is searched.
+    """
 
     optimizer: str
     located: ImportTarget
@@ -143,6 +151,8 @@ class _Pairing:
     objective: PlannedObjective
     choices: dict[str, list[Any]]
     spaces: dict[str, SpaceSpec]
+    recipe: Recipe
+    defaults: Hyperparameters
 
     def settings(self) -> list[Hyperparameters]:
         """The grid of the hyperparameters."""
@@ -159,6 +169,7 @@ class _PlanBuilder:
             spec = spec.model_copy(update={"timing": timing})
         self.spec, self.loaded, self.overrides = spec, loaded, overrides
         self.problems: list[Problem] = []
+        self._merged = {name: merged(spec, name) for name in spec.optimizers}
         self._devices = overrides.devices or spec.devices
         self._values = self._given_values()
         self._only = self._filters()
@@ -191,11 +202,19 @@ class _PlanBuilder:
             if (located := self._locate(optimizer.class_, ("optimizers", name, "class")))
         }
         sources = {name: sources_of(located) for name, located in optimizers.items()}
+        recipes = {name: self._recipe(name) for name in optimizers}
         return [
-            self._pairing(name, located, sources[name], objective)
+            self._pairing(name, located, sources[name], objective, recipes[name])
             for objective in objectives or self._stand_in()
             for name, located in optimizers.items()
         ]
+
+    def _recipe(self, optimizer: str) -> Recipe:
+        """An optimizer's recipe; nothing where it names what isn't there."""
+        found = plan_recipe(
+            self._merged[optimizer], lambda name, path: self._locate(name, path, "optimizers")
+        )
+        return found or Recipe()
 
     def _stand_in(self) -> list[PlannedObjective]:
         """An objective for optimizers to be checked on, where each of the spec is wrong."""
@@ -205,17 +224,33 @@ class _PlanBuilder:
         return [replace(planned, is_partial=True)] if planned is not None else []
 
     def _pairing(
-        self, name: str, located: ImportTarget, sources: str, objective: PlannedObjective
+        self,
+        name: str,
+        located: ImportTarget,
+        sources: str,
+        objective: PlannedObjective,
+        recipe: Recipe,
     ) -> _Pairing:
-        optimizer = self.spec.optimizers[name]
-        local = optimizer.per_objective.get(objective.name, {})
-        given = {**optimizer.hyperparameters, **local}
+        optimizer, merged = self.spec.optimizers[name], self._merged[name]
+        own, local, values, searched = (
+            {merged.canonical(k): v for k, v in given.items()}
+            for given in (
+                optimizer.hyperparameters,
+                optimizer.per_objective.get(objective.name, {}),
+                self._values,
+                optimizer.search,
+            )
+        )
+        of_recipe = {k: given.choices for k, given in merged.values().items()}
+        given = {**own, **local}
         choices = {k: v if isinstance(v, list) else [v] for k, v in given.items()}
-        known = (k for k in self._values if k in given or k in optimizer.search)
-        choices |= {k: [self._values[k]] for k in known}
-        fixed = {*local, *self._values}
-        spaces = {k: space for k, space in optimizer.search.items() if k not in fixed}
-        return _Pairing(name, located, sources, objective, choices, spaces)
+        choices |= {k: v for k, v in of_recipe.items() if k not in choices}
+        known = (k for k in values if k in choices or k in searched)
+        choices |= {k: [values[k]] for k in known}
+        fixed = {*local, *values}
+        spaces = {k: space for k, space in searched.items() if k not in fixed}
+        defaults = {k: choices.pop(k)[0] for k in spaces if k in choices and k in of_recipe}
+        return _Pairing(name, located, sources, objective, choices, spaces, recipe, {**defaults})
 
     def _objective(self, name: str, spec: ObjectiveSpec) -> PlannedObjective | None:
         path: KeyPath = ("objectives", name)
@@ -294,8 +329,10 @@ class _PlanBuilder:
             objective=pairing.objective,
             device=device,
             create_graph=self.spec.optimizers[pairing.optimizer].create_graph,
+            recipe=pairing.recipe,
             is_partial=("optimizers", pairing.optimizer) in self.loaded.partial,
             sources=pairing.sources,
+            recipe_key=recipe_key(pairing.recipe),
         )
 
     def _grid(self, pairing: _Pairing, cases: list[Case]) -> None:
@@ -327,7 +364,8 @@ class _PlanBuilder:
                 )
                 searches.append(Search(base, pairing.spaces, tuple(settings), len(cases)))
             if tuning.defaults and self._is_wanted("defaults"):
-                cases.append(keyed(replace(base, role="defaults")))
+                setting = {**fixed, **pairing.defaults}
+                cases.append(keyed(replace(base, hyperparameters=setting, role="defaults")))
 
     def _is_wanted(self, setting: str) -> bool:
         """Test that the command line leaves a setting in, by the name that it has among others."""
@@ -343,6 +381,7 @@ class _PlanBuilder:
         if not all(any(matches(names[k], p) for p in ps) for k, ps in self._only.items()):
             return False
         include, exclude = self.spec.include, self.spec.exclude
+        setting = self._merged[pairing.optimizer].with_numbers(setting)
         if include and not any(applies(match, names, setting) for match in include):
             return False
         return not any(applies(match, names, setting) for match in exclude)
@@ -362,10 +401,11 @@ class _PlanBuilder:
         """The hyperparameters that the command line gives."""
         known = {
             name
-            for optimizer in self.spec.optimizers.values()
+            for key, optimizer in self.spec.optimizers.items()
             for given in (
                 optimizer.hyperparameters,
                 optimizer.search,
+                self._merged[key].values(),
                 *optimizer.per_objective.values(),
             )
             for name in given
@@ -381,6 +421,7 @@ class _PlanBuilder:
                 try:
                     given = json.loads(value, parse_constant=_refuse_constant)
                     problem = "is given twice" if name in found else unfit(given)
+                    problem = problem or UNFIT.get(name, unfit)(given)
                 except (ValueError, RecursionError):
                     problem = (
                         f'{shown(value)} is not JSON: a number, true, null, or text in "quotes"'

@@ -9,17 +9,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from harness.plan.recipe import NOTHING as NO_RECIPE
+from harness.plan.recipe import Recipe, comparable
 from harness.provenance import fingerprint
 from harness.provenance.opened_files import Opened
 from harness.spec import search_space
 from harness.spec.fields import Scalar
+from harness.spec.measures import SplitSpec
 from harness.spec.model import (
     ClaimSpec,
     Match,
     ObjectiveSpec,
     SpaceSpec,
     Spec,
-    SplitSpec,
     matches,
 )
 from harness.suite.locate import ImportTarget
@@ -89,9 +91,11 @@ class Case:
         objective: What it minimises.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
         create_graph: Whether gradients keep their graph, for an optimizer that differentiates them.
+        recipe: What beside hyperparameters says how it trains; their numbers are among these.
         role: Where its setting comes from.
         is_partial: Whether it lacks hyperparameters that the spec gives wrongly.
         sources: Digest of what its class depends on.
+        recipe_key: Digest of its recipe and of what that depends on; empty of none.
         key: Digest of all that decides its trials' results but the seed.
     """
 
@@ -102,9 +106,11 @@ class Case:
     objective: PlannedObjective
     device: str
     create_graph: bool = False
+    recipe: Recipe = NO_RECIPE
     role: Role = "given"
     is_partial: bool = False
     sources: str = field(default="", compare=False)
+    recipe_key: str = field(default="", compare=False)
     key: str = field(default="", compare=False)
 
     @property
@@ -264,7 +270,9 @@ class Plan:
 
         def again(case: Case) -> Case:
             sources = sources_of(case.located, opened)
-            known = replace(case, objective=objectives[case.objective.name], sources=sources)
+            recipe = recipe_key(case.recipe, opened)
+            objective = objectives[case.objective.name]
+            known = replace(case, objective=objective, sources=sources, recipe_key=recipe)
             return keyed(known) if case.key else known
 
         searches = (
@@ -289,11 +297,13 @@ class Plan:
     def families(self) -> list[tuple[Case, ...]]:
         """Cases that differ by the size of some floats alone, and so may share a run.
 
-        A float that is 0 counts as another kind, for it often turns something off.
+        A float that is 0 counts as another kind, for it often turns something off. What belongs to
+        the schedule may be anything, for it is computed by setting.
         """
         families: dict[tuple[str, ...], list[Case]] = {}
         for case in self.cases:
-            alike = json.dumps(_kind(case.hyperparameters), sort_keys=True)
+            setting = comparable(case.hyperparameters)
+            alike = json.dumps([_kind(setting), sorted(case.hyperparameters)], sort_keys=True)
             family = (case.objective.name, case.optimizer, case.device, alike)
             families.setdefault(family, []).append(case)
         return [tuple(cases) for cases in families.values()]
@@ -326,7 +336,8 @@ def named_by(cases: Iterable[Case]) -> tuple[ImportTarget, ...]:
     """The optimizers, objectives and datasets of some cases, each once."""
     found: dict[ImportTarget, None] = {}
     for case in cases:
-        for located in (case.located, case.objective.located, case.objective.dataset):
+        named = (case.located, case.objective.located, case.objective.dataset)
+        for located in (*named, *case.recipe.located()):
             if located is not None:
                 found[located] = None
     return tuple(found)
@@ -379,6 +390,11 @@ def sources_of(located: ImportTarget, opened: Opened = fingerprint.NOTHING) -> s
     return fingerprint.digest(fingerprint.of(located, opened=opened))
 
 
+def recipe_key(recipe: Recipe, opened: Opened = fingerprint.NOTHING) -> str:
+    """A digest of a recipe and what it depends on; empty of one of nothing but numbers."""
+    return "" if recipe.is_empty else fingerprint.digest(recipe.structure(opened))
+
+
 def objective_key(planned: PlannedObjective, opened: Opened = fingerprint.NOTHING) -> str:
     """A digest of all that decides an objective."""
     return fingerprint.digest(
@@ -427,5 +443,6 @@ def _case_key(case: Case) -> str:
             "device": case.device,
             "create_graph": case.create_graph,
             "sees_test": case.sees_test,
+            "recipe": case.recipe_key,
         }
     )

@@ -34,6 +34,7 @@ NAME_PATTERN = (
     rf"^(?!(?:{_DEVICE_FILES})(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,62}}[A-Za-z0-9_-])?$"
 )
 PARAMETER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+SETTING_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z0-9_-]{1,64}){0,6}$"
 DEVICE_PATTERN = r"^(cpu|cuda(:[0-9]{1,2})?|mps|xpu(:[0-9]{1,2})?)$"
 REFERENCE_PATTERN = (
     r"^(?!.*\.\.)(?:[A-Za-z_][A-Za-z0-9_]*|[A-Za-z0-9_./-]+\.py:[A-Za-z_][A-Za-z0-9_]*|"
@@ -78,7 +79,7 @@ def refuse_all(faults: Sequence[Fault]) -> NoReturn:
     raise PydanticCustomError("value", "{message}", {"message": faults[0][0], "faults": faults})
 
 
-def _matching(
+def matching(
     pattern: str,
     expected: str,
     schema: dict[str, Any] | None = None,
@@ -102,7 +103,8 @@ def device_hint(name: str) -> str:
     return hint if kind in kinds else nearest(name, kinds.values(), 0.75)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell numbers from all else, true and false among it."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -207,7 +209,7 @@ def _as_numbers(value: Any) -> Any:
 
 def _ends(value: Any) -> tuple[float, float]:
     """The two ends of a range."""
-    if not isinstance(value, list | tuple) or len(value) != 2 or not all(map(_is_number, value)):
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(map(is_number, value)):
         refuse(f"expected a list of two numbers, [low, high], got {shown(value)}")
     _check_scalar(list(value))
     low, high = value
@@ -252,7 +254,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
     faults: list[Fault] = [
         (f"expected a finite number, got {shown(number)}", (i,))
         for i, number in enumerate(value)
-        if not _is_number(number) or abs(number) > INTEGER_LIMIT or number != number
+        if not is_number(number) or abs(number) > INTEGER_LIMIT or number != number
     ]
     if faults:
         refuse_all(faults)
@@ -273,7 +275,7 @@ def _shares(value: Any) -> tuple[float, ...]:
 
 def _printed(value: Any) -> str:
     """A number as it was printed, every digit of it."""
-    if not _is_number(value) and not isinstance(value, str):
+    if not is_number(value) and not isinstance(value, str):
         refuse(f"expected a number, got {shown(value)}")
     try:
         finite = math.isfinite(float(value))
@@ -327,16 +329,18 @@ _NAME = (
     "a letter or digit, not ending with '.'"
 )
 _PARAMETER = "an argument's name: at most 64 letters, digits and '_'"
+_SETTING = f"{_PARAMETER} (or a dotted name of the recipe, such as schedule.warmup)"
 _DEVICE = "a device such as 'cpu', 'cuda' or 'cuda:1'"
 _REFERENCE = (
     "a name in the suite ('AdaGrad'), a file in it ('optimizers/adagrad.py:AdaGrad') or an import "
     "('torch.optim:Adagrad')"
 )
 
-Name = Annotated[str, _matching(NAME_PATTERN, _NAME)]
-Parameter = Annotated[str, _matching(PARAMETER_PATTERN, _PARAMETER)]
-Reference = Annotated[str, _matching(REFERENCE_PATTERN, _REFERENCE)]
-Device = Annotated[str, _matching(DEVICE_PATTERN, _DEVICE, _DEVICE_SCHEMA, device_hint)]
+Name = Annotated[str, matching(NAME_PATTERN, _NAME)]
+Parameter = Annotated[str, matching(PARAMETER_PATTERN, _PARAMETER)]
+Setting = Annotated[str, matching(SETTING_PATTERN, _SETTING)]
+Reference = Annotated[str, matching(REFERENCE_PATTERN, _REFERENCE)]
+Device = Annotated[str, matching(DEVICE_PATTERN, _DEVICE, _DEVICE_SCHEMA, device_hint)]
 Seeds = Annotated[tuple[int, ...], Checked(_seeds, _SEEDS_SCHEMA)]
 TuningSeeds = Annotated[tuple[int, ...], Checked(_tuning_seeds, _SEEDS_SCHEMA)]
 Ends = Annotated[tuple[float, float], Checked(_ends, _ENDS_SCHEMA)]

@@ -7,14 +7,20 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
 from harness.errors import join, nearest
 from harness.measures import HIGHER, LOWER, PARTS, Measure, Part
+from harness.seeds import SEED_LIMIT
+from harness.spec.base import Model
 from harness.spec.fields import (
     INTEGER_LIMIT,
     PARAMETER_PATTERN,
     STEP_LIMIT,
     Checked,
     Fault,
+    Share,
     refuse,
     refuse_all,
     shown,
@@ -228,3 +234,57 @@ Targets = Annotated[tuple[GivenTarget, ...], Checked(_targets, _TARGETS_SCHEMA)]
 RecordEvery = Annotated[int | str, Checked(_record_every, _RECORD_SCHEMA)]
 PatienceRule = Annotated[Patience, Checked(_patience, _PATIENCE_SCHEMA)]
 StopAt = Literal["all targets", "first target"]
+
+
+class SplitSpec(Model):
+    """The shares of a dataset's rows that are for training, tuning and reporting."""
+
+    train: Share
+    """Share of the rows that steps see."""
+    validation: Share | None = None
+    """Share by which settings are tuned."""
+    test: Share | None = None
+    """Share that nothing but the report sees."""
+    seed: int = Field(0, ge=0, lt=SEED_LIMIT)
+    """Seed of the order in which rows are dealt out; the same for every trial."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitSpec:
+        shares = [self.train, self.validation or 0.0, self.test or 0.0]
+        if abs(math.fsum(shares) - 1) > 1e-9:
+            total = f"{math.fsum(shares):.6g}"
+            text = "expected shares that add up to 1, got {total}"
+            raise PydanticCustomError("split", text, {"total": total})
+        if self.train == 1:
+            raise PydanticCustomError("split", "leaves nothing for validation or test")
+        return self
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that there are."""
+        return tuple(part for part in PARTS if getattr(self, part) is not None)
+
+
+class StopSpec(Model):
+    """When a trial ends before its last step."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    at: StopAt | None = None
+    """Stop once all targets (or the first of them) are reached, at a recorded step."""
+    after: PatienceRule | None = None
+    """Stop after so many recorded values that are no better than the best before them, such as
+    '5 records without a lower validation loss'."""
+
+    @model_validator(mode="after")
+    def _something(self) -> StopSpec:
+        if self.at is None and self.after is None:
+            raise PydanticCustomError("stop", "never stops; expected 'at' or 'after'")
+        return self
+
+
+class KeepSpec(Model):
+    """What of a trial is kept for whoever wants to look at it afterwards."""
+
+    parameters: Literal["last"] | None = None
+    """Keep the parameters after the last step."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from harness.measures import PARTS, Part
 from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
+from harness.spec.base import Model as _Model
 from harness.spec.fields import (
     Argument,
     Choices,
@@ -30,85 +29,23 @@ from harness.spec.fields import (
     Rate,
     Reference,
     Seeds,
-    Share,
+    Setting,
     Shares,
     Tolerance,
     TuningSeeds,
     WholeEnds,
 )
 from harness.spec.measures import (
+    KeepSpec,
     MeasureName,
     Metrics,
-    PatienceRule,
     RecordEvery,
-    StopAt,
+    SplitSpec,
+    StopSpec,
     Targets,
     TunedMeasure,
 )
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class SplitSpec(_Model):
-    """The shares of a dataset's rows that are for training, tuning and reporting."""
-
-    train: Share
-    """Share of the rows that steps see."""
-    validation: Share | None = None
-    """Share by which settings are tuned."""
-    test: Share | None = None
-    """Share that nothing but the report sees."""
-    seed: int = Field(0, ge=0, lt=SEED_LIMIT)
-    """Seed of the order in which rows are dealt out; the same for every trial."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> SplitSpec:
-        shares = [self.train, self.validation or 0.0, self.test or 0.0]
-        if abs(math.fsum(shares) - 1) > 1e-9:
-            total = f"{math.fsum(shares):.6g}"
-            text = "expected shares that add up to 1, got {total}"
-            raise PydanticCustomError("split", text, {"total": total})
-        if self.train == 1:
-            raise PydanticCustomError("split", "leaves nothing for validation or test")
-        return self
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The parts that there are."""
-        return tuple(part for part in PARTS if getattr(self, part) is not None)
-
-
-class StopSpec(_Model):
-    """When a trial ends before its last step."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
-
-    at: StopAt | None = None
-    """Stop once all targets (or the first of them) are reached, at a recorded step."""
-    after: PatienceRule | None = None
-    """Stop after so many recorded values that are no better than the best before them, such as
-    '5 records without a lower validation loss'."""
-
-    @model_validator(mode="after")
-    def _something(self) -> StopSpec:
-        if self.at is None and self.after is None:
-            raise PydanticCustomError("stop", "never stops; expected 'at' or 'after'")
-        return self
-
-
-class KeepSpec(_Model):
-    """What of a trial is kept for whoever wants to look at it afterwards."""
-
-    parameters: Literal["last"] | None = None
-    """Keep the parameters after the last step."""
+from harness.spec.recipe import RecipeSpec
 
 
 class ObjectiveSpec(_Model):
@@ -224,27 +161,33 @@ class CounterpartSpec(_Model):
     """The convention by which they differ, for the parity table."""
 
 
-class OptimizerSpec(_Model):
-    """One optimizer with its hyperparameters."""
+class _OptimizerKeys(_Model):
+    """The keys of an optimizer beside those of its recipe."""
 
     class_: Reference = Field(alias="class")
     """The optimizer: a class in the suite's optimizers/ folder ('AdaGrad'), or an import with the
     interface of torch.optim.Optimizer ('torch.optim:Adagrad')."""
-    hyperparameters: dict[Parameter, Grid] = Field(default_factory=dict)
+    hyperparameters: dict[Setting, Grid] = Field(default_factory=dict)
     """Arguments of the constructor, on every objective. A list of values is a grid: each is run.
-    Put a value that is itself a list into a list: [[0.9, 0.999]]."""
-    per_objective: dict[str, dict[Parameter, Grid]] = Field(default_factory=dict)
-    """Hyperparameters for one objective; they override those above and the search."""
+    Put a value that is itself a list into a list: [[0.9, 0.999]]. Numbers of the recipe have dotted
+    names: schedule.warmup, clip_grad_norm, groups.0.lr, base.lr."""
+    per_objective: dict[str, dict[Setting, Grid]] = Field(default_factory=dict)
+    """Hyperparameters for one objective; they override those above, the recipe and the search."""
     create_graph: bool = False
     """Keep the graph of gradients (backward(create_graph=True)), for optimizers that need second
     derivatives, such as AdaHessian."""
-    search: dict[Parameter, SpaceSpec] = Field(default_factory=dict)
-    """Hyperparameters to tune, each with its search space. Needs 'tuning'."""
+    search: dict[Setting, SpaceSpec] = Field(default_factory=dict)
+    """Hyperparameters to tune, each with its search space; of the recipe as well
+    (schedule.warmup). Needs 'tuning'."""
     generalizes: Patterns | None = None
     """Optimizers of this spec that are special cases of this one (gradient descent is one of
     momentum). A tuned optimizer that is worse than its special case is flagged."""
     counterpart: CounterpartSpec | None = None
     """The same optimizer in other code; the parity table compares them."""
+
+
+class OptimizerSpec(RecipeSpec, _OptimizerKeys):
+    """One optimizer with its hyperparameters and its recipe."""
 
 
 class Match(_Model):
@@ -258,7 +201,7 @@ class Match(_Model):
     """Names or patterns."""
     device: Patterns | None = None
     """Devices or patterns such as 'cuda*'."""
-    hyperparameters: dict[Parameter, Argument] = Field(default_factory=dict)
+    hyperparameters: dict[Setting, Argument] = Field(default_factory=dict)
     """Values that the setting must have."""
 
     @model_validator(mode="after")
@@ -361,7 +304,7 @@ class ClaimSpec(_Model):
     """Name of the optimizer in this spec."""
     objective: str
     """Name of the objective in this spec."""
-    hyperparameters: dict[Parameter, Argument] = Field(default_factory=dict)
+    hyperparameters: dict[Setting, Argument] = Field(default_factory=dict)
     """The setting, if there are several."""
     setting: Literal["tuned", "defaults"] | None = None
     """The setting of an optimizer with a search."""
@@ -400,6 +343,8 @@ class Spec(_Model):
     """The objectives, by name."""
     optimizers: dict[Name, OptimizerSpec] = Field(min_length=1)
     """The optimizers to compare, by name; the first is the reference."""
+    recipe: RecipeSpec = Field(default_factory=lambda: RecipeSpec.model_validate({}))
+    """How every optimizer trains, unless it says otherwise key by key."""
     tuning: TuningSpec | None = None
     """How optimizers with a search are tuned; the same for all of them."""
     correction: Literal["objective", "page"] = "objective"

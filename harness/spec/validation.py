@@ -34,6 +34,9 @@ from harness.spec.model import (
     TuningSpec,
     matches,
 )
+from harness.spec.recipe_validation import keys_at as recipe_keys_at
+from harness.spec.recipe_validation import recipe_mistakes
+from harness.spec.recipe_values import merged
 from harness.spec.yaml_source import KeyPath, YamlSource, read, suite_folder
 
 T = TypeVar("T")
@@ -115,12 +118,16 @@ def check(source: YamlSource) -> LoadedSpec:
     problems += _unknown_names(source, spec)
     problems += _unknown_entries(source, spec, places)
     problems += _tuning_mistakes(source, spec)
-    partial = frozenset(path[:2] for path in places if _is_argument(path))
-    return LoadedSpec(spec, source, tuple(sorted(set(problems))), partial)
+    problems += recipe_mistakes(source, spec, places)
+    partial = {path[:2] for path in places if _is_argument(path)}
+    if any(path[:1] == ("recipe",) for path in places):
+        partial |= {("optimizers", name) for name in spec.optimizers}
+    return LoadedSpec(spec, source, tuple(sorted(set(problems))), frozenset(partial))
 
 
 def _path(detail: ErrorDetails) -> KeyPath:
-    return tuple(part for part in detail["loc"] if part != "[key]")
+    # In brackets are pydantic's own: a key that is wrong, the branch of a union.
+    return tuple(part for part in detail["loc"] if not str(part).startswith("["))
 
 
 def _is_argument(path: KeyPath) -> bool:
@@ -163,7 +170,7 @@ def _part(path: KeyPath) -> KeyPath:
             return path[:4]
         case ("objectives" | "optimizers", *_) | ("check", "cells", *_):
             return path[:3]
-        case ("include" | "exclude" | "claims" | "check" | "tuning", *_):
+        case ("include" | "exclude" | "claims" | "check" | "tuning" | "recipe", *_):
             return path[:2]
     return path[:1]
 
@@ -246,17 +253,18 @@ _MODELS: dict[str, type[BaseModel]] = {
 
 def _keys_at(path: KeyPath) -> list[str]:
     """The keys that the model at a path has."""
+    model: type[BaseModel] = recipe_keys_at(path) or Spec
     match path:
+        case _ if model is not Spec:
+            pass
         case ("optimizers", _, "search", *_):
-            model: type[BaseModel] = SpaceSpec
+            model = SpaceSpec
         case ("optimizers", _, "counterpart", *_):
             model = CounterpartSpec
         case ("check", "cells", *_):
             model = CellSpec
         case (str(section), *_):
             model = _MODELS.get(section, Spec)
-        case _:
-            model = Spec
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -383,10 +391,15 @@ def _unknown_entries(
 def _given_values(spec: Spec) -> dict[str, list[Any]]:
     """By hyperparameter, all values that optimizers are given."""
     given: dict[str, list[Any]] = {}
-    for optimizer in spec.optimizers.values():
+    for key, optimizer in spec.optimizers.items():
+        recipe = merged(spec, key)
+        for name, found in recipe.values().items():
+            given.setdefault(name, []).extend(found.choices)
         for values in (optimizer.hyperparameters, *optimizer.per_objective.values()):
             for name, value in values.items():
-                given.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+                choices = value if isinstance(value, list) else [value]
+                given.setdefault(recipe.canonical(name), []).extend(choices)
+                given.setdefault(name, []).extend(choices)
     return given
 
 

@@ -13,10 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from numpy.typing import NDArray
-
 from harness.errors import BadInput, Problem
-from harness.measures import TRAIN_LOSS, Measure
 from harness.plan.model import Case, Plan, Role
 from harness.results import (
     Description,
@@ -27,12 +24,10 @@ from harness.results import (
     Unavailable,
 )
 from harness.store import schema
-from harness.store.records import RunRecord, RunSettings, StoredTrial
+from harness.store.records import RunRecord, RunSettings
 from harness.store.rows import (
     blob_or_null,
-    from_blob,
     measure_rows,
-    parameter,
     parameter_rows,
     timing_values,
     to_blob,
@@ -46,12 +41,6 @@ _log = logging.getLogger(__name__)
 
 Defaults = Mapping[str, Mapping[str, Any]]  # by case key, as the constructor completed them
 Descriptions = Mapping[str, Description]  # by objective name, of those not known already
-
-_RECORDED = (
-    "SELECT case_id, seed, ? AS measure, losses AS recorded FROM curves "
-    "UNION ALL SELECT case_id, seed, measure, recorded FROM measures"
-)
-"""What was recorded of trials, by measure."""
 
 _LATEST = "(SELECT max(id) FROM runs)"
 
@@ -313,40 +302,6 @@ class Store:
                 for position, case in enumerate(plan.everything)
             ),
         )
-
-    def endings(
-        self, measures: Mapping[str, Measure], seeds: Iterable[int]
-    ) -> dict[str, list[StoredTrial]]:
-        """By case key, how the trials of some seeds ended, in the order of the seeds.
-
-        Args:
-            measures: By case key, what is to be told of its trials.
-            seeds: Which of them.
-        """
-        found: dict[str, list[StoredTrial]] = {key: [] for key in measures}
-        wanted = set(seeds)
-        rows = self.db.execute(
-            "SELECT key, measure, trials.seed, status, reason, step, recorded FROM trials "
-            f"JOIN cases ON cases.id = trials.case_id LEFT JOIN ({_RECORDED}) AS recorded "
-            "ON recorded.case_id = trials.case_id AND recorded.seed = trials.seed "
-            "ORDER BY trials.seed",
-            (TRAIN_LOSS.name,),
-        )
-        for key, measure, seed, status, reason, step, values in rows:
-            asked = measures.get(key)
-            if asked is not None and seed in wanted and measure in (None, asked.name):
-                trial = StoredTrial(seed, status, reason, step, from_blob(values or b""))
-                found[key].append(trial)
-        return found
-
-    def parameters(self, case_key: str, seed: int) -> dict[str, NDArray[Any]]:
-        """The parameters of a trial after its last step, by name; none where none are kept."""
-        rows = self.db.execute(
-            "SELECT name, parameters.dtype, shape, numbers FROM parameters "
-            "JOIN cases ON cases.id = case_id WHERE key = ? AND seed = ? ORDER BY place",
-            (case_key, seed),
-        )
-        return {name: parameter(*kept) for name, *kept in rows}
 
     def has_run(self) -> bool:
         """True where there is a run to report."""

@@ -110,7 +110,7 @@ class Cell:
 
     def losses(self) -> list[float]:
         """The loss over all data that each trial has come to."""
-        return [lanes.full_losses().item() for lanes in self.trials]
+        return [lanes.measured("train")["loss"].item() for lanes in self.trials]
 
     def losses_of_a_run(self) -> list[float]:
         """The loss over all data after every step of a trial, as the engine runs it."""
