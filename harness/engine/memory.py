@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.engine.lanes import Lane, Lanes
-from harness.engine.training_loop import OptimizerFactory, Recorder, Stepper
+from harness.engine.recipe_factory import OptimizerFactory
+from harness.engine.training_loop import Recorder, Stepper
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
 from harness.results import Way

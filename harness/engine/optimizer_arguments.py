@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from harness.engine.constructors import Constructor, mistaken
-from harness.engine.training_loop import OptimizerFactory
+from harness.engine.recipe_factory import OptimizerFactory
 from harness.errors import join, nearest
 from harness.plan.model import Case, Hyperparameters, Plan, shown
 from harness.results import Finding

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from harness.engine.lane_values import NotShareable, Unequal
 from harness.engine.lanes import Lane
+from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.sharing import WORDS, FirstSteps, difference, rounding
-from harness.engine.training_loop import OptimizerFactory, Outcome, TrialError, train
+from harness.engine.training_loop import Outcome, TrialError, train
 from harness.engine.workload import Workload
 from harness.plan.model import Case, Hyperparameters
 from harness.results import (

@@ -12,7 +12,8 @@ import torch
 from harness.engine.constructors import Constructor, mistaken
 from harness.engine.isolation import class_state
 from harness.engine.optimizer_arguments import OptimizerArguments, says
-from harness.engine.training_loop import OptimizerFactory
+from harness.engine.recipe_factory import OptimizerFactory, RecipeFactory
+from harness.engine.schedules import LoadedStage
 from harness.engine.workload import (
     DoesNotFit,
     Workload,
@@ -24,7 +25,9 @@ from harness.engine.workload import (
 from harness.errors import nearest
 from harness.objectives.base import Objective
 from harness.plan.model import Case, Plan, PlannedObjective, named_by
+from harness.plan.recipe import Stage
 from harness.results import CheckedSuite, Description, Finding, Unavailable
+from harness.spec.recipe_values import is_of_recipe
 from harness.suite.locate import ImportTarget, SuiteError, last_line, place_of
 
 RECORD_LIMIT = 1_000_000
@@ -174,6 +177,35 @@ def load_optimizer(located: ImportTarget) -> OptimizerFactory:
         )
     class_state(factory)  # before anything changes it
     return factory  # type: ignore[no-any-return]
+
+
+def load_case(case: Case) -> OptimizerFactory:
+    """Load a case's optimizer, with its recipe if it has one.
+
+    Raises:
+        SuiteError: If something that it names can't be imported or can't be called.
+    """
+    kind, recipe = load_optimizer(case.located), case.recipe
+    if recipe.is_empty and not any(map(is_of_recipe, case.hyperparameters)):
+        return kind
+    return RecipeFactory(
+        kind,
+        recipe,
+        tuple(load_optimizer(g.located) if g.located else None for g in recipe.groups),
+        load_optimizer(recipe.base.located) if recipe.base else None,
+        tuple(map(_load_stage, recipe.stages)),
+        {name: located.load() for name, located in recipe.objects.items()},
+    )
+
+
+def _load_stage(stage: Stage) -> LoadedStage:
+    kind = stage.located.load()
+    if not callable(getattr(kind, "step", None)):
+        text = f"{stage.located.reference!r} has no method 'step', expected a scheduler"
+        raise SuiteError(text)
+    class_state(kind)  # before anything changes it
+    inner = stage.inner and tuple(map(_load_stage, stage.inner))
+    return LoadedStage(kind, inner)
 
 
 def unavailable(device: str) -> str:

@@ -64,6 +64,7 @@ class Workload:
             among them.
         divergence_factor: See the spec.
         drop_last: Whether an epoch leaves out the rows that would be a smaller last batch.
+        steps_of_schedule: Updates that a schedule is made for; None for ``steps``.
     """
 
     objective: Objective
@@ -76,6 +77,12 @@ class Workload:
     record_steps: tuple[int, ...]
     divergence_factor: float
     drop_last: bool = False
+    steps_of_schedule: int | None = None
+
+    @property
+    def scheduled_steps(self) -> int:
+        """Updates that a schedule is made for: the trial's, where only its first are tried."""
+        return self.steps_of_schedule or self.steps
 
     @property
     def rows(self) -> int:

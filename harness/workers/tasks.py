@@ -8,8 +8,8 @@ from typing import Any, assert_never
 import torch
 
 from harness.engine import trials, validate
+from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.sharing import FEWEST, decide
-from harness.engine.training_loop import OptimizerFactory
 from harness.engine.workload import Workload, load_objective, prepare
 from harness.plan.model import Case
 from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Together
@@ -167,4 +167,4 @@ class WorkerTasks:
             with self._memory.meant_to_stay():
                 objective, _ = load_objective(case.objective)
                 self._workloads[key] = prepare(case.objective, objective, case.device)
-        return self._workloads[key], validate.load_optimizer(case.located)
+        return self._workloads[key], validate.load_case(case)
