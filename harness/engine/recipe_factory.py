@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 from typing_extensions import override
 
+from harness.engine.constructors import Refused
 from harness.engine.groups import Shapes, assigned
 from harness.engine.schedules import (
     AnySchedule,
     LoadedStage,
     LongSchedule,
     ShortSchedule,
-    UnfitSchedule,
 )
 from harness.plan.recipe import NOTHING, Group, Parts, Recipe, parts_of
 
@@ -25,23 +25,6 @@ OptimizerFactory = Callable[..., torch.optim.Optimizer]
 
 Tensors = Mapping[str, torch.Tensor]
 """Parameters by name, in the objective's order."""
-
-
-class Refused(Exception):
-    """A part of a recipe refuses what it is given.
-
-    Attributes:
-        section: The part, as dotted names call it: empty for the optimizer, ``groups.0``, ``base``,
-            ``schedule.1`` or ``schedule``.
-        owner: The class that refuses it.
-        error: What was raised.
-    """
-
-    def __init__(self, section: str, owner: Any, error: BaseException) -> None:
-        self.section = section
-        self.owner = owner
-        self.error = error
-        super().__init__(str(error))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,16 +152,13 @@ class RecipeFactory:
         """The schedule for a number of steps; None where the recipe has none.
 
         Raises:
-            Refused: If it doesn't fit the number of steps.
+            UnfitSchedule: If it doesn't fit the number of steps.
         """
         if self.stages:
             return LongSchedule(self.stages, numbers, self.objects or {}, steps)
         if not numbers:
             return None
-        try:
-            return ShortSchedule.of(numbers, steps)
-        except UnfitSchedule as error:
-            raise Refused("schedule", "the schedule", error) from error
+        return ShortSchedule.of(numbers, steps)
 
 
 @dataclass(frozen=True)

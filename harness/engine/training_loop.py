@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 
 from harness.engine import ways
 from harness.engine.clipping import clipping_of
+from harness.engine.constructors import Refused
 from harness.engine.isolation import restore_classes, seed_globals
 from harness.engine.lane_values import LaneFloat, NotShareable
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.recipe_factory import (
     Built,
     OptimizerFactory,
-    Refused,
     parts_for,
     recipe_of,
     takes_closure,
 )
-from harness.engine.schedules import OwnSchedule, Schedule, SharedSchedule
+from harness.engine.schedules import OwnSchedule, Schedule
+from harness.engine.shared_schedules import SharedSchedule
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch
 from harness.plan.model import Hyperparameters
@@ -135,7 +136,10 @@ class Stepper:
         self._takes_closure = takes_closure(self.optimizer)
         self._modes = modes(self.optimizer)
         self._clipping = clipping_of(parts.clipping, stacked=lanes.stacked)
-        self.schedule = self._scheduled(built, settings, refusals)
+        try:
+            self.schedule = self._scheduled(built, settings, refusals)
+        except Refused as refused:
+            raise refused.error from None
         self._batch: Batch = None
         self._losses = torch.empty(0)
 
