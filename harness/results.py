@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.measures import PARTS, Measure, Part, measures_of
 from harness.plan.model import Case
 
 Way = Literal["pointwise", "vmapped", "alone"]
@@ -55,6 +56,8 @@ class TrialResult:
             where that is not known.
         evaluations_at: The same at the recorded steps, as many as ``losses``; None where each step
             took one, or where it is not known.
+        measures: By name (``test accuracy``), what else was recorded, as ``losses``.
+        parameters: By name, where they are kept, the parameters after the last step.
     """
 
     case_key: str
@@ -70,6 +73,8 @@ class TrialResult:
     way_reason: str = ""
     evaluations: int | None = None
     evaluations_at: NDArray[np.int64] | None = None
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    parameters: Mapping[str, NDArray[Any]] | None = None
 
 
 def above_limit(divergence_factor: float) -> str:
@@ -283,6 +288,8 @@ class Description:
             the lowest x2 and x1, as many each way; else empty.
         data_source: Where the data come from, or empty.
         divergence_factor: See the spec.
+        part_rows: Rows of each part that is held out.
+        metrics: What is recorded of each part, with whether higher is better.
     """
 
     formula: str
@@ -297,6 +304,18 @@ class Description:
     landscape: tuple[float, ...] = ()
     data_source: str = ""
     divergence_factor: float | None = None
+    part_rows: dict[str, int] = field(default_factory=dict)
+    metrics: tuple[tuple[str, bool], ...] = (("loss", False),)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that are recorded."""
+        return tuple(part for part in PARTS if part == "train" or part in self.part_rows)
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Everything that is recorded: the loss on train first."""
+        return measures_of(self.metrics, self.parts)
 
 
 @dataclass(frozen=True)

@@ -15,38 +15,16 @@ from numpy.typing import NDArray
 
 from harness.analysis import elapsed, profiles
 from harness.analysis.comparison import REL_TOL, ComparisonGroup
+from harness.measures import TRAIN_LOSS, Target
+from harness.plan import measuring
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import TargetSettings
-
-TOLERANCES = (0.1, 0.01, 0.001)
-"""Shares of the way to the optimum that are left, where a spec gives no targets."""
 
 FEWEST_FAMILIES = 5
 """Families of objectives that a sentence over all objectives rests on, at least."""
 
 POINTS = 200
 """Places at which a distribution is told."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A loss to be reached.
-
-    Attributes:
-        loss: A loss over all data; None where the tolerance says it.
-        tolerance: A share of the distance from a trial's start to the optimum (More and Wild,
-            "Benchmarking derivative-free optimization algorithms", SIAM J. Optim. 20, 2009).
-    """
-
-    loss: float | None = None
-    tolerance: float | None = None
-
-    @property
-    def label(self) -> str:
-        """In words: ``loss 0.25``, ``gap cut to 1%``."""
-        if self.loss is not None:
-            return f"loss {self.loss:.6g}"
-        return f"gap cut to {100 * (self.tolerance or 0):g}%"
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,19 +116,7 @@ class OptimizerPool:
 def targets_of(results: Results, info: ObjectiveInfo) -> tuple[Target, ...]:
     """The targets of an objective; none where nothing is given and no optimum is known."""
     given = results.run.settings.targets.get(info.name, TargetSettings())
-    return targets_from(given.losses, given.tolerances, info.optimum)
-
-
-def targets_from(
-    losses: Sequence[float], tolerances: Sequence[float] | None, optimum: float | None
-) -> tuple[Target, ...]:
-    """The targets that a spec gives, or that follow from the known optimum."""
-    given = tuple(Target(loss=loss) for loss in losses)
-    if optimum is None:
-        return given
-    if tolerances is None:
-        tolerances = () if given else TOLERANCES
-    return (*given, *(Target(tolerance=share) for share in tolerances))
+    return measuring.with_tolerances(given.given, given.tolerances, info.optimum)
 
 
 def reached(results: Results, group: ComparisonGroup) -> Reached | None:
@@ -170,13 +136,15 @@ def reached(results: Results, group: ComparisonGroup) -> Reached | None:
         used_evaluations[i] = used[i]
         if case.evaluations is not None:
             used_evaluations[i] = trials["evaluations"].to_numpy(dtype=float)
-        losses = _of_seeds(case, case.losses, group.seeds)
+        losses = _of_seeds(case, case.recorded(TRAIN_LOSS), group.seeds)
         counts = _of_seeds(case, elapsed.evaluations(case, info.record_steps), group.seeds)
         copies[i] = len(losses) > 1 and np.allclose(
             losses, losses[:1], rtol=REL_TOL, atol=0, equal_nan=True
         )
         for j, target in enumerate(targets):
-            first, is_reached = _first_records(losses, target, info.optimum)
+            values = _of_seeds(case, case.recorded(target.measure), group.seeds)
+            known = (values, target, losses[:, 0], info.optimum)
+            first, is_reached = _first_records(*known)
             hit = np.flatnonzero(is_reached)
             steps[j, i, hit] = info.record_steps[first[hit]]
             evaluations[j, i, hit] = counts[hit, first[hit]]
@@ -278,23 +246,33 @@ def _of_seeds(
 
 
 def first_steps(
-    losses: NDArray[np.float64],
+    values: NDArray[np.float64],
     target: Target,
+    starts: NDArray[np.float64],
     optimum: float | None,
     record_steps: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Per row, the first recorded step with a loss at or below the target; infinite if none."""
-    first, is_reached = _first_records(losses, target, optimum)
+    """Per trial, the first recorded step at which a target is reached; infinite if none.
+
+    Args:
+        values: The target's measure at the recorded steps, a row per trial.
+        target: What is to be reached.
+        starts: The loss on train at each trial's start.
+        optimum: The lowest loss there is; None where that is not known.
+        record_steps: The recorded steps.
+    """
+    first, is_reached = _first_records(values, target, starts, optimum)
     return np.where(is_reached, record_steps[first].astype(float), np.inf)
 
 
 def _first_records(
-    losses: NDArray[np.float64], target: Target, optimum: float | None
+    values: NDArray[np.float64],
+    target: Target,
+    starts: NDArray[np.float64],
+    optimum: float | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Per row, the first record with a loss at or below the target, and whether there is one."""
-    level = np.full((1, 1), target.loss, dtype=np.float64)
-    if target.tolerance is not None and optimum is not None:
-        level = optimum + target.tolerance * (losses[:, :1] - optimum)
+    """Per row, the first record that reaches the target, and whether there is one."""
+    costs = np.array([[target.cost(float(start), optimum)] for start in starts]).reshape(-1, 1)
     with np.errstate(invalid="ignore"):
-        below = losses <= level
-    return np.argmax(below, axis=1), np.asarray(below.any(axis=1))
+        is_reached = target.measure.sign * values <= costs
+    return np.argmax(is_reached, axis=1), np.asarray(is_reached.any(axis=1))

@@ -18,11 +18,13 @@ from harness.commands.result_paths import locked
 from harness.commands.validation import validate_in_worker
 from harness.gate import baseline as baselines
 from harness.gate.baseline import Baseline, Cell
+from harness.plan import measuring
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import environment
 from harness.results import MeasuredRatios
 from harness.spec.validation import LoadedSpec
+from harness.store import recorded
 from harness.store.database import Store
 from harness.workers.executor import Task, WorkerFailed
 from harness.workers.pool import Pool
@@ -159,12 +161,14 @@ def opened(
             store.put_plan(plan, checked.descriptions, checked.defaults)
             done = store.finished_seeds(keys, machine, only_here=True)
             QualityPass(pool, store, plan, machine, checked.absent, progress).run(done)
-            outcomes = store.endings(keys, plan.seeds)
+            objectives = plan.spec.objectives
+            measures = {c.key: measuring.reported(objectives[c.objective.name]) for c in plan.cases}
+            outcomes = recorded.endings(store, measures, plan.seeds)
             epochs = {name: d.steps_per_epoch for name, d in checked.descriptions.items()}
             revision = MeasuredRevision(loaded, plan, tuple(search), checked.absent.devices, epochs)
             for case in revision.cases:
                 trials = outcomes[case.key]
-                losses = [(t.seed, t.status, t.final_loss, t.first_loss) for t in trials]
+                losses = [(t.seed, t.status, t.final, t.first) for t in trials]
                 revision.cells[case.id] = Cell(loss=baselines.summarise(losses))
                 wrong = [trial.reason for trial in trials if trial.status in FAILED]
                 if wrong:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.measures import TRAIN_LOSS, Measure, Target
+from harness.plan import measuring
 from harness.plan.model import Hyperparameters, Plan, Search
 from harness.spec.model import ObjectiveSpec
+from harness.store import recorded
 from harness.store.database import Store
-
-if TYPE_CHECKING:
-    from harness.analysis.targets import Target
 
 Score = tuple[int, float]
 """Failed trials, then the mean final loss of the others; or targets that were not
@@ -31,27 +30,41 @@ def completed(plan: Plan, store: Store) -> Plan:
     if not plan.open_searches:
         return plan
     tuning = plan.tuning
-    keys = [case.key for case in tuning.cases]
     assert plan.spec.tuning is not None
     if plan.spec.tuning.goal == "time_to_target":
         scores = _by_targets(tuning, store)
     else:
-        endings = store.endings(keys, tuning.seeds)
-        scores = {key: score([t.final_loss for t in trials]) for key, trials in endings.items()}
+        measures = measured(tuning, store)
+        scores = {
+            key: score([t.final for t in trials], measures[key])
+            for key, trials in recorded.endings(store, measures, tuning.seeds).items()
+        }
     return plan.completed([_lowest(search, scores) for search in plan.searches])
 
 
-def best(search: Search, losses: Mapping[str, Sequence[float | None]]) -> Hyperparameters:
-    """The values of what is searched, of the setting with the lowest mean final loss.
+def measured(plan: Plan, store: Store) -> dict[str, Measure]:
+    """By case key, what tuning goes by."""
+    found = {}
+    for case in plan.cases:
+        parts = store.description(case.objective.key).parts
+        found[case.key] = measuring.tuned(plan.spec.objectives[case.objective.name], parts)
+    return found
+
+
+def best(
+    search: Search, finals: Mapping[str, Sequence[float | None]], measure: Measure = TRAIN_LOSS
+) -> Hyperparameters:
+    """The values of what is searched, of the setting with the best mean.
 
     A setting with a failed trial is worse than any without. Of equal ones,
     the first drawn is taken.
 
     Args:
         search: What was searched.
-        losses: By case key, the final loss of each tuning trial; None where it failed.
+        finals: By case key, the final value of each tuning trial; None where it failed.
+        measure: What they are values of.
     """
-    return _lowest(search, {key: score(own) for key, own in losses.items()})
+    return _lowest(search, {key: score(own, measure) for key, own in finals.items()})
 
 
 def _lowest(search: Search, scores: Mapping[str, Score]) -> Hyperparameters:
@@ -61,28 +74,34 @@ def _lowest(search: Search, scores: Mapping[str, Score]) -> Hyperparameters:
 
 def _by_targets(tuning: Plan, store: Store) -> dict[str, Score]:
     """By case key, how soon the targets of its objective were reached in its trials."""
-    endings = store.endings((case.key for case in tuning.cases), tuning.seeds)
+    wanted: dict[str, tuple[Target, ...]] = {}
+    described = {case.key: store.description(case.objective.key) for case in tuning.cases}
+    for case in tuning.cases:
+        given = tuning.spec.objectives[case.objective.name]
+        wanted[case.key] = targets_of(given, described[case.key].optimum)
+    needed = {TRAIN_LOSS, *(target.measure for own in wanted.values() for target in own)}
+    endings = {m: recorded.endings(store, dict.fromkeys(wanted, m), tuning.seeds) for m in needed}
     return {
-        case.key: target_score(
-            [(trial.step, trial.losses) for trial in endings[case.key]],
-            targets_of(tuning.spec.objectives[case.objective.name], description.optimum),
-            description.optimum,
-            np.asarray(description.record_steps, dtype=np.int64),
+        key: target_score(
+            [trial.step for trial in endings[TRAIN_LOSS][key]],
+            {m: [trial.values for trial in own[key]] for m, own in endings.items()},
+            own_targets,
+            described[key].optimum,
+            np.asarray(described[key].record_steps, dtype=np.int64),
         )
-        for case in tuning.cases
-        for description in [store.description(case.objective.key)]
+        for key, own_targets in wanted.items()
     }
 
 
 def targets_of(objective: ObjectiveSpec, optimum: float | None) -> tuple[Target, ...]:
-    """The targets that a setting on an objective is tuned for."""
-    from harness.analysis import targets
-
-    return targets.targets_from(objective.targets, objective.tolerances, optimum)
+    """The targets that a setting on an objective is tuned for: none on the test part."""
+    found = measuring.targets(objective, optimum)
+    return tuple(target for target in found if target.measure.part != "test")
 
 
 def target_score(
-    courses: Sequence[tuple[int, NDArray[np.float64]]],
+    taken: Sequence[int],
+    values: Mapping[Measure, Sequence[NDArray[np.float64]]],
     wanted: Sequence[Target],
     optimum: float | None,
     record_steps: NDArray[np.int64],
@@ -90,25 +109,29 @@ def target_score(
     """Targets missed in a setting's tuning trials, and the steps that it took.
 
     Args:
-        courses: Of each trial, how many steps it took and its recorded losses.
+        taken: Of each trial, how many steps it took.
+        values: By measure, of each trial what was recorded.
         wanted: The targets.
         optimum: The lowest loss there is; None where that is not known.
-        record_steps: The steps at which losses are recorded.
+        record_steps: The steps at which measures are recorded.
     """
     from harness.analysis import targets
 
     missed, steps = 0, 0.0
-    for taken, losses in courses:
+    for i, until in enumerate(taken):
         for target in wanted:
+            own, start = values[target.measure][i], values[TRAIN_LOSS][i][:1]
             first = math.inf
-            if len(losses):
-                first = float(targets.first_steps(losses[None], target, optimum, record_steps)[0])
+            if len(own):
+                known = (own[None], target, start, optimum, record_steps)
+                first = float(targets.first_steps(*known)[0])
             missed += math.isinf(first)
-            steps += taken if math.isinf(first) else first
+            steps += until if math.isinf(first) else first
     return missed, steps
 
 
-def score(losses: Sequence[float | None]) -> Score:
-    """The score of a setting by the final losses of its tuning trials."""
-    ok = [loss for loss in losses if loss is not None]
-    return len(losses) - len(ok), math.fsum(ok) / len(ok) if ok else math.inf
+def score(finals: Sequence[float | None], measure: Measure = TRAIN_LOSS) -> Score:
+    """The score of a setting by the final values of its tuning trials."""
+    ok = [value for value in finals if value is not None]
+    mean = measure.sign * math.fsum(ok) / len(ok) if ok else math.inf
+    return len(finals) - len(ok), mean

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch._C import _functorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
 
 from harness.engine.lane_functions import lane_level, lanes_of
 from harness.engine.workload import BATCH_STREAM, Workload, as_real, generator
+from harness.measures import Part
 from harness.objectives.base import Batch, Parameters
 
 EVALUATED_BYTES = 2**20
@@ -54,13 +57,14 @@ class Lanes:
             for name, value in mine[0].items()
         }
         lazy_load_decompositions()  # what vmap needs; it does so as well
-        self._full_loss = workload.objective.evaluate
-        if stacked:
-            self._full_loss = torch.func.vmap(
-                workload.objective.evaluate,
-                in_dims=(0, None),
-                chunk_size=_lanes_evaluated_at_once(workload),
+        states = {lane.seed: workload.state(lane.seed) for lane in lanes}
+        own = [states[lane.seed] for lane in lanes]
+        self.state: Parameters = {
+            name: (torch.stack([state[name] for state in own]) if stacked else value.clone()).to(
+                workload.device
             )
+            for name, value in own[0].items()
+        }
 
     def __len__(self) -> int:
         return len(self.lanes)
@@ -78,18 +82,53 @@ class Lanes:
         """The loss of each lane on its batch: shape ``(lanes,)``, or a scalar alone."""
         loss = self.workload.objective.loss
         if not self.stacked:
-            return loss(self.params, batch)
+            return loss(self._given, batch)
         # As torch.func.vmap does, which spends as long on looking through its arguments.
         with lane_level(len(self)) as level:
-            params = {name: lanes_of(value) for name, value in self.params.items()}
+            params = {name: lanes_of(value) for name, value in self._given.items()}
             if batch is not None and self.workload.batch_size is not None:
                 batch = tuple(map(lanes_of, batch))
             return _functorch._remove_batch_dim(loss(params, batch), level, len(self), 0)
 
+    @property
+    def _given(self) -> Parameters:
+        """All that the objective is given as parameters."""
+        return {**self.params, **self.state} if self.state else self.params
+
     @torch.no_grad()
-    def full_losses(self) -> torch.Tensor:
-        """The loss of each lane over all data, as it is recorded: shape ``(lanes,)``."""
-        return self._full_loss(self.params, self.workload.rows_to_give()).reshape(len(self))
+    def measured(self, part: Part) -> dict[str, torch.Tensor]:
+        """The metrics of each lane over all rows of a part, as they are recorded.
+
+        Returns:
+            By name, the spec's metrics and the loss, each of shape ``(lanes,)``: means over the
+            rows, where these are evaluated in several batches.
+
+        Raises:
+            Misfit: If the objective does not compute one of them, or no scalar.
+        """
+        rows, size = self.workload.rows_of(part), self.workload.evaluation_batch_size
+        if rows is None or size is None or size >= len(rows[0]):
+            return self._metrics(rows)
+        total: dict[str, torch.Tensor] = {}
+        for first in range(0, len(rows[0]), size):
+            batch = tuple(tensor[first : first + size] for tensor in rows)
+            for name, value in self._metrics(batch).items():
+                weighted = value * (len(batch[0]) / len(rows[0]))
+                total[name] = total[name] + weighted if name in total else weighted
+        return total
+
+    def _metrics(self, rows: Batch) -> dict[str, torch.Tensor]:
+        measure = self.workload.measured
+        if self.stacked:
+            chunk = _lanes_evaluated_at_once(self.workload, len(rows[0]) if rows else 0)
+            measure = torch.func.vmap(measure, in_dims=(0, None), chunk_size=chunk)
+        found = measure(self._given, rows)
+        return {name: value.reshape(len(self)) for name, value in found.items()}
+
+    def parameters(self, lane: int) -> dict[str, NDArray[Any]]:
+        """Copies of the parameters of one lane, by name."""
+        own = {k: v[lane] if self.stacked else v for k, v in self.params.items()}
+        return {name: value.detach().cpu().numpy().copy() for name, value in own.items()}
 
     @torch.no_grad()
     def flat(self, values: Iterable[torch.Tensor] | None = None) -> torch.Tensor:
@@ -136,14 +175,14 @@ class Lanes:
                 yield tuple(_gather(tensor, rows) for tensor in workload.data)
 
 
-def _lanes_evaluated_at_once(workload: Workload) -> int | None:
-    """The number of lanes that see all data together; None for all of them.
+def _lanes_evaluated_at_once(workload: Workload, rows: int) -> int | None:
+    """The number of lanes that see some rows together; None for all of them.
 
     A thousand lanes on a thousand rows would send every intermediate result through memory.
     """
-    if workload.device.type != "cpu" or not workload.rows:
+    if workload.device.type != "cpu" or not rows:
         return None
-    return max(1, EVALUATED_BYTES // (workload.rows * workload.dtype.itemsize))
+    return max(1, EVALUATED_BYTES // (rows * workload.dtype.itemsize))
 
 
 def _gather(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.recipe_factory import OptimizerFactory
-from harness.engine.training_loop import Recorder, Stepper
+from harness.engine.recording import Recorder
+from harness.engine.training_loop import Stepper
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
 from harness.results import Way
@@ -41,7 +42,8 @@ def lane_bytes(
     at_once = (peaks[1] - peaks[0]) / (MORE - FEW)
     width = torch.finfo(workload.dtype).bits // 8
     points = sum(value.numel() for value in workload.start(0).values())
-    kept = len(workload.record_steps) * (width + 8)
+    kept = len(workload.record_steps) * len(workload.measures) * (width + 8)
+    kept += points * (width + 8) if workload.keeps_parameters else 0
     if points == 2:
         kept += 2 * (workload.steps + 1) * points * (width + 8)
     return max(1, round(at_once + kept))

@@ -26,7 +26,8 @@ from harness.engine.lane_values import NotShareable, describe_error
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.memory import lane_bytes
 from harness.engine.recipe_factory import OptimizerFactory, recipe_of
-from harness.engine.training_loop import Outcome, Stepper, TrialError, train
+from harness.engine.recording import Outcome
+from harness.engine.training_loop import Stepper, TrialError, train
 from harness.engine.ways import uncompiled
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
@@ -177,6 +178,9 @@ class _Trial:
             workload,
             steps=steps,
             record_steps=(0, steps),
+            held_out={},
+            metrics=(),
+            stop=None,
             steps_of_schedule=workload.scheduled_steps,
         )
         try:

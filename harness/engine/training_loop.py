@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from harness.engine import ways
 from harness.engine.clipping import clipping_of
@@ -27,6 +24,7 @@ from harness.engine.recipe_factory import (
     recipe_of,
     takes_closure,
 )
+from harness.engine.recording import Outcome, Recorder
 from harness.engine.schedules import OwnSchedule, Schedule
 from harness.engine.shared_schedules import SharedSchedule
 from harness.engine.workload import Workload
@@ -50,32 +48,6 @@ class TrialError(Exception):
         self.recorder = recorder
         self.seconds = seconds
         super().__init__(str(error))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of some lanes.
-
-    Attributes:
-        diverged_at: Per lane the step after which the loss was not finite, or the last step where
-            it ended above the limit; -1 where neither.
-        losses: Loss over all data at the recorded steps, shape ``(lanes, records)``, float64; NaN
-            after a loss that was not finite.
-        trajectory: Parameters after every step, shape ``(lanes, steps + 1, dimension)``,
-            float64; None unless there are one or two.
-        step_sizes: The optimizer's effective step size of each parameter after every step, as
-            ``trajectory``; None where the optimizer doesn't tell.
-        seconds: Wall time of the loop, shared by all lanes.
-        evaluations: How often loss and gradients had been evaluated after each step, the same for
-            all lanes, as far as the loop got: shape ``(steps + 1,)`` at most.
-    """
-
-    diverged_at: NDArray[np.int64]
-    losses: NDArray[np.float64]
-    trajectory: NDArray[np.float64] | None
-    step_sizes: NDArray[np.float64] | None
-    seconds: float
-    evaluations: NDArray[np.int64]
 
 
 class Witness(Protocol):
@@ -304,142 +276,6 @@ def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable
     return found[0], found[1]
 
 
-class Recorder:
-    """A record of some lanes while they run; on the device until it is asked for."""
-
-    def __init__(self, stepper: Stepper) -> None:
-        lanes = stepper.lanes
-        workload = lanes.workload
-        self.lanes = lanes
-        self._stepper = stepper
-        self._due = set(workload.record_steps)
-        self._losses: list[torch.Tensor] = []
-        self._steps: list[int] = []
-        self._watched: list[torch.Tensor] = []
-        self._watched_from = 0
-        self._evaluations = array("q", [0])
-        self._diverged_at = np.full(len(lanes), -1, dtype=np.int64)
-        few = lanes.dimension in (1, 2)
-        self._points: list[torch.Tensor] | None = [] if few else None
-        tells = callable(getattr(stepper.optimizer, "effective_step_size", None))
-        self._sizes: list[torch.Tensor] | None = [] if few and tells else None
-
-    def watch(self, losses: torch.Tensor) -> None:
-        """Note the losses at which a step started; called after the step."""
-        self._watched.append(losses)
-        self._evaluations.append(self._stepper.evaluations)
-
-    def record(self, step: int) -> None:
-        """Note where the lanes stand after a step, where the optimizer wants to be evaluated."""
-        is_due = step in self._due
-        if self._points is None and not is_due:
-            return
-        if step:
-            self._stepper.eval()
-        if self._points is not None:
-            self._points.append(self.lanes.flat())
-        if self._sizes is not None:
-            self._sizes.append(self._stepper.step_sizes())
-        if is_due:
-            self._losses.append(self.lanes.full_losses())
-            self._steps.append(step)
-        if step < self.lanes.workload.steps:
-            self._stepper.train()
-
-    def all_diverged(self) -> bool:
-        """Return whether no lane is worth going on with. Waits for the device."""
-        self.look()
-        return bool((self._diverged_at >= 0).all())
-
-    def outcome(self, seconds: float) -> Outcome:
-        """Fetch what was kept."""
-        self.look()
-        records = len(self.lanes.workload.record_steps)
-        losses = np.full((len(self.lanes), records), np.nan)
-        if self._losses:
-            seen = torch.stack(self._losses, dim=1).double().cpu().numpy()
-            losses[:, : seen.shape[1]] = seen
-            self._judge(losses)
-        for lane, step in enumerate(self._diverged_at):
-            if step >= 0:
-                after = np.searchsorted(self.lanes.workload.record_steps, step, side="right")
-                losses[lane, after:] = np.nan
-        return Outcome(
-            diverged_at=self._diverged_at,
-            losses=losses,
-            trajectory=self._stacked(self._points),
-            step_sizes=self._stacked(self._sizes),
-            seconds=seconds,
-            evaluations=self._evaluated(),
-        )
-
-    def _evaluated(self) -> NDArray[np.int64]:
-        counts = list(self._evaluations)
-        if self._stepper.evaluations > counts[-1]:  # by a step that raised
-            counts.append(self._stepper.evaluations)
-        return np.array(counts, dtype=np.int64)
-
-    def _stacked(self, points: list[torch.Tensor] | None) -> NDArray[np.float64] | None:
-        if points is None:
-            return None
-        shape = (len(self.lanes), self.lanes.workload.steps + 1, self.lanes.dimension)
-        values = np.full(shape, np.nan)
-        if points:
-            seen = torch.stack(points, dim=1).double().cpu().numpy()
-            values[:, : seen.shape[1]] = seen
-        for lane, step in enumerate(self._diverged_at):
-            if step >= 0:
-                values[lane, step + 1 :] = np.nan
-        return values
-
-    def look(self) -> None:
-        """Find the first step after which each lane's loss on its batch was not finite.
-
-        Waits for the device.
-        """
-        self._stepper.around.settle()
-        count = len(self.lanes)
-        if self._watched:
-            watched = torch.stack(self._watched).reshape(-1, count).double().cpu().numpy()
-            self._note(~np.isfinite(watched), self._watched_from + np.arange(len(watched)))
-            self._watched_from += len(self._watched)
-            self._watched.clear()
-
-    def _judge(self, losses: NDArray[np.float64]) -> None:
-        """Hold the loss over all data against the limit, where lanes start and where they end.
-
-        Not in between: whether a trial has diverged must not depend on how often it is looked at.
-        """
-        start, end = losses[:, 0], losses[:, -1]
-        self._note(~np.isfinite(start)[None], np.array([0]))
-        last = self.lanes.workload.steps
-        if self._steps[-1] == last:
-            with np.errstate(invalid="ignore"):
-                bad = ~np.isfinite(end) | (end > self._divergence_limit(start))
-            self._note(bad[None], np.array([last]))
-
-    def _note(self, bad: NDArray[np.bool_], steps: NDArray[np.int64]) -> None:
-        for lane in np.flatnonzero(bad.any(axis=0)):
-            step = int(steps[np.argmax(bad[:, lane])])
-            known = self._diverged_at[lane]
-            self._diverged_at[lane] = step if known < 0 else min(known, step)
-
-    def _divergence_limit(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The loss above which a lane must not end, given where it started."""
-        optimum = self.lanes.workload.objective.optimum
-        with np.errstate(over="ignore"):
-            distance = np.abs(start - (0.0 if optimum is None else optimum))
-            limit = start + self.lanes.workload.divergence_factor * distance
-        return np.where(distance > 0, limit, np.inf)
-
-
-def _look(stepper: Stepper, step: int) -> None:
-    """Show a schedule that goes by a loss what is recorded after a step, if anything is."""
-    schedule, lanes = stepper.schedule, stepper.lanes
-    if schedule is not None and schedule.looks_at_loss and step in lanes.workload.record_steps:
-        schedule.look(float(lanes.full_losses()))
-
-
 @torch_settings.settings_kept()
 def train(
     workload: Workload,
@@ -493,8 +329,7 @@ def train(
                 if disturb is not None:
                     disturb(trials)
                 recorder.record(step)
-                _look(stepper, step)
-                if step % WATCH_STEPS == 0 and recorder.all_diverged():
+                if (recorder.has_stopped or step % WATCH_STEPS == 0) and recorder.all_ended():
                     break
         except NotShareable:
             raise

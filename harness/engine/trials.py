@@ -12,12 +12,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.engine import stopping
 from harness.engine.lane_values import NotShareable, Unequal
 from harness.engine.lanes import Lane
 from harness.engine.recipe_factory import OptimizerFactory
+from harness.engine.recording import Outcome
 from harness.engine.sharing import WORDS, FirstSteps, difference, rounding
-from harness.engine.training_loop import Outcome, TrialError, train
+from harness.engine.training_loop import TrialError, train
 from harness.engine.workload import Workload
+from harness.measures import TRAIN_LOSS
 from harness.plan.model import Case, Hyperparameters
 from harness.results import (
     Chunk,
@@ -136,7 +139,7 @@ class _Run:
         found, allowed = math.inf, 0.0
         if own is not None:
             self.start_clock()
-            found = difference(own.losses[0], outcome.losses[self.chosen])
+            found = difference(*_both_recorded(own, outcome, self.chosen))
             trial = (self.workload, self.factory, case.hyperparameters, lane.seed)
             allowed = rounding(*trial, own, found)
         return SharedRunComparison(case.key, lane.seed, len(self.lanes), way, found, allowed)
@@ -147,6 +150,17 @@ class _Run:
         for i, lane in enumerate(self.lanes):
             case = self.chunk.cases[lane.setting]
             yield _result(case, lane.seed, outcome, i, self.workload, way, share, why)
+
+
+def _both_recorded(
+    own: Outcome, outcome: Outcome, lane: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The losses of a trial alone and in a shared run, up to where a rule ended either."""
+    alone, shared = own.losses[0], outcome.losses[lane]
+    if own.stopped_at[0] >= 0 or outcome.stopped_at[lane] >= 0:
+        records = min(len(_reached(alone)), len(_reached(shared)))
+        return alone[:records], shared[:records]
+    return alone, shared
 
 
 def _fault(comparison: SharedRunComparison, way: Way) -> str:
@@ -194,10 +208,17 @@ def _result(
     diverged_at = int(outcome.diverged_at[lane])
     diverged = diverged_at >= 0
     losses = _reached(outcome.losses[lane])
-    step = diverged_at if diverged else workload.steps
+    measures = _others(outcome, lane, len(losses))
+    step, stopped_at = workload.steps, int(outcome.stopped_at[lane])
     reason = "loss not finite" if diverged else ""
+    end = stopped_at if stopped_at >= 0 else workload.steps
+    if diverged:
+        step = diverged_at
+    elif workload.stop is not None and end < workload.steps:
+        step = end
+        reason = stopping.reason(workload.stop, {TRAIN_LOSS.name: losses, **measures})
     # A loss on a batch is never that of the last step, so what diverged there ended so.
-    if diverged_at == workload.steps and np.isfinite(outcome.losses[lane, -1]):
+    if diverged_at == end and len(losses) and np.isfinite(losses[-1]):
         reason = above_limit(workload.divergence_factor)
     return TrialResult(
         case_key=case.key,
@@ -213,6 +234,8 @@ def _result(
         way_reason=why,
         evaluations=int(outcome.evaluations[step]),
         evaluations_at=_evaluations(outcome, workload, len(losses)),
+        measures=measures,
+        parameters=outcome.parameters[lane] if outcome.parameters else None,
     )
 
 
@@ -241,7 +264,17 @@ def _failed(case: Case, seed: int, error: Exception, workload: Workload, why: st
         step_sizes=_points(outcome.step_sizes, 0),
         evaluations=int(outcome.evaluations[-1]),
         evaluations_at=_evaluations(outcome, workload, len(losses)),
+        measures=_others(outcome, 0, len(losses)),
     )
+
+
+def _others(outcome: Outcome, lane: int, records: int) -> dict[str, NDArray[np.float64]]:
+    """By measure, what was recorded beside the loss on train."""
+    return {
+        name: values[lane, :records]
+        for name, values in outcome.values.items()
+        if name != TRAIN_LOSS.name
+    }
 
 
 def _evaluations(outcome: Outcome, workload: Workload, records: int) -> NDArray[np.int64] | None:

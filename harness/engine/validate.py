@@ -12,17 +12,17 @@ import torch
 from harness.engine.constructors import Constructor, mistaken
 from harness.engine.group_findings import group_findings
 from harness.engine.isolation import class_state
+from harness.engine.loading import load_objective
 from harness.engine.optimizer_arguments import OptimizerArguments, Sample, says
 from harness.engine.recipe_factory import OptimizerFactory, RecipeFactory, recipe_of
 from harness.engine.schedules import LoadedStage
 from harness.engine.spec_places import SpecPlaces
+from harness.engine.validate_measures import measure_findings
 from harness.engine.workload import (
     DoesNotFit,
     Workload,
     describe,
-    load_objective,
     prepare,
-    schedule,
 )
 from harness.errors import nearest
 from harness.objectives.base import Objective
@@ -159,8 +159,11 @@ def objective_findings(
     try:
         objective, source = load_objective(planned)
         _check_data(objective)
-        _check_records(planned, objective)
         workload = prepare(planned, objective, "cpu")
+        _check_records(planned, workload)
+        found = list(measure_findings(plan.spec, planned.name, workload, run_it=run_it))
+        if found:
+            return found, None, None
         return [], workload, describe(workload, source, run_it=run_it)
     except DoesNotFit as error:
         return [_objective_finding(plan, planned, error.key, str(error))], None, None
@@ -307,14 +310,15 @@ def _check_data(objective: Objective) -> None:
         raise DoesNotFit("class", "its data must be a tuple of tensors with at least one row")
 
 
-def _check_records(planned: PlannedObjective, objective: Objective) -> None:
+def _check_records(planned: PlannedObjective, workload: Workload) -> None:
     """Raise if a trial has more losses than can be kept."""
-    steps, _, every = schedule(planned, len(objective.data[0]) if objective.data else 0)
-    if steps // every > RECORD_LIMIT:
+    steps, records = workload.steps, len(workload.record_steps) - 1
+    if records * len(workload.measures) > RECORD_LIMIT:
         key = "record_every" if planned.record_every else "steps" if planned.steps else "epochs"
+        every = workload.record_steps[1]
         raise DoesNotFit(
             key,
-            f"{steps:,} steps with a loss recorded every {every:,} are {steps // every:,} losses "
+            f"{steps:,} steps with a loss recorded every {every:,} are {records:,} losses "
             f"per trial, the limit is {RECORD_LIMIT:,}; record less often (record_every)",
         )
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from harness.engine.isolation import class_state
+from harness.errors import nearest
+from harness.measures import PARTS, Measure, Part, StopRule, measures_of
 from harness.objectives.base import Objective, Parameters, Window
 from harness.objectives.broadcasting import watched
-from harness.objectives.dataset import Dataset
+from harness.plan import measuring
 from harness.plan.model import PlannedObjective
 from harness.results import Description
-from harness.suite import torch_settings
-from harness.suite.locate import Misfit, SuiteError, last_line, place_of
+from harness.spec.measures import percent
+from harness.suite.locate import Misfit
 from harness.suite.random_state import kept_random_state
 
-RECORDS_PER_EPOCH = 15
 LANDSCAPE_POINTS = {1: 481, 2: 121}
 """Points each way of a landscape, by the number of parameters that there is one of."""
 
@@ -64,6 +65,11 @@ class Workload:
             among them.
         divergence_factor: See the spec.
         drop_last: Whether an epoch leaves out the rows that would be a smaller last batch.
+        held_out: Rows that no step sees, by part, as ``data``.
+        metrics: What is recorded of each part, with whether higher is better; the loss is first.
+        evaluation_batch_size: Rows evaluated at once; None for all of a part.
+        stop: When trials end before their last step; None where they don't.
+        keeps_parameters: Whether the parameters after the last step are kept.
         steps_of_schedule: Updates that a schedule is made for; None for ``steps``.
     """
 
@@ -77,12 +83,34 @@ class Workload:
     record_steps: tuple[int, ...]
     divergence_factor: float
     drop_last: bool = False
+    held_out: Mapping[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    metrics: tuple[tuple[str, bool], ...] = (("loss", False),)
+    evaluation_batch_size: int | None = None
+    stop: StopRule | None = None
+    keeps_parameters: bool = False
     steps_of_schedule: int | None = None
 
     @property
     def scheduled_steps(self) -> int:
         """Updates that a schedule is made for: the trial's, where only its first are tried."""
         return self.steps_of_schedule or self.steps
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that are recorded."""
+        return tuple(part for part in PARTS if part == "train" or part in self.held_out)
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Everything that is recorded: the loss on train first."""
+        return measures_of(self.metrics, self.parts)
+
+    def without_test(self) -> Workload:
+        """The same without the test part, for trials by which settings are tuned."""
+        if "test" not in self.held_out:
+            return self
+        rest = {part: rows for part, rows in self.held_out.items() if part != "test"}
+        return replace(self, held_out=rest, stop=self.stop and self.stop.without_test())
 
     @property
     def rows(self) -> int:
@@ -105,6 +133,37 @@ class Workload:
         """
         _ = self.writes_rows  # says what is wrong with losses before a step trips over it
         return self._drawn(seed)
+
+    def state(self, seed: int) -> Parameters:
+        """What an objective keeps of a trial beside its parameters, at its start."""
+        with default_dtype(self.dtype):
+            kept = self.objective.state(generator(seed, INIT_STREAM))
+        return {name: in_precision(value.detach(), self.dtype) for name, value in kept.items()}
+
+    def measured(self, params: Parameters, rows: Any) -> dict[str, torch.Tensor]:
+        """The loss, and the metrics that the spec asks for, each a scalar.
+
+        Raises:
+            Misfit: If the objective does not compute one of them, or no scalar.
+        """
+        objective = self.objective
+        found = objective.measure(params, rows)
+        wanted = dict.fromkeys(("loss", *(name for name, _ in self.metrics)))
+        for name in wanted:
+            if name not in found:
+                text = f"computes no metric {name!r}{nearest(name, found)}"
+                raise Misfit(objective.measure, text)
+            value = found[name]
+            if not isinstance(value, torch.Tensor) or value.numel() != 1:
+                raise Misfit(objective.measure, f"metric {name!r} is no scalar tensor")
+        return {name: _as_real_number(found[name], self.dtype) for name in wanted}
+
+    def rows_of(self, part: Part) -> tuple[torch.Tensor, ...] | None:
+        """The rows of a part, to be evaluated; copies where they may be written into."""
+        if part == "train":
+            return self.rows_to_give()
+        held = self.held_out[part]
+        return tuple(tensor.clone() for tensor in held) if self.writes_rows else held
 
     def rows_to_give(self) -> tuple[torch.Tensor, ...] | None:
         """The data, for ``loss`` or ``evaluate``: copies for one that writes into what it is given.
@@ -181,7 +240,8 @@ class Workload:
         return written
 
     def _leaves(self) -> Parameters:
-        return {name: value.requires_grad_() for name, value in self.start(0).items()}
+        leaves = {name: value.requires_grad_() for name, value in self.start(0).items()}
+        return leaves | {name: value.to(self.device) for name, value in self.state(0).items()}
 
     def order(self, batches: torch.Generator) -> torch.Tensor:
         """The next epoch's order of rows, shape ``(rows,)``, on the CPU, where it is drawn."""
@@ -193,6 +253,10 @@ def in_precision(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if value.is_complex():
         return value.to(dtype.to_complex())
     return value.to(dtype) if value.is_floating_point() else value
+
+
+def _as_real_number(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value if value.is_floating_point() else value.to(dtype)
 
 
 def unfit_loss(value: object, *, differentiated: bool) -> str:
@@ -230,64 +294,6 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def load_objective(planned: PlannedObjective) -> tuple[Objective, str]:
-    """Construct an objective with its data.
-
-    Returns:
-        The objective, and where its data come from (or an empty string).
-
-    Raises:
-        DoesNotFit: If something named can't be imported, isn't what it should be, or refuses
-            its arguments.
-    """
-    try:
-        factory = planned.located.load()
-    except SuiteError as error:
-        raise DoesNotFit("class", str(error)) from error
-    if not callable(factory):
-        raise DoesNotFit("class", f"{planned.located.reference!r} is not a class")
-    arguments: dict[str, Any] = dict(planned.arguments)
-    source = ""
-    if planned.dataset is not None:
-        arguments["dataset"] = dataset = _load_dataset(planned)
-        source = dataset.source
-    with torch_settings.kept(), default_dtype(DTYPES[planned.dtype]):
-        try:
-            objective = factory(**arguments)
-        except Exception as error:
-            place = place_of(error, planned.located.folder) if planned.located.file else ""
-            raise DoesNotFit("arguments", f"refused: {last_line(error)}{place}") from error
-    if not isinstance(objective, Objective):
-        raise DoesNotFit(
-            "class",
-            f"{planned.located.reference!r} gives a {type(objective).__name__}, "
-            "expected a harness.Objective",
-        )
-    class_state(type(objective))  # before anything is evaluated
-    return objective, source
-
-
-def _load_dataset(planned: PlannedObjective) -> Dataset:
-    assert planned.dataset is not None
-    try:
-        loader = planned.dataset.load()
-        with torch_settings.kept():
-            dataset = loader()
-    except SuiteError as error:
-        raise DoesNotFit("dataset", str(error)) from error
-    except Exception as error:
-        place = place_of(error, planned.dataset.folder)
-        message = f"loading the data failed: {last_line(error)}{place}"
-        raise DoesNotFit("dataset", message) from error
-    if not isinstance(dataset, Dataset):
-        raise DoesNotFit(
-            "dataset",
-            f"{planned.dataset.reference!r} gives a {type(dataset).__name__}, "
-            "expected a harness.Dataset",
-        )
-    return dataset
-
-
 def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Workload:
     """Put an objective on a device.
 
@@ -309,7 +315,12 @@ def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Wor
         if (planned.batch_size or rows) > rows:
             raise DoesNotFit("batch_size", f"expected at most the {rows:,} rows of the data")
         data = tuple(in_precision(tensor.to(place), dtype) for tensor in data)
-    steps, steps_per_epoch, every = schedule(planned, rows)
+    held_out = {
+        part: tuple(in_precision(tensor.to(place), dtype) for tensor in rows_)
+        for part, rows_ in objective.held_out.items()
+    }
+    evaluated = rows + sum(len(own[0]) for own in held_out.values())
+    steps, steps_per_epoch, every = schedule(planned, rows, evaluated)
     return Workload(
         objective=objective,
         data=data,
@@ -321,22 +332,52 @@ def prepare(planned: PlannedObjective, objective: Objective, device: str) -> Wor
         drop_last=planned.drop_last,
         record_steps=(*range(0, steps, every), steps),
         divergence_factor=planned.divergence_factor,
+        held_out=held_out,
+        metrics=planned.metrics,
+        evaluation_batch_size=planned.evaluation_batch_size,
+        stop=measuring.stop_rule(planned.stop, objective.optimum) if planned.stop else None,
+        keeps_parameters=planned.keeps_parameters,
     )
 
 
-def schedule(planned: PlannedObjective, rows: int) -> tuple[int, int, int]:
-    """Steps of a trial, steps of an epoch, and steps from one recorded loss to the next.
+EVALUATION_SHARE = 0.2
+"""Share of a trial's work that evaluation takes by default, at most."""
+
+STEP_COST = 3.0
+"""The cost of loss and gradients of a row, where that of its loss alone is 1."""
+
+
+def schedule(planned: PlannedObjective, rows: int, evaluated: int) -> tuple[int, int, int]:
+    """Steps of a trial, steps of an epoch, and steps from one record to the next.
 
     Args:
         planned: What the spec says.
-        rows: Rows of data; 0 without data.
+        rows: Rows of data that steps see; 0 without data.
+        evaluated: Rows of all parts, which a record evaluates.
     """
-    per_epoch = 1
+    per_epoch, size = 1, 0
     if rows:
         size = min(planned.batch_size or rows, rows)
         per_epoch = rows // size if planned.drop_last else -(-rows // size)
     steps = planned.steps or (planned.epochs or 1) * per_epoch
-    return steps, per_epoch, planned.record_every or max(1, per_epoch // RECORDS_PER_EPOCH)
+    match planned.record_every:
+        case int(every):
+            return steps, per_epoch, every
+        case "epoch":
+            return steps, per_epoch, per_epoch
+        case str(share):
+            return steps, per_epoch, max(1, round(percent(share) * steps))
+    if not rows:
+        return steps, per_epoch, 1
+    rest = (1 - EVALUATION_SHARE) / EVALUATION_SHARE
+    least = math.ceil(rest * evaluated / (STEP_COST * size))
+    # A whole number of records per epoch, or of epochs per record.
+    every = (
+        -(-per_epoch // (per_epoch // least))
+        if least <= per_epoch
+        else (per_epoch * -(-least // per_epoch))
+    )
+    return steps, per_epoch, min(every, steps)
 
 
 def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> Description:
@@ -368,6 +409,8 @@ def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> De
         landscape=landscape,
         data_source=data_source,
         divergence_factor=workload.divergence_factor,
+        part_rows={part: len(own[0]) for part, own in workload.held_out.items()},
+        metrics=workload.metrics,
     )
 
 

@@ -272,6 +272,11 @@ class _PlanBuilder:
             record_every=spec.record_every,
             divergence_factor=spec.divergence_factor,
             drop_last=spec.drop_last,
+            split=spec.split,
+            evaluation_batch_size=spec.evaluation_batch_size,
+            metrics=spec.metrics,
+            stop=spec if spec.stop else None,
+            keeps_parameters=spec.keep is not None and spec.keep.parameters == "last",
             is_partial=path in self.loaded.partial,
         )
         return replace(planned, key=objective_key(planned))

@@ -15,7 +15,15 @@ from harness.provenance import fingerprint
 from harness.provenance.opened_files import Opened
 from harness.spec import search_space
 from harness.spec.fields import Scalar
-from harness.spec.model import ClaimSpec, Match, SpaceSpec, Spec, matches
+from harness.spec.measures import SplitSpec
+from harness.spec.model import (
+    ClaimSpec,
+    Match,
+    ObjectiveSpec,
+    SpaceSpec,
+    Spec,
+    matches,
+)
 from harness.suite.locate import ImportTarget
 
 Hyperparameters = dict[str, Any]
@@ -38,9 +46,15 @@ class PlannedObjective:
         steps: Updates per trial, or None where ``epochs`` says it.
         epochs: Passes over the data per trial, or None.
         dtype: ``float32`` or ``float64``.
-        record_every: Steps between recorded losses, or None for the default.
+        record_every: Steps between records, ``epoch``, a share of the trial (``5%``), or None for
+            the default.
         divergence_factor: See the spec.
         drop_last: See the spec.
+        split: Shares of the dataset's rows for each part; None for one part, or a loader's own.
+        evaluation_batch_size: Rows evaluated at once; None for all of a part.
+        metrics: What is recorded, each with whether higher is better.
+        stop: The spec, where it lets trials end before their last step.
+        keeps_parameters: Whether the parameters after the last step are kept.
         key: Digest of all the above (but the name) and of the sources behind it.
         is_partial: Whether it lacks something that the spec gives wrongly.
     """
@@ -53,9 +67,14 @@ class PlannedObjective:
     steps: int | None
     epochs: int | None
     dtype: str
-    record_every: int | None
+    record_every: int | str | None
     divergence_factor: float
     drop_last: bool = False
+    split: SplitSpec | None = None
+    evaluation_batch_size: int | None = None
+    metrics: tuple[tuple[str, bool], ...] = (("loss", False),)
+    stop: ObjectiveSpec | None = None
+    keeps_parameters: bool = False
     key: str = ""
     is_partial: bool = False
 
@@ -93,6 +112,11 @@ class Case:
     sources: str = field(default="", compare=False)
     recipe_key: str = field(default="", compare=False)
     key: str = field(default="", compare=False)
+
+    @property
+    def sees_test(self) -> bool:
+        """True unless it is only tried on data: who tunes never sees the test part."""
+        return self.objective.dataset is None or self.role not in ("tuning", "sweep")
 
     @property
     def setting(self) -> str:
@@ -391,8 +415,22 @@ def objective_key(planned: PlannedObjective, opened: Opened = fingerprint.NOTHIN
             "record_every": planned.record_every,
             "divergence_factor": planned.divergence_factor,
             "drop_last": planned.drop_last,
+            "split": planned.split and planned.split.model_dump(),
+            "evaluation_batch_size": planned.evaluation_batch_size,
+            "metrics": planned.metrics,
+            "stop": _stop_parts(planned.stop),
+            "keeps_parameters": planned.keeps_parameters,
         }
     )
+
+
+def _stop_parts(spec: ObjectiveSpec | None) -> dict[str, Any] | None:
+    """Everything that decides when trials end early."""
+    if spec is None:
+        return None
+    wanted = {"stop", "targets", "tolerances", "report"}
+    found: dict[str, Any] = spec.model_dump(mode="json", include=wanted)
+    return found
 
 
 def _case_key(case: Case) -> str:
@@ -404,6 +442,7 @@ def _case_key(case: Case) -> str:
             "hyperparameters": case.hyperparameters,
             "device": case.device,
             "create_graph": case.create_graph,
+            "sees_test": case.sees_test,
             "recipe": case.recipe_key,
         }
     )

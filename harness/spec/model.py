@@ -21,7 +21,6 @@ from harness.spec.fields import (
     Items,
     Name,
     NonNegative,
-    Numbers,
     Parameter,
     Patterns,
     Positive,
@@ -35,6 +34,16 @@ from harness.spec.fields import (
     Tolerance,
     TuningSeeds,
     WholeEnds,
+)
+from harness.spec.measures import (
+    KeepSpec,
+    MeasureName,
+    Metrics,
+    RecordEvery,
+    SplitSpec,
+    StopSpec,
+    Targets,
+    TunedMeasure,
 )
 from harness.spec.recipe import RecipeSpec
 
@@ -71,15 +80,36 @@ class ObjectiveSpec(_Model):
     """Passes over the data per trial (without data, an epoch is one step). Give this or steps."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of parameters and data."""
-    record_every: Count | None = None
-    """Steps between two recorded losses (over all data). By default every step without data, and
-    fifteen times per epoch with data."""
+    split: SplitSpec | None = None
+    """Shares of the dataset's rows for train, validation and test, such as {train: 0.7, validation:
+    0.1, test: 0.2}. Not for a loader that returns the parts itself."""
+    evaluation_batch_size: Count | None = None
+    """Rows that are evaluated at once; by default all rows of a part."""
+    record_every: RecordEvery | None = None
+    """Steps between two records of the metrics (over all rows of each part): a number of steps,
+    'epoch', or a share of the trial such as '5%'. By default every step without data; with data
+    as often as evaluation takes no more than a fifth of the work."""
+    metrics: Metrics = (("loss", False),)
+    """What is recorded on each part: the loss, and metrics that the objective computes, each with
+    the direction that is better, as [loss, {accuracy: higher}]."""
+    tune: TunedMeasure | None = None
+    """What tuning goes by: part and metric, such as 'validation accuracy'. By default the loss on
+    validation if there is such a part, else on train. Never on test."""
+    report: MeasureName | None = None
+    """What tables, tests and ranks are of: part and metric, such as 'test accuracy'. By default the
+    loss on train."""
+    stop: StopSpec | None = None
+    """End a trial before its last step: {at: all targets}, or {after: 5 records without a lower
+    validation loss}."""
+    keep: KeepSpec | None = None
+    """Keep {parameters: last} of every trial in the results file."""
     divergence_factor: Positive = 1000.0
     """A trial has diverged if its loss is not finite at any step, or ends above its start by more
     than this many times the start's distance from the optimum (from zero where that is unknown)."""
 
-    targets: Numbers = ()
-    """Losses to reach: reports give the steps and seconds until then."""
+    targets: Targets = ()
+    """Values to reach, of what is reported or of another measure, as [0.25, {test accuracy: 0.97}]:
+    reports give the steps and seconds until then."""
     tolerances: Shares | None = None
     """Targets as the fraction of a trial's initial gap to the optimum that remains: 0.01 is reached
     once 99% of the gap is closed. Needs a known optimum; by default 0.1, 0.01 and 0.001 if the

@@ -24,8 +24,15 @@ from harness.results import (
     Unavailable,
 )
 from harness.store import schema
-from harness.store.records import RunRecord, RunSettings, StoredTrial
-from harness.store.rows import blob_or_null, from_blob, timing_values, to_blob, trial_row
+from harness.store.records import RunRecord, RunSettings
+from harness.store.rows import (
+    blob_or_null,
+    measure_rows,
+    parameter_rows,
+    timing_values,
+    to_blob,
+    trial_row,
+)
 from harness.store.schema import APPLICATION_ID, SCHEMA_VERSION
 
 FILE_NAME = "results.sqlite"
@@ -188,6 +195,7 @@ class Store:
         ).fetchone()
         known = json.loads(row[0])
         known["minimizers"] = tuple(map(tuple, known["minimizers"]))
+        known["metrics"] = tuple(map(tuple, known["metrics"]))
         known["window"] = known["window"] and tuple(map(tuple, known["window"]))
         return Description(**known)
 
@@ -295,20 +303,6 @@ class Store:
             ),
         )
 
-    def endings(self, keys: Iterable[str], seeds: Iterable[int]) -> dict[str, list[StoredTrial]]:
-        """By case key, how the trials of some seeds ended, in the order of the seeds."""
-        found: dict[str, list[StoredTrial]] = {key: [] for key in keys}
-        wanted = set(seeds)
-        rows = self.db.execute(
-            "SELECT key, seed, status, reason, step, final_loss, losses FROM trials "
-            "JOIN cases ON cases.id = case_id LEFT JOIN curves USING (case_id, seed) ORDER BY seed"
-        )
-        for key, seed, status, reason, step, final, losses in rows:
-            if key in found and seed in wanted:
-                known = from_blob(losses or b"")
-                found[key].append(StoredTrial(seed, status, reason, step, final, known))
-        return found
-
     def has_run(self) -> bool:
         """True where there is a run to report."""
         return bool(self.db.execute("SELECT EXISTS (SELECT 1 FROM runs)").fetchone()[0])
@@ -344,6 +338,8 @@ class Store:
                 "curves",
                 [(i, r.seed, to_blob(r.losses), blob_or_null(r.evaluations_at)) for i, r in keyed],
             )
+            self._put("measures", [row for i, r in keyed for row in measure_rows(i, r)])
+            self._put("parameters", [row for i, r in keyed for row in parameter_rows(i, r)])
             self._put(
                 "trajectories",
                 [

@@ -8,7 +8,7 @@ import json
 import math
 import operator
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.measures import PARTS, TRAIN_LOSS, Measure, Part, measures_of
 from harness.plan.model import Role
 from harness.store.database import Store
 from harness.store.records import RunRecord
@@ -25,7 +26,12 @@ from harness.store.rows import from_blob
 
 @dataclass(frozen=True)
 class ObjectiveInfo:
-    """An objective as a report shows it; see ``results.Description``."""
+    """An objective as a report shows it; see ``results.Description``.
+
+    Attributes:
+        optimum: The best value of what is reported, where it is known.
+        measure: What tables and tests are of.
+    """
 
     name: str
     formula: str
@@ -40,6 +46,28 @@ class ObjectiveInfo:
     landscape: NDArray[np.float64] | None
     data_source: str
     divergence_factor: float | None = None
+    part_rows: Mapping[str, int] = field(default_factory=dict)
+    metrics: tuple[tuple[str, bool], ...] = (("loss", False),)
+    measure: Measure = TRAIN_LOSS
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of its data that are recorded."""
+        return tuple(part for part in PARTS if part == "train" or part in self.part_rows)
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Everything that is recorded, the loss on train first."""
+        return measures_of(self.metrics, self.parts)
+
+    @property
+    def words(self) -> str:
+        """The name of what is reported: ``loss`` where nothing else is recorded."""
+        return self.name_of(self.measure)
+
+    def name_of(self, measure: Measure) -> str:
+        """The name of a measure here: without the part where there is only one."""
+        return measure.name if len(self.parts) > 1 else measure.metric
 
     @property
     def has_epochs(self) -> bool:
@@ -62,8 +90,8 @@ class CaseData:
         defaults: As the constructor completed them.
         dtype: ``float32`` or ``float64``.
         seeds: The seeds whose curves are known, ascending.
-        losses: Their losses at the objective's recorded steps, ``(seeds, records)``; NaN where
-            a trial didn't get that far.
+        losses: What is reported of the objective at its recorded steps, ``(seeds, records)``; NaN
+            where a trial didn't get that far.
         trajectories: By seed, ``(steps reached + 1, dimension)``; empty above two dimensions.
         step_sizes: By seed, as ``trajectories``; empty where the optimizer doesn't tell.
         role: Where its setting comes from: ``given``, ``tuned`` or ``defaults``.
@@ -71,6 +99,8 @@ class CaseData:
         objective_key: Digest of all that decides its objective.
         evaluations: How often loss and gradients had been evaluated at the recorded steps, as
             ``losses``; NaN where that is not known. None where every step took one.
+        curves: By measure (``test accuracy``), all that was recorded, as ``losses``; empty where
+            that is the loss on train alone.
     """
 
     position: int
@@ -90,6 +120,16 @@ class CaseData:
     key: str = ""
     objective_key: str = ""
     evaluations: NDArray[np.float64] | None = None
+    curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def recorded(self, measure: Measure) -> NDArray[np.float64]:
+        """A measure at the recorded steps, as ``losses``."""
+        return self.curves[measure.name] if self.curves else self.losses
+
+    @property
+    def finals(self) -> NDArray[np.float64]:
+        """The last recorded value of what is reported, of each trial; NaN where there is none."""
+        return final_values(self.losses)
 
     @property
     def label(self) -> str:
@@ -97,8 +137,16 @@ class CaseData:
         return f"{self.optimizer} ({self.setting})" if self.setting else self.optimizer
 
     def ended_finite(self) -> NDArray[np.int64]:
-        """The seeds whose loss after the last step is finite."""
-        return self.seeds[np.isfinite(self.losses[:, -1])]
+        """The seeds whose loss at the end is finite."""
+        return self.seeds[np.isfinite(self.finals)]
+
+
+def final_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The last known value of each row; NaN where there is none."""
+    known = ~np.isnan(values)
+    last = values.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
+    found: NDArray[np.float64] = values[np.arange(len(values)), last]
+    return found
 
 
 @dataclass(frozen=True)
@@ -113,7 +161,8 @@ class Tried:
         hyperparameters: The setting.
         varied: In a sweep, which hyperparameter it varies; else empty.
         statuses: How its trials ended, in the order of the seeds.
-        losses: Their final losses; NaN where one failed.
+        losses: Their final values of what tuning goes by; NaN where one failed.
+        measure: What that is.
     """
 
     role: Role
@@ -124,6 +173,7 @@ class Tried:
     varied: str
     statuses: tuple[str, ...]
     losses: NDArray[np.float64]
+    measure: Measure = TRAIN_LOSS
 
 
 @dataclass(frozen=True)
@@ -229,7 +279,7 @@ class _Reader:
             objective = known["objective"]
             if objective not in objectives:
                 objectives[objective] = self._objective(objective, known["objective_key"])
-            known |= self._curves(case_id, objectives[objective].record_steps)
+            known |= self._curves(case_id, objectives[objective])
             dimension = objectives[objective].dimension or 2
             cases.append(CaseData(**known, **self._trajectories(case_id, dimension)))
         timings, step_counts = self._timings()
@@ -253,17 +303,21 @@ class _Reader:
         )
 
     def _objective(self, name: str, key: str) -> ObjectiveInfo:
-        known = vars(self.store.description(key))
+        known = dict(vars(self.store.description(key)))
         landscape = np.asarray(known["landscape"], dtype=float)
         side = round(len(landscape) ** (1 / max(1, known["dimension"])))
-        arrays = {
+        arrays: dict[str, Any] = {
             "record_steps": np.asarray(known["record_steps"], dtype=np.int64),
             "landscape": landscape.reshape([side] * known["dimension"]) if side else None,
         }
-        return ObjectiveInfo(name=name, **known | arrays)
+        measure = self.record.settings.reported.get(name, TRAIN_LOSS)
+        if measure != TRAIN_LOSS:
+            arrays["optimum"] = None
+        return ObjectiveInfo(name=name, measure=measure, **known | arrays)
 
-    def _curves(self, case_id: int, record_steps: NDArray[np.int64]) -> dict[str, Any]:
-        """The seeds, losses and evaluations of a case."""
+    def _curves(self, case_id: int, info: ObjectiveInfo) -> dict[str, Any]:
+        """The seeds, recorded values and evaluations of a case."""
+        record_steps = info.record_steps
         rows = self.store.db.execute(
             "SELECT seed, losses, curves.evaluations, trials.evaluations IS NOT NULL FROM curves "
             "JOIN trials USING (case_id, seed) WHERE case_id = ? ORDER BY seed",
@@ -280,11 +334,31 @@ class _Reader:
                     record_steps[:records] if counts is None else from_blob(counts)
                 )
         one_each = all(counts is None and are_counted for *_, counts, are_counted in curves)
+        seeds = np.asarray([seed for seed, *_ in curves], dtype=np.int64)
+        known = {TRAIN_LOSS.name: losses} | self._measures(case_id, seeds, info)
         return {
-            "seeds": np.asarray([seed for seed, *_ in curves], dtype=np.int64),
-            "losses": losses,
+            "seeds": seeds,
+            "losses": known[info.measure.name],
+            "curves": known,
             "evaluations": None if one_each else evaluations,
         }
+
+    def _measures(
+        self, case_id: int, seeds: NDArray[np.int64], info: ObjectiveInfo
+    ) -> dict[str, NDArray[np.float64]]:
+        """What was recorded beside the loss on train."""
+        shape = (len(seeds), len(info.record_steps))
+        found = {m.name: np.full(shape, np.nan) for m in info.measures if m != TRAIN_LOSS}
+        if not found:
+            return found
+        place = {int(seed): i for i, seed in enumerate(seeds)}
+        for seed, measure, recorded in self.store.db.execute(
+            "SELECT seed, measure, recorded FROM measures WHERE case_id = ?", (case_id,)
+        ):
+            if seed in place and measure in found:
+                values = from_blob(recorded)
+                found[measure][place[seed], : len(values)] = values
+        return found
 
     def _trajectories(self, case_id: int, dimension: int) -> dict[str, Any]:
         """The trajectories and step sizes of a case."""
@@ -312,6 +386,9 @@ class _Reader:
         frame = pd.DataFrame(trials, columns=_TRIAL_COLUMNS)
         for name in ("final_loss", "evaluations"):
             frame[name] = frame[name].astype(float)
+        for case in cases:
+            if self.record.settings.reported.get(case.objective, TRAIN_LOSS) != TRAIN_LOSS:
+                _report(frame, case)
         return frame
 
     def _timings(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -341,17 +418,21 @@ class _Reader:
         """The settings that tuning and sweeps ran."""
         rows = self._rows(
             "position, role, objective, optimizer, device, setting, hyperparameters, "
-            "seed, status, final_loss",
+            "seed, status, final_loss, case_id, objective_key",
             "JOIN cases ON cases.id = case_id LEFT JOIN trials USING (case_id)",
             "role IN ('tuning', 'sweep')",
         )
+        measures: dict[str, Measure] = {}
         seeds = self.record.seeds_of("tuning")
         found: list[Tried] = []
         for _, group in itertools.groupby(rows, key=operator.itemgetter(0)):
             trials = list(group)
             _, role, objective, optimizer, device, setting, hyperparameters, *_ = trials[0]
-            ended = [(status, loss) for *_, seed, status, loss in trials if seed in seeds]
-            losses = [math.nan if loss is None else loss for _, loss in ended]
+            *_, case_id, objective_key = trials[0]
+            if objective not in measures:
+                measures[objective] = self._tuned(objective, objective_key)
+            ended = [row[7:10] for row in trials if row[7] in seeds]
+            losses = self._finals(case_id, ended, measures[objective])
             found.append(
                 Tried(
                     role=role,
@@ -360,11 +441,32 @@ class _Reader:
                     device=device,
                     hyperparameters=json.loads(hyperparameters),
                     varied=setting.partition("=")[0] if role == "sweep" else "",
-                    statuses=tuple(status for status, _ in ended),
+                    statuses=tuple(status for _, status, _ in ended),
+                    measure=measures[objective],
                     losses=np.array(losses, dtype=float),
                 )
             )
         return tuple(found)
+
+    def _tuned(self, objective: str, key: str) -> Measure:
+        """What tuning went by on an objective."""
+        given = self.record.settings.tuned.get(objective)
+        parts = self.store.description(key).parts
+        return given or Measure(part="validation" if "validation" in parts else "train")
+
+    def _finals(
+        self, case_id: int, ended: Sequence[tuple[int, str, float | None]], measure: Measure
+    ) -> list[float]:
+        """Final values of a measure by trials with a seed, a status and a final loss."""
+        finals: Mapping[int, float | None] = {seed: loss for seed, _, loss in ended}
+        if measure != TRAIN_LOSS:
+            rows = self.store.db.execute(
+                "SELECT seed, recorded FROM measures WHERE case_id = ? AND measure = ?",
+                (case_id, measure.name),
+            )
+            finals = {seed: float(from_blob(values)[-1]) for seed, values in rows if values}
+        found = ((finals.get(seed) if status == "ok" else None) for seed, status, _ in ended)
+        return [math.nan if value is None else value for value in found]
 
     def _comparisons(self) -> pd.DataFrame:
         rows = self._rows(
@@ -374,6 +476,13 @@ class _Reader:
         )
         seeds = {role: self.record.seeds_of(role) for role in get_args(Role)}
         return _comparison_frame([row for row in rows if row[5] in seeds[row[0]]])
+
+
+def _report(frame: pd.DataFrame, case: CaseData) -> None:
+    """Put what is reported of a case's trials in the place of their final losses."""
+    finals = dict(zip(case.seeds.tolist(), case.finals.tolist(), strict=True))
+    rows = (frame["position"] == case.position) & (frame["status"] == "ok")
+    frame.loc[rows, "final_loss"] = frame.loc[rows, "seed"].map(finals)
 
 
 _COMPARED = "role NOT IN ('tuning', 'sweep')"

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from harness.measures import Measure, Target
+from harness.plan import measuring
 from harness.plan.model import Plan
 from harness.results import Unavailable
 from harness.spec.model import ClaimSpec, CounterpartSpec, SpaceSpec, TimingSpec
@@ -21,7 +23,7 @@ class _Settings(BaseModel):
 class TargetSettings(_Settings):
     """The targets that a spec gives for an objective; see ``spec.model.ObjectiveSpec``."""
 
-    losses: tuple[float, ...] = ()
+    given: tuple[Target, ...] = ()
     tolerances: tuple[float, ...] | None = None
 
 
@@ -50,7 +52,9 @@ class RunSettings(_Settings):
         timing: How seconds per epoch are measured; None where it is not known.
         tuning: The rule for tuning; None where nothing is tuned.
         claims: Published numbers that the spec gives.
-        targets: By objective, losses to reach.
+        targets: By objective, values to reach.
+        reported: By objective, what tables and tests are of.
+        tuned: By objective, what tuning goes by, where the spec says it.
         smallest_differences: By objective, the smallest difference of final losses that matters.
         correction: Comparisons that share the 5%: those of an ``objective``, or of the ``page``.
         families: By objective, the family that the spec puts it in.
@@ -72,6 +76,8 @@ class RunSettings(_Settings):
     tuning: TuningSettings | None = None
     claims: tuple[ClaimSpec, ...] = ()
     targets: dict[str, TargetSettings] = {}
+    reported: dict[str, Measure] = {}
+    tuned: dict[str, Measure] = {}
     smallest_differences: dict[str, float] = {}
     correction: Literal["objective", "page"] = "objective"
     families: dict[str, str] = {}
@@ -107,9 +113,13 @@ class RunSettings(_Settings):
             tuning=TuningSettings.model_validate(spec.tuning.model_dump()) if spec.tuning else None,
             claims=spec.claims,
             targets={
-                name: TargetSettings(losses=o.targets, tolerances=o.tolerances)
+                name: TargetSettings(
+                    given=measuring.targets(o, optimum=None), tolerances=o.tolerances
+                )
                 for name, o in objectives
             },
+            reported={name: measuring.reported(o) for name, o in objectives},
+            tuned={name: measuring.named(o, o.tune) for name, o in objectives if o.tune},
             smallest_differences={
                 n: o.smallest_difference for n, o in objectives if o.smallest_difference
             },
@@ -159,16 +169,22 @@ class RunRecord:
 
 
 class StoredTrial(NamedTuple):
-    """The ending of a trial, and its losses at the recorded steps, as far as it got."""
+    """The ending of a trial, and a measure of it at the recorded steps, as far as it got."""
 
     seed: int
     status: str
     reason: str
     step: int
-    final_loss: float | None
-    losses: NDArray[np.float64]
+    values: NDArray[np.float64]
 
     @property
-    def first_loss(self) -> float | None:
-        """The loss at the start, where it is known."""
-        return float(self.losses[0]) if len(self.losses) else None
+    def final(self) -> float | None:
+        """The value at the end; None where it failed, or the value is not finite."""
+        if self.status != "ok" or not len(self.values) or not np.isfinite(self.values[-1]):
+            return None
+        return float(self.values[-1])
+
+    @property
+    def first(self) -> float | None:
+        """The value at the start, where it is known."""
+        return float(self.values[0]) if len(self.values) else None

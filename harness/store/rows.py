@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,3 +60,25 @@ def timing_values(timing: Timing) -> tuple[Any, ...]:
         timing.peak_bytes,
         blob_or_null(timing.evaluations),
     )
+
+
+def measure_rows(case_id: int, result: TrialResult) -> list[tuple[Any, ...]]:
+    """A trial's rows of what was recorded beside the loss on train."""
+    return [
+        (case_id, result.seed, name, to_blob(values)) for name, values in result.measures.items()
+    ]
+
+
+def parameter_rows(case_id: int, result: TrialResult) -> list[tuple[Any, ...]]:
+    """A trial's rows of its parameters, where they are kept."""
+    rows = []
+    for place, (name, values) in enumerate((result.parameters or {}).items()):
+        numbers = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+        kind, shape = numbers.dtype.str, json.dumps(values.shape)
+        rows.append((case_id, result.seed, place, name, kind, shape, numbers.tobytes()))
+    return rows
+
+
+def parameter(dtype: str, shape: str, numbers: bytes) -> NDArray[Any]:
+    """A parameter as it was kept."""
+    return np.frombuffer(numbers, dtype=np.dtype(dtype)).reshape(json.loads(shape)).copy()

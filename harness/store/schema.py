@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 APPLICATION_ID = 0x68726E73
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -58,7 +58,7 @@ CREATE TABLE trials (
     status TEXT NOT NULL CHECK (status IN ('ok','diverged','timeout','error','unavailable')),
     step INTEGER NOT NULL,
     reason TEXT NOT NULL,
-    final_loss REAL,                -- NULL unless the status is ok
+    final_loss REAL,                -- on train; NULL unless the status is ok
     seconds REAL NOT NULL,
     machine TEXT NOT NULL,          -- digest of the machine it ran on
     evaluations INTEGER,            -- of loss and gradients, in all; NULL where not known
@@ -68,9 +68,26 @@ CREATE TABLE trials (
 CREATE TABLE curves (
     case_id INTEGER NOT NULL,
     seed INTEGER NOT NULL,
-    losses BLOB NOT NULL,           -- at the objective's recorded steps, as far as it got
+    losses BLOB NOT NULL,           -- on train, at the objective's recorded steps, as far as it got
     evaluations BLOB,               -- until each; NULL where a step took one, or not known
     PRIMARY KEY (case_id, seed)
+) WITHOUT ROWID;
+CREATE TABLE measures (             -- what else was recorded, as the curves
+    case_id INTEGER NOT NULL,
+    seed INTEGER NOT NULL,
+    measure TEXT NOT NULL,          -- part and metric: 'test accuracy'
+    recorded BLOB NOT NULL,
+    PRIMARY KEY (case_id, seed, measure)
+) WITHOUT ROWID;
+CREATE TABLE parameters (           -- after the last step, where the spec keeps them
+    case_id INTEGER NOT NULL,
+    seed INTEGER NOT NULL,
+    place INTEGER NOT NULL,         -- among the trial's parameters
+    name TEXT NOT NULL,
+    dtype TEXT NOT NULL,            -- numpy's, little-endian
+    shape TEXT NOT NULL,            -- JSON
+    numbers BLOB NOT NULL,
+    PRIMARY KEY (case_id, seed, place)
 ) WITHOUT ROWID;
 CREATE TABLE trajectories (
     case_id INTEGER NOT NULL,

@@ -8,9 +8,10 @@ from typing import Any, assert_never
 import torch
 
 from harness.engine import trials, validate
+from harness.engine.loading import load_objective
 from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.sharing import FEWEST, decide
-from harness.engine.workload import Workload, load_objective, prepare
+from harness.engine.workload import Workload, prepare
 from harness.plan.model import Case
 from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Together
 from harness.timing import counts, timing
@@ -167,4 +168,6 @@ class WorkerTasks:
             with self._memory.meant_to_stay():
                 objective, _ = load_objective(case.objective)
                 self._workloads[key] = prepare(case.objective, objective, case.device)
-        return self._workloads[key], validate.load_case(case)
+        workload = self._workloads[key]
+        workload = workload if case.sees_test else workload.without_test()
+        return workload, validate.load_case(case)

@@ -22,9 +22,10 @@ from harness.analysis.stats import (
     proportion_interval,
 )
 from harness.engine.lanes import Lane
+from harness.engine.loading import load_objective
 from harness.engine.training_loop import train
 from harness.engine.validate import load_optimizer
-from harness.engine.workload import load_objective, prepare
+from harness.engine.workload import prepare
 from harness.spec.validation import load
 from harness.suite.locate import locate
 

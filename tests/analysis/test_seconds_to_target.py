@@ -16,8 +16,9 @@ from results_builders import make_blocks, make_case, make_objective, make_result
 from harness.analysis.comparison import groups, mean_losses
 from harness.analysis.targets import Reached, reached
 from harness.engine.lanes import Lane
+from harness.engine.loading import load_objective
 from harness.engine.training_loop import train
-from harness.engine.workload import Workload, describe, load_objective, prepare
+from harness.engine.workload import Workload, describe, prepare
 from harness.objectives.rosenbrock import Rosenbrock
 from harness.reporting.figures import trials as trial_figures
 from harness.reporting.page import charts
@@ -127,7 +128,7 @@ def counted_results(
         make_trials([case], step=40, evaluations=[known.get(seed, 40.0) for seed in seeds]),
         objectives={"bowl": make_objective(steps=40, record_steps=RECORDS, optimum=0.0)},
         blocks=make_blocks(0, [seconds for seconds, _ in blocks], steps=50),
-        targets={"bowl": {"losses": [1.0, 0.5]}},
+        targets={"bowl": {"given": [{"value": 1.0}, {"value": 0.5}]}},
     )
     results.timings["evaluations"] = [float(count) for _, count in blocks]
     return results

@@ -22,15 +22,15 @@ from results_builders import (
 from harness.analysis import profiles
 from harness.analysis.comparison import groups
 from harness.analysis.targets import (
-    TOLERANCES,
     OptimizerPool,
     Reached,
-    Target,
     optimizer_pools,
     places,
     reached,
     targets_of,
 )
+from harness.measures import Target
+from harness.plan.measuring import TOLERANCES
 from harness.plan.model import Role
 from harness.reporting.tables import comparison as comparison_tables
 from harness.store.read import Results
@@ -93,7 +93,7 @@ def results_of_curves(
 
 def losses(*values: float) -> dict[str, dict[str, Any]]:
     """What a spec has told: these losses are the targets on the bowl."""
-    return {"bowl": {"losses": list(values), "tolerances": None}}
+    return {"bowl": {"given": [{"value": v} for v in values], "tolerances": None}}
 
 
 def all_reached(results: Results) -> list[Reached]:
@@ -114,12 +114,20 @@ def only(results: Results) -> Reached:
     [
         (None, 0.0, [("tolerance", share) for share in TOLERANCES]),
         (None, None, []),
-        ({"losses": [], "tolerances": None}, 0.0, [("tolerance", share) for share in TOLERANCES]),
-        ({"losses": [0.5, 0.1], "tolerances": None}, 0.0, [("loss", 0.5), ("loss", 0.1)]),
-        ({"losses": [0.5], "tolerances": None}, None, [("loss", 0.5)]),
-        ({"losses": [0.5], "tolerances": [0.2]}, 0.0, [("loss", 0.5), ("tolerance", 0.2)]),
-        ({"losses": [], "tolerances": [0.2]}, 0.0, [("tolerance", 0.2)]),
-        ({"losses": [0.5], "tolerances": [0.2]}, None, [("loss", 0.5)]),
+        ({"given": [], "tolerances": None}, 0.0, [("tolerance", share) for share in TOLERANCES]),
+        (
+            {"given": [{"value": 0.5}, {"value": 0.1}], "tolerances": None},
+            0.0,
+            [("value", 0.5), ("value", 0.1)],
+        ),
+        ({"given": [{"value": 0.5}], "tolerances": None}, None, [("value", 0.5)]),
+        (
+            {"given": [{"value": 0.5}], "tolerances": [0.2]},
+            0.0,
+            [("value", 0.5), ("tolerance", 0.2)],
+        ),
+        ({"given": [], "tolerances": [0.2]}, 0.0, [("tolerance", 0.2)]),
+        ({"given": [{"value": 0.5}], "tolerances": [0.2]}, None, [("value", 0.5)]),
     ],
 )
 def test_targets_are_those_given_and_shares_of_the_way_where_the_optimum_is_known(
@@ -128,13 +136,15 @@ def test_targets_are_those_given_and_shares_of_the_way_where_the_optimum_is_know
     told = {} if given is None else {"bowl": given}
     results = results_of_curves(CurveCase("a", {0: [4, 3, 2, 1]}), optimum=optimum, targets=told)
     found = targets_of(results, results.objectives["bowl"])
-    assert list(found) == [Target(**{kind: value}) for kind, value in expected]
+    assert [(t.value, t.tolerance) for t in found] == [
+        (value, None) if kind == "value" else (None, value) for kind, value in expected
+    ]
     if not expected:
         assert all_reached(results) == []
 
 
 def test_a_target_is_said_in_words() -> None:
-    assert Target(loss=0.25).label == "loss 0.25"
+    assert Target(value=0.25).label == "loss 0.25"
     assert Target(tolerance=0.001).label == "gap cut to 0.1%"
 
 
@@ -161,7 +171,7 @@ def test_a_share_of_the_way_counts_from_each_trials_own_start() -> None:
         results_of_curves(
             CurveCase("a", {0: [11, 0.3, 0.2, -1], 1: [1, 0.2, -0.7, -0.8]}),
             optimum=-1.0,
-            targets={"bowl": {"losses": [], "tolerances": [0.1]}},
+            targets={"bowl": {"given": [], "tolerances": [0.1]}},
         )
     )
     assert found.steps.tolist() == [[[20, 40]]]
@@ -281,7 +291,7 @@ SOON, LATE, NEVER = [4.0, 1, 1, 1], [4.0, 4, 4, 1], [4.0, 4, 4, 4]
 
 def contest_of(*cases: CurveCase, families: Mapping[str, str] | None = None) -> list[OptimizerPool]:
     names = {made.objective for made in cases}
-    told = {name: {"losses": [1.0], "tolerances": None} for name in names}
+    told = {name: {"given": [{"value": 1.0}], "tolerances": None} for name in names}
     return optimizer_pools(all_reached(results_of_curves(*cases, targets=told)), families or {})
 
 

@@ -33,6 +33,7 @@ from harness.cli import main
 from harness.commands import tuning
 from harness.commands.quality_pass import QualityPass
 from harness.errors import BadInput
+from harness.measures import TRAIN_LOSS
 from harness.plan.builder import CASE_LIMIT, TRIAL_LIMIT, Overrides
 from harness.plan.model import Case, Plan, Search
 from harness.progress import NullProgress
@@ -645,17 +646,21 @@ def test_a_score_by_targets_counts_misses_and_then_the_steps_a_miss_costing_all_
     slow = (40, np.array([4.0, 4.0, 4.0, 2.0]))
     diverged = (13, np.array([4.0, 1.5]))
     lost = (7, np.empty(0))
-    assert tuning.target_score([quick], wanted, None, steps) == (0, 10 + 20)
-    assert tuning.target_score([slow], wanted, None, steps) == (1, 40 + 40)
-    assert tuning.target_score([diverged], wanted, None, steps) == (1, 10 + 13)
-    assert tuning.target_score([lost], wanted, None, steps) == (2, 7 + 7)
-    assert tuning.target_score([quick, slow], wanted, None, steps) == (1, 30 + 80)
+
+    def scored(*courses: tuple[int, Any], by: Any = wanted, optimum: Any = None) -> Any:
+        taken, losses = zip(*courses, strict=True)
+        return tuning.target_score(taken, {TRAIN_LOSS: losses}, by, optimum, steps)
+
+    assert scored(quick) == (0, 10 + 20)
+    assert scored(slow) == (1, 40 + 40)
+    assert scored(diverged) == (1, 10 + 13)
+    assert scored(lost) == (2, 7 + 7)
+    assert scored(quick, slow) == (1, 30 + 80)
     # A tenth of the way to the optimum, 0, is left at 0.4.
     shares = tuning.targets_of(
         ObjectiveSpec.model_validate({"steps": 40, "tolerances": [0.1]}), 0.0
     )
-    found = tuning.target_score([(40, np.array([4.0, 1.0, 0.4, 0.3]))], shares, 0.0, steps)
-    assert found == (0, 20)
+    assert scored((40, np.array([4.0, 1.0, 0.4, 0.3])), by=shares, optimum=0.0) == (0, 20)
     assert tuning.targets_of(ObjectiveSpec.model_validate({"steps": 40}), None) == ()
 
 

@@ -22,10 +22,11 @@ from markdown_it import MarkdownIt
 
 import harness
 from harness import cli
+from harness.engine.loading import load_objective
 from harness.engine.sharing import decide
 from harness.engine.trials import run_vectorized
 from harness.engine.validate import validate_plan
-from harness.engine.workload import load_objective, prepare
+from harness.engine.workload import prepare
 from harness.results import Chunk, Sharing
 from harness.spec import validation as specs
 from harness.spec import yaml_source

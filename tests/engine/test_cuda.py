@@ -31,10 +31,12 @@ from harness import ModuleObjective
 from harness.engine import training_loop, ways
 from harness.engine.lane_values import NotShareable
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.loading import load_objective
+from harness.engine.recording import Outcome, Recorder
 from harness.engine.sharing import decide
-from harness.engine.training_loop import Outcome, TrialError, train
+from harness.engine.training_loop import TrialError, train
 from harness.engine.validate import load_optimizer, unavailable
-from harness.engine.workload import Workload, default_dtype, load_objective, prepare
+from harness.engine.workload import Workload, default_dtype, prepare
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.plan.model import Case, PlannedObjective
 from harness.results import Way
@@ -160,7 +162,8 @@ def lane_of(outcome: Outcome, lane: int) -> Outcome:
 
     return Outcome(
         one(outcome.diverged_at),
-        one(outcome.losses),
+        one(outcome.stopped_at),
+        {name: one(values) for name, values in outcome.values.items()},
         one(outcome.trajectory),
         one(outcome.step_sizes),
         outcome.seconds,
@@ -455,9 +458,9 @@ def trained_without_waits(
     """
     waits = Waits(workload.device.type)
     looks: list[int] = []
-    look = training_loop.Recorder.look
+    look = Recorder.look
 
-    def allowed(recorder: training_loop.Recorder) -> None:
+    def allowed(recorder: Recorder) -> None:
         looks.append(len(recorder._watched))
         waits.refuse(False)
         look(recorder)
@@ -476,10 +479,8 @@ def trained_without_waits(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ways.Surroundings, "__init__", as_elsewhere)
         patch.setattr(training_loop, "WATCH_STEPS", 8)
-        patch.setattr(training_loop.Recorder, "look", allowed)
-        patch.setattr(
-            training_loop.Recorder, "outcome", lambda *_: None
-        )  # which fetches everything
+        patch.setattr(Recorder, "look", allowed)
+        patch.setattr(Recorder, "outcome", lambda *_: None)  # which fetches everything
         try:
             with contextlib.nullcontext() if waits.device == "cuda" else waits:
                 train(workload, factory, settings, lanes, way=way, on_step=on_step)

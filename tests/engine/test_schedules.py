@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
-from harness.engine.schedules import ShortSchedule, UnfitSchedule
 from tests.support.plain_loops import plain_loop, run, small_workload, with_recipe
 
 STEPS = 20
@@ -88,6 +86,8 @@ def test_settings_as_lanes_equal_plain_loops(case: Any, way: Any) -> None:
     factory = with_recipe(optimizer, scheduler)
     found = run(small_workload(STEPS), factory, settings, (0, 1), way)
     wanted = [
-        plain(scheduler, optimizer, own, given, seed) for own in (setting, others) for seed in (0, 1)
+        plain(scheduler, optimizer, own, given, seed)
+        for own in (setting, others)
+        for seed in (0, 1)
     ]
     np.testing.assert_allclose(found.losses, wanted, rtol=1e-12)

@@ -33,10 +33,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch.utils.data import DataLoader, TensorDataset
 
 from harness.engine.lanes import Lane
+from harness.engine.loading import load_objective
+from harness.engine.recording import Outcome
 from harness.engine.sharing import decide
-from harness.engine.training_loop import Outcome, train
+from harness.engine.training_loop import train
 from harness.engine.validate import load_optimizer
-from harness.engine.workload import BATCH_STREAM, Workload, generator, load_objective, prepare
+from harness.engine.workload import BATCH_STREAM, Workload, generator, prepare
 from harness.objectives.base import Parameters
 from harness.results import Way
 from harness.spec.validation import load

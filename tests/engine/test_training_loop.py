@@ -12,7 +12,9 @@ import torch
 from builders import make_plan, make_workload
 
 from harness.engine.lanes import Lane, Lanes
-from harness.engine.training_loop import Outcome, TrialError, train
+from harness.engine.loading import load_objective
+from harness.engine.recording import Outcome
+from harness.engine.training_loop import TrialError, train
 from harness.engine.validate import load_optimizer
 from harness.engine.workload import (
     BATCH_STREAM,
@@ -20,7 +22,6 @@ from harness.engine.workload import (
     Workload,
     describe,
     generator,
-    load_objective,
     prepare,
 )
 from harness.objectives.base import Batch, Objective, Parameters

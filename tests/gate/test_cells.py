@@ -40,10 +40,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.engine.isolation import seed_globals
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.loading import load_objective
 from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.training_loop import Stepper, train
 from harness.engine.validate import load_optimizer, unavailable
-from harness.engine.workload import Workload, load_objective, prepare
+from harness.engine.workload import Workload, prepare
 from harness.gate import baseline
 from harness.gate.outputs import pytest_benchmark
 from harness.gate.report import Blocks, CellVerdict, GateReport
@@ -110,7 +111,7 @@ class Cell:
 
     def losses(self) -> list[float]:
         """The loss over all data that each trial has come to."""
-        return [lanes.full_losses().item() for lanes in self.trials]
+        return [lanes.measured("train")["loss"].item() for lanes in self.trials]
 
     def losses_of_a_run(self) -> list[float]:
         """The loss over all data after every step of a trial, as the engine runs it."""

@@ -15,14 +15,15 @@ from torch import nn
 
 from harness import ModuleObjective
 from harness.engine.lanes import Lane
+from harness.engine.loading import load_objective
+from harness.engine.recording import Outcome
 from harness.engine.sharing import decide
-from harness.engine.training_loop import Outcome, train
+from harness.engine.training_loop import train
 from harness.engine.workload import (
     BATCH_STREAM,
     INIT_STREAM,
     Workload,
     generator,
-    load_objective,
     prepare,
 )
 from harness.objectives.dataset import Dataset

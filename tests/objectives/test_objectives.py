@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from harness.engine.lanes import Lane
+from harness.engine.loading import load_objective
 from harness.engine.sharing import decide
 from harness.engine.training_loop import train
-from harness.engine.workload import Workload, describe, load_objective, prepare
+from harness.engine.workload import Workload, describe, prepare
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.dataset import Dataset
 from harness.objectives.functions_2d import Ackley, Function2D, McCormick

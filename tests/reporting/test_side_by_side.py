@@ -530,7 +530,10 @@ def test_objectives_of_one_name_with_other_steps_stay_apart_and_settings_that_cl
         source(
             name,
             {("bowl", "sgd"): noisy(1, 1), ("line", "sgd"): noisy(1, 1)},
-            settings={"targets": {"bowl": {"losses": [target]}}, "correction": correction},
+            settings={
+                "targets": {"bowl": {"given": [{"value": target}]}},
+                "correction": correction,
+            },
         )
         for name, target, correction in (("a", 0.5, "page"), ("b", 0.7, "objective"))
     )

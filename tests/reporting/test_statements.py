@@ -649,10 +649,10 @@ class Reader:
             given = self.results.run.settings.targets[info.name]
             shares = given.tolerances
             if shares is None:
-                shares = () if given.losses else (0.1, 0.01, 0.001)
+                shares = () if given.given else (0.1, 0.01, 0.001)
             shares = shares if info.optimum is not None else ()
             for target, is_share in [
-                *((v, False) for v in given.losses), *((v, True) for v in shares)
+                *((t.value, False) for t in given.given), *((v, True) for v in shares)
             ]:  # fmt: skip
                 own = []
                 for seed in seeds:
@@ -1222,7 +1222,7 @@ def random_results(seed: int) -> Results:
         "correction": str(random.choice(["objective", "page"])),
         "smallest_differences": {"o0": 0.05} if random.random() < 0.3 else {},
         "families": {"o0": "near", "o1": "near"} if random.random() < 0.3 else {},
-        "targets": {name: {"losses": [1.0], "tolerances": None} for name in objectives},
+        "targets": {name: {"given": [{"value": 1.0}], "tolerances": None} for name in objectives},
         "generalizes": {"opt1": ["opt0"]},
         "tuning": {"trials": 3} if tuned else None,
     }

@@ -263,8 +263,8 @@ def of_version(version: int, path: Path) -> None:
     ("make", "message"),
     [
         (foreign, "SQLite file of something else"),
-        (partial(of_version, 99), "schema version 99, this harness reads version 4"),
-        (partial(of_version, 3), "schema version 3, this harness reads version 4; move it away"),
+        (partial(of_version, 99), "schema version 99, this harness reads version 5"),
+        (partial(of_version, 3), "schema version 3, this harness reads version 5; move it away"),
         (lambda path: path.write_bytes(b"not a database at all" * 50), "not a database"),
         (lambda path: path.mkdir(), "can't be used|is a directory"),
     ],

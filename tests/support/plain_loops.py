@@ -23,9 +23,7 @@ Tensors = dict[str, torch.Tensor]
 Closure = Callable[[], torch.Tensor]
 
 
-def small_workload(
-    steps: int = 12, dtype: torch.dtype = torch.float64, kind: str = ""
-) -> Workload:
+def small_workload(steps: int = 12, dtype: torch.dtype = torch.float64, kind: str = "") -> Workload:
     """A small network on batches, of which every loss is recorded."""
     known = workload_of(kind, dtype)
     return replace(known, steps=steps, record_steps=tuple(range(steps + 1)))

@@ -26,6 +26,7 @@ from harness.formatting import (
     share,
     shift,
 )
+from harness.measures import Target
 from harness.reporting.tables import tuning
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.store.read import CaseData, Results
@@ -215,7 +216,7 @@ def mean_ranks(ranked: Sequence[ObjectiveRanks]) -> Table | None:
 
 class _Reached(NamedTuple):
     case: CaseData
-    target: targets.Target
+    target: Target
     reached: int
     n: int
     copies: bool
@@ -238,7 +239,7 @@ _ERT_EVALUATIONS: Column[_Reached] = Column("", "ERT (evaluations)", lambda r: r
 _REACHED: tuple[Column[_Reached], ...] = (
     *case_columns(lambda row: row.case),
     Column("target", "target", lambda r: r.target.label),
-    Column("target_loss", "", lambda r: _or_nan(r.target.loss)),
+    Column("target_loss", "", lambda r: _or_nan(r.target.value)),
     Column("tolerance", "", lambda r: _or_nan(r.target.tolerance)),
     Column("reached", "reached", lambda r: r.reached, text=_count),
     Column("n", "", lambda r: r.n),

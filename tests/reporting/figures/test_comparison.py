@@ -363,7 +363,7 @@ def test_of_thousands_of_seeds_some_dots_are_drawn_and_the_mean_is_of_all() -> N
 STEPS = np.array([0, 1, 2, 4, 8])
 QUICK = [[1, 0.5, 0.2, 0.1, 0.1], [1, 0.9, 0.5, 0.2, 0.1]]
 SLOW = [[1, 0.9, 0.9, 0.5, 0.4], [1, 0.9, 0.9, 0.9, 0.9]]
-TARGETS = {"losses": [0.5, 0.2]}
+TARGETS = {"given": [{"value": 0.5}, {"value": 0.2}]}
 NEVER = math.inf
 # Steps to 0.5 and 0.2: quick 1, 2 and 2, 4; slow 4 and never, never and never.
 
@@ -423,8 +423,10 @@ def race(info: ObjectiveInfo = LINES, seeds: int = 15, seconds: float | None = 1
 
 
 RACE = {
-    "lines": {"losses": [0.6, 0.4, 0.3, 0.25, 0.1]},
-    "bowl": {"losses": [0.5], "tolerances": [0.1]},
+    "lines": {
+        "given": [{"value": 0.6}, {"value": 0.4}, {"value": 0.3}, {"value": 0.25}, {"value": 0.1}]
+    },
+    "bowl": {"given": [{"value": 0.5}], "tolerances": [0.1]},
 }
 
 
@@ -480,7 +482,7 @@ def test_of_many_cases_those_that_do_best_are_drawn() -> None:
     ("cases", "told"),
     [
         (racing(), {}),
-        (racing(), {"lines": {"losses": [0.001]}}),
+        (racing(), {"lines": {"given": [{"value": 0.001}]}}),
         ([Case("a", [NAN] * 3), Case("b", [NAN] * 3)], {"lines": TARGETS}),
         ([Case("a", [0.1, 0.1], curves=[[0.1] * 5] * 2)], {"lines": TARGETS}),
     ],
@@ -537,7 +539,7 @@ def test_a_profile_leaves_out_who_did_not_run_on_all_objectives() -> None:
     ("cases", "told"),
     [
         (racing(), SAME),
-        (both(), {"lines": TARGETS, "bowl": {"losses": [], "tolerances": []}}),
+        (both(), {"lines": TARGETS, "bowl": {"given": [], "tolerances": []}}),
         (both()[::2], SAME),
     ],
     ids=["one objective", "targets on one alone", "one optimizer"],
@@ -552,7 +554,7 @@ def test_without_two_optimizers_on_two_objectives_there_is_no_profile(
     ("cases", "told"),
     [
         ([Case(n, [NAN] * 3, i) for i in (LINES, BOWL) for n in "ab"], SAME),
-        (both(), {name: {"losses": [0.001]} for name in ("lines", "bowl")}),
+        (both(), {name: {"given": [{"value": 0.001}]} for name in ("lines", "bowl")}),
     ],
     ids=["all failed", "no target reached"],
 )
@@ -872,7 +874,7 @@ def everything(info: ObjectiveInfo = LINES) -> list[Results]:
     b = swept("lr", LR, {0.001: FIVE, 0.1: FIVE}, optimizer="b", info=info)
     others = [Case("sgd", noisy(0.31, seed=7), info), Case("half", [0.3, NAN] * 6, info)]
     told = [claim("0.31", "sgd", objective=info.name)]
-    targets = {info.name: {"losses": [0.5, 0.3]}}
+    targets = {info.name: {"given": [{"value": 0.5}, {"value": 0.3}]}}
     return [of_tuned(a, b, others=others, claims=told, targets=targets)]
 
 
@@ -1186,7 +1188,7 @@ def wide(count: int) -> list[Results]:
     sweeps = [("lr", 0.001, FIVE), ("lr", 1.0, FIVE)]
     planes = [heats(optimizer=f"o{i}", sweeps=sweeps) for i in range(min(count, 13))]
     return [
-        results(*cases, claims=told, targets={"lines": {"losses": [0.4]}}),
+        results(*cases, claims=told, targets={"lines": {"given": [{"value": 0.4}]}}),
         of_tuned(*planes),
     ]
 
@@ -1202,7 +1204,7 @@ def scaled(turn: Callable[[Array], Array], info: ObjectiveInfo = LINES) -> list[
     several = [repr(float(v)) for v in turn(np.array([0.1, 0.5]))]
     told = [claim(v, n, objective=info.name) for v, n in zip(several, names, strict=False)]
     top = float(turn(np.array([0.7]))[0])
-    targets = {info.name: {"losses": [top]}}
+    targets = {info.name: {"given": [{"value": top}]}}
     return [of_tuned(one, others=cases, claims=told, targets=targets)]
 
 

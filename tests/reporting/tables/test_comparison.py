@@ -131,7 +131,10 @@ def everything() -> Results:
         searches={"t": {"lr": {"log_uniform": [0.01, 1.0]}}},
         fixed={"t": {"line": ["lr"]}},
         tuning_seeds=[100, 101],
-        targets={name: {"losses": [1.0, 4.0], "tolerances": None} for name in ("bowl", "line")},
+        targets={
+            name: {"given": [{"value": 1.0}, {"value": 4.0}], "tolerances": None}
+            for name in ("bowl", "line")
+        },
         claims=[
             {"value": "1.5", "source": "p. 1", "optimizer": "b", "objective": "bowl"},
             {"value": "9", "source": "p. 2", "optimizer": "a", "objective": "line"},
@@ -336,7 +339,7 @@ def test_the_targets_are_those_of_the_records(built: dict[str, Table], analysis:
                 hits = int(np.isfinite(known.steps[j, i]).sum())
                 interval = scipy.stats.binomtest(hits, 8).proportion_ci(method="wilson")
                 assert (row["objective"], row["optimizer"]) == (case.objective, case.optimizer)
-                assert (row["target_loss"], row["target"]) == (target.loss, target.label)
+                assert (row["target_loss"], row["target"]) == (target.value, target.label)
                 assert math.isnan(row["tolerance"])
                 assert (row["reached"], row["n"]) == (hits, 8)
                 ends = (row["share_ci_low"], row["share_ci_high"])
@@ -351,7 +354,7 @@ def test_a_target_that_none_reached_takes_forever() -> None:
     results = results_of_cases(
         curve_case("bowl", "a", {0: [8, 4, 4], 1: [8, 8, 8]}),
         curve_case("bowl", "b", {0: [8, 8, 1], 1: [8, 1, 8]}),
-        targets={"bowl": {"losses": [1.0], "tolerances": [0.5]}},
+        targets={"bowl": {"given": [{"value": 1.0}], "tolerances": [0.5]}},
         optimum=0.0,
     )
     table = reached(analyse(results).reached)

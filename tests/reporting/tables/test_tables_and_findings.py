@@ -644,7 +644,7 @@ def test_what_so_few_seeds_cannot_tell_is_not_called_anything_else() -> None:
 
 
 PLACES = ("bowl", "line", "c", "d", "e")
-TARGET = {name: {"losses": [0.5], "tolerances": None} for name in PLACES}
+TARGET = {name: {"given": [{"value": 0.5}], "tolerances": None} for name in PLACES}
 
 
 def over_all(*objectives: Mapping[str, list[float]], **more: Any) -> str:
