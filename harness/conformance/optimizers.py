@@ -37,8 +37,9 @@ from harness.conformance.runner import (
 from harness.conformance.stand_ins import STAND_INS, STEPS, workload_of
 from harness.engine.isolation import seed_globals
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.recipe_factory import OptimizerFactory, takes_closure
 from harness.engine.sharing import SHARING_SEEDS, decide, ran
-from harness.engine.training_loop import OptimizerFactory, modes, takes_closure
+from harness.engine.training_loop import modes
 from harness.engine.validate import optimizer_findings
 from harness.engine.ways import Surroundings
 from harness.engine.workload import Workload

@@ -80,6 +80,18 @@ class ClassState:
                     _refill(holder, name, original, copied)
 
 
+def kinds_of(factory: Any) -> tuple[Any, ...]:
+    """The classes behind an optimizer's or objective's: several where it has a recipe."""
+    kinds = getattr(factory, "kinds", None) if not isinstance(factory, type) else None
+    return kinds if isinstance(kinds, tuple) else (factory,)
+
+
+def restore_classes(factory: Any) -> None:
+    """Put back the state of all classes of an optimizer or objective."""
+    for kind in kinds_of(factory):
+        class_state(kind).restore()
+
+
 @functools.cache
 def class_state(factory: Any) -> ClassState:
     """The state of its classes and modules, as it was when first asked for."""

@@ -70,6 +70,7 @@ class Workload:
         evaluation_batch_size: Rows evaluated at once; None for all of a part.
         stop: When trials end before their last step; None where they don't.
         keeps_parameters: Whether the parameters after the last step are kept.
+        steps_of_schedule: Updates that a schedule is made for; None for ``steps``.
     """
 
     objective: Objective
@@ -87,6 +88,12 @@ class Workload:
     evaluation_batch_size: int | None = None
     stop: StopRule | None = None
     keeps_parameters: bool = False
+    steps_of_schedule: int | None = None
+
+    @property
+    def scheduled_steps(self) -> int:
+        """Updates that a schedule is made for: the trial's, where only its first are tried."""
+        return self.steps_of_schedule or self.steps
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -37,6 +37,11 @@ class GivenValue:
     path: KeyPath
     choices: list[Any]
 
+    @property
+    def as_given(self) -> Any:
+        """The value, or the list of them."""
+        return self.choices if len(self.choices) > 1 else self.choices[0]
+
 
 @dataclass(frozen=True)
 class MergedRecipe:
