@@ -223,9 +223,10 @@ class OptimizerArguments:
         try:
             built = recipe.build(tensors, shapes, parts)
             schedule = recipe.schedule(parts.schedule, sample.steps)
-            for optimizer in built.scheduled if schedule is not None else ():
-                _check_rates(optimizer)
-                scheduler_of(schedule, optimizer)
+            if schedule is not None:
+                for optimizer in built.scheduled:
+                    _check_rates(optimizer)
+                    scheduler_of(schedule, optimizer)
         except BaseException as error:
             return None, error
         return built, None

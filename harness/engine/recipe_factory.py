@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -166,7 +167,7 @@ class Built:
     """An optimizer as a recipe makes it.
 
     Attributes:
-        optimizer: The optimizer.
+        optimizer: The optimizer; whatever the class makes, which may be none of torch's.
         scheduled: The optimizers that have a scheduler each: this one, what it wraps, or the
             optimizers that it is composed of.
     """
@@ -197,16 +198,19 @@ class Composite(torch.optim.Optimizer):
                 setattr(self, name, _All(methods))
 
     @property
-    def state(self) -> dict[Any, Any]:  # type: ignore[override]
+    def state(self) -> defaultdict[torch.Tensor, Any]:
         """The state of all members."""
-        return {key: value for member in self.members for key, value in member.state.items()}
+        found: defaultdict[torch.Tensor, Any] = defaultdict(dict)
+        for member in self.members:
+            found.update(member.state)
+        return found
 
     @state.setter
     def state(self, value: Any) -> None:
         del value  # members have their own
 
     @override
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Let every member take its step; return the loss that the first one gives."""
         losses = [m.step(closure) if is_given else m.step() for m, is_given in self._steps]
         return losses[0]

@@ -271,8 +271,8 @@ class Schedule(Protocol):
         """Go on to the next update."""
         ...
 
-    def look(self, loss: float) -> None:
-        """Go by a loss that was recorded."""
+    def look(self, loss: float | None) -> None:
+        """Go by a loss that was recorded, if one was."""
         ...
 
 
@@ -297,7 +297,7 @@ class OwnSchedule:
             for scheduler in self._schedulers:
                 scheduler.step()
 
-    def look(self, loss: float) -> None:
-        """Step schedulers that go by a loss."""
-        for scheduler in self._schedulers:
+    def look(self, loss: float | None) -> None:
+        """Step schedulers that go by a loss, where one was recorded."""
+        for scheduler in self._schedulers if loss is not None else ():
             scheduler.step(loss)

@@ -74,7 +74,7 @@ class SharedSchedule:
         except Exception as error:
             refuse(self._refusals, f"its schedule can't be shared: {describe_error(error)}")
 
-    def look(self, loss: float) -> None:
+    def look(self, loss: float | None) -> None:
         """Not for a shared run."""
         del loss
 

@@ -103,7 +103,7 @@ class Stepper:
         parts = parts_for(factory, given)
         with self.running(), self.around.inside():
             built = self._built(parts)
-        self.optimizer = built.optimizer
+        self.optimizer: torch.optim.Optimizer = built.optimizer
         self.around.check()
         self._takes_closure = takes_closure(self.optimizer)
         self._modes = modes(self.optimizer)
@@ -329,6 +329,8 @@ def train(
                 if disturb is not None:
                     disturb(trials)
                 recorder.record(step)
+                if stepper.schedule is not None and stepper.schedule.looks_at_loss:
+                    stepper.schedule.look(recorder.latest(step))
                 if (recorder.has_stopped or step % WATCH_STEPS == 0) and recorder.all_ended():
                     break
         except NotShareable:

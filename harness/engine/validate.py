@@ -255,8 +255,9 @@ def _load_stage(stage: Stage) -> LoadedStage:
         text = f"{stage.located.reference!r} has no method 'step', expected a scheduler"
         raise SuiteError(text)
     class_state(kind)  # before anything changes it
-    inner = stage.inner and tuple(map(_load_stage, stage.inner))
-    return LoadedStage(kind, inner)
+    if stage.inner is None:
+        return LoadedStage(kind)
+    return LoadedStage(kind, tuple(map(_load_stage, stage.inner)))
 
 
 def unavailable(device: str) -> str:

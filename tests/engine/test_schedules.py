@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_loops import plain_loop, run, small_workload, with_recipe
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
-
-from tests.support.plain_loops import plain_loop, run, small_workload, with_recipe
 
 STEPS = 20
 ADAM = {"lr": 0.05}

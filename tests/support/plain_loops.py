@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from harness.conformance.stand_ins import workload_of
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.recipe_factory import RecipeFactory
+from harness.engine.recording import Outcome
 from harness.engine.schedules import LoadedStage
-from harness.engine.training_loop import Outcome, train
+from harness.engine.training_loop import train
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
 from harness.results import Way
