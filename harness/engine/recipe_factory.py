@@ -186,6 +186,11 @@ class Composite(torch.optim.Optimizer):
     def __init__(self, members: Sequence[Any]) -> None:
         super().__init__([torch.zeros(1)], {})
         self.members = list(members)
+        # Seen now: a scheduler puts another `step` in place of a member's.
+        first, *others = self.members
+        self._steps = [(first, takes_closure(first))]
+        # Those that need one come last, as a closure replaces the gradients of all.
+        self._steps += [(m, needs_closure(m)) for m in sorted(others, key=needs_closure)]
         self.param_groups = [group for member in members for group in member.param_groups]
         for name in ("train", "eval"):
             methods = [m for o in members if callable(m := getattr(o, name, None))]
@@ -206,17 +211,9 @@ class Composite(torch.optim.Optimizer):
 
     @override
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Let every member take its step."""
-        loss = None
-        first, *others = self.members
-        others.sort(key=needs_closure)  # a closure replaces the gradients of all
-        loss = first.step(closure) if takes_closure(first) else first.step()
-        for member in others:
-            if needs_closure(member):
-                member.step(closure)
-            else:
-                member.step()
-        return loss
+        """Let every member take its step; return the loss that the first one gives."""
+        losses = [m.step(closure) if is_given else m.step() for m, is_given in self._steps]
+        return losses[0]
 
 
 @dataclass(frozen=True)
