@@ -174,14 +174,19 @@ def objective_findings(
 
 
 def optimizer_findings(plan: Plan, case: Case) -> tuple[list[Finding], OptimizerFactory | None]:
-    """Load a case's optimizer and construct it: mistakes; where there are none, its class."""
+    """Load a case's optimizer and construct it: mistakes; where there are none, its class.
+
+    It is the class alone, or with the optimizer that it wraps.
+    """
     try:
         factory = load_case(case)
     except SuiteError as error:
         return [_not_loaded(plan, case, error)], None
     arguments = OptimizerArguments(plan, case, factory)
     found = list(arguments.names()) or list(arguments.values(Sample.stand_in(), {}))
-    return found, None if found else factory
+    recipe = recipe_of(factory)
+    bare = recipe.kind if recipe.base_kind is None and not recipe.recipe.named else factory
+    return found, None if found else bare
 
 
 def _not_loaded(plan: Plan, case: Case, error: SuiteError) -> Finding:
