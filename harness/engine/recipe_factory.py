@@ -196,6 +196,11 @@ class Composite(torch.optim.Optimizer):
     def __init__(self, members: Sequence[Any]) -> None:
         super().__init__([torch.zeros(1)], {})
         self.members = list(members)
+        # Found out now, since torch's schedulers replace ``step``. A closure replaces the gradients
+        # of all, so whatever needs one comes last.
+        others = [(member, needs_closure(member)) for member in members[1:]]
+        others.sort(key=lambda entry: entry[1])
+        self._in_order = [(members[0], takes_closure(members[0])), *others]
         self.param_groups = [group for member in members for group in member.param_groups]
         for name in ("train", "eval"):
             methods = [m for o in members if callable(m := getattr(o, name, None))]
@@ -218,14 +223,9 @@ class Composite(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Let every member take its step."""
         loss = None
-        first, *others = self.members
-        others.sort(key=needs_closure)  # a closure replaces the gradients of all
-        loss = first.step(closure) if takes_closure(first) else first.step()
-        for member in others:
-            if needs_closure(member):
-                member.step(closure)
-            else:
-                member.step()
+        for i, (member, takes) in enumerate(self._in_order):
+            found = member.step(closure) if takes else member.step()
+            loss = found if i == 0 else loss
         return loss
 
 
