@@ -196,11 +196,11 @@ class Composite(torch.optim.Optimizer):
     def __init__(self, members: Sequence[Any]) -> None:
         super().__init__([torch.zeros(1)], {})
         self.members = list(members)
-        # Found out now, since torch's schedulers replace ``step``. A closure replaces the gradients
-        # of all, so whatever needs one comes last.
-        others = [(member, needs_closure(member)) for member in members[1:]]
-        others.sort(key=lambda entry: entry[1])
-        self._in_order = [(members[0], takes_closure(members[0])), *others]
+        # Seen now: a scheduler puts another `step` in place of a member's.
+        first, *others = self.members
+        self._steps = [(first, takes_closure(first))]
+        # Those that need one come last, as a closure replaces the gradients of all.
+        self._steps += [(m, needs_closure(m)) for m in sorted(others, key=needs_closure)]
         self.param_groups = [group for member in members for group in member.param_groups]
         for name in ("train", "eval"):
             methods = [m for o in members if callable(m := getattr(o, name, None))]
@@ -221,12 +221,9 @@ class Composite(torch.optim.Optimizer):
 
     @override
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Let every member take its step."""
-        loss = None
-        for i, (member, takes) in enumerate(self._in_order):
-            found = member.step(closure) if takes else member.step()
-            loss = found if i == 0 else loss
-        return loss
+        """Let every member take its step; return the loss that the first one gives."""
+        losses = [m.step(closure) if is_given else m.step() for m, is_given in self._steps]
+        return losses[0]
 
 
 @dataclass(frozen=True)
