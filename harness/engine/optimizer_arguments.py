@@ -197,8 +197,8 @@ class OptimizerArguments:
             yield Finding(("optimizers", case.optimizer, "class"), text)
             return
         if case.key:
-            words = case.recipe.words()
-            defaults[case.key] = {**_completed(built), **words, **case.hyperparameters}
+            made_of = case.recipe.words()
+            defaults[case.key] = {**_completed(built), **made_of, **case.hyperparameters}
 
     def _hidden_words(self, sample: Sample) -> Iterator[Finding]:
         """Words for what a constructor passes on as ``**settings``, with hidden defaults."""

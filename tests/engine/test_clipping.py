@@ -28,16 +28,16 @@ def lanes_of_gradients() -> list[torch.Tensor]:
     return leaves
 
 
-def alone(leaves: list[torch.Tensor], lane: int, **limits: float | None) -> list[torch.Tensor]:
+def alone(leaves: list[torch.Tensor], lane: int, **limits: float) -> list[torch.Tensor]:
     """The gradients of one lane, clipped by torch."""
     own = []
     for leaf in leaves:
         parameter = leaf[lane].clone()
         parameter.grad = None if leaf.grad is None else leaf.grad[lane].clone()
         own.append(parameter)
-    if limits.get("clip_grad_value") is not None:
+    if "clip_grad_value" in limits:
         torch.nn.utils.clip_grad_value_(own, limits["clip_grad_value"])
-    if limits.get("clip_grad_norm") is not None:
+    if "clip_grad_norm" in limits:
         torch.nn.utils.clip_grad_norm_(own, limits["clip_grad_norm"])
     return [parameter.grad for parameter in own if parameter.grad is not None]
 
@@ -170,7 +170,7 @@ def test_lanes_with_thresholds_of_their_own_equal_plain_loops(way: Any) -> None:
 
 
 def test_gradients_are_clipped_inside_the_closure() -> None:
-    setting = {"lr": 0.2, "max_iter": 3}
+    setting: dict[str, Any] = {"lr": 0.2, "max_iter": 3}
     found = run(
         small_workload(5), with_recipe(torch.optim.LBFGS), [{**setting, "clip_grad_norm": 0.1}]
     )

@@ -125,7 +125,7 @@ def test_groups_have_hyperparameters_of_their_own(way: Any) -> None:
 
     def plain(lr: float, scale: float) -> Prepare:
         def prepare(p: dict[str, torch.Tensor]) -> Any:
-            groups = [
+            groups: list[dict[str, Any]] = [
                 {"params": [p["bias"]], "weight_decay": 0.0},
                 {"params": [p["scale"]], "lr": scale},
                 {"params": [p["weight"]]},
@@ -315,17 +315,15 @@ def test_only_members_that_need_a_closure_get_one_but_for_the_first() -> None:
     calls: list[str] = []
 
     def member(name: str, needs: bool) -> Any:
-        class Member(torch.optim.SGD):
-            if needs:
+        def step(closure: Any) -> None:
+            calls.append(f"{name} {closure is not None}")
 
-                def step(self, closure: Any) -> Any:
-                    calls.append(f"{name} {closure is not None}")
-            else:
+        def step_without(closure: Any = None) -> None:
+            step(closure)
 
-                def step(self, closure: Any = None) -> Any:
-                    calls.append(f"{name} {closure is not None}")
-
-        return Member([torch.zeros(1, requires_grad=True)], lr=0.1)
+        made: Any = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        made.step = step if needs else step_without
+        return made
 
     composite = Composite([member("own", False), member("lbfgs", True), member("adam", False)])
     composite.step(lambda: torch.zeros(()))

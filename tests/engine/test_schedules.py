@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -108,14 +109,18 @@ def factor(numbers: dict[str, Any], t: int, steps: int, warmup: int) -> float:
         return (t + 1) / warmup
     x = (t - warmup) / (steps - warmup)
     final = numbers.get("final", 0.0)
-    return {
-        "constant": lambda: 1.0,
-        "linear": lambda: 1 - (1 - final) * x,
-        "cosine": lambda: final + (1 - final) * (1 + math.cos(math.pi * x)) / 2,
-        "exponential": lambda: numbers.get("final", 0.01) ** x,
-        "inverse_sqrt": lambda: math.sqrt(max(warmup, 1) / (t + 1)),
-        "step": lambda: 0.1 ** ((t >= 10) + (t >= 15)),
-    }[numbers["then"]]()
+    match numbers["then"]:
+        case "linear":
+            return float(1 - (1 - final) * x)
+        case "cosine":
+            return float(final + (1 - final) * (1 + math.cos(math.pi * x)) / 2)
+        case "exponential":
+            return float(numbers.get("final", 0.01) ** x)
+        case "inverse_sqrt":
+            return math.sqrt(max(warmup, 1) / (t + 1))
+        case "step":
+            return float(0.1 ** ((t >= 10) + (t >= 15)))
+    return 1.0
 
 
 SHORT: list[tuple[dict[str, Any], int]] = [
@@ -188,7 +193,7 @@ def test_a_short_schedule_that_does_not_fit_names_the_number(
 # Several stages ----------------------------------------------------------------------------------
 
 
-def chained(params: dict[str, torch.Tensor], lr: float) -> Any:
+def chained(lr: float, params: dict[str, torch.Tensor]) -> Any:
     made = torch.optim.Adam(params.values(), lr=lr)
     stages = [
         lr_scheduler.LinearLR(made, start_factor=0.01, total_iters=4),
@@ -226,7 +231,7 @@ def test_stages_follow_each_other_as_in_sequential_lr(way: Any) -> None:
     factory = with_recipe(torch.optim.Adam, *STAGES)
     found = run(small_workload(STEPS), factory, [stages(lr) for lr in rates], way=way)
     for lr, losses in zip(rates, found.losses, strict=True):
-        wanted = plain_loop(small_workload(STEPS), 0, lambda p, lr=lr: chained(p, lr))
+        wanted = plain_loop(small_workload(STEPS), 0, functools.partial(chained, lr))
         np.testing.assert_allclose(losses, wanted, rtol=0 if way == "alone" else 1e-12)
 
 
@@ -309,7 +314,7 @@ def test_a_stage_of_no_steps_is_left_out() -> None:
 
 def test_a_scheduler_that_goes_by_a_loss_is_stepped_with_each_recorded_one() -> None:
     workload = replace(small_workload(STEPS), record_steps=tuple(range(0, STEPS + 1, 4)))
-    given = {"factor": 0.1, "patience": 0, "threshold": 0.5}
+    given: dict[str, Any] = {"factor": 0.1, "patience": 0, "threshold": 0.5}
     factory = with_recipe(torch.optim.SGD, lr_scheduler.ReduceLROnPlateau)
     found = run(workload, factory, [{"lr": 0.1, **numbers(given)}])
 
