@@ -45,6 +45,7 @@ from harness.engine.ways import Surroundings
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Parameters
 from harness.plan.model import Hyperparameters
+from harness.plan.recipe import without_training
 from harness.suite.locate import last_line
 from harness.suite.random_state import generators
 
@@ -78,8 +79,8 @@ class _OptimizerTests:
 
     @property
     def setting(self) -> Hyperparameters:
-        """The hyperparameters that the spec gives."""
-        return self.part.case.hyperparameters
+        """The hyperparameters that the spec gives, but those of schedules, clipping and groups."""
+        return without_training(self.part.case.hyperparameters)
 
     @functools.cached_property
     def batches(self) -> list[Batch]:

@@ -35,9 +35,14 @@ def seed_globals(seed: int | None) -> None:
         seed: The trial's; None for a shared run, whose numbers belong to no trial.
     """
     place = SEED_LIMIT if seed is None else seed
-    _seed_torch(TORCH_STREAM + place)
+    _seed_torch(seed_of_torch(place))
     np.random.seed(NUMPY_STREAM + place)
     random.seed(f"trial {place}")
+
+
+def seed_of_torch(seed: int) -> int:
+    """The seed of torch's global generators, given that of a trial."""
+    return TORCH_STREAM + seed
 
 
 def _seed_torch(seed: int) -> None:

@@ -197,7 +197,8 @@ class OptimizerArguments:
             yield Finding(("optimizers", case.optimizer, "class"), text)
             return
         if case.key:
-            defaults[case.key] = {**_completed(built), **case.hyperparameters}
+            made_of = case.recipe.words()
+            defaults[case.key] = {**_completed(built), **made_of, **case.hyperparameters}
 
     def _hidden_words(self, sample: Sample) -> Iterator[Finding]:
         """Words for what a constructor passes on as ``**settings``, with hidden defaults."""
@@ -259,7 +260,7 @@ class OptimizerArguments:
         text = f"{error} of objective {self.case.objective.name!r}" if error.name else str(error)
         if error.name in self.case.hyperparameters:
             return Finding(self._places.path(error.name), text)
-        return Finding(self._places.section(error.name or "schedule"), text, at_key=True)
+        return Finding(self._places.section(error.name or "schedule"), text)
 
     def _hint(self, sample: Sample, name: str, value: Any, others: Hyperparameters) -> str:
         """A hint at what was meant by a value that is refused, as the end of a sentence."""

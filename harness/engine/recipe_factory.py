@@ -49,13 +49,23 @@ class RecipeFactory:
     objects: Mapping[str, Any] | None = None
 
     def __call__(self, params: Any, **hyperparameters: Any) -> torch.optim.Optimizer:
-        """The optimizer of some parameters without names; without its schedule and clipping."""
-        tensors = {str(i): param for i, param in enumerate(params)}
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        made: torch.optim.Optimizer = self.build(
-            tensors, shapes, parts_of(hyperparameters)
-        ).optimizer
+        """The optimizer with its base, of parameters or groups; nothing else of the recipe.
+
+        Args:
+            params: What is given to its class; parameters get names where it wants them.
+            hyperparameters: Its own, and ``base.lr`` and so on.
+        """
+        given = _with_names(params) if self.recipe.named else params
+        made: torch.optim.Optimizer = self._own(given, parts_of(hyperparameters))[0]
         return made
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The parameters of the class, but that which takes its base."""
+        found = _parameters(self.kind)
+        wraps_class = self.base_kind is not None and self.base_form == "class"
+        kept = [p for p in found if not (wraps_class and p.name == self.base_name)]
+        return inspect.Signature(kept)
 
     @property
     def kinds(self) -> tuple[Any, ...]:
@@ -273,6 +283,18 @@ def _made(
         return kind(given, *more, **values)
     except BaseException as error:  # sys.exit() as well: this may be the suite's code
         raise Refused(section, kind, error) from error
+
+
+def _with_names(params: Any) -> Any:
+    """Parameters, or groups of them, with names for those that have none."""
+    if isinstance(params, torch.Tensor):
+        params = [params]
+    return [
+        {**item, "params": _with_names(item["params"])}
+        if isinstance(item, dict)
+        else (str(i), item)
+        for i, item in enumerate(params)
+    ]
 
 
 def _parameters(kind: Any) -> list[inspect.Parameter]:

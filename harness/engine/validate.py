@@ -174,19 +174,27 @@ def objective_findings(
 
 
 def optimizer_findings(plan: Plan, case: Case) -> tuple[list[Finding], OptimizerFactory | None]:
-    """Load a case's optimizer and construct it: mistakes; where there are none, its class."""
+    """Load a case's optimizer and construct it: mistakes; where there are none, its class.
+
+    It is the class alone, or with the optimizer that it wraps.
+    """
     try:
         factory = load_case(case)
     except SuiteError as error:
         return [_not_loaded(plan, case, error)], None
     arguments = OptimizerArguments(plan, case, factory)
     found = list(arguments.names()) or list(arguments.values(Sample.stand_in(), {}))
-    return found, None if found else factory
+    recipe = recipe_of(factory)
+    bare = recipe.kind if recipe.base_kind is None and not recipe.recipe.named else factory
+    return found, None if found else bare
 
 
 def _not_loaded(plan: Plan, case: Case, error: SuiteError) -> Finding:
     if isinstance(error, _PartError):
-        return Finding(SpecPlaces(plan, case).section(error.section), str(error))
+        places, section = SpecPlaces(plan, case), error.section
+        named = section in case.hyperparameters
+        path = places.path(section) if named else (*places.section(section), "class")
+        return Finding(path, str(error))
     return Finding(("optimizers", case.optimizer, "class"), str(error))
 
 
@@ -223,14 +231,19 @@ def load_case(case: Case) -> OptimizerFactory:
     base = _of("base", load_optimizer, recipe.base.located) if recipe.base else None
     stages = [_of(f"schedule.{i}", _load_stage, stage) for i, stage in enumerate(recipe.stages)]
     objects = {
-        name: _of("schedule", ImportTarget.load, located)
+        name: _of(_argument_with(case, name), ImportTarget.load, located)
         for name, located in recipe.objects.items()
     }
     return RecipeFactory(kind, recipe, tuple(groups), base, tuple(stages), objects)
 
 
+def _argument_with(case: Case, value: str) -> str:
+    """The hyperparameter that has a value."""
+    return next((name for name, own in case.hyperparameters.items() if own == value), "schedule")
+
+
 class _PartError(SuiteError):
-    """A part of a recipe can't be loaded."""
+    """A part of a recipe can't be loaded, or what a hyperparameter names."""
 
     def __init__(self, section: str, message: str) -> None:
         self.section = section
