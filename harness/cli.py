@@ -401,18 +401,11 @@ def list_names(suite: Path) -> None:
 
 @main.command("init")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--template",
-    metavar="NAME",
-    default="comparison",
-    help="comparison (the default), or training: a network, data in three parts, schedules.",
-)
+@click.option("--template", metavar="NAME", default="comparison", help="Or training: a network.")
 def init_suite(folder: Path, template: str) -> None:
     """Write a small suite into DIR, to start your own from.
 
-    It has a spec, an optimizer, an objective, a dataset, a test and a CI workflow, or with
-    '--template training' a spec, a network and its data. It runs as it is. If one of these files
-    exists in DIR already, nothing is written.
+    It runs as it is. If one of its files exists in DIR already, nothing is written.
     """
     with _errors():
         api.init(folder, template=template)

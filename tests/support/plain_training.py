@@ -59,7 +59,7 @@ def _muon_and_adamw(model: nn.Module, outer: Sequence[str]) -> list[Optimizer]:
 def _adamw(model: nn.Module, _: Sequence[str]) -> list[Optimizer]:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": others, "weight_decay": 0.0}, {"params": decayed}]
+    groups: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}, {"params": decayed}]
     return [torch.optim.AdamW(groups, lr=3e-3, weight_decay=0.1)]
 
 
