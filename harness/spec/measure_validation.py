@@ -71,7 +71,7 @@ def _unknown(
 
 
 def _tuned_by_test(
-    source: YamlSource, path: KeyPath, objective: ObjectiveSpec, wrong: Collection[Any]
+    source: YamlSource, path: KeyPath, objective: ObjectiveSpec, wrong: set[Any]
 ) -> Iterator[Problem]:
     """Tuning by what nothing but the report may see."""
     if objective.tune is None or "tune" in wrong:
@@ -85,7 +85,7 @@ def _tuned_by_test(
 
 
 def _contradicted(
-    source: YamlSource, path: KeyPath, objective: ObjectiveSpec, wrong: Collection[Any]
+    source: YamlSource, path: KeyPath, objective: ObjectiveSpec, wrong: set[Any]
 ) -> Iterator[Problem]:
     """A rule for stopping that waits for what is worse."""
     after = objective.stop.after if objective.stop is not None else None
