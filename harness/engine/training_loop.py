@@ -94,6 +94,7 @@ class Stepper:
     ) -> None:
         self.lanes = lanes
         self.evaluations = 0
+        self._steps = 0
         self._leaves = lanes.leaves()
         self._create_graph = create_graph
         refusals: list[str] = []
@@ -167,6 +168,9 @@ class Stepper:
             The losses before the update, detached: shape ``(lanes,)``, or a scalar alone.
         """
         self._batch = batch
+        if self._steps and self.schedule is not None:
+            self.schedule.advance()  # not before, so that what is recorded is of the step taken
+        self._steps += 1
         losses = self._evaluate()
         if witness is not None:
             witness.note_gradients(self._leaves, losses)
@@ -176,8 +180,6 @@ class Stepper:
             else:
                 self.optimizer.step()
         self.around.check()
-        if self.schedule is not None:
-            self.schedule.advance()
         if witness is not None:
             witness.note_parameters(self._leaves)
         return losses
