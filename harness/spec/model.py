@@ -36,9 +36,11 @@ from harness.spec.fields import (
     WholeEnds,
 )
 from harness.spec.measures import (
+    FINAL,
     KeepSpec,
     MeasureName,
     Metrics,
+    Quantity,
     RecordEvery,
     SplitSpec,
     StopSpec,
@@ -90,8 +92,8 @@ class ObjectiveSpec(_Model):
     'epoch', or a share of the trial such as '5%'. By default every step without data; with data
     as often as evaluation takes no more than a fifth of the work."""
     metrics: Metrics = (("loss", False),)
-    """What is recorded on each part: the loss, and metrics that the objective computes, each with
-    the direction that is better, as [loss, {accuracy: higher}]."""
+    """What is recorded on each part: always the loss, and metrics that the objective computes, each
+    with the direction that is better, as [loss, {accuracy: higher}]."""
     tune: TunedMeasure | None = None
     """What tuning goes by: part and metric, such as 'validation accuracy'. By default the loss on
     validation if there is such a part, else on train. Never on test."""
@@ -279,9 +281,9 @@ class CheckSpec(_Model):
     """A cell has regressed if a step takes longer than before by more than this fraction (0.05 is
     5%)."""
     loss_tolerance: Tolerance | None = None
-    """By how much the mean final loss may rise, relative to before. By default only by rounding:
-    1e-6 in float32 and 1e-12 in float64, or 1e-4 and 1e-9 if the baseline is from another kind of
-    machine or version of torch."""
+    """By how much the mean of what is reported may get worse, relative to before: a loss may rise,
+    an accuracy fall. By default only by rounding: 1e-6 in float32 and 1e-12 in float64, or 1e-4 and
+    1e-9 if the baseline is from another kind of machine or version of torch."""
     rounds: int = Field(120, ge=20, le=100_000)
     """Maximum number of blocks of each cell that a process measures."""
     block_steps: int = Field(10, ge=1, le=1_000_000)
@@ -308,8 +310,9 @@ class ClaimSpec(_Model):
     """The setting, if there are several."""
     setting: Literal["tuned", "defaults"] | None = None
     """The setting of an optimizer with a search."""
-    quantity: Literal["final_loss", "x1", "x2"] = "final_loss"
-    """The loss after the last step, or a coordinate of the end point."""
+    quantity: Quantity = FINAL
+    """What is reported of the objective after the last step (by default), another measure of it
+    such as 'test accuracy', or a coordinate of the end point (x1, x2)."""
     seeds: int | None = Field(None, ge=2, le=1_000_000)
     """Number of runs that the value is a mean of. Needs sd."""
     sd: NonNegative | None = None

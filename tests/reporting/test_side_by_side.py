@@ -370,7 +370,7 @@ def test_trials_that_ended_otherwise_are_counted_and_the_worst() -> None:
     assert found.verdict == "higher"  # eight failed, twelve are equal
     assert found.equal == 12
     assert found.pair is not None
-    assert (found.pair.both, found.pair.higher, found.pair.lower) == (12, 8, 0)
+    assert (found.pair.both, found.pair.worse, found.pair.better) == (12, 8, 0)
     assert (found.pair.failed, found.pair.by_failures) == ((8, 0), True)
     assert (
         "8 matched trials had different outcomes (sgd on bowl); no value is imputed "
@@ -897,7 +897,7 @@ def test_a_store_of_a_newer_schema_is_refused(runs: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     done = call("one/spec.yaml", "two/spec.yaml")
     assert done.exit_code == 2
-    assert "has schema version 99, this harness reads version 4" in done.output
+    assert "has schema version 99, this harness reads version 5" in done.output
 
 
 def test_a_store_with_a_run_that_is_none_is_refused_without_a_traceback(runs: Path) -> None:

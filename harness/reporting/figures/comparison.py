@@ -105,7 +105,10 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
                 for checked in analysis.claims
                 if (checked.case.objective, checked.case.device) == (info.name, device)
             ]
-            found.append(published(info, claimed, known, where))
+            of = dict.fromkeys(checked.measure for checked in claimed)
+            for measure in filter(None, of):
+                own = [checked for checked in claimed if checked.measure == measure]
+                found.append(published(info, own, known, where))
     for ranked in analysis.ranked:
         found.append(mean_ranks(ranked, known, f" ({ranked.device})" if several else ""))
     for pool in analysis.pools:
@@ -147,6 +150,8 @@ def _difference(one: Compared, index: int, pair: Pair, known: Mapping[int, Style
     group = one.group
     both = np.isfinite(group.losses[[pair.first, pair.second]]).all(axis=0)
     less = group.losses[pair.first, both] - group.losses[pair.second, both]
+    less = group.measure.sign * less
+    shift, low, high = group.shown_shift(pair)
     ranks = np.argsort(less, kind="stable")
     failed = group.failures[index]
     # What failures decide lies beyond any scale.
@@ -154,9 +159,9 @@ def _difference(one: Compared, index: int, pair: Pair, known: Mapping[int, Style
         label=group.cases[index].label,
         note=f"{failed} of {pair.n} failed" if failed else "",
         style=known[group.cases[index].position],
-        centre=bounded(pair.shift),
-        low=bounded(pair.low),
-        high=bounded(pair.high),
+        centre=bounded(shift),
+        low=bounded(low),
+        high=bounded(high),
         empty="no seed at which both ended ok",
     )
     return with_dots(row, less[ranks], group.seeds[both][ranks])
@@ -287,14 +292,11 @@ def published(
     known: Mapping[int, Style],
     where: str,
 ) -> DotFigure | None:
-    """Published losses among those of our seeds."""
-    drawn = [
-        one
-        for one in checked
-        if one.claim.quantity == "final_loss" and one.kind != "fixed" and len(one.values)
-    ]
+    """Published values of one measure among those of our seeds."""
+    drawn = [one for one in checked if one.measure and one.kind != "fixed" and len(one.values)]
     if not drawn:
         return None
+    name = info.name_of(drawn[0].measure or info.measure)
     rows = []
     for one in drawn[:ROWS]:
         low, middle, high = map(float, np.quantile(one.values, [0.025, 0.5, 0.975]))
@@ -312,7 +314,7 @@ def published(
     edges = [np.array([row.low, row.high]) for row in rows]
     inner = [*(row.values for row in rows), stars]
     log, limits = scale(inner, edges, linear=bool((stars <= 0).any()))
-    x_label = f"loss after {duration(info)}"
+    x_label = f"{name} after {duration(info)}"
     panel = DotPanel(x_label=x_label, log=log, limits=limits, rows=tuple(rows))
     about = ("published", info.name, "Published numbers among our seeds", PUBLISHED_CAPTION)
     note = shown_of(len(rows), len(drawn), "published numbers")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.analysis import retuning, sensitivity
 from harness.analysis.summary import Analysis
+from harness.measures import TRAIN_LOSS, Measure
 from harness.plan.model import varied
 from harness.reporting.figures.records import (
     CURVES,
@@ -90,7 +91,10 @@ def build(
     ]
     return [
         sensitive(results, info, curves, known, where),
-        heat(info, planes, where),
+        *(
+            heat(info, [plane for plane in planes if plane.measure == measure], where)
+            for measure in dict.fromkeys(plane.measure for plane in planes)
+        ),
         budgets(so_far, retuned, info, known, where),
     ]
 
@@ -108,21 +112,31 @@ def sensitive(
     """Final loss against each hyperparameter, one panel per hyperparameter."""
     if not curves:
         return None
-    lowest = sorted(curves, key=lambda c: c.lowest.mean if c.lowest else math.inf)[:CURVES]
-    base, y_label = _base(info, [p.mean for c in lowest for p in c.points if p.ok])
-    if base == info.optimum:
-        # On a scale of logarithms a mean would be that of the worst seed.
-        lowest = [_of_medians(curve) for curve in lowest]
-    groups: dict[tuple[str, str], list[sensitivity.Curve]] = {}
-    for curve in lowest:
-        kind = search_space.kind(curve.space)
-        groups.setdefault((curve.parameter, kind), []).append(curve)
+    best = sorted(curves, key=_best_cost)[:CURVES]
     by_optimizer = {case.optimizer: case for case in reversed(results.cases_on(info.name))}
     own = {name: known[case.position] for name, case in by_optimizer.items()}
-    panels = [_sensitivity_panel(group, base, y_label, own) for group in groups.values()]
+    panels = []
+    for measure in dict.fromkeys(curve.measure for curve in best):
+        # What tuning goes by need not be what is reported.
+        alike = [curve for curve in best if curve.measure == measure]
+        base, y_label = _base(info, [p.mean for c in alike for p in c.points if p.ok], measure)
+        if base == info.optimum:
+            # On a scale of logarithms a mean would be that of the worst seed.
+            alike = [_of_medians(curve) for curve in alike]
+        groups: dict[tuple[str, str], list[sensitivity.Curve]] = {}
+        for curve in alike:
+            kind = search_space.kind(curve.space)
+            groups.setdefault((curve.parameter, kind), []).append(curve)
+        panels += [_sensitivity_panel(group, base, y_label, own) for group in groups.values()]
     about = ("sensitivity", info.name, "Sensitivity to hyperparameters", SENSITIVITY_CAPTION)
-    note = shown_of(len(lowest), len(curves), "curves")
+    note = shown_of(len(best), len(curves), "curves")
     return curve_figure(*about, panels, min(2, len(panels)), where, note)
+
+
+def _best_cost(curve: sensitivity.Curve) -> float:
+    """The cost of a curve's best point; infinite where it has none."""
+    best = curve.best_point
+    return math.inf if best is None else curve.measure.sign * best.mean
 
 
 def _of_medians(curve: sensitivity.Curve) -> sensitivity.Curve:
@@ -130,21 +144,21 @@ def _of_medians(curve: sensitivity.Curve) -> sensitivity.Curve:
     return replace(curve, points=tuple(points))
 
 
-def _base(info: ObjectiveInfo, values: Sequence[float]) -> tuple[float, str]:
-    """The number that is taken off losses before they are drawn, and the name of the rest.
+def _base(info: ObjectiveInfo, values: Sequence[float], measure: Measure) -> tuple[float, str]:
+    """The number that is taken off values before they are drawn, and the name of the rest.
 
     The optimum, where all are above it; the lowest, where they are too close together for numbers
     on an axis; else nothing.
     """
-    array = np.array(values)
+    array, name = np.array(values), f"final {info.name_of(measure)}"
     if not len(array):
-        return 0.0, "final loss"
+        return 0.0, name
     low = float(array.min())
-    if info.optimum is not None and low > info.optimum:
+    if info.optimum is not None and measure == TRAIN_LOSS and low > info.optimum:
         return info.optimum, Gap.of(info).short
     if 0 < np.ptp(array) < CLOSE * abs(low):
-        return low, f"final loss − {low:.8g}"
-    return 0.0, "final loss"
+        return low, f"{name} − {low:.8g}"
+    return 0.0, name
 
 
 def _sensitivity_panel(
@@ -154,7 +168,7 @@ def _sensitivity_panel(
     centres = np.array([point.mean - base for point in kept])
     edges = [np.array([point.low - base, point.high - base]) for point in kept]
     log, limits = scale([centres], edges)
-    beyond = np.array([_beyond(limits)])
+    beyond = np.array([_beyond(limits, curves[0].measure)])
     lines: list[Line] = []
     for curve in curves:
         style = known[curve.optimizer]
@@ -175,8 +189,10 @@ def _sensitivity_panel(
     )
 
 
-def _beyond(limits: tuple[float, float]) -> float:
-    """A value that leaves through the upper edge."""
+def _beyond(limits: tuple[float, float], measure: Measure) -> float:
+    """A value that leaves through the edge where values are worse: the upper one of a loss."""
+    if measure.higher:
+        return limits[0] / 10 if limits[0] > 0 else limits[0] - 10 * (limits[1] - limits[0])
     return limits[1] * 10 if limits[1] > 0 else 1.0
 
 
@@ -237,25 +253,28 @@ def _budget_panel(
     known: Mapping[int, Style],
 ) -> CurvePanel | None:
     found = [
-        (one, one.quantile(0.5), one.quantile(0.25), one.quantile(0.75))
+        (one, *one.band(0.25))
         for one in several[:CURVES]
         # A number of settings of which most tunings end in failures has no point.
         if np.isfinite(one.quantile(0.5)).any()
     ]
     if not found:
         return None
-    base, y_label = _base(info, [v for _, middle, *_ in found for v in middle if math.isfinite(v)])
+    measure = found[0][0].measure
+    known_values = [v for _, middle, *_ in found for v in middle if math.isfinite(v)]
+    base, y_label = _base(info, known_values, measure)
     middles = [middle[np.isfinite(middle)] - base for _, middle, _, _ in found]
     edges = [end[np.isfinite(end)] - base for _, _, *ends in found for end in ends]
     log, limits = scale(middles, edges)
     lines = []
     for one, middle, low, high in found:
         kept = np.isfinite(middle)
-        # A band of which failures are the upper end goes through the upper edge.
-        top = np.where(np.isfinite(high), high - base, _beyond(limits))[kept]
+        # A band of which failures are an end goes through the edge.
+        beyond = _beyond(limits, measure)
+        bottom, top = (np.where(np.isfinite(end), end - base, beyond)[kept] for end in (low, high))
         x = one.budgets[kept].astype(float)
         style = known[one.case.position]
-        lines.append(Line(one.case.optimizer, style, x, middle[kept] - base, low[kept] - base, top))
+        lines.append(Line(one.case.optimizer, style, x, middle[kept] - base, bottom, top))
     return CurvePanel(
         title=title,
         x_label="settings tried",
@@ -277,7 +296,7 @@ def heat(info: ObjectiveInfo, planes: Sequence[HeatPanel], where: str) -> HeatFi
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    base, value_label = _base(info, values.tolist())
+    base, value_label = _base(info, values.tolist(), planes[0].measure)
     values = values - base
     low, high = float(values.min()), float(values.max())
     log = wants_log(values)
@@ -311,7 +330,7 @@ def _searched_planes(
             continue
         settings = [(tried.hyperparameters, tried.losses) for tried in found.settings]
         kinds = [search_space.kind(found.spaces[name]) for name in names[:2]]
-        yield _plane(case.optimizer, names[:2], kinds, settings)
+        yield _plane(case.optimizer, names[:2], kinds, settings, found.measure)
 
 
 def _grid_planes(results: Results, objective: str, device: str) -> Iterator[HeatPanel]:
@@ -337,7 +356,7 @@ def _grid_planes(results: Results, objective: str, device: str) -> Iterator[Heat
             values = [case.hyperparameters[name] for case in cases]
             log = min(values) > 0 and max(values) / min(values) >= 10
             kinds.append("log_uniform" if log else "uniform")
-        yield _plane(optimizer, names, kinds, settings)
+        yield _plane(optimizer, names, kinds, settings, results.objectives[objective].measure)
 
 
 def _are_numbers(cases: Sequence[CaseData], names: Sequence[str]) -> bool:
@@ -350,6 +369,7 @@ def _plane(
     names: Sequence[str],
     kinds: Sequence[str],
     settings: Sequence[tuple[Mapping[str, float], Array]],
+    measure: Measure,
 ) -> HeatPanel:
     axes, labels = [], []
     for name, kind in zip(names, kinds, strict=True):
@@ -369,6 +389,7 @@ def _plane(
         x=axes[0],
         y=axes[1],
         values=means,
-        best=int(np.nanargmin(means)) if np.isfinite(means).any() else None,
+        best=int(np.nanargmin(measure.sign * means)) if np.isfinite(means).any() else None,
         optimizer=optimizer,
+        measure=measure,
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.analysis import elapsed, stats
 from harness.formatting import listed
+from harness.measures import Measure
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
     LEGEND,
@@ -173,14 +174,14 @@ def _trade_off(
         y_label=f"final {gap.short}",
         log=log,
         limits=limits,
-        lines=(_front(points, limits), *points),
+        lines=(_front(points, limits, info.measure), *points),
     )
 
 
-def _front(points: Sequence[Line], limits: tuple[float, float]) -> Line:
+def _front(points: Sequence[Line], limits: tuple[float, float], measure: Measure) -> Line:
     """The Pareto front as steps: the loss stays as it is until the time of the next point."""
     x, y = ([float(getattr(point, axis)[0]) for point in points] for axis in ("x", "y"))
-    front = elapsed.pareto_front(x, y)
+    front = elapsed.pareto_front(x, y, measure)
     steps = np.repeat([x[i] for i in front], 2)[1:], np.repeat([y[i] for i in front], 2)[:-1]
     return Line("Pareto front", FRONT, steps[0], np.clip(steps[1], *limits))
 

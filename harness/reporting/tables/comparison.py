@@ -60,15 +60,16 @@ class _Difference(NamedTuple):
     pair: Pair
     first: CaseData
     second: CaseData
+    shift: tuple[float, float, float]
 
 
 def _shift(row: _Difference) -> tuple[str, str]:
-    return shift(row.pair.shift, row.pair.low, row.pair.high)
+    return shift(*row.shift)
 
 
 def _verdict(pair: Pair) -> str:
-    word = {"lower": "better", "higher": "worse"}.get(pair.called, pair.called)
-    return word + " (more failures)" * pair.by_failures if word == "worse" else word
+    more = " (more failures)" * pair.by_failures
+    return pair.called + more if pair.called == "worse" else pair.called
 
 
 def _if_tested(row: _Difference, count: int) -> str:
@@ -83,15 +84,17 @@ _DIFFERENCES: tuple[Column[_Difference], ...] = (
     Column("decided_by_failures", "", lambda r: "yes" if r.pair.by_failures else "no"),
     Column("", "verdict", lambda r: _verdict(r.pair)),
     Column("against", "against", lambda r: r.second.label),
-    Column("shift", "difference", lambda r: r.pair.shift, text=lambda r: _shift(r)[0]),
-    Column("ci_low", "", lambda r: r.pair.low),
-    Column("ci_high", "", lambda r: r.pair.high),
+    Column("shift", "difference", lambda r: r.shift[0], text=lambda r: _shift(r)[0]),
+    Column("ci_low", "", lambda r: r.shift[1]),
+    Column("ci_high", "", lambda r: r.shift[2]),
     Column("", "95% interval", lambda r: _shift(r)[1]),
     Column("p_holm", "p (Holm)", lambda r: r.pair.adjusted, probability),
     Column("p", "p", lambda r: r.pair.p, probability),
     Column("rank_biserial", "effect", lambda r: r.pair.effect, fixed(2)),
-    Column("lower", "better", lambda r: r.pair.lower, text=lambda r: _if_tested(r, r.pair.lower)),
-    Column("higher", "worse", lambda r: r.pair.higher, text=lambda r: _if_tested(r, r.pair.higher)),
+    Column(
+        "better", "better", lambda r: r.pair.better, text=lambda r: _if_tested(r, r.pair.better)
+    ),
+    Column("worse", "worse", lambda r: r.pair.worse, text=lambda r: _if_tested(r, r.pair.worse)),
     Column("n", "n", lambda r: r.pair.n),
     Column("both_ok", "", lambda r: r.pair.both),
     Column("case_failed", "", lambda r: r.pair.failed[0]),
@@ -109,7 +112,12 @@ def corrected_for(compared: Sequence[Compared]) -> str:
 def differences(compared: Sequence[Compared]) -> Table | None:
     """Every pair of cases, on the same seeds."""
     rows = [
-        _Difference(pair, one.group.cases[pair.first], one.group.cases[pair.second])
+        _Difference(
+            pair,
+            one.group.cases[pair.first],
+            one.group.cases[pair.second],
+            one.group.shown_shift(pair),
+        )
         for one in compared
         for pair in one.pairs
     ]

@@ -100,10 +100,6 @@ class _Retuned(NamedTuple):
     losses: tuple[list[float], list[float]]
 
 
-def _called(called: str) -> str:
-    return or_dash({"lower": "better", "higher": "worse"}.get(called, called))
-
-
 def _spread(losses: Sequence[float]) -> str:
     median, low, high = (cost(loss, 4) for loss in losses)
     return f"{median} ({low} to {high})"
@@ -115,7 +111,7 @@ _RETUNED: tuple[Column[_Retuned], ...] = (
     Column("case", "case", lambda r: r.one.label),
     Column("against", "against", lambda r: r.other.label),
     Column("lower_share", "better in", lambda r: r.lower_share, lambda v: f"{share(v)} of tunings"),
-    Column("called", "verdict now", lambda r: r.called, _called),
+    Column("called", "verdict now", lambda r: r.called, or_dash),
     Column("case_median", "", lambda r: r.losses[0][0]),
     Column("case_low", "", lambda r: r.losses[0][1]),
     Column("case_high", "", lambda r: r.losses[0][2]),
@@ -131,16 +127,16 @@ def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> 
     """Shares of tunings in which optimizers come in the same order when tuned again."""
     rows = []
     for one, other, lower in retuning.pairs(found):
-        losses = [[float(r.quantile(q)[-1]) for q in (0.5, 0.025, 0.975)] for r in (one, other)]
+        losses = [[float(values[-1]) for values in r.band(0.025)] for r in (one, other)]
         called = comparison.called_between(compared, one.case, other.case)
         rows.append(_Retuned(one.case, other.case, lower, called, (losses[0], losses[1])))
     note = (
         f"Tuning repeated {retuning.RESAMPLES:,} times on resampled settings and seeds "
         "(bootstrap): a setting is chosen by the tuning seeds that are drawn and evaluated on the "
-        "others. Better in: the share of these tunings in which the case has the lower loss, ties "
+        "others. Better in: the share of these tunings in which the case does better, ties "
         "counting as half. Verdict now: that of the test on the settings found. Loss: median and "
-        "middle 95% of tunings; ∞ where a trial of the evaluation fails. A significant difference "
-        "that holds in few tunings depends on which settings happened to be drawn."
+        "middle 95% of tunings; infinite where a trial of the evaluation fails. A significant "
+        "difference that holds in few tunings depends on which settings happened to be drawn."
     )
     return table_of("retuning", "If tuning were repeated", _RETUNED, rows, note)
 
@@ -153,9 +149,12 @@ _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
     Column("range", "range", lambda r: search_space.shown(r.space)),
     Column("points", "", lambda r: len(r.points)),
     Column(
-        "lowest_loss", "lowest loss", lambda r: r.lowest.mean if r.lowest else math.nan, digits(5)
+        "lowest_loss",
+        "lowest loss",
+        lambda r: r.best_point.mean if r.best_point else math.nan,
+        digits(5),
     ),
-    Column("at", "at", lambda r: r.lowest.value if r.lowest else math.nan, significant),
+    Column("at", "at", lambda r: r.best_point.value if r.best_point else math.nan, significant),
     Column(
         "near_share",
         f"within {sensitivity.FACTOR:g}x of best",
@@ -177,7 +176,8 @@ def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
         "tuned). Lowest: mean final loss over the seeds, at the best of the points. Within "
         f"{sensitivity.FACTOR:g}x of best: the share of the range, on its own scale, in which no "
         f"seed fails and the mean is at most {sensitivity.FACTOR:g} times the lowest, both minus "
-        "the optimum where that is known. Fails at: the values at which some trial failed."
+        "the optimum where that is known; of shares of which higher is better, such as the "
+        "accuracy, what is missing to 1 counts. Fails at: the values at which some trial failed."
     )
     title = "Sensitivity to hyperparameters"
     return table_of("sensitivity", title, _SENSITIVITY, curves, note)
@@ -212,7 +212,7 @@ _CLAIMS: tuple[Column[claims.CheckedClaim], ...] = (
     *case_columns(lambda r: r.case)[:3],
     Column("device", "", lambda r: r.case.device),
     Column("", "verdict", lambda r: r.verdict),
-    Column("quantity", "quantity", lambda r: r.claim.quantity, lambda q: q.replace("_", " ")),
+    Column("quantity", "quantity", lambda r: r.claim.quantity, text=lambda r: r.quantity),
     Column("published", "published", lambda r: r.claim.value),
     Column("", "ours", lambda r: _ours(r, "{median}")),
     Column("source", "", lambda r: r.claim.source),

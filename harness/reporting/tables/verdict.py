@@ -73,6 +73,8 @@ def outcome_text(entry: Entry, *, is_gap: bool) -> str:
     text = entry.outcome if entry.outcome != "failed" else f"all {entry.n} failed"
     if entry.outcome == "worse" and (factor := factor_text(entry.factor)):
         text = f"worse: {factor} the {'gap' if is_gap else 'loss'}"
+    elif entry.outcome == "worse" and entry.behind > 0 and math.isnan(entry.factor):
+        text = f"worse by {significant(entry.behind)}"
     if not math.isnan(entry.p):
         text += f" (p = {probability(entry.p)})"
     if 0 < entry.failed < entry.n:
@@ -174,7 +176,11 @@ def _on_device(known: Sequence[ObjectiveVerdict], device: str) -> str:
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     winners = [name for name, count in ranked if count == len(ended)]
     device += " (one seed)" * all(v.entries[0].n == 1 for v in ended)
-    what = "lowest loss" if all(map(_is_lowest, ended)) else "fewest failures, then lowest loss,"
+    what = (
+        "lowest loss"
+        if not any(v.by_failures for v in ended)
+        else "fewest failures, then lowest loss,"
+    )
     if winners:
         where = _all_of(ended, shared, known)
         text = f"{what} on {where}{device}: {_names(winners)}{_near(ended, winners)}"
@@ -189,12 +195,6 @@ def _on_device(known: Sequence[ObjectiveVerdict], device: str) -> str:
     clauses = [f"{name} on {count} of {len(ended)} objectives"]
     clauses += [f"{name} on {count}" for name, count in others]
     return f"{what.rstrip(',')}{device}: {listed(clauses)}{_clear(ended)}"
-
-
-def _is_lowest(verdict: ObjectiveVerdict) -> bool:
-    """True where the best, which has the fewest failures, has the lowest loss as well."""
-    losses = [entry.loss for entry in verdict.entries if not math.isnan(entry.loss)]
-    return verdict.entries[0].loss <= min(losses)
 
 
 def _all_of(
