@@ -59,7 +59,9 @@ class Drawn:
                 rows = dict(enumerate(values.tolist()))
                 recorded = {TRAIN_LOSS.name: train[i, j], measure.name: values}
                 role: Any = "tuned" if place == "p0" and name == "sgd" else "given"
-                known = {"hyperparameters": {"lr": 0.5}, "setting": ""} if role == "tuned" else {}
+                known: dict[str, Any] = {}
+                if role == "tuned":
+                    known = {"hyperparameters": {"lr": 0.5}, "setting": ""}
                 made = make_case(place, name, rows, position=len(cases), role=role, **known)
                 cases.append(replace(made, curves=recorded))
                 endings.append(
