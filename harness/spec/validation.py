@@ -257,6 +257,9 @@ _MODELS: dict[str, type[BaseModel]] = {
 }
 
 
+_WITHIN: dict[str, type[BaseModel]] = {"split": SplitSpec, "stop": StopSpec, "keep": KeepSpec}
+
+
 def _keys_at(path: KeyPath) -> list[str]:
     """The keys that the model at a path has."""
     model: type[BaseModel] = recipe_keys_at(path) or Spec
@@ -270,7 +273,7 @@ def _keys_at(path: KeyPath) -> list[str]:
         case ("check", "cells", *_):
             model = CellSpec
         case ("objectives", _, "split" | "stop" | "keep" as key, *_):
-            model = {"split": SplitSpec, "stop": StopSpec, "keep": KeepSpec}[key]
+            model = _WITHIN[key]
         case (str(section), *_):
             model = _MODELS.get(section, Spec)
     return [field.alias or name for name, field in model.model_fields.items()]
