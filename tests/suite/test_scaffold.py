@@ -13,9 +13,11 @@ from typing import Any
 import click
 import pytest
 import yaml
+from builders import load_suite_file, make_plan
 from click.testing import CliRunner
 
 from harness import cli
+from harness.engine.validate import validate_plan
 from harness.errors import BadInput
 from harness.spec.validation import load
 from harness.suite import scaffold
@@ -129,6 +131,22 @@ def test_the_template_for_training_says_what_to_do_next(tmp_path: Path) -> None:
     assert test == "  python -m harness test ."
     assert run == "  python -m harness run training.yaml"
     assert everything(folder) >= {file.target for file in scaffold.TRAINING.files}
+
+
+def test_the_template_for_training_is_valid_and_tunes_on_rows_that_it_does_not_report(
+    tmp_path: Path,
+) -> None:
+    scaffold.init(tmp_path, scaffold.TRAINING)
+    plan = make_plan(load(tmp_path / scaffold.TRAINING.spec))
+    assert validate_plan(plan).findings == ()
+    assert len(plan.spec.seeds) >= 10
+    (objective,) = plan.spec.objectives.values()
+    assert (objective.tune, objective.report) == ("validation loss", "test accuracy")
+    parts = load_suite_file(str(tmp_path / "datasets" / "plants.py")).plants()
+    rows = [tuple(row) for part in parts.values() for row in part.features]
+    assert [*parts] == ["train", "validation", "test"]
+    assert len(set(rows)) == len(rows) == 400
+    assert abs(parts["train"].features.mean(axis=0)).max() < 1e-12
 
 
 def test_a_template_that_is_unknown_is_named_with_the_nearest(tmp_path: Path) -> None:

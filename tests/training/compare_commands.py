@@ -141,27 +141,29 @@ def _compared(name: str, spec: Path, seeds: int, rounds: int) -> str:
             side.append(_plain(spec, seeds) if side is plain else _command(spec, seeds))
     a, b = (statistics.median(side.seconds for side in sides) for sides in (plain, ours))
     c, d = (statistics.median(side.cpu for side in sides) for sides in (plain, ours))
-    loss, accuracy = _differences(plain[0], ours[0])
-    ways = "; ".join(f"{key}: {way}" for key, way in ours[0].ways.items())
-    return (
-        f"{name:14} {seeds:3} seeds  plain {a:7.2f} s  command {b:7.2f} s  {a / b:5.2f} times as "
-        f"fast (processor: {c:.2f} s, {d:.2f} s, {c / d:.2f})  largest difference: loss "
-        f"{loss:.1e} of itself, accuracy {accuracy:.1e}\n    {ways}"
-    )
+    lines = [
+        f"{name}, {seeds} seeds: plain {a:.2f} s, command {b:.2f} s, {a / b:.2f} times as fast "
+        f"(processor time: {c:.2f} s, {d:.2f} s, {c / d:.2f} times)"
+    ]
+    for optimizer, way in ours[0].ways.items():
+        loss, accuracy = _differences(plain[0], ours[0], optimizer)
+        lines.append(
+            f"    {optimizer}: {way}; largest difference of a loss {loss:.1e}, of an accuracy "
+            f"{accuracy:.1e}"
+        )
+    return "\n".join(lines)
 
 
-def _differences(plain: Side, ours: Side) -> tuple[float, float]:
+def _differences(plain: Side, ours: Side, optimizer: str) -> tuple[float, float]:
+    """The largest difference of a recorded loss, and of an accuracy."""
     assert plain.curves.keys() == ours.curves.keys()
-    loss = accuracy = 0.0
-    for (optimizer, seed, measure), values in plain.curves.items():
-        found = ours.curves[optimizer, seed, measure]
-        assert found.shape == values.shape, (optimizer, seed, measure)
-        off = np.abs(found - values)
-        if measure.endswith("loss"):
-            loss = max(loss, float((off / np.abs(values)).max()))
-        else:
-            accuracy = max(accuracy, float(off.max()))
-    return loss, accuracy
+    largest = {"loss": 0.0, "accuracy": 0.0}
+    for (name, seed, measure), values in plain.curves.items():
+        if name == optimizer:
+            off = np.abs(ours.curves[name, seed, measure] - values)
+            metric = measure.partition(" ")[2]
+            largest[metric] = max(largest[metric], float(off.max()))
+    return largest["loss"], largest["accuracy"]
 
 
 def _timed(command: list[str]) -> tuple[float, float, str]:
