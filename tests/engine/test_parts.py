@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from harness.engine import evaluation
 from harness.engine import lanes as lanes_module
+from harness.engine.lane_functions import lane_level
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.recording import Outcome
 from harness.engine.stopping import Stopping, reason
@@ -177,10 +178,12 @@ def test_lanes_that_have_ended_are_evaluated_no_more_and_change_no_other(
     if one_by_one:
         monkeypatch.setattr(evaluation, "CACHE_BYTES", 1)
     sizes: list[int] = []
-    level = lanes_module.lane_level
-    monkeypatch.setattr(
-        lanes_module, "lane_level", lambda n, **more: sizes.append(n) or level(n, **more)
-    )
+
+    def noted(count: int, **more: Any) -> Any:
+        sizes.append(count)
+        return lane_level(count, **more)
+
+    monkeypatch.setattr(lanes_module, "lane_level", noted)
     rule, seeds = StopRule((Target(0.75, measure=ACCURACY),)), list(range(12))
     workload = workload_of(Classes(), stop=rule, steps=60, record_steps=tuple(range(0, 61, 3)))
     momentum = {"momentum": 0.9}

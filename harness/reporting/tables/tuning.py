@@ -149,8 +149,8 @@ _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
     Column("range", "range", lambda r: search_space.shown(r.space)),
     Column("points", "", lambda r: len(r.points)),
     Column(
-        "lowest_loss",
-        "lowest loss",
+        "best",
+        "best mean",
         lambda r: r.best_point.mean if r.best_point else math.nan,
         digits(5),
     ),
@@ -173,7 +173,7 @@ def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
     """The part of each hyperparameter's range in which the loss is near its lowest."""
     note = (
         "One hyperparameter over its range, the others held (at the best setting, where it was "
-        "tuned). Lowest: mean final loss over the seeds, at the best of the points. Within "
+        "tuned). Best mean: of the final values of the seeds, at the best of the points. Within "
         f"{sensitivity.FACTOR:g}x of best: the share of the range, on its own scale, in which no "
         f"seed fails and the mean is at most {sensitivity.FACTOR:g} times the lowest, both minus "
         "the optimum where that is known; of shares of which higher is better, such as the "
