@@ -24,6 +24,7 @@ from harness.formatting import (
     significant,
     significant_interval,
 )
+from harness.measures import Measure
 from harness.reporting import wording
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.reporting.tables.trials import EpochSeconds, timed
@@ -69,6 +70,13 @@ def factor_text(factor: float) -> str:
     if not math.isfinite(factor) or factor <= 1:
         return ""
     return f"×{significant(factor) if factor < 1000 else f'{factor:.0e}'}"
+
+
+def behind_text(entry: Entry, measure: Measure) -> str:
+    """How far a value is from the best, where a multiple says nothing: ``−0.012``."""
+    if not entry.behind > 0:
+        return ""
+    return f"{'−' if measure.higher else '+'}{significant(entry.behind, 2)}"
 
 
 def outcome_text(entry: Entry, *, is_gap: bool, words: str = wording.LOSS) -> str:
