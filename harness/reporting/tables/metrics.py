@@ -89,6 +89,11 @@ class _Row:
         return self.found.case
 
 
+def _named(row: _Row) -> str:
+    """The metric, with its direction where higher is better."""
+    return f"{row.found.metric}{' (higher is better)' * row.found.higher}"
+
+
 def _text(row: _Row, name: str) -> str:
     """A mean with its interval."""
     mean = row.means.get(name, NONE)
@@ -125,8 +130,8 @@ def metrics(results: Results) -> Table | None:
     parts = [part for part in PARTS if part in found]
     columns: list[Column[_Row]] = [
         *case_columns(lambda r: r.case),
-        Column("metric", "metric", lambda r: r.found.metric),
-        Column("better", "better", lambda r: "higher" if r.found.higher else "lower"),
+        Column("metric", "metric", lambda r: r.found.metric, text=_named),
+        Column("better", "", lambda r: "higher" if r.found.higher else "lower"),
     ]
     for part in parts:
         columns += _columns(part, part)
