@@ -53,6 +53,14 @@ def axis(info: ObjectiveInfo, measure: Measure | None = None) -> str:
     return info.name_of(measure) + mark(info, measure)
 
 
+def reworded(text: str, known: Iterable[Reported]) -> str:
+    """A text on final losses, the lowest of which is best, as one on what is reported."""
+    known = list(known)
+    words = common(known)
+    best = f"{common_extreme(known)} {words}"
+    return text.replace("lowest loss", best).replace("final loss", f"final {words}")
+
+
 def mark(info: ObjectiveInfo, measure: Measure | None = None) -> str:
     """The direction that is better, to stand behind a name on an axis."""
     measure = measure or info.measure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,14 @@ from harness.reporting.figures.styles import PART_DASHES
 from harness.reporting.tables.metrics import PartValues, part_values
 from harness.store.read import CaseData, ObjectiveInfo
 
-ABREAST = 4
-"""Most optimizers that have a column of panels; of more, each has a row."""
+ABREAST, OF_MORE = 4, 3
+"""Most panels side by side, and those of more optimizers than that."""
+
+WIDTH = 1.5
+"""Points, of every line: panels are small."""
+
+NOTHING: dict[str, Any] = {"title": "", "lines": (), "behind": ()}
+"""Fields of a panel that has nothing in it."""
 
 LEARNING_CAPTION = (
     "Of each optimizer the tuned setting, else that with the fewest failures, then the best value "
@@ -63,23 +70,20 @@ def learning(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None:
     None where nothing but the loss on train is recorded.
     """
     found = [case for case in context.contenders(info.name) if len(context.courses(case))]
-    cases = sorted(found[:PLANES], key=lambda case: (case.label, case.device))
+    cases = found[:PLANES]
     if len(info.measures) < 2 or not cases:
         return None
     several = len(devices_of(cases)) > 1
-    panels = [
-        panel
-        for metric, higher in info.metrics
-        for panel in _panels_of(context, info, Measure(metric, higher=higher), cases, several)
-    ]
-    columns = len(cases)
-    if columns > ABREAST:
-        columns = len(info.metrics)
-        panels = [panel for i in range(len(cases)) for panel in panels[i :: len(cases)]]
+    columns = len(cases) if len(cases) <= ABREAST else OF_MORE
+    panels: list[CurvePanel] = []
+    for metric, higher in info.metrics:
+        own = _panels_of(context, info, Measure(metric, higher=higher), cases, several)
+        # Each metric begins a row.
+        panels += [*own, *[replace(own[0], **NOTHING)] * (-len(own) % columns)]
     caption = LEARNING_CAPTION.format(part=info.parts[-1])
     note = joined([shown_of(len(cases), len(found), "optimizers"), context.carried(cases)])
     about = ("learning", info.name, "Learning curves by part of the data", caption)
-    return curve_figure(*about, panels, min(columns, ABREAST), note=note)
+    return curve_figure(*about, panels, columns, note=note)
 
 
 def _panels_of(
@@ -127,7 +131,8 @@ def _lines(
         middle, low, high = (values[at] for values in quartile_band(found.values))
         band = (low, high) if (high > low).any() else (NO_VALUES, NO_VALUES)
         steps = info.record_steps[at]
-        style = replace(context.styles[case.position], marker="", dashes=PART_DASHES[part])
+        style = context.styles[case.position]
+        style = replace(style, marker="", dashes=PART_DASHES[part], width=WIDTH)
         lines.append(
             Line(
                 *(part, style, steps / per_x, middle, *band),

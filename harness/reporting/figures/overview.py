@@ -66,10 +66,8 @@ def overview(context: FigureContext) -> DotFigure | None:
     is_timed = any(np.isfinite(row.centre) for panel in times for row in panel.rows)
     panels = [panel for pair in zip(losses, times, strict=True) for panel in pair]
     panels, each = (panels, 2) if is_timed else (losses, 1)
-    words, best = wording.common(shown), wording.common_extreme(shown)
-    title = f"Final {words}{' and time' * is_timed}, at a glance"
-    own = CAPTION.replace("lowest loss", f"{best} {words}").replace("final loss", f"final {words}")
-    caption = own + TIME_CAPTION * is_timed + MARKS_CAPTION
+    title = f"Final {wording.common(shown)}{' and time' * is_timed}, at a glance"
+    caption = wording.reworded(CAPTION, shown) + TIME_CAPTION * is_timed + MARKS_CAPTION
     note = joined([_not_run(ran, len(context.results.optimizers)), _references(timed)])
     label = "estimate, 95% interval"
     figure = dot_figure("overview", None, title, caption, panels, "", label, note=note)

@@ -120,6 +120,11 @@ class CurvePanel:
     has_legend: bool = False  # its own, as its names are not those of other panels
     metric: str = ""  # what it shows, where a figure has panels of several
 
+    @property
+    def is_blank(self) -> bool:
+        """True where it only keeps a place free."""
+        return not self.lines and not self.behind
+
     def exits(self, line: Line) -> Iterator[tuple[float, int]]:
         """The places where a line first leaves by the lower edge (-1) and by the upper one (1)."""
         for side, beyond in ((-1, line.y < self.limits[0]), (1, line.y > self.limits[1])):

@@ -100,8 +100,7 @@ def loss_time(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None
         return None
     words = info.words
     kind = f"{words[0].upper()}{words[1:]} against time, and what it costs in the end"
-    caption = LOSS_TIME_CAPTION.replace("lowest loss", f"{wording.extreme(info.measure)} {words}")
-    about = ("loss_time", info.name, kind, caption.replace("final loss", f"final {words}"))
+    about = ("loss_time", info.name, kind, wording.reworded(LOSS_TIME_CAPTION, [info]))
     carried = context.carried([one.case for one in found])
     shown_text = shown_of(shown, len(best), "optimizers")
     note = joined([shown_text, Gap.of(info).note, _beyond(panels, words), carried])

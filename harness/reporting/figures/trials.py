@@ -130,8 +130,7 @@ def loss(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None:
     note = f"With a name: {named_cases} of {len(cases)} cases." if named_cases < len(cases) else ""
     notes = [note, Gap.of(info).note if excess else _off_scale(info, plain[0])]
     notes.append(context.carried(cases))
-    best = f"{wording.extreme(info.measure)} {words}"
-    caption = LOSS_CAPTION.replace("lowest loss", best)
+    caption = wording.reworded(LOSS_CAPTION, [info])
     caption += (FACETS_CAPTION if crowded else PLAIN_CAPTION).strip()
     about = ("loss", info.name, title, caption)
     columns = min(4, len(panels)) if crowded else 2 if excess else 1
@@ -343,8 +342,7 @@ def final_loss(context: FigureContext, info: ObjectiveInfo) -> DotFigure | None:
     )
     name = "median" if median else "mean"
     label = f"{name}, 95% interval" if any(row.high > row.low for row in rows) else name
-    best = f"{wording.extreme(info.measure)} {info.words}"
-    caption = FINAL_LOSS_CAPTION.replace("lowest loss", best)
+    caption = wording.reworded(FINAL_LOSS_CAPTION, [info])
     about = ("final_loss", info.name, f"Final {info.words}", caption)
     note = joined([shown_of(len(shown), len(cases)), context.counted(cases)])
     return dot_figure(*about, [panel], "one seed", label, note=note)

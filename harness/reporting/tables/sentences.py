@@ -31,10 +31,10 @@ from harness.formatting import (
 )
 from harness.formatting import interval as interval_text
 from harness.reporting import wording
-from harness.reporting.tables import tuning_sentences
+from harness.reporting.tables import stopped, tuning_sentences
 from harness.reporting.tables.comparison import corrected_for
 from harness.reporting.tables.trials import NOISY, EpochSeconds, above, alike, most_compared
-from harness.reporting.tables.tuning_sentences import place_of
+from harness.reporting.tables.tuning_sentences import place_of, protocol
 from harness.reporting.tables.verdict import headline
 from harness.store.read import ObjectiveInfo, Results
 
@@ -84,6 +84,10 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
     for one in analysis.compared:
         text, name = _losses(results, one, analysis.means), one.group.objective
         losses[name] = (*losses.get(name, ()), *([text] if text else []))
+    for name, known in losses.items():
+        info = results.objectives[name]
+        more = (protocol(results, info), stopped.sentence(results, name))
+        losses[name] = (*known, *_without_empty(more))
     overall = (*(_profile(results, pool) for pool in analysis.pools), _claims(analysis.claims))
     certainty = (
         _basis(results, analysis.compared),
