@@ -18,8 +18,8 @@ CAPTION = (
     "the {best}; a failure is the worst, ties share their mean. Diamond: its mean rank; bar: half "
     "the critical difference each way. Optimizers whose bars do not overlap differ significantly "
     "by Nemenyi's test, at 5% for all pairs together: CD = q √(k (k + 1) / (6 N)) with k "
-    "optimizers, N objectives and the studentized range's quantile q (Demšar, Journal of Machine Learning "
-    "Research 7, 2006). Dashed: from here on significantly worse than the best."
+    "optimizers, N objectives and the studentized range's quantile q (Demšar, Journal of Machine "
+    "Learning Research 7, 2006). Dashed: from here on significantly worse than the best."
 )
 
 
