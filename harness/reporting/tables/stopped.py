@@ -61,7 +61,7 @@ _STOPPED: tuple[Column[_Stopped], ...] = (
     Column("first_step", "", lambda r: int(r.trials["step"].min())),
     Column("last_step", "", lambda r: int(r.trials["step"].max())),
     Column("", "step", text=lambda r: r.span),
-    Column("steps", "of", lambda r: r.steps, "{:,}".format),
+    Column("steps", "of steps", lambda r: r.steps, "{:,}".format),
     Column("reason", "reason", lambda r: r.reason),
     Column("seeds", "seeds", lambda r: seed_ranges(r.trials["seed"])),
 )
@@ -82,7 +82,7 @@ def stopped(results: Results) -> Table | None:
         rows.append(_Stopped(case, text, own, count, info.steps, info.steps_per_epoch))
     note = (
         "Trials that ended before their last step by the rule for stopping in the spec, which "
-        "looks at recorded values; all of them are ok. Of: the steps that a trial takes without "
+        "looks at recorded values; all of them are ok. Of steps: those that a trial takes without "
         f"it. {CARRIED} Curves end where the last trial of a case ended."
     )
     with_epochs = any(row.per_epoch > 1 for row in rows)
