@@ -136,7 +136,9 @@ def number(value: float, decimals: int) -> str:
 
 def cost(value: float, digits: int = 3) -> str:
     """The same as :func:`significant`, and ``∞`` for what is infinite."""
-    return "∞" if math.isinf(value) else significant(value, digits)
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return significant(value, digits)
 
 
 def fixed(decimals: int) -> Callable[[float], str]:

@@ -24,6 +24,10 @@ HIGHER = frozenset(
 """Metrics of which everyone knows that higher is better."""
 
 
+SHARES = HIGHER - {"bleu"}
+"""Metrics whose best value is 1."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """One number of a trial at a recorded step.
@@ -47,6 +51,11 @@ class Measure:
     def sign(self) -> float:
         """The factor that makes a cost of a value: of a cost, lower is better."""
         return -1.0 if self.higher else 1.0
+
+    @property
+    def ceiling(self) -> float | None:
+        """The best value that there can be, of shares of which higher is better; else None."""
+        return 1.0 if self.higher and self.metric in SHARES else None
 
     @property
     def better(self) -> Literal["lower", "higher"]:

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import stats
+from harness.measures import TRAIN_LOSS, Measure
 from harness.plan.model import claimed
+from harness.spec.measures import COORDINATES, FINAL
 from harness.spec.model import ClaimSpec
-from harness.store.read import CaseData, ObjectiveInfo, Results
+from harness.store.read import CaseData, ObjectiveInfo, Results, final_values
 
 EDGE, BEYOND = 0.1, 0.01
 """Two-sided probabilities below which a claim is borderline, and not consistent."""
@@ -48,6 +50,7 @@ class CheckedClaim:
             where they have none.
         noticed: Below the first and above the second it would not have been consistent, with so
             many seeds; NaN where it is not a matter of chance.
+        measure: What it is a value of; None of a coordinate.
     """
 
     claim: ClaimSpec
@@ -62,6 +65,14 @@ class CheckedClaim:
     least_p: float = math.nan
     deviations: float = math.nan
     noticed: tuple[float, float] = (math.nan, math.nan)
+    measure: Measure | None = None
+
+    @property
+    def quantity(self) -> str:
+        """What is claimed, in words: ``final loss``, ``test accuracy``, ``x1``."""
+        if self.measure is None or self.measure == TRAIN_LOSS:
+            return self.claim.quantity.replace("_", " ")
+        return self.measure.name
 
     @property
     def least_noticed(self) -> float:
@@ -94,6 +105,10 @@ def half_unit(printed: str) -> float:
 
 
 def _checked(results: Results, claim: ClaimSpec) -> Iterator[CheckedClaim]:
+    info = results.objectives.get(claim.objective)
+    if info is None or not _is_recorded(claim, info):
+        return
+    measure = _measure(claim, info)
     for case in results.cases_on(claim.objective):
         if not claimed(claim, case.optimizer, case.objective, case.setting, case.hyperparameters):
             continue
@@ -102,12 +117,15 @@ def _checked(results: Results, claim: ClaimSpec) -> Iterator[CheckedClaim]:
         if ran is None or ran.empty:
             continue
         ok = ran[ran["status"] == "ok"]
-        values = np.sort(_values(case, claim, ok))
-        info = results.objectives[case.objective]
+        values = _values(case, claim, measure, ok)
+        failed = len(ran) - len(ok) + int((~np.isfinite(values)).sum())
+        values = np.sort(values[np.isfinite(values)])
         lost = ran[ran["status"] == "diverged"]
         above = int(np.isin(lost["seed"], case.ended_finite()).sum())
         limited = _above_limit(above, info.divergence_factor)
-        yield _judged(claim, case, values, len(ran) - len(ok), limited, _base(claim, info, values))
+        base = _base(measure, info, values)
+        found = _judged(claim, case, values, failed, limited, base)
+        yield replace(found, measure=measure)
 
 
 def _above_limit(count: int, divergence_factor: float | None) -> str:
@@ -121,18 +139,58 @@ def _above_limit(count: int, divergence_factor: float | None) -> str:
     )
 
 
-def _base(claim: ClaimSpec, info: ObjectiveInfo, values: NDArray[np.float64]) -> float:
-    """The lower bound of a claimed quantity: the optimum, or 0 where all are above; else none."""
-    if claim.quantity != "final_loss" or not len(values):
-        return -math.inf
-    if info.optimum is not None and info.optimum < values[0]:
-        return info.optimum
-    return 0.0 if values[0] > 0 else -math.inf
+def _is_recorded(claim: ClaimSpec, info: ObjectiveInfo) -> bool:
+    """Test whether what is claimed is known: of several runs together, not all record the same."""
+    known = (FINAL, *COORDINATES, *(measure.name for measure in info.measures))
+    return claim.quantity in known
 
 
-def _values(case: CaseData, claim: ClaimSpec, ok: Any) -> NDArray[np.float64]:
-    if claim.quantity == "final_loss":
+def _measure(claim: ClaimSpec, info: ObjectiveInfo) -> Measure | None:
+    """What a claim is of: what is reported, or the measure that it names; None of a coordinate."""
+    if claim.quantity in COORDINATES:
+        return None
+    if claim.quantity == FINAL:
+        return info.measure
+    return next(measure for measure in info.measures if measure.name == claim.quantity)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The end of the values that there can be, on the side that is better.
+
+    Attributes:
+        value: That end: the optimum of a loss, or 0; 1 of a share such as the accuracy. Infinite
+            where there is none.
+        sign: 1 where values are above it, -1 where they are below it.
+    """
+
+    value: float = -math.inf
+    sign: int = 1
+
+
+def _base(measure: Measure | None, info: ObjectiveInfo, values: NDArray[np.float64]) -> _Base:
+    """The end of the values of what is claimed; none where some of ours are beyond it."""
+    if measure is None or not len(values):
+        return _Base()
+    if measure.higher:
+        ceiling = measure.ceiling
+        is_below = ceiling is not None and values[-1] < ceiling
+        return _Base(ceiling, -1) if ceiling is not None and is_below else _Base()
+    is_known = measure == info.measure == TRAIN_LOSS
+    if info.optimum is not None and is_known and info.optimum < values[0]:
+        return _Base(info.optimum)
+    return _Base(0.0) if values[0] > 0 else _Base()
+
+
+def _values(
+    case: CaseData, claim: ClaimSpec, measure: Measure | None, ok: Any
+) -> NDArray[np.float64]:
+    """What is claimed of the trials that ended ok; NaN where one has none."""
+    if claim.quantity == FINAL:
         return np.asarray(ok["final_loss"], dtype=np.float64)
+    if measure is not None:
+        ends = final_values(case.recorded(measure))
+        return ends[np.isin(case.seeds, ok["seed"])]
     axis = 0 if claim.quantity == "x1" else 1
     ends = [case.trajectories[s][-1] for s in ok["seed"] if s in case.trajectories]
     return np.array([end[axis] for end in ends if axis < len(end)], dtype=np.float64)
@@ -144,7 +202,7 @@ def _judged(
     values: NDArray[np.float64],
     failed: int,
     limited: str,
-    base: float,
+    base: _Base,
 ) -> CheckedClaim:
     if not len(values):
         why = f"none of {failed} seeds ended ok{limited}"
@@ -177,7 +235,7 @@ def _judged(
     )
 
 
-def _noticed(ascending: NDArray[np.float64], half_width: float, base: float) -> tuple[float, float]:
+def _noticed(ascending: NDArray[np.float64], half_width: float, base: _Base) -> tuple[float, float]:
     """Below the first and above the second a run's number is not consistent with these seeds.
 
     The places are those where it would be too far out in their order, if they are many enough to
@@ -186,17 +244,21 @@ def _noticed(ascending: NDArray[np.float64], half_width: float, base: float) -> 
     Args:
         ascending: Ours, in their order.
         half_width: Half of the last printed digit's unit.
-        base: What no loss is below; minus infinity where that is not known.
+        base: What no value is beyond.
     """
     n = len(ascending)
     if n < 2:
         return -math.inf, math.inf
+    if base.sign < 0:
+        turned = _noticed(-ascending[::-1], half_width, _Base(-base.value))
+        return -turned[1], -turned[0]
     reach = half_width + 1e-12 * float(np.abs(ascending).max())
     low, high = _prediction(ascending, ABSURD)
-    if -math.inf < base < float(ascending[0]):
-        logarithms = _prediction(np.log(ascending - base), ABSURD_LOG)
+    end = base.value
+    if -math.inf < end < float(ascending[0]):
+        logarithms = _prediction(np.log(ascending - end), ABSURD_LOG)
         # What is below the base is absurd on this scale, whatever the spread.
-        low, high = min(low, base + _exp(logarithms[0])), max(high, base + _exp(logarithms[1]))
+        low, high = min(low, end + _exp(logarithms[0])), max(high, end + _exp(logarithms[1]))
     low, high = min(low, float(ascending[0])), max(high, float(ascending[-1]))
     # So many of ours may lie beyond a number that its p is still below.
     beyond = math.ceil(BEYOND * (n + 1) / 2 - 1e-9) - 2

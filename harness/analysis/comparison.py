@@ -1,7 +1,8 @@
 """Comparison of the trials of an objective, seed by seed: which case does better, how surely.
 
-A failed trial is worse than any other: here its loss is infinite. Nothing stands
-in for it where a difference is taken.
+What is compared are costs: values of what is reported where lower is better, their negatives where
+higher is. A failed trial is worse than any other: its cost is infinite. Nothing stands in for it
+where a difference is taken.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from harness.analysis import rank_tests, stats
 from harness.analysis.ranks import Rank, ranks
+from harness.analysis.ties import differences, floors, same_course
+from harness.measures import TRAIN_LOSS, Measure
 from harness.store.read import CaseData, Results
 
 ALPHA = 0.05
@@ -30,7 +33,7 @@ MAX_PAIRED_CASES = 24
 """Most cases of which all pairs are compared; of more, those that do best are."""
 
 Array = NDArray[np.float64]
-Called = Literal["lower", "higher", "tied", "not significantly different"]
+Called = Literal["better", "worse", "tied", "not significantly different"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +45,15 @@ class ComparisonGroup:
         device: Where they ran.
         cases: Those of which some trial ran, in the spec's order.
         seeds: The seeds that all of them were run with, ascending.
-        losses: Final loss, ``(cases, seeds)``; infinite where a trial failed.
-        floors: By seed, the difference of losses below which two are tied; see :func:`floors`.
-        rounding: The share of a loss below which a difference is a tie as well.
+        losses: Costs: final values of ``measure``, their negatives where higher is better,
+            ``(cases, seeds)``; infinite where a trial failed.
+        floors: By seed, the difference of costs below which two are tied; see
+            :func:`~harness.analysis.ties.floors`.
+        rounding: The share of a cost below which a difference is a tie as well.
         smallest: The smallest difference that matters, as the spec has it; 0 where it has none.
-        optimum: The lowest loss there is; None where that is not known.
+        optimum: The lowest cost there is; None where that is not known.
+        measure: What is compared.
+        words: What texts call it; see :attr:`~harness.store.read.ObjectiveInfo.words`.
     """
 
     objective: str
@@ -58,12 +65,24 @@ class ComparisonGroup:
     rounding: float = 0.0
     smallest: float = 0.0
     optimum: float | None = None
+    measure: Measure = TRAIN_LOSS
+    words: str = "loss"
+
+    def shown(self, cost: float) -> float:
+        """The value of what is compared that a cost stands for; the same for differences."""
+        return self.measure.sign * cost + 0.0  # a zero has no sign
+
+    def shown_shift(self, pair: Pair) -> tuple[float, float, float]:
+        """The shift of a pair, first value less second value, and the ends of its interval."""
+        return pair.in_values(self.measure)
 
     @functools.cached_property
     def alike(self) -> NDArray[np.bool_]:
         """For each case, whether all seeds give the same result, but for rounding; ``(cases,)``.
 
         Its trials are copies of one run: repeating that would make any difference look certain.
+        Of a measure such as the accuracy, which has few values, trials may share one by chance:
+        there they are copies where their losses on train are the same as well.
         """
         failed = ~np.isfinite(self.losses)
         same_end = (failed == failed[:, :1]).all(axis=1)
@@ -72,11 +91,14 @@ class ComparisonGroup:
         with np.errstate(over="ignore"):
             spread = np.ptp(known, axis=1) if len(self.seeds) else np.zeros(len(known))
         floor = np.maximum(REL_TOL * size, self.rounding_floor)
-        return np.asarray(same_end & (spread <= floor), dtype=np.bool_)
+        found = same_end & (spread <= floor)
+        if self.measure.metric != "loss":
+            found &= np.array([same_course(case, self.seeds, REL_TOL) for case in self.cases])
+        return np.asarray(found, dtype=np.bool_)
 
     @property
     def rounding_floor(self) -> float:
-        """The largest difference of losses that rounding at the start alone explains."""
+        """The largest difference of costs that rounding at the start alone explains."""
         return float(self.floors.max(initial=0.0)) - self.smallest
 
     @property
@@ -91,7 +113,7 @@ class ComparisonGroup:
 
     @property
     def centre(self) -> Literal["mean", "median"]:
-        """The statistic that stands for the losses of a case's trials that ended ok.
+        """The statistic that stands for the costs of a case's trials that ended ok.
 
         Where the optimum is known, losses less the optimum span orders of magnitude, and a mean
         is that of the worst seed: then it is the median.
@@ -100,7 +122,7 @@ class ComparisonGroup:
 
     @functools.cached_property
     def centres(self) -> Array:
-        """Each case's mean or median loss, see ``centre``; infinite where no trial ended ok."""
+        """Each case's mean or median cost, see ``centre``; infinite where no trial ended ok."""
         centre = stats.average if self.optimum is None else np.median
         rows = (row[np.isfinite(row)] for row in self.losses)
         return np.array([float(centre(row)) if len(row) else math.inf for row in rows])
@@ -113,14 +135,14 @@ class ComparisonGroup:
         )
 
     def differences(self, first: int, second: int) -> Array:
-        """The first case's losses less the second's, by seed; see :func:`differences`."""
+        """The first case's costs less the second's, by seed; 0 where they are tied."""
         one, other = self.losses[first], self.losses[second]
         return differences(one, other, self.floors, self.rounding)
 
     def ranks(self) -> Array:
-        """Mid-ranks of the cases within each seed, ``(cases, seeds)``; 1 is the lowest loss.
+        """Mid-ranks of the cases within each seed, ``(cases, seeds)``; 1 is the best.
 
-        A loss is tied with the lowest of those before it that it does not differ from.
+        A cost is tied with the lowest of those before it that it does not differ from.
         """
         table = self.losses.copy()
         for seed in range(table.shape[1]):
@@ -146,15 +168,16 @@ class Pair:
         n: Seeds that both were run with.
         failed: Number of failed trials of each.
         both: Seeds at which both ended ok.
-        lower: Seeds at which the first is the better, the other's failures included; a
+        better: Seeds at which the first is the better, the other's failures included; a
             difference below the floor is none.
-        higher: Seeds at which it is the worse.
-        shift: Hodges-Lehmann estimate of the first's loss less the second's, over all seeds:
-            infinite where failures decide it. Where all seeds give the same result, the difference.
+        worse: Seeds at which it is the worse.
+        shift: Hodges-Lehmann estimate of the first's cost less the second's, over all seeds:
+            below 0, the first is better; infinite where failures decide it. Where all seeds give
+            the same result, the difference. :meth:`in_values` has it in values.
         low: Lower end of its 95% interval; NaN where seeds are too few or all alike.
         high: Upper end.
         effect: Matched-pairs rank-biserial correlation over all seeds: -1 where the first is
-            always lower, 1 where it is always higher; NaN where all seeds give the same result.
+            always better, 1 where it is always worse; NaN where all seeds give the same result.
         p: Of the Wilcoxon signed-rank test over all seeds, a failed trial being the worst; NaN
             where all seeds give the same result: copies of one run are not tested.
         adjusted: The same by Holm's method, for all pairs of the family.
@@ -167,8 +190,8 @@ class Pair:
     n: int
     failed: tuple[int, int]
     both: int
-    lower: int
-    higher: int
+    better: int
+    worse: int
     shift: float
     low: float
     high: float
@@ -186,21 +209,21 @@ class Pair:
     @property
     def called(self) -> Called:
         """The result for the first case, at the level that all pairs share."""
-        if self.lower == self.higher == 0:
+        if self.better == self.worse == 0:
             return "tied"
         if not self.is_tested:
             # Of copies of one run every seed says the same, or they differ by rounding alone.
-            if self.lower == self.n:
-                return "lower"
-            return "higher" if self.higher == self.n else "tied"
+            if self.better == self.n:
+                return "better"
+            return "worse" if self.worse == self.n else "tied"
         if not self.adjusted <= ALPHA or self.effect == 0:
             return "not significantly different"
-        return "lower" if self.effect < 0 else "higher"
+        return "better" if self.effect < 0 else "worse"
 
     @property
     def by_failures(self) -> bool:
         """True where it is called and the seeds at which both ended ok do not say the same."""
-        if self.called not in ("lower", "higher") or not any(self.failed):
+        if self.called not in ("better", "worse") or not any(self.failed):
             return False
         if not self.is_tested:
             return not math.isfinite(self.shift)
@@ -212,6 +235,16 @@ class Pair:
         ends = (self.low, self.high) if self.is_tested else (self.shift, self.shift)
         return math.isfinite(self.shift) and (ends[0] > 0 or ends[1] < 0)
 
+    def in_values(self, measure: Measure) -> tuple[float, float, float]:
+        """The shift, first value less second value, and the ends of its interval.
+
+        Args:
+            measure: What the costs are of.
+        """
+        low, high = (self.high, self.low) if measure.higher else (self.low, self.high)
+        shift, low, high = (measure.sign * end + 0.0 for end in (self.shift, low, high))
+        return shift, low, high
+
     def seen_from(self, index: int) -> Pair:
         """The same pair, with that case as the first."""
         if index == self.first:
@@ -221,8 +254,8 @@ class Pair:
             first=self.second,
             second=self.first,
             failed=self.failed[::-1],
-            lower=self.higher,
-            higher=self.lower,
+            better=self.worse,
+            worse=self.better,
             shift=-self.shift,
             low=-self.high,
             high=-self.low,
@@ -232,7 +265,10 @@ class Pair:
 
 
 def mean_losses(results: Results) -> dict[int, stats.Mean]:
-    """By a case's position, its mean final loss over the seeds that ended ok, with its interval."""
+    """By a case's position, the mean of what is reported over the seeds that ended ok.
+
+    These are values, not costs, with the interval of the mean.
+    """
     trials = results.trials
     ok = trials[(trials["status"] == "ok") & np.isfinite(trials["final_loss"])]
     losses = {
@@ -291,13 +327,13 @@ def paired(
     """Pairs of what was run with the same seeds, all tested together.
 
     Args:
-        losses: Of each pair the final losses of the one and of the other, by seed; infinite where
-            a trial failed.
+        losses: Of each pair the costs of the one and of the other, by seed; infinite where a
+            trial failed.
         indices: What the two of each pair are called.
         family: Number of hypotheses, if these pairs are only those that may be told apart.
-        floors: Of each pair the difference, by seed, below which two losses are tied; none if
+        floors: Of each pair the difference, by seed, below which two costs are tied; none if
             left out.
-        rounding: The share of a loss below which a difference is a tie.
+        rounding: The share of a cost below which a difference is a tie.
         copies: Of each pair whether all its seeds give the same result, so nothing is tested.
     """
     found = []
@@ -317,56 +353,6 @@ def adjusted(pairs: Sequence[Pair], family: int | None = None) -> list[Pair]:
     tested = [i for i, pair in enumerate(pairs) if pair.is_tested]
     values = iter(rank_tests.holm([pairs[i].p for i in tested], family if tested else None))
     return [replace(p, adjusted=float(next(values))) if p.is_tested else p for p in pairs]
-
-
-def differences(
-    one: Array,
-    other: Array,
-    floors: Array,
-    rounding: float = 0.0,
-) -> Array:
-    """One less the other; 0 where they are tied, infinite where one of them failed.
-
-    Tied are two that failed, and two whose difference is at most the floor and the rounding of
-    the larger.
-
-    Args:
-        one: Losses by seed; infinite where a trial failed.
-        other: The same of the other.
-        floors: By seed, or the same for all.
-        rounding: As a share.
-    """
-    failed = np.isinf(one) & np.isinf(other)
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = np.where(failed, 0.0, one - other)
-    both = np.isfinite(one) & np.isfinite(other)
-    # Two finite losses near the largest number may differ by more than that.
-    found[both] = np.nan_to_num(found[both])
-    size = np.where(both, np.maximum(np.abs(one), np.abs(other)), 0.0)
-    return np.where(np.abs(found) <= floors + rounding * size, 0.0, found)
-
-
-def floors(cases: Sequence[CaseData], seeds: NDArray[np.int64], smallest: float = 0.0) -> Array:
-    """By seed, the difference of losses below which two are tied.
-
-    What is below the rounding of the loss at the start is no loss to speak of: so the check has
-    it too. That is the start's loss times the spacing of numbers about 1.
-
-    Args:
-        cases: What is compared.
-        seeds: Their seeds.
-        smallest: The smallest difference that matters.
-    """
-    found = np.zeros(len(seeds))
-    for case in cases:
-        if not case.losses.shape[1]:
-            continue
-        at = np.searchsorted(case.seeds, seeds)
-        known = np.isin(seeds, case.seeds)
-        starts = np.abs(case.losses[at[known], 0])
-        own = np.where(np.isfinite(starts), starts, 0.0) * stats.EPSILON[case.dtype]
-        found[known] = np.maximum(found[known], own)
-    return found + smallest
 
 
 def _pair(
@@ -390,8 +376,8 @@ def _pair(
         n=len(less),
         failed=(int(np.isinf(one).sum()), int(np.isinf(other).sum())),
         both=int(both.sum()),
-        lower=int((less < 0).sum()),
-        higher=int((less > 0).sum()),
+        better=int((less < 0).sum()),
+        worse=int((less > 0).sum()),
         shift=shift.estimate,
         low=shift.low,
         high=shift.high,
@@ -404,12 +390,12 @@ def _pair(
 
 
 def _group(results: Results, objective: str, device: str) -> ComparisonGroup | None:
-    trials = results.trials
+    trials, info = results.trials, results.objectives[objective]
     here = trials[(trials["objective"] == objective) & (trials["device"] == device)]
     here = here[here["status"] != "unavailable"]
-    table = here.assign(loss=here["final_loss"].where(here["status"] == "ok", np.inf)).pivot(
-        index="position", columns="seed", values="loss"
-    )
+    is_ok = (here["status"] == "ok") & np.isfinite(here["final_loss"])
+    costs = (info.measure.sign * here["final_loss"]).where(is_ok, np.inf)
+    table = here.assign(cost=costs).pivot(index="position", columns="seed", values="cost")
     table = table.dropna(axis=1)
     if table.empty:
         return None
@@ -423,10 +409,12 @@ def _group(results: Results, objective: str, device: str) -> ComparisonGroup | N
         cases=cases,
         seeds=seeds,
         losses=table.to_numpy(dtype=np.float64),
-        floors=floors(cases, seeds, smallest),
+        floors=floors(cases, seeds, smallest, info.measure),
         rounding=max(stats.ROUNDING[case.dtype] for case in cases),
         smallest=smallest,
-        optimum=results.objectives[objective].optimum,
+        optimum=info.optimum if info.measure == TRAIN_LOSS else None,
+        measure=info.measure,
+        words=info.words,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import stats
+from harness.measures import TRAIN_LOSS, Measure
 from harness.store.read import CaseData, Results
 
 Array = NDArray[np.float64]
@@ -48,15 +49,23 @@ def block_seconds(results: Results, case: CaseData) -> Array:
     return taken if np.isfinite(taken).all() else np.empty(0)
 
 
-def pareto_front(times: Sequence[float], losses: Sequence[float]) -> list[int]:
-    """Indices of the points that no other beats in time and loss both, by time.
+def pareto_front(
+    times: Sequence[float], values: Sequence[float], measure: Measure = TRAIN_LOSS
+) -> list[int]:
+    """Indices of the points that no other beats in time and value both, by time.
 
     One is beaten by another that is no slower and no worse, and better in one of the two.
+
+    Args:
+        times: Of each point; one that is not finite is on no front.
+        values: Of each point, likewise.
+        measure: What the values are of, and so whether lower is better or higher.
     """
+    costs = [measure.sign * value for value in values]
     front: list[int] = []
-    for i in sorted(range(len(times)), key=lambda i: (times[i], losses[i])):
-        known = math.isfinite(times[i]) and math.isfinite(losses[i])
-        last = (times[front[-1]], losses[front[-1]]) if front else (math.nan, math.inf)
-        if known and (losses[i] < last[1] or (times[i], losses[i]) == last):
+    for i in sorted(range(len(times)), key=lambda i: (times[i], costs[i])):
+        known = math.isfinite(times[i]) and math.isfinite(costs[i])
+        last = (times[front[-1]], costs[front[-1]]) if front else (math.nan, math.inf)
+        if known and (costs[i] < last[1] or (times[i], costs[i]) == last):
             front.append(i)
     return front

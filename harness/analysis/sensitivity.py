@@ -1,7 +1,8 @@
-"""Sensitivity of a loss to one hyperparameter, and what tuning found.
+"""Sensitivity of a measure to one hyperparameter, and what tuning found.
 
 Curves come from sweeps: one hyperparameter over its whole range, the others at the best setting,
 with the tuning seeds. Where a spec has a grid in place of a search, they come from its cases.
+Sweeps are of what tuning goes by, grids of what is reported.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.measures import TRAIN_LOSS, Measure
 from harness.plan.model import Hyperparameters, varied
 from harness.spec import search_space
 from harness.spec.model import SpaceSpec
 from harness.store.read import CaseData, Results, Tried
 
 FACTOR = 2.0
-"""How many times the best loss (from the optimum, where that is known) still counts as near it."""
+"""How many times the best loss still counts as near it: its distance from the optimum where that is
+known, from the best value of a share such as the accuracy, else from 0."""
 
 OUTER = 0.05
 """The part of a range, at either end, in which a best value is called at the edge."""
@@ -34,11 +37,11 @@ class Point:
 
     Attributes:
         value: The value.
-        mean: Mean final loss of the seeds that ended ok; NaN of none.
+        mean: Mean final value of the seeds that ended ok; NaN of none.
         low: Lower end of the middle 95% of them.
         high: Upper end.
         failed: How many seeds failed.
-        median: Median final loss of them.
+        median: Median final value of them.
     """
 
     value: float
@@ -56,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Final loss against one hyperparameter of one optimizer, on one objective and device.
+    """Final values against one hyperparameter of one optimizer, on one objective and device.
 
     Attributes:
         objective: Name of the objective.
@@ -68,6 +71,7 @@ class Curve:
         best: The value in the setting that is best; None of a grid.
         others: What the other hyperparameters are held at.
         optimum: The lowest possible loss; None where that is not known.
+        measure: What the values are of.
     """
 
     objective: str
@@ -79,6 +83,7 @@ class Curve:
     best: float | None
     others: Hyperparameters
     optimum: float | None
+    measure: Measure = TRAIN_LOSS
 
     @property
     def log(self) -> bool:
@@ -86,24 +91,35 @@ class Curve:
         return self.space.log_uniform is not None
 
     @property
-    def lowest(self) -> Point | None:
-        """The point with the lowest mean of those at which every seed ended ok; None if none."""
-        return min((p for p in self.points if p.ok), key=lambda p: p.mean, default=None)
+    def best_point(self) -> Point | None:
+        """The point with the best mean of those at which every seed ended ok; None if none."""
+        return min((p for p in self.points if p.ok), key=self._cost, default=None)
 
     def near(self) -> float:
-        """The share of the range in which the loss is within ``FACTOR`` of the lowest.
+        """The share of the range in which the loss is within ``FACTOR`` of the best.
 
-        Each point stands for the part of the range that is nearest to it, on the range's scale.
-        A point at which a seed failed is not near. NaN where no point has a loss, and
-        where losses are 0 or below with no optimum known: a multiple of that says nothing.
+        The loss counts from the optimum where that is known. Of a share of which higher is better,
+        such as the accuracy, it is what is missing to 1. Each point stands for the part of the
+        range that is nearest to it, on the range's scale. A point at which a seed failed is not
+        near. NaN where no point has a value, and where a multiple says nothing: of losses of 0 or
+        below with no optimum known, and of values without an end of which higher is better.
         """
-        lowest = self.lowest
-        if lowest is None or (self.optimum is None and lowest.mean <= 0):
+        best, base = self.best_point, self._base()
+        if best is None or base is None or (self.optimum is None and self._cost(best) <= base):
             return math.nan
-        base = self.optimum or 0.0
-        limit = base + FACTOR * max(lowest.mean - base, 0.0)
-        near = np.array([p.ok and p.mean <= limit for p in self.points])
+        limit = base + FACTOR * max(self._cost(best) - base, 0.0)
+        near = np.array([p.ok and self._cost(p) <= limit for p in self.points])
         return float(self._widths()[near].sum())
+
+    def _cost(self, point: Point) -> float:
+        return self.measure.sign * point.mean
+
+    def _base(self) -> float | None:
+        """The cost that multiples are counted from; None where there is none."""
+        if not self.measure.higher:
+            return self.optimum or 0.0
+        ceiling = self.measure.ceiling
+        return None if ceiling is None else -ceiling
 
     def diverging(self) -> tuple[float, ...]:
         """The values at which some seed failed."""
@@ -126,6 +142,7 @@ class Tuned:
         settings: The settings tried, in the order drawn.
         best: Values of what was searched, in the best setting.
         edges: The hyperparameters whose best value is at an edge of its range, each in words.
+        reported: What is reported of the objective.
     """
 
     case: CaseData
@@ -133,6 +150,21 @@ class Tuned:
     settings: tuple[Tried, ...]
     best: Hyperparameters
     edges: tuple[str, ...]
+    reported: Measure = TRAIN_LOSS
+
+    @property
+    def measure(self) -> Measure:
+        """What tuning went by."""
+        return self.settings[0].measure
+
+    @property
+    def shown(self) -> Measure:
+        """What is told of the settings: what is reported, if that is known of all of them.
+
+        It is not known where it is of the test part, which tuning never sees.
+        """
+        known = all(tried.reported is not None for tried in self.settings)
+        return self.reported if known else self.measure
 
     @property
     def winner(self) -> Tried:
@@ -156,7 +188,8 @@ def tuned(results: Results) -> list[Tuned]:
         spaces = _spaces(results, case)
         best = {name: case.hyperparameters[name] for name in spaces}
         edges = [text for name in spaces if (text := _edge(name, spaces[name], best, settings))]
-        found.append(Tuned(case, spaces, tuple(settings), best, tuple(edges)))
+        reported = results.objectives[case.objective].measure
+        found.append(Tuned(case, spaces, tuple(settings), best, tuple(edges), reported))
     return found
 
 
@@ -169,8 +202,8 @@ def curves(results: Results) -> list[Curve]:
             points = _points(here) if search_space.is_range(space) else ()
             if len(points) < 2:
                 continue
-            best = float(case.hyperparameters[name])
-            found.append(_curve(results, case, name, space, points, best))
+            best, measure = float(case.hyperparameters[name]), sweep[0].measure
+            found.append(_curve(results, case, name, space, points, best, measure))
     return found + list(_grid_curves(results))
 
 
@@ -196,7 +229,8 @@ def _grid_curves(results: Results) -> Iterator[Curve]:
         kind = "log_uniform" if low > 0 and high / low >= 10 else "uniform"
         space = SpaceSpec.model_validate({kind: [low, high]})
         points = _points(zip(numbers, losses, strict=True))
-        yield _curve(results, cases[0], names[0], space, points, None)
+        measure = results.objectives[cases[0].objective].measure
+        yield _curve(results, cases[0], names[0], space, points, None, measure)
 
 
 def _curve(
@@ -206,11 +240,13 @@ def _curve(
     space: SpaceSpec,
     points: tuple[Point, ...],
     best: float | None,
+    measure: Measure,
 ) -> Curve:
     others = {key: value for key, value in case.hyperparameters.items() if key != name}
-    optimum = results.objectives[case.objective].optimum
+    info = results.objectives[case.objective]
+    optimum = info.optimum if measure == info.measure == TRAIN_LOSS else None
     named = (case.objective, case.optimizer, case.device, name)
-    return Curve(*named, space, points, best, others, optimum)
+    return Curve(*named, space, points, best, others, optimum, measure)
 
 
 def _points(found: Iterable[tuple[float, NDArray[np.float64]]]) -> tuple[Point, ...]:

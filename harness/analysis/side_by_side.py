@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import comparison
-from harness.analysis.comparison import REL_TOL, ComparisonGroup, Pair
+from harness.analysis import comparison, ties
+from harness.analysis.comparison import REL_TOL, Called, ComparisonGroup, Pair
 from harness.analysis.sources import Source
+from harness.measures import TRAIN_LOSS, Measure
 from harness.store.read import CaseData, Results
 
 SourceVerdict = Literal[
@@ -30,11 +31,12 @@ SourceVerdict = Literal[
     "other, of one seed",
     "none ended ok",
     "no seed in common",
+    "another measure",
 ]
 
 
 class TrialEnd(NamedTuple):
-    """The end of a trial: status, step and final loss, which is NaN unless the trial ended ok."""
+    """The end of a trial: status, step and final value; that is NaN unless the trial ended ok."""
 
     status: str
     step: int
@@ -94,8 +96,10 @@ class SourceDifference:
         same_key: Whether both are the same computation.
         differs: If not, what is known to differ; never empty then.
         equal: How many of the matched trials are bit-identical.
-        largest: Largest difference of final losses as a share of the larger one, over the seeds
+        largest: Largest difference of final values as a share of the larger one, over the seeds
             at which both ended ok; NaN without any.
+        measures: What is reported in the base and in the other. Where that is not the same,
+            nothing is compared.
         pair: The other less the base over the matched seeds, tested; None where nothing is.
     """
 
@@ -106,7 +110,36 @@ class SourceDifference:
     differs: tuple[str, ...]
     equal: int
     largest: float
+    measures: tuple[Measure, Measure] = (TRAIN_LOSS, TRAIN_LOSS)
     pair: Pair | None = None
+
+    @property
+    def is_comparable(self) -> bool:
+        """True where the same is reported in both."""
+        return self.measures[0] == self.measures[1]
+
+    @property
+    def shift(self) -> tuple[float, float, float]:
+        """The other's value less the base's, with its interval; NaN where nothing is tested."""
+        if self.pair is None:
+            return math.nan, math.nan, math.nan
+        return self.pair.in_values(self.measures[1])
+
+    @property
+    def seeds_at(self) -> dict[Literal["lower", "higher"], int]:
+        """At how many seeds the other's value is lower, and at how many it is higher."""
+        if self.pair is None:
+            return {"lower": 0, "higher": 0}
+        counts = self.pair.better, self.pair.worse
+        lower, higher = counts[::-1] if self.measures[1].higher else counts
+        return {"lower": lower, "higher": higher}
+
+    def _in_values(self, called: Called) -> SourceVerdict:
+        """What is called of costs, said of values: no source is better than another."""
+        if called == "tied" or called == "not significantly different":
+            return called
+        is_higher = (called == "better") == self.measures[1].higher
+        return "higher" if is_higher else "lower"
 
     @property
     def cases(self) -> tuple[CaseData, CaseData]:
@@ -126,7 +159,7 @@ class SourceDifference:
 
     @property
     def is_rounding(self) -> bool:
-        """True where all trials ended alike, with losses that differ by no more than rounding."""
+        """True where all trials ended alike, with values that differ by no more than rounding."""
         return self.largest <= REL_TOL and not self.ended_otherwise
 
     @property
@@ -134,12 +167,14 @@ class SourceDifference:
         """The verdict on the other, as seen from the base."""
         if not self.match.seeds:
             return "no seed in common"
+        if not self.is_comparable:
+            return "another measure"
         if self.equal == len(self.match.seeds):
             return "bit-identical"
         if self.is_rounding:
             return "equal but for rounding"
         if self.pair is not None:
-            return self.pair.called
+            return self._in_values(self.pair.called)
         if all(math.isnan(end.loss) for ends in self.ends for end in ends):
             return "none ended ok"
         return "other, of one seed" if len(self.match.seeds) < 2 else "other, by no chance"
@@ -173,7 +208,10 @@ def compare(sources: Sequence[Source]) -> SideBySide:
     pairs = comparison.paired(
         [(group.losses[0], group.losses[1]) for group in tested.values()],
         [(found[i].other, found[i].base) for i in tested],
-        floors=[comparison.floors(group.cases, group.seeds) for group in tested.values()],
+        floors=[
+            ties.floors(group.cases, group.seeds, measure=group.measure)
+            for group in tested.values()
+        ],
         rounding=REL_TOL,
     )
     for i, pair in zip(tested, pairs, strict=True):
@@ -253,7 +291,13 @@ def _difference(sources: Sequence[Source], match: MatchedCase, other: int) -> So
         differs=() if same_key else tuple(_what_differs(results, *cases)),
         equal=0,
         largest=math.nan,
+        measures=(
+            results[0].objectives[cases[0].objective].measure,
+            results[1].objectives[cases[1].objective].measure,
+        ),
     )
+    if not found.is_comparable:
+        return found
     relative = [_relative(one.loss, two.loss) for one, two in found.ends]
     largest = max((value for value in relative if not math.isnan(value)), default=math.nan)
     return replace(found, largest=largest, equal=_equal_trials(results, found))
@@ -265,7 +309,7 @@ def _relative(one: float, other: float) -> float:
 
 
 def _equal_trials(results: tuple[Results, Results], found: SourceDifference) -> int:
-    """Count the trials that ended alike, in the same step and with the same losses to the bit."""
+    """Count the trials that ended alike, in the same step and with the same values to the bit."""
     cases = found.cases
     steps = [r.objectives[c.objective].record_steps for r, c in zip(results, cases, strict=True)]
     comparable = np.array_equal(steps[0], steps[1])
@@ -342,14 +386,17 @@ def _to_test(found: SourceDifference) -> ComparisonGroup | None:
     seeds = found.match.seeds
     if len(seeds) < 2 or found.equal == len(seeds) or found.is_rounding:
         return None
-    losses: NDArray[np.float64] = np.array(
-        [[end.loss for end in ends] for ends in found.ends], dtype=float
-    ).T[::-1]
+    if not found.is_comparable:
+        return None
+    measure = found.measures[0]
+    ends = [[end.loss for end in ends] for ends in found.ends]
+    costs: NDArray[np.float64] = measure.sign * np.array(ends, dtype=float).T[::-1]
     group = ComparisonGroup(
         objective=found.match.case.objective,
         device=found.match.case.device,
         cases=found.cases[::-1],
         seeds=np.array(seeds, dtype=np.int64),
-        losses=np.where(np.isnan(losses), np.inf, losses),
+        losses=np.where(np.isnan(costs), np.inf, costs),
+        measure=measure,
     )
     return group if group.is_random else None

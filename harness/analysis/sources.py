@@ -25,7 +25,7 @@ from harness.store.records import RunRecord, RunSettings
 NAME_LENGTH = 40
 """Characters of a source's name beyond which another name is looked for."""
 
-OF_OBJECTIVES = ("targets", "smallest_differences", "families")
+OF_OBJECTIVES = ("targets", "reported", "tuned", "smallest_differences", "families")
 """Settings by the name of an objective."""
 
 Value = TypeVar("Value")
@@ -119,8 +119,9 @@ def _letter(index: int) -> str:
 def combine(sources: Sequence[Source]) -> Results:
     """Combine the results of several sources into one, each source on devices of its own.
 
-    Objectives of one name are one if they have the same data, steps and minima; else each has the
-    name of its source behind its own. Settings are kept where no two sources contradict.
+    Objectives of one name are one if they have the same data, steps and minima, and the same is
+    reported of them; else each has the name of its source behind its own. Settings are kept where
+    no two sources contradict.
     """
     objectives: dict[str, ObjectiveInfo] = {}
     renamed: list[Results] = []
@@ -130,7 +131,9 @@ def combine(sources: Sequence[Source]) -> Results:
         for name, info in source.results.objectives.items():
             clash = name in objectives and not _is_same(objectives[name], info)
             names[name] = f"{name} ({source.name})" if clash else name
-            objectives.setdefault(names[name], replace(info, name=names[name]))
+            first_one = objectives.get(names[name], info)
+            metrics = tuple(metric for metric in first_one.metrics if metric in info.metrics)
+            objectives[names[name]] = replace(first_one, name=names[name], metrics=metrics)
         renamed.append(_renamed(source, names, first))
         first += 1 + max((case.position for case in source.results.cases), default=-1)
     run = _run(sources, [results.run.settings for results in renamed])
@@ -162,7 +165,7 @@ def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _is_same(one: ObjectiveInfo, other: ObjectiveInfo) -> bool:
     """Return True where losses of both can be compared, but for other machines."""
-    exact = ("dimension", "rows", "steps", "steps_per_epoch", "window")
+    exact = ("dimension", "rows", "part_rows", "steps", "steps_per_epoch", "window", "measure")
     if any(getattr(one, name) != getattr(other, name) for name in exact):
         return False
     if not np.array_equal(one.record_steps, other.record_steps):

@@ -1,6 +1,6 @@
 """Verdicts: on each objective, the best setting of every optimizer against the best of them all.
 
-The best has the fewest failed trials and then the lowest loss; the others are held against it with
+The best has the fewest failed trials and then the lowest cost; the others are held against it with
 the pairs of :mod:`harness.analysis.comparison`. Nothing depends on the order of a spec's lists.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.analysis import stats
 from harness.analysis.comparison import ALPHA, Called, Compared, ComparisonGroup, Pair
+from harness.measures import TRAIN_LOSS, Measure
 from harness.store.read import CaseData
 
 Outcome = Literal[
@@ -48,8 +49,8 @@ LEADING: tuple[Outcome, ...] = (
 _OUTCOMES: dict[Called, Outcome] = {
     "tied": "tied",
     "not significantly different": "not significantly different",
-    "higher": "worse",
-    "lower": "better on most seeds",
+    "worse": "worse",
+    "better": "better on most seeds",
 }
 
 ALMOST = 1.005
@@ -63,14 +64,17 @@ class Entry:
     Attributes:
         case: The case: of several settings the best, picked on these same seeds.
         outcome: The result beside the best.
-        loss: Median final loss where the optimum is known, else the mean; NaN if all failed.
+        loss: What is reported of it, a value: the median of the seeds where the optimum is known,
+            else the mean; NaN if all failed.
         low: Lower end of its 95% interval; NaN where there is none.
         high: Upper end.
         factor: Its gap to the optimum, or its loss where no optimum is known, as a multiple of
-            that of the best; NaN where that says nothing.
+            that of the best; NaN where that says nothing, and of what is no loss.
         failed: Trials that failed.
         n: Trials.
         p: P-value of the difference from the best, adjusted; NaN where it is not tested.
+        behind: By how much its value is worse than that of the best, in units of what is
+            reported, whichever direction is better; NaN if all failed.
     """
 
     case: CaseData
@@ -82,6 +86,7 @@ class Entry:
     failed: int
     n: int
     p: float = math.nan
+    behind: float = math.nan
 
     @property
     def optimizer(self) -> str:
@@ -104,6 +109,7 @@ class ObjectiveVerdict:
         entries: One per optimizer that ran, best first.
         is_tested: Whether chance is a matter, and pairs were tested.
         is_gap: Whether factors are of the gap to the optimum.
+        measure: What is reported.
     """
 
     objective: str
@@ -111,6 +117,13 @@ class ObjectiveVerdict:
     entries: tuple[Entry, ...]
     is_tested: bool
     is_gap: bool
+    measure: Measure = TRAIN_LOSS
+
+    @property
+    def by_failures(self) -> bool:
+        """True where the best has the fewest failures, and another one has a better value."""
+        known = [self.measure.sign * e.loss for e in self.entries if not math.isnan(e.loss)]
+        return bool(known) and self.measure.sign * self.entries[0].loss > min(known)
 
     @property
     def by_optimizer(self) -> dict[str, Entry]:
@@ -160,6 +173,7 @@ def _verdict(one: Compared, means: Mapping[int, stats.Mean]) -> ObjectiveVerdict
             failed=int(group.failures[index]),
             n=len(group.seeds),
             p=pair.adjusted if pair is not None and pair.is_tested else math.nan,
+            behind=_behind(group, index, best),
         )
         entries.append(entry)
     return ObjectiveVerdict(
@@ -168,6 +182,7 @@ def _verdict(one: Compared, means: Mapping[int, stats.Mean]) -> ObjectiveVerdict
         entries=tuple(entries),
         is_tested=bool(one.tested),
         is_gap=group.optimum is not None,
+        measure=group.measure,
     )
 
 
@@ -201,20 +216,28 @@ def _outcome(
 def _loss(
     group: ComparisonGroup, index: int, means: Mapping[int, stats.Mean]
 ) -> tuple[float, float, float]:
-    """The loss that represents a case, with its interval; none where all seeds agree."""
-    losses = group.losses[index][np.isfinite(group.losses[index])]
-    if not len(losses):
+    """The value that represents a case, with its interval; none where all seeds agree."""
+    values = group.measure.sign * group.losses[index][np.isfinite(group.losses[index])]
+    if not len(values):
         return math.nan, math.nan, math.nan
     if group.optimum is not None:
-        centre, (low, high) = float(np.median(losses)), stats.median_interval(losses)
+        centre, (low, high) = float(np.median(values)), stats.median_interval(values)
     else:
         mean = means[group.cases[index].position]
         centre, low, high = mean.mean, mean.low, mean.high
     return (centre, math.nan, math.nan) if group.alike[index] else (centre, low, high)
 
 
+def _behind(group: ComparisonGroup, index: int, best: int) -> float:
+    """By how much a case's cost is above that of the best; NaN where one of them has none."""
+    own, least = float(group.centres[index]), float(group.centres[best])
+    return own - least if math.isfinite(own) and math.isfinite(least) else math.nan
+
+
 def _factor(group: ComparisonGroup, index: int, best: int) -> float:
     """The loss or gap of a case as a multiple of the best's, where that is above rounding."""
+    if group.measure.metric != "loss":
+        return math.nan
     base = group.optimum if group.optimum is not None else 0.0
     own, least = float(group.centres[index]) - base, float(group.centres[best]) - base
     rounding = max(group.rounding_floor, group.rounding * abs(float(group.centres[best])))

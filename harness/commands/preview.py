@@ -42,6 +42,7 @@ class Preview:
         known: How many of the plan's trials need not run again.
         output: Where results would go.
         timing: What would be timed; None where that is turned off.
+        notes: What else is worth knowing, a sentence each.
     """
 
     plan: Plan
@@ -50,9 +51,11 @@ class Preview:
     known: int
     output: Path
     timing: TimingPreview | None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return "\n".join([*aligned(_rows(self)), "", *_sums(self)])
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([*aligned(_rows(self)), "", *_sums(self), *notes])
 
 
 @dataclass(frozen=True, repr=False)

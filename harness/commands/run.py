@@ -123,7 +123,7 @@ def preview(spec: Path | LoadedSpec, options: RunOptions) -> Preview:
     timed = None
     if plan.spec.timing.enabled:
         timed = timing_pass.preview(plan.spec.timing, cells, due, steps, step_seconds)
-    return Preview(plan, steps, checked.absent, known, output, timed)
+    return Preview(plan, steps, checked.absent, known, output, timed, checked.notes)
 
 
 def run(spec: Path | LoadedSpec, options: RunOptions, progress: Progress) -> Run:

@@ -29,6 +29,7 @@ from harness.conformance.records import (
 from harness.errors import BadInput
 from harness.plan.builder import Overrides, draft
 from harness.plan.model import Case, Hyperparameters, Plan, named_by, shown
+from harness.plan.recipe import without_training
 from harness.progress import NullProgress, Progress, relative
 from harness.results import Finding
 from harness.spec.validation import LoadedSpec, load
@@ -205,9 +206,11 @@ def _parts(plans: Iterable[tuple[LoadedSpec, Plan]]) -> list[_Trying]:
             cases: dict[object, Case] = {}
             for case in _cases(plan):
                 if case.optimizer == name:
-                    cases.setdefault((case.located, _kind_of(case.hyperparameters)), case)
+                    setting = without_training(case.hyperparameters)
+                    cases.setdefault((case.located, case.recipe.base, _kind_of(setting)), case)
             for key, case in cases.items():
-                label = f"{name} ({_setting(case.hyperparameters)})" if len(cases) > 1 else name
+                setting = without_training(case.hyperparameters)
+                label = f"{name} ({_setting(setting)})" if len(cases) > 1 else name
                 part = OptimizerPart(plan, case)
                 path: KeyPath = ("optimizers", name)
                 found.setdefault(key, _Trying(part, "optimizers", label, source, path))

@@ -11,6 +11,7 @@ from harness.plan.builder import Overrides
 from harness.plan.model import Plan
 from harness.provenance.opened_files import Opened
 from harness.results import CheckedSuite, Finding
+from harness.spec.measures import COORDINATES
 from harness.spec.validation import LoadedSpec
 from harness.workers.executor import Executor, Task, WorkerFailed
 from harness.workers.requests import ValidatePlan
@@ -86,7 +87,7 @@ def _without_coordinates(
     """Claims on coordinates of objectives that aren't two-dimensional."""
     for i, claim in enumerate(plan.spec.claims):
         known = checked.descriptions.get(claim.objective)
-        if claim.quantity != "final_loss" and known is not None and known.dimension != 2:
+        if claim.quantity in COORDINATES and known is not None and known.dimension != 2:
             text = f"{claim.objective!r} has {known.dimension:,} parameters, expected one with 2"
             yield loaded.source.problem(("claims", i, "quantity"), text)
 

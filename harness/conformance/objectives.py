@@ -269,10 +269,11 @@ class _ObjectiveTests:
             drawn, seeded = touched(act)
             if method == "init" and self.starts_anywhere:
                 continue  # that is why, and is said already
-            if method == "loss" and drawn and not seeded:
-                text = f"loss draws from {generators(drawn)} (dropout draws from torch's), which "
-                text += "the harness seeds for each trial that runs alone; so its trials do"
-                notes.append(note(text))
+            if method == "loss" and not seeded:
+                # Torch's (dropout draws from it) each trial has to itself, whoever it runs with.
+                if others := drawn - {"torch"}:
+                    text = f"loss draws from {generators(others)}, which the harness seeds for "
+                    notes.append(note(f"{text}each trial that runs alone; so its trials do"))
             elif seeded:
                 text = f"{method} seeds {generators(seeded)}, so whatever else draws from it "
                 return wrong(f"{text}repeats itself", self.of(method)())

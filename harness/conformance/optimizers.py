@@ -37,13 +37,15 @@ from harness.conformance.runner import (
 from harness.conformance.stand_ins import STAND_INS, STEPS, workload_of
 from harness.engine.isolation import seed_globals
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.recipe_factory import OptimizerFactory, takes_closure
 from harness.engine.sharing import SHARING_SEEDS, decide, ran
-from harness.engine.training_loop import OptimizerFactory, modes, takes_closure
+from harness.engine.training_loop import modes
 from harness.engine.validate import optimizer_findings
 from harness.engine.ways import Surroundings
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch, Parameters
 from harness.plan.model import Hyperparameters
+from harness.plan.recipe import without_training
 from harness.suite.locate import last_line
 from harness.suite.random_state import generators
 
@@ -77,8 +79,8 @@ class _OptimizerTests:
 
     @property
     def setting(self) -> Hyperparameters:
-        """The hyperparameters that the spec gives."""
-        return self.part.case.hyperparameters
+        """The hyperparameters that the spec gives, but those of schedules, clipping and groups."""
+        return without_training(self.part.case.hyperparameters)
 
     @functools.cached_property
     def batches(self) -> list[Batch]:

@@ -10,6 +10,23 @@ from typing import Any
 from harness.spec.fields import mistaken_word
 
 
+class Refused(Exception):
+    """A part of a recipe refuses what it is given.
+
+    Attributes:
+        section: The part, as dotted names call it: empty for the optimizer, ``groups.0``, ``base``,
+            ``schedule.1`` or ``schedule``.
+        owner: The class that refuses it.
+        error: What was raised.
+    """
+
+    def __init__(self, section: str, owner: Any, error: BaseException) -> None:
+        self.section = section
+        self.owner = owner
+        self.error = error
+        super().__init__(str(error))
+
+
 @dataclass(frozen=True)
 class Constructor:
     """The parameters of a class or function.

@@ -35,9 +35,14 @@ def seed_globals(seed: int | None) -> None:
         seed: The trial's; None for a shared run, whose numbers belong to no trial.
     """
     place = SEED_LIMIT if seed is None else seed
-    _seed_torch(TORCH_STREAM + place)
+    _seed_torch(seed_of_torch(place))
     np.random.seed(NUMPY_STREAM + place)
     random.seed(f"trial {place}")
+
+
+def seed_of_torch(seed: int) -> int:
+    """The seed of torch's global generators, given that of a trial."""
+    return TORCH_STREAM + seed
 
 
 def _seed_torch(seed: int) -> None:
@@ -78,6 +83,18 @@ class ClassState:
                     setattr(holder, name, original)
                 if not isinstance(original, PLAIN) and not _is_same(original, copied):
                     _refill(holder, name, original, copied)
+
+
+def kinds_of(factory: Any) -> tuple[Any, ...]:
+    """The classes behind an optimizer's or objective's: several where it has a recipe."""
+    kinds = getattr(factory, "kinds", None) if not isinstance(factory, type) else None
+    return kinds if isinstance(kinds, tuple) else (factory,)
+
+
+def restore_classes(factory: Any) -> None:
+    """Put back the state of all classes of an optimizer or objective."""
+    for kind in kinds_of(factory):
+        class_state(kind).restore()
 
 
 @functools.cache

@@ -211,12 +211,14 @@ class LaneFunctions(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def lane_level(lanes: int) -> Iterator[int]:
+def lane_level(lanes: int, *, may_draw: bool = False) -> Iterator[int]:
     """The inside of ``torch.func.vmap``, entered and left by hand; gives its level.
 
-    Random numbers are refused: those of a shared run are no trial's own.
+    Random numbers are refused, as those of a shared run are no trial's own, unless they are drawn
+    for each lane (``lane_random``).
     """
-    level: int = _functorch._vmap_increment_nesting(lanes, "error")
+    randomness = "different" if may_draw else "error"
+    level: int = _functorch._vmap_increment_nesting(lanes, randomness)
     try:
         yield level
     finally:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.engine.isolation import kinds_of
 from harness.suite.locate import last_line
 
 _NUMPY = torch.Tensor.numpy
@@ -285,7 +286,8 @@ def lane_arithmetic(factory: Any) -> Iterator[None]:
 
 def _modules_of(factory: Any) -> Sequence[ModuleType]:
     """The modules that an optimizer's code is in: those of its classes, with their packages."""
-    classes = factory.__mro__ if isinstance(factory, type) else (factory,)
+    kinds = kinds_of(factory)
+    classes = [c for k in kinds for c in (k.__mro__ if isinstance(k, type) else (k,))]
     names = {getattr(c, "__module__", "") or "" for c in classes} - {"builtins", "math"}
     tops = {name.partition(".")[0] for name in names} - {"torch", ""}
     return [

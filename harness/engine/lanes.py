@@ -8,6 +8,7 @@ written. The training loop is the same for both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch._C import _functorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
 
 from harness.engine.lane_functions import lane_level, lanes_of
+from harness.engine.lane_random import LaneRandom
+from harness.engine.lane_rules import register_rules
 from harness.engine.workload import BATCH_STREAM, Workload, as_real, generator
 from harness.measures import Part
 from harness.objectives.base import Batch, Parameters
@@ -57,6 +60,9 @@ class Lanes:
             for name, value in mine[0].items()
         }
         lazy_load_decompositions()  # what vmap needs; it does so as well
+        register_rules()
+        draws = workload.draws if stacked else None
+        self._random = LaneRandom(draws, [lane.seed for lane in lanes]) if draws else None
         states = {lane.seed: workload.state(lane.seed) for lane in lanes}
         own = [states[lane.seed] for lane in lanes]
         self.state: Parameters = {
@@ -84,7 +90,8 @@ class Lanes:
         if not self.stacked:
             return loss(self._given, batch)
         # As torch.func.vmap does, which spends as long on looking through its arguments.
-        with lane_level(len(self)) as level:
+        drawing = self._random.drawing() if self._random else nullcontext()
+        with drawing, lane_level(len(self), may_draw=self._random is not None) as level:
             params = {name: lanes_of(value) for name, value in self._given.items()}
             if batch is not None and self.workload.batch_size is not None:
                 batch = tuple(map(lanes_of, batch))

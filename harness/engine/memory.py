@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.recording import Recorder
-from harness.engine.training_loop import OptimizerFactory, Stepper
+from harness.engine.training_loop import Stepper
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
 from harness.results import Way

@@ -128,6 +128,16 @@ class Recorder:
             for lane in self._stopping.see(step, latest):
                 self._keep(int(lane))
 
+    def latest(self, step: int) -> float | None:
+        """The loss that a schedule goes by, where it is recorded after this step.
+
+        It is that on validation where there is such a part, else that on train; of one lane.
+        """
+        if not self._steps or self._steps[-1] != step:
+            return None
+        part = "validation" if "validation" in self.lanes.workload.parts else "train"
+        return float(self._values[f"{part} loss"][-1])
+
     def _keep(self, lane: int) -> None:
         """Keep a lane's parameters as they are, where they are to be kept."""
         if self.lanes.workload.keeps_parameters:

@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.engine.isolation import class_state, seed_globals
+from harness.engine.isolation import restore_classes, seed_globals
 from harness.engine.lane_values import NotShareable, describe_error
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.memory import lane_bytes
+from harness.engine.recipe_factory import OptimizerFactory, recipe_of
 from harness.engine.recording import Outcome
-from harness.engine.training_loop import OptimizerFactory, Stepper, TrialError, train
+from harness.engine.training_loop import Stepper, TrialError, train
 from harness.engine.ways import uncompiled
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
@@ -82,6 +83,8 @@ def decide(
         return Sharing(else_way, f"a trial alone fails: {describe_error(error)}")
     if len(settings) * len(seeds) == 1:
         return Sharing("alone", "there is no other trial to share a run with", 0, alone_seconds)
+    if looks := recipe_of(factory).looks_at_loss:
+        return Sharing("alone", f"its schedule looks at a loss ({looks})", 0, alone_seconds)
     if len(settings) * len(seeds) < fewest:
         few = f"fewer than {fewest} trials gain nothing from sharing a run"
         return Sharing("alone", few, 0, alone_seconds)
@@ -172,7 +175,13 @@ class _Trial:
     ) -> None:
         steps = min(FIRST_STEPS, workload.steps)
         few = dataclasses.replace(
-            workload, steps=steps, record_steps=(0, steps), held_out={}, metrics=(), stop=None
+            workload,
+            steps=steps,
+            record_steps=(0, steps),
+            held_out={},
+            metrics=(),
+            stop=None,
+            steps_of_schedule=workload.scheduled_steps,
         )
         try:
             train(
@@ -290,7 +299,7 @@ class FirstSteps:
         """
         for place, position in enumerate(self.positions):
             lane = lanes[position]
-            class_state(factory).restore()
+            restore_classes(factory)
             seed_globals(lane.seed)
             alone = Lanes(workload, [lane], stacked=False)
             stepper = _Fed(alone, factory, settings, "alone")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,23 +12,31 @@ import numpy as np
 import torch
 
 from harness.engine import ways
-from harness.engine.isolation import class_state, seed_globals
+from harness.engine.clipping import clipping_of
+from harness.engine.constructors import Refused
+from harness.engine.isolation import restore_classes, seed_globals
 from harness.engine.lane_values import LaneFloat, NotShareable
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.recipe_factory import (
+    Built,
+    OptimizerFactory,
+    parts_for,
+    recipe_of,
+    takes_closure,
+)
 from harness.engine.recording import Outcome, Recorder
+from harness.engine.schedules import OwnSchedule, Schedule
+from harness.engine.shared_schedules import SharedSchedule
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch
 from harness.plan.model import Hyperparameters
+from harness.plan.recipe import Parts
 from harness.results import Way
 from harness.suite import torch_settings
 from harness.suite.random_state import drawn_from, generators, random_state
 
 WATCH_STEPS = 64
 """Steps between two looks at the losses of the steps (a look waits for the device)."""
-
-
-OptimizerFactory = Callable[..., torch.optim.Optimizer]
-"""An optimizer's class, or anything called like one: parameters first, then hyperparameters."""
 
 
 class TrialError(Exception):
@@ -58,13 +65,14 @@ class Witness(Protocol):
 class Stepper:
     """Takes an optimizer's steps for all lanes.
 
-    Each step, the loss and its gradients are evaluated first, as ``loss.backward()`` does; then
-    ``step`` gets a closure. Called while nothing has changed, it gives what is known already;
-    afterwards it evaluates anew, at the parameters as they are then.
+    Each step, the loss and its gradients are evaluated first, as ``loss.backward()`` does, and
+    clipped; then ``step`` gets a closure, and the schedule goes on. Called while nothing has
+    changed, a closure gives what is known already; afterwards it evaluates anew, at the parameters
+    as they are then.
 
     Args:
         lanes: Whose parameters to update.
-        factory: The optimizer's class.
+        factory: The optimizer's class, or one with a recipe.
         settings: Hyperparameters by setting index.
         way: How the optimizer's code runs.
         create_graph: Whether gradients keep their graph, for an optimizer that differentiates them.
@@ -72,6 +80,7 @@ class Stepper:
     Attributes:
         optimizer: The optimizer.
         evaluations: How often loss and gradients were evaluated.
+        schedule: What changes hyperparameters from update to update; None for nothing.
     """
 
     def __init__(
@@ -91,13 +100,53 @@ class Stepper:
         given, with_vectors = hyperparameters(settings, lanes.lanes, refusals)
         self.around = ways.start(way, self._leaves, refusals, with_vectors=with_vectors)
         self._factory = factory
+        parts = parts_for(factory, given)
         with self.running(), self.around.inside():
-            self.optimizer = factory(self.around.params, **given)
+            built = self._built(parts)
+        self.optimizer: torch.optim.Optimizer = built.optimizer
         self.around.check()
         self._takes_closure = takes_closure(self.optimizer)
         self._modes = modes(self.optimizer)
+        self._clipping = clipping_of(parts.clipping, stacked=lanes.stacked)
+        try:
+            self.schedule = self._scheduled(built, settings, refusals)
+        except Refused as refused:
+            raise refused.error from None
         self._batch: Batch = None
         self._losses = torch.empty(0)
+
+    def _built(self, parts: Parts) -> Built:
+        lanes = self.lanes
+        shapes = {
+            name: tuple(leaf.shape[1:] if lanes.stacked else leaf.shape)
+            for name, leaf in lanes.params.items()
+        }
+        tensors = dict(zip(shapes, self.around.params, strict=True))
+        try:
+            return recipe_of(self._factory).build(tensors, shapes, parts)
+        except Refused as refused:
+            raise refused.error from None
+
+    def _scheduled(
+        self, built: Built, settings: Sequence[Hyperparameters], refusals: list[str]
+    ) -> Schedule | None:
+        """The schedule of the lanes' settings, if there is one."""
+        recipe, steps = recipe_of(self._factory), self.lanes.workload.scheduled_steps
+        used = list(dict.fromkeys(lane.setting for lane in self.lanes.lanes))
+        schedules = [
+            recipe.schedule(parts_for(self._factory, settings[i]).schedule, steps) for i in used
+        ]
+        known = [schedule for schedule in schedules if schedule is not None]
+        if len(known) < len(schedules):
+            return None
+        if not self.lanes.stacked:
+            looks = bool(recipe.looks_at_loss)
+            return OwnSchedule(known[0], built.scheduled, looks_at_loss=looks)
+        if recipe.looks_at_loss:
+            raise NotShareable(f"its schedule looks at a loss ({recipe.looks_at_loss})")
+        places = {setting: place for place, setting in enumerate(used)}
+        of_lanes = [places[lane.setting] for lane in self.lanes.lanes]
+        return SharedSchedule(known, built.scheduled, of_lanes, refusals)
 
     def running(self) -> AbstractContextManager[Any]:
         """Be entered around all steps."""
@@ -127,6 +176,8 @@ class Stepper:
             else:
                 self.optimizer.step()
         self.around.check()
+        if self.schedule is not None:
+            self.schedule.advance()
         if witness is not None:
             witness.note_parameters(self._leaves)
         return losses
@@ -172,6 +223,8 @@ class Stepper:
                     total.backward(create_graph=True)
             else:
                 total.backward()
+        if self._clipping is not None:
+            self._clipping(self._leaves)
         self._keep(losses)
         return self._losses
 
@@ -187,7 +240,7 @@ def hyperparameters(
     """Arguments for an optimizer's constructor, and whether some have a value per lane.
 
     Args:
-        settings: Settings of the same keys, which differ by floats alone.
+        settings: Settings of the same keys, which differ by floats alone, but for the schedule.
         lanes: Which of them each lane has.
         refusals: Where it is noted that a value per lane could not be carried.
     """
@@ -195,7 +248,8 @@ def hyperparameters(
     if len(used) == 1:
         return used[0], False
     own = [settings[lane.setting] for lane in lanes]
-    return {name: _one_value([s[name] for s in own], refusals) for name in used[0]}, True
+    names = (name for name in used[0] if not name.startswith("schedule."))  # see SharedSchedule
+    return {name: _one_value([s[name] for s in own], refusals) for name in names}, True
 
 
 def _one_value(values: Sequence[Any], refusals: list[str]) -> Any:
@@ -206,18 +260,6 @@ def _one_value(values: Sequence[Any], refusals: list[str]) -> Any:
     if all(value == first for value in values):
         return first
     return LaneFloat(np.array(values, dtype=np.float64), refusals)
-
-
-def takes_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether ``step`` can be given a closure: it names one, or takes any argument."""
-    try:
-        parameters = inspect.signature(optimizer.step).parameters.values()
-    except (TypeError, ValueError):
-        return True
-    return any(
-        p.kind == p.VAR_POSITIONAL or (p.name == "closure" and p.kind != p.KEYWORD_ONLY)
-        for p in parameters
-    ) or any(p.kind != p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
 
 
 def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable[[], Any]] | None:
@@ -269,7 +311,7 @@ def train(
     """
     shared = way != "alone"
     for kind in (factory, type(workload.objective)):
-        class_state(kind).restore()
+        restore_classes(kind)
     seed_globals(None if shared else lanes[0].seed)
     before = random_state() if shared else None
     began = time.perf_counter()
@@ -287,6 +329,8 @@ def train(
                 if disturb is not None:
                     disturb(trials)
                 recorder.record(step)
+                if stepper.schedule is not None and stepper.schedule.looks_at_loss:
+                    stepper.schedule.look(recorder.latest(step))
                 if (recorder.has_stopped or step % WATCH_STEPS == 0) and recorder.all_ended():
                     break
         except NotShareable:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from harness.engine import stopping
 from harness.engine.lane_values import NotShareable, Unequal
 from harness.engine.lanes import Lane
+from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.recording import Outcome
 from harness.engine.sharing import WORDS, FirstSteps, difference, rounding
-from harness.engine.training_loop import OptimizerFactory, TrialError, train
+from harness.engine.training_loop import TrialError, train
 from harness.engine.workload import Workload
 from harness.measures import TRAIN_LOSS
 from harness.plan.model import Case, Hyperparameters

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from harness.engine.constructors import Constructor, mistaken
+from harness.engine.group_findings import group_findings
 from harness.engine.isolation import class_state
 from harness.engine.loading import load_objective
-from harness.engine.optimizer_arguments import OptimizerArguments, says
-from harness.engine.training_loop import OptimizerFactory
+from harness.engine.optimizer_arguments import OptimizerArguments, Sample, says
+from harness.engine.recipe_factory import OptimizerFactory, RecipeFactory, recipe_of
+from harness.engine.schedules import LoadedStage
+from harness.engine.spec_places import SpecPlaces
 from harness.engine.validate_measures import measure_findings
 from harness.engine.workload import (
     DoesNotFit,
@@ -24,8 +27,13 @@ from harness.engine.workload import (
 from harness.errors import nearest
 from harness.objectives.base import Objective
 from harness.plan.model import Case, Plan, PlannedObjective, named_by
+from harness.plan.recipe import Stage
 from harness.results import CheckedSuite, Description, Finding, Unavailable
+from harness.spec.recipe_values import is_of_recipe
 from harness.suite.locate import ImportTarget, SuiteError, last_line, place_of
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 RECORD_LIMIT = 1_000_000
 """Losses that a trial may record."""
@@ -56,6 +64,7 @@ def validate_plan(
     corners = [case for search in plan.searches if sweeps for case in search.corners()]
     for case in (*plan.everything, *corners):
         validator.validate_case(case)
+    validator.validate_groups()
     devices = dict.fromkeys(case.device for case in plan.everything)
     missing = {device: why for device in devices if (why := unavailable(device))}
     notes = dict.fromkeys(located.note for located in named_by(plan.everything))
@@ -64,7 +73,7 @@ def validate_plan(
         descriptions=validator.descriptions,
         defaults=validator.defaults,
         absent=Unavailable(missing, validator.without_default),
-        notes=tuple(filter(None, notes)),
+        notes=(*filter(None, notes), *validator.notes),
     )
 
 
@@ -76,9 +85,10 @@ class _PlanValidator:
         self.descriptions: dict[str, Description] = {}
         self.defaults: dict[str, dict[str, Any]] = {}
         self.without_default: dict[str, str] = {}
+        self.notes: dict[str, None] = {}
         self._plan = plan
         self._workloads: dict[str, Workload] = {}
-        self._tensors: dict[str, list[torch.Tensor]] = {}
+        self._samples: dict[str, Sample] = {}
         self._not_loaded: set[str] = set()
         self._tuning_paths: set[tuple[str | int, ...]] = set()
         self._refused_on: dict[str, str] = {}
@@ -97,11 +107,14 @@ class _PlanValidator:
         if case.optimizer in self._not_loaded:
             return
         try:
-            factory = load_optimizer(case.located)
+            factory = load_case(case)
         except SuiteError as error:
-            self.findings.append(Finding(("optimizers", case.optimizer, "class"), str(error)))
+            self.findings.append(_not_loaded(self._plan, case, error))
             self._not_loaded.add(case.optimizer)
             return
+        if looks := recipe_of(factory).looks_at_loss:
+            text = f"{case.optimizer}: its trials run one at a time, as {looks} looks at a loss"
+            self.notes[text] = None
         arguments = OptimizerArguments(self._plan, case, factory)
         if case.role == "defaults" and (why := arguments.without_default()):
             self.without_default[case.key] = why
@@ -109,9 +122,9 @@ class _PlanValidator:
         found = list(arguments.names())
         if not case.is_partial and not found:
             name = case.objective.name
-            if name not in self._tensors:
-                self._tensors[name] = _tensors(self._workloads.get(name))
-            found = list(arguments.values(self._tensors[name], self.defaults))
+            if name not in self._samples:
+                self._samples[name] = _sample(self._workloads.get(name))
+            found = list(arguments.values(self._samples[name], self.defaults))
             # Where no value is to blame it says the same, in other numbers, of each objective.
             if any(finding.path == ("optimizers", case.optimizer) for finding in found):
                 found = found if self._refused_on.setdefault(case.optimizer, name) == name else []
@@ -119,6 +132,15 @@ class _PlanValidator:
             found = [finding for finding in found if finding.path not in self._tuning_paths]
             self._tuning_paths |= {finding.path for finding in found}
         self.findings += found
+
+    def validate_groups(self) -> None:
+        """Hold the parameter groups of all optimizers against the objectives."""
+        shapes = {
+            name: {key: tuple(tensor.shape) for key, tensor in sample.tensors.items()}
+            for name, sample in self._samples.items()
+            if sample.is_known
+        }
+        self.findings += group_findings(self._plan, shapes)
 
 
 def objective_findings(
@@ -152,14 +174,28 @@ def objective_findings(
 
 
 def optimizer_findings(plan: Plan, case: Case) -> tuple[list[Finding], OptimizerFactory | None]:
-    """Load a case's optimizer and construct it: mistakes; where there are none, its class."""
+    """Load a case's optimizer and construct it: mistakes; where there are none, its class.
+
+    It is the class alone, or with the optimizer that it wraps.
+    """
     try:
-        factory = load_optimizer(case.located)
+        factory = load_case(case)
     except SuiteError as error:
-        return [Finding(("optimizers", case.optimizer, "class"), str(error))], None
+        return [_not_loaded(plan, case, error)], None
     arguments = OptimizerArguments(plan, case, factory)
-    found = list(arguments.names()) or list(arguments.values(_tensors(None), {}))
-    return found, None if found else factory
+    found = list(arguments.names()) or list(arguments.values(Sample.stand_in(), {}))
+    recipe = recipe_of(factory)
+    bare = recipe.kind if recipe.base_kind is None and not recipe.recipe.named else factory
+    return found, None if found else bare
+
+
+def _not_loaded(plan: Plan, case: Case, error: SuiteError) -> Finding:
+    if isinstance(error, _PartError):
+        places, section = SpecPlaces(plan, case), error.section
+        named = section in case.hyperparameters
+        path = places.path(section) if named else (*places.section(section), "class")
+        return Finding(path, str(error))
+    return Finding(("optimizers", case.optimizer, "class"), str(error))
 
 
 def load_optimizer(located: ImportTarget) -> OptimizerFactory:
@@ -177,6 +213,64 @@ def load_optimizer(located: ImportTarget) -> OptimizerFactory:
         )
     class_state(factory)  # before anything changes it
     return factory  # type: ignore[no-any-return]
+
+
+def load_case(case: Case) -> OptimizerFactory:
+    """Load a case's optimizer, with its recipe if it has one.
+
+    Raises:
+        SuiteError: If something that it names can't be imported or can't be called.
+    """
+    kind, recipe = load_optimizer(case.located), case.recipe
+    if recipe.is_empty and not any(map(is_of_recipe, case.hyperparameters)):
+        return kind
+    groups = [
+        _of(f"groups.{g.label}", load_optimizer, g.located) if g.located else None
+        for g in recipe.groups
+    ]
+    base = _of("base", load_optimizer, recipe.base.located) if recipe.base else None
+    stages = [_of(f"schedule.{i}", _load_stage, stage) for i, stage in enumerate(recipe.stages)]
+    objects = {
+        name: _of(_argument_with(case, name), ImportTarget.load, located)
+        for name, located in recipe.objects.items()
+    }
+    return RecipeFactory(kind, recipe, tuple(groups), base, tuple(stages), objects)
+
+
+def _argument_with(case: Case, value: str) -> str:
+    """The hyperparameter that has a value."""
+    return next((name for name, own in case.hyperparameters.items() if own == value), "schedule")
+
+
+class _PartError(SuiteError):
+    """A part of a recipe can't be loaded, or what a hyperparameter names."""
+
+    def __init__(self, section: str, message: str) -> None:
+        self.section = section
+        super().__init__(message)
+
+
+def _of(section: str, load: Callable[[T], U], located: T) -> U:
+    """Load something for a section of a recipe.
+
+    Raises:
+        _PartError: If that fails.
+    """
+    try:
+        return load(located)
+    except SuiteError as error:
+        raise _PartError(section, str(error)) from error
+
+
+def _load_stage(stage: Stage) -> LoadedStage:
+    kind = stage.located.load()
+    if not callable(getattr(kind, "step", None)):
+        text = f"{stage.located.reference!r} has no method 'step', expected a scheduler"
+        raise SuiteError(text)
+    class_state(kind)  # before anything changes it
+    if stage.inner is None:
+        return LoadedStage(kind)
+    return LoadedStage(kind, tuple(map(_load_stage, stage.inner)))
 
 
 def unavailable(device: str) -> str:
@@ -207,12 +301,14 @@ def _objective_finding(plan: Plan, planned: PlannedObjective, key: str, message:
     return Finding(("objectives", planned.name), message, at_key=True)
 
 
-def _tensors(workload: Workload | None) -> list[torch.Tensor]:
+def _sample(workload: Workload | None) -> Sample:
     """Fresh parameters to construct an optimizer for; any will do where ``init`` is faulty."""
-    if workload is not None:
-        with contextlib.suppress(BaseException):
-            return [value.clone().requires_grad_() for value in workload.start(0).values()]
-    return [torch.zeros(2, 2, requires_grad=True)]
+    if workload is None:
+        return Sample.stand_in()
+    with contextlib.suppress(BaseException):
+        tensors = {k: v.clone().requires_grad_() for k, v in workload.start(0).items()}
+        return Sample(tensors, workload.steps)
+    return Sample.stand_in(workload.steps)
 
 
 def _check_data(objective: Objective) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.engine.lane_random import Draws, draws_of
 from harness.errors import nearest
 from harness.measures import PARTS, Measure, Part, StopRule, measures_of
 from harness.objectives.base import Objective, Parameters, Window
@@ -70,6 +71,7 @@ class Workload:
         evaluation_batch_size: Rows evaluated at once; None for all of a part.
         stop: When trials end before their last step; None where they don't.
         keeps_parameters: Whether the parameters after the last step are kept.
+        steps_of_schedule: Updates that a schedule is made for; None for ``steps``.
     """
 
     objective: Objective
@@ -87,6 +89,12 @@ class Workload:
     evaluation_batch_size: int | None = None
     stop: StopRule | None = None
     keeps_parameters: bool = False
+    steps_of_schedule: int | None = None
+
+    @property
+    def scheduled_steps(self) -> int:
+        """Updates that a schedule is made for: the trial's, where only its first are tried."""
+        return self.steps_of_schedule or self.steps
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -231,6 +239,17 @@ class Workload:
                     raise Misfit(method, f"{method.__name__} {text}")
                 written = written or before != [*map(_version, rows or ())]
         return written
+
+    @functools.cached_property
+    def draws(self) -> Draws:
+        """What the loss of a batch draws from torch's global generators, which keep their state."""
+        rows = self.data and tuple(tensor[: self.batch_size].clone() for tensor in self.data)
+        with kept_random_state(self.device):
+            try:
+                params = self._leaves()
+            except Exception:
+                return Draws()  # a trial will tell what is wrong
+            return draws_of(lambda: self.objective.loss(params, rows))
 
     def _leaves(self) -> Parameters:
         leaves = {name: value.requires_grad_() for name, value in self.start(0).items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from harness.objectives.metrics import HIGHER
+from harness.measures import HIGHER
 
 Parameters = dict[str, torch.Tensor]
 """Tensors by name."""

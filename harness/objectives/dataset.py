@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PARTS = ("train", "validation", "test")
-"""What rows are for: to train with, to choose by, to report."""
+from harness.measures import PARTS
 
 IGNORED_LABEL = -100
 """The label of what counts in no loss: ``ignore_index`` of torch's cross entropy."""
@@ -131,7 +130,7 @@ def split(dataset: Dataset, shares: Mapping[str, float], seed: int = 0) -> dict[
     rows = len(dataset.features)
     order = np.random.default_rng(seed).permutation(rows)
     taken: dict[str, NDArray[np.int64]] = {}
-    for name in reversed(PARTS[1:]):
+    for name in ("test", "validation"):
         if name in shares:
             count = round(shares[name] * rows)
             order, taken[name] = order[: len(order) - count], order[len(order) - count :]

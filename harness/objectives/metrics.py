@@ -6,18 +6,6 @@ import torch
 
 from harness.objectives.dataset import IGNORED_LABEL
 
-HIGHER = frozenset(
-    (
-        *("accuracy", "balanced_accuracy", "top1", "top_1", "top3", "top_3", "top5", "top_5"),
-        *("top1_accuracy", "top3_accuracy", "top5_accuracy"),
-        *("precision", "recall", "specificity", "f1", "f1_score", "auc", "roc_auc", "auroc"),
-        *("average_precision", "map", "mcc", "kappa", "jaccard", "iou", "miou", "dice"),
-        *("r2", "correlation", "log_likelihood", "likelihood", "bleu", "rouge", "psnr", "ssim"),
-        *("reward", "return", "score"),
-    )
-)
-"""Usual names of metrics of which higher is better."""
-
 
 def class_dimension(output: torch.Tensor, labels: torch.Tensor, classes: int | None) -> int | None:
     """The dimension of an output that has a number per class.

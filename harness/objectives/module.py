@@ -18,6 +18,7 @@ In a suite's ``objectives/small_net.py``, say::
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,9 +27,12 @@ from torch.nn.parameter import is_lazy
 
 from harness.objectives.base import Batch, Objective, Parameters
 from harness.objectives.dataset import Dataset
+from harness.objectives.metrics import accuracy, class_dimension
+from harness.objectives.stateless import Stateless
 from harness.objectives.tensors import tensors_of
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+PROBE_ROWS = 16
+"""Rows that a module is tried on, to see which of its buffers it writes."""
 
 
 class ModuleObjective(Objective):
@@ -38,31 +42,31 @@ class ModuleObjective(Objective):
     generator seeded from the trial's. The global generator is left as it was.
 
     **Parameters.** What requires a gradient is optimised; a parameter that is used in several
-    places (tied) is one. Frozen parameters and buffers are constants: they are what
-    :meth:`module` gives under a fixed seed, the same for all trials.
+    places (tied) is one. Frozen parameters stay as :meth:`module` gives them.
 
-    **Buffers.** Each call gets a copy, so what a forward pass writes into a buffer is gone with
-    it and no trial sees another's. Nothing learns through buffers.
+    **Buffers.** What a forward pass in training writes into a buffer, such as running statistics,
+    is kept by each trial on its own, as a plain loop keeps it. Nothing is learnt through buffers.
+    Those that it leaves alone, and frozen parameters, are the same for all trials, unless
+    :meth:`module` draws them.
 
     **Modes.** :meth:`loss` runs the module in the mode in which :meth:`module` leaves it, which
-    is training unless it says otherwise; :meth:`evaluate` runs it in evaluation mode, so without
-    dropout.
+    is training unless it says otherwise; :meth:`evaluate` and :meth:`measure` run it in
+    evaluation mode, as ``model.eval()`` does: without dropout, batch norm with its running
+    statistics. What it writes into buffers then is dropped.
 
-    **Batch norm.** Layers of batch (or instance) norm in training mode keep no running
-    statistics. Training uses the batch's, as always; the recorded loss uses those of all rows,
-    which the running ones only estimate. A layer that :meth:`module` leaves in evaluation mode
-    keeps its statistics, and uses them in both.
-
-    What draws random numbers in training (dropout) or writes its buffers in place can't run many
-    trials side by side, so it runs one at a time. Its random numbers are then torch's, which are
-    seeded for each trial.
+    **Batch norm.** As in any loop, training normalises by the batch, and evaluation by running
+    statistics. With ``track_running_stats=False``, evaluation normalises by the rows that it is
+    given, which are all of a part.
 
     A subclass with arguments of its own sets what :meth:`module` needs before it calls
-    ``super().__init__(dataset)``.
+    ``super().__init__(dataset)``; :meth:`module` may look at ``self.data`` and ``self.classes``.
 
     Args:
-        dataset: Features of shape ``(rows, columns)``, which are the module's input, and labels
-            of shape ``(rows,)``: whole numbers stay such, as cross entropy wants them.
+        dataset: Features of any shape, rows first, which are the module's input (whole numbers
+            are tokens), and labels: whole numbers stay such, as cross entropy wants them.
+
+    Attributes:
+        classes: Number of classes of the dataset, or None.
 
     Raises:
         TypeError: If :meth:`module` does not return a module.
@@ -71,36 +75,26 @@ class ModuleObjective(Objective):
 
     def __init__(self, dataset: Dataset) -> None:
         self.data = tensors_of(dataset)
+        self.classes = dataset.classes
         # Built twice, not copied: copies of modules with hooks or derived weights can fail.
-        self._training, self._evaluating = self._build(0), self._build(0).eval()
-        name = type(self._training).__name__
-        values = dict(self._training.named_parameters())
-        everything = values | dict(self._training.named_buffers())
-        lazy = [key for key, value in everything.items() if is_lazy(value)]
-        if lazy:
-            raise ValueError(
-                f"module {name} has parameters without a shape ({', '.join(lazy)}); "
-                "give its lazy layers their input size"
-            )
+        training, evaluating = self._build(0), self._build(1).eval()
+        self._name = type(training).__name__
+        values = dict(training.named_parameters())
+        buffers = dict(training.named_buffers())
+        self._check_parameters(values, buffers)
         self._trained = tuple(key for key, value in values.items() if value.requires_grad)
-        if not self._trained:
-            why = "all of its parameters are frozen" if values else "it has none"
-            raise ValueError(f"module {name} has no parameters to optimise: {why}")
-        without_statistics = [
-            key
-            for key, part in self._training.named_modules()
-            if isinstance(part, _NORMS) and part.training and part.track_running_stats
-        ]
-        for root in (self._training, self._evaluating):
-            for key in without_statistics:
-                _forget_statistics(root.get_submodule(key))
-        buffers = dict(self._training.named_buffers())
         frozen = {key: value for key, value in values.items() if not value.requires_grad}
         self._constants = {k: v.detach().clone() for k, v in (frozen | buffers).items()}
         self._buffers = frozenset(buffers)
         self._placed: dict[tuple[torch.device, torch.dtype], Parameters] = {}
+        self._training, self._evaluating = Stateless(training), Stateless(evaluating)
+        drawn = dict(evaluating.named_parameters()) | dict(evaluating.named_buffers())
+        own = {k for k, v in self._constants.items() if not torch.equal(v, drawn[k])}
+        own |= self._written({key: values[key].detach() for key in self._trained})
+        self._kept = tuple(key for key in self._constants if key in own)
+        self._left_alone = tuple(key for key in buffers if key not in own)
         numbers = sum(values[key].numel() for key in self._trained)
-        self.formula = f"{type(self).__name__}: {name} of {numbers:,} parameters"
+        self.formula = f"{type(self).__name__}: {self._name} of {numbers:,} parameters"
 
     @abstractmethod
     def module(self) -> nn.Module:
@@ -112,23 +106,79 @@ class ModuleObjective(Objective):
 
         Args:
             output: What the module gives for a batch of features.
-            labels: The batch's labels, shape ``(batch size,)``.
+            labels: The batch's labels, shape ``(batch size, ...)``.
         """
+
+    def metrics(self, output: Any, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is told beside the criterion; unless overridden, the ``accuracy`` of classes.
+
+        Args:
+            output: What the module gives in evaluation mode for all rows of a part.
+            labels: Their labels. The accuracy is told where they are whole numbers and the output
+                has a number per class, in its last dimension or in its second.
+
+        Returns:
+            Scalars by name.
+        """
+        if not isinstance(output, torch.Tensor):
+            return {}
+        dimension = class_dimension(output, labels, self.classes)
+        return {} if dimension is None else {"accuracy": accuracy(output, labels, dimension)}
 
     def init(self, generator: torch.Generator) -> Parameters:
         """The module's own initialisation: trained parameters by their names in the module."""
-        # As many seeds as torch's CPU generator tells apart.
-        seed = int(torch.randint(2**32, (), generator=generator))
-        values = dict(self._build(seed).named_parameters())
+        values = dict(self._build(_seed(generator)).named_parameters())
         return {key: values[key].detach().clone() for key in self._trained}
+
+    def state(self, generator: torch.Generator) -> Parameters:
+        """What each trial has of its own and does not train, as :meth:`module` makes it.
+
+        Given a generator in the state in which :meth:`init` was given one, it goes with those
+        parameters.
+        """
+        if not self._kept:
+            return {}
+        module = self._build(_seed(generator))
+        values = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        return {key: values[key].detach().clone() for key in self._kept}
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """The criterion in training mode."""
-        return self._criterion_of(self._training, params, batch)
+        features, labels = batch
+        values = {**self._constants_for(params[self._trained[0]]), **params}
+        for key in self._kept:
+            if key not in params:
+                values[key] = values[key].clone()
+        before = [values[key]._version for key in self._left_alone]
+        try:
+            output, after = self._training(values, features)
+            loss = self.criterion(output, labels)
+        except (RuntimeError, NotImplementedError) as error:
+            if any(map(_is_lane, params.values())):
+                raise RuntimeError(self._why_not_side_by_side(error)) from error
+            raise
+        for key, version in zip(self._left_alone, before, strict=True):
+            if after[key] is not values[key] or values[key]._version != version:
+                self._placed.clear()
+                raise RuntimeError(
+                    f"module {self._name} writes its buffer {key!r} in some steps and left it "
+                    "alone when it was tried; let every forward pass in training write it"
+                )
+        for key in self._buffers.intersection(self._kept):
+            if after[key] is not values[key]:  # not written in place, but replaced
+                with torch.no_grad():
+                    values[key].copy_(after[key])
+        return loss
 
     def evaluate(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """The criterion in evaluation mode."""
-        return self._criterion_of(self._evaluating, params, batch)
+        return self.criterion(self._evaluated(params, batch), batch[1])
+
+    def measure(self, params: Parameters, batch: Batch) -> dict[str, torch.Tensor]:
+        """The criterion in evaluation mode as ``loss``, and :meth:`metrics`, of one pass."""
+        output, labels = self._evaluated(params, batch), batch[1]
+        found = {"loss": self.criterion(output, labels)}
+        return {**found, **self.metrics(output, labels), **found}
 
     def _build(self, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -138,52 +188,88 @@ class ModuleObjective(Objective):
             raise TypeError(f"module() must return a torch.nn.Module, got {module!r}")
         return module
 
-    def _criterion_of(self, module: nn.Module, params: Parameters, batch: Batch) -> torch.Tensor:
-        features, labels = batch
-        values = {**self._constants_for(next(iter(params.values()))), **params}
+    def _check_parameters(
+        self, values: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Refuse a module that can't be trained."""
+        lazy = [key for key, value in {**values, **buffers}.items() if is_lazy(value)]
+        if lazy:
+            raise ValueError(
+                f"module {self._name} has parameters without a shape ({', '.join(lazy)}); "
+                "give its lazy layers their input size"
+            )
+        if not any(value.requires_grad for value in values.values()):
+            why = "all of its parameters are frozen" if values else "it has none"
+            raise ValueError(f"module {self._name} has no parameters to optimise: {why}")
+
+    def _written(self, trained: Parameters) -> set[str]:
+        """The buffers that a forward pass in training writes."""
+        assert self.data is not None
+        dtype = torch.get_default_dtype()
+        values = {
+            key: value.to(dtype) if value.is_floating_point() else value
+            for key, value in (self._constants | trained).items()
+        }
+        features = self.data[0][:PROBE_ROWS].clone()
+        if features.is_floating_point():
+            features = features.to(dtype)
+        return self._training.writes(values, features)
+
+    def _evaluated(self, params: Parameters, batch: Batch) -> Any:
+        """What the module gives in evaluation mode; what it writes into buffers is dropped."""
+        values = {**self._constants_for(params[self._trained[0]]), **params}
+        for key in self._buffers:
+            values[key] = values[key].clone()
+        # Its kernels for whole layers, which are for evaluation alone, can't take many trials.
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
         try:
-            output = torch.func.functional_call(module, values, (features,))
-            return self.criterion(output, labels)
-        except Exception as error:
-            if any(torch._C._functorch.is_batchedtensor(value) for value in params.values()):
-                raise RuntimeError(_why_not_side_by_side(module, error)) from error
+            output, _ = self._evaluating(values, batch[0])
+        except (RuntimeError, NotImplementedError) as error:
+            if any(map(_is_lane, params.values())):
+                raise RuntimeError(self._why_not_side_by_side(error)) from error
             raise
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+        return output
 
     def _constants_for(self, like: torch.Tensor) -> Parameters:
-        """Constants on a parameter's device and in its precision; buffers may be written over."""
+        """Frozen parameters and buffers on a parameter's device and in its precision."""
         place = (like.device, like.dtype)
         if place not in self._placed:  # sent to a device once
             self._placed[place] = {
-                key: value.to(like.device, like.dtype if value.is_floating_point() else None)
+                key: value.to(
+                    like.device, like.dtype if value.is_floating_point() else None, copy=True
+                )
                 for key, value in self._constants.items()
             }
-        return {
-            key: value.clone() if key in self._buffers else value
-            for key, value in self._placed[place].items()
-        }
+        return self._placed[place]
+
+    def _why_not_side_by_side(self, error: Exception) -> str:
+        """Say what keeps the module's trials from running side by side."""
+        module = self._training.module
+        if "randomness" in str(error):
+            drawing = [
+                f"{type(part).__name__} ({key!r})"
+                for key, part in module.named_modules()
+                if isinstance(part, nn.modules.dropout._DropoutNd) and part.training and part.p > 0
+            ]
+            named = f"{self._name}'s {' and '.join(drawing)}"
+            what = named if drawing else f"module {self._name}"
+            return (
+                f"{what} draws random numbers in training, and side by side a trial would draw "
+                "others than in a run of its own"
+            )
+        written = ", ".join(self._kept)
+        hint = f" (if it writes its buffers in place, that is why: {written})" if written else ""
+        return f"torch.func.vmap can't take module {self._name}{hint}: {error}"
 
 
-def _forget_statistics(part: nn.Module) -> None:
-    """Let a norm use the statistics of what it is given, whatever its mode."""
-    without = {"running_mean": None, "running_var": None, "num_batches_tracked": None}
-    for name, value in {**without, "track_running_stats": False}.items():
-        setattr(part, name, value)
+def _seed(generator: torch.Generator) -> int:
+    """Draw one of as many seeds as torch's CPU generator tells apart."""
+    return int(torch.randint(2**32, (), generator=generator))
 
 
-def _why_not_side_by_side(module: nn.Module, error: Exception) -> str:
-    """Say what keeps a module's trials from running side by side."""
-    name = type(module).__name__
-    if "randomness" in str(error):
-        drawing = [
-            f"{type(part).__name__} ({key!r})"
-            for key, part in module.named_modules()
-            if isinstance(part, nn.modules.dropout._DropoutNd) and part.training and part.p > 0
-        ]
-        what = f"{name}'s {' and '.join(drawing)}" if drawing else f"module {name}"
-        return (
-            f"{what} draws random numbers in training, and side by side a trial would draw "
-            "others than in a run of its own"
-        )
-    written = ", ".join(key for key, _ in module.named_buffers())
-    hint = f" (if it writes its buffers in place, that is why: {written})" if written else ""
-    return f"torch.func.vmap can't take module {name}{hint}: {error}"
+def _is_lane(value: torch.Tensor) -> bool:
+    found: bool = torch._C._functorch.is_batchedtensor(value)
+    return found

@@ -43,6 +43,17 @@ class Selection:
     min_size: int | None = None
     max_size: int | None = None
 
+    @property
+    def words(self) -> str:
+        """What it selects: ``*.bias``, ``2 dimensions, not embed*``."""
+        found = [", ".join(self.names)] if self.names != ("*",) else []
+        if self.ndim is not None:
+            found.append(f"{' or '.join(map(str, self.ndim))} dimensions")
+        found += [f"at least {self.min_size:,} elements"] if self.min_size else []
+        found += [f"at most {self.max_size:,} elements"] if self.max_size else []
+        found += [f"not {', '.join(self.excluded)}"] if self.excluded else []
+        return ", ".join(found) or "*"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -130,6 +141,18 @@ class Recipe:
             "sources": [fingerprint.of(located, opened=opened) for located in self.located()],
         }
 
+    def words(self) -> dict[str, str]:
+        """What it is made of, in words, by dotted names such as ``groups.0.class``."""
+        found = _stage_words("schedule", self.stages)
+        for group in self.groups:
+            name = f"groups.{group.label}"
+            found[f"{name}.parameters"] = group.selection.words if group.selection else "the rest"
+            if group.located is not None:
+                found[f"{name}.class"] = group.located.attribute
+        if self.base is not None:
+            found["base.class"] = self.base.located.attribute
+        return found
+
     @property
     def is_empty(self) -> bool:
         """True of a recipe that has nothing but, perhaps, numbers."""
@@ -174,6 +197,15 @@ def parts_of(hyperparameters: Mapping[str, Any]) -> Parts:
         else:
             (parts.schedule if section == "schedule" else parts.base)[rest] = value
     return parts
+
+
+def without_training(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that make an optimizer: its own and its base's."""
+    return {
+        name: value
+        for name, value in hyperparameters.items()
+        if name not in CLIPPING and not name.startswith(("schedule.", "groups."))
+    }
 
 
 def comparable(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,6 +279,14 @@ def _located(stages: tuple[Stage, ...]) -> Iterator[ImportTarget]:
     for stage in stages:
         yield stage.located
         yield from _located(stage.inner or ())
+
+
+def _stage_words(name: str, stages: tuple[Stage, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for i, stage in enumerate(stages):
+        found[f"{name}.{i}.class"] = stage.located.attribute
+        found |= _stage_words(f"{name}.{i}.schedulers", stage.inner or ())
+    return found
 
 
 def _structure(stages: tuple[Stage, ...]) -> list[Any]:

@@ -29,6 +29,9 @@ from harness.spec.fields import (
 _NAME = PARAMETER_PATTERN.strip("^$")
 MEASURE_PATTERN = rf"^({'|'.join(PARTS)}) {_NAME}$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?%$"
+FINAL, COORDINATES = "final_loss", ("x1", "x2")
+"""What a claim is of where it names no measure: the last value of what is reported, or a coordinate
+of the end point."""
 PATIENCE_PATTERN = rf"^[1-9][0-9]* records? without a (lower|higher) ({'|'.join(PARTS)}) {_NAME}$"
 
 
@@ -82,7 +85,8 @@ def _metrics(value: Any) -> tuple[tuple[str, bool], ...]:
         found[name] = higher
     if faults:
         refuse_all(faults)
-    return tuple(found.items())
+    # The loss is always recorded, and first.
+    return tuple(({"loss": False} | found).items())
 
 
 def _metric(item: Any) -> tuple[str, bool]:
@@ -116,6 +120,17 @@ def _measure(value: Any) -> str:
             first, _, rest = text.partition(" ")
             hint = nearest(first, PARTS) if rest else f"; of which part? {join(PARTS)}"
         refuse(f"expected a part and a metric, such as 'test accuracy', got {shown(value)}{hint}")
+    return text
+
+
+def _quantity(value: Any) -> str:
+    if value in (FINAL, *COORDINATES):
+        return str(value)
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if not re.fullmatch(MEASURE_PATTERN, text):
+        known = (FINAL, *COORDINATES, *(f"{part} accuracy" for part in PARTS))
+        expected = f"expected {join([FINAL, *COORDINATES])}, or a measure such as 'test accuracy'"
+        refuse(f"{expected}, got {shown(value)}{nearest(text, known) if text else ''}")
     return text
 
 
@@ -212,6 +227,7 @@ _MEASURE_SCHEMA = {
         {"type": "string", "pattern": MEASURE_PATTERN},
     ]
 }
+_QUANTITY_SCHEMA = {"anyOf": [{"enum": [FINAL, *COORDINATES]}, *_MEASURE_SCHEMA["anyOf"]]}
 _TUNE_SCHEMA = {
     "anyOf": [
         {"enum": [f"{part} {metric}" for part in PARTS[:2] for metric in ("loss", "accuracy")]},
@@ -229,6 +245,7 @@ _PATIENCE_SCHEMA = {"type": "string", "pattern": PATIENCE_PATTERN}
 
 Metrics = Annotated[tuple[tuple[str, bool], ...], Checked(_metrics, _METRICS_SCHEMA)]
 MeasureName = Annotated[str, Checked(_measure, _MEASURE_SCHEMA)]
+Quantity = Annotated[str, Checked(_quantity, _QUANTITY_SCHEMA)]
 TunedMeasure = Annotated[str, Checked(_measure, _TUNE_SCHEMA)]
 Targets = Annotated[tuple[GivenTarget, ...], Checked(_targets, _TARGETS_SCHEMA)]
 RecordEvery = Annotated[int | str, Checked(_record_every, _RECORD_SCHEMA)]

@@ -36,9 +36,11 @@ from harness.spec.fields import (
     WholeEnds,
 )
 from harness.spec.measures import (
+    FINAL,
     KeepSpec,
     MeasureName,
     Metrics,
+    Quantity,
     RecordEvery,
     SplitSpec,
     StopSpec,
@@ -90,8 +92,8 @@ class ObjectiveSpec(_Model):
     'epoch', or a share of the trial such as '5%'. By default every step without data; with data
     as often as evaluation takes no more than a fifth of the work."""
     metrics: Metrics = (("loss", False),)
-    """What is recorded on each part: the loss, and metrics that the objective computes, each with
-    the direction that is better, as [loss, {accuracy: higher}]."""
+    """What is recorded on each part: always the loss, and metrics that the objective computes, each
+    with the direction that is better, as [loss, {accuracy: higher}]."""
     tune: TunedMeasure | None = None
     """What tuning goes by: part and metric, such as 'validation accuracy'. By default the loss on
     validation if there is such a part, else on train. Never on test."""
@@ -308,8 +310,9 @@ class ClaimSpec(_Model):
     """The setting, if there are several."""
     setting: Literal["tuned", "defaults"] | None = None
     """The setting of an optimizer with a search."""
-    quantity: Literal["final_loss", "x1", "x2"] = "final_loss"
-    """The loss after the last step, or a coordinate of the end point."""
+    quantity: Quantity = FINAL
+    """What is reported of the objective after the last step (by default), another measure of it
+    such as 'test accuracy', or a coordinate of the end point (x1, x2)."""
     seeds: int | None = Field(None, ge=2, le=1_000_000)
     """Number of runs that the value is a mean of. Needs sd."""
     sd: NonNegative | None = None

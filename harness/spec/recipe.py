@@ -125,7 +125,7 @@ _STEPS_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "integer", "minimum": 0},
         {"type": "number", "minimum": 0, "maximum": 1},
-        {"type": "string", "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+) ?%$"},
+        {"type": "string", "pattern": r"^(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?|\.[0-9]+) ?%$"},
     ]
 }
 _THRESHOLD_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}
@@ -314,7 +314,9 @@ Schedule = Annotated[
     | Annotated[Literal["linear", "cosine", "exponential", "inverse_sqrt", "step"], Tag("[shape]")]
     | Annotated[ScheduleSpec, Tag("[short]")]
     | Annotated[StageSpec, Tag("[stage]")]
-    | Annotated[Items[StageSpec], Field(min_length=1), Tag("[stages]")],
+    | Annotated[
+        Items[StageSpec], Field(min_length=1, json_schema_extra={"minItems": 1}), Tag("[stages]")
+    ],
     Discriminator(
         _scheduled_by,
         custom_error_type="schedule",

@@ -31,10 +31,12 @@ class GivenValue:
 
     Attributes:
         path: Where.
+        as_given: The value, or the list of them.
         choices: The values, one unless it is a grid.
     """
 
     path: KeyPath
+    as_given: Any
     choices: list[Any]
 
 
@@ -106,29 +108,29 @@ class MergedRecipe:
         for key in CLIPPING:
             value = getattr(self.keys, key)
             if value is not None:
-                found[key] = GivenValue(self.paths[key], _choices(value))
+                found[key] = _given(self.paths[key], value)
         for i, (label, group) in enumerate(zip(self.labels(), self.groups, strict=True)):
             path = (*self.paths["groups"], i)
             for name, value in (group.model_extra or {}).items():
-                found[f"groups.{label}.{name}"] = GivenValue((*path, name), _choices(value))
+                found[f"groups.{label}.{name}"] = _given((*path, name), value)
         if self.keys.base is not None:
             for name, value in (self.keys.base.model_extra or {}).items():
                 path = (*self.paths["base"], name)
-                found[f"base.{name}"] = GivenValue(path, _choices(value))
+                found[f"base.{name}"] = _given(path, value)
         return found
 
     def _schedule(self) -> Iterator[tuple[str, GivenValue]]:
         schedule, path = self.keys.schedule, self.paths["schedule"]
         if isinstance(schedule, str):
-            yield "schedule.warmup", GivenValue(path, [0])
-            yield "schedule.then", GivenValue(path, [schedule])
+            yield "schedule.warmup", GivenValue(path, 0, [0])
+            yield "schedule.then", GivenValue(path, schedule, [schedule])
         elif isinstance(schedule, ScheduleSpec):
             names = {"warmup", "then", *schedule.model_fields_set}
             for name in ScheduleSpec.model_fields:
                 if name in names:
                     value = getattr(schedule, name)
                     choices = _lists(value) if name == "at" else _choices(value)
-                    yield f"schedule.{name}", GivenValue((*path, name), choices)
+                    yield f"schedule.{name}", GivenValue((*path, name), value, choices)
         for i, stage in enumerate(self.stages):
             yield from _of_stage(f"schedule.{i}", stage, self.stage_path(i))
 
@@ -151,9 +153,9 @@ def merged(spec: Spec, optimizer: str) -> MergedRecipe:
 
 def _of_stage(name: str, stage: StageSpec, path: KeyPath) -> Iterator[tuple[str, GivenValue]]:
     if stage.steps is not None:
-        yield f"{name}.steps", GivenValue((*path, "steps"), [stage.steps])
+        yield f"{name}.steps", GivenValue((*path, "steps"), stage.steps, [stage.steps])
     for argument, value in (stage.model_extra or {}).items():
-        yield f"{name}.{argument}", GivenValue((*path, argument), _lists(value))
+        yield f"{name}.{argument}", GivenValue((*path, argument), value, _lists(value))
     for i, inner in enumerate(stage.schedulers or ()):
         yield from _of_stage(f"{name}.schedulers.{i}", inner, (*path, "schedulers", i))
 
@@ -161,6 +163,10 @@ def _of_stage(name: str, stage: StageSpec, path: KeyPath) -> Iterator[tuple[str,
 def _choices(value: Any) -> list[Any]:
     """The values of a hyperparameter, of which a list is a grid."""
     return value if isinstance(value, list) else [value]
+
+
+def _given(path: KeyPath, value: Any) -> GivenValue:
+    return GivenValue(path, value, _choices(value))
 
 
 def _lists(value: Any) -> list[Any]:

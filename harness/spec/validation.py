@@ -177,8 +177,11 @@ def _part(path: KeyPath) -> KeyPath:
 
 def _problems(source: YamlSource, detail: ErrorDetails) -> Iterator[Problem]:
     """The mistakes of a value; nothing more of one that can't be read."""
-    at_key = detail["type"] in ("extra_forbidden", "missing") or "[key]" in detail["loc"]
     path = _path(detail)
+    is_key = "[key]" in detail["loc"] or (
+        detail["type"] == "value" and detail["input"] in path[-1:]
+    )
+    at_key = detail["type"] in ("extra_forbidden", "missing") or is_key
     if any(path[:length] in source.unreadable for length in range(len(path) + 1)):
         return
     faults = (detail.get("ctx") or {}).get("faults")

@@ -163,6 +163,7 @@ class Tried:
         statuses: How its trials ended, in the order of the seeds.
         losses: Their final values of what tuning goes by; NaN where one failed.
         measure: What that is.
+        reported: The same of what is reported; None where tuning goes by that, or never sees it.
     """
 
     role: Role
@@ -174,6 +175,7 @@ class Tried:
     statuses: tuple[str, ...]
     losses: NDArray[np.float64]
     measure: Measure = TRAIN_LOSS
+    reported: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -433,6 +435,8 @@ class _Reader:
                 measures[objective] = self._tuned(objective, objective_key)
             ended = [row[7:10] for row in trials if row[7] in seeds]
             losses = self._finals(case_id, ended, measures[objective])
+            reported = self.record.settings.reported.get(objective, TRAIN_LOSS)
+            is_seen = reported != measures[objective] and reported.part != "test"
             found.append(
                 Tried(
                     role=role,
@@ -443,7 +447,8 @@ class _Reader:
                     varied=setting.partition("=")[0] if role == "sweep" else "",
                     statuses=tuple(status for _, status, _ in ended),
                     measure=measures[objective],
-                    losses=np.array(losses, dtype=float),
+                    losses=losses,
+                    reported=self._finals(case_id, ended, reported) if is_seen else None,
                 )
             )
         return tuple(found)
@@ -456,7 +461,7 @@ class _Reader:
 
     def _finals(
         self, case_id: int, ended: Sequence[tuple[int, str, float | None]], measure: Measure
-    ) -> list[float]:
+    ) -> NDArray[np.float64]:
         """Final values of a measure by trials with a seed, a status and a final loss."""
         finals: Mapping[int, float | None] = {seed: loss for seed, _, loss in ended}
         if measure != TRAIN_LOSS:
@@ -466,7 +471,7 @@ class _Reader:
             )
             finals = {seed: float(from_blob(values)[-1]) for seed, values in rows if values}
         found = ((finals.get(seed) if status == "ok" else None) for seed, status, _ in ended)
-        return [math.nan if value is None else value for value in found]
+        return np.array([math.nan if value is None else value for value in found], dtype=float)
 
     def _comparisons(self) -> pd.DataFrame:
         rows = self._rows(

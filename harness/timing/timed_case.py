@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.engine.isolation import class_state, seed_globals
+from harness.engine.isolation import restore_classes, seed_globals
 from harness.engine.lanes import Lane, Lanes
-from harness.engine.training_loop import OptimizerFactory, Stepper
+from harness.engine.recipe_factory import OptimizerFactory
+from harness.engine.training_loop import Stepper
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch
 from harness.plan.model import Case
@@ -24,7 +25,7 @@ class TimedCase:
 
     def start(self, kind: type[Stepper] = Stepper) -> tuple[Stepper, Iterator[Batch]]:
         """Begin a trial on its own: the stepper that takes its steps, and its batches."""
-        class_state(self.factory).restore()
+        restore_classes(self.factory)
         seed_globals(self.seed)
         lanes = Lanes(self.workload, [Lane(0, self.seed)], stacked=False)
         settings, create_graph = [self.case.hyperparameters], self.case.create_graph

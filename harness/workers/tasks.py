@@ -9,8 +9,8 @@ import torch
 
 from harness.engine import trials, validate
 from harness.engine.loading import load_objective
+from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.sharing import FEWEST, decide
-from harness.engine.training_loop import OptimizerFactory
 from harness.engine.workload import Workload, prepare
 from harness.plan.model import Case
 from harness.results import MeasuredRatios, Sharing, StepCounts, Timing, Together
@@ -170,4 +170,4 @@ class WorkerTasks:
                 self._workloads[key] = prepare(case.objective, objective, case.device)
         workload = self._workloads[key]
         workload = workload if case.sees_test else workload.without_test()
-        return workload, validate.load_optimizer(case.located)
+        return workload, validate.load_case(case)

@@ -228,7 +228,7 @@ def test_pairs_are_wilcoxons_test_and_the_shift_that_belongs_to_it() -> None:
         positive = scipy.stats.rankdata(np.abs(d))[d > 0].sum()
         shift, low, high = shift_by_definition(d)
         assert (pair.shift, pair.low, pair.high) == pytest.approx((shift, low, high), rel=1e-12)
-        assert (pair.lower, pair.higher) == ((d < 0).sum(), (d > 0).sum())
+        assert (pair.better, pair.worse) == ((d < 0).sum(), (d > 0).sum())
         assert pair.p == pytest.approx(float(test.pvalue), rel=1e-12)
         assert pair.effect == pytest.approx(2 * positive / (15 * 16 / 2) - 1, rel=1e-12)
         assert (pair.n, pair.both, pair.failed) == (15, 15, (0, 0))
@@ -246,7 +246,7 @@ def test_a_failed_trial_is_the_worst_in_the_test_and_in_no_mean() -> None:
     values = [-0.25, -0.75, 0.5, 0.0, 0.5, -1.0]
     averages = [(a + b) / 2 for i, a in enumerate(values) for b in values[i:]]
     assert pair.shift == pytest.approx(np.median(averages))
-    assert (pair.lower, pair.higher) == (4, 3)
+    assert (pair.better, pair.worse) == (4, 3)
     assert not pair.by_failures
     # Where both failed neither is better; where one did, that is worse than any number.
     ranked = np.array([-0.25, -0.75, 1e9, 0.5, 0.0, -1e9, 0.5, -1.0])
@@ -259,7 +259,7 @@ def test_a_failed_trial_is_the_worst_in_the_test_and_in_no_mean() -> None:
 def test_failures_alone_can_tell_cases_apart_without_any_difference_of_means() -> None:
     losses = np.stack([np.full(10, INF), np.linspace(1, 2, 10)])
     (pair,) = pairs(field_of(losses))
-    assert pair.called == "higher"
+    assert pair.called == "worse"
     assert pair.effect == 1
     assert pair.p == pytest.approx(2 / 2**10)
     assert pair.both == 0
@@ -273,13 +273,13 @@ def test_failures_decide_where_the_seeds_at_which_both_ended_ok_do_not_say_the_s
     noise = np.random.default_rng(2).normal(size=40) / 10
     failing = np.where(np.arange(40) < 20, INF, base + noise)
     (pair,) = pairs(field_of([failing, base]))
-    assert (pair.called, pair.by_failures, pair.failed) == ("higher", True, (20, 0))
+    assert (pair.called, pair.by_failures, pair.failed) == ("worse", True, (20, 0))
     # Better wherever it ends ok, and yet worse by its failures.
     (pair,) = pairs(field_of([np.where(np.arange(40) < 25, INF, base - 0.5), base]))
-    assert (pair.called, pair.by_failures) == ("higher", True)
+    assert (pair.called, pair.by_failures) == ("worse", True)
     # Two that failed of forty decide nothing where all others are worse as well.
     (pair,) = pairs(field_of([np.where(np.arange(40) < 2, INF, base + 0.5), base]))
-    assert (pair.called, pair.by_failures, pair.has_shift) == ("higher", False, True)
+    assert (pair.called, pair.by_failures, pair.has_shift) == ("worse", False, True)
     assert pair.shift == pytest.approx(0.5)
 
 
@@ -372,7 +372,7 @@ def test_a_pair_seen_from_the_other_case_has_every_sign_turned(losses: list[list
         assert (turned.first, turned.second) == (b, a)
         assert turned.failed == other.failed
         assert turned.shift == other.shift == -pair.shift
-        assert (turned.lower, turned.higher) == (other.lower, other.higher)
+        assert (turned.better, turned.worse) == (other.better, other.worse)
         assert turned.effect == other.effect == -pair.effect
         assert (turned.low, turned.high) == pytest.approx((-pair.high, -pair.low), nan_ok=True)
         assert (turned.p, turned.adjusted) == (pair.p, pair.adjusted)
@@ -380,15 +380,15 @@ def test_a_pair_seen_from_the_other_case_has_every_sign_turned(losses: list[list
         back = turned.seen_from(a)
         assert (back.first, back.shift, back.effect) == (a, pair.shift, pair.effect)
         assert pair.seen_from(a) is pair
-        opposite = {"lower": "higher", "higher": "lower"}
+        opposite = {"better": "worse", "worse": "better"}
         assert turned.called == opposite.get(pair.called, pair.called)
 
 
 @pytest.mark.parametrize(
     ("adjusted", "effect", "called"),
     [
-        (ALPHA, -0.5, "lower"),
-        (ALPHA, 0.5, "higher"),
+        (ALPHA, -0.5, "better"),
+        (ALPHA, 0.5, "worse"),
         (np.nextafter(ALPHA, 1), -0.5, "not significantly different"),
         (0.0, 0.0, "not significantly different"),
     ],
@@ -405,7 +405,7 @@ def test_what_one_pair_would_be_called_is_not_among_many() -> None:
     base = np.linspace(1, 2, 7)
     lower = base - np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     (alone,) = pairs(field_of([lower, base]))
-    assert (alone.called, alone.p) == ("lower", 2 / 2**7)
+    assert (alone.called, alone.p) == ("better", 2 / 2**7)
     among = pairs(field_of([lower, base, base, base]))
     assert among[0].p == alone.p
     assert among[0].adjusted == pytest.approx(6 * 2 / 2**7)
@@ -475,7 +475,7 @@ def test_where_all_failed_all_are_tied_for_best_as_for_worst() -> None:
 def test_where_no_seed_changes_anything_pairs_are_decided_and_not_tested() -> None:
     (alike,) = compare(on_bowl([0.5] * 4, [0.25] * 4, [0.125] * 4))
     assert alike.tested == ()
-    assert [pair.called for pair in alike.pairs] == ["higher"] * 3
+    assert [pair.called for pair in alike.pairs] == ["worse"] * 3
     assert [pair.shift for pair in alike.pairs] == [0.25, 0.375, 0.125]
     assert all(math.isnan(pair.low + pair.high) for pair in alike.pairs)
     assert alike.family == 0
@@ -518,7 +518,7 @@ def test_a_pair_of_deterministic_cases_among_random_ones_is_decided_and_not_test
     random = np.random.default_rng(4).normal(size=12)
     (one,) = compare(on_bowl(random.tolist(), [0.5] * 12, [0.25] * 12, [0.25 + 1e-14] * 12))
     called = {(p.first, p.second): (p.called, p.is_tested) for p in one.pairs}
-    assert called[1, 2] == ("higher", False)
+    assert called[1, 2] == ("worse", False)
     assert called[2, 3] == ("tied", False)
     assert all(called[0, i][1] for i in (1, 2, 3))
     # Three tests are made, so three are corrected for.
@@ -550,7 +550,7 @@ def test_optimizers_that_reach_the_optimum_tie_however_small_their_losses() -> N
     (one,) = compare(started(on_bowl(*at, far), 50.0))
     called = {(p.first, p.second): p.called for p in one.pairs}
     assert {called[key] for key in ((0, 1), (0, 2), (1, 2))} == {"tied"}
-    assert {called[i, 3] for i in range(3)} == {"lower"}
+    assert {called[i, 3] for i in range(3)} == {"better"}
     assert [rank.mean for rank in one.ranks] == [2.0, 2.0, 2.0, 4.0]
     assert [rank.first for rank in one.ranks] == [1.0, 1.0, 1.0, 0.0]
 
@@ -560,9 +560,9 @@ def test_differences_below_the_smallest_that_matters_are_ties() -> None:
     near, far = base + 0.009, base + 0.02
     results = started(on_bowl(base.tolist(), near.tolist(), far.tolist()), 1.0)
     (without,) = compare(results)
-    assert [pair.called for pair in without.pairs] == ["lower"] * 3
+    assert [pair.called for pair in without.pairs] == ["better"] * 3
     (one,) = compare(started(results, 1.0, smallest_differences={"bowl": 0.01}))
-    assert [pair.called for pair in one.pairs] == ["tied", "lower", "lower"]
+    assert [pair.called for pair in one.pairs] == ["tied", "better", "better"]
     assert one.pairs[1].shift == pytest.approx(-0.02)
     (other,) = compare(started(results, 1.0, smallest_differences={"bowl": 0.02001}))
     assert {pair.called for pair in other.pairs} == {"tied"}
@@ -589,7 +589,7 @@ def test_the_whole_page_can_share_the_level() -> None:
 def test_finite_losses_near_the_largest_number_are_compared_as_numbers() -> None:
     low, high = np.full(8, -1.7e308) * (1 - np.arange(8) / 100), np.full(8, 1.7e308)
     (pair,) = pairs(field_of([low, high]))
-    assert (pair.called, pair.lower, pair.both) == ("lower", 8, 8)
+    assert (pair.called, pair.better, pair.both) == ("better", 8, 8)
     assert math.isfinite(pair.shift)
 
 

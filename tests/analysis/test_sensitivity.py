@@ -96,7 +96,7 @@ def test_near_is_the_part_of_the_range_that_is_nearest_to_points_within_twice_th
     values = [1e-4, 1e-3, 1e-2, 1.0]
     curve = curve_of(space("log_uniform", 1e-4, 1.0), values, [5.0, 2.0, 1.0, 2.1])
     assert curve.near() == pytest.approx(1 / 4 + 3 / 8)
-    assert curve.lowest == curve.points[2]
+    assert curve.best_point == curve.points[2]
     assert curve.log
 
 
@@ -131,14 +131,14 @@ def test_a_lowest_loss_a_rounding_below_the_optimum_is_near_itself() -> None:
 def test_a_point_at_which_a_seed_failed_is_neither_near_nor_lowest() -> None:
     curve = curve_of(space("uniform", 0, 1), [0, 0.5, 1], [3.0, 2.0, NAN])
     assert curve.points[2].mean < 2
-    assert curve.lowest == curve.points[1]
+    assert curve.best_point == curve.points[1]
     assert curve.near() == pytest.approx(0.75)
     assert curve.diverging() == (1.0,)
 
 
 def test_where_every_point_failed_nothing_is_near() -> None:
     curve = curve_of(space("uniform", 0, 1), [0, 1], [NAN, NAN])
-    assert curve.lowest is None
+    assert curve.best_point is None
     assert math.isnan(curve.near())
     assert curve.diverging() == (0.0, 1.0)
 

@@ -583,6 +583,16 @@ class Dropout(Sound):
         return super().loss(params, batch)
 
 
+class Shakes(Sound):
+    optimum, minimizers = None, ()
+
+    def loss(self, params, batch):  # Shakes
+        return super().loss(params, batch) * np.random.uniform(0.9, 1.1)
+
+    def evaluate(self, params, batch):
+        return super().loss(params, batch)
+
+
 class Branches(Sound):
     def loss(self, params, batch):  # Branches
         if params["y"] > 100:
@@ -697,9 +707,10 @@ FOUND_IN_OBJECTIVES: dict[str, list[tuple[str, str, str]]] = {
     ],
     "Counting": [("repeatable", "wrong", "loss gives .* and then")],
     "UselessNumpy": [("random state", "wrong", "evaluate draws from numpy's global"), LONE],
-    "Dropout": [
-        ("random state", "note", "loss draws from torch's global generator"),
-        ("lanes", "note", "one at a time: .*draws random numbers"),
+    "Dropout": [],
+    "Shakes": [
+        ("random state", "note", "loss draws from numpy's global generator, which the harness"),
+        ("lanes", "note", "one at a time: .*numpy's global generator"),
     ],
     "Branches": [("lanes", "note", "^trials run one at a time: .*what it does depends on values")],
     "Vector": [("evaluates", "wrong", r"loss gives a tensor of shape \(2,\)")],

@@ -26,6 +26,7 @@ from harness.engine.workload import (
     generator,
     prepare,
 )
+from harness.objectives.base import Parameters
 from harness.objectives.dataset import Dataset
 from harness.spec.validation import load
 from harness.suite.locate import locate
@@ -219,57 +220,111 @@ def test_dropout_is_in_training_and_not_in_what_is_recorded() -> None:
     assert float(objective.evaluate(params, batch)) == float(plain.loss(renamed, batch))
 
 
-def test_dropout_runs_alone_and_the_reason_names_it() -> None:
-    sharing = decide(in_twenties(WithDropout(spirals())), torch.optim.SGD, SGD, [0, 1, 2])
-    assert sharing.way == "alone"
-    why = (
-        "Sequential's Dropout ('1') draws random numbers in training, and side by side a trial "
-        "would draw others than in a run of its own"
-    )
-    assert sharing.reason == f"not op by op: {why}; not lane by lane: {why}"
-
-
-def test_a_criterion_that_draws_runs_alone_too() -> None:
+@pytest.mark.usefixtures("shared_though_slower")
+def test_what_draws_random_numbers_shares_runs() -> None:
     class Noisy(Classifier):
         def criterion(self, output: Any, labels: torch.Tensor) -> torch.Tensor:
             return super().criterion(output + torch.randn_like(output), labels)
 
-    sharing = decide(in_twenties(Noisy(spirals())), torch.optim.SGD, SGD, [0, 1])
-    assert sharing.way == "alone"
-    assert "module Sequential draws random numbers in training" in sharing.reason
+    for objective in (WithDropout(spirals()), Noisy(spirals())):
+        sharing = decide(in_twenties(objective), torch.optim.SGD, SGD, [0, 1, 2])
+        # What is drawn in evaluation as well belongs to no trial.
+        way = "pointwise" if isinstance(objective, WithDropout) else "alone"
+        assert sharing.way == way, sharing.reason
 
 
-def test_a_buffer_that_is_written_in_place_runs_alone_and_the_reason_names_it() -> None:
-    objective = WithBuffer(spirals())
-    sharing = decide(in_twenties(objective), torch.optim.SGD, SGD, [0, 1, 2])
+def test_what_can_not_be_drawn_side_by_side_runs_alone_and_the_reason_names_it() -> None:
+    class Leaky(Classifier):
+        between = staticmethod(lambda: nn.RReLU())
+
+    sharing = decide(in_twenties(Leaky(spirals())), torch.optim.SGD, SGD, [0, 1, 2])
     assert sharing.way == "alone"
     assert "torch.func.vmap can't take module Sequential" in sharing.reason
-    assert "if it writes its buffers in place, that is why: 1.mean" in sharing.reason
-    params = objective.init(generator(0, INIT_STREAM))
-    values = [float(objective.loss(params, objective.data)) for _ in range(3)]
-    assert len(set(values)) == 1  # what one call wrote, the next doesn't see
+    assert "rrelu" in sharing.reason
 
 
 @pytest.mark.usefixtures("shared_though_slower")
-def test_batch_norm_shares_runs_and_is_recorded_with_the_statistics_of_all_rows() -> None:
-    objective = WithBatchNorm(spirals())
+def test_what_training_writes_is_kept_by_each_trial_and_not_by_the_objective() -> None:
+    objective = WithBuffer(spirals())
     workload = in_twenties(objective)
-    sharing = decide(workload, torch.optim.SGD, SGD, [0, 1, 2])
-    assert (sharing.way, sharing.reason) == ("pointwise", "")
-    x, y = objective.data or ()
+    assert decide(workload, torch.optim.SGD, SGD, [0, 1, 2]).way == "pointwise"
     params = objective.init(generator(0, INIT_STREAM))
-    hidden = x @ params["0.weight"].T + params["0.bias"]
-    centred = hidden - hidden.mean(0)
-    scaled = centred / (centred.square().mean(0) + 1e-5).sqrt()
-    hidden = torch.tanh(scaled * params["1.weight"] + params["1.bias"])
-    output = hidden @ params["3.weight"].T + params["3.bias"]
-    expected = nn.functional.cross_entropy(output, y)
-    torch.testing.assert_close(objective.evaluate(params, (x, y)), expected)
-    torch.testing.assert_close(objective.loss(params, (x, y)), expected)
-    # In training it is the batch that is normalised.
-    part = objective.loss(params, (x[:20], y[:20]))
-    whole = nn.functional.cross_entropy(output[:20], y[:20])
-    assert abs(float(part - whole)) > 1e-4
+    state = objective.state(generator(0, INIT_STREAM))
+    assert set(state) == {"1.mean"}  # nobody counts the calls
+    values = [float(objective.loss(params, objective.data)) for _ in range(3)]
+    assert len(set(values)) == 1  # what one call wrote, the next doesn't see
+    values = [float(objective.loss(params | state, objective.data)) for _ in range(3)]
+    assert len(set(values)) == 3
+    kept = state["1.mean"].clone()
+    assert float(kept.abs().max()) > 0
+    for _ in range(2):
+        objective.measure(params | state, objective.data)
+    assert torch.equal(state["1.mean"], kept)  # though this module writes in evaluation too
+
+
+def test_a_buffer_that_is_written_at_times_is_told_of() -> None:
+    class Seldom(nn.Module):
+        """Writes where features are large, which the first rows are not."""
+
+        largest: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("largest", torch.zeros(()))
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            if values.max() > 50:
+                self.largest.copy_(values.max())
+            return values
+
+    class Network(Given):
+        given = staticmethod(lambda: nn.Sequential(Seldom(), nn.Linear(2, 2)))
+
+    data = Dataset(np.linspace(-1, 100, 80).reshape(40, 2), np.arange(40) % 2)
+    objective = Network(data)
+    params = objective.init(generator(0, INIT_STREAM))
+    assert objective.data is not None
+    x, y = objective.data
+    first = float(objective.loss(params, (x[:5], y[:5])))
+    with pytest.raises(RuntimeError, match=r"writes its buffer '0\.largest' in some steps"):
+        objective.loss(params, (x, y))
+    assert float(objective.loss(params, (x[:5], y[:5]))) == first
+
+
+@pytest.mark.usefixtures("shared_though_slower")
+def test_batch_norm_is_evaluated_with_running_statistics_or_those_of_all_rows() -> None:
+    class OfAllRows(Classifier):
+        between = staticmethod(lambda: nn.BatchNorm1d(6, track_running_stats=False))
+
+    for objective in (WithBatchNorm(spirals()), OfAllRows(spirals())):
+        sharing = decide(in_twenties(objective), torch.optim.SGD, SGD, [0, 1, 2])
+        assert (sharing.way, sharing.reason) == ("pointwise", "")
+        x, y = objective.data or ()
+        params = objective.init(generator(0, INIT_STREAM))
+        state = objective.state(generator(0, INIT_STREAM))
+        hidden = x @ params["0.weight"].T + params["0.bias"]
+        mean, variance = hidden.mean(0), hidden.var(0, correction=0)
+
+        def output(
+            mean: torch.Tensor,
+            variance: torch.Tensor,
+            params: Parameters = params,
+            hidden: torch.Tensor = hidden,
+        ) -> torch.Tensor:
+            scaled = (hidden - mean) / (variance + 1e-5).sqrt()
+            inner = torch.tanh(scaled * params["1.weight"] + params["1.bias"])
+            return inner @ params["3.weight"].T + params["3.bias"]
+
+        of_batch = nn.functional.cross_entropy(output(mean, variance), y)
+        torch.testing.assert_close(objective.loss(params | state, (x, y)), of_batch)
+        if state:
+            mean, variance = 0.1 * mean, 0.9 + 0.1 * hidden.var(0)
+        found = objective.measure(params | state, (x, y))
+        expected = output(mean, variance)
+        torch.testing.assert_close(found["loss"], nn.functional.cross_entropy(expected, y))
+        right = (expected.argmax(1) == y).double().mean()
+        assert float(found["accuracy"]) == float(right)
+        torch.testing.assert_close(objective.evaluate(params | state, (x, y)), found["loss"])
 
 
 def test_batch_norm_left_in_evaluation_mode_keeps_its_statistics() -> None:
@@ -339,7 +394,7 @@ def test_frozen_parameters_are_constant_and_not_optimised() -> None:
     assert objective.formula == "Frozen: Sequential of 14 parameters"
     workload = in_twenties(objective)
     assert decide(workload, torch.optim.SGD, SGD, [0, 1]).way == "pointwise"
-    # The same first layer for every seed: with the last one alike, so are the losses.
+    # Without a trial's own, which is drawn: always the same first layer.
     assert float(objective.loss(starts[0], objective.data)) == float(
         Frozen(spirals()).loss(starts[0], objective.data)
     )

@@ -29,6 +29,7 @@ AdaGrad = load_suite_file("optimizers/adagrad.py").AdaGrad
 RMSProp = load_suite_file("optimizers/rmsprop.py").RMSProp
 Adadelta = load_suite_file("optimizers/adadelta.py").Adadelta
 Adam = load_suite_file("optimizers/adam.py").Adam
+Lion = load_suite_file("optimizers/lion.py").Lion
 airfoil = load_suite_file("datasets/airfoil.py").airfoil
 
 VALID = [
@@ -38,6 +39,7 @@ VALID = [
     pytest.param(RMSProp, {"lr": 0.1}, id="RMSProp"),
     pytest.param(Adadelta, {}, id="Adadelta"),
     pytest.param(Adam, {"lr": 0.1}, id="Adam"),
+    pytest.param(Lion, {"lr": 0.1}, id="Lion"),
 ]
 every_optimizer = pytest.mark.parametrize(("optimizer_class", "options"), VALID)
 every_optimizer_with_a_learning_rate = pytest.mark.parametrize(
@@ -55,6 +57,7 @@ OTHER: dict[str, dict[str, float]] = {
     "RMSProp": {"lr": 0.7, "gamma": 0.5, "eps": 0.5},
     "Adadelta": {"rho": 0.5, "eps": 0.5},
     "Adam": {"lr": 0.7, "beta1": 0.5, "beta2": 0.9, "eps": 0.5},
+    "Lion": {"lr": 0.7, "beta1": 0.1, "beta2": 0.2, "weight_decay": 0.3},
 }
 
 Make = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
@@ -374,6 +377,26 @@ def test_adam_follows_independent_numpy_code(
         seed,
         dtype,
     )
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, lr=lr_above_0, beta1=decays, beta2=decays, decay=st.floats(0, 1))
+def test_lion_follows_independent_numpy_code(
+    seed: int, lr: float, beta1: float, beta2: float, decay: float
+) -> None:
+    """In double precision alone: single would round some interpolation to the other sign."""
+    gradients = random_gradients(seed)
+    x = torch.ones(5, dtype=torch.float64)
+    optimizer = Lion([x], lr=lr, beta1=beta1, beta2=beta2, weight_decay=decay)
+    position, averages = np.ones(5), [np.zeros(5)]
+    for t, gradient in enumerate(gradients):
+        x.grad = torch.tensor(gradient)
+        optimizer.step()
+        powers = beta2 ** np.arange(t, -1, -1.0)
+        averages.append((1 - beta2) * powers @ gradients[: t + 1])
+        direction = np.sign(beta1 * averages[-2] + (1 - beta1) * gradient)
+        position = position - lr * direction - lr * decay * position
+        np.testing.assert_allclose(x.numpy(), position, rtol=1e-11, atol=1e-11)
 
 
 # How far each one parts from torch's own on the chapter's quadratic, and why.
@@ -1001,6 +1024,10 @@ def refusals() -> list[Any]:
         ("Adam", "beta1", decay),
         ("Adam", "beta2", decay),
         ("Adam", "eps", from_0),
+        ("Lion", "lr", from_0),
+        ("Lion", "beta1", decay),
+        ("Lion", "beta2", decay),
+        ("Lion", "weight_decay", from_0),
     ]:
         optimizer_class, options = valid[name]
         cases.extend(

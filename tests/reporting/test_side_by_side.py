@@ -370,7 +370,7 @@ def test_trials_that_ended_otherwise_are_counted_and_the_worst() -> None:
     assert found.verdict == "higher"  # eight failed, twelve are equal
     assert found.equal == 12
     assert found.pair is not None
-    assert (found.pair.both, found.pair.higher, found.pair.lower) == (12, 8, 0)
+    assert (found.pair.both, found.pair.worse, found.pair.better) == (12, 8, 0)
     assert (found.pair.failed, found.pair.by_failures) == ((8, 0), True)
     assert (
         "8 matched trials had different outcomes (sgd on bowl); no value is imputed "

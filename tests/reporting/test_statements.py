@@ -111,23 +111,23 @@ class Truth:
     adjusted: float = math.nan
 
     @property
-    def lower(self) -> int:
+    def better(self) -> int:
         return int((self.differences < 0).sum())
 
     @property
-    def higher(self) -> int:
+    def worse(self) -> int:
         return int((self.differences > 0).sum())
 
     @property
     def word(self) -> str:
-        if self.lower == self.higher == 0:
+        if self.better == self.worse == 0:
             return "tied"
         if self.copies:
             n = len(self.differences)
-            return "lower" if self.lower == n else "higher" if self.higher == n else "tied"
+            return "better" if self.better == n else "worse" if self.worse == n else "tied"
         if self.adjusted > LEVEL or self.signed == 0:
             return "none"
-        return "lower" if self.signed < 0 else "higher"
+        return "better" if self.signed < 0 else "worse"
 
 
 class Place:
@@ -547,7 +547,7 @@ class Reader:
             if part == "no other optimizer ran on it" or " in all " in part:
                 self.all_failed(place, part, alone=not others)
                 continue
-            kind = "lower" if part.startswith("yet ") else "higher"
+            kind = "better" if part.startswith("yet ") else "worse"
             counted[kind] += self.differences(place, best, kind, part.removeprefix("yet "))
         expected = Counter(self.word(place, n, best) for n in others)
         assert +counted == +expected
@@ -561,8 +561,8 @@ class Reader:
     def differences(self, place: Place, best: str, kind: str, text: str) -> int:
         """Check a list of what is worse, or better; how many it is of."""
         label = "|".join(re.escape(n) for n in sorted(place.cases, key=len, reverse=True))
-        sign = 1 if kind == "higher" else -1
-        better, worse = ("better", "worse") if kind == "higher" else ("worse", "better")
+        sign = 1 if kind == "worse" else -1
+        better, worse = ("better", "worse") if kind == "worse" else ("worse", "better")
         count, rest = 0, text
         while rest:
             more = re.fullmatch(r"(\d+) more", rest)
@@ -592,7 +592,7 @@ class Reader:
                 p, signed = signed_rank(truth.differences[both])
                 assert p > LEVEL or signed * truth.signed <= 0
             elif found["i"]:
-                turned = (truth.higher, truth.lower)[:: 1 if kind == "higher" else -1]
+                turned = (truth.worse, truth.better)[:: 1 if kind == "worse" else -1]
                 assert (int(found["i"]), int(found["j"]), int(found["m"])) == (*turned, n)
             else:
                 shift = sign * hodges_lehmann(truth.differences)
@@ -761,17 +761,17 @@ class Reader:
         words = Counter(word for _, _, word in known)
         head, *parts = found["text"].split("; ")
         if head in ("in the one case", f"in all {len(known)} cases"):
-            assert words["lower"] == len(known)
+            assert words["better"] == len(known)
             return
-        assert head == f"in {words['lower']} of {len(known)} cases"
+        assert head == f"in {words['better']} of {len(known)} cases"
         for part in parts:
             said = re.fullmatch(r"(not significantly different|tied|worse): (.+)", part)
             assert said is not None
-            word = {"not": "none", "tied": "tied", "worse": "higher"}[said[1].split()[0]]
+            word = {"not": "none", "tied": "tied", "worse": "worse"}[said[1].split()[0]]
             own = {f"{optimizer} on {place}" for optimizer, place, w in known if w == word}
             names, more = self.listed(said[2], sorted(own))
             assert len(names) + more == len(own) == words.pop(word)
-        assert set(+words) <= {"lower"}
+        assert set(+words) <= {"better"}
 
     def again(self, found: re.Match[str]) -> None:
         """The called pairs, counted by the trials; the shares, by the table."""
@@ -783,11 +783,11 @@ class Reader:
             place = self.truths.places[row["objective"], row["device"]]
             word = self.word(place, row["case"], row["against"])
             assert row["called"] == {"none": "not significantly different"}.get(word, word)
-            if word not in ("lower", "higher"):
+            if word not in ("better", "worse"):
                 continue
             called += 1
-            same = row["lower_share"] if word == "lower" else 1 - row["lower_share"]
-            names = [row["case"], row["against"]][:: 1 if word == "lower" else -1]
+            same = row["lower_share"] if word == "better" else 1 - row["lower_share"]
+            names = [row["case"], row["against"]][:: 1 if word == "better" else -1]
             first, second = (place.cases[name].optimizer for name in names)
             device = f" ({row['device']})" if self.truths.several else ""
             if same < 0.95:
@@ -809,7 +809,7 @@ class Reader:
                 tuned = next(
                     n for n, c in place.cases.items() if (c.optimizer, c.role) == (name, "tuned")
                 )
-                assert "higher" in {
+                assert "worse" in {
                     self.word(place, tuned, n)
                     for n, c in place.cases.items()
                     if c.optimizer == special
@@ -863,7 +863,7 @@ class Reader:
             assert truth is not None
             words = {"none": "not significantly different"}
             assert row["called"] == words.get(truth.word, truth.word)
-            assert (row["lower"], row["higher"]) == (truth.lower, truth.higher)
+            assert (row["better"], row["worse"]) == (truth.better, truth.worse)
             assert row["p"] == pytest.approx(truth.p, rel=1e-6, nan_ok=True)
             assert row["p_holm"] == pytest.approx(truth.adjusted, rel=1e-6, nan_ok=True)
             shift = float(np.median(truth.differences))
@@ -871,9 +871,9 @@ class Reader:
             assert row["shift"] == pytest.approx(shift, rel=1e-9, nan_ok=True)
             if truth.copies:
                 assert math.isnan(row["ci_low"])
-            elif truth.word in ("lower", "higher"):
+            elif truth.word in ("better", "worse"):
                 # No interval about 0 stands beside a difference that is called.
-                assert row["ci_high"] <= 0 if truth.word == "lower" else row["ci_low"] >= 0
+                assert row["ci_high"] <= 0 if truth.word == "better" else row["ci_low"] >= 0
             elif truth.p > LEVEL and not math.isnan(row["ci_low"]):
                 assert row["ci_low"] <= 0 <= row["ci_high"]
         expected = sum(len(place.pairs) for place in self.truths.places.values())
@@ -920,8 +920,8 @@ class Headline:
             elif truth.copies and truth.word != "tied" and self.almost(place, name, best):
                 found[optimizer] = ("equal to 3 digits", p)
             else:
-                words = {"none": "not significantly different", "higher": "worse"}
-                words["lower"] = "better on most seeds"
+                words = {"none": "not significantly different", "worse": "worse"}
+                words["better"] = "better on most seeds"
                 found[optimizer] = (words.get(truth.word, truth.word), p)
         return found
 

@@ -106,7 +106,10 @@ def build(results: Results, analysis: Analysis, taken: Iterable[str] = ()) -> li
                 for checked in analysis.claims
                 if (checked.case.objective, checked.case.device) == (info.name, device)
             ]
-            found.append(published(info, claimed, known, where))
+            of = dict.fromkeys(checked.measure for checked in claimed)
+            for measure in filter(None, of):
+                own = [checked for checked in claimed if checked.measure == measure]
+                found.append(published(info, own, known, where))
     for ranked in analysis.ranked:
         found.append(mean_ranks(ranked, known, f" ({ranked.device})" if several else ""))
     for pool in analysis.pools:
@@ -300,14 +303,11 @@ def published(
     known: Mapping[int, Style],
     where: str,
 ) -> DotFigure | None:
-    """Published losses among those of our seeds."""
-    drawn = [
-        one
-        for one in checked
-        if one.claim.quantity == "final_loss" and one.kind != "fixed" and len(one.values)
-    ]
+    """Published values of one measure among those of our seeds."""
+    drawn = [one for one in checked if one.measure and one.kind != "fixed" and len(one.values)]
     if not drawn:
         return None
+    measure = drawn[0].measure or info.measure
     rows = []
     for one in drawn[:ROWS]:
         low, middle, high = map(float, np.quantile(one.values, [0.025, 0.5, 0.975]))
@@ -324,8 +324,8 @@ def published(
     stars = np.array([row.published for row in rows])
     edges = [np.array([row.low, row.high]) for row in rows]
     inner = [*(row.values for row in rows), stars]
-    log, limits = scale(inner, edges, linear=bool((stars <= 0).any()))
-    x_label = f"{info.words} after {duration(info)}{wording.mark(info)}"
+    log, limits = scale(inner, edges, linear=measure.higher or bool((stars <= 0).any()))
+    x_label = f"{info.name_of(measure)} after {duration(info)}{wording.mark(info, measure)}"
     panel = DotPanel(x_label=x_label, log=log, limits=limits, rows=tuple(rows))
     about = ("published", info.name, "Published numbers among our seeds", PUBLISHED_CAPTION)
     note = shown_of(len(rows), len(drawn), "published numbers")

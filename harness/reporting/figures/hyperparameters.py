@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from harness.analysis import retuning, sensitivity
 from harness.analysis.summary import Analysis
+from harness.measures import TRAIN_LOSS, Measure
 from harness.plan.model import varied
+from harness.reporting import wording
 from harness.reporting.figures.records import (
     CURVES,
     NO_VALUES,
@@ -90,7 +92,10 @@ def build(
     ]
     return [
         sensitive(results, info, curves, known, where),
-        heat(info, planes, where),
+        *(
+            heat(info, [plane for plane in planes if plane.measure == measure], where)
+            for measure in dict.fromkeys(plane.measure for plane in planes)
+        ),
         budgets(so_far, retuned, info, known, where),
     ]
 
@@ -108,21 +113,51 @@ def sensitive(
     """Final loss against each hyperparameter, one panel per hyperparameter."""
     if not curves:
         return None
-    lowest = sorted(curves, key=lambda c: c.lowest.mean if c.lowest else math.inf)[:CURVES]
-    base, y_label = _base(info, [p.mean for c in lowest for p in c.points if p.ok])
-    if base == info.optimum:
-        # On a scale of logarithms a mean would be that of the worst seed.
-        lowest = [_of_medians(curve) for curve in lowest]
-    groups: dict[tuple[str, str], list[sensitivity.Curve]] = {}
-    for curve in lowest:
-        kind = search_space.kind(curve.space)
-        groups.setdefault((curve.parameter, kind), []).append(curve)
+    best = sorted(curves, key=_best_cost)[:CURVES]
     by_optimizer = {case.optimizer: case for case in reversed(results.cases_on(info.name))}
     own = {name: known[case.position] for name, case in by_optimizer.items()}
-    panels = [_sensitivity_panel(group, base, y_label, own) for group in groups.values()]
-    about = ("sensitivity", info.name, "Sensitivity to hyperparameters", SENSITIVITY_CAPTION)
-    note = shown_of(len(lowest), len(curves), "curves")
+    panels = []
+    for measure in dict.fromkeys(curve.measure for curve in best):
+        # What tuning goes by need not be what is reported.
+        alike = [curve for curve in best if curve.measure == measure]
+        base, y_label = _base(info, [p.mean for c in alike for p in c.points if p.ok], measure)
+        if base == info.optimum:
+            # On a scale of logarithms a mean would be that of the worst seed.
+            alike = [_of_medians(curve) for curve in alike]
+        groups: dict[tuple[str, str], list[sensitivity.Curve]] = {}
+        for curve in alike:
+            kind = search_space.kind(curve.space)
+            groups.setdefault((curve.parameter, kind), []).append(curve)
+        panels += [_sensitivity_panel(group, base, y_label, own) for group in groups.values()]
+    caption = _reworded(SENSITIVITY_CAPTION, info, [curve.measure for curve in best])
+    about = ("sensitivity", info.name, "Sensitivity to hyperparameters", caption)
+    note = shown_of(len(best), len(curves), "curves")
     return curve_figure(*about, panels, min(2, len(panels)), where, note)
+
+
+def _reworded(caption: str, info: ObjectiveInfo, measures: Sequence[Measure]) -> str:
+    """A caption on losses, as one on what is shown."""
+    names = list(dict.fromkeys(info.name_of(measure) for measure in measures))
+    if names == [wording.LOSS]:
+        return caption
+    name = names[0] if len(names) == 1 else wording.ANY
+    higher = {measure.higher for measure in measures}
+    best = wording.extreme(measures[0]) if len(higher) == 1 else "best"
+    text = caption.replace("the loss is near its lowest", f"the {name} is near its {best}")
+    text = text.replace("lowest loss", f"{best} {name}").replace("final loss", f"final {name}")
+    text = text.replace("lowest mean loss", f"{best} mean {name}")
+    text = text.replace("Ring: the lowest", f"Ring: the {best}")
+    if higher == {True}:
+        text = text.replace("upper edge", "lower edge").replace(
+            "It is lower than", "It is higher than"
+        )
+    return text if len(higher) == 1 else text.replace("upper edge", "edge of what is worse")
+
+
+def _best_cost(curve: sensitivity.Curve) -> float:
+    """The cost of a curve's best point; infinite where it has none."""
+    best = curve.best_point
+    return math.inf if best is None else curve.measure.sign * best.mean
 
 
 def _of_medians(curve: sensitivity.Curve) -> sensitivity.Curve:
@@ -130,21 +165,21 @@ def _of_medians(curve: sensitivity.Curve) -> sensitivity.Curve:
     return replace(curve, points=tuple(points))
 
 
-def _base(info: ObjectiveInfo, values: Sequence[float]) -> tuple[float, str]:
-    """The number that is taken off losses before they are drawn, and the name of the rest.
+def _base(info: ObjectiveInfo, values: Sequence[float], measure: Measure) -> tuple[float, str]:
+    """The number that is taken off values before they are drawn, and the name of the rest.
 
     The optimum, where all are above it; the lowest, where they are too close together for numbers
     on an axis; else nothing.
     """
-    array = np.array(values)
+    array, name = np.array(values), f"final {info.name_of(measure)}"
     if not len(array):
-        return 0.0, "final loss"
+        return 0.0, name
     low = float(array.min())
-    if info.optimum is not None and low > info.optimum:
+    if info.optimum is not None and measure == TRAIN_LOSS and low > info.optimum:
         return info.optimum, Gap.of(info).short
     if 0 < np.ptp(array) < CLOSE * abs(low):
-        return low, f"final loss − {low:.8g}"
-    return 0.0, "final loss"
+        return low, f"{name} − {low:.8g}"
+    return 0.0, name + wording.mark(info, measure)
 
 
 def _sensitivity_panel(
@@ -153,8 +188,8 @@ def _sensitivity_panel(
     kept = [point for curve in curves for point in curve.points if point.ok]
     centres = np.array([point.mean - base for point in kept])
     edges = [np.array([point.low - base, point.high - base]) for point in kept]
-    log, limits = scale([centres], edges)
-    beyond = np.array([_beyond(limits)])
+    log, limits = scale([centres], edges, linear=curves[0].measure.higher)
+    beyond = np.array([_beyond(limits, curves[0].measure)])
     lines: list[Line] = []
     for curve in curves:
         style = known[curve.optimizer]
@@ -175,8 +210,10 @@ def _sensitivity_panel(
     )
 
 
-def _beyond(limits: tuple[float, float]) -> float:
-    """A value that leaves through the upper edge."""
+def _beyond(limits: tuple[float, float], measure: Measure) -> float:
+    """A value that leaves through the edge where values are worse: the upper one of a loss."""
+    if measure.higher:
+        return limits[0] / 10 if limits[0] > 0 else limits[0] - 10 * (limits[1] - limits[0])
     return limits[1] * 10 if limits[1] > 0 else 1.0
 
 
@@ -225,7 +262,9 @@ def budgets(
     ]
     if not panels:
         return None
-    about = ("budget", info.name, "Best of tuning against settings tried", BUDGET_CAPTION)
+    measures = [one.measure for one in (*so_far, *retuned)]
+    caption = _reworded(BUDGET_CAPTION, info, measures)
+    about = ("budget", info.name, "Best of tuning against settings tried", caption)
     note = shown_of(min(CURVES, len(so_far)), len(so_far), "optimizers")
     return curve_figure(*about, panels, len(panels), where, note)
 
@@ -237,25 +276,28 @@ def _budget_panel(
     known: Mapping[int, Style],
 ) -> CurvePanel | None:
     found = [
-        (one, one.quantile(0.5), one.quantile(0.25), one.quantile(0.75))
+        (one, *one.band(0.25))
         for one in several[:CURVES]
         # A number of settings of which most tunings end in failures has no point.
         if np.isfinite(one.quantile(0.5)).any()
     ]
     if not found:
         return None
-    base, y_label = _base(info, [v for _, middle, *_ in found for v in middle if math.isfinite(v)])
+    measure = found[0][0].measure
+    known_values = [v for _, middle, *_ in found for v in middle if math.isfinite(v)]
+    base, y_label = _base(info, known_values, measure)
     middles = [middle[np.isfinite(middle)] - base for _, middle, _, _ in found]
     edges = [end[np.isfinite(end)] - base for _, _, *ends in found for end in ends]
-    log, limits = scale(middles, edges)
+    log, limits = scale(middles, edges, linear=measure.higher)
     lines = []
     for one, middle, low, high in found:
         kept = np.isfinite(middle)
-        # A band of which failures are the upper end goes through the upper edge.
-        top = np.where(np.isfinite(high), high - base, _beyond(limits))[kept]
+        # A band of which failures are an end goes through the edge.
+        beyond = _beyond(limits, measure)
+        bottom, top = (np.where(np.isfinite(end), end - base, beyond)[kept] for end in (low, high))
         x = one.budgets[kept].astype(float)
         style = known[one.case.position]
-        lines.append(Line(one.case.optimizer, style, x, middle[kept] - base, low[kept] - base, top))
+        lines.append(Line(one.case.optimizer, style, x, middle[kept] - base, bottom, top))
     return CurvePanel(
         title=title,
         x_label="settings tried",
@@ -277,10 +319,10 @@ def heat(info: ObjectiveInfo, planes: Sequence[HeatPanel], where: str) -> HeatFi
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    base, value_label = _base(info, values.tolist())
+    base, value_label = _base(info, values.tolist(), planes[0].measure)
     values = values - base
     low, high = float(values.min()), float(values.max())
-    log = wants_log(values)
+    log = wants_log(values) and not planes[0].measure.higher
     if log:
         low = max(float(values[values > 0].min()), high * 1e-12)
     elif low == high:
@@ -311,7 +353,7 @@ def _searched_planes(
             continue
         settings = [(tried.hyperparameters, tried.losses) for tried in found.settings]
         kinds = [search_space.kind(found.spaces[name]) for name in names[:2]]
-        yield _plane(case.optimizer, names[:2], kinds, settings)
+        yield _plane(case.optimizer, names[:2], kinds, settings, found.measure)
 
 
 def _grid_planes(results: Results, objective: str, device: str) -> Iterator[HeatPanel]:
@@ -337,7 +379,7 @@ def _grid_planes(results: Results, objective: str, device: str) -> Iterator[Heat
             values = [case.hyperparameters[name] for case in cases]
             log = min(values) > 0 and max(values) / min(values) >= 10
             kinds.append("log_uniform" if log else "uniform")
-        yield _plane(optimizer, names, kinds, settings)
+        yield _plane(optimizer, names, kinds, settings, results.objectives[objective].measure)
 
 
 def _are_numbers(cases: Sequence[CaseData], names: Sequence[str]) -> bool:
@@ -350,6 +392,7 @@ def _plane(
     names: Sequence[str],
     kinds: Sequence[str],
     settings: Sequence[tuple[Mapping[str, float], Array]],
+    measure: Measure,
 ) -> HeatPanel:
     axes, labels = [], []
     for name, kind in zip(names, kinds, strict=True):
@@ -369,6 +412,7 @@ def _plane(
         x=axes[0],
         y=axes[1],
         values=means,
-        best=int(np.nanargmin(means)) if np.isfinite(means).any() else None,
+        best=int(np.nanargmin(measure.sign * means)) if np.isfinite(means).any() else None,
         optimizer=optimizer,
+        measure=measure,
     )

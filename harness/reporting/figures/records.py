@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import join
+from harness.measures import TRAIN_LOSS, Measure
 from harness.reporting.figures.styles import Style
 from harness.store.read import CaseData, ObjectiveInfo
 
@@ -264,6 +265,7 @@ class HeatPanel:
     values: Array  # NaN where some trial failed
     best: int | None  # index of the best setting
     optimizer: str = ""
+    measure: Measure = TRAIN_LOSS
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from harness.formatting import (
 )
 from harness.measures import TRAIN_LOSS
 from harness.reporting import wording
-from harness.reporting.tables import targets as target_tables
 from harness.reporting.tables import tuning
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
+from harness.reporting.tables.targets import profile, reached
 from harness.store.read import CaseData, Results
 
 Array = NDArray[np.float64]
@@ -44,8 +44,8 @@ def build(results: Results, analysis: Analysis) -> list[Table]:
         ranks(analysis.compared),
         mean_ranks(analysis.ranked),
         differences(analysis.compared),
-        target_tables.reached(analysis.reached),
-        target_tables.profile(analysis.pools),
+        reached(analysis.reached),
+        profile(analysis.pools),
         tuning.tuning(analysis.tuned, len(settings.tuning_seeds), goal),
         tuning.retuned(analysis.retuned, analysis.compared),
         tuning.sensitive(analysis.curves),
@@ -72,8 +72,8 @@ def _shift(row: _Difference) -> tuple[str, str]:
 
 
 def _verdict(pair: Pair) -> str:
-    word = {"lower": "better", "higher": "worse"}.get(pair.called, pair.called)
-    return word + " (more failures)" * pair.by_failures if word == "worse" else word
+    more = " (more failures)" * pair.by_failures
+    return pair.called + more if pair.called == "worse" else pair.called
 
 
 def _if_tested(row: _Difference, count: int) -> str:
@@ -98,8 +98,10 @@ _DIFFERENCES: tuple[Column[_Difference], ...] = (
     Column("p_holm", "p (Holm)", lambda r: r.pair.adjusted, probability),
     Column("p", "p", lambda r: r.pair.p, probability),
     Column("rank_biserial", "effect", lambda r: r.pair.effect, fixed(2)),
-    Column("lower", "better", lambda r: r.pair.lower, text=lambda r: _if_tested(r, r.pair.lower)),
-    Column("higher", "worse", lambda r: r.pair.higher, text=lambda r: _if_tested(r, r.pair.higher)),
+    Column(
+        "better", "better", lambda r: r.pair.better, text=lambda r: _if_tested(r, r.pair.better)
+    ),
+    Column("worse", "worse", lambda r: r.pair.worse, text=lambda r: _if_tested(r, r.pair.worse)),
     Column("n", "n", lambda r: r.pair.n),
     Column("both_ok", "", lambda r: r.pair.both),
     Column("case_failed", "", lambda r: r.pair.failed[0]),

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,8 @@ from harness.reporting.tables.tuning_sentences import place_of, protocol
 from harness.reporting.tables.verdict import headline
 from harness.store.read import ObjectiveInfo, Results
 
-_CALLED = {"higher": ("worse", ""), "lower": ("better", "yet ")}
-"""The word for what is called of a case against the best, and how the part on such cases begins."""
+_CALLED: tuple[tuple[Literal["worse", "better"], str], ...] = (("worse", ""), ("better", "yet "))
+"""What is called of a case against the best, and how the part on such cases begins."""
 
 
 @dataclass(frozen=True)
@@ -260,8 +261,8 @@ def _others(one: Compared, best: int, others: Sequence[int]) -> Iterator[str]:
             seeds = len(one.group.seeds)
             text += f", for {seeds} seeds are too few to tell {len(cases)} cases"
         yield text
-    for called, (word, begin) in _CALLED.items():
-        found = [f"{cases[i].label} {_by(p, word)}" for i, p in pairs.items() if p.called == called]
+    for word, begin in _CALLED:
+        found = [f"{cases[i].label} {_by(p, word)}" for i, p in pairs.items() if p.called == word]
         if found:
             yield begin + listed(found)
     if unpaired := len(others) - len(pairs):
@@ -280,7 +281,7 @@ def _by(pair: Pair, word: str) -> str:
         interval = f"95% CI {ends}, " if pair.is_tested else ""
         failed = f", {own} of {pair.n} failed" if own else ""
         return f"is {word} by {by} ({interval}{p}{failed})"
-    counts = (pair.higher, pair.lower) if word == "worse" else (pair.lower, pair.higher)
+    counts = (pair.worse, pair.better) if word == "worse" else (pair.better, pair.worse)
     opposite = "better" if word == "worse" else "worse"
     return f"is {word} at {counts[0]} of {pair.n} seeds and {opposite} at {counts[1]} ({p})"
 

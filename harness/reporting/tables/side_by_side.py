@@ -50,6 +50,7 @@ VERDICTS: dict[SourceVerdict, str] = {
     "none ended ok": "every trial failed in both, at different steps",
     "other, by no chance": "differs; all seeds give the same result, so not tested",
     "other, of one seed": "differs; one seed, so not tested",
+    "another measure": "not compared: another measure is reported",
 }
 
 
@@ -96,12 +97,10 @@ def _columns(sources: Sequence[Source]) -> list[Column[SourceDifference]]:
         Column("same_key", "", lambda found: "yes" if found.same_key else "no"),
         Column("what_differs", "", lambda found: "; ".join(found.differs)),
         Column("verdict", "verdict", verdict),
-        Column(
-            "shift", "difference", _of_pair(lambda pair: pair.shift), text=lambda f: _shift(f)[0]
-        ),
+        Column("shift", "difference", lambda f: f.shift[0], text=lambda f: _shift(f)[0]),
         Column("", "95% interval", text=lambda found: _shift(found)[1]),
-        Column("ci_low", "", _of_pair(lambda pair: pair.low)),
-        Column("ci_high", "", _of_pair(lambda pair: pair.high)),
+        Column("ci_low", "", lambda found: found.shift[1]),
+        Column("ci_high", "", lambda found: found.shift[2]),
         Column("effect", "", _of_pair(lambda pair: pair.effect)),
         Column("p", "", _of_pair(lambda pair: pair.p)),
         Column("p_adjusted", "adjusted p", _of_pair(lambda pair: pair.adjusted), probability),
@@ -131,8 +130,7 @@ def _of_pair(value: Callable[[Pair], Any]) -> Callable[[SourceDifference], Any]:
 
 
 def _shift(found: SourceDifference) -> tuple[str, str]:
-    pair = found.pair
-    return formatting.shift(pair.shift, pair.low, pair.high) if pair else (DASH, DASH)
+    return formatting.shift(*found.shift) if found.pair else (DASH, DASH)
 
 
 def _key(found: SourceDifference) -> str:
@@ -247,6 +245,7 @@ def how_made(sources: Sequence[Source]) -> Table | None:
 def sentences(beside: SideBySide) -> tuple[str, ...]:
     """Say what is equal, what differs and what is missing; no source is said to be better."""
     found = [
+        _other_measures(beside),
         _equal(beside),
         *_matched(beside),
         _tested(beside),
@@ -298,12 +297,23 @@ def _matched(beside: SideBySide) -> Iterator[str]:
         yield f"The same computation under another name: {listed(renamed)}."
 
 
+def _other_measures(beside: SideBySide) -> str:
+    """The cases that are not compared, since another measure is reported of them."""
+    by_measures: dict[str, list[SourceDifference]] = {}
+    for found in beside.differences:
+        if not found.is_comparable:
+            names = " / ".join(measure.name for measure in found.measures)
+            by_measures.setdefault(names, []).append(found)
+    parts = [f"{_cases(beside, own)} ({names})" for names, own in by_measures.items()]
+    return f"Not compared, as another measure is reported: {listed(parts)}." if parts else ""
+
+
 def _equal(beside: SideBySide) -> str:
     by_verdict: dict[SourceVerdict, list[SourceDifference]] = {}
     for found in beside.differences:
         by_verdict.setdefault(found.verdict, []).append(found)
     equal, rounded = (by_verdict.get(verdict, []) for verdict in EQUAL)
-    compared = [found for found in beside.differences if found.match.seeds]
+    compared = [f for f in beside.differences if f.match.seeds and f.is_comparable]
     total, trials = len(compared), sum(found.equal for found in compared)
     if not total:
         return ""
@@ -320,7 +330,10 @@ def _equal(beside: SideBySide) -> str:
     odd = [
         found
         for found in beside.differences
-        if found.same_key and found.verdict not in EQUAL and found.match.seeds
+        if found.same_key
+        and found.verdict not in EQUAL
+        and found.match.seeds
+        and found.is_comparable
     ]
     if odd:
         text += f"; of the same key but not equal: {_cases(beside, odd)}"
@@ -357,12 +370,12 @@ def _how_different(beside: SideBySide, found: SourceDifference, pair: Pair) -> s
         own, base = pair.failed
         return f"{text} by its failures, in {own} of {pair.n} seeds against {base}"
     if not pair.has_shift:
-        counts = {"higher": pair.higher, "lower": pair.lower}
-        opposite = "lower" if found.verdict == "higher" else "higher"
-        at = counts[found.verdict]
-        return f"{text} at {at} of {pair.n} seeds and {opposite} at {counts[opposite]}"
+        lower, higher = found.seeds_at["lower"], found.seeds_at["higher"]
+        if found.verdict == "higher":
+            return f"{text} at {higher} of {pair.n} seeds and lower at {lower}"
+        return f"{text} at {lower} of {pair.n} seeds and higher at {higher}"
     sign = 1 if found.verdict == "higher" else -1
-    shift, ends = formatting.shift(pair.shift, pair.low, pair.high, sign)
+    shift, ends = formatting.shift(*found.shift, sign)
     return f"{text} by {shift} (95% CI {ends})"
 
 

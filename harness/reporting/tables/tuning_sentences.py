@@ -65,7 +65,7 @@ def against_defaults(results: Results, compared: Sequence[Compared]) -> str:
             if pair is not None:
                 where = place_of(results, one.group.objective, one.group.device)
                 by_called.setdefault(pair.called, []).append(f"{optimizer} on {where}")
-    total, lower = sum(map(len, by_called.values())), len(by_called.get("lower", ()))
+    total, lower = sum(map(len, by_called.values())), len(by_called.get("better", ()))
     if not total:
         return ""
     text = "Tuned settings do better than the constructor's defaults "
@@ -75,7 +75,7 @@ def against_defaults(results: Results, compared: Sequence[Compared]) -> str:
     for called, words in (
         ("not significantly different", "not significantly different"),
         ("tied", "tied"),
-        ("higher", "worse"),
+        ("worse", "worse"),
     ):
         if names := by_called.get(called):
             parts.append(f"{words}: {listed(names)}")
@@ -94,7 +94,7 @@ def worse_than_special_cases(results: Results, compared: Sequence[Compared]) -> 
                     case.optimizer, ()
                 )
                 is_fair = case.role == "tuned" and other.role in ("tuned", "given")
-                if special and is_fair and seen.called == "higher":
+                if special and is_fair and seen.called == "worse":
                     worse.append(f"{case.optimizer} against {other.label} on {where}")
     before = "Worse than its own special case, which a well-tuned optimizer can't be: "
     return f"{before}{listed(worse)}." if worse else ""
@@ -105,11 +105,11 @@ def if_tuned_again(results: Results, analysis: Analysis) -> str:
     called, unsteady = 0, []
     for one, other, lower in retuning.pairs(analysis.retuned):
         word = comparison.called_between(analysis.compared, one.case, other.case)
-        if word not in ("lower", "higher"):
+        if word not in ("better", "worse"):
             continue
         called += 1
         names, same = (one.case.optimizer, other.case.optimizer), lower
-        if word == "higher":
+        if word == "worse":
             names, same = names[::-1], 1 - lower
         if same < stats.CONFIDENCE:
             where = place_of(results, one.case.objective, one.case.device)

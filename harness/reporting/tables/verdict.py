@@ -90,6 +90,8 @@ def outcome_text(entry: Entry, *, is_gap: bool, words: str = wording.LOSS) -> st
     text = entry.outcome if entry.outcome != "failed" else f"all {entry.n} failed"
     if entry.outcome == "worse" and (factor := factor_text(entry.factor)):
         text = f"worse: {factor} the {'gap' if is_gap else words}"
+    elif entry.outcome == "worse" and entry.behind > 0 and math.isnan(entry.factor):
+        text = f"worse by {significant(entry.behind, 2)}"
     if not math.isnan(entry.p):
         text += f" (p = {probability(entry.p)})"
     if 0 < entry.failed < entry.n:
@@ -219,7 +221,7 @@ def _on_device(
     winners = [name for name, count in ranked if count == len(ended)]
     device += " (one seed)" * all(v.entries[0].n == 1 for v in ended)
     what = _best_of(ended, infos)
-    if not all(_is_lowest(verdict, infos[verdict.objective]) for verdict in ended):
+    if any(verdict.by_failures for verdict in ended):
         what = f"fewest failures, then {what},"
     if winners:
         remarks = _value(ended, infos), _near(ended, winners)
@@ -261,12 +263,6 @@ def _value(ended: Sequence[ObjectiveVerdict], infos: Mapping[str, ObjectiveInfo]
 def _in_brackets(remarks: Iterable[str]) -> str:
     said = "; ".join(remark for remark in remarks if remark)
     return f" ({said})" if said else ""
-
-
-def _is_lowest(verdict: ObjectiveVerdict, info: ObjectiveInfo) -> bool:
-    """True where the best, which has the fewest failures, has the best value as well."""
-    costs = [info.measure.sign * e.loss for e in verdict.entries if not math.isnan(e.loss)]
-    return costs[0] <= min(costs)
 
 
 def _all_of(

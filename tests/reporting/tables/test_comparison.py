@@ -151,7 +151,7 @@ COLUMNS = {
     ],
     "differences": [
         *("objective", "device", "case", "called", "decided_by_failures", "against", "shift"),
-        *("ci_low", "ci_high", "p_holm", "p", "rank_biserial", "lower", "higher"),
+        *("ci_low", "ci_high", "p_holm", "p", "rank_biserial", "better", "worse"),
         *("n", "both_ok"),
         *("case_failed", "against_failed"),
     ],
@@ -286,8 +286,8 @@ def test_the_differences_are_those_of_the_pairs(
                 "ci_low": pair.low,
                 "ci_high": pair.high,
                 "rank_biserial": pair.effect,
-                "lower": pair.lower,
-                "higher": pair.higher,
+                "better": pair.better,
+                "worse": pair.worse,
                 "p": pair.p,
                 "p_holm": pair.adjusted,
             }
@@ -308,7 +308,7 @@ def test_a_difference_is_less_the_other_and_shown_with_its_failures(
     averages = [(a + b) / 2 for i, a in enumerate(expected) for b in expected[i:]]
     assert (row["case"], row["against"]) == ("a", "b")
     assert row["shift"] == pytest.approx(np.median(averages), rel=1e-12)
-    assert (row["lower"], row["higher"]) == ((expected < 0).sum(), (expected > 0).sum())
+    assert (row["better"], row["worse"]) == ((expected < 0).sum(), (expected > 0).sum())
     assert (row["n"], row["both_ok"], row["against_failed"]) == (8, 6, 2)
     assert (shown["n"], shown["failed"]) == ("8", "0, 2")
 
@@ -424,7 +424,7 @@ def test_where_all_seeds_agree_the_difference_has_no_test_interval_or_counts() -
     table = differences(compared)
     assert table is not None
     (row,), (shown,) = records(table), table.shown.to_dict("records")
-    assert (row["shift"], row["called"]) == (-1.0, "lower")
+    assert (row["shift"], row["called"]) == (-1.0, "better")
     assert all(math.isnan(row[key]) for key in ("ci_low", "ci_high", "p", "p_holm"))
     dashes = ("95% interval", "better", "worse", "effect", "p", "p (Holm)")
     assert [shown[key] for key in dashes] == [DASH] * 6
