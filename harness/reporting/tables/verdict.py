@@ -248,6 +248,7 @@ def _called(known: Sequence[ObjectiveVerdict], infos: Mapping[str, ObjectiveInfo
 def _best_of(known: Sequence[ObjectiveVerdict], infos: Mapping[str, ObjectiveInfo]) -> str:
     """What the best have: ``lowest loss``, ``highest test accuracy``; else ``best value``."""
     called = _called(known, infos)
+    called = f"final {called}" if called == wording.ANY else called
     return f"{wording.common_extreme([infos[v.objective] for v in known])} {called}"
 
 

@@ -45,10 +45,13 @@ const takeChoices = (query) => {
   chosen.left = new Set(named ? optimizers.filter((name) => !known.includes(name)) : []);
   const offered = (name, value) =>
     choices.querySelector(`select[name=${name}] option[value="${CSS.escape(value ?? "")}"]`);
-  chosen.along = offered("along", query.get("x")) ? query.get("x") : "";
-  chosen.scale = offered("scale", query.get("y")) ? query.get("y") : "";
-  for (const name of ["part", "metric"])
-    chosen[name] = offered(name, query.get(name)) ? (query.get(name) ?? "") : "";
+  for (const [name, key] of [
+    ["along", "x"],
+    ["scale", "y"],
+    ["part", "part"],
+    ["metric", "metric"],
+  ])
+    chosen[name] = offered(name, query.get(key)) ? (query.get(key) ?? "") : "";
   chosen.seeds = query.has("seeds") && Boolean(choices.querySelector("[name=seeds]"));
 };
 // What is folded is opened for whoever is sent there. A browser finds the way by itself where the

@@ -17,7 +17,7 @@ const widthOf = (chart) =>
   chart.host.clientWidth || chart.figure.querySelector(".drawing").clientWidth;
 const columnsOf = (chart) => {
   const { kind, columns, panels } = chart.data;
-  const room = Math.max(1, Math.floor(widthOf(chart) / least[kind]));
+  const room = Math.max(1, Math.floor(widthOf(chart) / (panels[0].metric ? 200 : least[kind])));
   const most = Math.min(columns, panels.length, room);
   // Panels that go two by two stay side by side.
   const pairs = kind === "dots" ? columns % 2 === 0 && most > 1 : panels[0].metric && columns === 4;
