@@ -189,8 +189,7 @@ def _values(
     if claim.quantity == FINAL:
         return np.asarray(ok["final_loss"], dtype=np.float64)
     if measure is not None:
-        ends = final_values(case.recorded(measure))
-        return ends[np.isin(case.seeds, ok["seed"])]
+        return final_values(case.recorded(measure))[np.isin(case.seeds, ok["seed"])]
     axis = 0 if claim.quantity == "x1" else 1
     ends = [case.trajectories[s][-1] for s in ok["seed"] if s in case.trajectories]
     return np.array([end[axis] for end in ends if axis < len(end)], dtype=np.float64)

@@ -29,6 +29,8 @@ from harness.gate.baseline import Baseline, Cell
 from harness.gate.judge import Limits, MeasurementComparison
 from harness.gate.outputs import junit, markdown, pytest_benchmark
 from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgement
+from harness.measures import TRAIN_LOSS
+from harness.plan import measuring
 from harness.plan.builder import Overrides, draft
 from harness.plan.model import Case, Plan, applies
 from harness.progress import Progress
@@ -283,7 +285,8 @@ def _limits(spec: Spec, case: Case) -> Limits:
         if applies(cell, names, case.hyperparameters):
             threshold = threshold if cell.threshold is None else cell.threshold
             tolerance = tolerance if cell.loss_tolerance is None else cell.loss_tolerance
-    return Limits(threshold, tolerance, case.objective.dtype)
+    measure = measuring.reported(spec.objectives[case.objective.name])
+    return Limits(threshold, tolerance, case.objective.dtype, measure)
 
 
 @dataclass(frozen=True)
@@ -331,6 +334,11 @@ class _Reporter:
         names = _names(name)
         source = self.now.loaded.source
         place = source.problem(("optimizers", names["optimizer"]), "", at_key=True)
+        measure = self._measure(name, case)
+        judgements = tuple(
+            replace(judged, measure=measure) if judged.metric == "loss" else judged
+            for judged in judgements
+        )
         return CellVerdict(
             id=name,
             **names,
@@ -339,6 +347,14 @@ class _Reporter:
             steps_per_epoch=self.now.steps_per_epoch[names["objective"]] if case else 1,
             blocks=tuple(self._blocks(case)) if case else (),
         )
+
+    def _measure(self, name: str, case: Case | None) -> str:
+        """The name of what is reported of a cell; empty where it is the loss on train."""
+        if case is not None:
+            objective = self.now.plan.spec.objectives[case.objective.name]
+            return judge.measure_name(measuring.reported(objective))
+        there = self.comparison.before.cells[name].loss.measure
+        return "" if there == TRAIN_LOSS.name else there
 
     def _judgements(self, case: Case) -> tuple[Judgement, ...]:
         is_here = case.id in self.comparison.now.cells

@@ -169,7 +169,7 @@ def opened(
             for case in revision.cases:
                 trials = outcomes[case.key]
                 losses = [(t.seed, t.status, t.final, t.first) for t in trials]
-                revision.cells[case.id] = Cell(loss=baselines.summarise(losses))
+                revision.cells[case.id] = Cell(loss=baselines.summarise(losses, measures[case.key]))
                 wrong = [trial.reason for trial in trials if trial.status in FAILED]
                 if wrong:
                     reason = f"{len(wrong)} of {len(trials)} trials failed: {wrong[0]}"

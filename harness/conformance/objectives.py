@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy import differentiate
 
+from harness.conformance import measured
 from harness.conformance.records import (
     FINE,
     ObjectivePart,
@@ -81,6 +82,7 @@ class _ObjectiveTests:
             PartTest("loads", self.loads, self.of_class, gate=True),
             PartTest("evaluates", self.evaluates, self.of("loss"), gate=True),
             PartTest("repeatable", self.repeatable, self.of("loss"), gate=True),
+            PartTest("metrics", self.metrics, self.of("metrics")),
             PartTest("gradient", self.gradient, self.of("loss")),
             PartTest("seeded", self.seeded, self.of("init")),
             PartTest("random state", self.random_state, self.of("loss")),
@@ -135,7 +137,7 @@ class _ObjectiveTests:
     def _start(self, seed: int) -> Observation | None:
         """Something to say of the losses and gradients at a seed's start, if there is anything."""
         params = copied(self.workload.start(seed))
-        loss = self.objective.loss(params, self.batch(seed))
+        loss = self.objective.loss(self.given(params), self.batch(seed))
         for method, value in (("loss", loss), ("evaluate", self.full(params))):
             if not value.isfinite().all():
                 text = f"{method} is {float(value.detach())} at the start of seed {seed}"
@@ -155,20 +157,31 @@ class _ObjectiveTests:
         if not left or made.drop_last or made.data is None:
             return ""
         try:
-            self.objective.loss(copied(made.start(0)), tuple(t[:left].clone() for t in made.data))
+            self.objective.loss(
+                self.given(made.start(0)), tuple(t[:left].clone() for t in made.data)
+            )
         except Exception as error:
             text = f"last batch ({plural(left, 'row')}) fails: {last_line(error)}"
             return f"an epoch's {text}; 'drop_last: true' leaves it out"
         return ""
 
+    def metrics(self) -> Observation | None:
+        """Expect every metric of every part to be a finite scalar, side by side as alone."""
+        return measured.metrics(self.workload, SEEDS, self.of("metrics"))
+
     def batch(self, seed: int) -> Batch:
         """The first batch of a seed."""
         return next(Lanes(self.workload, [Lane(0, seed)], stacked=False).batches())
 
+    def given(self, params: Parameters) -> Parameters:
+        """Parameters with what is kept of a trial beside them, as an objective is given them."""
+        state: Parameters = self.workload.state(0)
+        return {**params, **state} if state else params
+
     def full(self, params: Parameters) -> torch.Tensor:
         """The loss over all data as it is recorded."""
         with torch.no_grad():
-            return self.objective.evaluate(params, self.workload.rows_to_give())
+            return self.objective.evaluate(self.given(params), self.workload.rows_to_give())
 
     def value(self, params: Parameters) -> float:
         return float(self.full(params))
@@ -191,7 +204,11 @@ class _ObjectiveTests:
                 ) -> float:
                     seed_globals(0)  # the same dropout in every evaluation
                     with torch.no_grad():
-                        return float(self.objective.loss(_moved(at, unit * offset), _fresh(batch)))
+                        return float(
+                            self.objective.loss(
+                                self.given(_moved(at, unit * offset)), _fresh(batch)
+                            )
+                        )
 
                 slope = float(gradient @ direction)
                 measured, error = _derivative(along, size)
@@ -255,7 +272,7 @@ class _ObjectiveTests:
     def _call(self, method: str, params: Parameters, rows: Batch) -> float:
         call = self.objective.loss if method == "loss" else self.objective.evaluate
         with torch.no_grad():
-            return float(call(params, _fresh(rows)))
+            return float(call(self.given(params), _fresh(rows)))
 
     def random_state(self) -> list[Observation] | Observation:
         """Expect that it leaves the global random numbers alone."""
@@ -371,7 +388,7 @@ class _ObjectiveTests:
         """The gradient at a point, as one vector, and the loss."""
         leaves = copied(point)
         seed_globals(0)
-        loss = self.objective.loss(leaves, _fresh(rows)).reshape(())
+        loss = self.objective.loss(self.given(leaves), _fresh(rows)).reshape(())
         grads = torch.autograd.grad(
             loss, list(leaves.values()), allow_unused=True, materialize_grads=True
         )
@@ -393,7 +410,9 @@ class _ObjectiveTests:
         _, own, _ = objective_findings(self.part.plan, self.part.planned, run_it=False)
         assert own is not None
         leaves = copied(own.start(0))
-        loss = own.objective.loss(leaves, next(Lanes(own, [Lane(0, 0)], stacked=False).batches()))
+        loss = own.objective.loss(
+            {**leaves, **own.state(0)}, next(Lanes(own, [Lane(0, 0)], stacked=False).batches())
+        )
         grads = torch.autograd.grad(loss.reshape(()), list(leaves.values()), allow_unused=True)
         if any(grad is not None and grad.layout is not torch.strided for grad in grads):
             text = "its gradients are sparse, as SparseAdam wants them: trials run one at a time"

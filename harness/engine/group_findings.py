@@ -10,6 +10,7 @@ from harness.engine.groups import Shapes, assigned, matches
 from harness.engine.spec_places import SpecPlaces
 from harness.errors import join, nearest
 from harness.plan.model import Case, Plan
+from harness.plan.recipe import Selection
 from harness.results import Finding
 from harness.spec.recipe import SelectionSpec
 from harness.spec.yaml_source import KeyPath
@@ -18,8 +19,9 @@ from harness.spec.yaml_source import KeyPath
 def group_findings(plan: Plan, shapes: Mapping[str, Shapes]) -> Iterator[Finding]:
     """Find what is wrong with the parameter groups of a plan's optimizers.
 
-    A pattern must match something, and a group get something, on one of the objectives at least;
-    an optimizer with groups of other classes must keep something for its own on each.
+    A pattern must match something on one of the objectives at least, but for those of a list that
+    leaves parameters out, of which one must. An optimizer with groups of other classes must keep
+    something for its own on each.
 
     Args:
         plan: The plan.
@@ -51,46 +53,56 @@ class _Check:
         return SpecPlaces(self.plan, self.case).recipe.paths["groups"]
 
     def groups(self) -> Iterator[Finding]:
-        """Patterns that match nothing, and groups that get nothing."""
-        given = [assigned(self.case.recipe.groups, own)[0] for own in self.shapes.values()]
-        for i, names in enumerate(zip(*given, strict=True)):
+        """Patterns and selections that match nothing, whatever the groups before them take."""
+        for i, group in enumerate(self.case.recipe.groups):
             found = list(self._patterns(i))
             yield from found
-            if not found and not any(names):
+            selection = group.selection
+            if not found and selection is not None and not self._matches_any(selection):
                 yield self._empty(i)
 
-    def _patterns(self, index: int) -> Iterator[Finding]:
-        names = [name for own in self.shapes.values() for name in own]
-        for path, pattern in self._given_patterns(index):
-            if not any(fnmatchcase(name, pattern) for name in names):
-                text = f"{pattern!r} matches no parameter{self._where()}{nearest(pattern, names)}"
-                yield Finding(path, text)
+    def _matches_any(self, selection: Selection) -> bool:
+        of_all = (item for own in self.shapes.values() for item in own.items())
+        return any(matches(selection, name, shape) for name, shape in of_all)
 
-    def _given_patterns(self, index: int) -> Iterator[tuple[KeyPath, str]]:
-        """The patterns of a group, with their places."""
+    def _patterns(self, index: int) -> Iterator[Finding]:
         wanted = SpecPlaces(self.plan, self.case).recipe.groups[index].parameters
         path = (*self._path, index, "parameters")
-        if isinstance(wanted, SelectionSpec):
-            yield from _numbered((*path, "name"), wanted.name or ())
-            yield from _numbered((*path, "not"), wanted.not_ or ())
-        else:
-            yield from _numbered(path, wanted or ())
+        if not isinstance(wanted, SelectionSpec):
+            yield from map(self._unknown, self._unmatched(path, wanted or ()))
+            return
+        yield from map(self._unknown, self._unmatched((*path, "name"), wanted.name or ()))
+        # Those of a list leave out what some networks have and others don't: embeddings, a head.
+        left_out = self._unmatched((*path, "not"), wanted.not_ or ())
+        if len(left_out) < len(wanted.not_ or ()):
+            left_out = [one for one in left_out if self._is_misspelled(one[1])]
+        yield from map(self._unknown, left_out)
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for own in self.shapes.values() for name in own]
+
+    def _unmatched(self, path: KeyPath, patterns: Sequence[str]) -> list[tuple[KeyPath, str]]:
+        """The patterns that match no parameter, with their places."""
+        return [
+            (place, pattern)
+            for place, pattern in _numbered(path, patterns)
+            if not any(fnmatchcase(name, pattern) for name in self._names)
+        ]
+
+    def _is_misspelled(self, pattern: str) -> bool:
+        """Tell a pattern that is nearly the name of a parameter, or of a part of it."""
+        known = {part for name in self._names for part in (name, *name.split("."))}
+        return "did you mean" in nearest(pattern.strip("*."), known, 0.75)
+
+    def _unknown(self, found: tuple[KeyPath, str]) -> Finding:
+        path, pattern = found
+        hint = nearest(pattern, self._names)
+        return Finding(path, f"{pattern!r} matches no parameter{self._where()}{hint}")
 
     def _empty(self, index: int) -> Finding:
-        """A group that gets no parameter."""
-        selection, path = self.case.recipe.groups[index].selection, (*self._path, index)
-        if selection is None:
-            text = f"gets no parameter{self._where()}: groups before it take them all"
-            return Finding(path, text)
-        wanted = [
-            name
-            for own in self.shapes.values()
-            for name, shape in own.items()
-            if matches(selection, name, shape)
-        ]
-        if wanted:
-            text = f"gets no parameter{self._where()}: groups before it take {join(wanted)}"
-            return Finding((*path, "parameters"), text)
+        """A selection that matches no parameter."""
+        path = (*self._path, index)
         known = (f"{k} {_shown(s)}" for own in self.shapes.values() for k, s in own.items())
         text = f"matches no parameter{self._where()} (known: {join(list(dict.fromkeys(known)))})"
         return Finding((*path, "parameters"), text)

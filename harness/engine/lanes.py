@@ -24,9 +24,6 @@ from harness.engine.workload import BATCH_STREAM, Workload, as_real, generator
 from harness.measures import Part
 from harness.objectives.base import Batch, Parameters
 
-EVALUATED_BYTES = 2**20
-"""On the CPU, one number per lane and row of those evaluated at once: what a core's cache holds."""
-
 
 @dataclass(frozen=True)
 class Lane:
@@ -115,22 +112,29 @@ class Lanes:
         """
         rows, size = self.workload.rows_of(part), self.workload.evaluation_batch_size
         if rows is None or size is None or size >= len(rows[0]):
-            return self._metrics(rows)
+            return self._metrics(part, rows)
         total: dict[str, torch.Tensor] = {}
         for first in range(0, len(rows[0]), size):
             batch = tuple(tensor[first : first + size] for tensor in rows)
-            for name, value in self._metrics(batch).items():
+            for name, value in self._metrics(part, batch).items():
                 weighted = value * (len(batch[0]) / len(rows[0]))
                 total[name] = total[name] + weighted if name in total else weighted
         return total
 
-    def _metrics(self, rows: Batch) -> dict[str, torch.Tensor]:
-        measure = self.workload.measured
+    def _metrics(self, part: Part, rows: Batch) -> dict[str, torch.Tensor]:
+        """The metrics of each lane on some rows: together, or one by one where that is faster."""
+        measure, chunk = self.workload.measured, None
         if self.stacked:
-            chunk = _lanes_evaluated_at_once(self.workload, len(rows[0]) if rows else 0)
+            chunk = self.workload.lanes_evaluated_at_once(part)
             measure = torch.func.vmap(measure, in_dims=(0, None), chunk_size=chunk)
-        found = measure(self._given, rows)
-        return {name: value.reshape(len(self)) for name, value in found.items()}
+        if chunk != 1:
+            found = measure(self._given, rows)
+            return {name: value.reshape(len(self)) for name, value in found.items()}
+        own = [
+            self.workload.measured({k: v[lane] for k, v in self._given.items()}, rows)
+            for lane in range(len(self))
+        ]
+        return {name: torch.stack([one[name].reshape(()) for one in own]) for name in own[0]}
 
     def parameters(self, lane: int) -> dict[str, NDArray[Any]]:
         """Copies of the parameters of one lane, by name."""
@@ -180,16 +184,6 @@ class Lanes:
                 rows = order[:, first : first + size]
                 rows = rows if self.stacked else rows[0]
                 yield tuple(_gather(tensor, rows) for tensor in workload.data)
-
-
-def _lanes_evaluated_at_once(workload: Workload, rows: int) -> int | None:
-    """The number of lanes that see some rows together; None for all of them.
-
-    A thousand lanes on a thousand rows would send every intermediate result through memory.
-    """
-    if workload.device.type != "cpu" or not rows:
-        return None
-    return max(1, EVALUATED_BYTES // (rows * workload.dtype.itemsize))
 
 
 def _gather(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

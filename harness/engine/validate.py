@@ -325,8 +325,12 @@ def _check_data(objective: Objective) -> None:
 
 
 def _check_records(planned: PlannedObjective, workload: Workload) -> None:
-    """Raise if a trial has more losses than can be kept."""
+    """Raise if a trial has more losses than can be kept, or ends before the first record."""
     steps, records = workload.steps, len(workload.record_steps) - 1
+    every = workload.steps_per_epoch if planned.record_every == "epoch" else planned.record_every
+    if isinstance(every, int) and every > steps:
+        text = f"{every:,} steps are longer than a trial, which has {steps:,}"
+        raise DoesNotFit("record_every", text)
     if records * len(workload.measures) > RECORD_LIMIT:
         key = "record_every" if planned.record_every else "steps" if planned.steps else "epochs"
         every = workload.record_steps[1]

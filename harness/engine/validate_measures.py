@@ -11,6 +11,7 @@ from harness.errors import join, nearest
 from harness.measures import TRAIN_LOSS
 from harness.plan import measuring
 from harness.results import Finding
+from harness.spec.measures import COORDINATES, FINAL
 from harness.spec.model import ObjectiveSpec, Spec
 from harness.suite.locate import Misfit
 from harness.suite.random_state import kept_random_state
@@ -31,7 +32,7 @@ def measure_findings(
     if objective is None:  # a stand-in
         return
     path = ("objectives", name)
-    yield from _unknown_parts(objective, path, workload)
+    yield from _unknown_parts(spec, name, workload)
     if run_it:
         yield from _unknown_metrics(objective, path, workload)
     optimum = workload.objective.optimum
@@ -50,18 +51,26 @@ def measure_findings(
         yield Finding((*path, "targets"), text)
 
 
-def _unknown_parts(
-    objective: ObjectiveSpec, path: tuple[str, ...], workload: Workload
-) -> Iterator[Finding]:
-    """Measures of parts that the data do not have."""
+def _unknown_parts(spec: Spec, name: str, workload: Workload) -> Iterator[Finding]:
+    """Measures of parts that the data do not have; what a split has is known before."""
+    objective, path = spec.objectives[name], ("objectives", name)
+    if objective.split is not None:
+        return
     named: list[tuple[tuple[str | int, ...], str]] = [
-        ((key,), value)
+        ((*path, key), value)
         for key, value in (("tune", objective.tune), ("report", objective.report))
         if value
     ]
-    named += [(("targets", i), t.measure) for i, t in enumerate(objective.targets) if t.measure]
+    named += [
+        ((*path, "targets", i), t.measure) for i, t in enumerate(objective.targets) if t.measure
+    ]
     if objective.stop and objective.stop.after:
-        named.append((("stop", "after"), objective.stop.after.measure.name))
+        named.append(((*path, "stop", "after"), objective.stop.after.measure.name))
+    named += [
+        (("claims", i, "quantity"), claim.quantity)
+        for i, claim in enumerate(spec.claims)
+        if claim.objective == name and claim.quantity not in (FINAL, *COORDINATES)
+    ]
     for place, measure in named:
         part = measure.partition(" ")[0]
         if part not in workload.parts:
@@ -69,7 +78,7 @@ def _unknown_parts(
             text = f"there is no part {part!r}; the data have {known}"
             if len(workload.parts) == 1:
                 text += "; hold rows out with 'split', or in the loader"
-            yield Finding((*path, *place), text)
+            yield Finding(place, text)
 
 
 def _unknown_metrics(

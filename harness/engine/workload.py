@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.engine import evaluation
 from harness.engine.lane_random import Draws, draws_of
 from harness.errors import nearest
 from harness.measures import PARTS, Measure, Part, StopRule, measures_of
@@ -158,6 +159,26 @@ class Workload:
             if not isinstance(value, torch.Tensor) or value.numel() != 1:
                 raise Misfit(objective.measure, f"metric {name!r} is no scalar tensor")
         return {name: _as_real_number(found[name], self.dtype) for name in wanted}
+
+    def lanes_evaluated_at_once(self, part: Part) -> int | None:
+        """The number of lanes that see all rows of a part together; None for all of them."""
+        return self._lanes_at_once[part]
+
+    @functools.cached_property
+    def _lanes_at_once(self) -> dict[Part, int | None]:
+        found: dict[Part, int | None] = dict.fromkeys(self.parts)
+        if self.device.type != "cpu" or not self.rows:
+            return found
+        params = self._leaves()
+        for part in self.parts:
+            rows = self.rows_of(part)
+            assert rows is not None
+            size = min(self.evaluation_batch_size or len(rows[0]), len(rows[0]))
+            batch = tuple(tensor[:size] for tensor in rows)
+            with kept_random_state(self.device), contextlib.suppress(Exception):
+                evaluate = functools.partial(self.measured, params, batch)
+                found[part] = evaluation.lanes_at_once(evaluate, size * self.dtype.itemsize)
+        return found
 
     def rows_of(self, part: Part) -> tuple[torch.Tensor, ...] | None:
         """The rows of a part, to be evaluated; copies where they may be written into."""

@@ -9,13 +9,21 @@ import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
 from harness.errors import BadInput, Problem
+from harness.measures import TRAIN_LOSS, Measure
 from harness.provenance import environment, fingerprint
 from harness.results import StepCounts
 from harness.spec.fields import INTEGER_LIMIT
@@ -40,15 +48,17 @@ class _BaselineModel(BaseModel):
 
 
 class Loss(_BaselineModel):
-    """The ends of a cell's trials.
+    """The ends of a cell's trials: losses, or values of another measure that is reported.
 
     Attributes:
-        mean: Mean final loss of the trials that ended ok; None where none did.
-        start: Mean loss before the first step.
+        mean: Mean final value of the trials that ended ok; None where none did.
+        start: Mean value before the first step.
         ok: Trials that ended ok.
-        diverged: Trials whose loss was not finite, or much too large.
+        diverged: Trials whose loss was not finite, or much too large, or whose value at the end is
+            not finite.
         failed: Trials that ended in an error or at a limit.
-        bits: Digest of every seed's final loss, to the bit.
+        bits: Digest of every seed's final value, to the bit.
+        measure: What they are values of; a file says it only where it is not the loss on train.
     """
 
     mean: float | None = Field(allow_inf_nan=False)
@@ -57,6 +67,14 @@ class Loss(_BaselineModel):
     diverged: Count
     failed: Count
     bits: str
+    measure: str = TRAIN_LOSS.name
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = whole(self)
+        if self.measure == TRAIN_LOSS.name:
+            del found["measure"]
+        return found
 
 
 class Cell(_BaselineModel):
@@ -168,17 +186,21 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} seeds, {fingerprint.digest(list(seeds))[:12]}"
 
 
-def summarise(trials: Iterable[tuple[int, str, float | None, float | None]]) -> Loss:
+def summarise(
+    trials: Iterable[tuple[int, str, float | None, float | None]], measure: Measure = TRAIN_LOSS
+) -> Loss:
     """Sum up a case's trials.
 
     Args:
-        trials: Seed, status, final loss and loss at the start of each; losses may be missing.
+        trials: Seed, status, final value and value at the start of each; values may be missing.
+        measure: What they are values of.
     """
     rows = sorted(trials)
-    final = np.array([loss for _, status, loss, _ in rows if status == "ok"], dtype="<f8")
+    ended = [loss for _, status, loss, _ in rows if status == "ok"]
+    final = np.array([loss for loss in ended if loss is not None], dtype="<f8")
     starts = [start for *_, start in rows if start is not None and np.isfinite(start)]
     statuses = [status for _, status, *_ in rows]
-    diverged = statuses.count("diverged")
+    diverged = statuses.count("diverged") + ended.count(None)
     with np.errstate(over="ignore"):
         mean = float(final.mean()) if len(final) else np.inf
     return Loss(
@@ -188,6 +210,7 @@ def summarise(trials: Iterable[tuple[int, str, float | None, float | None]]) -> 
         diverged=diverged,
         failed=len(rows) - len(final) - diverged,
         bits=hashlib.sha256(final.tobytes()).hexdigest()[:12],
+        measure=measure.name,
     )
 
 

@@ -56,7 +56,7 @@ class CellEntry:
         ratio: A step's time as a ratio to the reference loop's; None where it is not known.
         low: Lower end of the 95% interval of that ratio to what it was compared to.
         high: Upper end.
-        loss: Mean final loss.
+        loss: Mean final loss, or mean of what is reported in its place.
         operators: Operators dispatched in a step.
         calls: Python calls in a step.
         state: Bytes of optimizer state.

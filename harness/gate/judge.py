@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 from harness.analysis import stats
 from harness.formatting import plural
-from harness.gate.baseline import Baseline, Cell, counts_differ, same_rounding, time_differs
+from harness.gate.baseline import Baseline, Cell, Loss, counts_differ, same_rounding, time_differs
 from harness.gate.report import Judgement, Metric, Outcome
+from harness.measures import TRAIN_LOSS, Measure
 
 SAME, OTHER = stats.ROUNDING, {"float32": 1e-4, "float64": 1e-9}
-"""By how much a mean loss may rise where the spec doesn't say: between runs on one kind of
+"""By how much a mean loss may get worse where the spec doesn't say: between runs on one kind of
 machine and torch, which are bit-identical; and between others, which round otherwise."""
 
 PROCESS_SD, PROCESS_DF = 0.007, 20
@@ -31,13 +32,16 @@ class Limits:
 
     Attributes:
         threshold: The largest rise in time that passes, as a share.
-        loss_tolerance: The same for the mean final loss; None where rounding decides.
+        loss_tolerance: The same for the mean of what is reported, which may fall where higher is
+            better; None where rounding decides.
         dtype: The precision of its objective.
+        measure: What is reported of it.
     """
 
     threshold: float
     loss_tolerance: float | None
     dtype: str
+    measure: Measure = TRAIN_LOSS
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,20 @@ class MeasurementComparison:
         return ratio - 1, ratio / reach, ratio * reach
 
     def loss(self, cell_id: str, limits: Limits) -> Judgement:
-        """Judge a cell's final loss; both sides must have the cell."""
+        """Judge a cell's final loss, or what is reported; both sides must have the cell."""
         before, now = self.before.cells[cell_id].loss, self.now.cells[cell_id].loss
         limit = limits.loss_tolerance
         if limit is None:
             same = same_rounding(self.before, self.now)
             limit = (SAME if same else OTHER)[limits.dtype]
-        judged = functools.partial(Judgement, "loss", before=before.mean, now=now.mean, limit=limit)
+        judged = functools.partial(
+            Judgement,
+            "loss",
+            before=before.mean,
+            now=now.mean,
+            limit=limit,
+            measure=measure_name(limits.measure),
+        )
         if now.failed:
             return judged("failed", f"{plural(now.failed, 'trial')} ended in an error")
         if now.diverged:
@@ -158,22 +169,13 @@ class MeasurementComparison:
         if self.before.seeds != self.now.seeds:
             why = f"seeds {self.before.seeds} then, {self.now.seeds} now"
             return judged("not comparable", why)
+        if before.measure != now.measure:
+            return judged("not comparable", f"{before.measure} then, {now.measure} now")
         if now.ok > before.ok:
             return judged("better", f"{plural(now.ok, 'trial')} ok, {before.ok} before")
         if before.mean is None or now.mean is None:
             return judged("not comparable", "every trial on the other side failed")
-        # As a share of its size: a rise is positive, whatever the sign of the loss.
-        size = abs(before.mean)
-        change = now.mean / size - before.mean / size if size else None
-        if before.bits == now.bits:
-            return judged("fine", "bit-identical", change=change)
-        # What is below the rounding of the loss at the start is no loss to speak of.
-        room = limit * size + stats.EPSILON[limits.dtype] * abs(before.start or 0.0)
-        if now.mean > before.mean + room:
-            return judged("regressed", "the mean over seeds rose", change=change)
-        if now.mean < before.mean - room:
-            return judged("better", "the mean over seeds fell", change=change)
-        return judged("fine", change=change)
+        return _moved_values(judged(outcome="fine"), before, now, limits)
 
     def count(self, metric: Metric, cell_id: str) -> Judgement:
         """Judge an exact count of a cell; both sides must have the cell."""
@@ -204,12 +206,39 @@ class MeasurementComparison:
         )
 
 
+def measure_name(measure: Measure) -> str:
+    """The name of what is reported, where it is not the loss on train; else empty."""
+    return "" if measure == TRAIN_LOSS else measure.name
+
+
 def warn_only(judgements: Iterable[Judgement], metrics: Collection[str]) -> tuple[Judgement, ...]:
     """Have some metrics never fail a check."""
     return tuple(
         replace(judged, only_warns=True) if judged.metric in metrics else judged
         for judged in judgements
     )
+
+
+def _moved_values(judged: Judgement, before: Loss, now: Loss, limits: Limits) -> Judgement:
+    """A judgement on the means of both sides, which are known."""
+    old, new, measure = judged.before or 0.0, judged.now or 0.0, limits.measure
+    # As a share of its size: a rise is positive, whatever the sign of the value.
+    size = abs(old)
+    judged = replace(judged, change=new / size - old / size if size else None)
+    if before.bits == now.bits:
+        return replace(judged, why="bit-identical")
+    room = judged.limit * size
+    if measure.metric == "loss":
+        # What is below the rounding of the loss at the start is no loss to speak of.
+        room += stats.EPSILON[limits.dtype] * abs(before.start or 0.0)
+    verb = "rose" if new > old else "fell"
+    why = f"mean {judged.measure} {verb} from {old:.6g} to {new:.6g}"
+    why = why if judged.measure else f"the mean over seeds {verb}"
+    if measure.sign * new > measure.sign * old + room:
+        return replace(judged, outcome="regressed", why=why)
+    if measure.sign * new < measure.sign * old - room:
+        return replace(judged, outcome="better", why=why)
+    return judged
 
 
 def _moved(rise: float, limit: float) -> Outcome:

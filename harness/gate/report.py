@@ -12,8 +12,8 @@ from harness.results import BlockPairs
 
 Metric = Literal["time", "loss", "operators", "calls", "state"]
 METRICS: tuple[Metric, ...] = ("time", "loss", "operators", "calls", "state")
-"""Seconds per step as a ratio to the reference loop; final loss; and what is exact: operators
-dispatched, Python calls made, bytes of optimizer state."""
+"""Seconds per step as a ratio to the reference loop; final loss, or what is reported in its place;
+and what is exact: operators dispatched, Python calls made, bytes of optimizer state."""
 
 Outcome = Literal[
     "fine", "better", "regressed", "missing", "failed", "inconclusive", "not comparable"
@@ -52,11 +52,14 @@ class Judgement:
         before: What it was: for ``time`` the ratio to the reference loop, for ``loss`` the mean
             over seeds, for the others a count. None where there is nothing to compare with.
         now: What it is, likewise; None where it could not be found out.
-        change: ``now / before - 1``; None where one is missing or ``before`` is 0.
+        change: ``now / before - 1``, of a ``loss`` as a share of its size; None where one is
+            missing or ``before`` is 0.
         low: Lower end of the 95% interval of ``now / before``; for ``time`` only, else None.
         high: Upper end.
-        limit: The largest ``change`` that passes.
+        limit: The largest ``change`` for the worse that passes.
         only_warns: Whether the user asked that this metric never fails the check.
+        measure: What a ``loss`` is in truth, such as ``test accuracy``; empty where it is the loss
+            on train, and for the others.
     """
 
     metric: Metric
@@ -69,6 +72,12 @@ class Judgement:
     high: float | None = None
     limit: float = 0.0
     only_warns: bool = False
+    measure: str = ""
+
+    @property
+    def name(self) -> str:
+        """The metric as people call it: ``test accuracy`` where that is reported, not a loss."""
+        return self.measure or self.metric
 
     @property
     def exit_status(self) -> int:

@@ -271,7 +271,7 @@ class Plan:
         def again(case: Case) -> Case:
             sources = sources_of(case.located, opened)
             recipe = recipe_key(case.recipe, opened)
-            objective = objectives[case.objective.name]
+            objective = objectives.get(case.objective.name, case.objective)
             known = replace(case, objective=objective, sources=sources, recipe_key=recipe)
             return keyed(known) if case.key else known
 

@@ -281,9 +281,9 @@ class CheckSpec(_Model):
     """A cell has regressed if a step takes longer than before by more than this fraction (0.05 is
     5%)."""
     loss_tolerance: Tolerance | None = None
-    """By how much the mean final loss may rise, relative to before. By default only by rounding:
-    1e-6 in float32 and 1e-12 in float64, or 1e-4 and 1e-9 if the baseline is from another kind of
-    machine or version of torch."""
+    """By how much the mean of what is reported may get worse, relative to before: a loss may rise,
+    an accuracy fall. By default only by rounding: 1e-6 in float32 and 1e-12 in float64, or 1e-4 and
+    1e-9 if the baseline is from another kind of machine or version of torch."""
     rounds: int = Field(120, ge=20, le=100_000)
     """Maximum number of blocks of each cell that a process measures."""
     block_steps: int = Field(10, ge=1, le=1_000_000)

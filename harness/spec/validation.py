@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from harness.errors import Problem, nearest
 from harness.spec.fields import Name, shown
+from harness.spec.measure_validation import measure_mistakes
 from harness.spec.model import (
     CellSpec,
     CheckSpec,
@@ -119,6 +120,7 @@ def check(source: YamlSource) -> LoadedSpec:
     problems += _unknown_entries(source, spec, places)
     problems += _tuning_mistakes(source, spec)
     problems += recipe_mistakes(source, spec, places)
+    problems += measure_mistakes(source, spec, places)
     partial = {path[:2] for path in places if _is_argument(path)}
     if any(path[:1] == ("recipe",) for path in places):
         partial |= {("optimizers", name) for name in spec.optimizers}

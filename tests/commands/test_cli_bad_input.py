@@ -162,6 +162,20 @@ def test_all_mistakes_are_printed_in_the_files_order_and_counted(
     ]
 
 
+@pytest.mark.parametrize("command", [["run", "-q"], ["run", "--dry-run"], ["validate"]])
+def test_a_spec_of_which_every_objective_is_wrong_is_refused_like_any_other(
+    folder: Path, command: list[str]
+) -> None:
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / "rows.py").write_text("def load():\n    return None\n")
+    bowl = "bowl: {class: linear_regression, dataset: rows, steps: 3}"
+    text = SPEC.replace("bowl: {class: quadratic_2d, steps: 3}", bowl)
+    (folder / "spec.yaml").write_text(text)
+    assert complaints(folder, command[0], "spec.yaml", *command[1:])[0] == (
+        "spec.yaml:4:45: objectives.bowl.dataset: no dataset 'rows' in datasets/ (known: load)"
+    )
+
+
 def test_what_yaml_alone_shows_hides_no_other_mistake(folder: Path) -> None:
     (folder / "spec.yaml").write_text(
         """\

@@ -118,6 +118,9 @@ VALID = [
     ("class: Lookahead, base: {class: 'torch.optim:Adam'}", "schedule: cosine"),
     (groups("{parameters: a.bias, use_muon: true}", of="class: ByGroups"), ""),
     ("class: NoRate", "clip_grad_norm: 1"),
+    # What groups before take, and what another network has, is no mistake.
+    (groups("{parameters: '*bias'}", "{parameters: {ndim: [0, 1]}, lr: 1}", "{lr: 2}"), ""),
+    (groups("{parameters: {ndim: 2, not: ['embed*', 'head*']}, lr: 1}"), ""),
 ]
 
 
@@ -153,8 +156,7 @@ GROUPS = [
     (("{parameters: [a.bias, «b*], lr: 1}",), "'b*' matches no parameter"),
     (("{parameters: {ndim: 2, not: «head}, lr: 1}",), "'head' matches no parameter"),
     (("{parameters: «{ndim: 3}, lr: 1}",), "of objective 'net' (known: embed of shape (5, 2)"),
-    (("{parameters: 'a.*'}", "{parameters: «a.bias}"), "groups before it take a.bias"),
-    (("{parameters: '*'}", "«{lr: 2}"), "groups before it take them all"),
+    (("{parameters: {ndim: 2, not: [embed, «a.bais]}, lr: 1}",), "did you mean 'a.bias'?"),
     (("{parameters: a.bias, «momentm: 1}",), "SGD takes no argument 'momentm'; did you mean"),
     ((f"{{parameters: a.bias, {ADAM}, «momentum: 1}}",), "Adam takes no argument 'momentum'"),
     ((f"{{parameters: a.bias, {ADAM}, betas: [«[2, 3]]}}",), "Adam refuses this"),

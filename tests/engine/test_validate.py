@@ -448,6 +448,26 @@ OBJECTIVE = [
         "120,000,000 steps with a loss recorded every 2 are 60,000,000 losses per trial",
     ),
     (
+        "bowl: {class: quadratic_2d, steps: 20, record_every: «21}",
+        "record_every",
+        "21 steps are longer than a trial, which has 20",
+    ),
+    (
+        "bowl: {class: Fit, dataset: table, batch_size: 2, steps: 2, record_every: «epoch}",
+        "record_every",
+        "3 steps are longer than a trial, which has 2",
+    ),
+    (
+        "bowl: {class: Fit, dataset: table, steps: 2, report: «test loss}",
+        "report",
+        "there is no part 'test'; the data have train; hold rows out with 'split', or in the load"
+    ),
+    (
+        "bowl: {class: Fit, dataset: table, steps: 2, metrics: [loss, «accuracy]}",
+        "metrics.1",
+        "the objective computes no metric 'accuracy'",
+    ),
+    (
         "bowl: {class: «Leaves, steps: 1}",
         "class",
         "can't be used: SystemExit: 4 (objectives/all.py",

@@ -897,7 +897,7 @@ def test_a_store_of_a_newer_schema_is_refused(runs: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     done = call("one/spec.yaml", "two/spec.yaml")
     assert done.exit_code == 2
-    assert "has schema version 99, this harness reads version 4" in done.output
+    assert "has schema version 99, this harness reads version 5" in done.output
 
 
 def test_a_store_with_a_run_that_is_none_is_refused_without_a_traceback(runs: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from builders import make_plan
 
 from harness.errors import BadInput
+from harness.measures import Measure
 from harness.plan.model import Plan
 from harness.results import (
     Description,
@@ -26,6 +27,7 @@ from harness.results import (
 )
 from harness.spec.validation import load
 from harness.store import read as frames
+from harness.store import recorded
 from harness.store.database import NoResults, Store
 from harness.store.records import RunSettings
 
@@ -53,12 +55,13 @@ def begin(store: Store, plan: Plan, seeds: Sequence[int] = (), **described: Any)
         "landscape": [1.0, 2.0, 3.0, 4.0],
         "data_source": "",
     } | described
+    reported = description.pop("reported", {})
     store.begin_run(
         plan,
         command="test",
         spec_file="s.yaml",
         spec_text="text",
-        settings=RunSettings(seeds=tuple(seeds or plan.seeds), machine="m"),
+        settings=RunSettings(seeds=tuple(seeds or plan.seeds), machine="m", reported=reported),
         environment={"python": "3"},
         descriptions={planned.name: Description(**description) for planned in plan.objectives},
         defaults={},
@@ -142,6 +145,61 @@ def test_what_is_stored_comes_back_to_the_bit(tmp_path: Path, plan: Plan) -> Non
     assert results.objectives["quadratic_2d"].landscape.tolist() == [[1.0, 2.0], [3.0, 4.0]]
     assert results.run.finished is not None
     assert list(tmp_path.iterdir()) == [path]  # no journal is left behind
+
+
+def test_measures_and_parameters_come_back_to_the_bit(tmp_path: Path, plan: Plan) -> None:
+    path, accuracy = tmp_path / "r.sqlite", Measure("accuracy", "test", higher=True)
+    random = np.random.default_rng(4)
+    measured = {
+        seed: {"test accuracy": random.random(3), "test loss": random.random(3)}
+        for seed in plan.seeds
+    }
+    numbers = {
+        "w": random.normal(size=(2, 3)).astype(np.float32),
+        "b": np.array(0.1),
+        "z": np.array([1 + 2j]),
+    }
+    kept = [
+        replace(result_of(plan, seed), measures=measured[seed], parameters=numbers)
+        for seed in plan.seeds
+    ]
+    kept[1] = replace(kept[1], status="diverged", measures={"test accuracy": np.array([0.5])})
+    name = plan.cases[0].objective.name
+    with Store(path, create=True) as store:
+        begin(
+            store, plan,
+            reported={name: accuracy},
+            metrics=(("loss", False), ("accuracy", True)),
+            part_rows={"test": 7},
+        )  # fmt: skip
+        store.save_trials(kept, "m")
+        own = recorded.parameters(store, plan.cases[0].key, 2)
+        assert recorded.parameters(store, plan.cases[0].key, 99) == {}
+        (trials,) = recorded.endings(store, {plan.cases[0].key: accuracy}, plan.seeds).values()
+    assert [*own] == ["w", "b", "z"]
+    for key, value in own.items():
+        assert value.dtype == numbers[key].dtype
+        assert np.array_equal(value, numbers[key])
+    assert [t.final for t in trials] == [measured[0]["test accuracy"][-1], None,
+                                         measured[2]["test accuracy"][-1]]  # fmt: skip
+    results = frames.read(path)
+    case, info = results.cases[0], results.objectives[name]
+    assert info.measure == accuracy
+    assert info.optimum is None
+    assert [m.name for m in info.measures] == [
+        "train loss", "train accuracy", "test loss", "test accuracy"
+    ]  # fmt: skip
+    assert np.array_equal(case.losses, case.curves["test accuracy"], equal_nan=True)
+    assert np.array_equal(case.curves["train loss"], np.stack([r.losses for r in kept]))
+    assert np.isnan(case.curves["test accuracy"][1, 1:]).all()
+    assert case.finals.tolist() == [measured[0]["test accuracy"][-1], 0.5,
+                                    measured[2]["test accuracy"][-1]]  # fmt: skip
+    finals = results.trials[results.trials["position"] == 0]["final_loss"]
+    assert np.array_equal(
+        finals,
+        [measured[0]["test accuracy"][-1], np.nan, measured[2]["test accuracy"][-1]],
+        equal_nan=True,
+    )
 
 
 def test_only_ok_has_a_final_loss_and_a_partial_curve_stays_partial(

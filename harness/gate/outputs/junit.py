@@ -47,12 +47,12 @@ def _testcase(
     measured = cell.blocks if judgement.metric == "time" else ()
     attributes = {
         "classname": _legal(f"{report.suite}.{cell.objective}.{cell.device}"),
-        "name": _legal(f"{cell.optimizer}{setting}: {judgement.metric}"),
+        "name": _legal(f"{cell.optimizer}{setting}: {judgement.name}"),
         "time": f"{sum(sum(blocks.cell) for blocks in measured):.6f}",
     }
     test = ElementTree.Element("testcase", attributes)
     message = _legal(wording.describe(judgement))
-    content = _legal(f"{cell.place}: {cell.id}: {judgement.metric}: {wording.describe(judgement)}")
+    content = _legal(f"{cell.place}: {cell.id}: {judgement.name}: {wording.describe(judgement)}")
     kind = wording.kind_of(judgement)
     if kind == "regressed":
         child = ElementTree.SubElement(test, "failure", message=message, type=kind)

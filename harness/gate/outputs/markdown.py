@@ -14,6 +14,10 @@ MAX_ROWS, MAX_SENTENCES = 1000, 200
 """Limits on what is shown of a report: GitHub takes at most a mebibyte of it."""
 
 
+NAMES = ("objective", "optimizer", "setting", "device")
+"""Headings of what names a cell."""
+
+
 def render(report: GateReport) -> str:
     """The verdict, a table with what is wrong first, and details to unfold."""
     verdict = WORDS[report.exit_status][0] + wording.with_warnings(report)
@@ -29,7 +33,7 @@ def render(report: GateReport) -> str:
         _bullets(wrong[:MAX_SENTENCES]),
         _and_more(len(wrong) - MAX_SENTENCES, "line"),
         _table(
-            ["objective", "optimizer", "setting", "device", "time", "loss", "counts", "outcome"],
+            [*NAMES, "time", wording.loss_heading(cells), "counts", "outcome"],
             [_row(cell) for cell in cells[:MAX_ROWS]],
         ),
         _and_more(len(cells) - MAX_ROWS, "cell"),

@@ -41,7 +41,9 @@ def _table(cells: Sequence[CellVerdict], width: int, *, colour: bool) -> list[st
     groups: dict[tuple[str, str], list[CellVerdict]] = {}
     for cell in cells:
         groups.setdefault((cell.objective, cell.device), []).append(cell)
-    rows: list[list[str | Text]] = [["", "time", "", "loss", "counts", "outcome"]]
+    rows: list[list[str | Text]] = [
+        ["", "time", "", wording.loss_heading(cells), "counts", "outcome"]
+    ]
     for (objective, device), members in groups.items():
         rows.append([f"{objective} on {device}", *[""] * 5])
         for cell in members:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,7 +65,7 @@ class Remark:
         """The metrics that are meant; nothing where that is all of them."""
         if len(self.judgements) == len(self.cell.judgements) > 1:
             return ""
-        return ", ".join(judgement.metric for judgement in self.judgements)
+        return ", ".join(judgement.name for judgement in self.judgements)
 
     @property
     def text(self) -> str:
@@ -170,6 +171,8 @@ def _numbers(judgement: Judgement) -> str:
         verb, value = ("is", now) if before is None else ("was", before)
         return "" if value is None else f"{verb} {number(judgement.metric, value)}{unit}"
     parts = [f"{number(judgement.metric, before)} → {number(judgement.metric, now)}{unit}"]
+    if judgement.measure and judgement.outcome in ("regressed", "better"):
+        parts.clear()  # the reason has both
     if judgement.change is not None and math.isfinite(judgement.change):
         parts.append(" ".join(change(judgement)).strip())
     has_limit = judgement.metric in ("time", "loss")
@@ -215,7 +218,7 @@ def outcome(cell: CellVerdict) -> str:
     metrics: dict[str, list[str]] = {}
     for judgement in sorted(cell.judgements, key=lambda j: _RANKS[kind_of(j)]):
         warns = " (warning)" if kind_of(judgement) == "with warnings" else ""
-        metrics.setdefault(judgement.outcome + warns, []).append(judgement.metric)
+        metrics.setdefault(judgement.outcome + warns, []).append(judgement.name)
     if len(metrics) < 2:
         return next(iter(metrics), "fine")
     return "; ".join(
@@ -233,12 +236,27 @@ def time(cell: CellVerdict) -> tuple[str, str]:
     return change(judgement)
 
 
+def loss_heading(cells: Sequence[CellVerdict]) -> str:
+    """The heading of the column of :func:`loss`."""
+    judged = [cell.of("loss") for cell in cells]
+    return "value" if any(one is not None and one.measure for one in judged) else "loss"
+
+
 def loss(cell: CellVerdict) -> str:
-    """``equal``, ``+0.02 %``, ``NaN``, or both losses where no percentage says it."""
+    """``equal``, ``+0.02 %``, ``NaN``, or both losses where no percentage says it.
+
+    With its name before it where it is of another measure: ``test accuracy -2.2 %``.
+    """
     judgement = cell.of("loss")
     if judgement is None or judgement.before is None or judgement.now is None:
         return DASH
+    return " ".join(part for part in (judgement.measure, _loss(judgement)) if part)
+
+
+def _loss(judgement: Judgement) -> str:
     before, now = judgement.before, judgement.now
+    assert before is not None
+    assert now is not None
     if not math.isfinite(now):
         return number("loss", now)
     if before == now or judgement.change == 0:

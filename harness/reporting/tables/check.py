@@ -25,8 +25,9 @@ def check(report: GateReport) -> Table:
     note = (
         f"Compared with {report.against}. Time: of a step, as a ratio to the reference loop that "
         "runs in turn with it; its change, with a 95% interval. Loss: mean final loss over the "
-        "seeds. Operators dispatched and Python calls made in a step, and bytes of optimizer "
-        "state, are exact. Of two numbers, the first is the baseline's."
+        "seeds, or the mean of what is reported in its place, which is named then. Operators "
+        "dispatched and Python calls made in a step, and bytes of optimizer state, are exact. Of "
+        "two numbers, the first is the baseline's."
     )
     table = table_of("check", "Against the baseline", _COLUMNS, report.cells, note)
     return table or Table("check", "Against the baseline", note, pd.DataFrame(), pd.DataFrame())
@@ -66,9 +67,15 @@ def _before_and_now(metric: Metric) -> Callable[[CellVerdict], str]:
             return DASH
         both = (judgement.before, judgement.now)
         texts = [DASH if value is None else exactly(value) for value in both]
-        return " → ".join(dict.fromkeys(texts))
+        return f"{judgement.measure} {' → '.join(dict.fromkeys(texts))}".strip()
 
     return text
+
+
+def _measure(cell: CellVerdict) -> str:
+    """The name of what the loss is in truth."""
+    judgement = cell.of("loss")
+    return judgement.name if judgement else ""
 
 
 def _time_interval(cell: CellVerdict) -> str:
@@ -86,7 +93,7 @@ def _reasons(cell: CellVerdict) -> str:
             words = [judgement.why, "only warns" if judgement.only_warns else ""]
             reason = "; ".join(word for word in words if word)
             text = f"{judgement.outcome} ({reason})" if reason else judgement.outcome
-            metrics.setdefault(text, []).append(judgement.metric)
+            metrics.setdefault(text, []).append(judgement.name)
     parts = [
         text if len(names) == len(cell.judgements) > 1 else f"{', '.join(names)} {text}"
         for text, names in metrics.items()
@@ -101,6 +108,7 @@ _COLUMNS: tuple[Column[CellVerdict], ...] = (
     Column("setting", "setting", lambda cell: cell.setting, or_dash),
     Column("device", "device", lambda cell: cell.device),
     *(column for metric in METRICS for column in _numbers(metric)),
+    Column("loss_measure", "", _measure),
     Column("exit_status", "", lambda cell: cell.exit_status),
     Column("", "time (% change)", _field("time", "change"), lambda change: percent(change, "")),
     Column("", "95% interval", _time_interval),
@@ -165,7 +173,7 @@ def _changed(
 
 def _detail(judgement: Judgement) -> str:
     """``time +12.3%, 95% interval +9.1% to +14.8%``; ``operators 12 to 14``; else the reason."""
-    metric, before, now = judgement.metric, judgement.before, judgement.now
+    metric, before, now = judgement.name, judgement.before, judgement.now
     measured = judgement.outcome in ("regressed", "better", "inconclusive")
     if not measured or before is None or now is None:
         return f"{metric}: {judgement.why or judgement.outcome}"
