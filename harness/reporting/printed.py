@@ -45,7 +45,7 @@ class Row:
 
     objective: str
     optimizer: str
-    value: str
+    loss: str  # or whatever else is reported
     verdict: str
     time_ratio: str
     outcome: str
@@ -170,7 +170,7 @@ def _cells(row: Row) -> list[str | Text]:
     from rich.text import Text
 
     verdict = Text(printable(row.verdict), _COLOURS.get(row.outcome, ""))
-    return [row.optimizer, row.value, verdict, row.time_ratio]
+    return [row.optimizer, row.loss, verdict, row.time_ratio]
 
 
 def _kept(frame: pd.DataFrame) -> list[int]:
@@ -189,7 +189,7 @@ def _row(row: pd.Series, text: pd.Series, words: str, *, several: bool) -> Row:
     return Row(
         objective=f"{name} on {row['device']}" if several else name,
         optimizer=f"{row['optimizer']} ({setting})" if setting else str(row["optimizer"]),
-        value=f"{value} ({ends})" if has_ends else value,
+        loss=f"{value} ({ends})" if has_ends else value,
         verdict=str(text["verdict"]),
         time_ratio=str(text["time ratio"]),
         outcome=str(row["outcome"]),

@@ -460,7 +460,7 @@ OBJECTIVE = [
     (
         "bowl: {class: Fit, dataset: table, steps: 2, report: «test loss}",
         "report",
-        "there is no part 'test'; the data have train; hold rows out with 'split', or in the load"
+        "there is no part 'test'; the data have train; hold rows out with 'split', or in the load",
     ),
     (
         "bowl: {class: Fit, dataset: table, steps: 2, metrics: [loss, «accuracy]}",

@@ -1070,8 +1070,8 @@ class Headline:
         if not ended:
             assert len(parts) == 1
             if shared:
-                names = {info.words for info in self.results.objectives.values()}
-                assert head.removeprefix("no trial ended with a ") in {*names, "value"}
+                words = {info.words for info in self.results.objectives.values()}
+                assert head.removeprefix("no trial ended with a ") in {*words, "value"}
                 return
             said = re.fullmatch(r"nothing to compare: .+ more than one optimizer \((.+)\)", head)
             assert said is not None
@@ -1087,8 +1087,7 @@ class Headline:
         winners = set.intersection(*(leading[name] for name in ended))
         if winners:
             self.where(ended, shared, known, where)
-            rest = self.without_value(ended, device, rest)
-            tested = self.winners(ended, winners, rest)
+            tested = self.winners(ended, winners, self.without_value(ended, device, rest))
             assert clear is (tested > 1)
             return
         assert clear is any(self.tested(device, name) for name in ended)
@@ -1291,7 +1290,7 @@ def random_results(seed: int, *, higher: bool = False) -> Results:
     for number in range(int(random.integers(1, 8))):
         name = f"o{number}"
         optimum = None if random.random() < 0.4 else float(random.choice([0.0, -3.5]))
-        scored = optimum is None and higher
+        scored = higher and optimum is None and random.random() < 0.7
         objectives[name] = ObjectiveInfo(
             name, "", 5, 70, 40, 1, np.array([0, 20, 40]), optimum, (), None, None, "",
             **(SCORED if scored else {}),
@@ -1365,7 +1364,7 @@ def test_no_sentence_contradicts_made_up_trials(count: int) -> None:
     assert min(kinds.values()) >= count // 15
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(80, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("count", [8, pytest.param(80, marks=pytest.mark.exhaustive)])
 def test_no_sentence_contradicts_scores_of_which_higher_is_better(count: int) -> None:
     kinds: Counter[str] = Counter()
     said: list[str] = []

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from results_builders import make_case, make_objective, make_results, make_trials
 
 from harness.measures import Measure
 from harness.store.read import CaseData, ObjectiveInfo, Results
-from tests.support.results_builders import make_case, make_objective, make_results, make_trials
 
 ACCURACY = Measure("accuracy", "test", higher=True)
 PARTS = ("train", "validation", "test")

@@ -36,7 +36,7 @@ class Courses:
     @property
     def records(self) -> int:
         """Records until the last of them ended."""
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     @property
     def stopped(self) -> bool:

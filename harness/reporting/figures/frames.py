@@ -102,10 +102,12 @@ def _of_parts(record: FigureRecord) -> dict[str, Line2D]:
     """The entries of parts of the data, whose lines have the colours of several optimizers."""
     panels = record.panels if isinstance(record, CurveFigure) else ()
     labels = dict.fromkeys(line.label for panel in panels for line in panel.lines if line.part)
-    looks = ({"dashes": PART_DASHES[label]} if PART_DASHES[label] else {} for label in labels)
+    looks: dict[str, dict[str, Any]] = {
+        label: {"dashes": PART_DASHES[label]} if PART_DASHES[label] else {} for label in labels
+    }
     return {
         label: Line2D([], [], color=FOREGROUND, linewidth=1.8, **look)
-        for label, look in zip(labels, looks, strict=True)
+        for label, look in looks.items()
     }
 
 

@@ -30,7 +30,8 @@ from harness.measures import TRAIN_LOSS
 from harness.reporting import wording
 from harness.reporting.tables import tuning
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
-from harness.reporting.tables.targets import profile, reached
+from harness.reporting.tables.targets import profile as profile
+from harness.reporting.tables.targets import reached as reached
 from harness.store.read import CaseData, Results
 
 Array = NDArray[np.float64]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from held_out import PARTS, digits, results_of, trained
 
 from harness.analysis.comparison import mean_losses
 from harness.measures import Measure
@@ -18,7 +19,6 @@ from harness.reporting.figures.records import CurveFigure, DotFigure, Line
 from harness.reporting.figures.styles import PART_DASHES
 from harness.reporting.page import charts
 from harness.store.read import CaseData, Results
-from tests.support.held_out import PARTS, digits, results_of, trained
 
 
 def context_of(results: Results) -> FigureContext:
@@ -171,6 +171,7 @@ def test_a_stopped_trial_keeps_its_last_value_until_the_last_of_its_case_has_end
     own = {line.seed: line for line in panel.seed_lines if line.called == "o0"}
     assert own
     for seed, one in own.items():
+        assert seed is not None
         assert one.x[-1] == stops[0][seed] - 1
         assert one.y[-1] == values[seed, stops[0][seed] - 1]
 

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.stats
+from held_out import ACCURACY, digits, results_of, trained
+from results_builders import make_case, make_results
 
 from harness.reporting.tables import metrics, stopped
 from harness.reporting.tables.metrics import part_values
 from harness.store.read import CaseData
-from tests.support.held_out import ACCURACY, digits, results_of, trained
-from tests.support.results_builders import make_case, make_results
 
 
 def two() -> list[CaseData]:
