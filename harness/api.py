@@ -367,22 +367,24 @@ def schema() -> dict[str, Any]:
     return json_schema()
 
 
-def init(folder: StrPath) -> tuple[Path, ...]:
+def init(folder: StrPath, *, template: str = "comparison") -> tuple[Path, ...]:
     """Write a small suite that runs at once into a folder, which may exist and hold other files.
 
     Args:
         folder: The folder.
+        template: Which suite: ``comparison`` of optimizers, the author's own among them, or
+            ``training`` of a network on data in three parts.
 
     Returns:
         The files written.
 
     Raises:
-        BadInput: If any of the files exists already, or one can't be written. No part of the
-            suite is left then.
+        BadInput: If there is no such template, any of the files exists already, or one can't be
+            written. No part of the suite is left then.
     """
     from harness.suite import scaffold
 
-    return scaffold.init(Path(folder))
+    return scaffold.init(Path(folder), scaffold.template(template))
 
 
 def test_suite(

@@ -401,17 +401,17 @@ def list_names(suite: Path) -> None:
 
 @main.command("init")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def init_suite(folder: Path) -> None:
+@click.option("--template", metavar="NAME", default="comparison", help="Or training: a network.")
+def init_suite(folder: Path, template: str) -> None:
     """Write a small suite into DIR, to start your own from.
 
-    It has a spec, an optimizer, an objective, a dataset, a test and a CI workflow, and runs as it
-    is. If one of these files exists in DIR already, nothing is written.
+    It runs as it is. If one of its files exists in DIR already, nothing is written.
     """
     with _errors():
-        written = api.init(folder)
+        api.init(folder, template=template)
         from harness.suite import scaffold
 
-        click.echo(scaffold.describe(folder, written))
+        click.echo(scaffold.describe(folder, scaffold.template(template)))
 
 
 @main.command("test")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -159,6 +160,10 @@ def run(spec: Path | LoadedSpec, options: RunOptions, progress: Progress) -> Run
         return runner.run(pool, plan, problems, known, write_log_to)
 
 
+LONG_TRAINING = 60.0
+"""Seconds of training after which the page is written before anything is timed as well."""
+
+
 @dataclass(frozen=True)
 class _Runner:
     """Does one run of a spec."""
@@ -241,8 +246,9 @@ class _Runner:
             write_log_to(self.output)
             opened_files.save(self.output, known)
             self._begin(store, plan, here, checked.absent, checked)
+            began = time.monotonic()
             plan, trained = self._train(pool, store, plan, checked, here.key)
-            if trained and plan.spec.timing.enabled:
+            if plan.spec.timing.enabled and time.monotonic() - began > LONG_TRAINING:
                 self._write_page()
             timed = TimingPass(
                 pool, store, plan, checked.absent, here.key, progress, self.options.fresh

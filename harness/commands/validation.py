@@ -12,7 +12,9 @@ from harness.plan.model import Plan
 from harness.provenance.opened_files import Opened
 from harness.results import CheckedSuite, Finding
 from harness.spec.measures import COORDINATES
+from harness.spec.recipe_values import merged
 from harness.spec.validation import LoadedSpec
+from harness.spec.yaml_source import KeyPath
 from harness.workers.executor import Executor, Task, WorkerFailed
 from harness.workers.requests import ValidatePlan
 
@@ -94,16 +96,25 @@ def _without_coordinates(
 
 def _as_problem(loaded: LoadedSpec, finding: Finding, given: Sequence[str]) -> Problem:
     """A mistake at the place where somebody made it: in the file, or on the command line."""
-    match finding.path:
-        case ("optimizers", _, "hyperparameters" | "search", name, *_) | (
-            "optimizers",
-            _,
-            "per_objective",
-            _,
-            name,
-            *_,
-        ):
-            for text in given:
-                if text.partition("=")[0] == name:
-                    return Problem(f"--set {text}", 0, 0, "", finding.message)
+    if given:
+        names = set(_names_at(loaded, finding.path))
+        for text in given:
+            if text.partition("=")[0] in names:
+                return Problem(f"--set {text}", 0, 0, "", finding.message)
     return loaded.source.problem(finding.path, finding.message, at_key=finding.at_key)
+
+
+def _names_at(loaded: LoadedSpec, path: KeyPath) -> Iterator[str]:
+    """The names of the hyperparameter whose value stands at a path, or within it."""
+    match path:
+        case ("optimizers", _, "hyperparameters" | "search", str(name), *_):
+            yield name
+        case ("optimizers", _, "per_objective", _, str(name), *_):
+            yield name
+    if (spec := loaded.spec) is None:
+        return
+    for optimizer in spec.optimizers:
+        recipe = merged(spec, optimizer)
+        for name, value in recipe.values().items():
+            if path[: len(value.path)] == value.path:
+                yield from recipe.with_numbers({name: None})

@@ -257,7 +257,7 @@ class OptimizerArguments:
 
     def _unfit(self, error: UnfitSchedule) -> Finding:
         """A schedule that doesn't fit the objective's number of steps."""
-        text = f"{error} of objective {self.case.objective.name!r}" if error.name else str(error)
+        text = f"on {self.case.objective.name!r}, {error}" if error.name else str(error)
         if error.name in self.case.hyperparameters:
             return Finding(self._places.path(error.name), text)
         return Finding(self._places.section(error.name or "schedule"), text)

@@ -106,6 +106,8 @@ class Recorder:
         """Note where the lanes stand after a step, where the optimizer wants to be evaluated."""
         is_due = step in self._due
         if self._points is None and not is_due:
+            if step == 0:
+                self._stepper.train()
             return
         if step:
             self._stepper.eval()

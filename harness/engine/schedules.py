@@ -89,7 +89,7 @@ class ShortSchedule:
             raise UnfitSchedule("schedule.final", "expected a last factor above 0 for exponential")
         warmup = round(steps_of(numbers.get("warmup", 0), steps))
         if warmup > steps:
-            text = f"a warm-up of {warmup:,} steps is longer than the trial, of {steps:,}"
+            text = f"a warm-up of {warmup:,} steps is longer than the trial's {steps:,}"
             raise UnfitSchedule("schedule.warmup", text)
         at = [round(steps_of(place, steps)) for place in numbers.get("at", ("50%", "75%"))]
         if max(at) > steps:

@@ -94,6 +94,7 @@ class Stepper:
     ) -> None:
         self.lanes = lanes
         self.evaluations = 0
+        self._steps = 0
         self._leaves = lanes.leaves()
         self._create_graph = create_graph
         refusals: list[str] = []
@@ -167,6 +168,9 @@ class Stepper:
             The losses before the update, detached: shape ``(lanes,)``, or a scalar alone.
         """
         self._batch = batch
+        if self._steps and self.schedule is not None:
+            self.schedule.advance()  # not before, so that what is recorded is of the step taken
+        self._steps += 1
         losses = self._evaluate()
         if witness is not None:
             witness.note_gradients(self._leaves, losses)
@@ -176,8 +180,6 @@ class Stepper:
             else:
                 self.optimizer.step()
         self.around.check()
-        if self.schedule is not None:
-            self.schedule.advance()
         if witness is not None:
             witness.note_parameters(self._leaves)
         return losses
@@ -223,6 +225,8 @@ class Stepper:
                     total.backward(create_graph=True)
             else:
                 total.backward()
+        if self.lanes.stacked:
+            give_memory_of_their_own(self._leaves)
         if self._clipping is not None:
             self._clipping(self._leaves)
         self._keep(losses)
@@ -232,6 +236,24 @@ class Stepper:
         """Keep what was evaluated for a closure."""
         self._losses = losses.detach()
         self.around.evaluated()
+
+
+def give_memory_of_their_own(leaves: Sequence[torch.Tensor]) -> None:
+    """Copy gradients that share memory with those of other parameters.
+
+    Two parameters that are added have the same gradient (the two biases of an LSTM). Of a trial
+    alone, autograd gives each a tensor of its own; out of ``vmap`` they come as one, and what
+    clips or changes gradients in place would do so twice.
+    """
+    known: set[int] = set()
+    for leaf in leaves:
+        grad = leaf.grad
+        if grad is None or grad.layout is not torch.strided:
+            continue
+        place = grad.untyped_storage().data_ptr()
+        if place in known:
+            leaf.grad = grad.clone()
+        known.add(place)
 
 
 def hyperparameters(

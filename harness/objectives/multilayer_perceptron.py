@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.checks import check_classes, check_widths
 from harness.objectives.dataset import Dataset
 from harness.objectives.metrics import accuracy, r2
 from harness.objectives.tensors import table_of, tensors_of
@@ -40,17 +41,14 @@ class MultilayerPerceptron(Objective):
         hidden: Sequence[int] = (16,),
         activation: Literal["tanh", "relu"] = "tanh",
     ) -> None:
-        if isinstance(hidden, str) or not isinstance(hidden, Sequence) or not hidden:
-            raise ValueError(f"hidden must be a list of widths, got {hidden!r}")
-        if not all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in hidden):
-            raise ValueError(f"hidden must be whole numbers above zero, got {hidden!r}")
+        check_widths("hidden", hidden)
         if activation not in ("tanh", "relu"):
             raise ValueError(f"activation must be 'tanh' or 'relu', got {activation!r}")
         self._activation = torch.tanh if activation == "tanh" else torch.relu
         self._classifies = dataset.labels.dtype.kind != "f"
+        if self._classifies:
+            check_classes(dataset)
         outputs = (dataset.classes or 0) if self._classifies else 1
-        if self._classifies and (outputs < 2 or dataset.labels.min() < 0):
-            raise ValueError("labels must be classes numbered from 0, two of them or more")
         features, _ = table_of(dataset)
         self.data = (torch.from_numpy(features), tensors_of(dataset)[1])
         self.widths = (features.shape[1], *hidden, outputs)

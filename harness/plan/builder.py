@@ -408,7 +408,7 @@ class _PlanBuilder:
                 self._merged[key].values(),
                 *optimizer.per_objective.values(),
             )
-            for name in given
+            for name in self._merged[key].with_numbers(given)
         }
         found: Hyperparameters = {}
         for text in self.overrides.values:

@@ -34,6 +34,8 @@ SHIPPED_OBJECTIVES = {
     "linear_regression": "harness.objectives.linear_regression:LinearRegression",
     "logistic_regression": "harness.objectives.logistic_regression:LogisticRegression",
     "multilayer_perceptron": "harness.objectives.multilayer_perceptron:MultilayerPerceptron",
+    "convolutional_network": "harness.objectives.convolutional_network:ConvolutionalNetwork",
+    "causal_transformer": "harness.objectives.causal_transformer:CausalTransformer",
     "noisy_quadratic": "harness.objectives.noisy_quadratic:NoisyQuadratic",
     "rosenbrock": "harness.objectives.rosenbrock:Rosenbrock",
     "sphere": "harness.objectives.functions_2d:Sphere",

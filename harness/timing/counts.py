@@ -62,7 +62,7 @@ class _PlainLoop:
     def __init__(self, timed: TimedCase) -> None:
         stepper, self._batches = timed.start(_Counted)
         self._step, self.optimizer = stepper.step, stepper.optimizer
-        wrap_steps(type(self.optimizer))
+        wrap_steps(self.optimizer)
         self.take(1)
 
     def take(self, steps: int) -> None:
@@ -95,19 +95,20 @@ class _Aside(Surroundings):
             return super().is_as_evaluated()
 
 
-def wrap_steps(optimizer: type) -> None:
+def wrap_steps(optimizer: torch.optim.Optimizer) -> None:
     """Wrap the steps that an optimizer inherits as torch does those of a class in use.
 
     torch wraps a class's ``step`` (for profiles) when its first object is made, so one that
     calls ``super().step`` would take more after another optimizer was used in this process.
     """
     above = torch.optim.Optimizer
-    for base in optimizer.__mro__:
-        if not issubclass(base, above) or base is above or "step" not in vars(base):
-            continue
-        if not getattr(base.step, "hooked", False):
-            base.step = above.profile_hook_step(base.step)  # type: ignore
-            base.step.hooked = True  # type: ignore
+    for part in (optimizer, *getattr(optimizer, "members", ())):
+        for base in type(part).__mro__:
+            if not issubclass(base, above) or base is above or "step" not in vars(base):
+                continue
+            if not getattr(base.step, "hooked", False):
+                base.step = above.profile_hook_step(base.step)  # type: ignore
+                base.step.hooked = True  # type: ignore
 
 
 class _Operators(TorchDispatchMode):

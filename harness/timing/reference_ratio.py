@@ -108,7 +108,7 @@ class RatioMeasurement:
             self._on_step(index + 1)
             try:
                 runner = Runner(timed, block_steps, WARM_STEPS)
-                wrap_steps(type(runner.optimizer))
+                wrap_steps(runner.optimizer)
             except Exception as error:
                 self._failures[timed.case.key] = f"{type(error).__name__}: {error}"
             else:

@@ -83,7 +83,7 @@ check(spec: StrPath, *, baseline: StrPath | None = None, base: str | None = None
 False, workers: int | None = None, output: StrPath | None = None, progress: bool = True) -> Check
 compare(*results: StrPath, formats: Texts = (), output: StrPath | None = None) -> Comparison
 history(results: StrPath = 'benchmarks.yaml', *, output: StrPath | None = None) -> History
-init(folder: StrPath) -> tuple[Path, ...]
+init(folder: StrPath, *, template: str = comparison) -> tuple[Path, ...]
 load_optimizer(name: str, folder: StrPath = '.') -> Callable[..., torch.optim.Optimizer]
 names(suite: StrPath = '.') -> Names
 preview(spec: SpecLike, *, only: Texts = (), devices: Texts | None = None, seeds: int | None = \
@@ -341,7 +341,11 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
         "validate",
         {"spec": Path("s.yaml"), "only": ("optimizer=a",), "devices": "cpu", "seeds": 9},
     ),
-    ("init folder", "init", {"folder": Path("folder")}),
+    (
+        "init folder --template training",
+        "init",
+        {"folder": Path("folder"), "template": "training"},
+    ),
     (
         "test suite --seconds 2 --workers 3 --quiet",
         "test_suite",

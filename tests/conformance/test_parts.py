@@ -962,6 +962,8 @@ def test_optimizers_of_torch_and_objectives_that_ship_are_sound(tmp_path: Path) 
         "linear_regression": "airfoil",
         "logistic_regression": "spirals",
         "multilayer_perceptron": "spirals",
+        "convolutional_network": "digits, batch_size: 20",
+        "causal_transformer": "alice, batch_size: 4, arguments: {width: 4, heads: 1}",
     }
     (tmp_path / "optimizers").symlink_to(ROOT / "optimizers")
     (tmp_path / "datasets").symlink_to(ROOT / "datasets")
@@ -970,11 +972,14 @@ def test_optimizers_of_torch_and_objectives_that_ship_are_sound(tmp_path: Path) 
         *("NAdam", "RAdam", "RMSprop", "Rprop", "SGD", "SparseAdam"),
     )
     scratch = {"SGD": "{lr: 0.1}", "Momentum": "{lr: 0.1, momentum: 0.9}", "Adadelta": "{}"}
-    scratch |= dict.fromkeys(("AdaGrad", "RMSProp", "Adam"), "{lr: 0.1}")
+    scratch |= dict.fromkeys(("AdaGrad", "RMSProp", "Adam", "Lion"), "{lr: 0.1}")
     few = {"LBFGS": "{max_iter: 4}"}  # of 20, which take their time
     objectives = "".join(
         f"  {name}: {{steps: 3{f', dataset: {on_data[name]}' if name in on_data else ''}}}\n"
         for name in SHIPPED_OBJECTIVES
+    )
+    objectives += (
+        "  on_signals: {class: convolutional_network, dataset: mnist1d, batch_size: 20, steps: 3}\n"
     )
     (tmp_path / "spec.yaml").write_text(
         f"suite: shipped\nobjectives:\n{objectives}optimizers:\n"

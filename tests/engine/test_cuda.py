@@ -514,6 +514,8 @@ def shipped(name: str, device: str) -> Workload:
         "linear_regression": {"dataset": table},
         "logistic_regression": {"dataset": table, "threshold": "median"},
         "multilayer_perceptron": {"dataset": table},
+        "convolutional_network": {"dataset": locate("digits", ROOT, "datasets").load()()},
+        "causal_transformer": {"dataset": locate("alice", ROOT, "datasets").load()()["train"]},
         "noisy_quadratic": {"rows": 1500},
     }
     objective = pkgutil.resolve_name(SHIPPED_OBJECTIVES[name])(**with_data.get(name, {}))

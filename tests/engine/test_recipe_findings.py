@@ -130,7 +130,7 @@ def test_what_is_right_is_not_found_wrong(optimizer: str, recipe: str, folder: P
 
 
 SCHEDULES = [
-    ("{warmup: «21}", "warm-up of 21 steps is longer than the trial, of 20 of objective 'net'"),
+    ("{warmup: «21}", "on 'net', a warm-up of 21 steps is longer than the trial's 20"),
     ("{then: step, at: «[0.5, 30]}", "step 30 is beyond the end of the trial"),
     ("{then: exponential, final: «0}", "above 0 for exponential"),
 ]

@@ -177,7 +177,7 @@ def test_any_short_schedules_ride_as_lanes_of_one_run(copies: int) -> None:
 @pytest.mark.parametrize(
     ("numbers", "blamed", "text"),
     [
-        ({"warmup": 21}, "schedule.warmup", "warm-up of 21 steps is longer than the trial, of 20"),
+        ({"warmup": 21}, "schedule.warmup", "warm-up of 21 steps is longer than the trial's 20"),
         ({"then": "exponential", "final": 0}, "schedule.final", "above 0"),
         ({"then": "step", "at": [5, 30]}, "schedule.at", "step 30 is beyond the end"),
     ],

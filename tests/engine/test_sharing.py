@@ -1305,6 +1305,44 @@ def test_an_objective_that_vmap_cannot_take_runs_alone_with_the_reason() -> None
         assert why in found.reason
 
 
+def test_parameters_that_are_added_have_gradients_of_their_own() -> None:
+    """In place, an optimizer or clipping would else change one gradient twice."""
+
+    layer = nn.LSTM(4, 2, dtype=torch.float64)  # its two biases are added
+
+    class Recurrent(Regression):
+        def init(self, generator: torch.Generator) -> Parameters:
+            return {
+                name: torch.randn(value.shape, generator=generator, dtype=torch.float64)
+                for name, value in layer.named_parameters()
+            }
+
+        def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
+            x, y = batch
+            output, _ = torch.func.functional_call(layer, params, (x,))
+            return (output - y[:, :2]).square().mean()
+
+    class Halves(Descent):
+        def before(self, closure: Closure | None) -> None:
+            for param in self.params:
+                assert param.grad is not None
+                param.grad.mul_(0.5)
+
+    workload, lanes = batched(Recurrent()), [Lane(0, seed) for seed in range(4)]
+    shared = train(workload, Halves, SETTINGS[:1], lanes, way="pointwise")
+    for lane in lanes:
+        own = train(workload, Halves, SETTINGS[:1], [lane], way="alone")
+        np.testing.assert_allclose(shared.losses[lane.seed], own.losses[0], rtol=1e-12)
+
+
+def test_an_optimizer_with_modes_is_tried_in_the_mode_of_steps() -> None:
+    class StartsInEvaluation(ScheduleFree):
+        is_training = False
+
+    found = decide(batched(Regression()), StartsInEvaluation, SETTINGS[:1], range(6))
+    assert found.way == "pointwise", found.reason
+
+
 # What decides -----------------------------------------------------------------------------------
 
 

@@ -651,6 +651,12 @@ WITH_DATA = """\
     dtype: float64, arguments: {hidden: [8, 8], activation: relu}}
   line: {class: linear_regression, dataset: airfoil, batch_size: 50, epochs: 1}
   noisy_quadratic: {batch_size: 10, epochs: 1}
+  images: {class: convolutional_network, dataset: digits, batch_size: 50, steps: 3,
+    split: {train: 0.8, test: 0.2}}
+  signals: {class: convolutional_network, dataset: mnist1d, batch_size: 50, steps: 3,
+    arguments: {kernel_size: 5, batch_norm: true, dropout: 0.1}}
+  text: {class: causal_transformer, dataset: alice, batch_size: 8, steps: 3,
+    arguments: {width: 8, dropout: 0.1}}
   far: {class: rosenbrock, steps: 20, arguments: {dimension: 30, start_spread: 0.1}}
 """
 

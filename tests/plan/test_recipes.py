@@ -83,8 +83,9 @@ def test_the_command_line_sets_a_recipes_numbers(folder: Path) -> None:
     [case] = plan_of(folder, COSINE, values=("schedule.warmup=0.2", 'schedule.then="linear"')).cases
     assert case.hyperparameters == {"schedule.warmup": 0.2, "schedule.then": "linear"}
     groups = "groups: [{parameters: x, name: first, lr: 1}]"
-    [case] = plan_of(folder, "", groups, values=("groups.first.lr=2",)).cases
-    assert case.hyperparameters == {"groups.first.lr": 2}
+    for name in ("groups.first.lr", "groups.0.lr"):
+        [case] = plan_of(folder, "", groups, values=(f"{name}=2",)).cases
+        assert case.hyperparameters == {"groups.first.lr": 2}
     with pytest.raises(BadInput, match=r"did you mean 'schedule\.warmup'"):
         plan_of(folder, COSINE, values=("schedule.warmpu=0.2",))
     with pytest.raises(BadInput, match="0 to 100%"):

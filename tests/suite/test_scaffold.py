@@ -20,22 +20,28 @@ from harness.errors import BadInput
 from harness.spec.validation import load
 from harness.suite import scaffold
 
-TARGETS = [file.target for file in scaffold.FILES]
-SOURCES = {file.target: scaffold.SOURCE / file.source for file in scaffold.FILES}
+TARGETS = [file.target for file in scaffold.COMPARISON.files]
+SOURCES = {
+    file.target: scaffold.COMPARISON.folder / file.source for file in scaffold.COMPARISON.files
+}
 
 
 def everything(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_it_writes_every_file_that_ships_and_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", scaffold.TEMPLATES)
+def test_it_writes_every_file_that_ships_and_no_other(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "a new" / "suite"
-    assert scaffold.init(folder) == tuple(folder / target for target in TARGETS)
-    for target, source in SOURCES.items():
+    template = scaffold.TEMPLATES[name]
+    targets = [file.target for file in template.files]
+    sources = [template.folder / file.source for file in template.files]
+    assert scaffold.init(folder, template) == tuple(folder / target for target in targets)
+    for target, source in zip(targets, sources, strict=True):
         assert (folder / target).read_bytes() == source.read_bytes()
-    there = {path for path in scaffold.SOURCE.rglob("*") if path.is_file()}
-    assert {path for path in there if "__pycache__" not in path.parts} == set(SOURCES.values())
-    assert {path for path in everything(folder) if (folder / path).is_file()} == set(TARGETS)
+    there = {path for path in template.folder.rglob("*") if path.is_file()}
+    assert {path for path in there if "__pycache__" not in path.parts} == set(sources)
+    assert {path for path in everything(folder) if (folder / path).is_file()} == set(targets)
 
 
 def test_a_folder_may_hold_other_files(tmp_path: Path) -> None:
@@ -115,6 +121,25 @@ def test_it_says_what_there_is_and_what_to_do_next(tmp_path: Path) -> None:
     assert run == "  python -m harness run comparison.yaml"
 
 
+def test_the_template_for_training_says_what_to_do_next(tmp_path: Path) -> None:
+    folder = tmp_path / "suite"
+    result = CliRunner().invoke(cli.main, ["init", str(folder), "--template", "training"])
+    assert result.exit_code == 0
+    *_, test, run = result.output.splitlines()
+    assert test == "  python -m harness test ."
+    assert run == "  python -m harness run training.yaml"
+    assert everything(folder) >= {file.target for file in scaffold.TRAINING.files}
+
+
+def test_a_template_that_is_unknown_is_named_with_the_nearest(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.main, ["init", str(tmp_path / "x"), "--template", "trainig"])
+    assert result.exit_code == 2
+    assert result.output.startswith(
+        "template: there is no template 'trainig'; did you mean 'training'?"
+    )
+    assert everything(tmp_path) == set()
+
+
 def test_its_specs_have_no_mistakes_and_tens_of_seeds(tmp_path: Path) -> None:
     scaffold.init(tmp_path)
     for name in (scaffold.SPEC, scaffold.GATE):
@@ -160,7 +185,7 @@ def test_every_command_of_its_workflow_is_one() -> None:
 def test_its_workflow_names_the_spec_and_the_results_of_the_suite() -> None:
     env = workflow()["env"]
     for spec, results in (("SPEC", "RESULTS"), ("GATE", "CHECKED")):
-        suite = load(scaffold.SOURCE / env[spec]).source.data["suite"]
+        suite = load(scaffold.COMPARISON.folder / env[spec]).source.data["suite"]
         assert env[results] == f"reports/{suite}"
     assert (env["SPEC"], env["GATE"]) == (scaffold.SPEC, scaffold.GATE)
     assert workflow()["permissions"] == {"contents": "read"}

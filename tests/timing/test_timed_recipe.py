@@ -47,8 +47,8 @@ def rates(timed: TimedCase, steps: int) -> list[float]:
     stepper, batches = timed.start()
     found = []
     for _ in range(steps):
-        found.append(float(stepper.optimizer.param_groups[0]["lr"]))
         stepper.step(next(batches))
+        found.append(float(stepper.optimizer.param_groups[0]["lr"]))  # of the step just taken
     return found
 
 
