@@ -81,7 +81,13 @@ class _Counting(NullProgress):
         self._done += count
 
     def _taken(self) -> str:
-        return f"{self._done:,} {self._unit} in {duration(time.monotonic() - self._began)}"
+        done = _counted(self._done, self._unit)
+        return f"{done} in {duration(time.monotonic() - self._began)}"
+
+
+def _counted(count: int, unit: str) -> str:
+    """A count with its unit, given as of many: ``1 case``, ``2 cases``."""
+    return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
 
 
 class LogProgress(_Counting):
@@ -90,7 +96,7 @@ class LogProgress(_Counting):
     def begin(self, name: str, total: int, unit: str) -> None:
         """Show that a stage begins."""
         super().begin(name, total, unit)
-        self.note(f"{name}: {total:,} {unit}")
+        self.note(f"{name}: {_counted(total, unit)}")
 
     def advance(self, count: int) -> None:
         """Show how far the stage is, now and then."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from harness.commands import tuning
 from harness.errors import BadInput, Problem
+from harness.plan import measuring
 from harness.plan.builder import Overrides
 from harness.plan.model import Plan
 from harness.provenance.opened_files import Opened
@@ -75,7 +75,8 @@ def _without_targets(loaded: LoadedSpec, plan: Plan, checked: CheckedSuite) -> I
         return
     for name in dict.fromkeys(search.base.objective.name for search in plan.searches):
         known = checked.descriptions.get(name)
-        if known is not None and not tuning.targets_of(plan.spec.objectives[name], known.optimum):
+        # That all of them are on test is told where they are.
+        if known is not None and not measuring.targets(plan.spec.objectives[name], known.optimum):
             text = (
                 f"{name!r} has no target to tune for: give it 'targets', losses to reach, for its "
                 "optimum is not known"

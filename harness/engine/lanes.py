@@ -7,11 +7,13 @@ written. The training loop is the same for both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch._C import _functorch
@@ -23,6 +25,9 @@ from harness.engine.lane_rules import register_rules
 from harness.engine.workload import BATCH_STREAM, Workload, as_real, generator
 from harness.measures import Part
 from harness.objectives.base import Batch, Parameters
+
+LEFT = 0.5
+"""Share of the lanes that goes on, at most, for the others to be left out."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Lanes:
         register_rules()
         draws = workload.draws if stacked else None
         self._random = LaneRandom(draws, [lane.seed for lane in lanes]) if draws else None
+        self._active: torch.Tensor | None = None
         states = {lane.seed: workload.state(lane.seed) for lane in lanes}
         own = [states[lane.seed] for lane in lanes]
         self.state: Parameters = {
@@ -86,13 +92,44 @@ class Lanes:
         loss = self.workload.objective.loss
         if not self.stacked:
             return loss(self._given, batch)
+        given = self._of_active(self._given)
+        count = len(self) if self._active is None else len(self._active)
         # As torch.func.vmap does, which spends as long on looking through its arguments.
         drawing = self._random.drawing() if self._random else nullcontext()
-        with drawing, lane_level(len(self), may_draw=self._random is not None) as level:
-            params = {name: lanes_of(value) for name, value in self._given.items()}
+        with drawing, lane_level(count, may_draw=self._random is not None) as level:
+            params = {name: lanes_of(value) for name, value in given.items()}
             if batch is not None and self.workload.batch_size is not None:
                 batch = tuple(map(lanes_of, batch))
-            return _functorch._remove_batch_dim(loss(params, batch), level, len(self), 0)
+            found = _functorch._remove_batch_dim(loss(params, batch), level, count, 0)
+        if self._active is None:
+            return found
+        for name, kept in self.state.items():
+            kept.index_copy_(0, self._active, given[name])
+        return self._of_all(found, 0.0)
+
+    def leave_out(self, ended: NDArray[np.bool_]) -> None:
+        """Evaluate lanes no more that have come to an end, once they are half of all or more.
+
+        From then on their losses and gradients are 0, and their metrics NaN. Lanes that draw random
+        numbers go on.
+        """
+        count = len(self) if self._active is None else len(self._active)
+        rest = np.flatnonzero(~ended)
+        if self.stacked and self._random is None and 0 < len(rest) <= LEFT * count:
+            self._active = torch.from_numpy(rest).to(self.workload.device)
+
+    def _of_active(self, values: Parameters) -> Parameters:
+        """Those lanes of some tensors that are evaluated."""
+        if self._active is None:
+            return values
+        return {name: value.index_select(0, self._active) for name, value in values.items()}
+
+    def _of_all(self, values: torch.Tensor, left_out: float) -> torch.Tensor:
+        """Values of the lanes that are evaluated among those of all lanes."""
+        if self._active is None:
+            return values
+        whole = torch.full((len(self),), left_out, dtype=values.dtype, device=values.device)
+        return whole.index_copy(0, self._active, values)
 
     @property
     def _given(self) -> Parameters:
@@ -123,18 +160,20 @@ class Lanes:
 
     def _metrics(self, part: Part, rows: Batch) -> dict[str, torch.Tensor]:
         """The metrics of each lane on some rows: together, or one by one where that is faster."""
-        measure, chunk = self.workload.measured, None
+        measure, chunk, given = self.workload.measured, None, self._of_active(self._given)
         if self.stacked:
             chunk = self.workload.lanes_evaluated_at_once(part)
             measure = torch.func.vmap(measure, in_dims=(0, None), chunk_size=chunk)
         if chunk != 1:
-            found = measure(self._given, rows)
-            return {name: value.reshape(len(self)) for name, value in found.items()}
+            found = measure(given, rows)
+            return {k: self._of_all(value.reshape(-1), math.nan) for k, value in found.items()}
+        count = len(next(iter(given.values())))
         own = [
-            self.workload.measured({k: v[lane] for k, v in self._given.items()}, rows)
-            for lane in range(len(self))
+            self.workload.measured({k: v[lane] for k, v in given.items()}, rows)
+            for lane in range(count)
         ]
-        return {name: torch.stack([one[name].reshape(()) for one in own]) for name in own[0]}
+        stacked = {name: torch.stack([one[name].reshape(()) for one in own]) for name in own[0]}
+        return {name: self._of_all(value, math.nan) for name, value in stacked.items()}
 
     def parameters(self, lane: int) -> dict[str, NDArray[Any]]:
         """Copies of the parameters of one lane, by name."""
@@ -183,6 +222,7 @@ class Lanes:
             for first in range(0, seen, size):
                 rows = order[:, first : first + size]
                 rows = rows if self.stacked else rows[0]
+                rows = rows if self._active is None else rows.index_select(0, self._active)
                 yield tuple(_gather(tensor, rows) for tensor in workload.data)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from harness.engine.constructors import Constructor, Refused, mistaken
 from harness.engine.recipe_factory import Built, OptimizerFactory, RecipeFactory, recipe_of
-from harness.engine.schedules import LENGTHS, LoadedStage, UnfitSchedule, scheduler_of
+from harness.engine.schedules import LENGTHS, LoadedStage, UnfitSchedule, try_schedule
 from harness.engine.spec_places import SpecPlaces
 from harness.errors import join, nearest
 from harness.plan.model import Case, Hyperparameters, Plan, shown
@@ -225,9 +225,9 @@ class OptimizerArguments:
             built = recipe.build(tensors, shapes, parts)
             schedule = recipe.schedule(parts.schedule, sample.steps)
             if schedule is not None:
+                is_shown = self.case.role not in ("tuning", "sweep")
                 for optimizer in built.scheduled:
-                    _check_rates(optimizer)
-                    scheduler_of(schedule, optimizer)
+                    try_schedule(schedule, optimizer, all_steps=is_shown)
         except BaseException as error:
             return None, error
         return built, None
@@ -269,6 +269,8 @@ class OptimizerArguments:
             likely = meant(value)
             text = f"; {shown_value(value)} is a string"
             text += "" if isinstance(likely, str) else f", write {json.dumps(likely)}"
+        if isinstance(value, list) and name.startswith("schedule."):
+            return f"; a list is one value here: a grid is {name}: [...] under 'hyperparameters'"
         whole = self._places.given(name)
         as_value = {**others, name: whole}
         if isinstance(whole, list) and self._construct(sample, as_value)[1] is None:
@@ -347,14 +349,6 @@ def _one_each(recipe: RecipeFactory) -> tuple[RecipeFactory, dict[str, torch.Ten
     tensors = {name: torch.zeros(2, 2, requires_grad=True) for name in names}
     changed = dataclasses.replace(recipe.recipe, groups=groups)
     return dataclasses.replace(recipe, recipe=changed), tensors
-
-
-def _check_rates(optimizer: Any) -> None:
-    """Raise where a schedule would find no learning rate."""
-    groups = getattr(optimizer, "param_groups", [])
-    if any("lr" not in group for group in groups):
-        text = f"{type(optimizer).__name__} has no 'lr' in its groups, which a schedule changes"
-        raise UnfitSchedule("", text)
 
 
 def _completed(built: Built) -> Hyperparameters:

@@ -76,7 +76,11 @@ class Trained(Protocol):
 
 
 class Recorder:
-    """A record of some lanes while they run; on the device until it is asked for."""
+    """A record of some lanes while they run; on the device until it is asked for.
+
+    Attributes:
+        has_news: Whether a rule of the spec has ended a lane since it was last looked at.
+    """
 
     def __init__(self, stepper: Trained) -> None:
         lanes = stepper.lanes
@@ -91,6 +95,7 @@ class Recorder:
         self._evaluations = array("q", [0])
         self._diverged_at = np.full(len(lanes), -1, dtype=np.int64)
         self._stopping = Stopping(workload.stop, workload.measures, len(lanes))
+        self.has_news = False
         self._kept: dict[int, Mapping[str, NDArray[Any]]] = {}
         few = lanes.dimension in (1, 2)
         self._points: list[torch.Tensor] | None = [] if few else None
@@ -127,7 +132,9 @@ class Recorder:
         self._steps.append(step)
         if self._stopping.is_asked:
             latest = {name: own[-1].double().cpu().numpy() for name, own in self._values.items()}
-            for lane in self._stopping.see(step, latest):
+            stopped = self._stopping.see(step, latest)
+            self.has_news = self.has_news or bool(len(stopped))
+            for lane in stopped:
                 self._keep(int(lane))
 
     def latest(self, step: int) -> float | None:
@@ -145,15 +152,13 @@ class Recorder:
         if self.lanes.workload.keeps_parameters:
             self._kept[lane] = self.lanes.parameters(lane)
 
-    @property
-    def has_stopped(self) -> bool:
-        """True where a rule of the spec has ended some lane."""
-        return bool((self._stopping.stopped_at >= 0).any())
-
     def all_ended(self) -> bool:
         """Return whether no lane is worth going on with. Waits for the device."""
         self.look()
-        return bool(((self._diverged_at >= 0) | (self._stopping.stopped_at >= 0)).all())
+        self.has_news = False
+        ended = self._ends() >= 0
+        self.lanes.leave_out(ended)
+        return bool(ended.all())
 
     def outcome(self, seconds: float) -> Outcome:
         """Fetch what was kept."""

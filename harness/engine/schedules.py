@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -102,7 +103,7 @@ class ShortSchedule:
         """The factor at an update, as torch's LambdaLR asks for it."""
         if t < self.warmup:
             return (t + 1) / self.warmup
-        x = (t - self.warmup) / max(1, self.steps - self.warmup)
+        x = min(1.0, (t - self.warmup) / max(1, self.steps - self.warmup))
         match self.then:
             case "linear":
                 return 1 - (1 - self.final) * x
@@ -250,6 +251,36 @@ class LongSchedule:
 
 
 AnySchedule = ShortSchedule | LongSchedule
+
+TRIED_STEPS = 1000
+"""Steps of a scheduler that are tried before anything runs."""
+
+
+def try_schedule(schedule: AnySchedule, optimizer: Any, *, all_steps: bool) -> None:
+    """Construct an optimizer's scheduler, and step it as often as a trial would, within limits.
+
+    Args:
+        schedule: The schedule.
+        optimizer: The optimizer, which is of no use afterwards.
+        all_steps: Whether to try more than the first few.
+
+    Raises:
+        UnfitSchedule: If the optimizer's groups have no learning rate.
+        Refused: If something is wrong.
+    """
+    if any("lr" not in group for group in getattr(optimizer, "param_groups", [])):
+        text = f"{type(optimizer).__name__} has no 'lr' in its groups, which a schedule changes"
+        raise UnfitSchedule("", text)
+    made = scheduler_of(schedule, optimizer)
+    if isinstance(schedule, ShortSchedule) or any(s.looks_at_loss for s in schedule.stages):
+        return
+    section = "schedule.0" if len(schedule.stages) == 1 else "schedule"
+    with warnings.catch_warnings(action="ignore"):  # no step of the optimizer was taken
+        try:
+            for _ in range(min(schedule.steps, TRIED_STEPS if all_steps else 3)):
+                made.step()
+        except Exception as error:
+            raise Refused(section, type(made), error) from error
 
 
 def scheduler_of(schedule: AnySchedule, optimizer: Any) -> Any:

@@ -154,7 +154,7 @@ class _Short:
         if len(self._schedules) < FEW_SETTINGS:
             return np.array([schedule(t) for schedule in self._schedules])
         steps = self._schedules[0].steps
-        x = (t - self._warmup) / np.maximum(1, steps - self._warmup)
+        x = np.minimum(1, (t - self._warmup) / np.maximum(1, steps - self._warmup))
         found = np.ones(len(self._schedules))
         for kind in set(self._kinds.tolist()) - {"constant"}:
             of_kind = self._kinds == kind

@@ -353,7 +353,7 @@ def train(
                 recorder.record(step)
                 if stepper.schedule is not None and stepper.schedule.looks_at_loss:
                     stepper.schedule.look(recorder.latest(step))
-                if (recorder.has_stopped or step % WATCH_STEPS == 0) and recorder.all_ended():
+                if (recorder.has_news or step % WATCH_STEPS == 0) and recorder.all_ended():
                     break
         except NotShareable:
             raise

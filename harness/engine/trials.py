@@ -218,7 +218,8 @@ def _result(
         step = end
         reason = stopping.reason(workload.stop, {TRAIN_LOSS.name: losses, **measures})
     # A loss on a batch is never that of the last step, so what diverged there ended so.
-    if diverged_at == end and len(losses) and np.isfinite(losses[-1]):
+    last = int(np.searchsorted(workload.record_steps, end))
+    if diverged_at == end and np.isfinite(outcome.losses[lane, last]):
         reason = above_limit(workload.divergence_factor)
     return TrialResult(
         case_key=case.key,

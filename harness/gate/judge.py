@@ -232,13 +232,22 @@ def _moved_values(judged: Judgement, before: Loss, now: Loss, limits: Limits) ->
         # What is below the rounding of the loss at the start is no loss to speak of.
         room += stats.EPSILON[limits.dtype] * abs(before.start or 0.0)
     verb = "rose" if new > old else "fell"
-    why = f"mean {judged.measure} {verb} from {old:.6g} to {new:.6g}"
+    why = f"mean {judged.measure} {verb} from {_with_places(old, new)}"
     why = why if judged.measure else f"the mean over seeds {verb}"
     if measure.sign * new > measure.sign * old + room:
         return replace(judged, outcome="regressed", why=why)
     if measure.sign * new < measure.sign * old - room:
         return replace(judged, outcome="better", why=why)
     return judged
+
+
+def _with_places(old: float, new: float) -> str:
+    """``0.971 to 0.950``: two values of at most six digits, with as many decimals each."""
+    texts = [f"{value:.6g}" for value in (old, new)]
+    if any("e" in text for text in texts):
+        return " to ".join(texts)
+    places = max(len(text.partition(".")[2]) for text in texts)
+    return f"{old:.{places}f} to {new:.{places}f}"
 
 
 def _moved(rise: float, limit: float) -> Outcome:

@@ -25,7 +25,7 @@ from harness.plan.model import (
     sources_of,
     varied,
 )
-from harness.plan.recipe import Recipe, plan_recipe
+from harness.plan.recipe import TORCH_SCHEDULERS, Recipe, plan_recipe
 from harness.provenance import fingerprint
 from harness.spec import search_space
 from harness.spec.fields import DEVICE_PATTERN, device_hint, shown, unfit
@@ -211,10 +211,17 @@ class _PlanBuilder:
 
     def _recipe(self, optimizer: str) -> Recipe:
         """An optimizer's recipe; nothing where it names what isn't there."""
-        found = plan_recipe(
-            self._merged[optimizer], lambda name, path: self._locate(name, path, "optimizers")
-        )
+        found = plan_recipe(self._merged[optimizer], self._locate_of_recipe)
         return found or Recipe()
+
+    def _locate_of_recipe(self, reference: str, path: KeyPath) -> ImportTarget | None:
+        """Find a class of a recipe; one of torch's schedulers needs its module's name."""
+        located = self._locate(reference, path, "optimizers")
+        if located is None and reference in TORCH_SCHEDULERS:
+            problem = self.problems[-1]
+            hint = f"{problem.message}; did you mean 'torch.optim.lr_scheduler:{reference}'?"
+            self.problems[-1] = replace(problem, message=hint)
+        return located
 
     def _stand_in(self) -> list[PlannedObjective]:
         """An objective for optimizers to be checked on, where each of the spec is wrong."""

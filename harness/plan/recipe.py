@@ -21,6 +21,15 @@ from harness.spec.recipe_values import CLIPPING, MergedRecipe
 from harness.spec.yaml_source import KeyPath
 from harness.suite.locate import ImportTarget
 
+TORCH_SCHEDULERS = frozenset(
+    (
+        *("ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts"),
+        *("CyclicLR", "ExponentialLR", "LambdaLR", "LinearLR", "MultiStepLR", "MultiplicativeLR"),
+        *("OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "SequentialLR", "StepLR"),
+    )
+)
+"""Schedulers in ``torch.optim.lr_scheduler``, for hints; no torch is loaded here."""
+
 Locate = Callable[[str, KeyPath], ImportTarget | None]
 """Finds what a spec names at a key path; None where it isn't there, which is noted."""
 

@@ -24,7 +24,7 @@ def measure_mistakes(
     """
     for name, objective in spec.objectives.items():
         path: KeyPath = ("objectives", name)
-        wrong = {place[2] for place in places if place[:2] == path and len(place) > 2}
+        wrong = _wrong_keys(name, places)
         for place, measure in _named(objective):
             if place[0] not in wrong:
                 yield from _unknown(source, (*path, *place), objective, measure, wrong)
@@ -34,6 +34,11 @@ def measure_mistakes(
         if objective.split is not None and objective.dataset is None and "dataset" not in wrong:
             yield source.problem((*path, "split"), "there is no dataset to split")
     yield from _claims(source, spec, places)
+
+
+def _wrong_keys(name: str, places: Collection[KeyPath]) -> set[Any]:
+    """The keys of an objective that have mistakes."""
+    return {place[2] for place in places if place[:2] == ("objectives", name) and len(place) > 2}
 
 
 def _named(objective: ObjectiveSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -119,17 +124,19 @@ def _repeated_targets(
 
 def _claims(source: YamlSource, spec: Spec, places: Collection[KeyPath]) -> Iterator[Problem]:
     """Claims of what is not recorded, and of a loss where something else is reported."""
-    if any(place[:1] == ("claims",) for place in places):
-        return
     given = source.data.get("claims")
-    for i, claim in enumerate(spec.claims):
+    entries = given if isinstance(given, list) else []
+    wrong = {place[1] for place in places if place[:1] == ("claims",) and len(place) > 1}
+    numbers = [i for i in range(len(entries)) if i not in wrong]
+    for i, claim in zip(numbers, spec.claims, strict=False):
         objective = spec.objectives.get(claim.objective)
         if objective is None:
             continue
         path: KeyPath = ("claims", i, "quantity")
         if claim.quantity not in (FINAL, *COORDINATES):
-            yield from _unknown(source, path, objective, claim.quantity)
-        elif claim.quantity == FINAL and isinstance(given, list) and "quantity" in given[i]:
+            keys = _wrong_keys(claim.objective, places)
+            yield from _unknown(source, path, objective, claim.quantity, keys)
+        elif claim.quantity == FINAL and "quantity" in entries[i]:
             yield from _no_loss(source, path, claim, objective)
 
 

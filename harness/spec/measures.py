@@ -99,8 +99,9 @@ def _metric(item: Any) -> tuple[str, bool]:
         if way not in ("higher", "lower"):
             hint = nearest(str(way), ["higher", "lower"])
             raise ValueError(f"expected which is better, higher or lower, got {shown(way)}{hint}")
-        if name == "loss" and way == "higher":
-            raise ValueError("of a loss, lower is better")
+        known = "lower" if name in LOWER else "higher" if name in HIGHER else way
+        if way != known:
+            raise ValueError(f"of {name!r}, {known} is better")
         return name, way == "higher"
     if not isinstance(item, str) or not re.fullmatch(PARAMETER_PATTERN, item):
         raise ValueError(

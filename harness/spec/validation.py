@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from harness.errors import Problem, nearest
 from harness.spec.fields import Name, shown
 from harness.spec.measure_validation import measure_mistakes
+from harness.spec.measures import KeepSpec, SplitSpec, StopSpec
 from harness.spec.model import (
     CellSpec,
     CheckSpec,
@@ -256,6 +257,9 @@ _MODELS: dict[str, type[BaseModel]] = {
 }
 
 
+_WITHIN: dict[str, type[BaseModel]] = {"split": SplitSpec, "stop": StopSpec, "keep": KeepSpec}
+
+
 def _keys_at(path: KeyPath) -> list[str]:
     """The keys that the model at a path has."""
     model: type[BaseModel] = recipe_keys_at(path) or Spec
@@ -268,6 +272,8 @@ def _keys_at(path: KeyPath) -> list[str]:
             model = CounterpartSpec
         case ("check", "cells", *_):
             model = CellSpec
+        case ("objectives", _, "split" | "stop" | "keep" as key, *_):
+            model = _WITHIN[key]
         case (str(section), *_):
             model = _MODELS.get(section, Spec)
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -394,7 +394,7 @@ def test_the_sensitivity_table_tells_where_the_loss_is_near_and_where_it_fails()
     assert frame["near_share"].tolist() == pytest.approx(
         [0.5, 0.5, 0.25 + 0.125, NAN, 1.0], nan_ok=True
     )
-    assert frame["lowest_loss"].tolist() == pytest.approx([1, 1, 1, NAN, 1], nan_ok=True)
+    assert frame["best"].tolist() == pytest.approx([1, 1, 1, NAN, 1], nan_ok=True)
     assert frame["at"].tolist() == pytest.approx([2, 2, 2, NAN, 0], nan_ok=True)
     assert frame["failing_points"].tolist() == [2, 1, 2, 5, 0]
     assert frame["failing_from"].tolist() == pytest.approx([3, 0, 1, 0, NAN], nan_ok=True)

@@ -12,6 +12,9 @@ import torch
 from builders import make_plan, make_workload
 from torch.nn import functional
 
+from harness.engine import evaluation
+from harness.engine import lanes as lanes_module
+from harness.engine.lane_functions import lane_level
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.recording import Outcome
 from harness.engine.stopping import Stopping, reason
@@ -165,6 +168,35 @@ def test_a_trial_stops_at_the_first_record_that_reaches_its_target(
             assert short.parameters is not None
             own, other = outcome.parameters[lane]["w"], short.parameters[0]["w"]
             np.testing.assert_allclose(own, other, rtol=1e-12)
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize("way", ["pointwise", "vmapped"])
+def test_lanes_that_have_ended_are_evaluated_no_more_and_change_no_other(
+    way: str, one_by_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if one_by_one:
+        monkeypatch.setattr(evaluation, "CACHE_BYTES", 1)
+    sizes: list[int] = []
+
+    def noted(count: int, **more: Any) -> Any:
+        sizes.append(count)
+        return lane_level(count, **more)
+
+    monkeypatch.setattr(lanes_module, "lane_level", noted)
+    rule, seeds = StopRule((Target(0.75, measure=ACCURACY),)), list(range(12))
+    workload = workload_of(Classes(), stop=rule, steps=60, record_steps=tuple(range(0, 61, 3)))
+    momentum = {"momentum": 0.9}
+    outcome = run(workload, seeds, way, **momentum)
+    assert min(sizes) <= 3 < 12 == max(sizes)
+    monkeypatch.setattr(lanes_module, "LEFT", 0.0)
+    sizes.clear()
+    whole = run(workload, seeds, way, **momentum)
+    assert set(sizes) == {12}
+    assert outcome.stopped_at.tolist() == whole.stopped_at.tolist()
+    assert len(set(outcome.stopped_at)) > 3
+    for name, values in outcome.values.items():
+        np.testing.assert_allclose(values, whole.values[name], rtol=1e-12)
 
 
 def test_the_row_of_a_stopped_trial_says_when_and_why(case: Any) -> None:

@@ -1320,7 +1320,8 @@ def test_parameters_that_are_added_have_gradients_of_their_own() -> None:
         def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
             x, y = batch
             output, _ = torch.func.functional_call(layer, params, (x,))
-            return (output - y[:, :2]).square().mean()
+            loss: torch.Tensor = (output - y[:, :2]).square().mean()
+            return loss
 
     class Halves(Descent):
         def before(self, closure: Closure | None) -> None:

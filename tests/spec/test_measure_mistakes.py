@@ -141,6 +141,14 @@ MISTAKES = [
     (spec(["report: «tset accuracy"]), "got 'tset accuracy'; did you mean 'test'?"),
     (spec(["report: «accuracy"]), "got 'accuracy'; of which part? train, validation, test"),
     (spec(metrics="[loss, «quality]"), "say which is better: {quality: higher}"),
+    (spec(metrics="[loss, «{accuracy: lower}]"), "of 'accuracy', higher is better"),
+    (spec(metrics="[«{loss: higher}, accuracy]"), "of 'loss', lower is better"),
+    (
+        spec(split="{train: 0.8, «tset: 0.1, test: 0.2}"),
+        "unknown key; did you mean 'test'?",
+    ),
+    (spec(["stop: {«att: all targets, at: all targets}"]), "unknown key; did you mean 'at'?"),
+    (spec(["keep: {«params: last}"]), "unknown key; did you mean 'parameters'?"),
 ]
 
 
@@ -174,6 +182,15 @@ def test_what_depends_on_another_mistake_is_not_told() -> None:
     assert [(p.line, p.column) for p in checked(text).problems] == [place]
     text, [place] = marked(spec(keys[:1], split="«{train: 0.5}"))
     assert [(p.line, p.column) for p in checked(text).problems] == [place]
+
+
+def test_claims_beside_a_wrong_one_are_told_at_their_places() -> None:
+    good = CLAIM.removeprefix("claims: [{{").removesuffix("}}]")
+    first, second = good.format("x3"), good.format("«test f1")
+    text, [place] = marked(spec(end=f"claims: [{{{first}}}, {{{second}}}]"))
+    found = sorted((p.line, p.column) for p in checked(text).problems)
+    assert len(found) == 2
+    assert found[1] == place
 
 
 def test_the_loss_is_always_recorded_and_first() -> None:

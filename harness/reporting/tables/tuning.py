@@ -181,13 +181,6 @@ def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> 
 
 _OF: Column[sensitivity.Curve] = Column("measure", "of", lambda r: r.measure.name)
 
-_BEST_LOSS: Column[sensitivity.Curve] = Column(
-    "lowest_loss",
-    "lowest loss",
-    lambda r: r.best_point.mean if r.best_point else math.nan,
-    digits(5),
-)
-
 _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
     Column("objective", "objective", lambda r: r.objective),
     Column("optimizer", "optimizer", lambda r: r.optimizer),
@@ -196,7 +189,12 @@ _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
     Column("range", "range", lambda r: search_space.shown(r.space)),
     Column("points", "", lambda r: len(r.points)),
     _OF,
-    _BEST_LOSS,
+    Column(
+        "best",
+        "best mean",
+        lambda r: r.best_point.mean if r.best_point else math.nan,
+        digits(5),
+    ),
     Column("at", "at", lambda r: r.best_point.value if r.best_point else math.nan, significant),
     Column(
         "near_share",
@@ -216,7 +214,7 @@ def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
     """The part of each hyperparameter's range in which the loss is near its lowest."""
     note = (
         "One hyperparameter over its range, the others held (at the best setting, where it was "
-        "tuned). Lowest: mean final loss over the seeds, at the best of the points. Within "
+        "tuned). Best mean: of the final values of the seeds, at the best of the points. Within "
         f"{sensitivity.FACTOR:g}x of best: the share of the range, on its own scale, in which no "
         f"seed fails and the mean is at most {sensitivity.FACTOR:g} times the lowest, both minus "
         "the optimum where that is known. Fails at: the values at which some trial failed."
@@ -225,17 +223,11 @@ def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
     if all(curve.measure == TRAIN_LOSS for curve in curves):
         columns = [one for one in _SENSITIVITY if one is not _OF]
         return table_of("sensitivity", title, columns, curves, note)
-    note = (
-        _of_values(note)
-        .replace("Lowest: mean", "Best: mean")
-        .replace("times the lowest", "times the best")
-    )
+    note = _of_values(note).replace("times the lowest", "times the best")
     note += (
         " Of shares of which higher is better, such as the accuracy, what is missing to 1 counts."
     )
-    best = replace(_BEST_LOSS, key="best_value", heading="best value")
-    columns = [best if one is _BEST_LOSS else one for one in _SENSITIVITY]
-    return table_of("sensitivity", title, columns, curves, note)
+    return table_of("sensitivity", title, _SENSITIVITY, curves, note)
 
 
 def _failing(curve: sensitivity.Curve) -> str:

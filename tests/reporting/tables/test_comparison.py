@@ -172,7 +172,7 @@ COLUMNS = {
     ],
     "sensitivity": [
         *("objective", "optimizer", "device", "hyperparameter", "range", "points"),
-        *("lowest_loss", "at", "near_share", "failing_points", "failing_from", "failing_to"),
+        *("best", "at", "near_share", "failing_points", "failing_from", "failing_to"),
     ],
     "claims": [
         *CASE,
