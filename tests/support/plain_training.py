@@ -7,6 +7,7 @@ global one, from which dropout draws, ``2 ** 31 + seed``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,9 +21,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
-from harness import ModuleObjective
+from harness import ModuleObjective, Objective
+from harness.objectives.multilayer_perceptron import MultilayerPerceptron
 
 Lion = load_suite_file("optimizers/lion.py").Lion
+
+Criterion = Callable[[Any, torch.Tensor], torch.Tensor]
 
 WARMUP, CLIP = 0.05, 1.0
 
@@ -82,7 +86,7 @@ PLAIN: dict[str, PlainOptimizer] = {
             "class": "torch.optim:Muon",
             "hyperparameters": {"lr": 0.02},
             "groups": [
-                {"parameters": {"ndim": 2, "not": list(outer)}},
+                {"parameters": {"ndim": 2, **({"not": list(outer)} if outer else {})}},
                 {"class": "torch.optim:AdamW", "lr": 3e-3},
             ],
         },
@@ -95,8 +99,19 @@ PLAIN: dict[str, PlainOptimizer] = {
 """The optimizers of the comparison."""
 
 
+def network_of(objective: Objective) -> nn.Module:
+    """An objective's network: its module, or the layers that a multilayer perceptron computes."""
+    if isinstance(objective, ModuleObjective):
+        return objective.module()
+    assert isinstance(objective, MultilayerPerceptron)
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(objective.widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
 def train_plainly(
-    objective: ModuleObjective,
+    objective: Objective,
     make: Callable[[nn.Module], list[Optimizer]],
     seed: int,
     *,
@@ -107,7 +122,7 @@ def train_plainly(
     """Train a network with warm-up, cosine and clipping; evaluate it after every epoch.
 
     Args:
-        objective: Of which the module, the criterion, the start and the rows are taken.
+        objective: Of which network, criterion, start and rows are taken.
         make: Makes the optimizers of a network.
         seed: Of start, batches and dropout.
         epochs: Passes over the train rows.
@@ -126,7 +141,7 @@ def train_plainly(
 
 
 def _train(
-    objective: ModuleObjective,
+    objective: Objective,
     make: Callable[[nn.Module], list[Optimizer]],
     seed: int,
     epochs: int,
@@ -139,22 +154,23 @@ def _train(
         for part, rows in {"train": objective.data, **objective.held_out}.items()
     }
     features, labels = parts["train"]
-    model = objective.module()
+    model = network_of(objective)
+    criterion = _criterion_of(objective)
     start = objective.init(torch.Generator().manual_seed(2 * seed))
     with torch.no_grad():
-        for name, value in model.named_parameters():
-            value.copy_(start[name])
+        for value, drawn in zip(model.parameters(), start.values(), strict=True):
+            value.copy_(drawn)
     torch.manual_seed(2**31 + seed)
     shuffle = torch.Generator().manual_seed(2 * seed + 1)
     optimizers = make(model)
     steps = epochs * -(-len(features) // batch_size)
     schedulers = [warmup_and_cosine(optimizer, steps) for optimizer in optimizers]
-    records = [evaluated(model, objective, parts)]
+    records = [evaluated(model, criterion, parts)]
     for _ in range(epochs):
         model.train()
         order = torch.randperm(len(features), generator=shuffle)
         for rows in order.split(batch_size):
-            loss = objective.criterion(model(features[rows]), labels[rows])
+            loss = criterion(model(features[rows]), labels[rows])
             for optimizer in optimizers:
                 optimizer.zero_grad()
             loss.backward()
@@ -163,8 +179,14 @@ def _train(
                 optimizer.step()
             for scheduler in schedulers:
                 scheduler.step()
-        records.append(evaluated(model, objective, parts))
+        records.append(evaluated(model, criterion, parts))
     return {name: np.array([record[name] for record in records]) for name in records[0]}
+
+
+def _criterion_of(objective: Objective) -> Criterion:
+    if isinstance(objective, ModuleObjective):
+        return objective.criterion
+    return nn.functional.cross_entropy
 
 
 def warmup_and_cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
@@ -185,7 +207,7 @@ def _after_one_step(optimizer: Optimizer, cosine: LRScheduler) -> LRScheduler:
 @torch.no_grad()
 def evaluated(
     model: nn.Module,
-    objective: ModuleObjective,
+    criterion: Criterion,
     parts: dict[str, tuple[torch.Tensor, torch.Tensor]],
 ) -> dict[str, float]:
     """Loss, and accuracy of classes, on all rows of every part."""
@@ -193,7 +215,7 @@ def evaluated(
     found = {}
     for part, (features, labels) in parts.items():
         output = model(features)
-        found[f"{part} loss"] = objective.criterion(output, labels).item()
+        found[f"{part} loss"] = criterion(output, labels).item()
         if not labels.is_floating_point():
             right = output.argmax(-1) == labels
             found[f"{part} accuracy"] = right.to(output.dtype).mean().item()
