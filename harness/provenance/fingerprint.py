@@ -20,7 +20,10 @@ NOTHING = Opened()
 
 _HERE = Path(__file__).parents[1]
 
-_OF_TRIALS = ("errors.py", "seeds.py", "suite", "objectives", "engine")
+_OF_TRIALS = (
+    *("errors.py", "measures.py", "seeds.py", "suite", "objectives", "engine"),
+    *("plan/recipe.py", "spec/recipe.py", "spec/recipe_values.py"),
+)
 """Files and packages of the harness that decide what a trial's numbers are."""
 
 _OF_REPORTS = (
