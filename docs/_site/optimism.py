@@ -1,9 +1,9 @@
 """Measure what tuning on test rows is worth, and draw it: ``python docs/_site/optimism.py``.
 
-Both ways tune the same optimizers with the same settings and seeds on the same rows. One chooses
-settings by the validation loss; the other by the loss on the rows that it reports, which a spec
-can't say: its loader hands the test rows out as validation as well. The optimism is what the second
-reports above the first, in percentage points of accuracy, for each of some random splits.
+Both ways try the same settings with the same seed on the same rows, and report the test accuracy of
+the trial that they choose. One chooses by the validation accuracy; the other by the accuracy on the
+rows that it reports, which a spec can't say: its loader hands the test rows out as validation as
+well. The optimism is what the second reports above the first, for each of some random splits.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ def spec_of(splits: int) -> dict[str, Any]:
         "epochs": 15,
         "record_every": "epoch",
         "metrics": ["loss", "accuracy"],
-        "tune": "validation loss",
+        "tune": "validation accuracy",
         "report": "test accuracy",
     }
     return {
         "suite": "optimism",
-        "seeds": 10,
+        "seeds": 1,  # what is chosen is among the trials that tuning has run
         "tuning": {"trials": 24, "seeds": 1, "sweep": 0, "defaults": False},
         "recipe": {"schedule": {"warmup": "5%", "then": "cosine"}, "clip_grad_norm": 1.0},
         "timing": {"enabled": False},
@@ -120,20 +120,23 @@ def measure(splits: int) -> dict[str, NDArray[np.float64]]:
             loaders += f"\n\ndef peeking_{split}():\n    return _peeking({split})\n"
         (folder / "datasets" / "splits.py").write_text(loaders)
         report = harness.run(spec_of(splits), folder=folder, output=folder / "results")
-        reported = {
-            (case.objective, case.optimizer): float(case.finals.mean())
-            for case in report.results.cases
-        }
+        tried: dict[tuple[str, str], list[float]] = {}
+        for one in report.results.tried:
+            tried.setdefault((one.objective, one.optimizer), []).append(float(one.losses[0]))
     return {
-        name: 100
-        * np.array(
+        name: np.array(
             [
-                reported[f"peeking_{split}", name] - reported[f"honest_{split}", name]
+                _optimism(tried[f"honest_{split}", name], tried[f"peeking_{split}", name])
                 for split in range(splits)
             ]
         )
         for name in OPTIMIZERS
     }
+
+
+def _optimism(validation: list[float], test: list[float]) -> float:
+    """The optimism of one split, given both accuracies of every setting."""
+    return 100 * (max(test) - test[int(np.argmax(validation))])
 
 
 def draw(optimism: dict[str, NDArray[np.float64]]) -> None:
@@ -152,7 +155,7 @@ def draw(optimism: dict[str, NDArray[np.float64]]) -> None:
         print(f"{name}: {mean:.2f} points ({low:.2f} to {high:.2f}), {len(values)} splits")
     axes.axvline(0, color="#666666", linewidth=0.8)
     axes.set_yticks(range(1 + len(optimism)), ["all three", *optimism])
-    axes.set_xlabel("test accuracy, tuned on test minus tuned on validation (percentage points)")
+    axes.set_xlabel("reported test accuracy: tuned on test minus tuned on validation (points)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PICTURE, metadata={"Date": None})
 
@@ -160,7 +163,7 @@ def draw(optimism: dict[str, NDArray[np.float64]]) -> None:
 def main() -> None:
     """Measure, draw and print."""
     parser = argparse.ArgumentParser(description="Measure and draw the optimism.")
-    parser.add_argument("--splits", type=int, default=24)
+    parser.add_argument("--splits", type=int, default=12)
     draw(measure(parser.parse_args().splits))
 
 
