@@ -30,6 +30,7 @@ _OF_REPORTS = (
     *(
         "errors.py",
         "formatting.py",
+        "measures.py",
         "progress.py",
         "results.py",
         "seeds.py",
