@@ -11,7 +11,8 @@ import scipy.stats
 from held_out import ACCURACY, digits, results_of, trained
 from results_builders import make_case, make_results
 
-from harness.reporting.tables import metrics, stopped
+from harness.analysis.summary import analyse
+from harness.reporting.tables import metrics, sentences, stopped
 from harness.reporting.tables.metrics import part_values
 from harness.reporting.tables.model import Table
 from harness.store.read import CaseData
@@ -128,3 +129,18 @@ def test_means_take_the_value_at_which_a_trial_stopped() -> None:
     values = cases[0].curves["test accuracy"]
     ends = [values[seed, STOPS[0].get(seed, 11) - 1] for seed in range(8)]
     assert row["test"] == pytest.approx(np.mean(ends))
+
+
+@pytest.mark.parametrize(("last", "said"), [(np.nan, ""), (1e9, " (1 of these at a finite loss")])
+def test_only_a_trial_with_a_loss_at_its_end_is_said_to_have_diverged_at_a_finite_one(
+    last: float, said: str
+) -> None:
+    results = results_of(two())
+    case = results.cases[0]
+    for name, values in case.curves.items():
+        values[0, 5:] = np.nan if name.endswith("loss") else 0.1
+    case.curves["train loss"][0, 5:] = last
+    results.trials.loc[0, "status"] = "diverged"
+    (text,) = sentences.summarise(results, analyse(results)).trouble
+    assert text.startswith(f"Of 16 trials, 1 diverged{said}")
+    assert ("finite" in text) is bool(said)
