@@ -2,8 +2,9 @@
 
 Recurrent layers have none. Attention on the CPU, and some others, are run lane by lane. That of
 ``embedding`` with a padding index drops the index, so that what is differentiated outside of
-``vmap``, as here, has a gradient where there must be none. Rules are registered as torch registers
-those that it writes in Python.
+``vmap``, as here, has a gradient where there must be none. That of ``convolution`` makes one of
+groups, which on the CPU is often slower than one per lane. Rules are
+registered as torch registers those that it writes in Python.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -39,6 +41,27 @@ def _has_operator(name: str) -> bool:
     return hasattr(getattr(torch.ops.aten, packet, None), overload or "default")
 
 
+def _below() -> AbstractContextManager[None]:
+    """Be entered to compute with tensors that have the lanes as a dimension.
+
+    They may be those of another ``vmap``, around this one, whose turn is next then.
+    """
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.FuncTorchBatched)
+    guard: AbstractContextManager[None] = torch._C._ExcludeDispatchKeyGuard(keys)
+    return guard
+
+
+def _lanes_first(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule that computes with nothing but tensors that have the lanes as a dimension."""
+
+    @functools.wraps(rule)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        with _below():
+            return rule(*args, **kwargs)
+
+    return guarded
+
+
 class _Lanes:
     """The lanes of the arguments of an operator inside ``vmap``."""
 
@@ -58,10 +81,11 @@ class _Lanes:
 
     def first(self, value: Tensor) -> Tensor:
         """A tensor with the lanes first; the same for all, where it has none."""
-        if self.are_in(value):
-            inner: Tensor = _functorch.get_unwrapped(value)
-            return inner.movedim(_functorch.maybe_get_bdim(value), 0)
-        return value.expand(self.count, *value.shape)
+        with _below():
+            if self.are_in(value):
+                inner: Tensor = _functorch.get_unwrapped(value)
+                return inner.movedim(_functorch.maybe_get_bdim(value), 0)
+            return value.expand(self.count, *value.shape)
 
     def back(self, value: Tensor) -> Tensor:
         """A tensor with the lanes first, as one lane's inside ``vmap``."""
@@ -69,6 +93,7 @@ class _Lanes:
         return result
 
 
+@_lanes_first
 def _embedding(
     weight: Tensor,
     indices: Tensor,
@@ -78,7 +103,7 @@ def _embedding(
 ) -> Tensor:
     """Rows of one table: all lanes' under each other, and indices that say whose is meant."""
     lanes = _Lanes(weight, indices)
-    if not lanes.are_in(weight):
+    if not lanes.are_in(weight) and not scale_grad_by_freq:
         looked_up = torch.embedding(
             weight, lanes.first(indices), padding_idx, scale_grad_by_freq, sparse
         )
@@ -96,6 +121,7 @@ def _embedding(
     return lanes.back(found)
 
 
+@_lanes_first
 def _attention(
     query: Tensor,
     key: Tensor,
@@ -126,6 +152,60 @@ def _attention(
         output, log_sums = attend(q, k, v, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)
     each = (lanes.count, rows)
     return lanes.back(output.unflatten(0, each)), lanes.back(log_sums.unflatten(0, each))
+
+
+@_lanes_first
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> Tensor:
+    """One convolution of more rows, outputs or groups; one per lane where that is faster."""
+    lanes = _Lanes(x, weight, bias)
+    count, rows = lanes.count, x.shape[0]
+    biases = None if bias is None else lanes.first(bias)
+
+    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = groups) -> Tensor:
+        how = (stride, padding, dilation, transposed, output_padding, groups)
+        made: Tensor = torch.ops.aten.convolution.default(x, weight, bias, *how)
+        return made
+
+    if not lanes.are_in(weight):
+        made = convolve(lanes.first(x).flatten(0, 1), weight, None).unflatten(0, (count, rows))
+        if biases is not None:
+            made = made + biases.reshape(count, 1, -1, *[1] * (made.dim() - 3))
+        return lanes.back(made)
+    weights, flat = lanes.first(weight), None if biases is None else biases.flatten()
+    if not lanes.are_in(x) and groups == 1 and not transposed:
+        made = convolve(x, weights.flatten(0, 1), flat)
+    elif _is_faster_one_by_one(x, groups):
+        inputs = lanes.first(x)
+        each = zip(inputs, weights, [None] * count if biases is None else biases, strict=True)
+        return lanes.back(torch.stack([convolve(*own) for own in each]))
+    else:
+        inputs = lanes.first(x).transpose(0, 1).flatten(1, 2)
+        made = convolve(inputs, weights.flatten(0, 1), flat, count * groups)
+    return lanes.back(made.unflatten(1, (count, -1)).transpose(0, 1))
+
+
+CHANNEL_BLOCK = 8
+"""On the CPU, kernels of grouped convolutions take so many channels at once."""
+
+FEW_INPUTS, MANY_INPUTS = 2**13, 2**17
+"""Numbers of a lane's input: with fewer, calls take most of the time; with more than the other,
+those of all lanes do not fit into the cache. Both as measured, to a factor of two."""
+
+
+def _is_faster_one_by_one(x: Tensor, groups: int) -> bool:
+    if x.device.type != "cpu" or x.numel() < FEW_INPUTS:
+        return False
+    return x.shape[1] // groups % CHANNEL_BLOCK != 0 or x.numel() >= MANY_INPUTS
 
 
 def _linear(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -239,25 +319,26 @@ def _recurrent(name: str) -> Callable[..., Any]:
     ) -> tuple[Tensor, ...]:
         starts = [hx] if isinstance(hx, Tensor) else list(hx)
         lanes = _Lanes(values, *starts, *params)
-        seen = lanes.first(values)
-        if batch_first:
-            seen = seen.transpose(1, 2)
         firsts = [lanes.first(start) for start in starts]
-        each = _by_layer([*map(lanes.first, params)], num_layers * (1 + bidirectional), has_biases)
+        ways = 1 + bidirectional
+        with _below():
+            seen = lanes.first(values).transpose(1, 2) if batch_first else lanes.first(values)
+            each = _by_layer([*map(lanes.first, params)], num_layers * ways, has_biases)
         ends: list[Hidden] = []
         for layer in range(num_layers):
-            outputs = []
-            for back in (False, True)[: 1 + bidirectional]:
-                hidden = tuple(start[:, len(ends)] for start in firsts)
-                output, *end = _layer(kind, seen, hidden, each[len(ends)], back=back)
-                outputs.append(output)
-                ends.append(tuple(end))
-            seen = torch.cat(outputs, -1) if bidirectional else outputs[0]
-            if dropout and train and layer < num_layers - 1:
+            if layer and dropout and train:
                 seen = lanes.first(functional.dropout(lanes.back(seen), dropout))
-        if batch_first:
-            seen = seen.transpose(1, 2)
-        last = [torch.stack(own, 1) for own in zip(*ends, strict=True)]
+            outputs = []
+            with _below():
+                for back in (False, True)[:ways]:
+                    hidden = tuple(start[:, len(ends)] for start in firsts)
+                    output, *end = _layer(kind, seen, hidden, each[len(ends)], back=back)
+                    outputs.append(output)
+                    ends.append(tuple(end))
+                seen = torch.cat(outputs, -1) if bidirectional else outputs[0]
+        with _below():
+            seen = seen.transpose(1, 2) if batch_first else seen
+            last = [torch.stack(own, 1) for own in zip(*ends, strict=True)]
         return tuple(map(lanes.back, (seen, *last)))
 
     return rule
@@ -274,6 +355,7 @@ def _cell(name: str) -> Callable[..., Any]:
     """The rule of one step of a recurrent network."""
     kind = _KINDS[name]
 
+    @_lanes_first
     def rule(
         values: Tensor,
         hx: Tensor | Sequence[Tensor],
@@ -313,6 +395,7 @@ def _divided_into(value: Tensor, by: Tensor, *, out: Tensor) -> Tensor:
 
 _RULES: dict[str, Callable[..., Any]] = {
     "embedding": _embedding,
+    "convolution": _convolution,
     "_weight_norm": _weight_norm,
     "bilinear": _bilinear,
     "div.out": _divided_into,

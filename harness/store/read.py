@@ -137,7 +137,7 @@ class CaseData:
         return f"{self.optimizer} ({self.setting})" if self.setting else self.optimizer
 
     def ended_finite(self) -> NDArray[np.int64]:
-        """The seeds whose loss on train is finite at the last recorded step."""
+        """The seeds whose loss on train after the last step is finite."""
         return self.seeds[np.isfinite(self.recorded(TRAIN_LOSS)[:, -1])]
 
 
