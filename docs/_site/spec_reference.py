@@ -90,11 +90,11 @@ def _kind(value: Schema) -> str:
     if "$ref" in value:
         name = value["$ref"].rpartition("/")[2]
         return f"[{heading(name)}](#{_anchor(value['$ref'])})"
-    if "anyOf" in value:
-        kinds = [_kind(one) for one in value["anyOf"] if one.get("type") != "null"]
+    if choices := value.get("anyOf", value.get("oneOf")):
+        kinds = [_kind(one) for one in choices if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
-    if "enum" in value:
-        return ", ".join(f"`{json.dumps(one)}`" for one in value["enum"])
+    if words := value.get("enum", value.get("examples")):
+        return ", ".join(f"`{json.dumps(one)}`" for one in words)
     if "const" in value:
         return f"`{json.dumps(value['const'])}`"
     kind = value.get("type", "anything")

@@ -53,6 +53,7 @@ class ComparisonGroup:
         smallest: The smallest difference that matters, as the spec has it; 0 where it has none.
         optimum: The lowest cost there is; None where that is not known.
         measure: What is compared.
+        words: What texts call it; see :attr:`~harness.store.read.ObjectiveInfo.words`.
     """
 
     objective: str
@@ -65,6 +66,7 @@ class ComparisonGroup:
     smallest: float = 0.0
     optimum: float | None = None
     measure: Measure = TRAIN_LOSS
+    words: str = "loss"
 
     def shown(self, cost: float) -> float:
         """The value of what is compared that a cost stands for; the same for differences."""
@@ -412,6 +414,7 @@ def _group(results: Results, objective: str, device: str) -> ComparisonGroup | N
         smallest=smallest,
         optimum=info.optimum if info.measure == TRAIN_LOSS else None,
         measure=info.measure,
+        words=info.words,
     )
 
 

@@ -31,6 +31,7 @@ class ObjectiveRanks:
         blocks: Names of these.
         difference: The critical difference of two mean ranks.
         p: Of the test that all optimizers rank alike; NaN of two.
+        groups: What was ranked, by objective.
     """
 
     device: str
@@ -42,6 +43,7 @@ class ObjectiveRanks:
     blocks: tuple[str, ...]
     difference: float
     p: float
+    groups: tuple[ComparisonGroup, ...] = ()
 
     @property
     def means(self) -> NDArray[np.float64]:
@@ -98,6 +100,7 @@ def _over_objectives(
         blocks=tuple(blocks),
         difference=rank_tests.critical_difference(len(kept), len(blocks)),
         p=rank_tests.iman_davenport(table)[1],
+        groups=tuple(known),
     )
 
 

@@ -160,8 +160,9 @@ def objective_findings(
         objective, source = load_objective(planned)
         _check_data(objective)
         workload = prepare(planned, objective, "cpu")
-        _check_records(planned, workload)
-        found = list(measure_findings(plan.spec, planned.name, workload, run_it=run_it))
+        wrong = _wrong_records(planned, workload)
+        found = [_objective_finding(plan, planned, key, text) for key, text in wrong]
+        found += measure_findings(plan.spec, planned.name, workload, run_it=run_it)
         if found:
             return found, None, None
         return [], workload, describe(workload, source, run_it=run_it)
@@ -324,20 +325,19 @@ def _check_data(objective: Objective) -> None:
         raise DoesNotFit("class", "its data must be a tuple of tensors with at least one row")
 
 
-def _check_records(planned: PlannedObjective, workload: Workload) -> None:
-    """Raise if a trial has more losses than can be kept, or ends before the first record."""
+def _wrong_records(planned: PlannedObjective, workload: Workload) -> Iterator[tuple[str, str]]:
+    """Records that are more than can be kept, or come after the end: the key, and what is wrong."""
     steps, records = workload.steps, len(workload.record_steps) - 1
     every = workload.steps_per_epoch if planned.record_every == "epoch" else planned.record_every
     if isinstance(every, int) and every > steps:
-        text = f"{every:,} steps are longer than a trial, which has {steps:,}"
-        raise DoesNotFit("record_every", text)
-    if records * len(workload.measures) > RECORD_LIMIT:
+        yield "record_every", f"{every:,} steps are longer than a trial, which has {steps:,}"
+    elif records * len(workload.measures) > RECORD_LIMIT:
         key = "record_every" if planned.record_every else "steps" if planned.steps else "epochs"
-        every = workload.record_steps[1]
-        raise DoesNotFit(
+        yield (
             key,
-            f"{steps:,} steps with a loss recorded every {every:,} are {records:,} losses "
-            f"per trial, the limit is {RECORD_LIMIT:,}; record less often (record_every)",
+            f"{steps:,} steps with a loss recorded every {workload.record_steps[1]:,} are "
+            f"{records:,} losses per trial, the limit is {RECORD_LIMIT:,}; record less often "
+            "(record_every)",
         )
 
 

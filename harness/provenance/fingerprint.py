@@ -20,13 +20,17 @@ NOTHING = Opened()
 
 _HERE = Path(__file__).parents[1]
 
-_OF_TRIALS = ("errors.py", "seeds.py", "suite", "objectives", "engine")
+_OF_TRIALS = (
+    *("errors.py", "measures.py", "seeds.py", "suite", "objectives", "engine"),
+    *("plan/recipe.py", "spec/recipe.py", "spec/recipe_values.py"),
+)
 """Files and packages of the harness that decide what a trial's numbers are."""
 
 _OF_REPORTS = (
     *(
         "errors.py",
         "formatting.py",
+        "measures.py",
         "progress.py",
         "results.py",
         "seeds.py",

@@ -45,8 +45,26 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "evaluation": "One computation of the loss and its gradients; most optimizers need one per "
         "step.",
         "loss": "The value of the objective, over all data where a batch is not named.",
+        "metric": "A number that a model is judged by beside or in place of its loss, such as the "
+        "accuracy.",
+        "accuracy": "The share of rows whose class the model gets right, from 0 to 1; higher is "
+        "better.",
+        "part": "A part of the data: train, validation or test.",
+        "train": "The rows that steps see.",
+        "validation": "The rows by which settings are tuned; steps never see them.",
+        "test": "The rows that results are reported on; neither steps nor tuning see them.",
+        "value": "What is reported of the objective, such as its loss or the test accuracy.",
+        "generalization gap": "How much worse a metric is on test (else validation) than on train, "
+        "compared seed by seed.",
+        "learning curve": "A metric by part of the data along the training.",
+        "stopped early": "Ended before the last step by the spec's rule: at its targets, or where "
+        "a value got no better.",
+        "schedule": "How the learning rate changes from step to step, such as warm-up, then a "
+        "cosine.",
+        "clipping": "Scaling down a trial's gradient where its norm is above a threshold.",
         "final loss": "The loss over all data after the last step.",
-        "curve": "The loss of a case against steps, epochs, evaluations or seconds.",
+        "curve": "The loss (or what is reported) of a case against steps, epochs, evaluations or "
+        "seconds.",
         "trajectory": "The path of the two parameters of a 2D objective, from the start to the "
         "last step.",
         "effective step size": "The factor by which an adaptive optimizer multiplies each "
@@ -77,27 +95,26 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "95% interval": "A confidence interval, made so that 95 of 100 such intervals contain the "
         "true value.",
         "paired": "Compared seed by seed, with the same start and the same batches for both.",
-        "difference": "The loss of one case minus that of another, paired by seed, below 0 if the "
-        "first is better; over seeds, the Hodges-Lehmann estimate.",
+        "difference": "The loss (or what is reported) of one case minus that of another, paired by "
+        "seed; over seeds, the Hodges-Lehmann estimate.",
         "largest difference": "The largest difference between two results that should be equal, "
         "over all seeds and recorded steps.",
-        "effect": "The matched-pairs rank-biserial correlation, from -1 (always lower) to 1 "
-        "(always higher).",
+        "effect": "The matched-pairs rank-biserial correlation, from -1 (always better) to 1 "
+        "(always worse).",
         "p": "The probability of a difference at least this large if the two were equally good.",
         "p (Holm)": "The p-value after Holm's correction for the number of comparisons.",
         "significant": "Holm-corrected p of 0.05 or less in Wilcoxon's signed-rank test, paired by "
         "seed.",
         "tied": "Equal up to rounding, or up to the smallest difference that the spec says "
         "matters.",
-        "rank": "A case's place among the cases of an objective at one seed, 1 being the lowest "
-        "loss.",
+        "rank": "A case's place among the cases of an objective at one seed, 1 being the best.",
         "mean rank": "A case's average rank over the seeds.",
         "critical difference": "The smallest difference of mean ranks that is significant over "
         "all objectives (Demšar 2006).",
         # Verdicts on optimizers
         "verdict": "What the comparison or the check concludes, in a word.",
-        "best": "Lowest: of one case, over its seeds; as a verdict, the case with the fewest "
-        "failures, then the lowest loss.",
+        "best": "Lowest, or highest where higher is better: of one case, over its seeds; as a "
+        "verdict, the case with the fewest failures, then the best value.",
         "not significantly different": "The test finds no difference from the best; that does not "
         "prove that there is none.",
         "worse by a factor": "Significantly worse than the best; the factor is the ratio of the "
@@ -109,8 +126,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "scratch.",
         "parity": "How closely an optimizer and its counterpart agree.",
         # Targets and profiles
-        "target": "A loss to reach, set before the run: a value, or a fraction of the initial gap "
-        "to the optimum.",
+        "target": "A loss or another value to reach, set before the run, or a fraction of the "
+        "initial gap to the optimum.",
         "tolerance": "A target as the fraction of the initial gap to the optimum that remains: "
         "0.01 is reached once 99% of the gap is closed.",
         "ERT": "Expected running time: the cost of all trials divided by the number that reached "
@@ -182,6 +199,7 @@ _ALIASES = {
     "largest parameter difference": "largest difference",
     "largest loss difference": "largest difference",
     "at the edge": "at an edge",
+    "median step": "step",
 }
 """Headings that mean a term by another word."""
 

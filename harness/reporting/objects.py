@@ -14,13 +14,16 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BadInput
+from harness.errors import BadInput, join, nearest
+from harness.formatting import seed_ranges
+from harness.measures import TRAIN_LOSS
 from harness.progress import relative
 from harness.reporting.figure import Figures, Named
 from harness.store.database import FILE_NAME
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from harness.analysis.side_by_side import SideBySide
     from harness.analysis.sources import Source
@@ -95,10 +98,12 @@ class Report:
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
-        """One row per recorded loss: the curves of all trials.
+        """One row per recorded value: the curves of all trials.
 
-        Columns: position, objective, optimizer, setting, device, seed, step, epoch, loss. A trial
-        that diverged ends where it diverged; one that ended in an error has no rows.
+        Columns: position, objective, optimizer, setting, device, seed, step, epoch, part (of the
+        data), metric, value, and loss, which is the value where the metric is the loss. A trial
+        that diverged ends where it diverged, one that stopped early where it stopped; one that
+        ended in an error has no rows.
         """
         import numpy as np
         import pandas as pd
@@ -107,17 +112,75 @@ class Report:
         for case in self.results.cases:
             info = self.results.objectives[case.objective]
             steps, seeds = info.record_steps, len(case.seeds)
-            columns: dict[str, Any] = dict(zip(_NAMES, _named(case), strict=True))
-            columns |= {
-                "seed": np.repeat(case.seeds, len(steps)),
-                "step": np.tile(steps, seeds),
-                "epoch": np.tile(steps / info.steps_per_epoch, seeds),
-                "loss": case.losses.ravel(),
-            }
-            parts.append(pd.DataFrame(columns).dropna(subset="loss"))
+            for measure in info.measures:
+                columns: dict[str, Any] = dict(zip(_NAMES, _named(case), strict=True))
+                values = case.recorded(measure).ravel()
+                columns |= {
+                    "seed": np.repeat(case.seeds, len(steps)),
+                    "step": np.tile(steps, seeds),
+                    "epoch": np.tile(steps / info.steps_per_epoch, seeds),
+                    "part": measure.part,
+                    "metric": measure.metric,
+                    "value": values,
+                    "loss": values if measure.metric == TRAIN_LOSS.metric else np.nan,
+                }
+                parts.append(pd.DataFrame(columns).dropna(subset="value"))
         if not parts:
-            return pd.DataFrame(columns=[*_NAMES, "seed", "step", "epoch", "loss"])
+            return pd.DataFrame(columns=[*_NAMES, *_RECORDED])
         return pd.concat(parts, ignore_index=True)
+
+    def parameters(
+        self, objective: str, optimizer: str, seed: int, *, setting: str = "", device: str = ""
+    ) -> dict[str, NDArray[Any]]:
+        """The parameters of a trial after its last step, where the spec keeps them.
+
+        Args:
+            objective: Name of the objective.
+            optimizer: Name of the optimizer.
+            seed: The trial's seed.
+            setting: The setting, as tables show it; needed if the optimizer has several here.
+            device: The device; needed if it ran on several.
+
+        Returns:
+            Arrays by the names of the parameters, each of the shape that a single trial has.
+
+        Raises:
+            BadInput: If there is no such trial, several cases are meant, or nothing is kept of it.
+        """
+        from harness.store.database import Store
+        from harness.store.recorded import parameters
+
+        case = self._case(objective, optimizer, setting, device)
+        if seed not in self.results.run.settings.seeds:
+            known = seed_ranges(self.results.run.settings.seeds)
+            raise BadInput.of_file(str(self.store), f"no seed {seed}; there are {known}")
+        with Store(self.store, untouched=True) as store:
+            found = parameters(store, case.key, seed)
+        if not found:
+            text = f"no parameters are kept of {case.label} on {objective} with seed {seed}; "
+            text += "'keep: {parameters: last}' of an objective in the spec keeps them"
+            raise BadInput.of_file(str(self.store), text)
+        return found
+
+    def _case(self, objective: str, optimizer: str, setting: str, device: str) -> CaseData:
+        """The one case that is meant."""
+        found = list(self.results.cases)
+        for name, value in (
+            ("objective", objective),
+            ("optimizer", optimizer),
+            ("setting", setting),
+            ("device", device),
+        ):
+            known = list(dict.fromkeys(str(getattr(case, name)) for case in found))
+            found = [case for case in found if not value or getattr(case, name) == value]
+            if not found:
+                text = f"no {name} {value!r}{nearest(value, known)}"
+                raise BadInput.of_file(str(self.store), text)
+        if len(found) > 1:
+            names = join([f"{case.label} on {case.device}" for case in found])
+            text = f"several cases are meant, so give setting or device: {names}"
+            raise BadInput.of_file(str(self.store), text)
+        return found[0]
 
     @functools.cached_property
     def timings(self) -> pd.DataFrame:
@@ -226,6 +289,7 @@ class Report:
 
 
 _NAMES = ["position", "objective", "optimizer", "setting", "device"]
+_RECORDED = ["seed", "step", "epoch", "part", "metric", "value", "loss"]
 
 
 def _named(case: CaseData) -> tuple[int, str, str, str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import printable
 from harness.formatting import device_name, duration, listed, plural
+from harness.reporting import wording
 from harness.terminal import UNLIMITED, aligned
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ _WORDS = {"timeout": "timed out", "error": "ended in an error"}
 
 _COLOURS = {"best": "green", "tied": "green", "worse": "yellow", "failed": "red"}
 
-_HEADING = ("optimizer", "loss (95% interval)", "verdict", "time ratio")
-
 
 @dataclass(frozen=True)
 class Row:
@@ -46,7 +45,7 @@ class Row:
 
     objective: str
     optimizer: str
-    loss: str
+    loss: str  # or whatever else is reported
     verdict: str
     time_ratio: str
     outcome: str
@@ -62,6 +61,7 @@ class Printed:
         rows: Of each objective the best first.
         more: How many rows are left out.
         troubles: What failed and what was skipped, a line each.
+        words: What is reported of all objectives; ``value`` where that differs.
     """
 
     run: int
@@ -69,21 +69,30 @@ class Printed:
     rows: tuple[Row, ...]
     more: int
     troubles: tuple[str, ...]
+    words: str = wording.LOSS
+
+    @property
+    def heading(self) -> tuple[str, ...]:
+        """The headings after the objective."""
+        return ("optimizer", f"{self.words} (95% interval)", "verdict", "time ratio")
 
 
 def of(report: Report) -> Printed:
     """The texts that are printed of a report."""
     rows: tuple[Row, ...] = ()
     more = 0
+    words = wording.LOSS
     if "summary" in report.tables:
         table = report.tables["summary"]
         frame, shown = table.frame.reset_index(drop=True), table.shown.reset_index(drop=True)
         kept = _kept(frame)
+        infos = report.results.objectives
+        words = wording.common(infos[name] for name in frame["objective"].unique())
         several = frame["device"].nunique() > 1
-        rows = tuple(_row(frame.iloc[i], shown.iloc[i], several=several) for i in kept)
+        rows = tuple(_row(frame.iloc[i], shown.iloc[i], words, several=several) for i in kept)
         more = len(frame) - len(kept)
     run = report.results.run.id
-    return Printed(run, report.headline, rows, more, tuple(_troubles(report)))
+    return Printed(run, report.headline, rows, more, tuple(_troubles(report)), words)
 
 
 def work_done(run: Run, seconds: float) -> str:
@@ -144,11 +153,11 @@ def _wrapped(text: str, columns: int) -> list[str]:
 def _table(shown: Printed, columns: int, *, colour: bool) -> list[str]:
     """The rows in columns; those of an objective below its name where that is narrower."""
     cells = [(row.objective, _cells(row)) for row in shown.rows]
-    rows: list[list[str | Text]] = [["objective", *_HEADING]]
+    rows: list[list[str | Text]] = [["objective", *shown.heading]]
     rows += ([objective, *own] for objective, own in cells)
     whole: list[int] = []
     if max(map(len, aligned(rows))) > columns:
-        rows, whole = [["", *_HEADING[1:]]], [0]
+        rows, whole = [["", *shown.heading[1:]]], [0]
         for objective, group in itertools.groupby(cells, key=lambda one: one[0]):
             rows.append([objective, "", "", ""])
             rows += ([f"  {own[0]}", *own[1:]] for _, own in group)
@@ -170,14 +179,17 @@ def _kept(frame: pd.DataFrame) -> list[int]:
     return sorted(place.sort_values(kind="stable").index[:ROWS])
 
 
-def _row(row: pd.Series, text: pd.Series, *, several: bool) -> Row:
-    """A row of the summary; ``several``: on more than one device."""
+def _row(row: pd.Series, text: pd.Series, words: str, *, several: bool) -> Row:
+    """A row of the summary under a heading; ``several``: on more than one device."""
     setting, ends = str(row["setting"]), str(text["95% interval"])
     has_ends = any(map(str.isdigit, ends))
+    name, value = str(row["objective"]), str(text[words])
+    if words == wording.ANY:
+        name += f": {row['measure']}"
     return Row(
-        objective=f"{row['objective']} on {row['device']}" if several else str(row["objective"]),
+        objective=f"{name} on {row['device']}" if several else name,
         optimizer=f"{row['optimizer']} ({setting})" if setting else str(row["optimizer"]),
-        loss=f"{text['loss']} ({ends})" if has_ends else str(text["loss"]),
+        loss=f"{value} ({ends})" if has_ends else value,
         verdict=str(text["verdict"]),
         time_ratio=str(text["time ratio"]),
         outcome=str(row["outcome"]),

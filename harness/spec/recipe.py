@@ -125,7 +125,11 @@ _STEPS_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "integer", "minimum": 0},
         {"type": "number", "minimum": 0, "maximum": 1},
-        {"type": "string", "pattern": r"^(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?|\.[0-9]+) ?%$"},
+        {
+            "type": "string",
+            "pattern": r"^(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?|\.[0-9]+) ?%$",
+            "examples": ["5%"],
+        },
     ]
 }
 _THRESHOLD_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}

@@ -137,8 +137,8 @@ class CaseData:
         return f"{self.optimizer} ({self.setting})" if self.setting else self.optimizer
 
     def ended_finite(self) -> NDArray[np.int64]:
-        """The seeds whose loss at the end is finite."""
-        return self.seeds[np.isfinite(self.finals)]
+        """The seeds whose loss on train after the last step is finite."""
+        return self.seeds[np.isfinite(self.recorded(TRAIN_LOSS)[:, -1])]
 
 
 def final_values(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -328,3 +329,54 @@ def test_only_members_that_need_a_closure_get_one_but_for_the_first() -> None:
     composite = Composite([member("own", False), member("lbfgs", True), member("adam", False)])
     composite.step(lambda: torch.zeros(()))
     assert calls == ["own True", "adam False", "lbfgs True"]
+
+
+@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped"])
+def test_all_of_a_recipe_at_once_equals_a_plain_loop(way: Any) -> None:
+    recipe = factory(torch.optim.AdamW, (Selection(("bias",)), None))
+    numbers = [(0.1, 3, 0.05, 0.02), (0.03, 6, 0.3, 0.5), (0.2, 0, 5.0, 0.1)]
+    settings = [
+        {
+            "lr": lr,
+            "groups.0.lr": own,
+            "schedule.warmup": warmup,
+            "schedule.then": "cosine",
+            "clip_grad_norm": limit,
+        }
+        for lr, warmup, limit, own in numbers
+    ]
+
+    def rates(t: int, warmup: int) -> float:
+        if t < warmup:
+            return (t + 1) / warmup
+        return (1 + math.cos(math.pi * (t - warmup) / (12 - warmup))) / 2
+
+    def plain(seed: int, lr: float, warmup: int, limit: float, own: float) -> Any:
+        def prepare(p: dict[str, torch.Tensor]) -> Any:
+            groups: list[dict[str, Any]] = [
+                {"params": [p["bias"]], "lr": own},
+                {"params": [p["weight"], p["scale"]]},
+            ]
+            made = torch.optim.AdamW(groups, lr=lr)
+            schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda t: rates(t, warmup))
+
+            def update(closure: Any) -> None:
+                closure()
+                made.step()
+                schedule.step()
+
+            return update
+
+        def clip(params: Any) -> Any:
+            return torch.nn.utils.clip_grad_norm_(params, limit)
+
+        return plain_loop(small_workload(), seed, prepare, clip)
+
+    if way == "alone":
+        for setting, own in zip(settings, numbers, strict=True):
+            found = run(small_workload(), recipe, [setting], (0,), way)
+            assert found.losses[0].tolist() == plain(0, *own).tolist()
+    else:
+        found = run(small_workload(), recipe, settings, (0, 1), way)
+        wanted = [plain(seed, *own) for own in numbers for seed in (0, 1)]
+        np.testing.assert_allclose(found.losses, wanted, rtol=1e-12)

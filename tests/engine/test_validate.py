@@ -528,6 +528,18 @@ def test_an_objectives_mistake_is_reported_once_at_its_place(
     assert message in problem.message
 
 
+def test_all_that_is_wrong_with_what_is_measured_is_told_at_once(look: Look) -> None:
+    text, places = marked(
+        objective(
+            "bowl: {class: Fit, dataset: table, steps: 2, metrics: [loss, «accuracy], "
+            "tune: «validation loss, report: «test accuracy, record_every: «3, "
+            "targets: [1.0, «{test loss: 1}], stop: {after: «1 record without a lower test loss}}"
+        )
+        + "claims: [{value: '1', source: p, optimizer: o, objective: bowl, quantity: «test loss}]\n"
+    )
+    assert sorted((p.line, p.column) for p in look(text)) == places
+
+
 def test_a_choice_that_is_a_word_is_reported_at_its_place(look: Look) -> None:
     text = optimizer("o: {class: 'torch.optim:Adam', search: {amsgrad: {choice: [true, «off]}}}")
     text, (place,) = marked(f"{text}\ntuning: {{trials: 8, seeds: 1}}\n")

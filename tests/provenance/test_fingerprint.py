@@ -63,5 +63,6 @@ def test_a_page_depends_on_every_file_that_its_code_imports_and_on_its_templates
 
 def test_a_trial_depends_on_every_file_of_the_engine_and_of_the_objectives(copy: Path) -> None:
     found = counted(copy, fingerprint.engine.__wrapped__)
-    assert files_of("engine") | files_of("objectives") | {"seeds.py"} <= found
+    assert files_of("engine") | files_of("objectives") | {"seeds.py", "measures.py"} <= found
+    assert {"plan/recipe.py", "spec/recipe.py", "spec/recipe_values.py"} <= found
     assert not found & files_of("reporting")

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 import harness
 from harness.analysis.summary import Analysis, analyse
+from harness.measures import TRAIN_LOSS, Measure
 from harness.plan.model import Role
 from harness.reporting.tables import comparison as comparison_tables
 from harness.reporting.tables import sentences
@@ -142,17 +143,23 @@ class Place:
         seeds = set.intersection(*(set(rows.index) for rows in by_case.values()))
         self.seeds = sorted(int(seed) for seed in seeds)
         self.info = results.objectives[objective]
-        self.losses: dict[str, Array] = {}
+        self.sign = -1.0 if self.info.measure.higher else 1.0
+        self.losses: dict[str, Array] = {}  # costs: of what is better where it is higher, negative
+        self.courses: dict[str, Array] = {}
         eps = 0.0
         self.starts = np.zeros(len(self.seeds))
         for label, case in self.cases.items():
             rows = by_case[case.position].loc[self.seeds]
             ok = (rows["status"] == "ok").to_numpy()
-            self.losses[label] = np.where(ok, rows["final_loss"].to_numpy(dtype=float), math.inf)
+            finals = rows["final_loss"].to_numpy(dtype=float)
+            self.losses[label] = np.where(ok, self.sign * finals, math.inf)
+            self.courses[label] = case.recorded(TRAIN_LOSS)
             eps = max(eps, float(np.finfo(case.dtype).eps))
             for k, seed in enumerate(self.seeds):
                 at = np.flatnonzero(case.seeds == seed)
                 start = abs(float(case.losses[at[0], 0])) if len(at) else 0.0
+                if self.info.measure.metric != "loss":
+                    start = 0.0  # an accuracy's start says nothing of its rounding
                 self.starts[k] = max(self.starts[k], start if math.isfinite(start) else 0.0)
         relative = 1e-6 if eps > 1e-10 else 1e-12
         smallest = results.run.settings.smallest_differences.get(objective, 0.0)
@@ -183,7 +190,24 @@ class Place:
             return False
         size = np.abs(finite).max(initial=0.0)
         spread = float(np.ptp(finite)) if len(finite) else 0.0
+        if self.info.measure.metric != "loss":
+            # Equal counts may be chance: copies of one run have one loss on train as well.
+            ends = np.array([row[~np.isnan(row)][-1] for row in self.courses[name]])
+            if np.ptp(ends) > 1e-6 * np.abs(ends).max():
+                return False
         return spread <= max(1e-6 * float(size), float(self.floor.max(initial=0.0)))
+
+    def shown(self, name: str) -> float:
+        """The value that stands for a case."""
+        return self.sign * self.centre[name]
+
+    @property
+    def best(self) -> str:
+        return "highest" if self.info.measure.higher else "lowest"
+
+    @property
+    def worst(self) -> str:
+        return "lowest" if self.info.measure.higher else "highest"
 
     def order(self) -> list[str]:
         return sorted(self.cases, key=lambda n: (self.failures[n], self.centre[n], n))
@@ -301,9 +325,10 @@ class Reader:
                 self.of_speed,
             ),
             "loss": (
-                r"On (?P<place>.+?), (?P<names>.+?) (?P<has>has|have, tied,) (?P<how>a|the lowest|"
-                rf"the fewest failures \((?P<k>\d+) of (?P<n>\d+)\), then the lowest) "
-                r"(?P<what>mean final loss|median gap to the optimum)(?: of|,) "
+                r"On (?P<place>.+?), (?P<names>.+?) (?P<has>has|have, tied,) (?P<how>a|"
+                rf"the (?P<best>lowest|highest)|the fewest failures \((?P<k>\d+) of (?P<n>\d+)\), "
+                r"then the (?P<then>lowest|highest)) "
+                r"(?P<what>mean final (?P<words>[a-z ]+)|median gap to the optimum)(?: of|,) "
                 rf"(?P<value>{NUMBER}|0 but for rounding) \((?P<paren>[^()]+)\)(?P<rest>.*)\.",
                 self.of_losses,
             ),
@@ -339,6 +364,17 @@ class Reader:
                 r"Worse than its own special case, which a well-tuned optimizer can't be: "
                 r"(?P<text>.+)\.",
                 self.special,
+            ),
+            "protocol": (
+                r"(?:Tuned by (?P<by>.+?), r|R)eported: (?P<words>.+?) \((?P<rows>[\d,]+) rows?\)"
+                r"(?P<unseen>, which .+)?\.",
+                self.protocol,
+            ),
+            "stopped": (
+                r"(?P<k>[\d,]+) of (?P<n>[\d,]+) trials? on (?P<objective>\S+) stopped early "
+                r"\((?P<why>.+)\), at a median of (?P<median>\S+) of (?P<steps>[\d,]+) steps; each "
+                r"counts with the value at which it stopped\.",
+                self.stopped,
             ),
             "few": (
                 r"The tuned settings are compared on only (?P<n>\d+) seeds?; a comparison should "
@@ -402,20 +438,21 @@ class Reader:
             return {n for n in names if not place.less(n, one).any()}
 
         steps = f"{place.info.steps:,} steps"
-        if "lowest" in first:
-            read = rf"(.+?) (?:has|have, tied,) the lowest loss after {steps}, (\S+)"
+        words = re.escape(place.info.words)
+        if f"the {place.best}" in first:
+            read = rf"(.+?) (?:has|have, tied,) the {place.best} {words} after {steps}, (\S+)"
             said = re.fullmatch(read, first)
             assert (", tied," in first) is (len(tied(names[0])) > 1)
         else:
-            said = re.fullmatch(rf"(.+?) has a loss of (\S+) after {steps}", first)
+            said = re.fullmatch(rf"(.+?) has a {words} of (\S+) after {steps}", first)
             assert len(names) == 1
         assert said is not None
         shown, more = self.listed(said[1], list(place.cases))
         assert set(shown) <= tied(names[0])
         assert len(shown) + more == len(tied(names[0]))
-        agrees(said[2], place.centre[names[0]])
+        agrees(said[2], place.shown(names[0]))
         for part in parts:
-            said = re.fullmatch(r"(.+) the highest, (\S+)", part)
+            said = re.fullmatch(rf"(.+) the {place.worst}, (\S+)", part)
             if said is None:
                 self.all_failed(place, part, alone=len(names) == 1)
                 continue
@@ -423,7 +460,7 @@ class Reader:
             assert set(shown) <= tied(names[-1])
             assert names[0] not in shown
             assert len(shown) + more == len(tied(names[-1]))
-            agrees(said[2], place.centre[names[-1]])
+            agrees(said[2], place.shown(names[-1]))
 
     def all_failed(self, place: Place, part: str, *, alone: bool) -> None:
         if part == "no other optimizer ran on it":
@@ -444,7 +481,9 @@ class Reader:
     def of_losses(self, found: re.Match[str]) -> None:
         place = self.place(found["place"])
         assert place.random
-        assert (found["what"] == "mean final loss") is (place.info.optimum is None)
+        assert found["words"] in (place.info.words, None)
+        assert (found["words"] is not None) is (place.info.optimum is None)
+        assert {found["best"], found["then"]} <= {place.best, None}
         order = [n for n in place.order() if math.isfinite(place.centre[n])]
         order = [n for n in order if place.cases[n].role != "defaults"] or order
         best, others = order[0], order[1:]
@@ -454,7 +493,7 @@ class Reader:
         assert len(lead) + more == 1 + len(tied)
         # "The lowest" is said of the lowest alone.
         centres = [place.centre[n] for n in order]
-        if found["how"] == "the lowest":
+        if found["best"]:
             assert place.centre[best] == min(centres)
         elif found["how"] == "a":
             assert not others
@@ -467,7 +506,7 @@ class Reader:
         self.clauses(place, best, others, tied, found["rest"])
 
     def centre(self, place: Place, best: str, found: re.Match[str]) -> None:
-        values = place.losses[best][np.isfinite(place.losses[best])]
+        values = place.sign * place.losses[best][np.isfinite(place.losses[best])]
         optimum = place.info.optimum
         base = optimum or 0.0
         # What rounding takes below the optimum is shown as 0.
@@ -475,7 +514,7 @@ class Reader:
         if found["value"] == "0 but for rounding":
             assert np.median(values) - base <= place.floor.max() + 1e-6 * abs(base)
         else:
-            agrees(found["value"], place.centre[best] - base, slack)
+            agrees(found["value"], place.shown(best) - base, slack)
         said = re.fullmatch(rf"95% CI ({NUMBER}) to ({NUMBER}), (\d+) seeds", found["paren"])
         if said is None:
             assert re.fullmatch(r"one seed|\d+ seeds?(?:, all the same)?", found["paren"])
@@ -657,7 +696,8 @@ class Reader:
                 own = []
                 for seed in seeds:
                     at = np.flatnonzero(case.seeds == seed)
-                    curve = case.losses[at[0]] if len(at) else np.array([math.nan])
+                    curves = case.recorded(TRAIN_LOSS)
+                    curve = curves[at[0]] if len(at) else np.array([math.nan])
                     level = target
                     if is_share:
                         assert info.optimum is not None
@@ -815,6 +855,36 @@ class Reader:
                     if c.optimizer == special
                 }
 
+    def protocol(self, found: re.Match[str]) -> None:
+        infos = [i for i in self.results.objectives.values() if i.words == found["words"]]
+        assert infos
+        rows = int(found["rows"].replace(",", ""))
+        assert any(info.part_rows.get(info.measure.part, info.rows) == rows for info in infos)
+        by = {
+            info.name_of(tried.measure)
+            for info in infos
+            for tried in self.results.tried
+            if (tried.role, tried.objective) == ("tuning", info.name)
+        }
+        assert by == ({found["by"]} if found["by"] else set())
+        held_out = infos[0].measure.part != "train"
+        assert bool(found["unseen"]) is held_out
+        if found["by"] and held_out:
+            sees = found["by"].startswith(infos[0].measure.part)
+            assert ("but tuning goes by" in found["unseen"]) is sees
+
+    def stopped(self, found: re.Match[str]) -> None:
+        trials = self.results.trials[self.results.trials["objective"] == found["objective"]]
+        early = trials[trials["reason"].str.startswith("stopped: ")]
+        ran = int((trials["status"] != "unavailable").sum())
+        counts = [int(found[name].replace(",", "")) for name in ("k", "n")]
+        assert counts == [len(early), ran]
+        assert set(early["status"]) == {"ok"}
+        agrees(found["median"], float(np.median(early["step"])))
+        steps = self.results.objectives[found["objective"]].steps
+        assert int(found["steps"].replace(",", "")) == steps > early["step"].max()
+        assert all(reason.removeprefix("stopped: ") in found["why"] for reason in early["reason"])
+
     def few(self, found: re.Match[str]) -> None:
         assert int(found["n"]) == len(self.results.run.settings.seeds) < 10
 
@@ -868,12 +938,14 @@ class Reader:
             assert row["p_holm"] == pytest.approx(truth.adjusted, rel=1e-6, nan_ok=True)
             shift = float(np.median(truth.differences))
             shift = shift if truth.copies else hodges_lehmann(truth.differences)
-            assert row["shift"] == pytest.approx(shift, rel=1e-9, nan_ok=True)
+            # The table has values: of an accuracy the better case is above 0.
+            assert row["shift"] == pytest.approx(place.sign * shift, rel=1e-9, nan_ok=True)
+            ends = sorted((place.sign * row["ci_low"], place.sign * row["ci_high"]))
             if truth.copies:
                 assert math.isnan(row["ci_low"])
             elif truth.word in ("better", "worse"):
                 # No interval about 0 stands beside a difference that is called.
-                assert row["ci_high"] <= 0 if truth.word == "better" else row["ci_low"] >= 0
+                assert ends[1] <= 0 if truth.word == "better" else ends[0] >= 0
             elif truth.p > LEVEL and not math.isnan(row["ci_low"]):
                 assert row["ci_low"] <= 0 <= row["ci_high"]
         expected = sum(len(place.pairs) for place in self.truths.places.values())
@@ -947,7 +1019,7 @@ class Headline:
         assert text.endswith(".")
         try:
             parts = text[0].lower() + text[1:-1]
-            rest = self.trailing(parts.split("; "))
+            rest = self.trailing(re.split(r"; (?![^(]*\))", parts))
             self.first(rest)
         except AssertionError as error:
             raise AssertionError(f"{text}\n{error}") from error
@@ -998,7 +1070,8 @@ class Headline:
         if not ended:
             assert len(parts) == 1
             if shared:
-                assert head == "no trial ended with a loss"
+                words = {info.words for info in self.results.objectives.values()}
+                assert head.removeprefix("no trial ended with a ") in {*words, "value"}
                 return
             said = re.fullmatch(r"nothing to compare: .+ more than one optimizer \((.+)\)", head)
             assert said is not None
@@ -1014,11 +1087,30 @@ class Headline:
         winners = set.intersection(*(leading[name] for name in ended))
         if winners:
             self.where(ended, shared, known, where)
-            tested = self.winners(ended, winners, rest)
+            tested = self.winners(ended, winners, self.without_value(ended, device, rest))
             assert clear is (tested > 1)
             return
         assert clear is any(self.tested(device, name) for name in ended)
         self.shared_out(ended, leading, rest)
+
+    def without_value(
+        self, ended: dict[str, dict[str, tuple[str, float]]], device: str, text: str
+    ) -> str:
+        """Check the value in brackets, which one objective has that is no plain loss."""
+        said = re.search(
+            rf" \((?P<value>{NUMBER})(?:, 95% interval (?P<low>{NUMBER}) to (?P<high>{NUMBER}))?"
+            r"(?P<end>\)|; )",
+            text,
+        )
+        place = self.places[next(iter(ended)), device]
+        assert bool(said) is (len(ended) == 1 and place.info.words != "loss")
+        if said is None:
+            return text
+        label = next(iter(self.best_settings(place).values()))
+        agrees(said["value"], place.shown(label))
+        if said["low"]:
+            assert value(said["low"]) <= value(said["value"]) <= value(said["high"])
+        return text.replace(said[0], "" if said["end"] == ")" else " (")
 
     def tested(self, device: str, objective: str) -> bool:
         return any(not truth.copies for truth in self.places[objective, device].pairs.values())
@@ -1050,7 +1142,10 @@ class Headline:
     def of_losses(
         self, ended: dict[str, dict[str, tuple[str, float]]], device: str, where: str
     ) -> None:
-        """ "Lowest loss" is said only where the best has no higher loss than any other."""
+        """ "Lowest loss" is said only where the best has no higher loss than any other.
+
+        Likewise "highest test score"; of objectives that differ, "best final value".
+        """
         lowest = True
         seeds = set()
         for name in ended:
@@ -1058,7 +1153,12 @@ class Headline:
             labels = list(self.best_settings(place).values())
             lowest &= place.centre[labels[0]] <= min(place.centre[label] for label in labels)
             seeds.add(len(place.seeds))
-        assert where.startswith("lowest loss" if lowest else "fewest failures, then lowest loss")
+        infos = [self.places[name, device].info for name in ended]
+        words = {info.words for info in infos}
+        best = {self.places[name, device].best for name in ended}
+        what = (best.pop() if len(best) == 1 else "best") + " "
+        what += words.pop() if len(words) == 1 else "final value"
+        assert where.startswith(what if lowest else f"fewest failures, then {what}")
         assert where.endswith(" (one seed)") is (seeds == {1})
         assert (f" on {device}" in where) is (len(self.devices) > 1)
 
@@ -1163,8 +1263,23 @@ class Headline:
 # ---- results to read
 
 
-def random_results(seed: int) -> Results:
-    """Made-up trials of all kinds: failures, ties, copies, scales, roles, devices."""
+SCORE = Measure("score", "test", higher=True)
+
+SCORED: dict[str, Any] = {
+    "part_rows": {"test": 30},
+    "metrics": (("loss", False), ("score", True)),
+    "measure": SCORE,
+}
+"""Fields of an objective of which a score on the test part is reported: the higher, the better."""
+
+
+def random_results(seed: int, *, higher: bool = False) -> Results:
+    """Made-up trials of all kinds: failures, ties, copies, scales, roles, devices.
+
+    Args:
+        seed: Of all that is drawn.
+        higher: Whether of some objectives something is reported of which higher is better.
+    """
     random = np.random.default_rng(seed)
     seeds = int(random.choice([1, 3, 5, 8, 12, 20, 60]))
     devices = ["cpu"] if random.random() < 0.8 else ["cpu", "cuda"]
@@ -1175,9 +1290,11 @@ def random_results(seed: int) -> Results:
     for number in range(int(random.integers(1, 8))):
         name = f"o{number}"
         optimum = None if random.random() < 0.4 else float(random.choice([0.0, -3.5]))
+        scored = higher and optimum is None and random.random() < 0.7
         objectives[name] = ObjectiveInfo(
-            name, "", 5, 0, 40, 1, np.array([0, 20, 40]), optimum, (), None, None, ""
-        )
+            name, "", 5, 70, 40, 1, np.array([0, 20, 40]), optimum, (), None, None, "",
+            **(SCORED if scored else {}),
+        )  # fmt: skip
         base = random.lognormal(0, 1, size=seeds)
         scale = float(random.choice([1e-31, 1e-3, 1.0, 1e4]))
         count = int(random.choice([1, 2, 3, 5]))
@@ -1201,11 +1318,16 @@ def random_results(seed: int) -> Results:
                 start = float((optimum or 0.0) + 10)
                 losses = np.column_stack([np.full(seeds, start), final * 1.5, final])
                 losses[failed, 1:] = math.nan
+                curves = {"train loss": losses}
+                if scored:
+                    final = 20 * scale - final
+                    losses = 20 * scale - losses
+                    curves[SCORE.name] = losses
                 position = len(cases)
                 cases.append(
                     CaseData(
                         position, name, f"opt{i}", setting, device, "X", {}, {}, "float64",
-                        np.arange(seeds), losses, {}, {}, role=role,
+                        np.arange(seeds), losses, {}, {}, role=role, curves=curves,
                     )
                 )  # fmt: skip
                 trials += [
@@ -1240,6 +1362,23 @@ def test_no_sentence_contradicts_made_up_trials(count: int) -> None:
         kinds += Reader(random_results(seed)).check()
     assert {"alike", "loss", "over all", "basis", "defaults", "few", "failures"} <= set(kinds)
     assert min(kinds.values()) >= count // 15
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(80, marks=pytest.mark.exhaustive)])
+def test_no_sentence_contradicts_scores_of_which_higher_is_better(count: int) -> None:
+    kinds: Counter[str] = Counter()
+    said: list[str] = []
+    for seed in range(1000, 1000 + count):
+        results = random_results(seed, higher=True)
+        reader = Reader(results)
+        kinds += reader.check()
+        found = sentences.summarise(results, reader.analysis)
+        said += [found.headline, *found.outcome]
+    assert {"alike", "loss", "protocol", "basis", "failures"} <= set(kinds)
+    text = " ".join(said)
+    for words in ("the highest mean final test score", "the lowest mean final loss"):
+        assert words in text
+    assert re.search(r"Highest test score|Best final value", text)
 
 
 HEADLINES = (

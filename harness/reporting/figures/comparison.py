@@ -12,6 +12,7 @@ from harness.analysis import claims, profiles, targets
 from harness.analysis.comparison import Compared, Pair
 from harness.analysis.summary import Analysis
 from harness.errors import join
+from harness.reporting import wording
 from harness.reporting.figures import hyperparameters
 from harness.reporting.figures.objective_ranks import mean_ranks
 from harness.reporting.figures.records import (
@@ -140,9 +141,19 @@ def differences(
         return None
     panels = [_difference_panel(own, info, name) for own in rows.values() if own]
     title = "Difference from the best, on the same seeds"
-    about = ("differences", info.name, title, DIFFERENCE_CAPTION)
+    about = ("differences", info.name, title, _about_differences(info))
     note = shown_of(sum(map(len, rows.values())), len(others), "cases besides the best")
     return dot_figure(*about, panels, "one seed", "shift, 95% interval", where, note)
+
+
+def _about_differences(info: ObjectiveInfo) -> str:
+    """The caption, on what is reported of the objective."""
+    caption = wording.reworded(DIFFERENCE_CAPTION, [info])
+    caption = caption.replace("case's loss", f"case's {info.words}")
+    beyond = "Right of the dashed line the loss is higher"
+    side = "Left" if info.measure.higher else "Right"
+    worse = "lower" if info.measure.higher else "higher"
+    return caption.replace(beyond, f"{side} of the dashed line the {info.words} is {worse}")
 
 
 def _difference(one: Compared, index: int, pair: Pair, known: Mapping[int, Style]) -> DotRow:
@@ -150,7 +161,7 @@ def _difference(one: Compared, index: int, pair: Pair, known: Mapping[int, Style
     group = one.group
     both = np.isfinite(group.losses[[pair.first, pair.second]]).all(axis=0)
     less = group.losses[pair.first, both] - group.losses[pair.second, both]
-    less = group.measure.sign * less
+    less = group.measure.sign * less + 0.0
     shift, low, high = group.shown_shift(pair)
     ranks = np.argsort(less, kind="stable")
     failed = group.failures[index]
@@ -170,7 +181,7 @@ def _difference(one: Compared, index: int, pair: Pair, known: Mapping[int, Style
 def _difference_panel(rows: Sequence[DotRow], info: ObjectiveInfo, name: str) -> DotPanel:
     _, limits = row_scale(rows, linear=True, shown=0.0)
     return DotPanel(
-        x_label=f"difference of the loss after {duration(info)}",
+        x_label=f"difference of the {info.words} after {duration(info)}",
         limits=limits,
         rows=tuple(rows),
         reference_line=0.0,
@@ -296,7 +307,7 @@ def published(
     drawn = [one for one in checked if one.measure and one.kind != "fixed" and len(one.values)]
     if not drawn:
         return None
-    name = info.name_of(drawn[0].measure or info.measure)
+    measure = drawn[0].measure or info.measure
     rows = []
     for one in drawn[:ROWS]:
         low, middle, high = map(float, np.quantile(one.values, [0.025, 0.5, 0.975]))
@@ -313,8 +324,8 @@ def published(
     stars = np.array([row.published for row in rows])
     edges = [np.array([row.low, row.high]) for row in rows]
     inner = [*(row.values for row in rows), stars]
-    log, limits = scale(inner, edges, linear=bool((stars <= 0).any()))
-    x_label = f"{name} after {duration(info)}"
+    log, limits = scale(inner, edges, linear=measure.higher or bool((stars <= 0).any()))
+    x_label = f"{info.name_of(measure)} after {duration(info)}{wording.mark(info, measure)}"
     panel = DotPanel(x_label=x_label, log=log, limits=limits, rows=tuple(rows))
     about = ("published", info.name, "Published numbers among our seeds", PUBLISHED_CAPTION)
     note = shown_of(len(rows), len(drawn), "published numbers")

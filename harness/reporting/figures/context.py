@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import elapsed, stats
+from harness.measures import Measure
+from harness.reporting.figures.courses import CARRIED, Courses, courses
 from harness.reporting.figures.records import NO_SEEDS, NO_VALUES, Array, Seeds
 from harness.reporting.figures.styles import Style, styles
+from harness.reporting.tables import stopped
 from harness.results import STATUSES
 from harness.store.read import CaseData, Results
 
@@ -22,7 +25,7 @@ class CaseOutcome:
 
     Attributes:
         counts: By status, how many trials.
-        losses: Of the trials that ended ok, ascending.
+        losses: What is reported of the trials that ended ok, ascending.
         seeds: The seeds of these losses.
     """
 
@@ -62,6 +65,7 @@ class FigureContext:
     outcomes: Mapping[int, CaseOutcome]
     means: Mapping[int, stats.Mean]
     evaluation_seconds: Mapping[int, float]
+    stops: Mapping[int, Mapping[int, int]]
 
     @classmethod
     def of(cls, results: Results, means: Mapping[int, stats.Mean]) -> FigureContext:
@@ -74,25 +78,42 @@ class FigureContext:
         seconds = {
             case.position: elapsed.evaluation_seconds(results, case) for case in results.cases
         }
-        return cls(results, styles(results), _outcomes(results), means, seconds)
+        stops = _stops(results)
+        return cls(results, styles(results), _outcomes(results), means, seconds, stops)
+
+    def courses(self, case: CaseData, measure: Measure | None = None) -> Courses:
+        """The courses of a case's trials that ended ok; by default of what is reported."""
+        info = self.results.objectives[case.objective]
+        values = case.losses if measure is None else case.recorded(measure)
+        seeds, stops = self.outcomes[case.position].seeds, self.stops.get(case.position, {})
+        return courses(case, values, seeds, stops, info.record_steps)
 
     def pace(
         self, case: CaseData, steps: Array, rows: NDArray[np.bool_] | NDArray[np.int64]
     ) -> Array:
         """The mean seconds of some of a case's trials until each of some steps.
 
-        Between recorded steps, evaluations are taken to be spread evenly.
+        Between recorded steps, evaluations are taken to be spread evenly; a trial that has stopped
+        counts no more.
 
         Returns:
             As many as steps; none where seconds or evaluations are not known.
         """
         recorded = self.results.objectives[case.objective].record_steps
-        counts = elapsed.evaluations(case, recorded)[rows].mean(axis=0)
+        counts = _mean_of_known(elapsed.evaluations(case, recorded)[rows])
         counts, recorded = counts[np.isfinite(counts)], recorded[np.isfinite(counts)]
         if not len(recorded) or (len(steps) and steps.max() > recorded[-1]):
             return NO_VALUES
         seconds = np.interp(steps, recorded, counts) * self.evaluation_seconds[case.position]
         return seconds if np.isfinite(seconds).all() else NO_VALUES
+
+    def carried(self, cases: Sequence[CaseData]) -> str:
+        """What curves show of trials that stopped early; empty where none of some cases did."""
+        return CARRIED if any(case.position in self.stops for case in cases) else ""
+
+    def counted(self, cases: Sequence[CaseData]) -> str:
+        """What final values are of trials that stopped early; empty likewise."""
+        return stopped.CARRIED if any(case.position in self.stops for case in cases) else ""
 
     def ran_on(self, objective: str) -> list[CaseData]:
         """The cases of an objective of which some trial ran."""
@@ -125,13 +146,15 @@ class FigureContext:
     def rank(self, case: CaseData) -> tuple[int, float, str, str]:
         """The key by which a case is ranked: failures, then its loss, then its name alone.
 
-        The loss is the median where the optimum is known, else the mean.
+        The loss is the median where the optimum is known, else the mean; where higher is better,
+        the highest comes first.
         """
         outcome = self.outcomes[case.position]
         failed = outcome.total - outcome.counts.get("unavailable", 0) - len(outcome.losses)
-        median = self.results.objectives[case.objective].optimum is not None
-        loss, _, _ = self.centre(case, median=median)
-        return failed, math.inf if math.isnan(loss) else loss, case.label, case.device
+        info = self.results.objectives[case.objective]
+        value, _, _ = self.centre(case, median=info.optimum is not None)
+        cost = info.measure.sign * value
+        return failed, math.inf if math.isnan(cost) else cost, case.label, case.device
 
     def centre(self, case: CaseData, *, median: bool) -> tuple[float, float, float]:
         """A case's mean or median final loss with its interval; NaN where there is none."""
@@ -151,6 +174,23 @@ class FigureContext:
         own = timings.loc[timings["position"] == case.position, "epoch_seconds"]
         seconds: Array = np.asarray(own, dtype=np.float64)
         return seconds[np.isfinite(seconds)]
+
+
+def _mean_of_known(rows: Array) -> Array:
+    """The mean of each column's numbers; NaN of none."""
+    known = ~np.isnan(rows)
+    sums, counts = np.where(known, rows, 0.0).sum(axis=0), known.sum(axis=0)
+    found: Array = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+    return found
+
+
+def _stops(results: Results) -> dict[int, dict[int, int]]:
+    """By position and seed, the step at which a trial stopped early."""
+    found: dict[int, dict[int, int]] = {}
+    early = stopped.early(results.trials)
+    for position, seed, step in zip(early["position"], early["seed"], early["step"], strict=True):
+        found.setdefault(int(position), {})[int(seed)] = int(step)
+    return found
 
 
 def _outcomes(results: Results) -> dict[int, CaseOutcome]:

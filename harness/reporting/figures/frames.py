@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from harness.reporting.figures.records import FigureRecord, PlaneFigure
-from harness.reporting.figures.styles import Style
+from harness.reporting.figures.records import CurveFigure, FigureRecord, PlaneFigure
+from harness.reporting.figures.styles import PART_DASHES, Style
 
 FOREGROUND, GRID, BACKGROUND = "#1a1b1c", "#d0d1d2", "#fefefd"
 """Ink, grid and paper: all that isn't data has one of these, and a page may replace them."""
@@ -82,6 +82,7 @@ def finished(figure: Figure, record: FigureRecord) -> Figure:
             # Matplotlib's own names of what has no label begin so.
             if label and not label.startswith("_child"):
                 entries.setdefault(label, _neutral(label, line))
+    entries |= _of_parts(record)
     if isinstance(record, PlaneFigure):
         # What the marks of all trajectories mean stands after their lines.
         entries = dict(sorted(entries.items(), key=lambda entry: entry[0] in PLANE_MARKS))
@@ -95,6 +96,19 @@ def finished(figure: Figure, record: FigureRecord) -> Figure:
         figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - 2))
         figure.legend(list(entries.values()), names, loc="outside upper left", ncols=columns)
     return figure
+
+
+def _of_parts(record: FigureRecord) -> dict[str, Line2D]:
+    """The entries of parts of the data, whose lines have the colours of several optimizers."""
+    panels = record.panels if isinstance(record, CurveFigure) else ()
+    labels = dict.fromkeys(line.label for panel in panels for line in panel.lines if line.part)
+    looks: dict[str, dict[str, Any]] = {
+        label: {"dashes": PART_DASHES[label]} if PART_DASHES[label] else {} for label in labels
+    }
+    return {
+        label: Line2D([], [], color=FOREGROUND, linewidth=1.8, **look)
+        for label, look in looks.items()
+    }
 
 
 def _neutral(label: str, line: Line2D) -> Line2D:

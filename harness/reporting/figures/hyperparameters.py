@@ -13,6 +13,7 @@ from harness.analysis import retuning, sensitivity
 from harness.analysis.summary import Analysis
 from harness.measures import TRAIN_LOSS, Measure
 from harness.plan.model import varied
+from harness.reporting import wording
 from harness.reporting.figures.records import (
     CURVES,
     NO_VALUES,
@@ -128,9 +129,29 @@ def sensitive(
             kind = search_space.kind(curve.space)
             groups.setdefault((curve.parameter, kind), []).append(curve)
         panels += [_sensitivity_panel(group, base, y_label, own) for group in groups.values()]
-    about = ("sensitivity", info.name, "Sensitivity to hyperparameters", SENSITIVITY_CAPTION)
+    caption = _reworded(SENSITIVITY_CAPTION, info, [curve.measure for curve in best])
+    about = ("sensitivity", info.name, "Sensitivity to hyperparameters", caption)
     note = shown_of(len(best), len(curves), "curves")
     return curve_figure(*about, panels, min(2, len(panels)), where, note)
+
+
+def _reworded(caption: str, info: ObjectiveInfo, measures: Sequence[Measure]) -> str:
+    """A caption on losses, as one on what is shown."""
+    names = list(dict.fromkeys(info.name_of(measure) for measure in measures))
+    if names == [wording.LOSS]:
+        return caption
+    name = names[0] if len(names) == 1 else wording.ANY
+    higher = {measure.higher for measure in measures}
+    best = wording.extreme(measures[0]) if len(higher) == 1 else "best"
+    text = caption.replace("the loss is near its lowest", f"the {name} is near its {best}")
+    text = text.replace("lowest loss", f"{best} {name}").replace("final loss", f"final {name}")
+    text = text.replace("lowest mean loss", f"{best} mean {name}")
+    text = text.replace("Ring: the lowest", f"Ring: the {best}")
+    if higher == {True}:
+        text = text.replace("upper edge", "lower edge").replace(
+            "It is lower than", "It is higher than"
+        )
+    return text if len(higher) == 1 else text.replace("upper edge", "edge of what is worse")
 
 
 def _best_cost(curve: sensitivity.Curve) -> float:
@@ -158,7 +179,7 @@ def _base(info: ObjectiveInfo, values: Sequence[float], measure: Measure) -> tup
         return info.optimum, Gap.of(info).short
     if 0 < np.ptp(array) < CLOSE * abs(low):
         return low, f"{name} − {low:.8g}"
-    return 0.0, name
+    return 0.0, name + wording.mark(info, measure)
 
 
 def _sensitivity_panel(
@@ -167,7 +188,7 @@ def _sensitivity_panel(
     kept = [point for curve in curves for point in curve.points if point.ok]
     centres = np.array([point.mean - base for point in kept])
     edges = [np.array([point.low - base, point.high - base]) for point in kept]
-    log, limits = scale([centres], edges)
+    log, limits = scale([centres], edges, linear=curves[0].measure.higher)
     beyond = np.array([_beyond(limits, curves[0].measure)])
     lines: list[Line] = []
     for curve in curves:
@@ -241,7 +262,9 @@ def budgets(
     ]
     if not panels:
         return None
-    about = ("budget", info.name, "Best of tuning against settings tried", BUDGET_CAPTION)
+    measures = [one.measure for one in (*so_far, *retuned)]
+    caption = _reworded(BUDGET_CAPTION, info, measures)
+    about = ("budget", info.name, "Best of tuning against settings tried", caption)
     note = shown_of(min(CURVES, len(so_far)), len(so_far), "optimizers")
     return curve_figure(*about, panels, len(panels), where, note)
 
@@ -265,7 +288,7 @@ def _budget_panel(
     base, y_label = _base(info, known_values, measure)
     middles = [middle[np.isfinite(middle)] - base for _, middle, _, _ in found]
     edges = [end[np.isfinite(end)] - base for _, _, *ends in found for end in ends]
-    log, limits = scale(middles, edges)
+    log, limits = scale(middles, edges, linear=measure.higher)
     lines = []
     for one, middle, low, high in found:
         kept = np.isfinite(middle)
@@ -299,7 +322,7 @@ def heat(info: ObjectiveInfo, planes: Sequence[HeatPanel], where: str) -> HeatFi
     base, value_label = _base(info, values.tolist(), planes[0].measure)
     values = values - base
     low, high = float(values.min()), float(values.max())
-    log = wants_log(values)
+    log = wants_log(values) and not planes[0].measure.higher
     if log:
         low = max(float(values[values > 0].min()), high * 1e-12)
     elif low == high:

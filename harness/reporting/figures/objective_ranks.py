@@ -9,16 +9,17 @@ import numpy as np
 
 from harness.analysis.objective_ranks import ObjectiveRanks
 from harness.formatting import listed, probability
+from harness.reporting import wording
 from harness.reporting.figures.records import DotFigure, DotPanel, DotRow, dot_figure, with_dots
 from harness.reporting.figures.styles import Style
 
 CAPTION = (
-    "Dot: an optimizer's rank on one objective by the loss of its tuned or best setting, 1 the "
-    "lowest; a failure is the worst, ties share their mean. Diamond: its mean rank; bar: half the "
-    "critical difference each way. Optimizers whose bars do not overlap differ significantly by "
-    "Nemenyi's test, at 5% for all pairs together: CD = q √(k (k + 1) / (6 N)) with k optimizers, "
-    "N objectives and the studentized range's quantile q (Demšar, Journal of Machine Learning "
-    "Research 7, 2006). Dashed: from here on significantly worse than the best."
+    "Dot: an optimizer's rank on one objective by the {words} of its tuned or best setting, 1 "
+    "the {best}; a failure is the worst, ties share their mean. Diamond: its mean rank; bar: half "
+    "the critical difference each way. Optimizers whose bars do not overlap differ significantly "
+    "by Nemenyi's test, at 5% for all pairs together: CD = q √(k (k + 1) / (6 N)) with k "
+    "optimizers, N objectives and the studentized range's quantile q (Demšar, Journal of Machine "
+    "Learning Research 7, 2006). Dashed: from here on significantly worse than the best."
 )
 
 
@@ -37,9 +38,11 @@ def mean_ranks(ranked: ObjectiveRanks, known: Mapping[int, Style], where: str) -
             high=mean + half,
         )
         rows.append(with_dots(row, own[order], blocks[order]))
+    words = wording.common(ranked.groups)
+    best = f"{wording.common_extreme(ranked.groups)} {words}"
     what = "objectives" if ranked.blocks == ranked.objectives else "objectives and families of them"
     panel = DotPanel(
-        x_label=f"rank on {len(blocks)} {what} (1: the lowest loss)",
+        x_label=f"rank on {len(blocks)} {what} (1: the {best})",
         limits=(min(0.5, rows[0].low - 0.1), max(len(rows) + 0.5, rows[-1].high + 0.1)),
         rows=tuple(rows),
         reference_line=rows[0].centre + ranked.difference,
@@ -50,7 +53,8 @@ def mean_ranks(ranked: ObjectiveRanks, known: Mapping[int, Style], where: str) -
         told.append(f"That all rank alike: {probability_of(ranked.p)} (Iman and Davenport).")
     if ranked.left_out:
         told.append(f"Left out, as they did not run on all: {listed(ranked.left_out)}.")
-    about = ("mean_ranks", None, "Mean rank over objectives", CAPTION)
+    caption = CAPTION.format(words=words, best=best.partition(" ")[0])
+    about = ("mean_ranks", None, "Mean rank over objectives", caption)
     label = "mean rank ± half the critical difference"
     figure = dot_figure(*about, [panel], "one objective", label, where, " ".join(told))
     return replace(figure, number_label="objective")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.formatting import listed
+from harness.reporting import wording
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
     FEW_OBJECTIVES,
@@ -47,6 +48,7 @@ def overview(context: FigureContext) -> DotFigure | None:
     timed = {one.case.position: one for one in trial_tables.timed(context.results)}
     losses: list[DotPanel] = []
     times: list[DotPanel] = []
+    shown: list[ObjectiveInfo] = []
     found = {name: context.contenders(name) for name in context.results.objectives}
     ran = {name: len({case.optimizer for case in cases}) for name, cases in found.items() if cases}
     several = len({case.device for cases in found.values() for case in cases}) > 1
@@ -56,6 +58,7 @@ def overview(context: FigureContext) -> DotFigure | None:
         ended = any(len(context.outcomes[case.position].losses) for case in cases)
         if ended and ran[name] >= fewest:
             info = context.results.objectives[name]
+            shown.append(info)
             losses.append(_loss_panel(context, info, cases, several=several))
             times.append(_time_panel(context, cases, timed, several=several))
     if not losses:
@@ -63,8 +66,8 @@ def overview(context: FigureContext) -> DotFigure | None:
     is_timed = any(np.isfinite(row.centre) for panel in times for row in panel.rows)
     panels = [panel for pair in zip(losses, times, strict=True) for panel in pair]
     panels, each = (panels, 2) if is_timed else (losses, 1)
-    title = "Final loss and time, at a glance" if is_timed else "Final loss, at a glance"
-    caption = CAPTION + TIME_CAPTION * is_timed + MARKS_CAPTION
+    title = f"Final {wording.common(shown)}{' and time' * is_timed}, at a glance"
+    caption = wording.reworded(CAPTION, shown) + TIME_CAPTION * is_timed + MARKS_CAPTION
     note = joined([_not_run(ran, len(context.results.optimizers)), _references(timed)])
     label = "estimate, 95% interval"
     figure = dot_figure("overview", None, title, caption, panels, "", label, note=note)
@@ -80,10 +83,10 @@ def _loss_panel(
         centre, low, high = gap.less(np.array(ends)).tolist()
         row = _row(context, case, several=several)
         rows.append(replace(row, centre=centre, low=low, high=high))
-    log, limits = row_scale(rows)
+    log, limits = row_scale(rows, linear=gap.linear)
     return DotPanel(
         title=info.name,
-        x_label=f"{'gap' if gap.base else 'loss'} after {duration(info)}",
+        x_label=f"{'gap' if gap.base else info.words} after {duration(info)}{gap.mark}",
         log=log,
         limits=limits,
         rows=tuple(rows),

@@ -56,6 +56,9 @@ def curves(record: CurveFigure) -> Figure:
     rows = math.ceil(len(record.panels) / columns)
     figure, axes = grid(len(record.panels), columns, [height] * rows, sharey=shared)
     for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
+        if panel.is_blank:
+            ax.set_axis_off()
+            continue
         _draw_curves(ax, panel)
         entitle(ax, panel.title, columns)
         if shared and i % columns:

@@ -86,6 +86,7 @@ class Line:
     called: str = ""  # its name where it is pointed at and has no label
     x_low: Array = field(default_factory=lambda: NO_VALUES)  # of one point: its interval along x
     x_high: Array = field(default_factory=lambda: NO_VALUES)
+    part: str = ""  # of the data, where lines of several stand beside each other
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,12 @@ class CurvePanel:
     seed_lines: tuple[Line, ...] = ()  # behind the lines, if asked for; not drawn on paper
     behind: tuple[Line, ...] = ()  # faint lines that panels share
     has_legend: bool = False  # its own, as its names are not those of other panels
+    metric: str = ""  # what it shows, where a figure has panels of several
+
+    @property
+    def is_blank(self) -> bool:
+        """True where it only keeps a place free."""
+        return not self.lines and not self.behind
 
     def exits(self, line: Line) -> Iterator[tuple[float, int]]:
         """The places where a line first leaves by the lower edge (-1) and by the upper one (1)."""

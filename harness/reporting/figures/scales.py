@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis import stats
+from harness.reporting import wording
 from harness.reporting.figures.records import (
     DEEPEST_DECADES,
     FARTHEST,
@@ -35,18 +36,24 @@ class Gap:
         label: What is left, as an axis calls it that has room.
         short: The same for one that has not.
         is_known: Whether the lowest possible loss is known.
+        mark: The direction that is better, where an axis has to tell it.
+        linear: Whether a logarithmic scale is out of the question.
     """
 
     base: float
     label: str
     short: str
     is_known: bool
+    mark: str = ""
+    linear: bool = False
 
     @classmethod
     def of(cls, info: ObjectiveInfo) -> Gap:
-        """The gap to the optimum where that is known, else the loss."""
+        """The gap to the optimum where that is known, else what is reported."""
         if info.optimum is None:
-            return cls(0.0, "loss", "loss", is_known=False)
+            words, higher = info.words, info.measure.higher
+            mark = wording.mark(info)
+            return cls(0.0, words, words, is_known=False, mark=mark, linear=higher)
         if info.optimum == 0:
             return cls(0.0, "loss (optimum: 0)", "loss", is_known=True)
         sign, size = "−" if info.optimum > 0 else "+", abs(info.optimum)

@@ -41,6 +41,13 @@ DASHES: tuple[tuple[float, ...], ...] = (
     (3.0, 1.4),
 )
 
+PART_DASHES: Mapping[str, tuple[float, ...]] = {
+    "train": (),
+    "validation": (4.0, 1.8),
+    "test": (1.3, 1.3),
+}
+"""Dashes of the lines of each part of the data, where it is not optimizers that they tell apart."""
+
 FAMILIES = {
     "adagrad": 0,
     "momentum": 1,

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.analysis import elapsed, stats
 from harness.formatting import listed
-from harness.measures import Measure
+from harness.reporting import wording
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
     LEGEND,
@@ -42,6 +42,9 @@ UNITS = ((1.0, "seconds"), (1e-3, "milliseconds"), (1e-6, "microseconds"), (1e-9
 
 BLOCKS = 40
 """Most blocks of a case that have a dot."""
+
+LOSSES = {wording.LOSS: "losses"}
+"""Words for several values, where they differ."""
 
 FRONT = Style("#777879", "", (), filled=True, width=1.2)
 """The look of what is no optimizer's: a grey that stands out in the light and in the dark."""
@@ -95,54 +98,59 @@ def loss_time(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None
         panels += [_against_time(context, info, own, title), _trade_off(context, info, own, title)]
     if shown < 2:
         return None
-    kind = "Loss against time, and what it costs in the end"
-    about = ("loss_time", info.name, kind, LOSS_TIME_CAPTION)
-    note = joined([shown_of(shown, len(best), "optimizers"), Gap.of(info).note, _beyond(panels)])
+    words = info.words
+    kind = f"{words[0].upper()}{words[1:]} against time, and what it costs in the end"
+    about = ("loss_time", info.name, kind, wording.reworded(LOSS_TIME_CAPTION, [info]))
+    carried = context.carried([one.case for one in found])
+    shown_text = shown_of(shown, len(best), "optimizers")
+    note = joined([shown_text, Gap.of(info).note, _beyond(panels, words), carried])
     return curve_figure(*about, panels, 2, note=note)
 
 
-def _beyond(panels: Sequence[CurvePanel]) -> str:
-    """The final losses that their axis does not hold, as a sentence; empty where it holds all."""
+def _beyond(panels: Sequence[CurvePanel], words: str) -> str:
+    """The final values that their axis does not hold, as a sentence; empty where it holds all."""
     told = [
         f"{line.label}{f' on {panel.title}' if panel.title else ''} ({line.y[0]:.2g})"
         for panel in panels[1::2]
         for line in panel.lines
         if len(line.x_low) and not panel.limits[0] <= line.y[0] <= panel.limits[1]
     ]
-    return f"Final losses beyond the axis: {listed(told)}." if told else ""
+    return f"Final {LOSSES.get(words, words)} beyond the axis: {listed(told)}." if told else ""
 
 
 def _timed(context: FigureContext, info: ObjectiveInfo, case: CaseData) -> _Timed | None:
-    is_ok = np.isin(case.seeds, context.outcomes[case.position].seeds)
-    whole = is_ok & np.isfinite(case.losses).all(axis=1)
-    if not whole.any():
+    found = context.courses(case)
+    if not len(found):
         return None
-    pace = context.pace(case, info.record_steps.astype(float), whole)
+    pace = context.pace(case, info.record_steps[: found.records].astype(float), found.rows)
     blocks = elapsed.block_seconds(context.results, case)
     if not len(pace) or not len(blocks):
         return None
-    count = float(elapsed.evaluations(case, info.record_steps)[whole][:, -1].mean())
+    counts = elapsed.evaluations(case, info.record_steps)[found.rows, found.ends - 1]
+    count = float(counts.mean())
     low, high = stats.median_interval(blocks)
     total = (count * float(np.median(blocks)), count * low, count * high)
-    return _Timed(case, case.losses[whole], pace, total)
+    return _Timed(case, found.values, pace, total)
 
 
 def _against_time(
     context: FigureContext, info: ObjectiveInfo, found: Sequence[_Timed], title: str
 ) -> CurvePanel:
-    gap, at = Gap.of(info), thinned(len(info.record_steps), POINTS)
+    gap = Gap.of(info)
     unit, unit_name = unit_of([one.total[0] for one in found])
     lines = []
     for one in found:
+        at = thinned(one.rows.shape[1], POINTS)
         middle, low, high = quartile_band(gap.less(one.rows[:, at]))
         band = (low, high) if (high > low).any() else (NO_VALUES, NO_VALUES)
         style = context.styles[one.case.position]
         lines.append(Line(one.case.label, style, one.pace[at] / unit, middle, *band))
-    log, limits = scale([one.y for one in lines], [e for one in lines for e in (one.low, one.high)])
+    edges = [edge for one in lines for edge in (one.low, one.high)]
+    log, limits = scale([one.y for one in lines], edges, linear=gap.linear)
     return CurvePanel(
         title=title,
         x_label=f"time of training ({unit_name})",
-        y_label=gap.short,
+        y_label=gap.short + gap.mark,
         log=log,
         limits=limits,
         lines=tuple(lines),
@@ -167,21 +175,21 @@ def _trade_off(
             )
         )
     edges = [edge for point in points for edge in (point.low, point.high)]
-    log, limits = scale([point.y for point in points], edges)
+    log, limits = scale([point.y for point in points], edges, linear=gap.linear)
     return CurvePanel(
         title=title,
         x_label=f"time of the whole training ({unit_name})",
-        y_label=f"final {gap.short}",
+        y_label=f"final {gap.short}{gap.mark}",
         log=log,
         limits=limits,
-        lines=(_front(points, limits, info.measure), *points),
+        lines=(_front(points, limits, info.measure.sign), *points),
     )
 
 
-def _front(points: Sequence[Line], limits: tuple[float, float], measure: Measure) -> Line:
-    """The Pareto front as steps: the loss stays as it is until the time of the next point."""
+def _front(points: Sequence[Line], limits: tuple[float, float], sign: float) -> Line:
+    """The Pareto front as steps: the value stays as it is until the time of the next point."""
     x, y = ([float(getattr(point, axis)[0]) for point in points] for axis in ("x", "y"))
-    front = elapsed.pareto_front(x, y, measure)
+    front = elapsed.pareto_front(x, [sign * value for value in y])
     steps = np.repeat([x[i] for i in front], 2)[1:], np.repeat([y[i] for i in front], 2)[:-1]
     return Line("Pareto front", FRONT, steps[0], np.clip(steps[1], *limits))
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import stats
-from harness.reporting.figures import times
+from harness.reporting import wording
+from harness.reporting.figures import learning, times
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.facets import faceted
 from harness.reporting.figures.overview import overview
@@ -91,6 +92,8 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[FigureRecor
         found += [
             trajectories(context, info),
             loss(context, info),
+            learning.learning(context, info),
+            learning.generalization(context, info),
             times.loss_time(context, info),
             final_loss(context, info),
         ]
@@ -121,11 +124,14 @@ def loss(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None:
         plain.append(panel)
         above = [_excess_panel(info, panel, info.optimum or 0.0)] if excess else []
         panels += faceted([panel, *above][-1]) if crowded else [panel, *above]
-    title = f"Loss against {'epoch' if info.has_epochs else 'step'}"
+    words = info.words
+    title = f"{words[0].upper()}{words[1:]} against {'epoch' if info.has_epochs else 'step'}"
     named_cases = len(context.best(cases, CURVES))
     note = f"With a name: {named_cases} of {len(cases)} cases." if named_cases < len(cases) else ""
     notes = [note, Gap.of(info).note if excess else _off_scale(info, plain[0])]
-    caption = LOSS_CAPTION + (FACETS_CAPTION if crowded else PLAIN_CAPTION).strip()
+    notes.append(context.carried(cases))
+    caption = wording.reworded(LOSS_CAPTION, [info])
+    caption += (FACETS_CAPTION if crowded else PLAIN_CAPTION).strip()
     about = ("loss", info.name, title, caption)
     columns = min(4, len(panels)) if crowded else 2 if excess else 1
     return curve_figure(*about, panels, columns, note=joined(notes))
@@ -143,19 +149,19 @@ def _loss_lines(
     for case in cases:
         style = context.styles[case.position]
         is_ok = np.isin(case.seeds, context.outcomes[case.position].seeds)
-        whole = is_ok & np.isfinite(case.losses).all(axis=1)
+        found = context.courses(case)
         shown = case.position in full
         label = context.label(case) if shown else ""
         if shown:
             failed += _failed_lines(context, case, x, ~is_ok)
-        if whole.any():
-            middle, low, high = quartile_band(case.losses[whole])
-            at = thinned(len(x), POINTS if shown else FAINT_POINTS)
+        if len(found):
+            middle, low, high = quartile_band(found.values)
+            at = thinned(found.records, POINTS if shown else FAINT_POINTS)
             band = (low[at], high[at]) if shown and (high > low).any() else (NO_VALUES, NO_VALUES)
             line = Line(
                 *(label, style, x[at], middle[at], *band),
                 faint=not shown,
-                seconds=context.pace(case, info.record_steps[at].astype(float), whole),
+                seconds=context.pace(case, info.record_steps[at].astype(float), found.rows),
                 called=case.label,
             )
             (medians if shown else faint).append(line)
@@ -185,13 +191,15 @@ def _seed_lines(
 ) -> tuple[Line, ...]:
     """Curves of single seeds: of each case the lowest and the highest final loss, and between."""
     x = info.record_steps / _steps_per_x(info)
-    at = thinned(len(x), SEED_LINE_POINTS)
     lines: list[Line] = []
     for case in context.best(cases, CURVES):
-        seeds = context.outcomes[case.position].seeds
+        seeds, found = context.outcomes[case.position].seeds, context.courses(case)
+        ends = dict(zip(found.rows.tolist(), found.ends.tolist(), strict=True))
         for seed in seeds[thinned(len(seeds), SEED_LINES)]:
-            whole = (case.seeds == seed) & np.isfinite(case.losses).all(axis=1)
-            lines += (_of_seed(context, case, i, x, at) for i in np.flatnonzero(whole))
+            for i in np.flatnonzero(case.seeds == seed):
+                if int(i) in ends:
+                    at = thinned(ends[int(i)], SEED_LINE_POINTS)
+                    lines.append(_of_seed(context, case, i, x, at))
     return tuple(lines)
 
 
@@ -235,13 +243,13 @@ def _loss_panel(
 ) -> CurvePanel:
     kept = [line for line in lines if not line.failed and len(line.y)] or lines
     edges = [edge for line in kept for edge in (line.low, line.high)]
-    log, limits = scale([line.y for line in kept], edges)
+    log, limits = scale([line.y for line in kept], edges, linear=info.measure.higher)
     limits = limits if log else _without_a_peak(kept, limits)
     limits, reference = _with_optimum(limits, optimum, log=log)
     return CurvePanel(
         title=title,
         x_label=f"epoch (of {info.steps_per_epoch} steps)" if info.has_epochs else "step",
-        y_label="loss",
+        y_label=wording.axis(info),
         log=log,
         limits=limits,
         lines=lines,
@@ -310,7 +318,7 @@ def final_loss(context: FigureContext, info: ObjectiveInfo) -> DotFigure | None:
     if not any(len(own) for own in losses):
         return None
     several, gap = len(devices_of(cases)) > 1, Gap.of(info)
-    median = gap.is_known or scale(losses, [])[0]
+    median = gap.is_known or scale(losses, [], linear=gap.linear)[0]
     rows = []
     for case in shown:
         outcome = context.outcomes[case.position]
@@ -325,12 +333,16 @@ def final_loss(context: FigureContext, info: ObjectiveInfo) -> DotFigure | None:
             high=high,
         )
         rows.append(with_dots(row, gap.less(outcome.losses), outcome.seeds))
-    log, limits = row_scale(rows)
+    log, limits = row_scale(rows, linear=gap.linear)
     panel = DotPanel(
-        x_label=f"{gap.label} after {duration(info)}", log=log, limits=limits, rows=tuple(rows)
+        x_label=f"{gap.label} after {duration(info)}{gap.mark}",
+        log=log,
+        limits=limits,
+        rows=tuple(rows),
     )
     name = "median" if median else "mean"
     label = f"{name}, 95% interval" if any(row.high > row.low for row in rows) else name
-    about = ("final_loss", info.name, "Final loss", FINAL_LOSS_CAPTION)
-    note = shown_of(len(shown), len(cases))
+    caption = wording.reworded(FINAL_LOSS_CAPTION, [info])
+    about = ("final_loss", info.name, f"Final {info.words}", caption)
+    note = joined([shown_of(len(shown), len(cases)), context.counted(cases)])
     return dot_figure(*about, [panel], "one seed", label, note=note)

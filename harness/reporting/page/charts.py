@@ -135,7 +135,7 @@ class _Converter:
     def _curve_panel(self, panel: CurvePanel) -> Plain:
         behind = {"behind": self._behind(panel.behind)} if panel.behind else {}
         self._xs = {}
-        data = self.fields(panel, left_out=("behind",))
+        data = self.fields(panel, left_out=("behind",) if panel.metric else ("behind", "metric"))
         return data | behind | {"xs": [numbers(np.frombuffer(x)) for x in self._xs]}
 
     def _behind(self, lines: tuple[Line, ...]) -> int:
@@ -160,8 +160,10 @@ class _Converter:
             data |= {"xLow": numbers(line.x_low), "xHigh": numbers(line.x_high)}
         if line.seed is not None:
             data["seed"] = line.seed
-        if line.called and not line.label:
+        if line.called and (line.part or not line.label):
             data["called"] = line.called
+        if line.part:
+            data["part"] = line.part
         if len(line.seconds):
             data |= _pace(line)
         flags = {"failed": line.failed, "faint": line.faint}

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from harness.analysis import targets
 from harness.errors import join
 from harness.formatting import moment, plural, seed_ranges
+from harness.measures import Measure
 from harness.provenance.environment import WORDS
+from harness.reporting import wording
 from harness.reporting.tables.model import Table
 from harness.reporting.tables.sharing import WAYS
+from harness.reporting.tables.tuning_sentences import tuned_by
+from harness.reporting.wording import direction
 from harness.store.read import CaseData, ObjectiveInfo, Results
 from harness.store.records import RunRecord
 
@@ -70,12 +75,16 @@ def objective_facts(results: Results, info: ObjectiveInfo) -> Facts:
     cases = results.cases_on(info.name)
     facts = [("Parameters", f"{info.dimension:,}")]
     if info.rows:
-        facts.append(("Rows", f"{info.rows:,}"))
+        facts.append(("Rows", _rows(info)))
     steps = f"{info.steps:,}"
     if info.has_epochs:
         steps += f", {info.steps_per_epoch:,} to an epoch"
     facts.append(("Steps", steps))
-    facts.append(("Recorded", plural(len(info.record_steps), "loss", "losses") + " per trial"))
+    records = len(info.record_steps)
+    if len(info.measures) == 1:
+        facts.append(("Recorded", plural(records, "loss", "losses") + " per trial"))
+    else:
+        facts += _measured(results, info, records)
     facts.append(("Precision", join(list(dict.fromkeys(case.dtype for case in cases)))))
     if info.optimum is not None:
         facts.append(("Lowest possible loss", f"{info.optimum:.6g}"))
@@ -87,6 +96,27 @@ def objective_facts(results: Results, info: ObjectiveInfo) -> Facts:
     if info.data_source:
         facts.append(("Data", info.data_source))
     return tuple(facts)
+
+
+def _rows(info: ObjectiveInfo) -> str:
+    """``240 train, 60 validation, 100 test``; a plain number where there is one part."""
+    held_out = [f"{info.part_rows[part]:,} {part}" for part in info.parts if part in info.part_rows]
+    return ", ".join([f"{info.rows:,}{' train' * bool(held_out)}", *held_out])
+
+
+def _measured(results: Results, info: ObjectiveInfo, records: int) -> list[tuple[str, str]]:
+    """What is recorded, reported, tuned by and aimed at."""
+    names = [f"{name} ({direction(Measure(name, higher=up))})" for name, up in info.metrics]
+    found = [
+        ("Recorded", f"{plural(records, 'time')} per trial: {join(names)}, on {join(info.parts)}"),
+        ("Reported", wording.axis(info)),
+    ]
+    if by := tuned_by(results, info):
+        found.append(("Tuned by", by))
+    if given := targets.targets_of(results, info):
+        cases = results.cases_on(info.name)
+        found.append(("Targets", join([wording.target(cases[0], target) for target in given], 6)))
+    return found
 
 
 def _ways(results: Results, cases: Sequence[CaseData]) -> str:

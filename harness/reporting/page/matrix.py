@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from harness.analysis.summary import Analysis
 from harness.analysis.verdict import Entry, ObjectiveVerdict, Outcome
 from harness.formatting import DASH, number
+from harness.measures import Measure
+from harness.reporting import wording
 from harness.reporting.tables.trials import EpochSeconds, most_compared
-from harness.reporting.tables.verdict import factor_text, loss_text
-from harness.store.read import Results
+from harness.reporting.tables.verdict import behind_text, factor_text, loss_text
+from harness.store.read import ObjectiveInfo, Results
 
 MOST_COLUMNS = 5
 """Columns beyond which the key picture stands below the matrix, not beside it."""
@@ -67,12 +69,16 @@ class Matrix:
         headings: Of the columns after the first.
         rows: The rows.
         time: A sentence on the times; empty where nothing was timed.
+        best: What the best in bold have: ``lowest loss``.
+        words: What is reported of all objectives; ``value`` where that differs.
     """
 
     corner: str
     headings: tuple[str, ...]
     rows: tuple[MatrixRow, ...]
     time: str = ""
+    best: str = "lowest loss"
+    words: str = wording.LOSS
 
     @property
     def is_wide(self) -> bool:
@@ -88,23 +94,29 @@ def matrix(results: Results, analysis: Analysis) -> Matrix | None:
     times = most_compared(results)
     optimizers = _ranked(verdicts)
     several = len({verdict.device for verdict in verdicts}) > 1
-    places = {_place(verdict, several): verdict.by_optimizer for verdict in verdicts}
+    infos = [results.objectives[verdict.objective] for verdict in verdicts]
+    words = wording.common(infos)
+    about = {"best": f"{wording.common_extreme(infos)} {words}", "words": words}
+    places = {
+        _place(verdict, info, several): verdict
+        for verdict, info in zip(verdicts, infos, strict=True)
+    }
     ratios = _ratios(times, verdicts)
     if len(places) <= len(optimizers):
         headings = [*places, *(["time"] if ratios else [])]
         rows = [
-            (name, [_cell(own.get(name)) for own in places.values()], [ratios.get(name, DASH)])
+            (name, [_cell_of(own, name) for own in places.values()], [ratios.get(name, DASH)])
             for name in optimizers
         ]
         body = [_row(name, headings, cells, ratio if ratios else []) for name, cells, ratio in rows]
-        return Matrix("optimizer", tuple(headings), tuple(body), _time(times))
+        return Matrix("optimizer", tuple(headings), tuple(body), _time(times), **about)
     body = [
-        _row(place, optimizers, [_cell(own.get(name)) for name in optimizers])
+        _row(place, optimizers, [_cell_of(own, name) for name in optimizers])
         for place, own in places.items()
     ]
     if ratios:
         body.append(_row("time", optimizers, [], [ratios.get(name, DASH) for name in optimizers]))
-    return Matrix("objective", tuple(optimizers), tuple(body), _time(times))
+    return Matrix("objective", tuple(optimizers), tuple(body), _time(times), **about)
 
 
 def _ranked(verdicts: Iterable[ObjectiveVerdict]) -> list[str]:
@@ -121,8 +133,10 @@ def _ranked(verdicts: Iterable[ObjectiveVerdict]) -> list[str]:
     return sorted(places, key=lambda name: (-best[name], -leads[name], means[name], name))
 
 
-def _place(verdict: ObjectiveVerdict, several: bool) -> str:
-    return f"{verdict.objective} ({verdict.device})" if several else verdict.objective
+def _place(verdict: ObjectiveVerdict, info: ObjectiveInfo, several: bool) -> str:
+    """An objective with what is reported of it, if that is no plain loss, and the device."""
+    name = verdict.objective if info.words == wording.LOSS else f"{info.name}: {info.words}"
+    return f"{name} ({verdict.device})" if several else name
 
 
 def _row(
@@ -137,7 +151,11 @@ def _row(
     return MatrixRow(name, tuple(named))
 
 
-def _cell(entry: Entry | None) -> MatrixCell:
+def _cell_of(verdict: ObjectiveVerdict, optimizer: str) -> MatrixCell:
+    return _cell(verdict.by_optimizer.get(optimizer), verdict.measure)
+
+
+def _cell(entry: Entry | None, measure: Measure) -> MatrixCell:
     if entry is None:
         return MatrixCell(kind="none")
     title = str(entry.outcome)
@@ -149,7 +167,7 @@ def _cell(entry: Entry | None) -> MatrixCell:
         return MatrixCell("failed", "", "bad", title)
     mark = _MARKS.get(entry.outcome, "")
     if entry.outcome == "worse":
-        mark = factor_text(entry.factor) or "worse"
+        mark = factor_text(entry.factor) or behind_text(entry, measure) or "worse"
     if entry.failed:
         mark = f"{mark} {entry.failed} failed".strip()
     return MatrixCell(loss_text(entry, digits=3), mark, _KINDS.get(entry.outcome, "near"), title)

@@ -23,6 +23,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from harness.formatting import DASH
+from harness.reporting import wording
 from harness.reporting.page import charts
 from harness.reporting.tables import latex
 from harness.reporting.tables.model import Table
@@ -274,7 +275,10 @@ def grid(
         asides = shown["setting"].replace(DASH, "") if aside else [""] * len(texts)
         cells.append([GridCell(*pair) for pair in zip(texts, asides, strict=True)])
     in_paper = _roles(table, shown, left_out - {"setting"})
-    columns = [replace(column, paper=in_paper.get(column.heading, "own")) for column in columns]
+    columns = [
+        replace(one, heading=_called(one.heading, frame), paper=in_paper.get(one.heading, "own"))
+        for one in columns
+    ]
     whole = len(frame) == len(table.frame)
     grid_id = f"table-{table.name}-{anchor}"
     return Grid(
@@ -290,6 +294,13 @@ def grid(
         csv_name=f"{table.name}.csv" if whole else f"{table.name}-{slug(str(objective))}.csv",
         note_id=f"{grid_id}-note" if named else f"note-{table.name}",
     )
+
+
+def _called(heading: str, frame: pd.DataFrame) -> str:
+    """A heading: a value under the name of what is reported, where that is one of all rows."""
+    if heading != wording.ANY or "measure" not in frame or frame["measure"].nunique() > 1:
+        return heading
+    return str(frame["measure"].iloc[0])
 
 
 def _roles(table: Table, shown: pd.DataFrame, left_out: Collection[str]) -> dict[str, str]:

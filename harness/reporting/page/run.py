@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.analysis.targets import FEWEST_FAMILIES
 from harness.formatting import DASH, or_dash
+from harness.measures import PARTS
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import overlays
 from harness.reporting.figures import styles as figure_styles
@@ -59,8 +60,11 @@ OF_ALL = frozenset(
 )
 """Names of the tables that have a place of their own."""
 
-MAIN = ("trajectories", "loss", "final_loss", "differences")
+MAIN = ("trajectories", "loss", "learning", "generalization", "final_loss", "differences")
 """Kinds of an objective's figures that are not folded, in this order."""
+
+OF_PARTS = "metrics"
+"""Name of the table of an objective that is not folded."""
 
 
 CASE_HEADINGS = ("optimizer", "setting", "objective", "class", "hyperparameters")
@@ -78,6 +82,7 @@ class Section:
         more: Pictures that are folded.
         grids: Tables, folded likewise.
         summary: The rows of the summary on it; None where there are none.
+        metrics: The rows on its metrics by part; None where there are none.
         sentences: Sentences on it.
         formula: The objective's.
         facts: Facts on the objective.
@@ -89,6 +94,7 @@ class Section:
     more: tuple[Picture, ...] = ()
     grids: tuple[Grid, ...] = ()
     summary: Grid | None = None
+    metrics: Grid | None = None
     sentences: tuple[str, ...] = ()
     formula: str = ""
     facts: facts.Facts = ()
@@ -168,7 +174,7 @@ class Page:
         ]
 
     def _section(self, number: int, info: ObjectiveInfo) -> Section:
-        names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
+        names = [name for name in self.tables if name not in {*OF_ALL, OF_PARTS, TIMING}]
         pictures = [one for one in self.pictures_of(info.name) if one is not self.key]
         place = {one.name: self._rank(one.name, info.name) for one in pictures}
         main = [one for one in pictures if place[one.name] < len(MAIN)]
@@ -181,6 +187,7 @@ class Page:
             more=tuple(one for one in pictures if place[one.name] == len(MAIN)),
             grids=self._grids(names, info.name, anchor),
             summary=next(iter(self._grids(["summary"], info.name, anchor)), None),
+            metrics=next(iter(self._grids([OF_PARTS], info.name, anchor)), None),
             sentences=self.said.losses.get(info.name, ()),
             formula=info.formula,
             facts=facts.objective_facts(self.results, info),
@@ -283,12 +290,17 @@ class Page:
         """The choices that a reader has."""
         results = self.results
         swatches = figure_styles.swatches(results)
+        infos = [info for info in results.objectives.values() if len(info.measures) > 1]
+        parts = {part for info in infos for part in info.parts}
+        metrics = dict.fromkeys(name for info in infos for name, _ in info.metrics)
         return Choices(
             optimizers=tuple(results.optimizers),
             styles=as_json([[name, charts.swatch(style)] for name, style in swatches.items()]),
             epochs=any(info.has_epochs for info in results.objectives.values()),
             seconds=bool(len(results.timings)),
             seeds=len(results.run.settings.seeds) > 1,
+            parts=tuple(part for part in PARTS if part in parts) if len(parts) > 1 else (),
+            metrics=tuple(metrics),
         )
 
     @functools.cached_property
@@ -324,6 +336,8 @@ class Choices:
         epochs: Whether some objective has epochs.
         seconds: Whether some case was timed.
         seeds: Whether any case has more than one seed.
+        parts: Parts of the data that learning curves show; empty where there is one.
+        metrics: Metrics that they show.
     """
 
     optimizers: tuple[str, ...]
@@ -331,6 +345,8 @@ class Choices:
     epochs: bool
     seconds: bool
     seeds: bool
+    parts: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
 
 def render(

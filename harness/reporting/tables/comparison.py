@@ -1,40 +1,40 @@
-"""Tables of who does better: differences, ranks, targets, profiles, parity."""
+"""Tables of who does better: differences, ranks, parity."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import profiles, stats, targets
-from harness.analysis.comparison import ALPHA, MAX_PAIRED_CASES, Compared, Pair
+from harness.analysis.comparison import ALPHA, MAX_PAIRED_CASES, Compared, ComparisonGroup, Pair
 from harness.analysis.objective_ranks import ObjectiveRanks
 from harness.analysis.ranks import Rank
 from harness.analysis.summary import Analysis
 from harness.formatting import (
     DASH,
-    cost,
     digits,
     fixed,
     interval,
+    listed,
     or_dash,
     probability,
     share,
     shift,
 )
-from harness.measures import Target
+from harness.measures import TRAIN_LOSS
+from harness.reporting import wording
 from harness.reporting.tables import tuning
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
+from harness.reporting.tables.targets import profile as profile
+from harness.reporting.tables.targets import reached as reached
 from harness.store.read import CaseData, Results
 
 Array = NDArray[np.float64]
-
-WITHIN = (1.0, 2.0, 10.0)
-"""Ratios to the best at which the profile table tells its shares."""
 
 
 def build(results: Results, analysis: Analysis) -> list[Table]:
@@ -60,7 +60,12 @@ class _Difference(NamedTuple):
     pair: Pair
     first: CaseData
     second: CaseData
-    shift: tuple[float, float, float]
+    group: ComparisonGroup
+
+    @property
+    def shift(self) -> tuple[float, float, float]:
+        """The difference of values, with its interval."""
+        return self.group.shown_shift(self.pair)
 
 
 def _shift(row: _Difference) -> tuple[str, str]:
@@ -76,6 +81,8 @@ def _if_tested(row: _Difference, count: int) -> str:
     return str(count) if row.pair.is_tested else DASH
 
 
+_MEASURE: Column[_Difference] = Column("measure", "", lambda r: r.group.words)
+
 _DIFFERENCES: tuple[Column[_Difference], ...] = (
     Column("objective", "objective", lambda r: r.first.objective),
     Column("device", "device", lambda r: r.first.device),
@@ -84,6 +91,7 @@ _DIFFERENCES: tuple[Column[_Difference], ...] = (
     Column("decided_by_failures", "", lambda r: "yes" if r.pair.by_failures else "no"),
     Column("", "verdict", lambda r: _verdict(r.pair)),
     Column("against", "against", lambda r: r.second.label),
+    _MEASURE,
     Column("shift", "difference", lambda r: r.shift[0], text=lambda r: _shift(r)[0]),
     Column("ci_low", "", lambda r: r.shift[1]),
     Column("ci_high", "", lambda r: r.shift[2]),
@@ -112,22 +120,20 @@ def corrected_for(compared: Sequence[Compared]) -> str:
 def differences(compared: Sequence[Compared]) -> Table | None:
     """Every pair of cases, on the same seeds."""
     rows = [
-        _Difference(
-            pair,
-            one.group.cases[pair.first],
-            one.group.cases[pair.second],
-            one.group.shown_shift(pair),
-        )
+        _Difference(pair, one.group.cases[pair.first], one.group.cases[pair.second], one.group)
         for one in compared
         for pair in one.pairs
     ]
+    groups = [one.group for one in compared if one.pairs]
+    words = wording.common(groups)
     note = (
-        "Loss of the case minus that of the other, seed by seed: below 0, the case is better. "
+        f"{words.capitalize()} of the case minus that of the other, seed by seed: "
+        f"{_better(groups)}. "
         "Better and worse: the number of the n seeds at which it is; a difference below the "
-        "rounding of the loss, or below the smallest that matters by the spec, counts as neither. "
-        "p: Wilcoxon's signed-rank test, two-sided, over all n seeds; a failed trial counts as the "
-        "worst, and failed has the number of them for each of the two. Difference: the "
-        "Hodges-Lehmann estimate that belongs to this test, over the same seeds, with the 95% "
+        f"rounding of the {words}, or below the smallest that matters by the spec, counts as "
+        "neither. p: Wilcoxon's signed-rank test, two-sided, over all n seeds; a failed trial "
+        "counts as the worst, and failed has the number of them for each of the two. Difference: "
+        "the Hodges-Lehmann estimate that belongs to this test, over the same seeds, with the 95% "
         "interval of shifts that it does not reject; infinite where failures decide. Effect: "
         "matched-pairs rank-biserial correlation, from -1 (always better) to 1. Verdict: the test "
         f"with Holm's correction, at {share(ALPHA)} for {corrected_for(compared)}. Where all "
@@ -136,7 +142,19 @@ def differences(compared: Sequence[Compared]) -> Table | None:
     if any(len(one.group.cases) > MAX_PAIRED_CASES for one in compared):
         best = f"the best {MAX_PAIRED_CASES} are paired; the correction is for all."
         note += f" Of more than {MAX_PAIRED_CASES} cases, {best}"
-    return table_of("differences", "Differences between pairs", _DIFFERENCES, rows, note)
+    columns = [c for c in _DIFFERENCES if words != wording.LOSS or c is not _MEASURE]
+    return table_of("differences", "Differences between pairs", columns, rows, note)
+
+
+def _better(groups: Iterable[ComparisonGroup]) -> str:
+    """The sign of the difference of a case that is better."""
+    by_side: dict[bool, list[str]] = {}
+    for group in groups:
+        by_side.setdefault(group.measure.higher, []).append(group.words)
+    if len(by_side) < 2:
+        return f"{'above' if True in by_side else 'below'} 0, the case is better"
+    below, above = (listed(list(dict.fromkeys(by_side[side]))) for side in (False, True))
+    return f"the case is better below 0 of {below}, above 0 of {above}"
 
 
 class _Rank(NamedTuple):
@@ -174,13 +192,20 @@ def ranks(compared: Sequence[Compared]) -> Table | None:
         if one.group.is_random
         for rank, case, failed in zip(one.ranks, one.group.cases, one.group.failures, strict=False)
     ]
+    groups = [one.group for one in compared if one.group.is_random]
+    best = wording.common_extreme(groups)
     note = (
-        "Rank of the final loss among the objective's cases, seed by seed, 1 the lowest; ties "
+        f"Rank of the final {wording.common(groups)} among the objective's cases, seed by seed, 1 "
+        f"the {best}; ties "
         "share their mean, and failed trials (failed: their number) are tied for last. Interval: "
         "95%, bootstrap-t over the n seeds, five or more. Best or tied: share of seeds at which no "
-        "other case is lower. p: Friedman's test that all cases rank alike."
+        f"other case is {_comparative(best)}. p: Friedman's test that all cases rank alike."
     )
     return table_of("ranks", "Ranks", _RANKS, rows, note)
+
+
+def _comparative(extreme: str) -> str:
+    return {"lowest": "lower", "highest": "higher"}.get(extreme, "better")
 
 
 class _MeanRank(NamedTuple):
@@ -197,11 +222,15 @@ class _MeanRank(NamedTuple):
         return self.mean - float(self.ranked.means[0]) > self.ranked.difference
 
 
+_FIRST_ON: Column[_MeanRank] = Column(
+    "lowest_on", "lowest loss on", lambda r: int((r.ranked.ranks[r.place] == 1).sum())
+)
+
 _MEAN_RANKS: tuple[Column[_MeanRank], ...] = (
     Column("optimizer", "optimizer", lambda r: r.ranked.optimizers[r.place]),
     Column("device", "device", lambda r: r.ranked.device),
     Column("mean_rank", "mean rank", lambda r: r.mean, fixed(2)),
-    Column("lowest_on", "lowest loss on", lambda r: int((r.ranked.ranks[r.place] == 1).sum())),
+    _FIRST_ON,
     Column("objectives", "objectives", lambda r: len(r.ranked.blocks)),
     Column("critical_difference", "critical difference", lambda r: r.ranked.difference, fixed(2)),
     Column("worse_than_best", "worse than the best", lambda r: "yes" if r.is_worse else "no"),
@@ -212,160 +241,20 @@ _MEAN_RANKS: tuple[Column[_MeanRank], ...] = (
 def mean_ranks(ranked: Sequence[ObjectiveRanks]) -> Table | None:
     """Mean ranks of optimizers over the objectives, with the critical difference."""
     rows = [_MeanRank(one, place) for one in ranked for place in range(len(one.optimizers))]
+    groups = [group for one in ranked for group in one.groups]
+    words, best = wording.common(groups), wording.common_extreme(groups)
+    first = replace(_FIRST_ON, heading=f"{best} {words} on")
+    if words != wording.LOSS:
+        first = replace(first, key="best_on")
+    columns = [first if column is _FIRST_ON else column for column in _MEAN_RANKS]
     note = (
         "Rank of the optimizer's tuned or best setting on each objective (or family of them) by "
-        "failed trials, then by loss, 1 the best; ties share their mean. Worse than the best: its "
-        "mean rank is larger by more than the critical difference of Nemenyi's test, at 5% for "
+        f"failed trials, then by {words}, 1 the best; ties share their mean. Worse than the best: "
+        "its mean rank is larger by more than the critical difference of Nemenyi's test, at 5% for "
         "all pairs. p: Iman and Davenport's version of Friedman's test (Demšar, Journal of Machine "
         "Learning Research 7, 2006). The best setting of a grid is picked on these same seeds."
     )
-    return table_of("mean_ranks", "Mean ranks over objectives", _MEAN_RANKS, rows, note)
-
-
-class _Reached(NamedTuple):
-    case: CaseData
-    target: Target
-    reached: int
-    n: int
-    copies: bool
-    ends: tuple[float, float]
-    steps: float
-    evaluations: float
-    seconds: float
-    failed: int
-
-
-def _count(row: _Reached) -> str:
-    """The number of trials that reached a target; of copies of one run, yes or no."""
-    if row.copies:
-        return "yes" if row.reached else "no"
-    return f"{row.reached} of {row.n}"
-
-
-_ERT_EVALUATIONS: Column[_Reached] = Column("", "ERT (evaluations)", lambda r: r.evaluations, cost)
-
-_REACHED: tuple[Column[_Reached], ...] = (
-    *case_columns(lambda row: row.case),
-    Column("target", "target", lambda r: r.target.label),
-    Column("target_loss", "", lambda r: _or_nan(r.target.value)),
-    Column("tolerance", "", lambda r: _or_nan(r.target.tolerance)),
-    Column("reached", "reached", lambda r: r.reached, text=_count),
-    Column("n", "", lambda r: r.n),
-    Column("share_ci_low", "", lambda r: r.ends[0]),
-    Column("share_ci_high", "", lambda r: r.ends[1]),
-    Column("", "95% interval", lambda r: DASH if r.copies else " to ".join(map(share, r.ends))),
-    Column("ert_steps", "ERT (steps)", lambda r: r.steps, cost),
-    Column("ert_evaluations", "", lambda r: r.evaluations),
-    _ERT_EVALUATIONS,
-    Column("ert_seconds", "ERT (s)", lambda r: r.seconds, cost),
-    Column("failed", "failed", lambda r: r.failed),
-)
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def reached(found: Sequence[targets.Reached]) -> Table | None:
-    """Share of trials that reach each target, and expected times, case by case."""
-    rows = [row for known in found for row in _reached(known)]
-    note = (
-        "Steps to a target: to the first recorded loss at or below it. Targets were set before the "
-        "run: losses that the spec gives, or shares of the way from a trial's own start to the "
-        "optimum. Expected running time (ERT): steps of all runs, those that missed with all they "
-        "took, over the number of runs that reached the target; infinite where none did. Seconds: "
-        "the loss and its gradients were evaluated so often on the way (once a step, but for "
-        "optimizers that take a closure: ERT in evaluations), at the timing pass's median time per "
-        "evaluation; the recording of losses is not included. What a trial reached before it "
-        "diverged or failed counts; failed has the number of such trials. Where all seeds give the "
-        "same result they are one run, and a share of them has no interval."
-    )
-    same = all(row.evaluations == row.steps for row in rows)
-    columns = [one for one in _REACHED if not (same and one is _ERT_EVALUATIONS)]
-    return table_of("targets", "Steps and seconds to targets", columns, rows, note)
-
-
-def _reached(known: targets.Reached) -> Iterator[_Reached]:
-    expected, evaluations = known.expected_steps(), known.expected_evaluations()
-    n = len(known.group.seeds)
-    for j, target in enumerate(known.targets):
-        for i, case in enumerate(known.group.cases):
-            count = int(np.isfinite(known.steps[j, i]).sum())
-            # Copies of one run: how many of them reached it says nothing of others.
-            copies = bool(known.copies[i])
-            evaluated = float(evaluations[j, i])
-            yield _Reached(
-                case=case,
-                target=target,
-                reached=count,
-                n=n,
-                copies=copies,
-                ends=(math.nan, math.nan) if copies else stats.proportion_interval(count, n),
-                steps=float(expected[j, i]),
-                evaluations=evaluated,
-                seconds=evaluated * float(known.evaluation_seconds[i]),
-                failed=int(known.group.failures[i]),
-            )
-
-
-class _Profile(NamedTuple):
-    pool: targets.OptimizerPool
-    solver: int
-    cost: str
-    band: profiles.Band
-
-
-def _at_ratio(place: int, key: str) -> list[Column[_Profile]]:
-    """The columns of one ratio: a share of problems with its interval."""
-
-    def text(row: _Profile) -> str:
-        low, high = row.band.low[place], row.band.high[place]
-        ends = f" ({share(low)} to {share(high)})" if high > low else ""
-        return share(row.band.share[place]) + ends
-
-    times = " times" if key.startswith("within") else ""
-    return [
-        Column(key, key.replace("_", " ") + times, lambda r: r.band.share[place], text=text),
-        Column(f"{key}_ci_low", "", lambda r: r.band.low[place]),
-        Column(f"{key}_ci_high", "", lambda r: r.band.high[place]),
-    ]
-
-
-_PROFILE_KEYS = ("best", *(f"within_{ratio:g}" for ratio in WITHIN[1:]), "solved")
-
-_PROFILE: tuple[Column[_Profile], ...] = (
-    Column("optimizer", "optimizer", lambda r: r.pool.solvers[r.solver]),
-    Column("device", "device", lambda r: r.pool.device),
-    Column("cost", "cost", lambda r: r.cost),
-    *(column for place, key in enumerate(_PROFILE_KEYS) for column in _at_ratio(place, key)),
-    Column("problems", "problems", lambda r: r.pool.steps.shape[0]),
-    Column("seeds", "seeds", lambda r: r.pool.steps.shape[1]),
-    Column("failed", "failed", lambda r: r.pool.failed[r.solver]),
-)
-
-
-def profile(pools: Sequence[targets.OptimizerPool]) -> Table | None:
-    """Performance profiles over all objectives, at a few ratios."""
-    rows: list[_Profile] = []
-    at = (*WITHIN, float(np.finfo(float).max))
-    for pool in pools:
-        for unit, costs in (("steps", pool.steps), ("seconds", pool.seconds)):
-            if costs is not None:
-                bands = profiles.profile_bands(costs, at, families=pool.problem_families)
-                rows += (_Profile(pool, i, unit, band) for i, band in enumerate(bands))
-    note = (
-        "Share of problems that an optimizer solves within so many times the cost of the best at "
-        "the same problem and seed (Dolan and Moré's performance profile), with a 95% interval "
-        "for other seeds and other objectives: the variances over both add. A problem is a target "
-        "of an objective. Solved: at any cost. What missed a target has not solved it at any "
-        "ratio; what a trial reached before it failed (failed: so many trials) it has reached. "
-        "Every setting of an optimizer takes part by itself."
-    )
-    if left_out := dict.fromkeys(name for pool in pools for name in pool.left_out):
-        names = ", ".join(left_out)
-        note += f" Left out, for they did not run on all of these objectives: {names}."
-    title = "Performance profile over all objectives"
-    return table_of("profile", title, _PROFILE, rows, note)
+    return table_of("mean_ranks", "Mean ranks over objectives", columns, rows, note)
 
 
 class _Parity(NamedTuple):
@@ -450,7 +339,7 @@ def _parameters_apart(case: CaseData, other: CaseData) -> tuple[float, float]:
 def _losses_apart(case: CaseData, other: CaseData) -> tuple[float, float]:
     """The largest difference of recorded losses, and the loss there; NaN where none are shared."""
     seeds = np.intersect1d(case.seeds, other.seeds)
-    one, two = (c.losses[np.searchsorted(c.seeds, seeds)] for c in (case, other))
+    one, two = (c.recorded(TRAIN_LOSS)[np.searchsorted(c.seeds, seeds)] for c in (case, other))
     known = ~(np.isnan(one) | np.isnan(two))
     if not known.any():
         return math.nan, math.nan

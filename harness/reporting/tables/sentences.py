@@ -31,12 +31,13 @@ from harness.formatting import (
     was_were,
 )
 from harness.formatting import interval as interval_text
-from harness.reporting.tables import tuning_sentences
+from harness.reporting import wording
+from harness.reporting.tables import stopped, tuning_sentences
 from harness.reporting.tables.comparison import corrected_for
 from harness.reporting.tables.trials import NOISY, EpochSeconds, above, alike, most_compared
-from harness.reporting.tables.tuning_sentences import place_of
+from harness.reporting.tables.tuning_sentences import place_of, protocol
 from harness.reporting.tables.verdict import headline
-from harness.store.read import Results
+from harness.store.read import ObjectiveInfo, Results
 
 _CALLED: tuple[tuple[Literal["worse", "better"], str], ...] = (("worse", ""), ("better", "yet "))
 """What is called of a case against the best, and how the part on such cases begins."""
@@ -84,6 +85,10 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
     for one in analysis.compared:
         text, name = _losses(results, one, analysis.means), one.group.objective
         losses[name] = (*losses.get(name, ()), *([text] if text else []))
+    for name, known in losses.items():
+        info = results.objectives[name]
+        more = (protocol(results, info), stopped.sentence(results, name))
+        losses[name] = (*known, *_without_empty(more))
     overall = (*(_profile(results, pool) for pool in analysis.pools), _claims(analysis.claims))
     certainty = (
         _basis(results, analysis.compared),
@@ -166,18 +171,20 @@ def _losses(results: Results, one: Compared, means: Mapping[int, stats.Mean]) ->
     place = f"On {place_of(results, field.objective, field.device)}"
     if not field.is_random:
         return _without_chance(results, field, place, order)
+    info = results.objectives[field.objective]
     best, others = order[0], order[1:]
     tied = [i for i in others if (pair := one.between(i, best)) and pair.called == "tied"]
     first = [f"{field.cases[i].label}{_failed(field, i)}" for i in (best, *tied)]
     text = f"{place}, {listed(first)} {'have, tied,' if tied else 'has'} "
-    what, value = _centre(field, best, means)
+    what, value = _centre(field, info, best, means)
     if not others:
         return f"{text}a {what} of {value}; {_never_ok(field) or 'no other optimizer ran on it'}."
     if float(field.centres[best]) <= min(float(field.centres[i]) for i in order):
-        text += f"the lowest {what}, {value}"
+        text += f"the {wording.extreme(info.measure)} {what}, {value}"
     else:
         fewest = f"{field.failures[best]} of {len(field.seeds)}"
-        text += f"the fewest failures ({fewest}), then the lowest {what}, {value}"
+        text += f"the fewest failures ({fewest}), then the {wording.extreme(info.measure)} {what}, "
+        text += value
     return (
         "; ".join(part for part in (text, *_others(one, best, others), _never_ok(field)) if part)
         + "."
@@ -187,8 +194,9 @@ def _losses(results: Results, one: Compared, means: Mapping[int, stats.Mean]) ->
 def _without_chance(
     results: Results, field: ComparisonGroup, place: str, order: Sequence[int]
 ) -> str:
-    """The sentence where all seeds give the same result: the lowest and the highest loss."""
-    steps = f"{results.objectives[field.objective].steps:,} steps"
+    """The sentence where all seeds give the same result: the best and the worst value."""
+    info = results.objectives[field.objective]
+    steps = f"{info.steps:,} steps"
     few = len(field.seeds) < 2
     why = "one seed, so not tested" if few else "all seeds give the same result"
 
@@ -198,19 +206,23 @@ def _without_chance(
     def labels(index: int) -> str:
         return listed([field.cases[i].label for i in tied_with(index)])
 
-    low, high = (significant(field.shown(field.centres[i])) for i in (order[0], order[-1]))
+    ends = (float(field.centres[i]) for i in (order[0], order[-1]))
+    low, high = (significant(field.shown(end)) for end in ends)
     lowest, never = tied_with(order[0]), _never_ok(field)
     if len(order) == 1:
-        end = f"{labels(order[0])} has a loss of {low} after {steps}"
+        end = f"{labels(order[0])} has a {info.words} of {low} after {steps}"
         return f"{place} ({why}), {end}; {never or 'no other optimizer ran on it'}."
     verb = "have, tied," if len(lowest) > 1 else "has"
-    text = f"{place} ({why}), {labels(order[0])} {verb} the lowest loss after {steps}, {low}"
+    text = f"{place} ({why}), {labels(order[0])} {verb} "
+    text += f"the {wording.extreme(info.measure)} {info.words} after {steps}, {low}"
     if order[-1] not in lowest:
-        text += f"; {labels(order[-1])} the highest, {high}"
+        text += f"; {labels(order[-1])} the {wording.worst(info.measure)}, {high}"
     return f"{text}; {never}." if never else f"{text}."
 
 
-def _centre(field: ComparisonGroup, index: int, means: Mapping[int, stats.Mean]) -> tuple[str, str]:
+def _centre(
+    field: ComparisonGroup, info: ObjectiveInfo, index: int, means: Mapping[int, stats.Mean]
+) -> tuple[str, str]:
     """The name of what stands for a case's losses, and its value with its interval."""
     if field.optimum is None:
         mean = means[field.cases[index].position]
@@ -220,7 +232,7 @@ def _centre(field: ComparisonGroup, index: int, means: Mapping[int, stats.Mean])
             note += ", all the same"
         elif math.isfinite(mean.low):
             note = f"95% CI {interval_text(mean.low, mean.high, places)}, {note}"
-        return "mean final loss", f"{number(mean.mean, places)} ({note})"
+        return f"mean final {info.words}", f"{number(mean.mean, places)} ({note})"
     losses = field.losses[index][np.isfinite(field.losses[index])]
     gap = above(float(field.centres[index]), field.optimum)
     low, high = (above(end, field.optimum) for end in stats.median_interval(losses))

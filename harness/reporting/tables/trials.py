@@ -27,10 +27,11 @@ from harness.formatting import (
     significant,
     significant_interval,
 )
-from harness.reporting.tables import reproduce, sharing
+from harness.reporting import wording
+from harness.reporting.tables import metrics, reproduce, sharing, stopped
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.results import STATUSES
-from harness.store.read import CaseData, Results
+from harness.store.read import CaseData, ObjectiveInfo, Results
 
 Array = NDArray[np.float64]
 
@@ -52,6 +53,8 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
     """
     tables = (
         final_loss(results, means),
+        metrics.metrics(results),
+        stopped.stopped(results),
         end_points(results),
         epoch_seconds(results),
         failures(results),
@@ -66,6 +69,7 @@ OUTCOMES = {"unavailable": "skipped", "timeout": "timed out"}
 
 class _FinalLoss(NamedTuple):
     case: CaseData
+    info: ObjectiveInfo
     losses: Array
     mean: stats.Mean
     median: stats.Mean
@@ -76,6 +80,14 @@ class _FinalLoss(NamedTuple):
     def centre(self) -> stats.Mean:
         """The median where the optimum is known, else the mean."""
         return self.mean if math.isnan(self.gap.mean) else self.median
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The best and the worst; NaN of none."""
+        if not len(self.losses):
+            return math.nan, math.nan
+        low, high = float(self.losses.min()), float(self.losses.max())
+        return (high, low) if self.info.measure.higher else (low, high)
 
 
 def _as_known(row: _FinalLoss, value: float) -> str:
@@ -117,9 +129,14 @@ def _loss(name: str, value: Callable[[_FinalLoss], float]) -> Column[_FinalLoss]
     return Column(name, name, value, text=lambda r: _as_known(r, value(r)))
 
 
+_MEASURE: Column[_FinalLoss] = Column("measure", "", lambda r: r.info.words)
+
+_VALUE: Column[_FinalLoss] = Column("", "loss", text=lambda r: _as_known(r, r.centre.mean))
+
 _FINAL_LOSS: tuple[Column[_FinalLoss], ...] = (
     *case_columns(lambda r: r.case),
-    Column("", "loss", text=lambda r: _as_known(r, r.centre.mean)),
+    _MEASURE,
+    _VALUE,
     Column("", "95% interval", text=_ends),
     Column("mean", "", lambda r: r.mean.mean),
     Column("sd", "", lambda r: r.mean.sd),
@@ -138,8 +155,8 @@ _FINAL_LOSS: tuple[Column[_FinalLoss], ...] = (
     Column("gap_ci_low", "", lambda r: r.gap.low),
     Column("gap_ci_high", "", lambda r: r.gap.high),
     Column("", "95% interval of gap", text=lambda r: _gap(r, _gap_ends(r))),
-    _loss("best", lambda r: min(r.losses, default=math.nan)),
-    _loss("worst", lambda r: max(r.losses, default=math.nan)),
+    _loss("best", lambda r: r.ends[0]),
+    _loss("worst", lambda r: r.ends[1]),
     Column("n", "n", lambda r: r.mean.n),
     Column("statuses", "", lambda r: " ".join(f"{word}:{n}" for word, n in r.statuses.items())),
     Column("", "outcomes", text=_outcomes),
@@ -148,13 +165,14 @@ _FINAL_LOSS: tuple[Column[_FinalLoss], ...] = (
 
 def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table | None:
     """Final loss of every case, with everything that did not end well counted beside it."""
-    rows = []
+    rows: list[_FinalLoss] = []
     for case in results.cases:
         trials = results.trials[results.trials["position"] == case.position]
         if trials["status"].eq("unavailable").all():
             continue
         losses = trials.loc[trials["status"] == "ok", "final_loss"].to_numpy()
-        mean, optimum = means[case.position], results.objectives[case.objective].optimum
+        mean, info = means[case.position], results.objectives[case.objective]
+        optimum = info.optimum
         if optimum is not None:
             mean = replace(mean, low=math.nan, high=math.nan)
         median, ends = stats.spread(losses).median, stats.median_interval(losses)
@@ -165,25 +183,38 @@ def final_loss(results: Results, means: Mapping[int, stats.Mean]) -> Table | Non
             status: int(counts[status]) for status in STATUSES if status in counts
         }
         gaps = stats.Mean(gap, math.nan, low, high, len(losses))
-        rows.append(_FinalLoss(case, losses, mean, middle, gaps, statuses))
+        rows.append(_FinalLoss(case, info, losses, mean, middle, gaps, statuses))
     places = {name: i for i, name in enumerate(results.objectives)}
     rows.sort(key=lambda row: (places[row.case.objective], row.case.device, _place(row)))
+    words = wording.common(row.info for row in rows)
+    what = "Loss over all data" if words == wording.LOSS else f"{words.capitalize()}"
     note = (
-        "Loss over all data after the last step, of the n seeds that ended ok; every other seed is "
+        f"{what} after the last step, of the n seeds that ended ok; every other seed is "
         "counted under outcomes and in no other number. Where the lowest possible loss is known: "
         "the median with its 95% interval from order statistics (six seeds or more), and its gap "
         "to the lowest possible loss. Else: the mean with its 95% bootstrap-t interval (four seeds "
         "or more) and the standard deviation (n − 1). No interval where all seeds give the same "
         "result. The CSV has mean and median of all."
     )
-    return table_of("final_loss", "Final loss", _FINAL_LOSS, rows, note)
+    if len(stopped.early(results.trials)):
+        note += f" {stopped.CARRIED}"
+    if words == wording.ANY:
+        note += " Value: of what is reported of the objective, which the CSV names under measure."
+    return table_of("final_loss", f"Final {words}", _with_words(words), rows, note)
+
+
+def _with_words(words: str) -> list[Column[_FinalLoss]]:
+    """The columns of final values, under the name of what they are."""
+    known = [one for one in _FINAL_LOSS if words != wording.LOSS or one is not _MEASURE]
+    return [replace(one, heading=words) if one is _VALUE else one for one in known]
 
 
 def _place(row: _FinalLoss) -> tuple[bool, int, float, str]:
-    """The key by which rows of an objective are sorted: fewest failures first, then lowest loss."""
-    loss, failed = row.centre.mean, sum(row.statuses.values()) - row.statuses.get("ok", 0)
-    ended = math.isfinite(loss)
-    return not ended, failed, loss if ended else 0.0, row.case.label
+    """The key by which rows of an objective are sorted: fewest failures first, then the best."""
+    cost = row.info.measure.sign * row.centre.mean
+    failed = sum(row.statuses.values()) - row.statuses.get("ok", 0)
+    ended = math.isfinite(cost)
+    return not ended, failed, cost if ended else 0.0, row.case.label
 
 
 def above(loss: float, optimum: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from harness.analysis import claims, comparison, retuning, sensitivity, stats
 from harness.analysis.comparison import Compared
 from harness.formatting import DASH, cost, digits, general, or_dash, probability, share, significant
+from harness.measures import TRAIN_LOSS, Measure
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.spec import search_space
 from harness.spec.model import SpaceSpec
@@ -24,6 +26,10 @@ class _Tuned(NamedTuple):
     loss: float
     edge: str
 
+
+_TUNED_BY: Column[_Tuned] = Column("measure", "by", lambda r: r.found.measure.name)
+
+_TUNED_VALUE: Column[_Tuned] = Column("tuning_loss", "loss in tuning", lambda r: r.loss, digits(5))
 
 _TUNING: tuple[Column[_Tuned], ...] = (
     Column("objective", "objective", lambda r: r.found.case.objective),
@@ -40,7 +46,8 @@ _TUNING: tuple[Column[_Tuned], ...] = (
     Column(
         "edge", "at the edge", lambda r: r.edge, lambda at: f"yes, the {at} end" if at else "no"
     ),
-    Column("tuning_loss", "loss in tuning", lambda r: r.loss, digits(5)),
+    _TUNED_BY,
+    _TUNED_VALUE,
     Column("settings", "settings", lambda r: len(r.found.settings), "{:,}".format),
     Column(
         "tuning_trials",
@@ -89,7 +96,21 @@ def tuning(
         "or the outermost value drawn; a wider range may hold a better one. Failed: failed tuning "
         "trials."
     )
-    return table_of("tuning", "Tuned hyperparameters", _TUNING, rows, note)
+    if all(row.found.measure == TRAIN_LOSS for row in rows):
+        columns = [one for one in _TUNING if one is not _TUNED_BY]
+        return table_of("tuning", "Tuned hyperparameters", columns, rows, note)
+    note = _of_values(note).replace("Loss in tuning", "Value in tuning")
+    note += " By: what tuning goes by; where higher is better, the highest is best."
+    value = replace(_TUNED_VALUE, key="tuning_value", heading="value in tuning")
+    columns = [value if one is _TUNED_VALUE else one for one in _TUNING]
+    return table_of("tuning", "Tuned hyperparameters", columns, rows, note)
+
+
+def _of_values(note: str) -> str:
+    """A note on final losses, as one on values of which lower or higher may be better."""
+    text = note.replace("lowest mean final loss", "best mean final value")
+    text = text.replace("mean is lower than", "mean is better than")
+    return text.replace("mean final loss", "mean final value")
 
 
 class _Retuned(NamedTuple):
@@ -98,12 +119,15 @@ class _Retuned(NamedTuple):
     lower_share: float
     called: str
     losses: tuple[list[float], list[float]]
+    measure: Measure
 
 
 def _spread(losses: Sequence[float]) -> str:
     median, low, high = (cost(loss, 4) for loss in losses)
     return f"{median} ({low} to {high})"
 
+
+_RETOLD: Column[_Retuned] = Column("measure", "of", lambda r: r.measure.name)
 
 _RETUNED: tuple[Column[_Retuned], ...] = (
     Column("objective", "objective", lambda r: r.one.objective),
@@ -112,6 +136,7 @@ _RETUNED: tuple[Column[_Retuned], ...] = (
     Column("against", "against", lambda r: r.other.label),
     Column("lower_share", "better in", lambda r: r.lower_share, lambda v: f"{share(v)} of tunings"),
     Column("called", "verdict now", lambda r: r.called, or_dash),
+    _RETOLD,
     Column("case_median", "", lambda r: r.losses[0][0]),
     Column("case_low", "", lambda r: r.losses[0][1]),
     Column("case_high", "", lambda r: r.losses[0][2]),
@@ -122,6 +147,12 @@ _RETUNED: tuple[Column[_Retuned], ...] = (
     Column("", "loss of the other", lambda r: _spread(r.losses[1])),
 )
 
+_VALUES: dict[str, Column[_Retuned]] = {
+    one.heading: replace(one, heading=one.heading.replace("loss", "value"))
+    for one in _RETUNED
+    if one.heading.startswith("loss ")
+}
+
 
 def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> Table | None:
     """Shares of tunings in which optimizers come in the same order when tuned again."""
@@ -129,7 +160,9 @@ def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> 
     for one, other, lower in retuning.pairs(found):
         losses = [[float(values[-1]) for values in r.band(0.025)] for r in (one, other)]
         called = comparison.called_between(compared, one.case, other.case)
-        rows.append(_Retuned(one.case, other.case, lower, called, (losses[0], losses[1])))
+        rows.append(
+            _Retuned(one.case, other.case, lower, called, (losses[0], losses[1]), one.measure)
+        )
     note = (
         f"Tuning repeated {retuning.RESAMPLES:,} times on resampled settings and seeds "
         "(bootstrap): a setting is chosen by the tuning seeds that are drawn and evaluated on the "
@@ -138,8 +171,15 @@ def retuned(found: Sequence[retuning.Retuned], compared: Sequence[Compared]) -> 
         "middle 95% of tunings; infinite where a trial of the evaluation fails. A significant "
         "difference that holds in few tunings depends on which settings happened to be drawn."
     )
-    return table_of("retuning", "If tuning were repeated", _RETUNED, rows, note)
+    if all(row.measure == TRAIN_LOSS for row in rows):
+        columns = [one for one in _RETUNED if one is not _RETOLD]
+        return table_of("retuning", "If tuning were repeated", columns, rows, note)
+    note = note.replace("Loss: median", "Values: of what is told under of, median")
+    columns = [_VALUES.get(one.heading, one) for one in _RETUNED]
+    return table_of("retuning", "If tuning were repeated", columns, rows, note)
 
+
+_OF: Column[sensitivity.Curve] = Column("measure", "of", lambda r: r.measure.name)
 
 _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
     Column("objective", "objective", lambda r: r.objective),
@@ -148,6 +188,7 @@ _SENSITIVITY: tuple[Column[sensitivity.Curve], ...] = (
     Column("hyperparameter", "hyperparameter", lambda r: r.parameter),
     Column("range", "range", lambda r: search_space.shown(r.space)),
     Column("points", "", lambda r: len(r.points)),
+    _OF,
     Column(
         "best",
         "best mean",
@@ -176,10 +217,16 @@ def sensitive(curves: Sequence[sensitivity.Curve]) -> Table | None:
         "tuned). Best mean: of the final values of the seeds, at the best of the points. Within "
         f"{sensitivity.FACTOR:g}x of best: the share of the range, on its own scale, in which no "
         f"seed fails and the mean is at most {sensitivity.FACTOR:g} times the lowest, both minus "
-        "the optimum where that is known; of shares of which higher is better, such as the "
-        "accuracy, what is missing to 1 counts. Fails at: the values at which some trial failed."
+        "the optimum where that is known. Fails at: the values at which some trial failed."
     )
     title = "Sensitivity to hyperparameters"
+    if all(curve.measure == TRAIN_LOSS for curve in curves):
+        columns = [one for one in _SENSITIVITY if one is not _OF]
+        return table_of("sensitivity", title, columns, curves, note)
+    note = _of_values(note).replace("times the lowest", "times the best")
+    note += (
+        " Of shares of which higher is better, such as the accuracy, what is missing to 1 counts."
+    )
     return table_of("sensitivity", title, _SENSITIVITY, curves, note)
 
 

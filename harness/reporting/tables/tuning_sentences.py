@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from harness.analysis import comparison, retuning, stats
 from harness.analysis.comparison import Compared
 from harness.analysis.summary import Analysis
-from harness.formatting import listed, share
-from harness.store.read import Results
+from harness.formatting import listed, plural, share
+from harness.reporting import wording
+from harness.store.read import ObjectiveInfo, Results
 
 FEWEST_SEEDS = 10
 """Seeds that a comparison of tuned optimizers should have at least."""
@@ -18,6 +19,28 @@ def place_of(results: Results, objective: str, device: str) -> str:
     """An objective, with the device where results come from several."""
     ran = results.trials[results.trials["status"] != "unavailable"]
     return f"{objective} ({device})" if ran["device"].nunique() > 1 else objective
+
+
+def tuned_by(results: Results, info: ObjectiveInfo) -> str:
+    """What tuning goes by on an objective, in words; empty where nothing is tuned there."""
+    found = (one for one in results.tried if one.role == "tuning" and one.objective == info.name)
+    return next((info.name_of(one.measure) for one in found), "")
+
+
+def protocol(results: Results, info: ObjectiveInfo) -> str:
+    """The sentence on what is tuned by and what is reported; empty where that is the loss alone."""
+    if info.words == wording.LOSS:
+        return ""
+    count = info.part_rows.get(info.measure.part, info.rows)
+    rows = f" ({plural(count, 'row')})" if count else ""
+    by = tuned_by(results, info)
+    text = f"Tuned by {by}, reported: " if by else "Reported: "
+    unseen = ""
+    if info.measure.part != "train":
+        unseen = ", which steps and tuning never see" if by else ", which steps never see"
+        if by.startswith(info.measure.part):
+            unseen = ", which steps never see but tuning goes by"
+    return f"{text}{info.words}{rows}{unseen}."
 
 
 def at_an_edge(analysis: Analysis) -> str:

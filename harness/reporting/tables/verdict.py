@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from harness.analysis.claims import CheckedClaim
@@ -23,9 +24,11 @@ from harness.formatting import (
     significant,
     significant_interval,
 )
+from harness.measures import Measure
+from harness.reporting import wording
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.reporting.tables.trials import EpochSeconds, timed
-from harness.store.read import Results
+from harness.store.read import ObjectiveInfo, Results
 
 NAMED_OBJECTIVES = 3
 """Objectives that the headline names one by one; of more it gives counts."""
@@ -33,6 +36,7 @@ NAMED_OBJECTIVES = 3
 
 class _Summary(NamedTuple):
     verdict: ObjectiveVerdict
+    info: ObjectiveInfo
     entry: Entry
     time: EpochSeconds | None
 
@@ -68,13 +72,26 @@ def factor_text(factor: float) -> str:
     return f"×{significant(factor) if factor < 1000 else f'{factor:.0e}'}"
 
 
-def outcome_text(entry: Entry, *, is_gap: bool) -> str:
-    """The outcome in words, with what it rests on: ``worse: ×4.1 the gap (p = 0.012)``."""
+def behind_text(entry: Entry, measure: Measure) -> str:
+    """How far a value is from the best, where a multiple says nothing: ``−0.012``."""
+    if not entry.behind > 0:
+        return ""
+    return f"{'−' if measure.higher else '+'}{significant(entry.behind, 2)}"
+
+
+def outcome_text(entry: Entry, *, is_gap: bool, words: str = wording.LOSS) -> str:
+    """The outcome in words, with what it rests on: ``worse: ×4.1 the gap (p = 0.012)``.
+
+    Args:
+        entry: An optimizer beside the best.
+        is_gap: Whether its factor is of the gap to the optimum.
+        words: What it is of, if not.
+    """
     text = entry.outcome if entry.outcome != "failed" else f"all {entry.n} failed"
     if entry.outcome == "worse" and (factor := factor_text(entry.factor)):
-        text = f"worse: {factor} the {'gap' if is_gap else 'loss'}"
+        text = f"worse: {factor} the {'gap' if is_gap else words}"
     elif entry.outcome == "worse" and entry.behind > 0 and math.isnan(entry.factor):
-        text = f"worse by {significant(entry.behind)}"
+        text = f"worse by {significant(entry.behind, 2)}"
     if not math.isnan(entry.p):
         text += f" (p = {probability(entry.p)})"
     if 0 < entry.failed < entry.n:
@@ -82,11 +99,22 @@ def outcome_text(entry: Entry, *, is_gap: bool) -> str:
     return text
 
 
+def _summary_verdict(row: _Summary) -> str:
+    return outcome_text(row.entry, is_gap=row.verdict.is_gap, words=row.info.words)
+
+
+_MEASURE: Column[_Summary] = Column("measure", "", lambda row: row.info.words)
+
+_VALUE: Column[_Summary] = Column(
+    "loss", "loss", lambda row: row.entry.loss, text=lambda row: loss_text(row.entry)
+)
+
 _SUMMARY: tuple[Column[_Summary], ...] = (
     *case_columns(lambda row: row.entry.case),
     Column("outcome", "", lambda row: row.entry.outcome),
-    Column("", "verdict", text=lambda r: outcome_text(r.entry, is_gap=r.verdict.is_gap)),
-    Column("loss", "loss", lambda row: row.entry.loss, text=lambda row: loss_text(row.entry)),
+    Column("", "verdict", text=_summary_verdict),
+    _MEASURE,
+    _VALUE,
     Column("ci_low", "", lambda row: row.entry.low),
     Column("ci_high", "", lambda row: row.entry.high),
     Column("", "95% interval", text=lambda row: interval_text(row.entry)),
@@ -108,33 +136,47 @@ def summary(results: Results, analysis: Analysis) -> Table | None:
     """Every optimizer on every objective, best first: its loss, verdict and time."""
     known = {row.case.position: row for row in timed(results)}
     rows = [
-        _Summary(verdict, entry, known.get(entry.case.position))
+        _Summary(
+            verdict, results.objectives[verdict.objective], entry, known.get(entry.case.position)
+        )
         for verdict in analysis.verdicts
         for entry in verdict.entries
     ]
     references = sorted({row.time.reference.optimizer for row in rows if row.time})
     of = f" to that of {listed(references)}" if references else ""
+    infos = {row.info.name: row.info for row in rows}.values()
+    words = wording.common(infos)
+    best = f"{wording.common_extreme(infos)} {words}"
     note = (
         "Each optimizer in its best setting, picked on these same seeds, against the best one: the "
-        "optimizer with the fewest failed trials, then the lowest loss. Loss: median over the "
+        f"optimizer with the fewest failed trials, then the {best}. {words.capitalize()}: median "
+        "over the "
         "seeds where the lowest possible loss is known, else mean, with its 95% interval. Worse "
         "and not significantly different: by a signed-rank test on the same seeds, corrected for "
         "all pairs, where there is a p-value; else all seeds give the same result. The factor is "
         "of the gap to the lowest possible loss where that is known, else of the loss. Time ratio: "
         f"median ratio of the time per epoch{of}."
     )
-    return table_of("summary", "Summary", _SUMMARY, rows, note)
+    return table_of("summary", "Summary", _with_words(words), rows, note)
+
+
+def _with_words(words: str) -> list[Column[_Summary]]:
+    """The columns of the summary, under the name of what is reported."""
+    if words == wording.LOSS:
+        return [column for column in _SUMMARY if column is not _MEASURE]
+    value = replace(_VALUE, key="value", heading=words)
+    return [value if column is _VALUE else column for column in _SUMMARY]
 
 
 def headline(results: Results, analysis: Analysis) -> str:
     """The answer in one sentence; the same whatever the order of the spec's lists.
 
-    It says which optimizer has the lowest loss where, what is significantly worse, how published
-    numbers fare, and what failed or was not available.
+    It says which optimizer has the lowest loss (or the highest accuracy) where, what is
+    significantly worse, how published numbers fare, and what failed or was not available.
     """
     missing = results.run.settings.missing
     parts = [
-        *_lowest(analysis.verdicts),
+        *_lowest(analysis.verdicts, results.objectives),
         _claims(analysis.claims),
         _failures(results),
         f"{listed(_devices(missing))} {is_are(len(missing))} not available" if missing else "",
@@ -147,14 +189,14 @@ def _devices(missing: Iterable[str]) -> list[str]:
     return sorted(device_name(device) for device in missing)
 
 
-def _lowest(known: Sequence[ObjectiveVerdict]) -> list[str]:
-    """The parts on losses: of one device, and what differs on the others."""
+def _lowest(known: Sequence[ObjectiveVerdict], infos: Mapping[str, ObjectiveInfo]) -> list[str]:
+    """The parts on final values: of one device, and what differs on the others."""
     devices = sorted({verdict.device for verdict in known})
     if not devices:
         return []
     own = {device: [v for v in known if v.device == device] for device in devices}
     where = f" on {devices[0]}" if len(devices) > 1 else ""
-    parts = [_on_device(own[devices[0]], where)]
+    parts = [_on_device(own[devices[0]], where, infos)]
     first = {v.objective: v.leaders for v in own[devices[0]]}
     for device in devices[1:]:
         others = sorted(v.objective for v in own[device] if v.leaders != first.get(v.objective))
@@ -163,27 +205,28 @@ def _lowest(known: Sequence[ObjectiveVerdict]) -> list[str]:
     return parts
 
 
-def _on_device(known: Sequence[ObjectiveVerdict], device: str) -> str:
-    """The part on the losses of one device."""
+def _on_device(
+    known: Sequence[ObjectiveVerdict], device: str, infos: Mapping[str, ObjectiveInfo]
+) -> str:
+    """The part on the final values of one device."""
     shared = sorted((v for v in known if len(v.entries) > 1), key=lambda v: v.objective)
     if not shared:
         names = sorted({entry.optimizer for v in known for entry in v.entries})
         return f"nothing to compare: no objective has more than one optimizer ({listed(names)})"
     ended = [v for v in shared if v.entries[0].outcome == "best"]
     if not ended:
-        return "no trial ended with a loss"
+        return f"no trial ended with a {_called(ended or shared, infos)}"
     counts = Counter(name for v in ended for name in v.leaders)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     winners = [name for name, count in ranked if count == len(ended)]
     device += " (one seed)" * all(v.entries[0].n == 1 for v in ended)
-    what = (
-        "lowest loss"
-        if not any(v.by_failures for v in ended)
-        else "fewest failures, then lowest loss,"
-    )
+    what = _best_of(ended, infos)
+    if any(verdict.by_failures for verdict in ended):
+        what = f"fewest failures, then {what},"
     if winners:
+        remarks = _value(ended, infos), _near(ended, winners)
         where = _all_of(ended, shared, known)
-        text = f"{what} on {where}{device}: {_names(winners)}{_near(ended, winners)}"
+        text = f"{what} on {where}{device}: {_names(winners)}{_in_brackets(remarks)}"
         return f"{text}{_better_than(ended)}"
     if len(ended) <= NAMED_OBJECTIVES:
         on: dict[tuple[str, ...], list[str]] = {}
@@ -195,6 +238,32 @@ def _on_device(known: Sequence[ObjectiveVerdict], device: str) -> str:
     clauses = [f"{name} on {count} of {len(ended)} objectives"]
     clauses += [f"{name} on {count}" for name, count in others]
     return f"{what.rstrip(',')}{device}: {listed(clauses)}{_clear(ended)}"
+
+
+def _called(known: Sequence[ObjectiveVerdict], infos: Mapping[str, ObjectiveInfo]) -> str:
+    """What is reported of all objectives of some verdicts; ``value`` where that differs."""
+    return wording.common(infos[verdict.objective] for verdict in known)
+
+
+def _best_of(known: Sequence[ObjectiveVerdict], infos: Mapping[str, ObjectiveInfo]) -> str:
+    """What the best have: ``lowest loss``, ``highest test accuracy``; else ``best value``."""
+    called = _called(known, infos)
+    called = f"final {called}" if called == wording.ANY else called
+    return f"{wording.common_extreme([infos[v.objective] for v in known])} {called}"
+
+
+def _value(ended: Sequence[ObjectiveVerdict], infos: Mapping[str, ObjectiveInfo]) -> str:
+    """The best value on the one objective, with its interval, if it isn't a plain loss."""
+    entry = ended[0].entries[0]
+    if len(ended) > 1 or infos[ended[0].objective].words == wording.LOSS:
+        return ""
+    ends = interval_text(entry)
+    return f"{loss_text(entry)}{f', 95% interval {ends}' if ends != DASH else ''}"
+
+
+def _in_brackets(remarks: Iterable[str]) -> str:
+    said = "; ".join(remark for remark in remarks if remark)
+    return f" ({said})" if said else ""
 
 
 def _all_of(
@@ -227,7 +296,7 @@ def _near(ended: Sequence[ObjectiveVerdict], winners: Sequence[str]) -> str:
         "not significantly different": outcomes & {"not significantly different"},
         "better on most seeds": outcomes & {"better on most seeds"},
     }
-    return f" ({listed(near, 3)} {' or '.join(word for word, some in words.items() if some)})"
+    return f"{listed(near, 3)} {' or '.join(word for word, some in words.items() if some)}"
 
 
 _EQUAL = ("tied", "equal to 3 digits")

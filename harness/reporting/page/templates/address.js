@@ -1,4 +1,5 @@
 // The reader's place and choices in the address: #anchor?only=adagrad&x=seconds&y=log&seeds=each
+// and, of learning curves, &part=test&metric=accuracy
 
 const decoded = (text) => {
   try {
@@ -19,6 +20,7 @@ const choicesAsQuery = () => {
   }
   if (chosen.along) query.set("x", chosen.along);
   if (chosen.scale) query.set("y", chosen.scale);
+  for (const name of ["part", "metric"]) if (chosen[name]) query.set(name, chosen[name]);
   if (chosen.seeds) query.set("seeds", "each");
   return String(query);
 };
@@ -43,8 +45,13 @@ const takeChoices = (query) => {
   chosen.left = new Set(named ? optimizers.filter((name) => !known.includes(name)) : []);
   const offered = (name, value) =>
     choices.querySelector(`select[name=${name}] option[value="${CSS.escape(value ?? "")}"]`);
-  chosen.along = offered("along", query.get("x")) ? query.get("x") : "";
-  chosen.scale = offered("scale", query.get("y")) ? query.get("y") : "";
+  for (const [name, key] of [
+    ["along", "x"],
+    ["scale", "y"],
+    ["part", "part"],
+    ["metric", "metric"],
+  ])
+    chosen[name] = offered(name, query.get(key)) ? (query.get(key) ?? "") : "";
   chosen.seeds = query.has("seeds") && Boolean(choices.querySelector("[name=seeds]"));
 };
 // What is folded is opened for whoever is sent there. A browser finds the way by itself where the

@@ -17,10 +17,11 @@ const widthOf = (chart) =>
   chart.host.clientWidth || chart.figure.querySelector(".drawing").clientWidth;
 const columnsOf = (chart) => {
   const { kind, columns, panels } = chart.data;
-  const room = Math.max(1, Math.floor(widthOf(chart) / least[kind]));
+  const room = Math.max(1, Math.floor(widthOf(chart) / (panels[0].metric ? 200 : least[kind])));
   const most = Math.min(columns, panels.length, room);
   // Panels that go two by two stay side by side.
-  return kind === "dots" && columns % 2 === 0 && most > 1 ? most - (most % 2) : most;
+  const pairs = kind === "dots" ? columns % 2 === 0 && most > 1 : panels[0].metric && columns === 4;
+  return pairs && most > 1 ? most - (most % 2) : most;
 };
 const heightOf = (chart, panel, width) => {
   const { kind, window: ranges } = chart.data;
@@ -52,8 +53,8 @@ const legend = (chart) => {
   for (const item of items) {
     const style = styles[item.style];
     const own = item.optimizers ?? [style.optimizer];
-    if (item.label && own.some(shows) && !entries.has(item.label))
-      entries.set(item.label, style);
+    if (item.label && own.some(shows) && showsPart(item) && !entries.has(item.label))
+      entries.set(item.label, item.part ? { ...style, color: "currentColor" } : style);
   }
   const list = make("ul", { className: "legend" });
   for (const [label, style] of entries)
@@ -173,12 +174,16 @@ const draw = async (chart) => {
   grid.style.gridTemplateColumns = `repeat(${chart.columns}, minmax(0, 1fr))`;
   const parts = [];
   const titled = panels.some((panel) => panel.title);
-  panels.forEach((panel) => {
+  const cells = [];
+  panels.filter(showsMetric).forEach((panel) => {
     const named = panel.isNamed || chart.columns < chart.data.columns;
     const title = panel.title || (titled && chart.columns > 1 ? " " : "");
     const height = heightOf(chart, panel, width);
     const plot = KINDS[kind].draw(m, chart, panel, { height, width, title, named });
-    if (plot) parts.push([plot, make("div", {}), panel]);
+    const cell = make("div", {});
+    if (plot) parts.push([plot, cell, panel]);
+    // A panel with nothing in it keeps a place free, so that each metric begins a row.
+    if (plot || (!panel.lines?.length && chart.columns === chart.data.columns)) cells.push(cell);
   });
   const pieces = [legend(chart)];
   let shown;
@@ -200,7 +205,7 @@ const draw = async (chart) => {
       ? drawing
       : make("p", { textContent: "Nothing of what is selected is in this picture." }),
   );
-  grid.append(...parts.map(([, box]) => box));
+  grid.append(...cells);
   chart.host.replaceChildren(...pieces);
   shown?.(chart.step);
   for (const [plot, box] of parts) {
@@ -231,6 +236,9 @@ const departures = ({ data, parts }, m) => {
   const found = [];
   if (shown.length < drawn.length)
     found.push(shown.length > 4 ? `${shown.length} of ${drawn.length} optimizers` : `only ${shown.join(", ")}`);
+  const lines = kind === "curves" ? panels.flatMap((panel) => panel.lines) : [];
+  if (!lines.every(showsPart)) found.push(`${chosen.part} alone`);
+  if (kind === "curves" && !panels.every(showsMetric)) found.push(`${chosen.metric} alone`);
   if (kind === "curves" && chosen.along && panels.some((panel) => panel.stepsPerX))
     found.push(`x axis in ${chosen.along}`);
   const scales = parts.map(([plot, , panel]) => {

@@ -48,6 +48,8 @@ const apply = () => {
     ["only", shown.length === 1 && !whole ? shown[0] : ""],
     ["along", chosen.along],
     ["scale", chosen.scale],
+    ["part", chosen.part],
+    ["metric", chosen.metric],
   ]) {
     const select = choices.querySelector(`select[name=${name}]`);
     if (select) select.value = value;

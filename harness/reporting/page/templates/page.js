@@ -10,8 +10,11 @@ const choices = document.getElementById("choices");
 
 // What the reader chose. An optimizer that is not in the choices is always shown.
 
-const chosen = { left: new Set(), along: "", scale: "", seeds: false };
+const chosen = { left: new Set(), along: "", scale: "", part: "", metric: "", seeds: false };
 const shows = (optimizer) => !chosen.left.has(optimizer);
+// Lines of parts of the data, and panels of metrics, are in learning curves alone.
+const showsPart = ({ part }) => !chosen.part || !part || part === chosen.part;
+const showsMetric = ({ metric }) => !chosen.metric || !metric || metric === chosen.metric;
 
 const paper = (name) => getComputedStyle(document.body).getPropertyValue(`--${name}`).trim();
 

@@ -240,6 +240,8 @@ const ways = (panel) => {
   }
   return { label: panel.xLabel, factor: () => 1 };
 };
+const inSight = (line) =>
+  shows(line.style.optimizer) && showsPart(line) && line.x.every(Number.isFinite);
 const curvesShown = (chart, panel) => {
   const { styles } = chart.data;
   const way = ways(panel);
@@ -252,12 +254,12 @@ const curvesShown = (chart, panel) => {
   const kept = (lines) =>
     lines
       .map((line) => placed(line, panel.xs))
-      .filter((line) => shows(line.style.optimizer) && line.x.every(Number.isFinite));
+      .filter(inSight);
   const shared = chart.data.behinds?.[panel.behind];
   const behind = shared
     ? shared.lines
         .map((line) => placed({ ...line, faint: true }, shared.xs))
-        .filter((line) => shows(line.style.optimizer) && line.x.every(Number.isFinite))
+        .filter(inSight)
     : [];
   return {
     way,
@@ -266,7 +268,8 @@ const curvesShown = (chart, panel) => {
     seedLines: chosen.seeds ? kept(panel.seedLines) : [],
   };
 };
-const called = (line) => line.label || line.called || line.style.optimizer;
+const called = (line) =>
+  line.part ? `${line.called}, ${line.part}` : line.label || line.called || line.style.optimizer;
 // Where no trial's course is known, a cross only says that some seed failed.
 const placeless = (line) => line.failed && line.seed === undefined;
 // One point with an interval each way.
@@ -351,7 +354,8 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
   const log = scaled(panel.log, means);
   const least = log ? Math.min(...means.filter((value) => value > 0)) / 3 : -Infinity;
   const values = [...means, ...edges.filter((edge) => edge >= least)];
-  const asDrawn = log === panel.log && lines.length === panel.lines.length;
+  // Panels of a metric stay on the same axes, whatever parts are chosen.
+  const asDrawn = log === panel.log && (panel.metric || lines.length === panel.lines.length);
   const [low, high] = asDrawn
     ? panel.limits
     : ends(
@@ -529,13 +533,13 @@ const curvePlot = (m, chart, panel, { height, width, title }) => {
 };
 const curveTable = (chart) => ({
   heads: ["panel", "line", "seed", "x", "y", "low", "high", "ended"],
-  rows: chart.data.panels.flatMap((panel) =>
+  rows: chart.data.panels.filter(showsMetric).flatMap((panel) =>
     [...panel.lines, ...panel.seedLines]
       .map((line) => ({ ...line, style: chart.data.styles[line.style] }))
-      .filter((line) => shows(line.style.optimizer))
+      .filter((line) => shows(line.style.optimizer) && showsPart(line))
       .flatMap((line) =>
         panel.xs[line.x].map((x, i) => [
-          panel.title || panel.yLabel,
+          panel.metric || panel.title || panel.yLabel,
           called(line),
           line.seed ?? "",
           x,
