@@ -18,6 +18,10 @@ SAME, OTHER = stats.ROUNDING, {"float32": 1e-4, "float64": 1e-9}
 """By how much a mean loss may get worse where the spec doesn't say: between runs on one kind of
 machine and torch, which are bit-identical; and between others, which round otherwise."""
 
+OTHER_MEASURE = 5e-3
+"""The least of the latter for anything but the loss on train: another rounding may tip single rows
+over, of which a part has some hundreds."""
+
 PROCESS_SD, PROCESS_DF = 0.007, 20
 """Standard deviation of the logarithms of the ratios of processes of the same code, as was
 measured, and its weight beside what is seen: so many degrees of freedom."""
@@ -153,6 +157,8 @@ class MeasurementComparison:
         if limit is None:
             same = same_rounding(self.before, self.now)
             limit = (SAME if same else OTHER)[limits.dtype]
+            if not same and limits.measure != TRAIN_LOSS:
+                limit = max(limit, OTHER_MEASURE)
         judged = functools.partial(
             Judgement,
             "loss",

@@ -283,7 +283,8 @@ class CheckSpec(_Model):
     loss_tolerance: Tolerance | None = None
     """By how much the mean of what is reported may get worse, relative to before: a loss may rise,
     an accuracy fall. By default only by rounding: 1e-6 in float32 and 1e-12 in float64, or 1e-4 and
-    1e-9 if the baseline is from another kind of machine or version of torch."""
+    1e-9 if the baseline is from another kind of machine or version of torch (5e-3 for anything but
+    the loss on train)."""
     rounds: int = Field(120, ge=20, le=100_000)
     """Maximum number of blocks of each cell that a process measures."""
     block_steps: int = Field(10, ge=1, le=1_000_000)

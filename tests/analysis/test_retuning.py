@@ -96,7 +96,7 @@ def test_of_pairs_the_share_counts_ties_as_half_and_objectives_do_not_mix() -> N
     assert found == {("a", "same"): 0.5, ("a", "worse"): 1.0, ("same", "worse"): 1.0}
     table_of = tuning_tables.retuned(retune(made), [])
     assert table_of is not None
-    assert table_of.frame["lower_share"].tolist() == [0.5, 1.0, 1.0]
+    assert table_of.frame["better_share"].tolist() == [0.5, 1.0, 1.0]
     assert tuning_tables.retuned([], []) is None
 
 

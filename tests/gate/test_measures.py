@@ -74,6 +74,19 @@ def test_the_same_values_are_fine_to_the_bit() -> None:
     assert (found.outcome, found.why, found.change) == ("fine", "bit-identical", 0)
 
 
+def test_on_another_machine_a_few_rows_may_tip_over() -> None:
+    def outcome(now: float, machine: dict[str, str], measure: Measure = ACCURACY) -> str:
+        there = side(now, measure).model_copy(update={"machine": machine})
+        compared = MeasurementComparison(side(0.95, measure), there)
+        return compared.loss(ID, Limits(0.05, None, "float64", measure)).outcome
+
+    tipped = 0.95 - 3 / 3600  # three rows of ten seeds of 360
+    assert outcome(tipped, {}) == "regressed"
+    assert outcome(tipped, {"cpu": "another"}) == "fine"
+    assert outcome(0.94, {"cpu": "another"}) == "regressed"
+    assert outcome(0.951, {"cpu": "another"}, TRAIN_LOSS) == "regressed"
+
+
 def test_another_measure_is_not_comparable_and_both_are_named() -> None:
     compared = MeasurementComparison(side(0.2, TRAIN_LOSS), side(0.97))
     found = compared.loss(ID, Limits(0.05, None, "float64", ACCURACY))

@@ -826,7 +826,7 @@ class Reader:
             if word not in ("better", "worse"):
                 continue
             called += 1
-            same = row["lower_share"] if word == "better" else 1 - row["lower_share"]
+            same = row["better_share"] if word == "better" else 1 - row["better_share"]
             names = [row["case"], row["against"]][:: 1 if word == "better" else -1]
             first, second = (place.cases[name].optimizer for name in names)
             device = f" ({row['device']})" if self.truths.several else ""

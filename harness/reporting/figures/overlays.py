@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from harness.analysis.side_by_side import MatchedCase, SideBySide
 from harness.analysis.sources import Source
+from harness.reporting.figures.courses import CARRIED, courses
 from harness.reporting.figures.records import (
     CURVES,
     NO_VALUES,
@@ -25,6 +24,7 @@ from harness.reporting.figures.records import (
 )
 from harness.reporting.figures.scales import Gap
 from harness.reporting.figures.styles import COLORS, DASHES, MARKERS, Style
+from harness.reporting.tables import stopped
 from harness.store.read import CaseData
 
 BEGINNING = "between-loss"
@@ -61,8 +61,10 @@ def _figure(
     if not panels:
         return None
     info = sources[matches[0].ran[0]].results.objectives[objective]
-    note = joined([shown_of(len(panels), len(matches)), Gap.of(info).note])
-    title = f"Loss by source: {objective}"
+    carried = any(len(stopped.early(source.results.trials)) for source in sources)
+    notes = [shown_of(len(panels), len(matches)), Gap.of(info).note, CARRIED if carried else ""]
+    note, words = joined(notes), info.words
+    title = f"{words[0].upper()}{words[1:]} by source: {objective}"
     name = f"{BEGINNING}_{safe_name(objective)}"
     return curve_figure(name, None, title, CAPTION, panels, min(3, len(panels)), note=note)
 
@@ -76,11 +78,12 @@ def _panel(sources: Sequence[Source], match: MatchedCase, title: str) -> CurvePa
     if not lines:
         return None
     first = sources[match.ran[0]].results.objectives[match.place(match.ran[0]).case.objective]
-    log, limits = scale([one.y for one in lines], [e for one in lines for e in (one.low, one.high)])
+    gap, edges = Gap.of(first), [edge for one in lines for edge in (one.low, one.high)]
+    log, limits = scale([one.y for one in lines], edges, linear=gap.linear)
     return CurvePanel(
         title=title,
         x_label="epoch" if first.has_epochs else "step",
-        y_label=Gap.of(first).short,
+        y_label=gap.short + gap.mark,
         log=log,
         limits=limits,
         lines=tuple(lines),
@@ -92,10 +95,13 @@ def _panel(sources: Sequence[Source], match: MatchedCase, title: str) -> CurvePa
 def _lines(source: Source, case: CaseData, style: Style) -> Iterator[Line]:
     """The median of a case in one source, over the seeds that ended ok; none if none did."""
     info = source.results.objectives[case.objective]
-    whole = np.isfinite(case.losses).all(axis=1)
-    if whole.any():
-        at = thinned(len(info.record_steps), POINTS)
-        middle, low, high = quartile_band(Gap.of(info).less(case.losses[whole][:, at]))
+    trials = source.results.trials_by_position.get(case.position, source.results.trials[:0])
+    ok, early = trials.loc[trials["status"] == "ok", "seed"], stopped.early(trials)
+    stops = dict(zip(early["seed"].tolist(), early["step"].tolist(), strict=True))
+    found = courses(case, case.losses, ok.to_numpy(), stops, info.record_steps)
+    if len(found):
+        at = thinned(found.records, POINTS)
+        middle, low, high = quartile_band(Gap.of(info).less(found.values[:, at]))
         band = (low, high) if (high > low).any() else (NO_VALUES, NO_VALUES)
         x = info.record_steps[at] / (info.steps_per_epoch if info.has_epochs else 1)
         yield Line(source.name, style, x, middle, *band)

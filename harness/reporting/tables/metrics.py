@@ -153,7 +153,7 @@ def _rows_of(results: Results, info: ObjectiveInfo) -> list[_Row]:
     found = [one for one in found if len(one.seeds)]
     rows = []
     for one in found:
-        known = {**one.values, GAP: one.gaps}
+        known = {str(part): ends for part, ends in one.values.items()} | {GAP: one.gaps}
         rows.append(_Row(one, dict(zip(known, stats.means(list(known.values())), strict=True))))
     places = {metric: i for i, (metric, _) in enumerate(info.metrics)}
 

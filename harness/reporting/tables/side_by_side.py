@@ -34,6 +34,7 @@ from harness.formatting import (
 )
 from harness.provenance import fingerprint
 from harness.provenance.environment import WORDS
+from harness.reporting import wording
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 
 BETWEEN, MADE = "between_sources", "how_made"
@@ -353,7 +354,9 @@ def _tested(beside: SideBySide) -> str:
         if found.verdict in ("lower", "higher")
     ]
     if not different:
-        text = f"No difference of final losses is significant {family}"
+        infos = (info for source in beside.sources for info in source.results.objectives.values())
+        values = "losses" if wording.common(infos) == wording.LOSS else "values"
+        text = f"No difference of final {values} is significant {family}"
         least = min(2.0 ** (1 - pair.n) for _, pair in tested) * len(tested)
         return f"{text}; the seeds are too few to show one." if least > ALPHA else f"{text}."
     text = f"Significantly different {family}: {listed(different)}"

@@ -116,7 +116,7 @@ def _of_values(note: str) -> str:
 class _Retuned(NamedTuple):
     one: CaseData
     other: CaseData
-    lower_share: float
+    better_share: float
     called: str
     losses: tuple[list[float], list[float]]
     measure: Measure
@@ -134,7 +134,9 @@ _RETUNED: tuple[Column[_Retuned], ...] = (
     Column("device", "device", lambda r: r.one.device),
     Column("case", "case", lambda r: r.one.label),
     Column("against", "against", lambda r: r.other.label),
-    Column("lower_share", "better in", lambda r: r.lower_share, lambda v: f"{share(v)} of tunings"),
+    Column(
+        "better_share", "better in", lambda r: r.better_share, lambda v: f"{share(v)} of tunings"
+    ),
     Column("called", "verdict now", lambda r: r.called, or_dash),
     _RETOLD,
     Column("case_median", "", lambda r: r.losses[0][0]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import scipy.stats
 from held_out import ACCURACY, digits, results_of, trained
 from results_builders import make_case, make_results
 
-from harness.reporting.tables import metrics, stopped
+from harness.analysis.summary import analyse
+from harness.reporting.tables import metrics, sentences, stopped
 from harness.reporting.tables.metrics import part_values
+from harness.reporting.tables.model import Table
 from harness.store.read import CaseData
 
 
@@ -19,14 +22,21 @@ def two() -> list[CaseData]:
     return [trained("low", 0.6), trained("high", 0.9, position=1)]
 
 
+def rows_of(table: Table | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of the table by metric and optimizer."""
+    assert table is not None
+    rows: list[dict[str, Any]] = [
+        {str(name): value for name, value in row.items()} for row in table.frame.to_dict("records")
+    ]
+    return {(row["metric"], row["optimizer"]): row for row in rows}
+
+
 def test_a_row_has_the_mean_of_each_part_and_the_gap_of_seeds() -> None:
     cases = two()
-    table = metrics.metrics(results_of(cases))
-    assert table is not None
-    frame = table.frame.set_index(["metric", "optimizer"])
+    rows = rows_of(metrics.metrics(results_of(cases)))
     for case in cases:
         for metric, sign in (("loss", 1.0), ("accuracy", -1.0)):
-            row = frame.loc[metric, case.optimizer]
+            row = rows[metric, case.optimizer]
             for part in ("train", "validation", "test"):
                 values = case.curves[f"{part} {metric}"][:, -1]
                 assert row[part] == pytest.approx(values.mean())
@@ -96,7 +106,7 @@ def test_stopped_trials_are_counted_with_their_steps() -> None:
     assert (row["optimizer"], row["trials"], row["reason"]) == ("low", 3, "all targets are reached")
     assert (row["first_step"], row["median_step"], row["last_step"]) == (8, 16, 28)
     assert row["median_step"] == np.median(steps)
-    assert table.shown.loc[0, ["trials", "median epoch", "step"]].tolist() == [
+    assert table.shown[["trials", "median epoch", "step"]].to_numpy().tolist()[0] == [
         "3 of 8",
         "4",
         "8 to 28",
@@ -115,9 +125,22 @@ def test_nothing_is_said_of_stopping_where_no_trial_stopped() -> None:
 
 def test_means_take_the_value_at_which_a_trial_stopped() -> None:
     cases = two()
-    table = metrics.metrics(results_of(cases, STOPS))
-    assert table is not None
-    row = table.frame.set_index(["metric", "optimizer"]).loc["accuracy", "low"]
+    row = rows_of(metrics.metrics(results_of(cases, STOPS)))["accuracy", "low"]
     values = cases[0].curves["test accuracy"]
     ends = [values[seed, STOPS[0].get(seed, 11) - 1] for seed in range(8)]
     assert row["test"] == pytest.approx(np.mean(ends))
+
+
+@pytest.mark.parametrize(("last", "said"), [(np.nan, ""), (1e9, " (1 of these at a finite loss")])
+def test_only_a_trial_with_a_loss_at_its_end_is_said_to_have_diverged_at_a_finite_one(
+    last: float, said: str
+) -> None:
+    results = results_of(two())
+    case = results.cases[0]
+    for name, values in case.curves.items():
+        values[0, 5:] = np.nan if name.endswith("loss") else 0.1
+    case.curves["train loss"][0, 5:] = last
+    results.trials.loc[0, "status"] = "diverged"
+    (text,) = sentences.summarise(results, analyse(results)).trouble
+    assert text.startswith(f"Of 16 trials, 1 diverged{said}")
+    assert ("finite" in text) is bool(said)
