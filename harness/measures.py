@@ -58,6 +58,11 @@ class Measure:
         return 1.0 if self.higher and self.metric in SHARES else None
 
     @property
+    def is_share(self) -> bool:
+        """True of metrics that everyone knows to lie between 0 and 1."""
+        return self.metric in SHARES - {"r2", "mcc"}
+
+    @property
     def better(self) -> Literal["lower", "higher"]:
         """The better direction."""
         return "higher" if self.higher else "lower"

@@ -276,8 +276,11 @@ def mean_losses(results: Results) -> dict[int, stats.Mean]:
         for position, own in ok.groupby("position")["final_loss"]
     }
     rows = [losses.get(case.position, np.empty(0)) for case in results.cases]
-    found = stats.means(rows)
-    return {case.position: mean for case, mean in zip(results.cases, found, strict=True)}
+    found = {}
+    for case, row, mean in zip(results.cases, rows, stats.means(rows), strict=True):
+        is_share = results.objectives[case.objective].measure.is_share
+        found[case.position] = stats.of_shares(mean, row) if is_share else mean
+    return found
 
 
 def groups(results: Results) -> list[ComparisonGroup]:

@@ -262,6 +262,18 @@ def means(rows: Sequence[ArrayLike]) -> list[Mean]:
     ]
 
 
+def of_shares(mean: Mean, values: NDArray[np.float64]) -> Mean:
+    """A mean of shares, such as accuracies, whose interval ends at 0 and 1 at the furthest.
+
+    Args:
+        mean: The mean.
+        values: What it is of; where one is outside of 0 to 1 these are no shares after all.
+    """
+    if not len(values) or values.min() < 0 or values.max() > 1:
+        return mean
+    return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
+
+
 def _bootstrap_t(
     rows: NDArray[np.float64], confidence: float, resamples: int
 ) -> NDArray[np.float64]:

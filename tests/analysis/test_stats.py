@@ -28,6 +28,7 @@ from harness.analysis.stats import (
     tail_probability,
     waiting,
 )
+from harness.measures import Measure
 
 # Squares of numbers below 1e-150 vanish, here as in scipy.
 numbers = st.lists(
@@ -50,6 +51,18 @@ def test_the_interval_of_a_mean_is_students_t(values: list[float]) -> None:
     assert found.sd == pytest.approx(array.std(ddof=1), rel=1e-9)
     assert found.low == pytest.approx(expected.low, rel=1e-9, abs=1e-9 * scale)
     assert found.high == pytest.approx(expected.high, rel=1e-9, abs=1e-9 * scale)
+
+
+def test_the_interval_of_shares_ends_at_one() -> None:
+    values = np.array([1.0, 0.99, 1.0, 0.999, 0.97, 1.0])
+    [mean] = stats.means([values])
+    assert mean.high > 1
+    clipped = stats.of_shares(mean, values)
+    assert (clipped.mean, clipped.low, clipped.high) == (mean.mean, mean.low, 1.0)
+    [percent] = stats.means([100 * values])
+    assert stats.of_shares(percent, 100 * values) == percent
+    assert Measure("accuracy").is_share
+    assert not Measure("r2").is_share
 
 
 def test_one_value_has_a_mean_and_no_interval_and_none_has_neither() -> None:

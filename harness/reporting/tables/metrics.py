@@ -154,7 +154,10 @@ def _rows_of(results: Results, info: ObjectiveInfo) -> list[_Row]:
     rows = []
     for one in found:
         known = {str(part): ends for part, ends in one.values.items()} | {GAP: one.gaps}
-        rows.append(_Row(one, dict(zip(known, stats.means(list(known.values())), strict=True))))
+        means = dict(zip(known, stats.means(list(known.values())), strict=True))
+        if Measure(one.metric).is_share:
+            means |= {p: stats.of_shares(means[p], v) for p, v in known.items() if p != GAP}
+        rows.append(_Row(one, means))
     places = {metric: i for i, (metric, _) in enumerate(info.metrics)}
 
     def place(row: _Row) -> tuple[int, str, float, str]:
