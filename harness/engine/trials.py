@@ -167,7 +167,7 @@ def _fault(comparison: SharedRunComparison, way: Way) -> str:
     """The reason that sends trials alone which could have shared a run."""
     return (
         f"{WORDS[way]}: seed {comparison.seed} alone differs by {comparison.difference:.1e} from "
-        f"its run with {comparison.lanes - 1:,} others, a fault of the harness"
+        f"its run with {comparison.lanes - 1:,} others, more than rounding explains"
     )
 
 

@@ -146,9 +146,9 @@ def shared_runs(results: Results) -> str:
     if len(far):
         names = join(list(dict.fromkeys(far["optimizer"])), 4)
         text += (
-            f" In {plural(len(far), 'run')} they differ by more than rounding ({names}: up to "
-            f"{far['difference'].max():.1e}), a fault of the harness; those trials were run alone, "
-            "and the numbers shown are from these runs."
+            f" In {plural(len(far), 'run')} they differ by more than rounding explains ({names}: "
+            f"up to {far['difference'].max():.1e}); those trials were run alone, and the numbers "
+            "shown are from these runs."
         )
     return text
 
