@@ -13,14 +13,8 @@ import torch
 from scipy import differentiate
 
 from harness.conformance import measured
-from harness.conformance.records import (
-    FINE,
-    ObjectivePart,
-    Observation,
-    SourceLocation,
-    note,
-    wrong,
-)
+from harness.conformance.records import FINE, ObjectivePart, Observation, note, wrong
+from harness.conformance.records import SourceLocation as Place
 from harness.conformance.runner import (
     PartTest,
     class_of,
@@ -93,13 +87,13 @@ class _ObjectiveTests:
             PartTest("lanes", self.lanes, self.of("loss")),
         ]
 
-    def of_class(self) -> SourceLocation | None:
+    def of_class(self) -> Place | None:
         return self.of("")()
 
-    def of(self, method: str) -> Callable[[], SourceLocation | None]:
+    def of(self, method: str) -> Callable[[], Place | None]:
         """Find a method's place, once the objective is loaded; ``evaluate`` may be the loss."""
 
-        def place() -> SourceLocation | None:
+        def place() -> Place | None:
             if not self.workload:
                 return None
             made = class_of(self.factory, self.objective)
@@ -484,16 +478,16 @@ def _fresh(rows: Batch) -> Batch:
     return rows if rows is None else tuple(tensor.clone() for tensor in rows)
 
 
-def _moved(params: Parameters, offset: torch.Tensor) -> Parameters:
-    return _unflattened(flatten(params) + offset, params)
-
-
 def _displaced(params: Parameters, distance: float, random: torch.Generator) -> Parameters:
     """The point that lies so far away, relative to its size, in a random direction."""
     point = flatten(params)
     drawn = torch.randn(point.numel(), generator=random, dtype=point.dtype)
     size = max(1.0, float(point.abs().max()))
     return _moved(params, drawn / drawn.norm() * distance * size)
+
+
+def _moved(params: Parameters, offset: torch.Tensor) -> Parameters:
+    return _unflattened(flatten(params) + offset, params)
 
 
 def _unflattened(values: torch.Tensor, like: Parameters) -> Parameters:
