@@ -271,7 +271,8 @@ def of_shares(mean: Mean, values: NDArray[np.float64]) -> Mean:
     """
     if not len(values) or values.min() < 0 or values.max() > 1:
         return mean
-    return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
+    low, high = np.clip([mean.low, mean.high], 0.0, 1.0)  # NaN where there is no interval
+    return replace(mean, low=float(low), high=float(high))
 
 
 def _bootstrap_t(

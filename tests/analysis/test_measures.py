@@ -165,7 +165,9 @@ def test_pairs_ranks_and_verdicts_are_those_of_the_errors(made: Drawn) -> None:
             assert entry.outcome == same_entry.outcome
             assert entry.behind == pytest.approx(same_entry.behind, nan_ok=True)
             assert math.isnan(entry.factor)
-            turned_ends = (1 - same_entry.loss, 1 - same_entry.high, 1 - same_entry.low)
+            # The interval of an accuracy ends at 0 and 1, that of a loss does not.
+            ends = np.clip([1 - same_entry.high, 1 - same_entry.low], 0, 1)
+            turned_ends = (1 - same_entry.loss, *ends)
             found = (entry.loss, entry.low, entry.high)
             assert found == pytest.approx(turned_ends, nan_ok=True, abs=1e-9)
     for ranked, same_ranked in zip(of_accuracy.ranked, of_error.ranked, strict=True):

@@ -59,6 +59,8 @@ def test_the_interval_of_shares_ends_at_one() -> None:
     assert mean.high > 1
     clipped = stats.of_shares(mean, values)
     assert (clipped.mean, clipped.low, clipped.high) == (mean.mean, mean.low, 1.0)
+    [single] = stats.means([values[:1]])
+    assert math.isnan(stats.of_shares(single, values[:1]).high)
     [percent] = stats.means([100 * values])
     assert stats.of_shares(percent, 100 * values) == percent
     assert Measure("accuracy").is_share

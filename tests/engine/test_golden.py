@@ -180,7 +180,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> read.Results:
         for trial in [TRIALS[case.objective.name, case.optimizer, seed]]
     ]
     targets = {
-        name: {"losses": losses, "tolerances": None} for name, losses in GOLDEN["targets"].items()
+        name: {"given": [{"value": value} for value in values]}
+        for name, values in GOLDEN["targets"].items()
     }
     settings = RunSettings.model_validate({"seeds": SEEDS, "machine": "m", "targets": targets})
     path = folder / "results.sqlite"
@@ -245,7 +246,7 @@ def test_stored_trials_come_to_the_golden_tests_of_pairs(analysis: Analysis) -> 
         assert row["shift"] == close(averages[10])  # the middle one of 21
         # Of six differences, 2 of 64 patterns of signs are as extreme as all of one sign.
         assert (row["ci_low"], row["ci_high"]) == close((averages[0], averages[20]))
-        assert (row["lower"], row["higher"]) == ((less < 0).sum(), (less > 0).sum())
+        assert (row["better"], row["worse"]) == ((less < 0).sum(), (less > 0).sum())
         counts = (row["n"], row["both_ok"], row["case_failed"], row["against_failed"])
         assert counts == (6, both.sum(), (~np.isfinite(first)).sum(), (~np.isfinite(second)).sum())
 
