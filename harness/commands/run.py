@@ -234,9 +234,10 @@ class _Runner:
         """Validate a plan, run what is missing, and report."""
         loaded, progress = self.loaded, self.progress
         report_modules = _load_report_modules()
-        with progress.stage("checking", len(plan.cases), "cases"):
+        cases = len(plan.cases) + len(plan.open_searches)
+        with progress.stage("checking", cases, "cases"):
             checked = validate_in_worker(pool, loaded, plan, problems, self.options.overrides)
-            progress.advance(len(plan.cases))
+            progress.advance(cases)
         plan, checked, known = with_opened_files(pool, loaded, plan, checked, known)
         for note in checked.notes:
             progress.note(f"note: {note}")
