@@ -55,7 +55,7 @@ FAMILIES = {
     "adadelta": 3,
     "adam": 4,
     "adamw": 5,
-    "lion": 6,
+    "lion": 8,
     "sgd": 7,
 }
 """Places of well-known optimizers among the hues and the markers, by the class in small letters."""

@@ -13,7 +13,12 @@ from harness.formatting import DASH, number
 from harness.measures import Measure
 from harness.reporting import wording
 from harness.reporting.tables.trials import EpochSeconds, most_compared
-from harness.reporting.tables.verdict import behind_text, factor_text, loss_text
+from harness.reporting.tables.verdict import (
+    behind_text,
+    factor_text,
+    loss_text,
+    settings_picked,
+)
 from harness.store.read import ObjectiveInfo, Results
 
 MOST_COLUMNS = 5
@@ -71,6 +76,7 @@ class Matrix:
         time: A sentence on the times; empty where nothing was timed.
         best: What the best in bold have: ``lowest loss``.
         words: What is reported of all objectives; ``value`` where that differs.
+        picked: A sentence on how settings were picked, with a space behind; may be empty.
     """
 
     corner: str
@@ -79,6 +85,7 @@ class Matrix:
     time: str = ""
     best: str = "lowest loss"
     words: str = wording.LOSS
+    picked: str = ""
 
     @property
     def is_wide(self) -> bool:
@@ -96,7 +103,11 @@ def matrix(results: Results, analysis: Analysis) -> Matrix | None:
     several = len({verdict.device for verdict in verdicts}) > 1
     infos = [results.objectives[verdict.objective] for verdict in verdicts]
     words = wording.common(infos)
-    about = {"best": f"{wording.common_extreme(infos)} {words}", "words": words}
+    about = {
+        "best": f"{wording.common_extreme(infos)} {words}",
+        "words": words,
+        "picked": settings_picked(results),
+    }
     places = {
         _place(verdict, info, several): verdict
         for verdict, info in zip(verdicts, infos, strict=True)

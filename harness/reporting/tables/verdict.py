@@ -148,7 +148,7 @@ def summary(results: Results, analysis: Analysis) -> Table | None:
     words = wording.common(infos)
     best = f"{wording.common_extreme(infos)} {words}"
     note = (
-        "Each optimizer in its best setting, picked on these same seeds, against the best one: the "
+        f"{settings_picked(results)}Each optimizer against the best one: the "
         f"optimizer with the fewest failed trials, then the {best}. {words.capitalize()}: median "
         "over the "
         "seeds where the lowest possible loss is known, else mean, with its 95% interval. Worse "
@@ -158,6 +158,19 @@ def summary(results: Results, analysis: Analysis) -> Table | None:
         f"median ratio of the time per epoch{of}."
     )
     return table_of("summary", "Summary", _with_words(words), rows, note)
+
+
+def settings_picked(results: Results) -> str:
+    """Say by which seeds the setting shown of each optimizer was picked; empty if it had one.
+
+    Ends with a space, unless it is empty.
+    """
+    own = Counter((case.objective, case.device, case.optimizer) for case in results.cases)
+    if any(count > 1 for count in own.values()):
+        return "Each optimizer in its best setting, picked on these same seeds. "
+    if any(case.role == "tuned" for case in results.cases):
+        return "Each optimizer in the setting that tuning found with other seeds. "
+    return ""
 
 
 def _with_words(words: str) -> list[Column[_Summary]]:

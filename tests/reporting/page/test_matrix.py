@@ -241,3 +241,23 @@ def test_where_nothing_ran_there_is_no_matrix() -> None:
     results.trials["status"] = "unavailable"
     results.trials["final_loss"] = math.nan
     assert page_matrix.matrix(results, analyse(results)) is None
+
+
+def test_how_settings_were_picked_is_said_as_it_was() -> None:
+    def picked(*roles: Any) -> str:
+        return made(
+            results_of(
+                [
+                    make_case("bowl", optimizer, spread(1.0 + i), position=i, role=role)
+                    for i, (optimizer, role) in enumerate(roles)
+                ]
+            )
+        ).picked
+
+    assert picked(("a", "given"), ("b", "given")) == ""
+    assert picked(("a", "tuned"), ("b", "tuned")) == (
+        "Each optimizer in the setting that tuning found with other seeds. "
+    )
+    assert picked(("a", "tuned"), ("a", "defaults"), ("b", "tuned")) == (
+        "Each optimizer in its best setting, picked on these same seeds. "
+    )
