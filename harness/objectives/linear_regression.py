@@ -67,15 +67,12 @@ class LinearRegression(Objective):
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Half the mean squared error."""
-        residuals: torch.Tensor = self._predicted(params, batch) - batch[1]
+        features, labels = batch
+        residuals: torch.Tensor = features @ params["weight"] + params["bias"] - labels
         return residuals.square().mean() / 2
 
     def metrics(self, params: Parameters, batch: Batch) -> dict[str, torch.Tensor]:
         """``loss``, and ``r2``: the share of the labels' variance that is explained."""
-        explained = r2(self._predicted(params, batch), batch[1])
-        return {"loss": self.loss(params, batch), "r2": explained}
-
-    @staticmethod
-    def _predicted(params: Parameters, batch: Batch) -> torch.Tensor:
-        predicted: torch.Tensor = batch[0] @ params["weight"] + params["bias"]
-        return predicted
+        features, labels = batch
+        predicted = features @ params["weight"] + params["bias"]
+        return {"loss": self.loss(params, batch), "r2": r2(predicted, labels)}
