@@ -19,6 +19,8 @@ from harness.engine.sharing import decide
 from harness.plan.recipe import Base, Group, Recipe, Selection, parts_of
 from harness.suite.locate import ImportTarget
 
+pytestmark = pytest.mark.usefixtures("shared_though_slower")
+
 HERE = ImportTarget("a:B", Path(), "a", "B")
 """Stands in for where a class is; these tests load none."""
 

@@ -19,6 +19,8 @@ from harness.engine.recipe_factory import RecipeFactory
 from harness.engine.schedules import LoadedStage, LongSchedule, ShortSchedule, UnfitSchedule
 from harness.engine.sharing import decide
 
+pytestmark = pytest.mark.usefixtures("shared_though_slower")
+
 STEPS = 20
 ADAM = {"lr": 0.05}
 MOMENTUM = {"lr": 0.05, "momentum": 0.9}

@@ -45,7 +45,7 @@ from harness.results import Chunk, SharedRunComparison, TrialResult
 from harness.spec.validation import load
 from harness.suite.locate import locate
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "shared_though_slower")
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 60
@@ -1371,6 +1371,7 @@ def test_trials_share_a_run_unless_all_alone_take_no_longer(
     alone: float, shared: float, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Six trials, one of which is run alone as well; the seconds of a step are made up."""
+    monkeypatch.setattr(sharing, "FASTER_ALONE", 1.0)
     monkeypatch.setattr(
         sharing._Trial,
         "step_seconds",

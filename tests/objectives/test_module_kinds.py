@@ -20,6 +20,8 @@ from harness.engine.training_loop import train
 from harness.engine.workload import BATCH_STREAM, INIT_STREAM, Workload, generator
 from harness.objectives.dataset import Dataset
 
+pytestmark = pytest.mark.usefixtures("shared_though_slower")
+
 F = nn.functional
 ROWS, BATCH, STEPS = 24, 8, 7
 SEEDS = (0, 5, 2)

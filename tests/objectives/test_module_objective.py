@@ -31,6 +31,8 @@ from harness.objectives.dataset import Dataset
 from harness.spec.validation import load
 from harness.suite.locate import locate
 
+pytestmark = pytest.mark.usefixtures("shared_though_slower")
+
 ROOT = Path(__file__).resolve().parents[2]
 airfoil = locate("airfoil", ROOT, "datasets").load()
 spirals = locate("spirals", ROOT, "datasets").load()

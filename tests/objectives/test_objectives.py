@@ -35,7 +35,7 @@ from harness.objectives.rosenbrock import Rosenbrock
 from harness.spec.validation import load
 from harness.suite.locate import SHIPPED_OBJECTIVES, locate
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "shared_though_slower")
 
 ROOT = Path(__file__).resolve().parents[2]
 airfoil = locate("airfoil", ROOT, "datasets").load()

@@ -91,7 +91,7 @@ def outcome_text(entry: Entry, *, is_gap: bool, words: str = wording.LOSS) -> st
     if entry.outcome == "worse" and (factor := factor_text(entry.factor)):
         text = f"worse: {factor} the {'gap' if is_gap else words}"
     elif entry.outcome == "worse" and entry.behind > 0 and math.isnan(entry.factor):
-        text = f"worse by {significant(entry.behind, 2)}"
+        text = f"worse by {significant(entry.behind, 2)} on average"
     if not math.isnan(entry.p):
         text += f" (p = {probability(entry.p)})"
     if 0 < entry.failed < entry.n:
