@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -70,6 +70,11 @@ class Measure:
 
 TRAIN_LOSS = Measure()
 """The loss over the rows that steps see, which every trial has."""
+
+
+def parts_with(held_out: Container[str]) -> tuple[Part, ...]:
+    """The parts that there are: train, and those that are held out; in their order."""
+    return tuple(part for part in PARTS if part == "train" or part in held_out)
 
 
 def measures_of(metrics: Sequence[tuple[str, bool]], parts: Iterable[Part]) -> tuple[Measure, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.measures import PARTS, Measure, Part, measures_of
+from harness.measures import Measure, Part, measures_of, parts_with
 from harness.plan.model import Case
 
 Way = Literal["pointwise", "vmapped", "alone"]
@@ -75,6 +75,10 @@ class TrialResult:
     evaluations_at: NDArray[np.int64] | None = None
     measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     parameters: Mapping[str, NDArray[Any]] | None = None
+
+
+STOPPED = "stopped: "
+"""The beginning of the reason of a trial that a rule of the spec ended."""
 
 
 def above_limit(divergence_factor: float) -> str:
@@ -310,7 +314,7 @@ class Description:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts that are recorded."""
-        return tuple(part for part in PARTS if part == "train" or part in self.part_rows)
+        return parts_with(self.part_rows)
 
     @property
     def measures(self) -> tuple[Measure, ...]:

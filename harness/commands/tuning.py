@@ -44,11 +44,11 @@ def completed(plan: Plan, store: Store) -> Plan:
 
 def measured(plan: Plan, store: Store) -> dict[str, Measure]:
     """By case key, what tuning goes by."""
-    found = {}
-    for case in plan.cases:
-        parts = store.description(case.objective.key).parts
-        found[case.key] = measuring.tuned(plan.spec.objectives[case.objective.name], parts)
-    return found
+    of_objectives = {
+        o.name: measuring.tuned(plan.spec.objectives[o.name], store.description(o.key).parts)
+        for o in plan.objectives
+    }
+    return {case.key: of_objectives[case.objective.name] for case in plan.cases}
 
 
 def best(
@@ -75,7 +75,8 @@ def _lowest(search: Search, scores: Mapping[str, Score]) -> Hyperparameters:
 def _by_targets(tuning: Plan, store: Store) -> dict[str, Score]:
     """By case key, how soon the targets of its objective were reached in its trials."""
     wanted: dict[str, tuple[Target, ...]] = {}
-    described = {case.key: store.description(case.objective.key) for case in tuning.cases}
+    of_objectives = {o.name: store.description(o.key) for o in tuning.objectives}
+    described = {case.key: of_objectives[case.objective.name] for case in tuning.cases}
     for case in tuning.cases:
         given = tuning.spec.objectives[case.objective.name]
         wanted[case.key] = targets_of(given, described[case.key].optimum)

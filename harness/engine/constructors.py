@@ -71,6 +71,18 @@ class Constructor:
         return [name for name, p in self.named.items() if p.default is p.empty]
 
 
+def needs_argument(function: Any, *, skip: int = 0) -> bool:
+    """Return whether a function can't be called without a positional argument, as far as is known.
+
+    Args:
+        function: The function.
+        skip: First parameters to leave out, such as ``self``.
+    """
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = Constructor.of(function, skip=skip).parameters or ()
+    return any(p.kind in positional and p.default is p.empty for p in found)
+
+
 def mistaken(value: Any, parameter: inspect.Parameter) -> str:
     """Say why an argument can't be this word: ``no`` is none of Python's or YAML's values."""
     if "str" in re.findall(r"\w+", str(parameter.annotation)) and isinstance(value, str):

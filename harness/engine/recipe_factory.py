@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from typing_extensions import override
 
-from harness.engine.constructors import Refused
+from harness.engine.constructors import Refused, needs_argument
 from harness.engine.groups import Shapes, assigned
 from harness.engine.schedules import (
     AnySchedule,
@@ -263,12 +263,7 @@ def takes_closure(optimizer: Any) -> bool:
 
 def needs_closure(optimizer: Any) -> bool:
     """Return whether ``step`` has to be given a closure."""
-    try:
-        parameters = inspect.signature(optimizer.step).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(p.kind in kinds and p.default is p.empty for p in parameters)
+    return needs_argument(optimizer.step)
 
 
 def _is_scheduled_by_base(optimizer: Any, base: Any) -> bool:

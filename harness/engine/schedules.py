@@ -9,18 +9,17 @@ for all settings at once.
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from harness.engine.constructors import Constructor, Refused
+from harness.engine.constructors import Constructor, Refused, needs_argument
 from harness.spec.recipe import share_of
 
 LENGTHS = ("total_iters", "T_max", "total_steps")
@@ -105,17 +104,30 @@ class ShortSchedule:
             return (t + 1) / self.warmup
         x = min(1.0, (t - self.warmup) / max(1, self.steps - self.warmup))
         match self.then:
-            case "linear":
-                return 1 - (1 - self.final) * x
-            case "cosine":
-                return self.final + (1 - self.final) * (1 + math.cos(math.pi * x)) / 2
-            case "exponential":
-                return float(self.final**x)
             case "inverse_sqrt":
                 return math.sqrt(max(self.warmup, 1) / (t + 1))
             case "step":
                 return float(self.factor ** sum(place <= t for place in self.at))
-        return 1.0
+        return float(shape(self.then, x, self.final, math.cos))
+
+
+def shape(then: str, x: Any, final: Any, cos: Callable[[Any], Any]) -> Any:
+    """The factor after warm-up of a shape that goes by the share of the way alone.
+
+    Args:
+        then: The shape; of any but linear, cosine and exponential it is 1.
+        x: The share of the way, from 0 to 1: a number, or those of several settings.
+        final: The last factor, likewise.
+        cos: The cosine of these.
+    """
+    match then:
+        case "linear":
+            return 1 - (1 - final) * x
+        case "cosine":
+            return final + (1 - final) * (1 + cos(math.pi * x)) / 2
+        case "exponential":
+            return final**x
+    return 1.0
 
 
 @dataclass(frozen=True)
@@ -141,12 +153,7 @@ class LoadedStage:
     @functools.cached_property
     def looks_at_loss(self) -> bool:
         """True if its ``step``, or that of one within, needs an argument."""
-        try:
-            parameters = list(inspect.signature(self.kind.step).parameters.values())[1:]
-        except (AttributeError, TypeError, ValueError):
-            parameters = []
-        needed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        own = any(p.kind in needed and p.default is p.empty for p in parameters)
+        own = needs_argument(getattr(self.kind, "step", None), skip=1)
         return own or any(stage.looks_at_loss for stage in self.inner or ())
 
 

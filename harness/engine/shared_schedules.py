@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from harness.engine.lane_values import LaneFloat, NotShareable, describe_error
-from harness.engine.schedules import AnySchedule, ShortSchedule, scheduler_of
+from harness.engine.schedules import AnySchedule, ShortSchedule, scheduler_of, shape
 
 
 class SharedSchedule:
@@ -158,20 +158,10 @@ class _Short:
         found = np.ones(len(self._schedules))
         for kind in set(self._kinds.tolist()) - {"constant"}:
             of_kind = self._kinds == kind
-            final, own = self._final[of_kind], x[of_kind]
-            match kind:
-                case "linear":
-                    found[of_kind] = 1 - (1 - final) * own
-                case "cosine":
-                    found[of_kind] = final + (1 - final) * (1 + np.cos(np.pi * own)) / 2
-                case "exponential":
-                    found[of_kind] = final**own
-                case _:
-                    found[of_kind] = [
-                        schedule(t)
-                        for schedule, chosen in zip(self._schedules, of_kind, strict=True)
-                        if chosen
-                    ]
+            if kind in ("inverse_sqrt", "step"):
+                found[of_kind] = [self._schedules[i](t) for i in np.flatnonzero(of_kind).tolist()]
+            else:
+                found[of_kind] = shape(kind, x[of_kind], self._final[of_kind], np.cos)
         rising = self._warmup > t
         found[rising] = (t + 1) / self._warmup[rising]
         return found

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.measures import TRAIN_LOSS, Measure, StopRule
+from harness.results import STOPPED
 
 
 class Stopping:
@@ -104,8 +105,6 @@ def reason(rule: StopRule, values: Mapping[str, NDArray[np.float64]]) -> str:
             for t in rule.targets
         ]
         if any(hit) if rule.first else all(hit):
-            return "stopped: " + (
-                "a target is reached" if rule.first else "all targets are reached"
-            )
+            return STOPPED + ("a target is reached" if rule.first else "all targets are reached")
     name, better = rule.watched.name, rule.watched.better
-    return f"stopped: {rule.patience} records without a {better} {name}"
+    return f"{STOPPED}{rule.patience} records without a {better} {name}"

@@ -11,7 +11,6 @@ from harness.errors import join, nearest
 from harness.measures import TRAIN_LOSS
 from harness.plan import measuring
 from harness.results import Finding
-from harness.spec.measures import COORDINATES, FINAL
 from harness.spec.model import ObjectiveSpec, Spec
 from harness.suite.locate import Misfit
 from harness.suite.random_state import kept_random_state
@@ -57,19 +56,12 @@ def _unknown_parts(spec: Spec, name: str, workload: Workload) -> Iterator[Findin
     if objective.split is not None:
         return
     named: list[tuple[tuple[str | int, ...], str]] = [
-        ((*path, key), value)
-        for key, value in (("tune", objective.tune), ("report", objective.report))
-        if value
+        ((*path, *place), measure) for place, measure in objective.named_measures()
     ]
     named += [
-        ((*path, "targets", i), t.measure) for i, t in enumerate(objective.targets) if t.measure
-    ]
-    if objective.stop and objective.stop.after:
-        named.append(((*path, "stop", "after"), objective.stop.after.measure.name))
-    named += [
-        (("claims", i, "quantity"), claim.quantity)
+        (("claims", i, "quantity"), claim.measure)
         for i, claim in enumerate(spec.claims)
-        if claim.objective == name and claim.quantity not in (FINAL, *COORDINATES)
+        if claim.objective == name and claim.measure
     ]
     for place, measure in named:
         part = measure.partition(" ")[0]

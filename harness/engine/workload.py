@@ -15,7 +15,7 @@ import torch
 from harness.engine import evaluation
 from harness.engine.lane_random import Draws, draws_of
 from harness.errors import nearest
-from harness.measures import PARTS, Measure, Part, StopRule, measures_of
+from harness.measures import Measure, Part, StopRule, measures_of, parts_with
 from harness.objectives.base import Objective, Parameters, Window
 from harness.objectives.broadcasting import watched
 from harness.plan import measuring
@@ -100,7 +100,7 @@ class Workload:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts that are recorded."""
-        return tuple(part for part in PARTS if part == "train" or part in self.held_out)
+        return parts_with(self.held_out)
 
     @property
     def measures(self) -> tuple[Measure, ...]:

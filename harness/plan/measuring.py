@@ -30,8 +30,11 @@ def tuned(objective: ObjectiveSpec, parts: Collection[str]) -> Measure:
         objective: As the spec has it.
         parts: The parts that its data have.
     """
-    if objective.tune:
-        return named(objective, objective.tune)
+    return named(objective, objective.tune) if objective.tune else tuned_by_default(parts)
+
+
+def tuned_by_default(parts: Collection[str]) -> Measure:
+    """What tuning goes by where a spec doesn't say: the loss on validation, else on train."""
     return Measure(part="validation") if "validation" in parts else TRAIN_LOSS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import Problem, join, nearest
 from harness.measures import HIGHER, LOWER, PARTS
-from harness.spec.measures import COORDINATES, FINAL
+from harness.spec.measures import FINAL
 from harness.spec.model import ClaimSpec, ObjectiveSpec, Spec
 from harness.spec.yaml_source import KeyPath, YamlSource
 
@@ -25,7 +25,7 @@ def measure_mistakes(
     for name, objective in spec.objectives.items():
         path: KeyPath = ("objectives", name)
         wrong = _wrong_keys(name, places)
-        for place, measure in _named(objective):
+        for place, measure in objective.named_measures():
             if place[0] not in wrong:
                 yield from _unknown(source, (*path, *place), objective, measure, wrong)
         yield from _tuned_by_test(source, path, objective, wrong)
@@ -39,18 +39,6 @@ def measure_mistakes(
 def _wrong_keys(name: str, places: Collection[KeyPath]) -> set[Any]:
     """The keys of an objective that have mistakes."""
     return {place[2] for place in places if place[:2] == ("objectives", name) and len(place) > 2}
-
-
-def _named(objective: ObjectiveSpec) -> Iterator[tuple[KeyPath, str]]:
-    """The measures that an objective's keys name, each with its place below the objective."""
-    for key, value in (("tune", objective.tune), ("report", objective.report)):
-        if value:
-            yield (key,), value
-    for i, target in enumerate(objective.targets):
-        if target.measure:
-            yield ("targets", i), target.measure
-    if objective.stop is not None and objective.stop.after is not None:
-        yield ("stop", "after"), objective.stop.after.measure.name
 
 
 def _unknown(
@@ -133,9 +121,9 @@ def _claims(source: YamlSource, spec: Spec, places: Collection[KeyPath]) -> Iter
         if objective is None:
             continue
         path: KeyPath = ("claims", i, "quantity")
-        if claim.quantity not in (FINAL, *COORDINATES):
+        if claim.measure:
             keys = _wrong_keys(claim.objective, places)
-            yield from _unknown(source, path, objective, claim.quantity, keys)
+            yield from _unknown(source, path, objective, claim.measure, keys)
         elif claim.quantity == FINAL and "quantity" in entries[i]:
             yield from _no_loss(source, path, claim, objective)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -36,6 +37,7 @@ from harness.spec.fields import (
     WholeEnds,
 )
 from harness.spec.measures import (
+    COORDINATES,
     FINAL,
     KeepSpec,
     MeasureName,
@@ -122,6 +124,17 @@ class ObjectiveSpec(_Model):
     family: Name | None = None
     """A name that variants of an objective share, so that they count as one in statistics over all
     objectives. By default each objective is a family of its own."""
+
+    def named_measures(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """The measures that keys name, each with its place below the objective."""
+        for key, value in (("tune", self.tune), ("report", self.report)):
+            if value:
+                yield (key,), value
+        for i, target in enumerate(self.targets):
+            if target.measure:
+                yield ("targets", i), target.measure
+        if self.stop is not None and self.stop.after is not None:
+            yield ("stop", "after"), self.stop.after.measure.name
 
 
 class SpaceSpec(_Model):
@@ -318,6 +331,11 @@ class ClaimSpec(_Model):
     """Number of runs that the value is a mean of. Needs sd."""
     sd: NonNegative | None = None
     """Standard deviation over those runs."""
+
+    @property
+    def measure(self) -> str:
+        """The measure that the quantity names; empty where it is none of these."""
+        return "" if self.quantity in (FINAL, *COORDINATES) else self.quantity
 
     @model_validator(mode="after")
     def _mean_with_deviation(self) -> ClaimSpec:

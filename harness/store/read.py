@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.measures import PARTS, TRAIN_LOSS, Measure, Part, measures_of
+from harness.measures import TRAIN_LOSS, Measure, Part, measures_of, parts_with
+from harness.plan import measuring
 from harness.plan.model import Role
 from harness.store.database import Store
 from harness.store.records import RunRecord
@@ -53,7 +54,7 @@ class ObjectiveInfo:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts of its data that are recorded."""
-        return tuple(part for part in PARTS if part == "train" or part in self.part_rows)
+        return parts_with(self.part_rows)
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -73,6 +74,11 @@ class ObjectiveInfo:
     def has_epochs(self) -> bool:
         """True where an epoch is more than a step."""
         return self.steps_per_epoch > 1
+
+    @property
+    def steps_per_x(self) -> int:
+        """Steps in a unit of the axis of curves: in an epoch, or 1."""
+        return self.steps_per_epoch if self.has_epochs else 1
 
 
 @dataclass(frozen=True)
@@ -456,8 +462,7 @@ class _Reader:
     def _tuned(self, objective: str, key: str) -> Measure:
         """What tuning went by on an objective."""
         given = self.record.settings.tuned.get(objective)
-        parts = self.store.description(key).parts
-        return given or Measure(part="validation" if "validation" in parts else "train")
+        return given or measuring.tuned_by_default(self.store.description(key).parts)
 
     def _finals(
         self, case_id: int, ended: Sequence[tuple[int, str, float | None]], measure: Measure

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.reporting.figures.records import (
-    FAINT_POINTS,
-    NO_VALUES,
-    CurvePanel,
-    Line,
-    thinned,
-)
+from harness.reporting.figures.records import CurvePanel, Line, faint
 
 
 def faceted(panel: CurvePanel) -> list[CurvePanel]:
     """A panel for each optimizer, on the same axes, the others faint behind it."""
     names = dict.fromkeys(line.style.optimizer for line in panel.lines if line.label)
-    behind = tuple(_faint(line) for line in panel.lines if not line.failed and len(line.x))
+    behind = tuple(faint(line) for line in panel.lines if not line.failed and len(line.x))
     return [_facet(panel, name, behind) for name in names]
 
 
@@ -32,21 +26,6 @@ def _facet(panel: CurvePanel, name: str, behind: tuple[Line, ...]) -> CurvePanel
         seed_lines=tuple(line for line in panel.seed_lines if line.style.optimizer == name),
         behind=behind,
         has_legend=several,
-    )
-
-
-def _faint(line: Line) -> Line:
-    at = thinned(len(line.x), FAINT_POINTS)
-    return replace(
-        line,
-        label="",
-        x=line.x[at],
-        y=line.y[at],
-        low=NO_VALUES,
-        high=NO_VALUES,
-        seconds=line.seconds[at] if len(line.seconds) else NO_VALUES,
-        faint=True,
-        called=line.called or line.label,
     )
 
 

@@ -12,7 +12,6 @@ from harness.analysis import stats
 from harness.measures import Measure
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
-    FAINT_POINTS,
     NO_VALUES,
     PLANES,
     POINTS,
@@ -27,6 +26,7 @@ from harness.reporting.figures.records import (
     devices_of,
     dot_figure,
     duration,
+    faint,
     joined,
     named,
     quartile_band,
@@ -98,8 +98,7 @@ def _panels_of(
     every = [line for own in lines.values() for line in own]
     edges = [edge for line in every for edge in (line.low, line.high)]
     log, limits = scale([line.y for line in every], edges, linear=metric.higher)
-    behind = tuple(_behind(own[-1]) for own in lines.values() if own)
-    per_x = info.steps_per_epoch if info.has_epochs else 1
+    behind = tuple(faint(own[-1]) for own in lines.values() if own)
     return [
         CurvePanel(
             title=named(case, several),
@@ -108,7 +107,7 @@ def _panels_of(
             log=log,
             limits=limits,
             lines=lines[case.position],
-            steps_per_x=per_x,
+            steps_per_x=info.steps_per_x,
             steps_per_epoch=info.steps_per_epoch,
             behind=behind if len(cases) > 1 else (),
             metric=metric.metric,
@@ -121,7 +120,6 @@ def _lines(
     context: FigureContext, info: ObjectiveInfo, metric: Measure, case: CaseData
 ) -> tuple[Line, ...]:
     """The medians of a metric of a case with their bands, by part."""
-    per_x = info.steps_per_epoch if info.has_epochs else 1
     lines = []
     for part in info.parts:
         found = context.courses(case, replace(metric, part=part))
@@ -135,28 +133,13 @@ def _lines(
         style = replace(style, marker="", dashes=PART_DASHES[part], width=WIDTH)
         lines.append(
             Line(
-                *(part, style, steps / per_x, middle, *band),
+                *(part, style, steps / info.steps_per_x, middle, *band),
                 seconds=context.pace(case, steps.astype(float), found.rows),
                 called=case.label,
                 part=part,
             )
         )
     return tuple(lines)
-
-
-def _behind(line: Line) -> Line:
-    """A line as others have it behind theirs."""
-    at = thinned(len(line.x), FAINT_POINTS)
-    return replace(
-        line,
-        label="",
-        x=line.x[at],
-        y=line.y[at],
-        low=NO_VALUES,
-        high=NO_VALUES,
-        seconds=line.seconds[at] if len(line.seconds) else NO_VALUES,
-        faint=True,
-    )
 
 
 def generalization(context: FigureContext, info: ObjectiveInfo) -> DotFigure | None:

@@ -103,7 +103,7 @@ def _lines(source: Source, case: CaseData, style: Style) -> Iterator[Line]:
         at = thinned(found.records, POINTS)
         middle, low, high = quartile_band(Gap.of(info).less(found.values[:, at]))
         band = (low, high) if (high > low).any() else (NO_VALUES, NO_VALUES)
-        x = info.record_steps[at] / (info.steps_per_epoch if info.has_epochs else 1)
+        x = info.record_steps[at] / info.steps_per_x
         yield Line(source.name, style, x, middle, *band)
 
 

@@ -361,6 +361,22 @@ def thinned(count: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
 
 
+def faint(line: Line) -> Line:
+    """A line as it is drawn behind others: without a label and a band, and of fewer points."""
+    at = thinned(len(line.x), FAINT_POINTS)
+    return replace(
+        line,
+        label="",
+        x=line.x[at],
+        y=line.y[at],
+        low=NO_VALUES,
+        high=NO_VALUES,
+        seconds=line.seconds[at] if len(line.seconds) else NO_VALUES,
+        faint=True,
+        called=line.called or line.label,
+    )
+
+
 def finite_length(values: Array) -> int:
     """Count the values before the first that isn't finite."""
     bad = np.flatnonzero(~np.isfinite(values))

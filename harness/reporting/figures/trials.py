@@ -141,7 +141,7 @@ def _loss_lines(
     context: FigureContext, info: ObjectiveInfo, cases: Sequence[CaseData]
 ) -> tuple[Line, ...]:
     """Faint lines first, then those of failed trials, then the medians."""
-    x = info.record_steps / _steps_per_x(info)
+    x = info.record_steps / info.steps_per_x
     full = {case.position for case in context.best(cases, CURVES)}
     faint: list[Line] = []
     failed: list[Line] = []
@@ -170,11 +170,6 @@ def _loss_lines(
     return (*faint, *failed, *medians)
 
 
-def _steps_per_x(info: ObjectiveInfo) -> int:
-    """Steps in a unit of x: in an epoch, or 1."""
-    return info.steps_per_epoch if info.has_epochs else 1
-
-
 def _failed_lines(
     context: FigureContext, case: CaseData, x: Array, failed: NDArray[np.bool_]
 ) -> Iterator[Line]:
@@ -190,7 +185,7 @@ def _seed_lines(
     context: FigureContext, info: ObjectiveInfo, cases: Sequence[CaseData]
 ) -> tuple[Line, ...]:
     """Curves of single seeds: of each case the lowest and the highest final loss, and between."""
-    x = info.record_steps / _steps_per_x(info)
+    x = info.record_steps / info.steps_per_x
     lines: list[Line] = []
     for case in context.best(cases, CURVES):
         seeds, found = context.outcomes[case.position].seeds, context.courses(case)
@@ -213,7 +208,7 @@ def _of_seed(
     failed: bool = False,
 ) -> Line:
     """The curve of one trial of a case, by its index among the case's curves."""
-    steps = x[at] * _steps_per_x(context.results.objectives[case.objective])
+    steps = x[at] * context.results.objectives[case.objective].steps_per_x
     return Line(
         case.label if not failed else "",
         context.styles[case.position],
@@ -255,7 +250,7 @@ def _loss_panel(
         lines=lines,
         reference_line=reference,
         reference_label="lowest possible loss",
-        steps_per_x=_steps_per_x(info),
+        steps_per_x=info.steps_per_x,
         steps_per_epoch=info.steps_per_epoch,
     )
 

@@ -9,17 +9,15 @@ import pandas as pd
 
 from harness.formatting import exactly, plural, seed_ranges
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
+from harness.results import STOPPED
 from harness.store.read import CaseData, Results
-
-BEGINNING = "stopped: "
-"""The beginning of the reason of a trial that a rule of the spec ended."""
 
 CARRIED = "A trial that stopped early counts with the value at which it stopped."
 
 
 def early(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials that a rule of the spec ended; all of them are ok."""
-    return trials[(trials["status"] == "ok") & trials["reason"].str.startswith(BEGINNING)]
+    return trials[(trials["status"] == "ok") & trials["reason"].str.startswith(STOPPED)]
 
 
 class _Stopped(NamedTuple):
@@ -77,7 +75,7 @@ def stopped(results: Results) -> Table | None:
     ):
         case = by_position[int(str(position))]
         info = results.objectives[case.objective]
-        text = str(reason).removeprefix(BEGINNING)
+        text = str(reason).removeprefix(STOPPED)
         count = int(ran[case.position])
         rows.append(_Stopped(case, text, own, count, info.steps, info.steps_per_epoch))
     note = (
@@ -96,7 +94,7 @@ def sentence(results: Results, objective: str) -> str:
     found, ran = early(trials), int((trials["status"] != "unavailable").sum())
     if found.empty:
         return ""
-    reasons = found["reason"].str.removeprefix(BEGINNING).value_counts()
+    reasons = found["reason"].str.removeprefix(STOPPED).value_counts()
     why = "; ".join(f"{reason} ({count:,})" if len(reasons) > 1 else str(reason)
                     for reason, count in reasons.items())  # fmt: skip
     median, steps = np.median(found["step"]), results.objectives[objective].steps
