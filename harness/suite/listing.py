@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import importlib.util
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import BadInput, join
 from harness.spec.yaml_source import suite_folder
-from harness.suite.locate import SHIPPED_OBJECTIVES, Section, definitions, names_in
+from harness.suite.locate import Section, definitions, names_in
+from harness.suite.shipped import SHIPPED_OBJECTIVES, TASKS
 from harness.terminal import aligned
 
 
@@ -23,6 +24,7 @@ class Names:
         optimizers: Of the suite.
         objectives: Of the suite.
         shipped: Objectives that come with the harness.
+        tasks: Diagnostic tasks that come with it, by family.
         datasets: Of the suite.
         torch: Names of torch's optimizers; none where torch is not installed.
     """
@@ -30,6 +32,7 @@ class Names:
     optimizers: dict[str, str]
     objectives: dict[str, str]
     shipped: dict[str, str]
+    tasks: dict[str, dict[str, str]]
     datasets: dict[str, str]
     torch: tuple[str, ...]
 
@@ -38,6 +41,10 @@ class Names:
             _block("Optimizers of the suite (class: NAME)", self.optimizers),
             _block("Objectives of the suite (class: NAME)", self.objectives),
             _block("Objectives of the harness (class: NAME)", self.shipped),
+            *(
+                _block(f"Diagnostic tasks: {family} (class: NAME)", tasks)
+                for family, tasks in self.tasks.items()
+            ),
             _block("Datasets of the suite (dataset: NAME)", self.datasets),
             "Optimizers of torch (class: torch.optim:NAME)\n"
             + textwrap.fill(
@@ -66,7 +73,8 @@ def names(suite: Path) -> Names:
     return Names(
         optimizers=_own(folder, "optimizers"),
         objectives=_own(folder, "objectives"),
-        shipped=dict(_shipped()),
+        shipped=_first_lines(SHIPPED_OBJECTIVES),
+        tasks={family: _first_lines(tasks) for family, tasks in TASKS.items()},
         datasets=_own(folder, "datasets"),
         torch=tuple(_torch_optimizers()),
     )
@@ -80,11 +88,14 @@ def _own(folder: Path, section: Section) -> dict[str, str]:
     return {name: doc for name, (_, doc) in names_in(folder, section).items()}
 
 
-def _shipped() -> Iterable[tuple[str, str]]:
-    for name, reference in SHIPPED_OBJECTIVES.items():
+def _first_lines(references: Mapping[str, str]) -> dict[str, str]:
+    """The first line of each class's docstring, read off its source."""
+    found = {}
+    for name, reference in references.items():
         module, _, attribute = reference.partition(":")
         file = Path(__file__).parents[1].joinpath(*module.split(".")[1:]).with_suffix(".py")
-        yield name, definitions(file).get(attribute, "")
+        found[name] = definitions(file).get(attribute, "")
+    return found
 
 
 def _torch_optimizers() -> list[str]:

@@ -24,37 +24,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import join, nearest
+from harness.suite.shipped import objective_references
 
 Section = Literal["optimizers", "objectives", "datasets"]
 
 SECTIONS: tuple[Section, ...] = ("optimizers", "objectives", "datasets")
-
-SHIPPED_OBJECTIVES = {
-    "quadratic_2d": "harness.objectives.quadratic_2d:Quadratic2D",
-    "linear_regression": "harness.objectives.linear_regression:LinearRegression",
-    "logistic_regression": "harness.objectives.logistic_regression:LogisticRegression",
-    "multilayer_perceptron": "harness.objectives.multilayer_perceptron:MultilayerPerceptron",
-    "convolutional_network": "harness.objectives.convolutional_network:ConvolutionalNetwork",
-    "causal_transformer": "harness.objectives.causal_transformer:CausalTransformer",
-    "noisy_quadratic": "harness.objectives.noisy_quadratic:NoisyQuadratic",
-    "rosenbrock": "harness.objectives.rosenbrock:Rosenbrock",
-    "sphere": "harness.objectives.functions_2d:Sphere",
-    "booth": "harness.objectives.functions_2d:Booth",
-    "matyas": "harness.objectives.functions_2d:Matyas",
-    "rosenbrock_2d": "harness.objectives.functions_2d:Rosenbrock2D",
-    "beale": "harness.objectives.functions_2d:Beale",
-    "freudenstein_roth": "harness.objectives.functions_2d:FreudensteinRoth",
-    "himmelblau": "harness.objectives.functions_2d:Himmelblau",
-    "three_hump_camel": "harness.objectives.functions_2d:ThreeHumpCamel",
-    "six_hump_camel": "harness.objectives.functions_2d:SixHumpCamel",
-    "branin": "harness.objectives.functions_2d:Branin",
-    "goldstein_price": "harness.objectives.functions_2d:GoldsteinPrice",
-    "mccormick": "harness.objectives.functions_2d:McCormick",
-    "styblinski_tang": "harness.objectives.functions_2d:StyblinskiTang",
-    "rastrigin": "harness.objectives.functions_2d:Rastrigin",
-    "ackley": "harness.objectives.functions_2d:Ackley",
-}
-"""Objectives that come with the harness."""
 
 
 class NotFound(LookupError):
@@ -289,10 +263,11 @@ def _locate_name(name: str, folder: Path, section: Section) -> ImportTarget:
         return ImportTarget(name, folder, f"{section}.{defining[0].stem}", name, defining[0])
     known = list(names_in(folder, section))
     if section == "objectives":
-        if name in SHIPPED_OBJECTIVES:
-            module, _, attribute = SHIPPED_OBJECTIVES[name].partition(":")
+        shipped = objective_references()
+        if name in shipped:
+            module, _, attribute = shipped[name].partition(":")
             return ImportTarget(name, folder, module, attribute)
-        known += SHIPPED_OBJECTIVES
+        known += shipped
     broken = {
         message: name.encode() in file.read_bytes()
         for file in _files(folder / section)
@@ -326,7 +301,7 @@ def _locate_module(reference: str, folder: Path, module: str, attribute: str) ->
     if found is None:
         raise NotFound(f"no package {top!r} is installed{_suite_hint(folder, attribute)}")
     if top == "harness" and not _own_file(module).is_file():
-        shipped = sorted({r.partition(":")[0] for r in SHIPPED_OBJECTIVES.values()})
+        shipped = sorted({r.partition(":")[0] for r in objective_references().values()})
         raise NotFound(f"no module {module!r} ships{nearest(module, shipped)}")
     return ImportTarget(reference, folder, module, attribute)
 

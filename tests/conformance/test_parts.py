@@ -13,7 +13,7 @@ from harness.commands import test_parts
 from harness.conformance import records as part_records
 from harness.conformance.records import PartFinding, PartReport
 from harness.errors import BadInput
-from harness.suite.locate import SHIPPED_OBJECTIVES
+from harness.suite.shipped import SHIPPED_OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -43,7 +43,8 @@ from harness.results import Way
 from harness.spec.model import CheckSpec, TimingSpec
 from harness.spec.validation import load
 from harness.store import read
-from harness.suite.locate import SHIPPED_OBJECTIVES, locate
+from harness.suite.locate import locate
+from harness.suite.shipped import SHIPPED_OBJECTIVES
 from harness.timing import counts, timing
 from harness.timing.reference_ratio import RatioMeasurement
 from harness.timing.timed_case import TimedCase

@@ -33,7 +33,8 @@ from harness.objectives.multilayer_perceptron import MultilayerPerceptron
 from harness.objectives.noisy_quadratic import NoisyQuadratic
 from harness.objectives.rosenbrock import Rosenbrock
 from harness.spec.validation import load
-from harness.suite.locate import SHIPPED_OBJECTIVES, locate
+from harness.suite.locate import locate
+from harness.suite.shipped import SHIPPED_OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("one_thread", "shared_though_slower")
 

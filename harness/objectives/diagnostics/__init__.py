@@ -1,0 +1,1 @@
+"""Diagnostic tasks: each asks one thing of an optimizer, in several difficulties."""

@@ -1,0 +1,45 @@
+"""The objectives that come with the harness, and where their classes are."""
+
+from __future__ import annotations
+
+SHIPPED_OBJECTIVES = {
+    "quadratic_2d": "harness.objectives.quadratic_2d:Quadratic2D",
+    "linear_regression": "harness.objectives.linear_regression:LinearRegression",
+    "logistic_regression": "harness.objectives.logistic_regression:LogisticRegression",
+    "multilayer_perceptron": "harness.objectives.multilayer_perceptron:MultilayerPerceptron",
+    "convolutional_network": "harness.objectives.convolutional_network:ConvolutionalNetwork",
+    "causal_transformer": "harness.objectives.causal_transformer:CausalTransformer",
+    "noisy_quadratic": "harness.objectives.noisy_quadratic:NoisyQuadratic",
+    "rosenbrock": "harness.objectives.rosenbrock:Rosenbrock",
+    "sphere": "harness.objectives.functions_2d:Sphere",
+    "booth": "harness.objectives.functions_2d:Booth",
+    "matyas": "harness.objectives.functions_2d:Matyas",
+    "rosenbrock_2d": "harness.objectives.functions_2d:Rosenbrock2D",
+    "beale": "harness.objectives.functions_2d:Beale",
+    "freudenstein_roth": "harness.objectives.functions_2d:FreudensteinRoth",
+    "himmelblau": "harness.objectives.functions_2d:Himmelblau",
+    "three_hump_camel": "harness.objectives.functions_2d:ThreeHumpCamel",
+    "six_hump_camel": "harness.objectives.functions_2d:SixHumpCamel",
+    "branin": "harness.objectives.functions_2d:Branin",
+    "goldstein_price": "harness.objectives.functions_2d:GoldsteinPrice",
+    "mccormick": "harness.objectives.functions_2d:McCormick",
+    "styblinski_tang": "harness.objectives.functions_2d:StyblinskiTang",
+    "rastrigin": "harness.objectives.functions_2d:Rastrigin",
+    "ackley": "harness.objectives.functions_2d:Ackley",
+}
+"""Objectives to compare optimizers on: name -> ``module:Class``."""
+
+TASKS: dict[str, dict[str, str]] = {
+    "curvature": {},
+    "scale": {},
+    "noise": {},
+    "landscape": {},
+    "learning": {},
+}
+"""Diagnostic tasks, each of which asks one thing of an optimizer: family -> name -> class."""
+
+
+def objective_references() -> dict[str, str]:
+    """All objectives that come with the harness: name -> ``module:Class``."""
+    tasks = {name: where for family in TASKS.values() for name, where in family.items()}
+    return SHIPPED_OBJECTIVES | tasks
