@@ -1,5 +1,7 @@
 """Objectives that see the step, that remember, and whose instance is drawn by seed."""
 
+# ruff: noqa: ARG002
+
 from __future__ import annotations
 
 from collections.abc import Callable
