@@ -15,7 +15,6 @@ from builders import make_workload
 
 from harness.engine.isolation import seed_globals
 from harness.engine.lanes import Lane
-from harness.engine.recording import Outcome
 from harness.engine.sharing import decide
 from harness.engine.training_loop import TrialError, train
 from harness.engine.workload import INIT_STREAM, Workload, describe, generator
@@ -116,10 +115,6 @@ def test_a_moving_minimum_is_followed_at_the_distance_that_theory_says() -> None
 def test_they_share_a_run(objective: Callable[[], Objective]) -> None:
     found = decide(workload(objective()), torch.optim.SGD, SETTINGS, [0, 1, 5])
     assert (found.way, found.reason) == ("pointwise", "")
-
-
-def ends(outcome: Outcome) -> list[int]:
-    return outcome.stopped_at.tolist()
 
 
 @pytest.mark.parametrize("way", ["pointwise", "lanewise"])
