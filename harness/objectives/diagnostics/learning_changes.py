@@ -13,8 +13,6 @@ from harness.objectives.diagnostics.networks import (
     BinaryTask,
     Network,
     layers,
-    logistic_loss,
-    share_right,
 )
 
 

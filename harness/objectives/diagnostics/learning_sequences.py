@@ -85,7 +85,8 @@ class SequenceTask(Objective):
         return logistic_loss(self.logits(params, sequences), signs)
 
     def _drawn(self, rows: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        return torch.rand(rows, self.length + 2, generator=generator)
+        size = (rows, self.length + 2)
+        return torch.rand(size, generator=generator) if generator else torch.rand(size)
 
 
 class SequenceParity(SequenceTask):

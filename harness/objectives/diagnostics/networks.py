@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ class Network(Objective):
         """``weight1`` of shape ``(units, inputs)``, ``bias1`` at 0, ``weight2`` and so on."""
         self.instance(generator)  # so that the start has other random numbers than the data
         params: Parameters = {}
-        for i, (inputs, outputs) in enumerate(zip(self.widths, self.widths[1:]), start=1):
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(self.widths), start=1):
             params[f"weight{i}"] = drawn_layer(generator, outputs, inputs)
             params[f"bias{i}"] = torch.zeros(outputs)
         return params
