@@ -32,7 +32,18 @@ SHIPPED_OBJECTIVES = {
 TASKS: dict[str, dict[str, str]] = {
     "curvature": {},
     "scale": {},
-    "noise": {},
+    "noise": {
+        "white_noise": "harness.objectives.diagnostics.noise:WhiteNoise",
+        "heavy_tails": "harness.objectives.diagnostics.noise:HeavyTails",
+        "correlated_noise": "harness.objectives.diagnostics.noise:CorrelatedNoise",
+        "multiplicative_noise": "harness.objectives.diagnostics.noise:MultiplicativeNoise",
+        "small_batches": "harness.objectives.diagnostics.noise:SmallBatches",
+        "outlier_gradients": "harness.objectives.diagnostics.noise:OutlierGradients",
+        "sparse_gradients": "harness.objectives.diagnostics.noise:SparseGradients",
+        "quantized_gradients": "harness.objectives.diagnostics.noise:QuantizedGradients",
+        "delayed_gradients": "harness.objectives.diagnostics.noise:DelayedGradients",
+        "flipped_gradients": "harness.objectives.diagnostics.noise:FlippedGradients",
+    },
     "landscape": {},
     "learning": {
         "parity": "harness.objectives.diagnostics.learning:Parity",
