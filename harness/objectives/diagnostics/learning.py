@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from harness.objectives.base import Batch, Parameters
-from harness.objectives.checks import check_whole
+from harness.objectives.diagnostics.checks import number_from, whole_from
 from harness.objectives.diagnostics.networks import BinaryTask, Network, layers
 from harness.objectives.metrics import accuracy
 
@@ -28,7 +28,7 @@ class Parity(BinaryTask):
     propagation", 1986; for gradient descent B. Barak et al., "Hidden Progress in Deep Learning:
     SGD Learns Parities Near the Computational Limit", NeurIPS 2022.
 
-    Start: weights uniform within ±1/sqrt(inputs), biases 0, by seed. The data are the same.
+    Start: weights and biases uniform within ±1/sqrt(inputs), by seed. The data are the same.
 
     Args:
         bits: How many bits there are, from 1 to 10.
@@ -36,8 +36,8 @@ class Parity(BinaryTask):
     """
 
     def __init__(self, bits: int = 4, hidden: int = 16) -> None:
-        check_whole("bits", bits)
-        check_whole("hidden", hidden)
+        whole_from("bits", bits, 1)
+        whole_from("hidden", hidden, 1)
         if bits > 10:
             raise ValueError(f"bits must be at most 10, got {bits!r}")
         self.widths = (bits, hidden, 1)
@@ -63,7 +63,7 @@ class TwoSpirals(BinaryTask):
     Source: K. J. Lang and M. J. Witbrock, "Learning to Tell Two Spirals Apart", Proceedings of the
     1988 Connectionist Models Summer School (there with three turns).
 
-    Start: weights uniform within ±1/sqrt(inputs), biases 0, by seed. The data are the same.
+    Start: weights and biases uniform within ±1/sqrt(inputs), by seed. The data are the same.
 
     Args:
         turns: Of each spiral, above 0.
@@ -72,10 +72,9 @@ class TwoSpirals(BinaryTask):
     """
 
     def __init__(self, turns: float = 1.0, hidden: int = 16, rows_of_each: int = 32) -> None:
-        if not (turns > 0 and math.isfinite(turns)):
-            raise ValueError(f"turns must be above 0, got {turns!r}")
-        check_whole("hidden", hidden)
-        check_whole("rows_of_each", rows_of_each)
+        number_from("turns", turns, 0, beyond=True)
+        whole_from("hidden", hidden, 1)
+        whole_from("rows_of_each", rows_of_each, 1)
         self.widths = (2, hidden, hidden, 1)
         radius = torch.linspace(0, 1, rows_of_each + 1, dtype=torch.float64)[1:].sqrt()
         angle = 2 * math.pi * turns * radius
@@ -105,7 +104,7 @@ class RareClasses(Network):
     Source: F. Kunstner et al., "Heavy-Tailed Class Imbalance and Why Adam Outperforms Gradient
     Descent on Language Models", NeurIPS 2024.
 
-    Start: weights uniform within ±1/sqrt(inputs), biases 0. Start and points differ by seed.
+    Start: weights and biases uniform within ±1/sqrt(inputs). Start and points differ by seed.
 
     Args:
         imbalance: How many times as frequent the first class is as the last, at least 1.
@@ -115,9 +114,8 @@ class RareClasses(Network):
     CLASSES = POINTS = INPUTS = 8
 
     def __init__(self, imbalance: float = 100.0, hidden: int = 16) -> None:
-        if not (imbalance >= 1 and math.isfinite(imbalance)):
-            raise ValueError(f"imbalance must be finite and at least 1, got {imbalance!r}")
-        check_whole("hidden", hidden)
+        number_from("imbalance", imbalance, 1)
+        whole_from("hidden", hidden, 1)
         self.widths = (self.INPUTS, hidden, self.CLASSES)
         shares = imbalance ** -torch.linspace(0, 1, self.CLASSES, dtype=torch.float64)
         self.shares = shares / shares.sum()
@@ -153,7 +151,7 @@ class ModularAddition(Network):
     Rows are pairs ``(a, b)`` as two vectors of which one number is 1 (each scaled by
     ``sqrt(modulus)``), the class is ``(a + b) mod modulus``. A network with squares in the place
     of an activation has solutions in closed form, which generalise; the train rows alone are
-    learned much sooner. The share ``held_out`` of the pairs is the part ``validation``.
+    learned much sooner. The share ``left_out`` of the pairs is the part ``validation``.
 
     Asks for a solution that generalises, long after the train rows are right (grokking); weight
     decay brings it sooner.
@@ -162,30 +160,28 @@ class ModularAddition(Network):
     Datasets", arXiv:2201.02177, 2022; the network from A. Gromov, "Grokking modular arithmetic",
     arXiv:2301.02679, 2023.
 
-    Start: weights uniform within ±1/sqrt(inputs), biases 0, by seed. The data are the same.
+    Start: weights and biases uniform within ±1/sqrt(inputs), by seed. The data are the same.
 
     Args:
-        held_out: Share of the pairs that are not trained on, above 0 and below 1.
+        left_out: Share of the pairs that are not trained on, above 0 and below 1.
         modulus: What is added modulo, at least 2.
         hidden: Units of the hidden layer.
     """
 
     SEED = 0
 
-    def __init__(self, held_out: float = 0.3, modulus: int = 11, hidden: int = 32) -> None:
-        if not 0 < held_out < 1:
-            raise ValueError(f"held_out must be above 0 and below 1, got {held_out!r}")
-        check_whole("modulus", modulus)
-        check_whole("hidden", hidden)
-        if modulus < 2:
-            raise ValueError(f"modulus must be at least 2, got {modulus!r}")
+    def __init__(self, left_out: float = 0.3, modulus: int = 11, hidden: int = 32) -> None:
+        if not 0 < number_from("left_out", left_out, 0) < 1:
+            raise ValueError(f"left_out must be above 0 and below 1, got {left_out!r}")
+        whole_from("modulus", modulus, 2)
+        whole_from("hidden", hidden, 1)
         self.widths = (2 * modulus, hidden, modulus)
         pairs = torch.cartesian_prod(torch.arange(modulus), torch.arange(modulus))
         order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(self.SEED))
         pairs = pairs[order]
         features = math.sqrt(modulus) * functional.one_hot(pairs, modulus).flatten(1).double()
         labels = pairs.sum(dim=1) % modulus
-        rest = min(max(round(held_out * len(pairs)), 1), len(pairs) - 1)
+        rest = min(max(round(left_out * len(pairs)), 1), len(pairs) - 1)
         self.data = (features[rest:], labels[rest:])
         self.held_out = {"validation": (features[:rest], labels[:rest])}
         self.formula = f"(a + b) mod {modulus}, {len(pairs) - rest} of {len(pairs)} pairs to learn"

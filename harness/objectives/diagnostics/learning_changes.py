@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch.nn import functional
 
 from harness.objectives.base import Batch, Parameters
-from harness.objectives.checks import check_whole
+from harness.objectives.diagnostics.checks import number_from, whole_from
 from harness.objectives.diagnostics.networks import (
     BinaryTask,
     Network,
@@ -29,12 +27,13 @@ class Plasticity(BinaryTask):
     Source: S. Dohare et al., "Loss of plasticity in deep continual learning", Nature 632, 2024;
     C. Lyle et al., "Understanding Plasticity in Neural Networks", ICML 2023 (random labels).
 
-    Start: weights uniform within ±1/sqrt(inputs), biases 0. Start, rows and classes differ by seed.
+    Start: weights and biases uniform within ±1/sqrt(inputs). Start, rows and classes differ by
+    seed.
 
     Args:
         changes: How often the classes change.
         every: Steps from one change to the next.
-        rows_: Rows.
+        items: Rows.
         hidden: Units of the hidden layer; a rectifier follows.
     """
 
@@ -45,11 +44,10 @@ class Plasticity(BinaryTask):
     def __init__(
         self, changes: int = 1, every: int = 50, items: int = 32, hidden: int = 16
     ) -> None:
-        if not isinstance(changes, int) or isinstance(changes, bool) or changes < 0:
-            raise ValueError(f"changes must be a whole number from 0, got {changes!r}")
-        for name, value in (("every", every), ("items", items), ("hidden", hidden)):
-            check_whole(name, value)
-        self.changes, self.every, self.items = changes, every, items
+        self.changes = whole_from("changes", changes, 0)
+        self.every = whole_from("every", every, 1)
+        self.items = whole_from("items", items, 1)
+        whole_from("hidden", hidden, 1)
         self.widths = (self.INPUTS, hidden, 1)
         self.formula = (
             f"random classes of {items} rows, {changes} times anew, by {layers(self.widths)}"
@@ -94,10 +92,10 @@ class DomainShift(BinaryTask):
     H. Shimodaira, "Improving predictive inference under covariate shift", Journal of Statistical
     Planning and Inference 90, 2000.
 
-    Start: weights uniform within ±1/sqrt(inputs), biases 0. Start and rows differ by seed.
+    Start: weights and biases uniform within ±1/sqrt(inputs). Start and rows differ by seed.
 
     Args:
-        shift: How far each coordinate moves, in standard deviations.
+        shift: How far each coordinate moves, in standard deviations; 0 or more.
         during: Steps that it takes.
         items: Rows.
         hidden: Units of the hidden layer.
@@ -110,11 +108,10 @@ class DomainShift(BinaryTask):
     def __init__(
         self, shift: float = 1.0, during: int = 200, items: int = 64, hidden: int = 16
     ) -> None:
-        if not math.isfinite(shift):
-            raise ValueError(f"shift must be finite, got {shift!r}")
-        for name, value in (("during", during), ("items", items), ("hidden", hidden)):
-            check_whole(name, value)
-        self.shift, self.during, self.items = shift, during, items
+        self.shift = number_from("shift", shift, 0)
+        self.during = whole_from("during", during, 1)
+        self.items = whole_from("items", items, 1)
+        whole_from("hidden", hidden, 1)
         self.widths = (self.INPUTS, hidden, 1)
         self.formula = f"exclusive or of signs, data moved by {shift:g}, by {layers(self.widths)}"
 
@@ -155,7 +152,7 @@ class TwoTasks(Network):
     Source: A. Kendall, Y. Gal and R. Cipolla, "Multi-Task Learning Using Uncertainty to Weigh
     Losses", CVPR 2018; T. Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020.
 
-    Start: weights uniform within ±1/sqrt(inputs), biases 0. Start and rows differ by seed.
+    Start: weights and biases uniform within ±1/sqrt(inputs). Start and rows differ by seed.
 
     Args:
         ratio: How many times the first task weighs as much as the second, at least 1.
@@ -166,11 +163,9 @@ class TwoTasks(Network):
     INPUTS = 8
 
     def __init__(self, ratio: float = 10.0, items: int = 64, hidden: int = 16) -> None:
-        if not (ratio >= 1 and math.isfinite(ratio)):
-            raise ValueError(f"ratio must be finite and at least 1, got {ratio!r}")
-        for name, value in (("items", items), ("hidden", hidden)):
-            check_whole(name, value)
-        self.ratio, self.items = ratio, items
+        self.ratio = number_from("ratio", ratio, 1)
+        self.items = whole_from("items", items, 1)
+        whole_from("hidden", hidden, 1)
         self.widths = (self.INPUTS, hidden, 2)
         self.formula = f"two exclusive ors, weighing {ratio:g} to 1, by {layers(self.widths)}"
 

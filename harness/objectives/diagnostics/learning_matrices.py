@@ -7,7 +7,7 @@ import math
 import torch
 
 from harness.objectives.base import Batch, Objective, Parameters
-from harness.objectives.checks import check_whole
+from harness.objectives.diagnostics.checks import number_from, whole_from
 
 
 class WideLinear(Objective):
@@ -34,8 +34,7 @@ class WideLinear(Objective):
     optimum = 0.0
 
     def __init__(self, size: int = 16) -> None:
-        check_whole("size", size)
-        self.size = size
+        self.size = whole_from("size", size, 1)
         self.minimizers = (tuple(torch.ones(size, size).tril().flatten().tolist()),)
         self.formula = f"f = |W − T|² / {2 * size}, from {self.ROWS} rows at a time"
 
@@ -86,10 +85,8 @@ class NoisyProduct(Objective):
     optimum = 0.0
 
     def __init__(self, depth: int = 2, noise: float = 0.1) -> None:
-        check_whole("depth", depth)
-        if not (noise >= 0 and math.isfinite(noise)):
-            raise ValueError(f"noise must be finite and at least 0, got {noise!r}")
-        self.depth, self.noise = depth, noise
+        self.depth = whole_from("depth", depth, 1)
+        self.noise = number_from("noise", noise, 0)
         self.formula = f"f = |product of {depth} matrices − M|² / 16, noise {noise:g}"
 
     def _target(self, generator: torch.Generator) -> torch.Tensor:
@@ -155,9 +152,7 @@ class Autoencoder(Objective):
     optimum = 0.0
 
     def __init__(self, spread: float = 10.0) -> None:
-        if not (spread >= 1 and math.isfinite(spread)):
-            raise ValueError(f"spread must be finite and at least 1, got {spread!r}")
-        self.spread = spread
+        self.spread = number_from("spread", spread, 1)
         self.formula = f"f = E|x − D E x|² / 2, variances from 1 to {1 / spread:g}"
 
     def _directions(self, generator: torch.Generator) -> torch.Tensor:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 
 from harness.objectives.base import Batch, Objective, Parameters
-from harness.objectives.checks import check_whole
+from harness.objectives.diagnostics.checks import whole_from
 from harness.objectives.diagnostics.networks import drawn_layer, logistic_loss, share_right
 
 
@@ -20,7 +20,7 @@ class SequenceTask(Objective):
     of :attr:`JUDGED` sequences, which differ by seed.
     """
 
-    JUDGED = 128
+    JUDGED = 64
 
     inputs: int
     length: int
@@ -40,7 +40,7 @@ class SequenceTask(Objective):
 
     def init(self, generator: torch.Generator) -> Parameters:
         """Weights uniform within ±1/sqrt(units), as ``torch.nn.RNN`` draws them; biases 0."""
-        self._drawn(self.JUDGED, generator)
+        self.state(generator)  # so that the start has other random numbers than the sequences
         drawn = drawn_layer(generator, self.hidden + self.inputs + 1, self.hidden)
         return {
             "recurrent": drawn[: self.hidden].clone(),
@@ -52,12 +52,14 @@ class SequenceTask(Objective):
 
     def state(self, generator: torch.Generator) -> Parameters:
         """``judged``: what the sequences are made of that records are of."""
-        return {"judged": self._drawn(self.JUDGED, generator)}
+        return {"judged": torch.rand(self.JUDGED, self.length + 2, generator=generator)}
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Mean logistic loss over new sequences."""
         del batch
-        return self._loss_of(params, self._drawn(self.batch))
+        like = params["judged"]
+        size = (self.batch, self.length + 2)
+        return self._loss_of(params, torch.rand(size, dtype=like.dtype, device=like.device))
 
     def evaluate(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Mean logistic loss over the seed's sequences."""
@@ -74,19 +76,15 @@ class SequenceTask(Objective):
     def logits(self, params: Parameters, sequences: torch.Tensor) -> torch.Tensor:
         """What the network says after the last element, shape ``(rows,)``."""
         seen = sequences @ params["input"].T + params["bias"]
-        hidden = torch.tanh(seen[:, 0])
-        back = params["recurrent"].T
-        for i in range(1, self.length):
-            hidden = torch.tanh(hidden @ back + seen[:, i])
+        first, *others = seen.unbind(dim=1)
+        hidden = torch.tanh(first)
+        for one in others:
+            hidden = torch.tanh(hidden @ params["recurrent"].T + one)
         return (hidden @ params["output"].T + params["output_bias"])[:, 0]
 
     def _loss_of(self, params: Parameters, drawn: torch.Tensor) -> torch.Tensor:
         sequences, signs = self.encoded(drawn)
         return logistic_loss(self.logits(params, sequences), signs)
-
-    def _drawn(self, rows: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        size = (rows, self.length + 2)
-        return torch.rand(size, generator=generator) if generator else torch.rand(size)
 
 
 class SequenceParity(SequenceTask):
@@ -102,6 +100,8 @@ class SequenceParity(SequenceTask):
     Descent is Difficult", IEEE Transactions on Neural Networks 5, 1994; S. Hochreiter and
     J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9, 1997.
 
+    Start: weights uniform within ±1/sqrt(units), biases 0. Start and sequences differ by seed.
+
     Args:
         length: Of the sequences.
         hidden: Units of the network.
@@ -111,9 +111,9 @@ class SequenceParity(SequenceTask):
     inputs = 1
 
     def __init__(self, length: int = 4, hidden: int = 16, batch: int = 32) -> None:
-        for name, value in (("length", length), ("hidden", hidden), ("batch", batch)):
-            check_whole(name, value)
-        self.length, self.hidden, self.batch = length, hidden, batch
+        self.length = whole_from("length", length, 1)
+        self.hidden = whole_from("hidden", hidden, 1)
+        self.batch = whole_from("batch", batch, 1)
         self.formula = f"parity of {length} bits, one after the other, by a recurrent network"
 
     def encoded(self, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,6 +136,8 @@ class MarkedSpots(SequenceTask):
     X.-L. Li, "Preconditioned Stochastic Gradient Descent", IEEE Transactions on Neural Networks and
     Learning Systems 29, 2018.
 
+    Start: weights uniform within ±1/sqrt(units), biases 0. Start and sequences differ by seed.
+
     Args:
         length: Of the sequences, at least 2.
         hidden: Units of the network.
@@ -145,11 +147,9 @@ class MarkedSpots(SequenceTask):
     inputs = 2
 
     def __init__(self, length: int = 4, hidden: int = 16, batch: int = 32) -> None:
-        for name, value in (("length", length), ("hidden", hidden), ("batch", batch)):
-            check_whole(name, value)
-        if length < 2:
-            raise ValueError(f"length must be at least 2, got {length!r}")
-        self.length, self.hidden, self.batch = length, hidden, batch
+        self.length = whole_from("length", length, 2)
+        self.hidden = whole_from("hidden", hidden, 1)
+        self.batch = whole_from("batch", batch, 1)
         self.formula = f"exclusive or of two marked of {length} bits, by a recurrent network"
 
     def encoded(self, drawn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

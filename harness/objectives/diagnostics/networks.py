@@ -14,7 +14,7 @@ from harness.objectives.base import Batch, Objective, Parameters
 
 
 def drawn_layer(generator: torch.Generator, outputs: int, inputs: int) -> torch.Tensor:
-    """Weights as ``torch.nn.Linear`` draws them: uniform within ±1/sqrt(inputs).
+    """Weights, as ``torch.nn.Linear`` draws them: uniform within ±1/sqrt(inputs).
 
     Args:
         generator: The only source of randomness.
@@ -63,12 +63,16 @@ class Network(Objective):
         return {}
 
     def init(self, generator: torch.Generator) -> Parameters:
-        """``weight1`` of shape ``(units, inputs)``, ``bias1`` at 0, ``weight2`` and so on."""
+        """``weight1`` of shape ``(units, inputs)``, ``bias1``, ``weight2`` and so on.
+
+        Biases are drawn as well: were they 0, some data's symmetry would make their gradients
+        rounding errors, which methods that divide by a gradient's size would follow.
+        """
         self.instance(generator)  # so that the start has other random numbers than the data
         params: Parameters = {}
         for i, (inputs, outputs) in enumerate(itertools.pairwise(self.widths), start=1):
             params[f"weight{i}"] = drawn_layer(generator, outputs, inputs)
-            params[f"bias{i}"] = torch.zeros(outputs)
+            params[f"bias{i}"] = (2 * torch.rand(outputs, generator=generator) - 1) / inputs**0.5
         return params
 
     def state(self, generator: torch.Generator) -> Parameters:
