@@ -44,7 +44,22 @@ TASKS: dict[str, dict[str, str]] = {
         "delayed_gradients": "harness.objectives.diagnostics.noise:DelayedGradients",
         "flipped_gradients": "harness.objectives.diagnostics.noise:FlippedGradients",
     },
-    "landscape": {},
+    "landscape": {
+        "strict_saddle": "harness.objectives.diagnostics.landscape:StrictSaddle",
+        "plateau": "harness.objectives.diagnostics.landscape:Plateau",
+        "product_chain": "harness.objectives.diagnostics.landscape:ProductChain",
+        "deep_linear": "harness.objectives.diagnostics.landscape:DeepLinear",
+        "bent_valley": "harness.objectives.diagnostics.landscape:BentValley",
+        "largest_of": "harness.objectives.diagnostics.landscape_walls:LargestOf",
+        "penalty_wall": "harness.objectives.diagnostics.landscape_walls:PenaltyWall",
+        "hinge_wall": "harness.objectives.diagnostics.landscape_walls:HingeWall",
+        "drifting_minimum": "harness.objectives.diagnostics.landscape_moving:DriftingMinimum",
+        "circling_minimum": "harness.objectives.diagnostics.landscape_moving:CirclingMinimum",
+        "sudden_flip": "harness.objectives.diagnostics.landscape_moving:SuddenFlip",
+        "rotating_field": "harness.objectives.diagnostics.landscape_moving:RotatingField",
+        "rippled_bowl": "harness.objectives.diagnostics.landscape_minima:RippledBowl",
+        "rippled_plate": "harness.objectives.diagnostics.landscape_minima:RippledPlate",
+    },
     "learning": {},
 }
 """Diagnostic tasks, each of which asks one thing of an optimizer: family -> name -> class."""
