@@ -66,7 +66,7 @@ def _extended(source: YamlSource, within: tuple[str, ...]) -> tuple[YamlSource, 
         data={**own, **taken},
         homes={**source.homes, **homes},
         problems=(*source.problems, *base.problems),
-        unreadable=source.unreadable | {p for p in base.unreadable if p[:1] not in own},
+        unreadable=source.unreadable | {p for p in base.unreadable if p[0] not in own},
     )
     return whole, problems
 
