@@ -1,0 +1,126 @@
+"""Sentences on a map: who wins how many cells, and the families at which an optimizer fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.analysis.comparison import ALPHA
+from harness.analysis.win_counts import Count, FamilyCounts, WinMap
+from harness.formatting import listed, plural, probability, significant
+from harness.reporting.tables.win_map import family_name, span
+
+FAILS = 0.5
+"""The share of a family's cells below which an optimizer fails at it, if it is significant."""
+
+
+def headline(known: WinMap) -> str:
+    """The counts in one sentence: who wins the most cells, and who significantly fewer."""
+    overall = known.overall
+    most = overall.most
+    where = "" if known.device == "cpu" else f" on {known.device}"
+    cells = f"{plural(most.of, 'cell')} ({plural(len(known.tasks), 'task')}){where}"
+    if not most.of:
+        return f"No cell of the map{where} was run by all optimizers."
+    leaders = sorted(own.optimizer for own in overall.counts if own.won == most.won)
+    if most.won == 0:
+        return f"Of {cells}, no optimizer wins any."
+    if len(known.optimizers) < 2:
+        return f"Of {cells}, {most.optimizer} wins {_with_band(most)}."
+    if len(leaders) > 1:
+        text = f"Of {cells}, {listed(leaders)} win the most, {most.won} each"
+    else:
+        text = f"Of {cells}, {most.optimizer} wins the most, {_with_band(most)}"
+    return f"{text}{_others(known, leaders)}."
+
+
+def _others(known: WinMap, leaders: Sequence[str]) -> str:
+    """The parts on those that win fewer."""
+    counts = {own.optimizer: own for own in known.overall.counts}
+    others = sorted(
+        (own for own in known.behind if own.optimizer not in leaders),
+        key=lambda own: (-counts[own.optimizer].won, own.optimizer),
+    )
+    fewer = [own.optimizer for own in others if own.is_significant]
+    near = [own.optimizer for own in others if not own.is_significant]
+    text = ""
+    if near:
+        names = [f"{name} ({counts[name].won})" for name in near]
+        text += f"; {listed(names)} {'wins' if len(names) == 1 else 'win'} not significantly fewer"
+    if fewer:
+        names = [f"{name} ({counts[name].won})" for name in fewer]
+        text += f"; {listed(names, 9)} {'wins' if len(names) == 1 else 'win'} significantly fewer"
+    return text
+
+
+def _with_band(count: Count) -> str:
+    band = span(count.low, count.high)
+    return f"{count.won} (95% CI {band})" if any(map(str.isdigit, band)) else f"{count.won}"
+
+
+def families(known: WinMap) -> tuple[str, ...]:
+    """A sentence on each family and optimizer that wins significantly fewer cells than others."""
+    found = []
+    for family in known.by_family:
+        most = family.most
+        counts = sorted(family.counts, key=lambda own: (own.won, own.optimizer))
+        found += [_fewer(known, family, count, most) for count in counts if count.is_fewer]
+    return tuple(found)
+
+
+def _fewer(known: WinMap, family: FamilyCounts, count: Count, most: Count) -> str:
+    name = family_name(known, family.family)
+    tied = [own.optimizer for own in family.counts if own.won == most.won]
+    best = f"{most.optimizer} {most.won}" if len(tied) == 1 else f"the most {most.won}"
+    verb = "fails at" if count.won < FAILS * count.of else "is behind at"
+    return (
+        f"{count.optimizer} {verb} {name}: it wins {count.won} of {count.of} cells, the others "
+        f"{significant(count.others, 3)} on average, {best} (p = {probability(count.adjusted)})."
+    )
+
+
+def basis(known: WinMap) -> tuple[str, ...]:
+    """The rules that the counts and tests rest on."""
+    seeds = sorted({len(cell.seeds) for cell in known.cells.cells})
+    text = (
+        f"A cell is won where at least half of its {listed([str(n) for n in seeds])} seeds reach "
+        "all targets within the steps; intervals of counts are 95%, for other seeds and other "
+        "tasks."
+    )
+    tests = ""
+    if len(known.optimizers) > 1:
+        tests = (
+            f"Counts of all tasks are compared task by task (Wilcoxon's signed-rank test, Holm's "
+            f"correction for all pairs, p ≤ {ALPHA:g}). "
+        )
+        if known.by_family:
+            tests += (
+                "Of a family, an optimizer wins significantly fewer where so low a count has "
+                f"p ≤ {ALPHA:g} if on each task any optimizer's count were as likely to be its own "
+                "(Holm's correction for all optimizers and families). "
+            )
+        cells = len(known.rows)
+        if not known.of_page and cells:
+            tests += (
+                "In a single cell, pairs are compared by Fisher's exact test with Holm's "
+                "correction within the cell: if all optimizers were equal, up to "
+                f"{significant(ALPHA * cells, 2)} of {cells} cells would have a significant "
+                f"difference by chance on average; 'correction: page' corrects for all of them."
+            )
+    return tuple(filter(None, (text, tests.strip(), _left_out(known), _origins(known))))
+
+
+def _left_out(known: WinMap) -> str:
+    """The cells that not all optimizers ran on."""
+    missing = len(known.rows) - known.overall.most.of
+    if not missing:
+        return ""
+    return f"Not all optimizers ran on {plural(missing, 'cell')}, which no count has."
+
+
+def _origins(known: WinMap) -> str:
+    """The origin of cells that are not of this run."""
+    by_origin: dict[str, list[str]] = {}
+    for name, origin in known.cells.origins.items():
+        by_origin.setdefault(origin, []).append(name)
+    return " ".join(f"{listed(names, 9)}: {origin}." for origin, names in by_origin.items())
+
