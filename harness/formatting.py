@@ -7,6 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 DASH = "–"
 """What stands where there is no number."""
@@ -16,6 +17,18 @@ NAMED = 4
 
 RANGES = 20
 """Ranges of seeds that are listed one by one."""
+
+
+def as_text(value: Any) -> str:
+    """An argument's value as labels show it: ``0.4``, ``true``, ``[0.9, 0.999]``."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        short = f"{value:.6g}"
+        return short if float(short) == value else repr(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(as_text(item) for item in value) + "]"
+    return str(value)
 
 
 def plural(count: int, one: str, many: str = "") -> str:

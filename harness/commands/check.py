@@ -32,11 +32,11 @@ from harness.gate.report import METRICS, Blocks, CellVerdict, GateReport, Judgem
 from harness.measures import TRAIN_LOSS
 from harness.plan import measuring
 from harness.plan.builder import Overrides, draft
-from harness.plan.model import Case, Plan, applies
+from harness.plan.model import Case, Plan, applies, is_named
 from harness.progress import Progress
 from harness.provenance import environment, fingerprint
 from harness.reporting.objects import CHECK_FOLDER, Check, Report
-from harness.spec.model import Spec, matches
+from harness.spec.model import Spec
 from harness.spec.validation import LoadedSpec, load
 from harness.store.database import FILE_NAME, Store
 from harness.workers.suite_log import suite_log
@@ -408,7 +408,7 @@ def _is_asked_for(name: str, overrides: Overrides) -> bool:
     for text in overrides.only:
         key, _, pattern = text.partition("=")
         wanted.setdefault(key, []).append(pattern)
-    return all(any(matches(names[k], p) for p in ps) for k, ps in wanted.items())
+    return all(any(is_named(names[k], p) for p in ps) for k, ps in wanted.items())
 
 
 def _names(cell_id: str) -> dict[str, str]:

@@ -27,8 +27,9 @@ from harness.conformance.records import (
     Stuck,
 )
 from harness.errors import BadInput
+from harness.formatting import as_text
 from harness.plan.builder import Overrides, draft
-from harness.plan.model import Case, Hyperparameters, Plan, named_by, shown
+from harness.plan.model import Case, Hyperparameters, Plan, named_by
 from harness.plan.recipe import without_training
 from harness.progress import NullProgress, Progress, relative
 from harness.results import Finding
@@ -238,13 +239,13 @@ def _kind_of(setting: Hyperparameters) -> tuple[tuple[str, str], ...]:
 
     def kind(value: Any) -> str:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return "a number" if number and value > 0 else shown(value)
+        return "a number" if number and value > 0 else as_text(value)
 
     return tuple((name, kind(value)) for name, value in sorted(setting.items()))
 
 
 def _setting(setting: Hyperparameters) -> str:
-    return ", ".join(f"{name}={shown(value)}" for name, value in setting.items()) or "defaults"
+    return ", ".join(f"{name}={as_text(value)}" for name, value in setting.items()) or "defaults"
 
 
 def _untested(folders: Iterable[Path], plans: Iterable[Plan]) -> Iterator[str]:

@@ -169,14 +169,15 @@ class LaneFunctions(TorchFunctionMode):
 
     def _compound(self, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
         """``addcmul``, ``addcdiv`` and ``lerp``, in the order in which torch computes them."""
-        target, a, *rest = args
+        order = ("end", "weight") if name.startswith("lerp") else ("tensor1", "tensor2")
+        target, a, *rest = (*args, *(kwargs[key] for key in order if key in kwargs))
         if name.startswith("lerp"):
-            weight = rest[0] if rest else kwargs["weight"]
+            weight = rest[0]
             if isinstance(weight, LaneFloat):
                 weight = self._spread(weight, target)
             change = (a - target) * weight
         else:
-            b = rest[0] if rest else kwargs["tensor2"]
+            b = rest[0]
             value = kwargs.get("value", rest[1] if len(rest) > 1 else 1)
             scaled = a if isinstance(value, int) and value == 1 else a * self._spread(value, target)
             change = scaled * b if "mul" in name else scaled / b

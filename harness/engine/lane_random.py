@@ -197,12 +197,19 @@ class LaneRandom(TorchDispatchMode):
         alike = not any(_name(draw.func) in _OF_VALUES for draw in draws.calls)
         own = list(dict.fromkeys(seeds)) if alike else list(seeds)
         self._seeds = own
-        self._source = [own.index(seed) for seed in seeds] if alike else [*range(len(seeds))]
-        self._first = [self._source.index(source) for source in range(len(own))]
+        self._all = [own.index(seed) for seed in seeds] if alike else [*range(len(seeds))]
         self._states: dict[torch.device, list[torch.Tensor]] = {}
         self._refusal = ""
         self._next = self._turn = 0
-        self._ready: list[Any] = []
+        self._ready: dict[int, Any] = {}
+        self.go_on_with(range(len(seeds)))
+
+    def go_on_with(self, lanes: Sequence[int]) -> None:
+        """Draw from now on for some of the lanes alone, by their places among all."""
+        self._source = [self._all[lane] for lane in lanes]
+        self._first = {source: self._source.index(source) for source in self._source}
+        order = {source: place for place, source in enumerate(self._first)}
+        self._places = torch.tensor([order[source] for source in self._source])
 
     @contextlib.contextmanager
     def drawing(self) -> Iterator[None]:
@@ -279,27 +286,32 @@ class LaneRandom(TorchDispatchMode):
             for lane, source in enumerate(self._source):
                 tensors["self"][lane].copy_(drawn[source])
             return tensors["self"]
-        if isinstance(drawn[0], tuple):
-            return tuple(map(self._together, zip(*drawn, strict=True)))
-        return self._together(drawn).flatten(0, 1) if merged else self._together(drawn)
+        own = list(drawn.values())
+        if isinstance(own[0], tuple):
+            return tuple(map(self._together, zip(*own, strict=True)))
+        return self._together(own).flatten(0, 1) if merged else self._together(own)
 
     def _together(self, drawn: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.stack([drawn[source] for source in self._source])
+        """Tensors of the states in use as those of all lanes."""
+        stacked = torch.stack(list(drawn))
+        if len(self._source) == len(drawn):
+            return stacked
+        return stacked.index_select(0, self._places.to(stacked.device))
 
-    def _each(self, device: torch.device, draw: Callable[[int], Any]) -> list[Any]:
-        """What is drawn from each state; the global generator keeps its own."""
+    def _each(self, device: torch.device, draw: Callable[[int], Any]) -> dict[int, Any]:
+        """What is drawn from each state in use; the global generator keeps its own."""
         generator = _generator(device)
         if device not in self._states:
             self._states[device] = [
                 torch.Generator(device).manual_seed(seed_of_torch(seed)).get_state()
                 for seed in self._seeds
             ]
-        states, before, drawn = self._states[device], generator.get_state(), []
+        states, before, drawn = self._states[device], generator.get_state(), {}
         try:
-            for i, lane in enumerate(self._first):
-                generator.set_state(states[i])
-                drawn.append(draw(lane))
-                states[i] = generator.get_state()
+            for source, lane in self._first.items():
+                generator.set_state(states[source])
+                drawn[source] = draw(lane)
+                states[source] = generator.get_state()
         finally:
             generator.set_state(before)
         return drawn

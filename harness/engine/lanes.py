@@ -22,7 +22,7 @@ from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-
 from harness.engine.lane_functions import lane_level, lanes_of
 from harness.engine.lane_random import LaneRandom
 from harness.engine.lane_rules import register_rules
-from harness.engine.workload import BATCH_STREAM, Workload, as_real, generator
+from harness.engine.workload import BATCH_STREAM, STEP, Workload, as_real, generator
 from harness.measures import Part
 from harness.objectives.base import Batch, Parameters
 
@@ -45,6 +45,11 @@ class Lanes:
         workload: What they run.
         lanes: The trials.
         stacked: Whether they share tensors; alone, there is exactly one lane.
+
+    Attributes:
+        params: Their parameters by name.
+        state: What the objective has of each beside these.
+        clock: The updates that each has taken, for an objective that sees them; else None.
     """
 
     def __init__(self, workload: Workload, lanes: Sequence[Lane], *, stacked: bool) -> None:
@@ -74,6 +79,7 @@ class Lanes:
             )
             for name, value in own[0].items()
         }
+        self.clock = self.state[STEP] if workload.objective.sees_step else None
 
     def __len__(self) -> int:
         return len(self.lanes)
@@ -110,13 +116,14 @@ class Lanes:
     def leave_out(self, ended: NDArray[np.bool_]) -> None:
         """Evaluate lanes no more that have come to an end, once they are half of all or more.
 
-        From then on their losses and gradients are 0, and their metrics NaN. Lanes that draw random
-        numbers go on.
+        From then on their losses and gradients are 0, and their metrics NaN.
         """
         count = len(self) if self._active is None else len(self._active)
         rest = np.flatnonzero(~ended)
-        if self.stacked and self._random is None and 0 < len(rest) <= LEFT * count:
+        if self.stacked and 0 < len(rest) <= LEFT * count:
             self._active = torch.from_numpy(rest).to(self.workload.device)
+            if self._random is not None:
+                self._random.go_on_with(rest.tolist())
 
     def _of_active(self, values: Parameters) -> Parameters:
         """Those lanes of some tensors that are evaluated."""

@@ -17,7 +17,8 @@ from harness.engine.recipe_factory import Built, OptimizerFactory, RecipeFactory
 from harness.engine.schedules import LENGTHS, LoadedStage, UnfitSchedule, try_schedule
 from harness.engine.spec_places import SpecPlaces
 from harness.errors import join, nearest
-from harness.plan.model import Case, Hyperparameters, Plan, shown
+from harness.formatting import as_text
+from harness.plan.model import Case, Hyperparameters, Plan
 from harness.plan.recipe import Parts, Selection, parts_of
 from harness.results import Finding
 from harness.spec.fields import meant, mistaken_word
@@ -274,7 +275,7 @@ class OptimizerArguments:
         whole = self._places.given(name)
         as_value = {**others, name: whole}
         if isinstance(whole, list) and self._construct(sample, as_value)[1] is None:
-            items = ", ".join(shown(item) for item in whole)
+            items = ", ".join(as_text(item) for item in whole)
             text += f"; a list is a grid: for one value that is a list write [[{items}]]"
         return text
 

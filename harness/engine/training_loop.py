@@ -168,6 +168,7 @@ class Stepper:
             The losses before the update, detached: shape ``(lanes,)``, or a scalar alone.
         """
         self._batch = batch
+        clock = self.lanes.clock
         if self._steps and self.schedule is not None:
             self.schedule.advance()  # not before, so that what is recorded is of the step taken
         self._steps += 1
@@ -180,6 +181,8 @@ class Stepper:
             else:
                 self.optimizer.step()
         self.around.check()
+        if clock is not None:
+            clock.fill_(self._steps)  # for what is recorded now, and for the next step
         if witness is not None:
             witness.note_parameters(self._leaves)
         return losses

@@ -32,6 +32,11 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 INIT_STREAM, BATCH_STREAM = 0, 1
 
+STEP = "step"
+"""Among the parameters of an objective that sees the step: the number of updates so far."""
+
+_TAKEN = "is the name under which an objective that sees the step is given it; choose another"
+
 
 class DoesNotFit(ValueError):
     """The spec asks something of an objective that it can't do; names the spec's key."""
@@ -137,10 +142,19 @@ class Workload:
         return self._drawn(seed)
 
     def state(self, seed: int) -> Parameters:
-        """What an objective keeps of a trial beside its parameters, at its start."""
+        """What an objective has of a trial beside its parameters, at its start.
+
+        Raises:
+            Misfit: If something else has the name under which the number of updates is given.
+        """
         with default_dtype(self.dtype):
             kept = self.objective.state(generator(seed, INIT_STREAM))
-        return {name: in_precision(value.detach(), self.dtype) for name, value in kept.items()}
+        state = {name: in_precision(value.detach(), self.dtype) for name, value in kept.items()}
+        if self.objective.sees_step:
+            if STEP in state:
+                raise Misfit(self.objective.state, f"{STEP!r} {_TAKEN}")
+            state[STEP] = torch.zeros((), dtype=self.dtype)
+        return state
 
     def measured(self, params: Parameters, rows: Any) -> dict[str, torch.Tensor]:
         """The loss, and the metrics that the spec asks for, each a scalar.
@@ -210,6 +224,8 @@ class Workload:
             isinstance(value, torch.Tensor) for value in drawn.values()
         ):
             raise Misfit(init, "init must return a dict of tensors")
+        if self.objective.sees_step and STEP in drawn:
+            raise Misfit(init, f"parameter {STEP!r} {_TAKEN}")
         for name, value in drawn.items():
             if not (value.is_floating_point() or value.is_complex()):
                 what = str(value.dtype).removeprefix("torch.")
@@ -428,7 +444,9 @@ def describe(workload: Workload, data_source: str, *, run_it: bool = True) -> De
             dimension = flatten(start).numel()
             if dimension in LANDSCAPE_POINTS:
                 window = objective.window or _window_around(start, objective)
-                landscape = _landscape(workload, start, window)
+                # What a trial has beside its parameters differs by seed, or from step to step.
+                if not workload.state(0):
+                    landscape = _landscape(workload, start, window)
     return Description(
         formula=objective.formula,
         dimension=dimension,

@@ -33,6 +33,11 @@ class Objective(ABC):
         minimizers: Points at which the optimum is reached, each with all parameters in order.
         window: For one or two parameters: what a plot shows of each, ``((low, high), ...)``.
         formula: The objective in a line, for the report.
+        sees_step: True for one that changes while it is trained on (a minimum that moves, a task
+            that is replaced by another). It then finds ``params["step"]`` in whatever it is
+            called with: a scalar tensor of the objective's precision, the number of updates that
+            the trial has taken so far. At the start it is 0; what is recorded after the last of
+            100 updates sees 100.
     """
 
     data: tuple[torch.Tensor, ...] | None = None
@@ -42,6 +47,7 @@ class Objective(ABC):
     minimizers: tuple[tuple[float, ...], ...] = ()
     window: Window | None = None
     formula: str = ""
+    sees_step: bool = False
 
     @abstractmethod
     def init(self, generator: torch.Generator) -> Parameters:
@@ -109,13 +115,16 @@ class Objective(ABC):
         return {"loss": loss, **{name: v for name, v in found.items() if name != "loss"}}
 
     def state(self, generator: torch.Generator) -> Parameters:
-        """What a trial keeps beside its parameters and does not train; by default, nothing.
+        """What a trial has beside its parameters and does not train; by default, nothing.
 
-        Running statistics are such. The engine passes it to :meth:`loss` and :meth:`measure`
-        among the parameters, and keeps what :meth:`loss` writes into it in place.
+        Running statistics are such, noise that remembers, or a random instance of the objective:
+        a shift, a rotation. The engine passes it to :meth:`loss` and :meth:`measure` among the
+        parameters, and keeps what :meth:`loss` writes into it in place.
 
         Args:
-            generator: The only source of randomness; on the CPU.
+            generator: The only source of randomness; on the CPU. It begins where that of
+                :meth:`init` begins: what both draw first is the same, so an instance that the
+                start goes by is drawn first in both.
 
         Returns:
             Tensors by names that no parameter has.

@@ -19,6 +19,7 @@ from harness.plan.model import (
     Search,
     applies,
     claimed,
+    is_named,
     keyed,
     objective_key,
     recipe_key,
@@ -33,6 +34,7 @@ from harness.spec.model import ObjectiveSpec, SpaceSpec, Spec, matches
 from harness.spec.recipe import UNFIT
 from harness.spec.recipe_values import merged
 from harness.spec.validation import LoadedSpec
+from harness.spec.variants import entry_of
 from harness.spec.yaml_source import KeyPath
 from harness.suite.locate import ImportTarget, NotFound, Section, locate
 
@@ -261,7 +263,8 @@ class _PlanBuilder:
 
     def _objective(self, name: str, spec: ObjectiveSpec) -> PlannedObjective | None:
         path: KeyPath = ("objectives", name)
-        located = self._locate(spec.class_ or name, (*path, "class") if spec.class_ else path)
+        named = spec.class_ or entry_of(name)
+        located = self._locate(named, (*path, "class") if spec.class_ else path)
         dataset = None
         if spec.dataset is not None:
             dataset = self._locate(spec.dataset, (*path, "dataset"), "datasets")
@@ -285,6 +288,7 @@ class _PlanBuilder:
             stop=spec if spec.stop else None,
             keeps_parameters=spec.keep is not None and spec.keep.parameters == "last",
             is_partial=path in self.loaded.partial,
+            variant=self.loaded.variants.get(name),
         )
         return replace(planned, key=objective_key(planned))
 
@@ -385,7 +389,7 @@ class _PlanBuilder:
             "objective": pairing.objective.name,
             "device": device,
         }
-        if not all(any(matches(names[k], p) for p in ps) for k, ps in self._only.items()):
+        if not all(any(is_named(names[k], p) for p in ps) for k, ps in self._only.items()):
             return False
         include, exclude = self.spec.include, self.spec.exclude
         setting = self._merged[pairing.optimizer].with_numbers(setting)
@@ -455,7 +459,7 @@ class _PlanBuilder:
                     "expected optimizer=, objective=, setting= or device= with a name or pattern"
                 )
                 self._refuse(f"--only {text}", expected + (nearest(key, known) if equals else ""))
-            elif key != "setting" and not any(matches(name, pattern) for name in known[key]):
+            elif key != "setting" and not any(is_named(name, pattern) for name in known[key]):
                 hint = nearest(pattern, known[key])
                 self._refuse(f"--only {text}", f"{pattern!r} matches no {key}{hint}")
             else:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from harness.formatting import as_text
 from harness.plan.recipe import NOTHING as NO_RECIPE
 from harness.plan.recipe import Recipe, comparable
 from harness.provenance import fingerprint
@@ -24,6 +25,7 @@ from harness.spec.model import (
     Spec,
     matches,
 )
+from harness.spec.variants import Variant, entry_of
 from harness.suite.locate import ImportTarget
 
 Hyperparameters = dict[str, Any]
@@ -57,6 +59,7 @@ class PlannedObjective:
         keeps_parameters: Whether the parameters after the last step are kept.
         key: Digest of all the above (but the name) and of the sources behind it.
         is_partial: Whether it lacks something that the spec gives wrongly.
+        variant: Its place among the variants of an entry of the spec; None where it is the entry.
     """
 
     name: str
@@ -77,6 +80,7 @@ class PlannedObjective:
     keeps_parameters: bool = False
     key: str = ""
     is_partial: bool = False
+    variant: Variant | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Case:
         """Text that sets it apart from the optimizer's others here: ``lr=0.4``, or nothing."""
         if self.role in ("tuned", "defaults"):
             return self.role
-        return ", ".join(f"{k}={shown(self.hyperparameters.get(k))}" for k in self.varied)
+        return ", ".join(f"{k}={as_text(self.hyperparameters.get(k))}" for k in self.varied)
 
     @property
     def label(self) -> str:
@@ -320,18 +324,6 @@ def _kind(value: Any) -> Any:
     return [type(value).__name__, repr(value)]
 
 
-def shown(value: Any) -> str:
-    """A hyperparameter as labels show it."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, float):
-        short = f"{value:.6g}"
-        return short if float(short) == value else repr(value)
-    if isinstance(value, list):
-        return "[" + ", ".join(shown(item) for item in value) + "]"
-    return str(value)
-
-
 def named_by(cases: Iterable[Case]) -> tuple[ImportTarget, ...]:
     """The optimizers, objectives and datasets of some cases, each once."""
     found: dict[ImportTarget, None] = {}
@@ -343,11 +335,16 @@ def named_by(cases: Iterable[Case]) -> tuple[ImportTarget, ...]:
     return tuple(found)
 
 
+def is_named(name: str, pattern: str) -> bool:
+    """Test a name against a pattern; that of a variant's entry counts as well."""
+    return matches(name, pattern) or matches(entry_of(name), pattern)
+
+
 def applies(match: Match, names: dict[str, str], setting: Hyperparameters) -> bool:
     """Test a match against names (optimizer, objective, device) and setting."""
     for key, name in names.items():
         patterns = getattr(match, key)
-        if patterns and not any(matches(name, pattern) for pattern in patterns):
+        if patterns and not any(is_named(name, pattern) for pattern in patterns):
             return False
     wanted: dict[str, Scalar] = match.hyperparameters
     return all(k in setting and setting[k] == v for k, v in wanted.items())

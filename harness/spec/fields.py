@@ -30,9 +30,12 @@ _DEVICE_FILES = "|".join(
     for name in ("con", "prn", "aux", "nul", "com0", "lpt0")
 )
 # A name is a file's name as well: nothing that Windows keeps for itself, no dot at the end.
-NAME_PATTERN = (
-    rf"^(?!(?:{_DEVICE_FILES})(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,62}}[A-Za-z0-9_-])?$"
-)
+_NAME = rf"(?!(?:{_DEVICE_FILES})(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9_.-]{{0,62}}[A-Za-z0-9_-])?"
+NAME_PATTERN = rf"^{_NAME}$"
+VARIANT_PATTERN = rf"^{_NAME}(?:=[A-Za-z0-9_.-]{{0,160}})*$"
+EACH = "each"
+"""The key of an argument's values, each of which makes a variant of an objective."""
+
 PARAMETER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 SETTING_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z0-9_-]{1,64}){0,6}$"
 DEVICE_PATTERN = r"^(cpu|cuda(:[0-9]{1,2})?|mps|xpu(:[0-9]{1,2})?)$"
@@ -65,12 +68,12 @@ class Checked:
         return dict(self.schema)
 
 
-Fault = tuple[str, tuple[int, ...]]
-"""What is wrong with a value, and the indices below it at which that is."""
+Fault = tuple[str, tuple[int | str, ...]]
+"""What is wrong with a value, and the indices or keys below it at which that is."""
 
 
-def refuse(message: str, *below: int) -> NoReturn:
-    """Refuse a value, or what stands below it at some indices."""
+def refuse(message: str, *below: int | str) -> NoReturn:
+    """Refuse a value, or what stands below it at some indices or keys."""
     refuse_all([(message, below)])
 
 
@@ -171,6 +174,32 @@ def unfit(value: Any) -> str:
 def _argument(value: Any) -> Any:
     _check_scalar(value)
     return value
+
+
+def _argument_or_each(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return _argument(value)
+    each_value(value)
+    return value
+
+
+def each_value(value: dict[str, Any]) -> list[Any]:
+    """The values of an argument that has several: ``{each: [2, 4]}``.
+
+    Raises:
+        PydanticCustomError: If it says anything else.
+    """
+    if list(value) != [EACH]:
+        refuse(f"expected a value, or several as {{{EACH}: [1, 2]}}, got {shown(value)}")
+    values = value[EACH]
+    if not isinstance(values, list):
+        refuse(f"expected a list of values, got {shown(values)}", EACH)
+    try:
+        found: list[Any] = _grid(values)
+    except PydanticCustomError as error:
+        faults = (error.context or {})["faults"]
+        refuse_all([(message, (EACH, *below)) for message, below in faults])
+    return found
 
 
 def _grid(value: Any) -> Any:
@@ -314,6 +343,12 @@ _SEEDS_SCHEMA = {
 _ENDS_SCHEMA = _list_of({"type": "number"}, minItems=2, maxItems=2)
 _WHOLE_ENDS_SCHEMA = _list_of({"type": "integer"}, minItems=2, maxItems=2)
 _GRID_SCHEMA = {"anyOf": [_ANY_SCALAR, {**_ANY_LIST, "minItems": 1, "uniqueItems": True}]}
+_EACH_SCHEMA = {
+    "type": "object",
+    "properties": {EACH: {**_ANY_LIST, "minItems": 1, "uniqueItems": True}},
+    "required": [EACH],
+    "additionalProperties": False,
+}
 _CHOICES_SCHEMA = {**_ANY_LIST, "minItems": 2, "uniqueItems": True}
 _SHARES_SCHEMA = _list_of({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})
 _WORDS_SCHEMA = {"anyOf": [{"type": "string"}, _list_of({"type": "string"}, minItems=1)]}
@@ -324,7 +359,7 @@ _DEVICE_SCHEMA = {
     ]
 }
 
-_NAME = (
+NAME_TEXT = (
     "a name that can be a file name: at most 64 letters, digits, '.', '_' and '-', starting with "
     "a letter or digit, not ending with '.'"
 )
@@ -336,7 +371,10 @@ _REFERENCE = (
     "('torch.optim:Adagrad')"
 )
 
-Name = Annotated[str, matching(NAME_PATTERN, _NAME)]
+Name = Annotated[str, matching(NAME_PATTERN, NAME_TEXT)]
+ObjectiveName = Annotated[
+    str, matching(VARIANT_PATTERN, NAME_TEXT, {"type": "string", "pattern": NAME_PATTERN})
+]
 Parameter = Annotated[str, matching(PARAMETER_PATTERN, _PARAMETER)]
 Setting = Annotated[str, matching(SETTING_PATTERN, _SETTING)]
 Reference = Annotated[str, matching(REFERENCE_PATTERN, _REFERENCE)]
@@ -351,6 +389,9 @@ Choices = Annotated[tuple[Any, ...], Checked(_choices, _CHOICES_SCHEMA)]
 Printed = Annotated[str, Checked(_printed, {"type": ["number", "string"]})]
 Shares = Annotated[tuple[float, ...], Checked(_shares, _SHARES_SCHEMA)]
 Argument = Annotated[Any, Checked(_argument, {"anyOf": [_ANY_SCALAR, _ANY_LIST]})]
+ArgumentOrEach = Annotated[
+    Any, Checked(_argument_or_each, {"anyOf": [_ANY_SCALAR, _ANY_LIST, _EACH_SCHEMA]})
+]
 Grid = Annotated[Any, Checked(_grid, _GRID_SCHEMA)]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1), Checked(_words, _WORDS_SCHEMA)]
 Count = Annotated[int, Field(ge=1, le=STEP_LIMIT)]

@@ -13,6 +13,7 @@ from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
 from harness.spec.base import Model as _Model
 from harness.spec.fields import (
     Argument,
+    ArgumentOrEach,
     Choices,
     Count,
     Device,
@@ -22,6 +23,7 @@ from harness.spec.fields import (
     Items,
     Name,
     NonNegative,
+    ObjectiveName,
     Parameter,
     Patterns,
     Positive,
@@ -68,8 +70,10 @@ class ObjectiveSpec(_Model):
     """The function to minimise: an objective of the harness ('quadratic_2d'), a class in the
     suite's objectives/ folder, or an import ('package.module:Class'). By default the entry's own
     name."""
-    arguments: dict[Parameter, Argument] = Field(default_factory=dict)
-    """Arguments of the objective's constructor."""
+    arguments: dict[Parameter, ArgumentOrEach] = Field(default_factory=dict)
+    """Arguments of the objective's constructor. With {power: {each: [2, 4, 8]}} the entry stands
+    for several objectives, powers.power=2 and so on: difficulties of one task, from the easiest to
+    the hardest."""
     dataset: Reference | None = None
     """A loader in the suite's datasets/ folder ('airfoil'), or an import."""
     batch_size: Count | None = None
@@ -122,8 +126,8 @@ class ObjectiveSpec(_Model):
     """The smallest difference of final losses that matters: losses that differ by no more are tied
     in tests and ranks. Differences below the rounding of a loss are always ties."""
     family: Name | None = None
-    """A name that variants of an objective share, so that they count as one in statistics over all
-    objectives. By default each objective is a family of its own."""
+    """A name that objectives of a kind share, so that they count as one in statistics over all
+    objectives. By default each objective, with its variants, is a family of its own."""
 
     def named_measures(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """The measures that keys name, each with its place below the objective."""
@@ -361,7 +365,7 @@ class Spec(_Model):
     """Devices to run on. Trials on a device that is not available are skipped, and reported so."""
     threads: int = Field(1, ge=1, le=1024)
     """Number of threads that PyTorch may use within one operation."""
-    objectives: dict[Name, ObjectiveSpec] = Field(min_length=1)
+    objectives: dict[ObjectiveName, ObjectiveSpec] = Field(min_length=1)
     """The objectives, by name."""
     optimizers: dict[Name, OptimizerSpec] = Field(min_length=1)
     """The optimizers to compare, by name; the first is the reference."""

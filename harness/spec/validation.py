@@ -9,16 +9,16 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from harness.errors import Problem, nearest
-from harness.spec.fields import Name, shown
+from harness.errors import Problem, join, nearest
+from harness.spec.fields import Name, ObjectiveName, shown
 from harness.spec.measure_validation import measure_mistakes
 from harness.spec.measures import KeepSpec, SplitSpec, StopSpec
 from harness.spec.model import (
@@ -39,6 +39,7 @@ from harness.spec.model import (
 from harness.spec.recipe_validation import keys_at as recipe_keys_at
 from harness.spec.recipe_validation import recipe_mistakes
 from harness.spec.recipe_values import merged
+from harness.spec.variants import Variant, entry_of, expanded
 from harness.spec.yaml_source import KeyPath, YamlSource, read, suite_folder
 
 T = TypeVar("T")
@@ -54,12 +55,14 @@ class LoadedSpec:
         problems: Every mistake found so far; the spec may be run only when there is none.
         partial: Key paths of objectives and optimizers in the valid part that lack some of their
             arguments, which are wrong.
+        variants: Objectives that are variants of an entry, by name.
     """
 
     spec: Spec | None
     source: YamlSource
     problems: tuple[Problem, ...]
     partial: frozenset[KeyPath] = frozenset()
+    variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -72,7 +75,7 @@ class LoadedSpec:
 class _ValidPart(Spec):
     """The part of a spec that has no mistakes; it may be nothing."""
 
-    objectives: dict[Name, ObjectiveSpec] = Field(default_factory=dict)
+    objectives: dict[ObjectiveName, ObjectiveSpec] = Field(default_factory=dict)
     optimizers: dict[Name, OptimizerSpec] = Field(default_factory=dict)
 
 
@@ -100,6 +103,7 @@ def check(source: YamlSource) -> LoadedSpec:
         keys = "'suite', 'objectives' and 'optimizers'"
         message = f"expected a mapping with {keys}, got {shown(source.data)}"
         return LoadedSpec(None, source, (source.problem((), message),))
+    source, variants, wrong_entries = expanded(source)
     details: list[ErrorDetails] = []
     spec: Spec | None = None
     try:
@@ -110,14 +114,15 @@ def check(source: YamlSource) -> LoadedSpec:
     # Entries that are wrong count as well: a list of them alone is not too short.
     within = {place[:-1] for place in places}
     details = [d for d in details if d["type"] != "too_short" or _path(d) not in within]
-    problems = [*source.problems, *(p for d in details for p in _problems(source, d))]
+    problems = [*source.problems, *wrong_entries]
+    problems += (p for d in details for p in _problems(source, d))
     lengths = list(_wrong_lengths(source))
     if spec is None or lengths:
         spec = _ValidPart.model_validate(_valid_data(source.data, places))
     problems += lengths
     problems += _names_alike(source)
     problems += _repeated_devices(source)
-    problems += _unknown_names(source, spec)
+    problems += _unknown_names(source, spec, variants)
     problems += _unknown_entries(source, spec, places)
     problems += _tuning_mistakes(source, spec)
     problems += recipe_mistakes(source, spec, places)
@@ -125,7 +130,7 @@ def check(source: YamlSource) -> LoadedSpec:
     partial = {path[:2] for path in places if _is_argument(path)}
     if any(path[:1] == ("recipe",) for path in places):
         partial |= {("optimizers", name) for name in spec.optimizers}
-    return LoadedSpec(spec, source, tuple(sorted(set(problems))), frozenset(partial))
+    return LoadedSpec(spec, source, tuple(sorted(set(problems))), frozenset(partial), variants)
 
 
 def _path(detail: ErrorDetails) -> KeyPath:
@@ -323,7 +328,9 @@ def _names(data: dict[str, Any], section: str) -> list[str] | None:
     return list(data[section]) if isinstance(data.get(section), dict) else None
 
 
-def _unknown_names(source: YamlSource, spec: Spec) -> Iterator[Problem]:
+def _unknown_names(
+    source: YamlSource, spec: Spec, variants: Mapping[str, Variant]
+) -> Iterator[Problem]:
     """Objectives and optimizers that optimizers and claims name, and that are not there."""
     objectives, optimizers = (_names(source.data, key) for key in ("objectives", "optimizers"))
     for name, entry in _mapping(source.data, "optimizers").items():
@@ -340,7 +347,10 @@ def _unknown_names(source: YamlSource, spec: Spec) -> Iterator[Problem]:
         for key, names in (("optimizer", optimizers), ("objective", objectives)):
             named = claim.get(key) if isinstance(claim, dict) else None
             if names is not None and isinstance(named, str) and named not in names:
+                own = [name for name, variant in variants.items() if variant.entry == named]
                 text = f"there is no {key} {named!r}{nearest(named, names)}"
+                if key == "objective" and own:
+                    text = f"{named!r} has several variants; choose one: {join(own)}"
                 yield source.problem(("claims", i, key), text)
 
 
@@ -377,9 +387,10 @@ def _unknown_entries(
 ) -> Iterator[Problem]:
     """Patterns and hyperparameters of matches that nothing in the spec has."""
     raw = source.data.get("devices")
+    objectives = map(str, _names(source.data, "objectives") or ())
     known = {
         "optimizer": _names(source.data, "optimizers"),
-        "objective": _names(source.data, "objectives"),
+        "objective": [*dict.fromkeys(n for name in objectives for n in (name, entry_of(name)))],
         "device": raw if isinstance(raw, list) else list(spec.devices),
     }
     sections: dict[KeyPath, tuple[Match, ...]] = {

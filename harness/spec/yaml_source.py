@@ -38,6 +38,9 @@ MAPPING = "spec"
 
 KeyPath = tuple[str | int, ...]
 
+Home = tuple["YamlSource", KeyPath]
+"""A file, and a key path in it."""
+
 
 @dataclass(frozen=True)
 class Position:
@@ -60,6 +63,7 @@ class YamlSource:
         folder: Where a mapping is at home; None of a file, which says so itself.
         problems: What no spec may hold: duplicate keys, tags, characters that are not allowed.
         unreadable: Key paths of values that are not known for such a reason.
+        homes: By key path, the file and the key path at which what is there is really said.
     """
 
     file: str
@@ -70,9 +74,14 @@ class YamlSource:
     folder: Path | None = None
     problems: tuple[Problem, ...] = ()
     unreadable: frozenset[KeyPath] = frozenset()
+    homes: Mapping[KeyPath, Home] = field(default_factory=dict)
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
         """Place a message at a key path, or at the nearest enclosing thing that has a place."""
+        for length in range(len(path), 0, -1):
+            if home := self.homes.get(path[:length]):
+                said_in, said_at = home
+                return said_in.problem((*said_at, *path[length:]), message, at_key=at_key)
         own = (self.keys, self.values) if at_key else (self.values, self.keys)
         position = next((table[path] for table in own if path in table), None)
         parent = path

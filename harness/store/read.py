@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.measures import TRAIN_LOSS, Measure, Part, measures_of, parts_with
 from harness.plan.model import Role
+from harness.spec.variants import Variant
 from harness.store import tried
 from harness.store.database import Store
 from harness.store.records import RunRecord
@@ -30,6 +31,7 @@ class ObjectiveInfo:
     Attributes:
         optimum: The best value of what is reported, where it is known.
         measure: What tables and tests are of.
+        variant: Its place among the variants of an entry of the spec; None where it is the entry.
     """
 
     name: str
@@ -48,6 +50,12 @@ class ObjectiveInfo:
     part_rows: Mapping[str, int] = field(default_factory=dict)
     metrics: tuple[tuple[str, bool], ...] = (("loss", False),)
     measure: Measure = TRAIN_LOSS
+    variant: Variant | None = None
+
+    @property
+    def task(self) -> str:
+        """The entry of the spec that it comes from."""
+        return self.variant.entry if self.variant else self.name
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -290,7 +298,8 @@ class _Reader:
         measure = self.record.settings.reported.get(name, TRAIN_LOSS)
         if measure != TRAIN_LOSS:
             arrays["optimum"] = None
-        return ObjectiveInfo(name=name, measure=measure, **known | arrays)
+        variant = self.record.settings.variants.get(name)
+        return ObjectiveInfo(name=name, measure=measure, variant=variant, **known | arrays)
 
     def _curves(self, case_id: int, info: ObjectiveInfo) -> dict[str, Any]:
         """The seeds, recorded values and evaluations of a case."""

@@ -14,6 +14,7 @@ from harness.plan import measuring
 from harness.plan.model import Plan
 from harness.results import Unavailable
 from harness.spec.model import ClaimSpec, CounterpartSpec, SpaceSpec, TimingSpec
+from harness.spec.variants import Variant
 
 
 class _Settings(BaseModel):
@@ -57,7 +58,9 @@ class RunSettings(_Settings):
         tuned: By objective, what tuning goes by, where the spec says it.
         smallest_differences: By objective, the smallest difference of final losses that matters.
         correction: Comparisons that share the 5%: those of an ``objective``, or of the ``page``.
-        families: By objective, the family that the spec puts it in.
+        families: By objective, the family that the spec puts it in; that of variants is their
+            entry, where the spec gives none.
+        variants: By objective that is one of several variants of an entry, its place among them.
         searches: By optimizer and hyperparameter, the search space.
         fixed: By optimizer that is searched and objective, the hyperparameters given there.
         generalizes: By optimizer, its special cases.
@@ -81,6 +84,7 @@ class RunSettings(_Settings):
     smallest_differences: dict[str, float] = {}
     correction: Literal["objective", "page"] = "objective"
     families: dict[str, str] = {}
+    variants: dict[str, Variant] = {}
     searches: dict[str, dict[str, SpaceSpec]] = {}
     fixed: dict[str, dict[str, tuple[str, ...]]] = {}
     generalizes: dict[str, tuple[str, ...]] = {}
@@ -100,6 +104,9 @@ class RunSettings(_Settings):
         """Collect the settings of a plan that is to run on a machine, given by its digest."""
         spec = plan.spec
         objectives, optimizers = spec.objectives.items(), spec.optimizers.items()
+        variants = {o.name: o.variant for o in plan.objectives if o.variant}
+        families = {name: variant.entry for name, variant in variants.items()}
+        families |= {name: o.family for name, o in objectives if o.family}
         return cls(
             title=spec.title,
             description=spec.description,
@@ -124,7 +131,8 @@ class RunSettings(_Settings):
                 n: o.smallest_difference for n, o in objectives if o.smallest_difference
             },
             correction=spec.correction,
-            families={name: o.family for name, o in objectives if o.family},
+            families=families,
+            variants=variants,
             searches={name: o.search for name, o in optimizers if o.search},
             fixed={
                 name: {objective: tuple(given) for objective, given in o.per_objective.items()}

@@ -140,6 +140,29 @@ def test_a_lane_draws_to_the_bit_what_its_trial_draws_alone(name: str, dtype: to
     assert len(drawn.unique(dim=0)) > 1  # or nothing was drawn at all
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("kept", [(0, 2), (1, 3), (2,), (3, 0)])
+@pytest.mark.parametrize("name", SHAPES)
+def test_lanes_that_go_on_without_the_others_draw_as_before(
+    name: str, kept: tuple[int, ...]
+) -> None:
+    loss, shape = SHAPES[name]
+    values = rows(len(SEEDS), *shape)
+    lane_random = LaneRandom(draws_of(lambda: loss(values[0])), SEEDS)
+    made: list[list[torch.Tensor]] = []
+    for step in range(4):
+        lanes = range(len(SEEDS)) if step < 2 else kept
+        if step == 2:
+            lane_random.go_on_with(kept)
+        with lane_random.drawing(), lane_level(len(lanes), may_draw=True) as level:
+            result = loss(lanes_of(values[list(lanes)]))
+            made.append([*_functorch._remove_batch_dim(result, level, len(lanes), 0)])
+    for place, lane in enumerate(kept):
+        own = alone(loss, values[lane], SEEDS[lane], steps=4)
+        assert torch.equal(made[2][place], own[2])
+        assert torch.equal(made[3][place], own[3])
+
+
 def test_lanes_of_one_seed_draw_alike_whatever_they_hold() -> None:
     values = rows(4, 7, 6)
     for loss in (

@@ -166,6 +166,8 @@ def test_it_is_a_float_and_its_copies_are_itself() -> None:
         lambda x, y, v: torch.addcdiv(x, x, y, value=-v),
         lambda x, y, v: x.lerp(y, v),
         lambda x, y, v: x.clone().lerp_(y, v),
+        lambda x, y, v: x.clone().lerp_(end=y, weight=v),
+        lambda x, y, v: torch.addcmul(x, tensor1=x, tensor2=y, value=v),
         lambda x, y, v: x.clone().mul_(v).add_(v),
         lambda x, y, v: x.clamp(max=v),
         lambda x, y, v: x.clamp(min=v, max=2 * v),

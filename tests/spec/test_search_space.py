@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from harness.plan.model import shown
+from harness.formatting import as_text
 from harness.spec import search_space
 from harness.spec.model import SpaceSpec
 from harness.spec.search_space import DIGITS, draw, ends, grid, place, value
@@ -305,7 +305,7 @@ def test_the_label_shows_the_very_value_that_is_run(seed: int) -> None:
             assert float(f"{setting[name]:.{DIGITS}g}") == setting[name]
         momentum = setting["momentum"]
         assert float(f"{1 - momentum:.{DIGITS}g}") == pytest.approx(1 - momentum, rel=1e-12)
-        label = "{" + ", ".join(f"{name}: {shown(v)}" for name, v in setting.items()) + "}"
+        label = "{" + ", ".join(f"{name}: {as_text(v)}" for name, v in setting.items()) + "}"
         assert parse(label.encode(), "spec.yaml").data == setting
 
 
