@@ -19,7 +19,7 @@ from harness.analysis import (
 )
 from harness.store.read import Results
 
-MANY = 40
+MANY = 20
 """Objectives of a map beyond which nothing is worked out objective by objective."""
 
 
@@ -88,9 +88,7 @@ def analyse(results: Results) -> Analysis:
     )
 
 
-def _maps(
-    results: Results, reached: Sequence[targets.Reached]
-) -> tuple[win_counts.WinMap, ...]:
+def _maps(results: Results, reached: Sequence[targets.Reached]) -> tuple[win_counts.WinMap, ...]:
     of_page = results.run.settings.correction == "page"
     return win_counts.maps(cells.cells_of(results, reached), of_page=of_page)
 

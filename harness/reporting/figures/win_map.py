@@ -16,8 +16,9 @@ from harness.reporting.figures.records import (
     FigureRecord,
     dot_figure,
 )
-from harness.reporting.figures.styles import Style
-from harness.reporting.tables.win_map import family_name
+from harness.reporting.figures.styles import Style, swatches
+from harness.reporting.tables.win_map import family_name, suffix_of
+from harness.store.read import Results
 
 MATRIX, COUNTS = "map", "map_cells_won"
 """Names of the figures."""
@@ -69,15 +70,22 @@ class MapFigure(FigureRecord):
         )
 
 
-def build(known: WinMap, styles: Mapping[str, Style], where: str = "") -> list[FigureRecord]:
-    """The figures of a map.
+def build(results: Results, known: Sequence[WinMap]) -> list[FigureRecord]:
+    """The figures of the map of each device.
 
     Args:
-        known: The map.
-        styles: By optimizer; those of others are grey.
-        where: What titles end with.
+        results: What was run.
+        known: The maps.
     """
-    return [matrix(known, where), counts(known, styles, where)]
+    looks = swatches(results)
+    styles = {case.label: looks[case.optimizer] for case in results.cases} | looks
+    found: list[FigureRecord] = []
+    for one in known:
+        suffix = suffix_of(one, several=len(known) > 1)
+        where = f" ({one.device})" if suffix else ""
+        records: list[FigureRecord] = [matrix(one, where), counts(one, styles, where)]
+        found += [replace(record, name=f"{record.name}{suffix}") for record in records]
+    return found
 
 
 def matrix(known: WinMap, where: str = "") -> MapFigure:

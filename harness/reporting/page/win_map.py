@@ -112,7 +112,10 @@ def _family(known: WinMap, family: FamilyCounts) -> MapFamily:
     brief = f"{plural(len(tasks), 'task')}, {plural(cells, 'cell')}"
     if len(counts) > 1 and family.most.of:
         fewest = min(own.won for own in counts.values())
-        ends = [("most", family.most.won), *([("fewest", fewest)] if fewest < family.most.won else [])]
+        ends = [
+            ("most", family.most.won),
+            *([("fewest", fewest)] if fewest < family.most.won else []),
+        ]
         told = (
             f"{listed([n for n, own in counts.items() if own.won == won], 3)} the {word} ({won})"
             for word, won in ends
@@ -128,8 +131,11 @@ def _family(known: WinMap, family: FamilyCounts) -> MapFamily:
 
 def _row(known: WinMap, task: Task) -> MapRow:
     labels = [row.label for row in task.rows if row.label]
-    note = f"{labels[0]} to {labels[-1].partition('=')[2]}" if len(labels) > 1 else "".join(labels)
-    cells = tuple(tuple(_square(known, row, name) for row in task.rows) for name in known.optimizers)
+    last = labels[-1].partition("=")[2] if labels else ""
+    note = f"{labels[0]} to {last}" if len(labels) > 1 else "".join(labels)
+    cells = tuple(
+        tuple(_square(known, row, name) for row in task.rows) for name in known.optimizers
+    )
     return MapRow(task.name, note, cells)
 
 
@@ -154,13 +160,15 @@ def _words(known: WinMap, row: Row, cell: Cell) -> str:
         band = win_map.span(found.low, found.high, share)
         text = f"{found.wins} of {found.n} seeds won (95% CI {band})"
     if math.isfinite(steps.value):
-        text += f"; {win_map.steps_text(steps.value)} of {cell.budget:,} steps until a win"
-        if not math.isnan(steps.low):
-            text += f" ({win_map.span(steps.low, steps.high)})"
+        band = "" if math.isnan(steps.low) else f"{win_map.span(steps.low, steps.high)}; "
+        text += f"; {win_map.steps_text(steps.value)} steps until a win"
+        text += f" ({band}a trial has {cell.budget:,})"
     if cell.settings:
         text += f"; {win_map.settings_text(cell, settings)} settings until one wins"
         if settings.low < settings.high:
-            ends = [win_map.number_of_settings(e, cell.settings) for e in (settings.low, settings.high)]
+            ends = [
+                win_map.number_of_settings(e, cell.settings) for e in (settings.low, settings.high)
+            ]
             text += f" ({ends[0]} to {ends[1]})"
     if failed := sum(cell.failed):
         text += f"; {failed} failed"

@@ -41,6 +41,12 @@ def build(known: Sequence[WinMap]) -> list[Table]:
     return found
 
 
+def summaries(known: Sequence[WinMap]) -> list[str]:
+    """Names of the tables of cells won, map by map."""
+    several = len(known) > 1
+    return [f"{SUMMARY}{suffix_of(one, several=several)}" for one in known]
+
+
 def suffix_of(known: WinMap, *, several: bool) -> str:
     """What the names of a map's files end with, where there are several maps."""
     return f"_{re.sub(r'[^A-Za-z0-9_-]+', '_', known.device)}" if several else ""

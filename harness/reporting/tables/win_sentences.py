@@ -14,23 +14,23 @@ FAILS = 0.5
 
 
 def headline(known: WinMap) -> str:
-    """The counts in one sentence: who wins the most cells, and who significantly fewer."""
+    """The counts, as the beginning of a sentence: who wins the most, and who fewer."""
     overall = known.overall
     most = overall.most
     where = "" if known.device == "cpu" else f" on {known.device}"
     cells = f"{plural(most.of, 'cell')} ({plural(len(known.tasks), 'task')}){where}"
     if not most.of:
-        return f"No cell of the map{where} was run by all optimizers."
+        return f"no cell of the map{where} was run by all optimizers"
     leaders = sorted(own.optimizer for own in overall.counts if own.won == most.won)
     if most.won == 0:
-        return f"Of {cells}, no optimizer wins any."
+        return f"of {cells}, no optimizer wins any"
     if len(known.optimizers) < 2:
-        return f"Of {cells}, {most.optimizer} wins {_with_band(most)}."
+        return f"of {cells}, {most.optimizer} wins {_with_band(most)}"
     if len(leaders) > 1:
-        text = f"Of {cells}, {listed(leaders)} win the most, {most.won} each"
+        text = f"of {cells}, {listed(leaders)} win the most, {most.won} each"
     else:
-        text = f"Of {cells}, {most.optimizer} wins the most, {_with_band(most)}"
-    return f"{text}{_others(known, leaders)}."
+        text = f"of {cells}, {most.optimizer} wins the most, {_with_band(most)}"
+    return f"{text}{_others(known, leaders)}"
 
 
 def _others(known: WinMap, leaders: Sequence[str]) -> str:
@@ -123,4 +123,3 @@ def _origins(known: WinMap) -> str:
     for name, origin in known.cells.origins.items():
         by_origin.setdefault(origin, []).append(name)
     return " ".join(f"{listed(names, 9)}: {origin}." for origin, names in by_origin.items())
-
