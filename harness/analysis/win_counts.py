@@ -356,7 +356,7 @@ def fisher(wins_one: int, one: int, wins_other: int, other: int) -> float:
     """P-value of Fisher's exact test of two shares, two-sided."""
     from scipy.stats import fisher_exact
 
-    table = [[wins_one, one - wins_one], [wins_other, other - wins_other]]
+    table = np.array([[wins_one, one - wins_one], [wins_other, other - wins_other]])
     return float(fisher_exact(table).pvalue)
 
 

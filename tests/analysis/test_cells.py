@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from map_builders import TARGET, made_map, make_cell, make_store
-from results_builders import make_case, make_objective, make_results, make_trials
+from results_builders import Ending, make_case, make_objective, make_results, make_trials
 
 from harness.analysis import comparison, targets
 from harness.analysis.cells import Cells, cells_from_file, cells_of, cells_to_file, is_map
@@ -120,7 +121,7 @@ def test_cells_beside_others_are_of_the_same_tasks() -> None:
     assert {cell.device for cell in both.cells} == {"cpu"}
 
 
-def _results(*names: str, **fields: object) -> Results:
+def _results(*names: str, **fields: Any) -> Results:
     info = {
         name: make_objective(
             name,
@@ -138,8 +139,11 @@ def _results(*names: str, **fields: object) -> Results:
         known = {"train loss": case.losses, "train accuracy": accuracy}
         cases.append(replace(case, curves=known))
     targets_given = [{"value": 1.0}, {"value": 0.8, "measure": ACCURACY}]
-    settings = {"targets": {name: {"given": targets_given} for name in names}, **fields}
-    ends = [{1: 1.0, 2: 0.5, 3: ("diverged", 1)} for _ in names]
+    settings: dict[str, Any] = {
+        "targets": {name: {"given": targets_given} for name in names},
+        **fields,
+    }
+    ends: list[dict[int, Ending]] = [{1: 1.0, 2: 0.5, 3: ("diverged", 1)} for _ in names]
     return make_results(cases, make_trials(cases, ends), objectives=info, **settings)
 
 

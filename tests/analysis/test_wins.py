@@ -168,7 +168,7 @@ def test_cells_are_compared_by_fishers_test_and_holm() -> None:
     (known,) = win_counts.maps(Cells(tuple(cells)))
     pairs = list(itertools.combinations(shares, 2))
     p = [
-        fisher_exact([[shares[i], 10 - shares[i]], [shares[j], 10 - shares[j]]]).pvalue
+        fisher_exact(np.array([[shares[own], 10 - shares[own]] for own in (i, j)])).pvalue
         for i, j in pairs
     ]
     adjusted = rank_tests.holm(p)

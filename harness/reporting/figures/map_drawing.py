@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from harness.reporting.figures.plotting import mpl  # before any part of matplotlib
 
@@ -59,7 +60,7 @@ def draw_map(record: MapFigure) -> Figure:
     ax.axis("off")
     lefts = [NAMES + i * column + GAP / 2 for i in range(len(record.optimizers))]
     for left, name in zip(lefts, record.optimizers, strict=True):
-        turned = {"rotation": 35, "rotation_mode": "anchor"} if is_slanted else {}
+        turned: dict[str, Any] = {"rotation": 35, "rotation_mode": "anchor"} if is_slanted else {}
         ax.text(left, head - 0.08, wrapped(name, 24), ha="left", va="bottom", **turned)
     squares = _Squares(square, row, numbers=has_numbers(record))
     y = head

@@ -84,7 +84,7 @@ def span(low: float, high: float, text: object = "{:,.0f}".format) -> str:
 
 class _Summary(NamedTuple):
     known: WinMap
-    count: Count
+    cells: Count
     families: Mapping[str, Count]
     settings: wins.Estimate
     drawn: int
@@ -116,13 +116,13 @@ def summary(known: WinMap) -> Table | None:
             )
         )
     columns: list[Column[_Summary]] = [
-        Column("optimizer", "optimizer", lambda r: r.count.optimizer),
+        Column("optimizer", "optimizer", lambda r: r.cells.optimizer),
         *_origin(known),
-        Column("won", "cells won", lambda r: r.count.won, text=lambda r: _won_of(r.count)),
-        Column("of", "", lambda r: r.count.of),
-        Column("ci_low", "", lambda r: r.count.low),
-        Column("ci_high", "", lambda r: r.count.high),
-        Column("", "95% interval", text=lambda r: span(r.count.low, r.count.high)),
+        Column("won", "cells won", lambda r: r.cells.won, text=lambda r: _won_of(r.cells)),
+        Column("of", "", lambda r: r.cells.of),
+        Column("ci_low", "", lambda r: r.cells.low),
+        Column("ci_high", "", lambda r: r.cells.high),
+        Column("", "95% interval", text=lambda r: span(r.cells.low, r.cells.high)),
         *(column for family in by_family for column in _of_family(known, family)),
         Column(
             "hardest_won",
@@ -159,7 +159,7 @@ def summary(known: WinMap) -> Table | None:
 def _origin(known: WinMap) -> list[Column[_Summary]]:
     if not known.cells.origins:
         return []
-    return [Column("origin", "origin", lambda r: known.cells.origin_of(r.count.optimizer))]
+    return [Column("origin", "origin", lambda r: known.cells.origin_of(r.cells.optimizer))]
 
 
 def _of_family(known: WinMap, family: str) -> list[Column[_Summary]]:
@@ -293,7 +293,7 @@ def cells(known: WinMap) -> Table | None:
         Column("device", "device", lambda r: r.cell.device),
         Column("won", "won", lambda r: r.share.wins, text=lambda r: won_text(r.share)),
         Column("n", "n", lambda r: r.share.n),
-        Column("share", "share", lambda r: r.share.value, share),
+        Column("share", "share won", lambda r: r.share.value, share),
         Column("ci_low", "", lambda r: r.share.low),
         Column("ci_high", "", lambda r: r.share.high),
         Column("", "95% interval", text=lambda r: span(r.share.low, r.share.high, share)),
@@ -320,7 +320,8 @@ def cells(known: WinMap) -> Table | None:
         Column("origin", "", lambda r: known.cells.origin_of(r.cell.optimizer)),
     ]
     note = (
-        f"{WON} Share: of the n seeds (1 where all are copies of one run), with Wilson's interval. "
+        f"{WON} Share won: of the n seeds (1 where all are copies of one run), with Wilson's "
+        "interval. "
         "Steps until a win: the steps of all trials over the number of those that won; infinite "
         "where none did. Settings until a win: (N + 1) / (K + 1) if K of N settings drawn win, the "
         "mean over tuning seeds; infinite where with some seed none does. Their intervals are of a "

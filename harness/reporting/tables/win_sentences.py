@@ -58,24 +58,41 @@ def _with_band(count: Count) -> str:
 
 
 def families(known: WinMap) -> tuple[str, ...]:
-    """A sentence on each family and optimizer that wins significantly fewer cells than others."""
-    found = []
-    for family in known.by_family:
-        most = family.most
-        counts = sorted(family.counts, key=lambda own: (own.won, own.optimizer))
-        found += [_fewer(known, family, count, most) for count in counts if count.is_fewer]
-    return tuple(found)
-
-
-def _fewer(known: WinMap, family: FamilyCounts, count: Count, most: Count) -> str:
-    name = family_name(known, family.family)
-    tied = [own.optimizer for own in family.counts if own.won == most.won]
-    best = f"{most.optimizer} {most.won}" if len(tied) == 1 else f"the most {most.won}"
-    verb = "fails at" if count.won < FAILS * count.of else "is behind at"
-    return (
-        f"{count.optimizer} {verb} {name}: it wins {count.won} of {count.of} cells, the others "
-        f"{significant(count.others, 3)} on average, {best} (p = {probability(count.adjusted)})."
+    """A sentence on each family of which optimizers win significantly fewer cells than others."""
+    return tuple(
+        _fewer(known, family)
+        for family in known.by_family
+        if any(count.is_fewer for count in family.counts)
     )
+
+
+def _fewer(known: WinMap, family: FamilyCounts) -> str:
+    name = family_name(known, family.family)
+    fewer = sorted(
+        (count for count in family.counts if count.is_fewer),
+        key=lambda own: (own.won, own.optimizer),
+    )
+    tied = sorted(own.optimizer for own in family.counts if own.won == family.most.won)
+    most = f"{listed(tied, 2)} the most, {family.most.won}"
+    if len(fewer) == 1:
+        (count,) = fewer
+        return (
+            f"{count.optimizer} {_verb(fewer)} {name}: it wins {count.won} of {count.of} cells, "
+            f"the others {significant(count.others)} on average, {most} (p = "
+            f"{probability(count.adjusted)})."
+        )
+    told = [f"{c.optimizer} ({c.won}, p = {probability(c.adjusted)})" for c in fewer]
+    return (
+        f"{listed(told, 9)} {_verb(fewer)} {name}: so many of {fewer[0].of} cells they win, {most}."
+    )
+
+
+def _verb(fewer: Sequence[Count]) -> str:
+    """``fails at`` where all win less than half of the cells; a weaker one else."""
+    fail = all(count.won < FAILS * count.of for count in fewer)
+    if len(fewer) == 1:
+        return "fails at" if fail else "is behind at"
+    return "fail at" if fail else "are behind at"
 
 
 def basis(known: WinMap) -> tuple[str, ...]:
