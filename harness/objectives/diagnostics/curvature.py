@@ -13,10 +13,9 @@ import math
 import torch
 
 from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.diagnostics.checks import number_from, whole_from
 from harness.objectives.diagnostics.instances import (
     Shifted,
-    check_from,
-    check_whole_from,
     normal,
     random_rotation,
     spaced,
@@ -47,8 +46,8 @@ class IllConditioned(Shifted):
     formula = "f(x) = Σ hᵢ (xᵢ − mᵢ)² / 2"
 
     def __init__(self, condition_number: float = 100.0, dimension: int = 20) -> None:
-        super().__init__(check_whole_from("dimension", dimension, 2))
-        self.condition_number = check_from("condition_number", condition_number, 1)
+        super().__init__(whole_from("dimension", dimension, 2))
+        self.condition_number = number_from("condition_number", condition_number, 1)
 
     def instance(self, generator: torch.Generator) -> Parameters:
         """Draw ``minimum``; with it come ``curvatures``, both of shape ``(dimension,)``."""
@@ -110,9 +109,9 @@ class IllConditionedMatrix(Shifted):
     formula = "f(X) = |A (X − M) B|² / 2"
 
     def __init__(self, condition_number: float = 100.0, size: int = 6) -> None:
-        size = check_whole_from("size", size, 2)
+        size = whole_from("size", size, 2)
         super().__init__(size, size)
-        self.condition_number = check_from("condition_number", condition_number, 1)
+        self.condition_number = number_from("condition_number", condition_number, 1)
 
     def instance(self, generator: torch.Generator) -> Parameters:
         """Draw ``minimum``, then the factors ``left`` and ``right``: all ``(size, size)``."""
@@ -149,8 +148,8 @@ class OutlyingCurvatures(IllConditionedRotated):
     """
 
     def __init__(self, outlier: float = 100.0, outliers: int = 2, dimension: int = 20) -> None:
-        super().__init__(check_from("outlier", outlier, 1), dimension)
-        self.outliers = check_whole_from("outliers", outliers, 1)
+        super().__init__(number_from("outlier", outlier, 1), dimension)
+        self.outliers = whole_from("outliers", outliers, 1)
         if outliers >= dimension:
             raise ValueError(f"outliers must be below dimension, {dimension}, got {outliers!r}")
 
@@ -184,8 +183,8 @@ class EqualCoupling(Shifted):
     formula = "f(x) = (1 − c) |x − m|² / 2 + c (Σ xᵢ − mᵢ)² / 2"
 
     def __init__(self, coupling: float = 0.5, dimension: int = 10) -> None:
-        super().__init__(check_whole_from("dimension", dimension, 2))
-        self.coupling = check_from("coupling", coupling, 0)
+        super().__init__(whole_from("dimension", dimension, 2))
+        self.coupling = number_from("coupling", coupling, 0)
         if coupling >= 1:
             raise ValueError(f"coupling must be below 1, got {coupling!r}")
 
@@ -219,7 +218,7 @@ class Chain(Shifted):
     formula = "f(x) = (d₁² + Σ (dᵢ − dᵢ₊₁)² + dₙ²) / 2, d = x − m"
 
     def __init__(self, dimension: int = 16) -> None:
-        super().__init__(check_whole_from("dimension", dimension, 2))
+        super().__init__(whole_from("dimension", dimension, 2))
 
     def instance(self, generator: torch.Generator) -> Parameters:
         """Draw the ends; ``minimum`` is what lies between them, shape ``(dimension,)``."""
@@ -262,8 +261,8 @@ class Powers(Shifted):
     formula = "f(x) = Σ |xᵢ − mᵢ|ᵖ"
 
     def __init__(self, power: float = 4.0, dimension: int = 10) -> None:
-        super().__init__(check_whole_from("dimension", dimension, 2))
-        self.power = check_from("power", power, 2)
+        super().__init__(whole_from("dimension", dimension, 2))
+        self.power = number_from("power", power, 2)
 
     def value(self, displacement: torch.Tensor, params: Parameters) -> torch.Tensor:
         """The sum of powers."""
@@ -293,8 +292,8 @@ class DifferentPowers(Shifted):
     formula = "f(x) = Σ |(R (x − m))ᵢ|^pᵢ"
 
     def __init__(self, highest: float = 4.0, dimension: int = 10) -> None:
-        super().__init__(check_whole_from("dimension", dimension, 2))
-        self.highest = check_from("highest", highest, 2)
+        super().__init__(whole_from("dimension", dimension, 2))
+        self.highest = number_from("highest", highest, 2)
 
     def instance(self, generator: torch.Generator) -> Parameters:
         """Draw ``minimum``, then ``rotation``; with them come ``powers``, ``(dimension,)``."""
@@ -329,7 +328,7 @@ class Zakharov(Shifted):
     formula = "f(x) = |d|² + s² + s⁴, s = Σ i dᵢ / 2, d = x − m"
 
     def __init__(self, dimension: int = 10) -> None:
-        super().__init__(check_whole_from("dimension", dimension, 2))
+        super().__init__(whole_from("dimension", dimension, 2))
 
     def instance(self, generator: torch.Generator) -> Parameters:
         """Draw ``minimum``; with it come the ``weights`` i / 2: ``(dimension,)``."""
@@ -369,8 +368,8 @@ class DixonPrice(Objective):
     formula = "f(x) = (x₁ − 1)² + Σ i (2 xᵢ² − xᵢ₋₁)²"
 
     def __init__(self, dimension: int = 10, start_spread: float = 0.1) -> None:
-        self.dimension = check_whole_from("dimension", dimension, 2)
-        self.start_spread = check_from("start_spread", start_spread, 0)
+        self.dimension = whole_from("dimension", dimension, 2)
+        self.start_spread = number_from("start_spread", start_spread, 0)
         indices = range(1, dimension + 1)
         self.minimizers = (tuple(2 ** (2.0 ** (1 - i) - 1) for i in indices),)
 
@@ -394,7 +393,7 @@ class DixonPrice(Objective):
 def _below(function: type[Function2D], distance: float) -> tuple[float, float]:
     """The point at a distance from a function's minimum, along its second axis downwards."""
     x1, x2 = function.minimizers[0]
-    return (x1, x2 - check_from("distance", distance, 0))
+    return (x1, x2 - number_from("distance", distance, 0))
 
 
 class BealeFar(Beale):

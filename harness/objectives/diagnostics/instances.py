@@ -1,4 +1,4 @@
-"""What diagnostic tasks have in common: a problem of its own for each seed, and checks.
+"""What diagnostic tasks have in common: a problem of its own for each seed.
 
 A seed's problem is shifted and rotated at random, as in COCO (N. Hansen et al., "COCO: a platform
 for comparing continuous optimizers in a black-box setting", Optimization Methods and Software
@@ -14,36 +14,6 @@ from abc import abstractmethod
 import torch
 
 from harness.objectives.base import Batch, Objective, Parameters
-
-
-def check_from(name: str, value: object, least: float) -> float:
-    """Refuse anything but a finite number that is at least another.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: If it is none, with its name.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least:g}, got {value!r}")
-    return float(value)
-
-
-def check_whole_from(name: str, value: object, least: int) -> int:
-    """Refuse anything but a whole number that is at least another.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: If it is none, with its name.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number from {least}, got {value!r}")
-    return value
 
 
 def normal(generator: torch.Generator, *shape: int) -> torch.Tensor:

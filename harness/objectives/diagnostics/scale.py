@@ -12,11 +12,10 @@ import math
 import torch
 
 from harness.objectives.base import Batch, Objective, Parameters
+from harness.objectives.diagnostics.checks import number_from, whole_from
 from harness.objectives.diagnostics.curvature import IllConditionedRotated
 from harness.objectives.diagnostics.instances import (
     Shifted,
-    check_from,
-    check_whole_from,
     normal,
     root_mean_square,
     spaced,
@@ -47,8 +46,8 @@ class ParameterScales(Shifted):
     formula = "f(x) = |x / s − m|² / 2"
 
     def __init__(self, ratio: float = 100.0, dimension: int = 10) -> None:
-        super().__init__(check_whole_from("dimension", dimension, 2))
-        self.scales = spaced(check_from("ratio", ratio, 1), dimension)
+        super().__init__(whole_from("dimension", dimension, 2))
+        self.scales = spaced(number_from("ratio", ratio, 1), dimension)
 
     def instance(self, generator: torch.Generator) -> Parameters:
         """Draw ``minimum``, m; with it come ``scales``: both of shape ``(dimension,)``."""
@@ -90,8 +89,8 @@ class GradientScales(Shifted):
     formula = "f(x) = Σ wᵢ (√(1 + (xᵢ − mᵢ)²) − 1)"
 
     def __init__(self, ratio: float = 100.0, dimension: int = 10) -> None:
-        super().__init__(check_whole_from("dimension", dimension, 2))
-        self.ratio = check_from("ratio", ratio, 1)
+        super().__init__(whole_from("dimension", dimension, 2))
+        self.ratio = number_from("ratio", ratio, 1)
 
     def instance(self, generator: torch.Generator) -> Parameters:
         """Draw ``minimum``; with it come ``weights``: both of shape ``(dimension,)``."""
@@ -130,9 +129,7 @@ class LossScale(IllConditionedRotated):
         self, factor: float = 1.0, condition_number: float = 10.0, dimension: int = 10
     ) -> None:
         super().__init__(condition_number, dimension)
-        self.factor = check_from("factor", factor, 0)
-        if not factor:
-            raise ValueError("factor must be above 0, got 0")
+        self.factor = number_from("factor", factor, 0, beyond=True)
 
     def value(self, displacement: torch.Tensor, params: Parameters) -> torch.Tensor:
         """The bowl, multiplied."""
@@ -170,8 +167,8 @@ class SwingingScale(IllConditionedRotated):
         dimension: int = 10,
     ) -> None:
         super().__init__(condition_number, dimension)
-        self.swing = check_from("swing", swing, 1)
-        self.period = check_from("period", period, 2)
+        self.swing = number_from("swing", swing, 1)
+        self.period = number_from("period", period, 2)
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """The bowl, multiplied by the step's factor."""
@@ -213,8 +210,8 @@ class GrowingScale(IllConditionedRotated):
         dimension: int = 10,
     ) -> None:
         super().__init__(condition_number, dimension)
-        self.decades = check_from("decades", decades, -300)
-        self.steps = check_whole_from("steps", steps, 1)
+        self.decades = number_from("decades", decades, -300)
+        self.steps = whole_from("steps", steps, 1)
 
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """The bowl, multiplied by the step's factor."""
@@ -253,9 +250,9 @@ class ScaleInvariant(Objective):
     formula = "f(W) = mean of 1 − wₖ · tₖ / |wₖ|"
 
     def __init__(self, ratio: float = 1.0, rows: int = 4, columns: int = 8) -> None:
-        check_whole_from("rows", rows, 2)
-        self.shape = (rows, check_whole_from("columns", columns, 2))
-        self.ratio = check_from("ratio", ratio, 1)
+        whole_from("rows", rows, 2)
+        self.shape = (rows, whole_from("columns", columns, 2))
+        self.ratio = number_from("ratio", ratio, 1)
 
     def state(self, generator: torch.Generator) -> Parameters:
         """Draw the ``targets``: rows of length 1, shape ``(rows, columns)``."""
@@ -304,8 +301,8 @@ class UncentredInputs(Objective):
     formula = "f(w, b) = (|d|² + (e + μ Σ dᵢ)²) / 2, d = w − w*, e = b − b*"
 
     def __init__(self, offset: float = 1.0, features: int = 4) -> None:
-        self.features = check_whole_from("features", features, 1)
-        self.offset = check_from("offset", offset, 0)
+        self.features = whole_from("features", features, 1)
+        self.offset = number_from("offset", offset, 0)
 
     def state(self, generator: torch.Generator) -> Parameters:
         """Draw the ``target``: weights, then bias, shape ``(features + 1,)``."""
@@ -359,11 +356,11 @@ class UnbalancedFactors(Objective):
     formula = "f(U, V) = mean of (U V − M)² / 2"
 
     def __init__(self, imbalance: float = 1.0, size: int = 8, rank: int = 2) -> None:
-        self.size = check_whole_from("size", size, 2)
-        self.rank = check_whole_from("rank", rank, 1)
+        self.size = whole_from("size", size, 2)
+        self.rank = whole_from("rank", rank, 1)
         if rank > size:
             raise ValueError(f"rank must be at most size, {size}, got {rank!r}")
-        self.imbalance = check_from("imbalance", imbalance, 1)
+        self.imbalance = number_from("imbalance", imbalance, 1)
 
     def state(self, generator: torch.Generator) -> Parameters:
         """Draw the ``product`` M, shape ``(size, size)``."""
