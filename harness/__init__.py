@@ -86,6 +86,7 @@ __all__ = [
     "WorkerFailed",
     "check",
     "compare",
+    "diagnose",
     "history",
     "init",
     "load_optimizer",

@@ -94,6 +94,36 @@ def run(
     return running.run(arguments.load_spec(spec, folder), options, arguments.progress_for(progress))
 
 
+def diagnose(
+    optimizer: str,
+    *,
+    search: Mapping[str, Any] | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+    folder: StrPath | None = None,
+    **options: Any,
+) -> Run:
+    """Find out on which of the diagnostic tasks an optimizer fails, and where others do.
+
+    Only this optimizer is run; the results of others come along with the harness.
+
+    Args:
+        optimizer: ``"my_optimizers:Mine"``, or as a spec names it.
+        search: Search spaces by hyperparameter, as in a spec; ``[low, high]`` is log-uniform. By
+            default they follow from the constructor: the learning rate, momentum and betas.
+        hyperparameters: Values of hyperparameters that are not searched.
+        folder: Where the optimizer's file is; by default the current folder.
+        options: As of :func:`run`.
+
+    Raises:
+        BadInput: As of :func:`run`, or if there is no such optimizer.
+    """
+    from harness.commands.diagnose import spec_of
+
+    home = Path(folder or ".")
+    spec = spec_of(optimizer, home, search or {}, hyperparameters or {})
+    return run(spec, folder=home, **options)
+
+
 def preview(
     spec: SpecLike,
     *,

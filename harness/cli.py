@@ -6,23 +6,22 @@ What a command does is in :mod:`harness.api`; what is heavy loads where it is us
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import shutil
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
 from harness import __version__, api, arguments
 from harness.progress import relative
 from harness.seeds import SEED_LIMIT
+from harness.streams import EXIT_FAILED, Commands, tell, writing
 from harness.terminal import opened_in_browser
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from harness.gate.report import GateReport
     from harness.reporting.objects import Report, Run
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_INTERRUPTED = 0, 130
 EXIT_CHECK_FAILED = 4
 """Of a check that came to nothing; 1 would say that something regressed."""
 
@@ -51,63 +50,8 @@ _WORKERS = click.option(
 _OPEN = click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 
 
-class _Commands(click.Group):
-    """The commands. Standard output may be closed, or the current folder deleted."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one."""
-        _open_streams()
-        gc.set_threshold(100_000, 50, 100)  # a command makes millions of objects, and then ends
-        with _writing(EXIT_FAILED):
-            return super().main(*args, **kwargs)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run one whose arguments are read."""
-        try:
-            Path.cwd()
-        except FileNotFoundError:
-            _tell("error: the current folder no longer exists")
-            sys.exit(EXIT_BAD_INPUT)
-        return super().invoke(ctx)
-
-
-def _open_streams() -> None:
-    """Open standard input, output and error where they are closed.
-
-    Otherwise the first files opened would take their places, and receive what is printed.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number is free
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-
-
-@contextlib.contextmanager
-def _writing(failed: int) -> Iterator[None]:
-    """Report that standard output can't be written, and exit with a status other than 0."""
-    try:
-        yield
-    except OSError as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if not any(frame.filename == click.utils.__file__ for frame in frames):
-            raise
-        if not isinstance(error, BrokenPipeError):
-            _tell(f"error: standard output can't be written: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is buffered
-        sys.exit(failed)  # nobody could read the outcome, so the status may not be 0
-
-
-def _tell(text: str) -> None:
-    """Print a line on standard error, if that can be written; the exit status stands for itself."""
-    with contextlib.suppress(OSError):
-        click.echo(text, err=True)
-
-
 @click.group(
-    cls=_Commands,
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="harness")
@@ -205,13 +149,69 @@ def run(spec: Path, *, dry_run: bool, quiet: bool, show: bool, **options: Any) -
             click.echo(api.preview(spec, **options))
             return
         done = api.run(spec, **options, progress=not quiet)
-        if quiet:
-            click.echo(relative(done.page))
-        else:
-            _print_results(done, time.monotonic() - began)
-        if show:
-            _open(done.page)
-        sys.exit(EXIT_FAILED if done.failed else EXIT_OK)
+        _end(done, began, quiet=quiet, show=show)
+
+
+def _end(done: Run, began: float, *, quiet: bool, show: bool) -> NoReturn:
+    """Print what a run came to, and exit."""
+    if quiet:
+        click.echo(relative(done.page))
+    else:
+        _print_results(done, time.monotonic() - began)
+    if show:
+        _open(done.page)
+    sys.exit(EXIT_FAILED if done.failed else EXIT_OK)
+
+
+def _named(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """Values by name, from ``name=value`` with the value in JSON."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise click.BadParameter(f"expected NAME=VALUE with the value in JSON, got {text!r}")
+    return found
+
+
+@main.command()
+@click.argument("optimizer")
+@click.option(
+    "--search",
+    multiple=True,
+    metavar="NAME=SPACE",
+    callback=_named,
+    help="Search this hyperparameter: lr=[1e-5,1] is log-uniform, or a space in JSON as in a spec. "
+    "By default learning rate, momentum and betas are searched. Can be repeated.",
+)
+@click.option(
+    "--set",
+    "hyperparameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_named,
+    help="Give a hyperparameter this value (JSON) and don't search it. Can be repeated.",
+)
+@_overriding
+@_OUTPUT
+@_OPEN
+@click.option("--fresh", is_flag=True, help="Run everything again, even what is stored.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the path of the page, and nothing else.")
+@_WORKERS
+def diagnose(optimizer: str, *, quiet: bool, show: bool, **options: Any) -> None:
+    """Show on which diagnostic tasks OPTIMIZER fails, beside others whose results come along.
+
+    OPTIMIZER is MODULE:CLASS, such as my_optimizers:Mine in the current folder. It is run on every
+    task with the settings and seeds that the others had.
+    """
+    began = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _errors():
+        done = api.diagnose(optimizer, **options, progress=not quiet)
+        _end(done, began, quiet=quiet, show=show)
 
 
 @main.command()
@@ -300,7 +300,7 @@ def _tell_ci(report: GateReport) -> None:
         click.echo(github.render(report), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and (why := checks.add_summary(report, Path(summary))):
-        _tell(f"note: {why}")
+        tell(f"note: {why}")
 
 
 @main.command()
@@ -349,7 +349,7 @@ def report(
             folder = relative(written.page.parent)
             click.echo(f"Written to {folder}: {', '.join(dict.fromkeys(formats))}.")
         for note in written.notes:
-            _tell(f"note: {note}")
+            tell(f"note: {note}")
         if show:
             _open(written.page)
 
@@ -441,7 +441,7 @@ def test_suite(suite: Path, seconds: float, quiet: bool, workers: int | None) ->
         try:
             found = api.test_suite(suite, seconds=seconds, workers=workers, progress=not quiet)
         except KeyboardInterrupt:
-            _tell("\nInterrupted.")
+            tell("\nInterrupted.")
             sys.exit(EXIT_INTERRUPTED)
         from harness.conformance import records as part_records
 
@@ -457,19 +457,19 @@ def _errors(failed: int = EXIT_FAILED) -> Iterator[None]:
     from harness.workers.executor import WorkerFailed
 
     try:
-        with _writing(failed):
+        with writing(failed):
             yield
     except BadInput as error:
         for problem in error.problems:
-            _tell(str(problem))
+            tell(str(problem))
         if len(error.problems) > 1:
-            _tell(f"{len(error.problems)} mistakes.")
+            tell(f"{len(error.problems)} mistakes.")
         sys.exit(error.exit_status)
     except WorkerFailed as error:
-        _tell(f"error: {error}")
+        tell(f"error: {error}")
         sys.exit(failed)
     except KeyboardInterrupt:
-        _tell("\nInterrupted. Finished trials are stored; the same command continues from there.")
+        tell("\nInterrupted. Finished trials are stored; the same command continues from there.")
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -487,7 +487,7 @@ def _print_results(report: Report | Run, seconds: float = 0.0) -> None:
 
 def _open(page: Path) -> None:
     if not opened_in_browser(page.resolve().as_uri()):
-        _tell("note: no browser could be opened")
+        tell("note: no browser could be opened")
 
 
 def _print_written(written: Written, baseline: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,8 +33,13 @@ class Progress(Protocol):
     def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[None]:
         """Begin a stage of so many units, which is over when the block is left."""
 
-    def advance(self, count: int) -> None:
-        """Note that more units of the stage are done."""
+    def advance(self, count: int, left: float | None = None) -> None:
+        """Note that more units of the stage are done.
+
+        Args:
+            count: How many.
+            left: Seconds that the rest will take, where somebody knows better than by the count.
+        """
 
     def note(self, text: str) -> None:
         """Show a line."""
@@ -58,7 +64,7 @@ class NullProgress:
     def begin(self, name: str, total: int, unit: str) -> None:
         """Begin a stage."""
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, left: float | None = None) -> None:
         """Note that more units of the stage are done."""
 
     def end(self, *, finished: bool) -> None:
@@ -75,10 +81,15 @@ class _Counting(NullProgress):
         """Show that a stage begins."""
         self._name, self._total, self._unit, self._done = name, total, unit, 0
         self._began = self._shown = time.monotonic()
+        self._left: float | None = None
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, left: float | None = None) -> None:
         """Show how far the stage is, now and then."""
         self._done += count
+        if left is None and self._done > 0:
+            taken = time.monotonic() - self._began
+            left = taken / self._done * (self._total - self._done)
+        self._left = left
 
     def _taken(self) -> str:
         done = _counted(self._done, self._unit)
@@ -98,16 +109,15 @@ class LogProgress(_Counting):
         super().begin(name, total, unit)
         self.note(f"{name}: {_counted(total, unit)}")
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, left: float | None = None) -> None:
         """Show how far the stage is, now and then."""
-        super().advance(count)
+        super().advance(count, left)
         now = time.monotonic()
         if now - self._shown >= LINE_SECONDS and 0 < self._done < self._total:
             self._shown = now
-            left = (now - self._began) / self._done * (self._total - self._done)
             self.note(
                 f"{self._name}: {self._done:,} of {self._total:,} {self._unit}, "
-                f"about {duration(left)} left"
+                f"about {duration(self._left or 0.0)} left"
             )
 
     def end(self, *, finished: bool) -> None:
@@ -120,7 +130,7 @@ class LogProgress(_Counting):
             print(text, file=sys.stderr, flush=True)
 
 
-class BarProgress(NullProgress):
+class BarProgress(_Counting):
     """A progress bar on standard error, redrawn only when something happens.
 
     Nothing ticks in between: the timing pass must have the machine for itself. Each stage has a
@@ -137,6 +147,7 @@ class BarProgress(NullProgress):
         """Show that a stage begins."""
         from rich import progress
 
+        super().begin(name, total, unit)
         self._bar = progress.Progress(
             progress.TextColumn("{task.description:<9}"),
             progress.BarColumn(bar_width=24),
@@ -145,17 +156,19 @@ class BarProgress(NullProgress):
             ),
             progress.TimeElapsedColumn(),
             progress.TextColumn("[dim]left[/dim]"),
-            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[left]}"),
             console=self._console,
             auto_refresh=False,
         )
-        self._bar.add_task(name, total=total, unit=unit)
+        self._bar.add_task(name, total=total, unit=unit, left="-:--:--")
         self._bar.start()
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, left: float | None = None) -> None:
         """Show how far the stage is, now and then."""
+        super().advance(count, left)
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], advance=count, refresh=True)
+            text = "-:--:--" if self._left is None else str(timedelta(seconds=round(self._left)))
+            self._bar.update(self._bar.task_ids[0], advance=count, left=text, refresh=True)
 
     def end(self, *, finished: bool) -> None:
         """Leave the bar as it is, without the time that was left."""
@@ -187,9 +200,9 @@ class NotebookProgress(_Counting):
         super().begin(name, total, unit)
         self._show()
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, left: float | None = None) -> None:
         """Show how far the stage is, now and then."""
-        super().advance(count)
+        super().advance(count, left)
         if time.monotonic() - self._shown >= self.LEAST_SECONDS:
             self._show()
 

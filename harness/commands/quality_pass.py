@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.commands.time_left import TimeLeft
 from harness.plan.model import Case, Plan
 from harness.progress import Progress
 from harness.provenance import fingerprint
@@ -85,6 +87,8 @@ class QualityPass:
     _known: dict[str, Sharing] = field(default_factory=dict)
     _due: dict[str, set[int]] = field(default_factory=dict)
     _work: float = 0.0
+    _alone: dict[str, float] = field(default_factory=dict)
+    _time_left: TimeLeft = field(default_factory=lambda: TimeLeft(0))
 
     def run(self, done: Mapping[str, set[int]], stage: str = "training") -> int:
         """Run what is due.
@@ -112,6 +116,7 @@ class QualityPass:
             if any(self._due[case.key] for case in there):
                 families.append(there)
         total = sum(len(self._due[case.key]) for family in families for case in family)
+        self._time_left = TimeLeft(total)
         if total:
             with self.progress.stage(stage, total, "trials"):
                 self._run(families)
@@ -167,10 +172,9 @@ class QualityPass:
     def _submit(self, family: Family, sharing: Sharing) -> None:
         """Send out what is due of a family."""
         steps = self.store.description(family[0].objective.key).steps
+        self._alone |= dict.fromkeys((c.key for c in family), steps * sharing.step_seconds)
         if sharing.way == "alone":
-            due = self._due_of(family, self.plan.seeds)
-            self._work += len(due) * steps * sharing.step_seconds
-            self._send_single(due, sharing.reason)
+            self._send_alone(self._due_of(family, self.plan.seeds), sharing.reason)
         else:
             for chunk in chunks(family, self.plan.seeds, sharing):
                 due = self._due_of(chunk.cases, chunk.seeds)
@@ -178,11 +182,17 @@ class QualityPass:
                     self._send_single(due, "there is no other trial to share a run with")
                 elif due:
                     # One trial alone, and a shared step that takes longer the more share it.
-                    self._work += steps * sharing.step_seconds * (4 + len(chunk) / 250)
+                    self._expect(due, steps * sharing.step_seconds * (4 + len(chunk) / 250))
                     request = RunVectorized(chunk, sharing, self.plan.spec.threads)
                     self._vectorized[self._submitted(request)] = chunk
         if self._work > GROW_SECONDS:
             self.pool.grow()
+
+    def _expect(self, due: Sequence[Trial], seconds: float) -> None:
+        """Note how long some trials are likely to take in all."""
+        self._work += seconds
+        for key, count in Counter(case.key for case, _ in due).items():
+            self._time_left.expect(key, count, seconds / len(due))
 
     def _shared(self, chunk: Chunk, answer: Together, machine: str) -> None:
         """Keep what a shared run gave; or send its trials out again, each alone."""
@@ -196,7 +206,12 @@ class QualityPass:
             self._apart(chunk.cases)
             return
         due = self._due_of(chunk.cases, chunk.seeds)
-        self._send_single(due, answer.refusal, first=True)
+        self._send_alone(due, answer.refusal, first=True)
+
+    def _send_alone(self, due: Sequence[Trial], reason: str, *, first: bool = False) -> None:
+        """Send out trials that turned out to run one by one."""
+        self._expect(due, sum(self._alone[case.key] for case, _ in due))
+        self._send_single(due, reason, first=first)
 
     def _send_single(self, due: Sequence[Trial], reason: str, *, first: bool = False) -> None:
         """Send out trials that run one by one, in batches small enough to share evenly."""
@@ -218,7 +233,7 @@ class QualityPass:
         elif task in self._vectorized:
             chunk = self._vectorized.pop(task)
             due = self._due_of(chunk.cases, chunk.seeds)
-            self._send_single(due, f"side by side: {_last(event)}", first=True)
+            self._send_alone(due, f"side by side: {_last(event)}", first=True)
         else:
             batch = self._single.pop(task)
             if batch.finished == len(batch.todo):  # it died of something else, afterwards
@@ -253,8 +268,9 @@ class QualityPass:
         for result in results:
             if result.seed in self._due[result.case_key]:
                 self._due[result.case_key].remove(result.seed)
+                self._time_left.note_done(result.case_key)
                 fresh += 1
-        self.progress.advance(fresh)
+        self.progress.advance(fresh, self._time_left.seconds())
 
     def _unavailable(self, cases: Iterable[Case]) -> None:
         results = [

@@ -108,17 +108,24 @@ class _Check:
         return Finding((*path, "parameters"), text)
 
     def own_class(self) -> Iterator[Finding]:
-        """Objectives on which groups of other classes leave nothing for the optimizer's own."""
+        """Groups of other classes that leave nothing for the optimizer's own on any objective.
+
+        On some they may: where all parameters are matrices, Muon with AdamW for the rest is Muon.
+        """
+        if self.shapes and not any(map(self._keeps_some, self.shapes.values())):
+            text = (
+                f"groups of other classes take every parameter{self._where()}, "
+                f"so nothing is left for {self.case.located.attribute}"
+            )
+            yield Finding(("optimizers", self.case.optimizer), text, at_key=True)
+
+    def _keeps_some(self, own: Shapes) -> bool:
+        """Return whether some parameters of an objective are for the optimizer's own class."""
         groups = self.case.recipe.groups
-        for name, own in self.shapes.items():
-            found, rest = assigned(groups, own)
-            kept = [n for g, n in zip(groups, found, strict=True) if g.located is None and n]
-            if not kept and not rest:
-                text = (
-                    f"groups of other classes take every parameter of objective {name!r}, "
-                    f"so nothing is left for {self.case.located.attribute}"
-                )
-                yield Finding(("optimizers", self.case.optimizer), text, at_key=True)
+        found, rest = assigned(groups, own)
+        return bool(rest) or any(
+            names for group, names in zip(groups, found, strict=True) if group.located is None
+        )
 
     def _where(self) -> str:
         names = [repr(name) for name in self.shapes]

@@ -170,7 +170,8 @@ class LaneFunctions(TorchFunctionMode):
     def _compound(self, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
         """``addcmul``, ``addcdiv`` and ``lerp``, in the order in which torch computes them."""
         order = ("end", "weight") if name.startswith("lerp") else ("tensor1", "tensor2")
-        target, a, *rest = (*args, *(kwargs[key] for key in order if key in kwargs))
+        given = [*args, *(kwargs[key] for key in order if key in kwargs)]
+        target, a, *rest = given
         if name.startswith("lerp"):
             weight = rest[0]
             if isinstance(weight, LaneFloat):

@@ -355,6 +355,10 @@ class Spec(_Model):
 
     suite: Name
     """Name of the comparison and of its folder under reports/."""
+    extends: str | None = Field(None, max_length=500)
+    """Another spec, whose keys stand here where this one lacks them: 'diagnostics', which comes
+    with the harness, or a file such as 'base.yaml'. The classes that it names are looked for beside
+    this one."""
     title: str = Field("", max_length=200)
     """Heading of the page."""
     description: str = Field("", max_length=5000)
@@ -400,6 +404,9 @@ def json_schema() -> dict[str, Any]:
     schema = Spec.model_json_schema(by_alias=True)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Spec of an optimizer comparison"
+    needed = [key for key in schema["required"] if key != "suite"]
+    schema["required"] = ["suite"]
+    schema["anyOf"] = [{"required": needed}, {"required": ["extends"]}]
     _close(schema)
     return schema
 

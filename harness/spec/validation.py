@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.errors import Problem, join, nearest
+from harness.spec.extends import extended
 from harness.spec.fields import Name, ObjectiveName, shown
 from harness.spec.measure_validation import measure_mistakes
 from harness.spec.measures import KeepSpec, SplitSpec, StopSpec
@@ -103,6 +104,7 @@ def check(source: YamlSource) -> LoadedSpec:
         keys = "'suite', 'objectives' and 'optimizers'"
         message = f"expected a mapping with {keys}, got {shown(source.data)}"
         return LoadedSpec(None, source, (source.problem((), message),))
+    source, wrong_references = extended(source)
     source, variants, wrong_entries = expanded(source)
     details: list[ErrorDetails] = []
     spec: Spec | None = None
@@ -114,7 +116,9 @@ def check(source: YamlSource) -> LoadedSpec:
     # Entries that are wrong count as well: a list of them alone is not too short.
     within = {place[:-1] for place in places}
     details = [d for d in details if d["type"] != "too_short" or _path(d) not in within]
-    problems = [*source.problems, *wrong_entries]
+    if wrong_references:  # the file that isn't there may say what is missing
+        details = [d for d in details if d["type"] != "missing" or len(_path(d)) > 1]
+    problems = [*source.problems, *wrong_references, *wrong_entries]
     problems += (p for d in details for p in _problems(source, d))
     lengths = list(_wrong_lengths(source))
     if spec is None or lengths:
@@ -122,11 +126,12 @@ def check(source: YamlSource) -> LoadedSpec:
     problems += lengths
     problems += _names_alike(source)
     problems += _repeated_devices(source)
-    problems += _unknown_names(source, spec, variants)
-    problems += _unknown_entries(source, spec, places)
-    problems += _tuning_mistakes(source, spec)
-    problems += recipe_mistakes(source, spec, places)
-    problems += measure_mistakes(source, spec, places)
+    if not wrong_references:  # or nobody knows what else there is
+        problems += _unknown_names(source, spec, variants)
+        problems += _unknown_entries(source, spec, places)
+        problems += _tuning_mistakes(source, spec)
+        problems += recipe_mistakes(source, spec, places)
+        problems += measure_mistakes(source, spec, places)
     partial = {path[:2] for path in places if _is_argument(path)}
     if any(path[:1] == ("recipe",) for path in places):
         partial |= {("optimizers", name) for name in spec.optimizers}

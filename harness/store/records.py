@@ -42,6 +42,8 @@ class RunSettings(_Settings):
     """Settings of a run that its report needs, beside the environment.
 
     Attributes:
+        extends: The spec that comes with the harness and that this one extends, or a file; may be
+            empty.
         title: The spec's title; may be empty.
         description: Its description; may be empty.
         seeds: Seeds of the cases that are compared.
@@ -67,6 +69,7 @@ class RunSettings(_Settings):
         counterparts: By optimizer, the one that does the same by other code.
     """
 
+    extends: str = ""
     title: str = ""
     description: str = ""
     seeds: tuple[int, ...] = ()
@@ -108,6 +111,7 @@ class RunSettings(_Settings):
         families = {name: variant.entry for name, variant in variants.items()}
         families |= {name: o.family for name, o in objectives if o.family}
         return cls(
+            extends=spec.extends or "",
             title=spec.title,
             description=spec.description,
             seeds=plan.seeds,

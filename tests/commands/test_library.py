@@ -82,6 +82,8 @@ check(spec: StrPath, *, baseline: StrPath | None = None, base: str | None = None
 (), devices: Texts | None = None, seeds: int | None = None, warn: Texts = (), allow_new: bool = \
 False, workers: int | None = None, output: StrPath | None = None, progress: bool = True) -> Check
 compare(*results: StrPath, formats: Texts = (), output: StrPath | None = None) -> Comparison
+diagnose(optimizer: str, *, search: Mapping[str, Any] | None = None, hyperparameters: \
+Mapping[str, Any] | None = None, folder: StrPath | None = None, **options: Any) -> Run
 history(results: StrPath = 'benchmarks.yaml', *, output: StrPath | None = None) -> History
 init(folder: StrPath, *, template: str = comparison) -> tuple[Path, ...]
 load_optimizer(name: str, folder: StrPath = '.') -> Callable[..., torch.optim.Optimizer]

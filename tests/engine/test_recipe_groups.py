@@ -157,6 +157,19 @@ def test_muon_of_matrices_with_adamw_of_the_rest_equals_two_optimizers(way: Any)
     check(recipe, settings, [muon_and_adamw(*pair) for pair in pairs], way, rtol=2**-8)
 
 
+@pytest.mark.parametrize("way", ["alone", "pointwise"])
+def test_where_groups_of_another_class_take_all_that_class_is_the_optimizer(way: Any) -> None:
+    everything = Selection(ndim=(0, 1, 2))
+    recipe = factory(torch.optim.AdamW, (everything, torch.optim.SGD))
+    rates = [0.05, 0.1]
+    settings = [{"lr": 1e-3, "groups.0.lr": rate} for rate in rates]
+
+    def plain(rate: float) -> Prepare:
+        return lambda p: stepping(torch.optim.SGD(list(p.values()), lr=rate))
+
+    check(recipe, settings, [plain(rate) for rate in rates], way)
+
+
 def test_muon_sees_the_shapes_of_a_trial_and_shares_runs() -> None:
     recipe = factory(torch.optim.Muon, (Selection(ndim=(2,)), None), (None, torch.optim.AdamW))
     sharing = decide(small_workload(), recipe, [{"lr": 0.02, "groups.1.lr": 3e-3}], range(20))

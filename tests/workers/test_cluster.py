@@ -162,7 +162,8 @@ class Told(NullProgress):
         del total, unit
         self.stage_of = name
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, left: float | None = None) -> None:
+        del left
         self.finished += count if self.stage_of == "training" else 0
         if self.then:
             self.then(self.finished)
