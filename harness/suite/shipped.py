@@ -60,7 +60,20 @@ TASKS: dict[str, dict[str, str]] = {
         "rippled_bowl": "harness.objectives.diagnostics.landscape_minima:RippledBowl",
         "rippled_plate": "harness.objectives.diagnostics.landscape_minima:RippledPlate",
     },
-    "learning": {},
+    "learning": {
+        "parity": "harness.objectives.diagnostics.learning:Parity",
+        "two_spirals": "harness.objectives.diagnostics.learning:TwoSpirals",
+        "rare_classes": "harness.objectives.diagnostics.learning:RareClasses",
+        "modular_addition": "harness.objectives.diagnostics.learning:ModularAddition",
+        "sequence_parity": "harness.objectives.diagnostics.learning_sequences:SequenceParity",
+        "marked_spots": "harness.objectives.diagnostics.learning_sequences:MarkedSpots",
+        "plasticity": "harness.objectives.diagnostics.learning_changes:Plasticity",
+        "domain_shift": "harness.objectives.diagnostics.learning_changes:DomainShift",
+        "two_tasks": "harness.objectives.diagnostics.learning_changes:TwoTasks",
+        "wide_linear": "harness.objectives.diagnostics.learning_matrices:WideLinear",
+        "noisy_product": "harness.objectives.diagnostics.learning_matrices:NoisyProduct",
+        "autoencoder": "harness.objectives.diagnostics.learning_matrices:Autoencoder",
+    },
 }
 """Diagnostic tasks, each of which asks one thing of an optimizer: family -> name -> class."""
 
