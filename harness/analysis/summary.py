@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis import (
+    cells,
     claims,
     comparison,
     objective_ranks,
@@ -13,8 +15,12 @@ from harness.analysis import (
     stats,
     targets,
     verdict,
+    win_counts,
 )
 from harness.store.read import Results
+
+MANY = 20
+"""Objectives of a map beyond which nothing is worked out objective by objective."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +39,8 @@ class Analysis:
         curves: Loss against single hyperparameters.
         claims: Published numbers beside ours.
         verdicts: Optimizers beside the best on each objective.
+        maps: The map of each device, of a run whose objectives are difficulties of tasks.
+        is_map_alone: Whether there is nothing but that, as there are many objectives.
     """
 
     means: dict[int, stats.Mean]
@@ -46,10 +54,14 @@ class Analysis:
     curves: tuple[sensitivity.Curve, ...]
     claims: tuple[claims.CheckedClaim, ...]
     verdicts: tuple[verdict.ObjectiveVerdict, ...]
+    maps: tuple[win_counts.WinMap, ...] = ()
+    is_map_alone: bool = False
 
 
 def analyse(results: Results) -> Analysis:
-    """Work everything out."""
+    """Work everything out; of a map of many objectives what is of all of them."""
+    if cells.is_map(results) and len(results.objectives) > MANY:
+        return _map_alone(results)
     compared = comparison.compare(results)
     means = comparison.mean_losses(results)
     found = (targets.reached(results, one.group) for one in compared)
@@ -72,4 +84,31 @@ def analyse(results: Results) -> Analysis:
         curves=tuple(sensitivity.curves(results)),
         claims=tuple(claims.check(results)),
         verdicts=verdict.verdicts(compared, means),
+        maps=_maps(results, reached) if cells.is_map(results) else (),
+    )
+
+
+def _maps(results: Results, reached: Sequence[targets.Reached]) -> tuple[win_counts.WinMap, ...]:
+    of_page = results.run.settings.correction == "page"
+    return win_counts.maps(cells.cells_of(results, reached), of_page=of_page)
+
+
+def _map_alone(results: Results) -> Analysis:
+    """The map, without what compares optimizers on each objective by itself."""
+    found = (targets.reached(results, group) for group in comparison.groups(results))
+    reached = tuple(known for known in found if known is not None)
+    return Analysis(
+        means={},
+        compared=(),
+        reached=(),
+        pools=(),
+        ranked=(),
+        tuned=(),
+        retuned=(),
+        best_so_far=(),
+        curves=(),
+        claims=(),
+        verdicts=(),
+        maps=_maps(results, reached),
+        is_map_alone=True,
     )

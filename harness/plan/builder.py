@@ -44,6 +44,9 @@ TRIAL_LIMIT = 2_000_000
 CASE_LIMIT = 500_000
 """Cases that a spec's grids may have, before include and exclude trim them."""
 
+DRAWN_LIMIT = 1_000_000
+"""Settings that may be drawn in all: 200 for each of ten optimizers on each of 500 tasks."""
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -305,22 +308,30 @@ class _PlanBuilder:
 
     def _fits(self, pairings: Sequence[_Pairing]) -> bool:
         """Test that the grids are small enough to be built; report those that are not."""
-        total = 0
+        drawn = built = 0
+        fit = True
         for pairing in pairings:
             count = math.prod(map(len, pairing.choices.values()))
             if self.spec.tuning is not None and pairing.spaces:
                 count *= self.spec.tuning.trials
-            total += count * len(self._devices)
+                drawn += count * len(self._devices)
+            else:
+                built += count * len(self._devices)
             if count * len(self._devices) > CASE_LIMIT:
+                fit = False
                 text = (
                     f"its grid on {pairing.objective.name!r} has {count:,} settings, "
                     f"a plan has at most {CASE_LIMIT:,} cases"
                 )
                 self._at_key(("optimizers", pairing.optimizer), text)
-        if total > CASE_LIMIT and not self.problems:
-            text = f"the grids have {total:,} cases, the limit is {CASE_LIMIT:,}"
-            self._at_key(("optimizers",), text)
-        return total <= CASE_LIMIT
+        for total, what, limit in (
+            (built, "the grids have {:,} cases", CASE_LIMIT),
+            (drawn, "{:,} settings are to be drawn for searches", DRAWN_LIMIT),
+        ):
+            if total > limit and fit:
+                fit = False
+                self._at_key(("optimizers",), f"{what.format(total)}, the limit is {limit:,}")
+        return fit
 
     def _at_key(self, path: KeyPath, text: str) -> None:
         self.problems.append(self.loaded.source.problem(path, text, at_key=True))

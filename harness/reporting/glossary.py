@@ -32,7 +32,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "every optimizer.",
         "case": "One optimizer with one setting, on one objective, on one device; it is run once "
         "per seed.",
-        "cell": "A case as the check compares it: one row of the check's table.",
+        "cell": "Of a map, one task at one difficulty; of the check, a case as one row of its "
+        "table.",
         "trial": "One case with one seed: a single training from its start to its last step.",
         "run": "One call of `harness run`: every trial of a spec that is not stored yet, then the "
         "report.",
@@ -139,6 +140,24 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "multiple of the lowest cost.",
         "runtime distribution": "The share of targets that are reached within a given number of "
         "steps or seconds.",
+        # Maps of tasks
+        "map": "Tasks in several difficulties by optimizers, each cell with the share of seeds "
+        "that won it.",
+        "task": "One entry of the spec's objectives, in one difficulty or in several.",
+        "difficulty": "One value of the argument by which a task gets harder, the easiest first.",
+        "level": "The place of a difficulty among those of its task, 1 being the easiest.",
+        "won": "All targets were reached within the steps; a cell is won where at least half of "
+        "the seeds win it.",
+        "share won": "The share of seeds that reached all targets within the steps.",
+        "cells won": "The number of cells, tasks at a difficulty, that at least half of the seeds "
+        "win.",
+        "hardest won": "The number of tasks of several difficulties of which the hardest is won.",
+        "settings until a win": "The expected number of settings drawn until one wins, over all "
+        "orders of the draw; more than were drawn where none wins.",
+        "steps until a win": "The steps of all trials divided by the number that won; a trial that "
+        "misses costs what it used.",
+        "origin": "Where results come from: this run, or others that were kept, with their "
+        "versions.",
         # Speed
         "time ratio": "Time per epoch relative to the reference, from blocks timed in turns.",
         "operators/step": "PyTorch operators dispatched per step, counted exactly.",
@@ -200,6 +219,7 @@ _ALIASES = {
     "largest loss difference": "largest difference",
     "at the edge": "at an edge",
     "median step": "step",
+    "difficulties": "difficulty",
 }
 """Headings that mean a term by another word."""
 

@@ -233,11 +233,15 @@ class Report:
         from harness.reporting.tables import check as check_tables
         from harness.reporting.tables import comparison as comparison_tables
         from harness.reporting.tables import trials as tables
-        from harness.reporting.tables import verdict
+        from harness.reporting.tables import verdict, win_map
 
+        if self.analysis.is_map_alone:
+            built = [*win_map.build(self.analysis.maps), *tables.of_all(self.results)]
+            return Named("table", {table.name: table for table in built})
         built = list(filter(None, [verdict.summary(self.results, self.analysis)]))
         built += tables.build(self.results, self.analysis.means)
         built += comparison_tables.build(self.results, self.analysis)
+        built += win_map.build(self.analysis.maps)
         if self.checks and self.checks.latest and self.checks.latest.cells:
             built.append(check_tables.check(self.checks.latest))
         return Named("table", {table.name: table for table in built})
@@ -247,11 +251,13 @@ class Report:
         """The page's figures, by file name; one is drawn when it is shown."""
         from harness.reporting.figures import check as check_figures
         from harness.reporting.figures import comparison as comparison_figures
-        from harness.reporting.figures import coordinates
+        from harness.reporting.figures import coordinates, win_map
         from harness.reporting.figures import trials as trial_figures
         from harness.reporting.figures.styles import looks_of
 
         results, checks = self.results, self.checks
+        if self.analysis.is_map_alone:
+            return Figures(win_map.build(results, self.analysis.maps))
         records = trial_figures.build(results, self.analysis.means)
         known = [record.name for record in records]
         records += comparison_figures.build(results, self.analysis, known)
@@ -260,6 +266,7 @@ class Report:
         if checks and checks.latest:
             history = (checks.latest, checks.series, checks.changes)
             records += check_figures.build(*history, looks_of(results))
+        records += win_map.build(results, self.analysis.maps)
         return Figures(records)
 
     @functools.cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +62,8 @@ class Printed:
         more: How many rows are left out.
         troubles: What failed and what was skipped, a line each.
         words: What is reported of all objectives; ``value`` where that differs.
+        maps: Of each map the cells won by optimizer; the headings first.
+        said: Sentences on the families at which an optimizer fails.
     """
 
     run: int
@@ -70,6 +72,8 @@ class Printed:
     more: int
     troubles: tuple[str, ...]
     words: str = wording.LOSS
+    maps: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    said: tuple[str, ...] = ()
 
     @property
     def heading(self) -> tuple[str, ...]:
@@ -91,8 +95,21 @@ def of(report: Report) -> Printed:
         several = frame["device"].nunique() > 1
         rows = tuple(_row(frame.iloc[i], shown.iloc[i], words, several=several) for i in kept)
         more = len(frame) - len(kept)
-    run = report.results.run.id
-    return Printed(run, report.headline, rows, more, tuple(_troubles(report)), words)
+    maps, said = _maps(report)
+    known = (report.results.run.id, report.headline, rows, more, tuple(_troubles(report)), words)
+    return Printed(*known, maps, said)
+
+
+def _maps(report: Report) -> tuple[tuple[tuple[tuple[str, ...], ...], ...], tuple[str, ...]]:
+    """Cells won of each map, and the sentences on its families."""
+    from harness.reporting.tables import win_map, win_sentences
+
+    known = report.analysis.maps
+    tables = (report.tables[name] for name in win_map.summaries(known))
+    shown = tuple(
+        (tuple(map(str, table.shown.columns)), *map(tuple, table.texts)) for table in tables
+    )
+    return shown, tuple(text for one in known for text in win_sentences.families(one))
 
 
 def work_done(run: Run, seconds: float) -> str:
@@ -139,10 +156,22 @@ def render(
     lines = [*shown.troubles, *filter(None, [last])]
     paragraphs = [
         _wrapped(shown.headline, columns),
+        *(_map(rows, max(LEAST_COLUMNS, columns)) for rows in shown.maps),
+        [line for text in shown.said for line in _wrapped(text, columns)],
         _table(shown, max(LEAST_COLUMNS, columns), colour=colour) if shown.rows else [],
         [line for text in lines for line in _wrapped(text, columns)],
     ]
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines) + "\n"
+
+
+def _map(rows: Sequence[Sequence[str]], columns: int) -> list[str]:
+    """The cells won by optimizer; without the last columns where the terminal is narrow."""
+    kept = len(rows[0])
+    while True:
+        lines = aligned([list(row[:kept]) for row in rows])
+        if kept <= 3 or max(map(len, lines)) <= columns:
+            return lines
+        kept -= 1
 
 
 def _wrapped(text: str, columns: int) -> list[str]:

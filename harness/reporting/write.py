@@ -129,6 +129,8 @@ def _make(report: Report, formats: frozenset[str]) -> dict[str, bytes]:
             check=check_section(report.checks, CHECK_NAME) if report.checks else None,
             between=_between(report),
             matrix=matrix(report.results, report.analysis),
+            maps=report.analysis.maps,
+            is_map_alone=report.analysis.is_map_alone,
             printed=printed.to_json(report.printed),
         )
         made[PAGE_NAME] = html.encode()

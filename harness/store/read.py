@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
-import math
-import operator
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.measures import TRAIN_LOSS, Measure, Part, measures_of, parts_with
-from harness.plan import measuring
 from harness.plan.model import Role
 from harness.spec.variants import Variant
+from harness.store import tried
 from harness.store.database import Store
 from harness.store.records import RunRecord
 from harness.store.rows import from_blob
+from harness.store.tried import Tried as Tried
 
 
 @dataclass(frozen=True)
@@ -164,35 +162,6 @@ def final_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One setting that was tried: by tuning, or in a sweep about the best setting.
-
-    Attributes:
-        role: ``tuning`` or ``sweep``.
-        objective: Name of the objective.
-        optimizer: Name of the optimizer.
-        device: Where it ran.
-        hyperparameters: The setting.
-        varied: In a sweep, which hyperparameter it varies; else empty.
-        statuses: How its trials ended, in the order of the seeds.
-        losses: Their final values of what tuning goes by; NaN where one failed.
-        measure: What that is.
-        reported: The same of what is reported; None where tuning goes by that, or never sees it.
-    """
-
-    role: Role
-    objective: str
-    optimizer: str
-    device: str
-    hyperparameters: dict[str, Any]
-    varied: str
-    statuses: tuple[str, ...]
-    losses: NDArray[np.float64]
-    measure: Measure = TRAIN_LOSS
-    reported: NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True)
 class Results:
     """Everything a report is made of.
 
@@ -306,7 +275,7 @@ class _Reader:
             trials=self._trials(cases),
             timings=timings,
             step_counts=step_counts,
-            tried=self._tried(),
+            tried=tried.read(self.store, self.record),
             comparisons=self._comparisons(),
         )
 
@@ -430,62 +399,6 @@ class _Reader:
         if frames:
             timings = pd.concat(frames, ignore_index=True)
         return timings, _counts_frame(counted)
-
-    def _tried(self) -> tuple[Tried, ...]:
-        """The settings that tuning and sweeps ran."""
-        rows = self._rows(
-            "position, role, objective, optimizer, device, setting, hyperparameters, "
-            "seed, status, final_loss, case_id, objective_key",
-            "JOIN cases ON cases.id = case_id LEFT JOIN trials USING (case_id)",
-            "role IN ('tuning', 'sweep')",
-        )
-        measures: dict[str, Measure] = {}
-        seeds = self.record.seeds_of("tuning")
-        found: list[Tried] = []
-        for _, group in itertools.groupby(rows, key=operator.itemgetter(0)):
-            trials = list(group)
-            _, role, objective, optimizer, device, setting, hyperparameters, *_ = trials[0]
-            *_, case_id, objective_key = trials[0]
-            if objective not in measures:
-                measures[objective] = self._tuned(objective, objective_key)
-            ended = [row[7:10] for row in trials if row[7] in seeds]
-            losses = self._finals(case_id, ended, measures[objective])
-            reported = self.record.settings.reported.get(objective, TRAIN_LOSS)
-            is_seen = reported != measures[objective] and reported.part != "test"
-            found.append(
-                Tried(
-                    role=role,
-                    objective=objective,
-                    optimizer=optimizer,
-                    device=device,
-                    hyperparameters=json.loads(hyperparameters),
-                    varied=setting.partition("=")[0] if role == "sweep" else "",
-                    statuses=tuple(status for _, status, _ in ended),
-                    measure=measures[objective],
-                    losses=losses,
-                    reported=self._finals(case_id, ended, reported) if is_seen else None,
-                )
-            )
-        return tuple(found)
-
-    def _tuned(self, objective: str, key: str) -> Measure:
-        """What tuning went by on an objective."""
-        given = self.record.settings.tuned.get(objective)
-        return given or measuring.tuned_by_default(self.store.description(key).parts)
-
-    def _finals(
-        self, case_id: int, ended: Sequence[tuple[int, str, float | None]], measure: Measure
-    ) -> NDArray[np.float64]:
-        """Final values of a measure by trials with a seed, a status and a final loss."""
-        finals: Mapping[int, float | None] = {seed: loss for seed, _, loss in ended}
-        if measure != TRAIN_LOSS:
-            rows = self.store.db.execute(
-                "SELECT seed, recorded FROM measures WHERE case_id = ? AND measure = ?",
-                (case_id, measure.name),
-            )
-            finals = {seed: float(from_blob(values)[-1]) for seed, values in rows if values}
-        found = ((finals.get(seed) if status == "ok" else None) for seed, status, _ in ended)
-        return np.array([math.nan if value is None else value for value in found], dtype=float)
 
     def _comparisons(self) -> pd.DataFrame:
         rows = self._rows(

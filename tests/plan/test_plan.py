@@ -16,7 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import BadInput
-from harness.plan.builder import CASE_LIMIT, TRIAL_LIMIT, Overrides, draft, parse_devices
+from harness.plan.builder import (
+    CASE_LIMIT,
+    DRAWN_LIMIT,
+    TRIAL_LIMIT,
+    Overrides,
+    draft,
+    parse_devices,
+)
 from harness.plan.model import Plan
 from harness.provenance import fingerprint
 from harness.spec.validation import check
@@ -292,6 +299,25 @@ def test_a_grid_of_more_settings_than_trials_are_allowed_is_refused_unbuilt(fold
         f"a plan has at most {CASE_LIMIT:,} cases"
     )
     assert peak < 50 * 2**20
+
+
+def test_searches_may_draw_more_settings_than_grids_may_have(folder: Path) -> None:
+    """As over many tasks; each of them by itself is as small as a grid."""
+    dishes = "".join(f", d{i}: {{class: quadratic_2d, steps: 3}}" for i in range(21))
+    text = grid(lr=[1]).replace("}\noptimizers", f"{dishes}}}\noptimizers", 1)
+    searched = text.replace("hyperparameters: {lr: [1]}", "search: {lr: {log_uniform: [0.1, 1]}}")
+    asked = searched.replace("seeds: 1\n", "seeds: 1\ntuning: {trials: TRIALS, seeds: 1}\n")
+    small = asked.replace("TRIALS", str(CASE_LIMIT // 20))
+    assert len(plan_of(small, folder).searches) == 22
+    (said,) = refusal(asked.replace("TRIALS", str(CASE_LIMIT)), folder)
+    total = 22 * CASE_LIMIT
+    assert said == (
+        f"spec.yaml:5:1: optimizers: {total:,} settings are to be drawn for searches, "
+        f"the limit is {DRAWN_LIMIT:,}"
+    )
+    many = grid(lr=[*range(CASE_LIMIT // 20)]).replace("}\noptimizers", f"{dishes}}}\noptimizers")
+    (said,) = refusal(many, folder)
+    assert f"the grids have {22 * (CASE_LIMIT // 20):,} cases, the limit is {CASE_LIMIT:,}" in said
 
 
 def test_more_trials_than_are_allowed_are_refused(folder: Path) -> None:

@@ -26,8 +26,9 @@ REMEMBERED = 0.98
 class MovingMinimum(Objective):
     """A round bowl ``|x - m(step)|^2 / 2`` whose minimum moves, and how well it is followed.
 
-    What is recorded is a mean of the loss over the past (each step weighs 2% and the mean before it
-    98%), so that a minimum that comes by is no success. The optimum 0 is for who is always there.
+    What is recorded is a mean of the loss over the past, at the points where gradients were taken
+    (each step weighs 2% and the mean before it 98%), so that a minimum that comes by is no success.
+    The optimum 0 is for who is always there.
 
     Args:
         dimension: Number of parameters.
@@ -191,8 +192,8 @@ class SuddenFlip(Objective):
         del batch
         flipped = params["step"] >= self.flip_at
         middle = torch.where(flipped, params["after"], params["before"])
-        scale = torch.where(flipped, 1.0, self.ratio)
-        return scale / 2 * (params["x"] - middle).square().sum()
+        found = (params["x"] - middle).square().sum() / 2
+        return torch.where(flipped, found, self.ratio * found)
 
     def evaluate(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Half the squared distance from the later minimum."""

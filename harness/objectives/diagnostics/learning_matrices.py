@@ -94,7 +94,8 @@ class NoisyProduct(Objective):
             torch.linalg.qr(torch.randn(self.SIZE, self.SIZE, generator=generator))[0]
             for _ in range(2)
         )
-        return left @ torch.diag(torch.linspace(1, 0.5, self.SIZE)) @ right
+        target: torch.Tensor = left @ torch.diag(torch.linspace(1, 0.5, self.SIZE)) @ right
+        return target
 
     def init(self, generator: torch.Generator) -> Parameters:
         """``weight1`` of shape ``(8, 8)``, which is applied first, ``weight2`` and so on."""
@@ -116,7 +117,8 @@ class NoisyProduct(Objective):
         values = drawn[0]
         for i in range(1, self.depth + 1):
             values = values @ params[f"weight{i}"].T
-        return (values - seen).square().mean() / 2
+        missed: torch.Tensor = values - seen
+        return missed.square().mean() / 2
 
     def evaluate(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Its expectation without the noise's own share."""
@@ -124,7 +126,8 @@ class NoisyProduct(Objective):
         product = params["weight1"]
         for i in range(2, self.depth + 1):
             product = params[f"weight{i}"] @ product
-        return (product - params["target"]).square().sum() / (2 * self.SIZE)
+        missed: torch.Tensor = product - params["target"]
+        return missed.square().sum() / (2 * self.SIZE)
 
 
 class Autoencoder(Objective):
@@ -157,7 +160,8 @@ class Autoencoder(Objective):
 
     def _directions(self, generator: torch.Generator) -> torch.Tensor:
         drawn = torch.randn(self.INPUTS, self.CODE, generator=generator)
-        return torch.linalg.qr(drawn)[0]
+        directions: torch.Tensor = torch.linalg.qr(drawn)[0]
+        return directions
 
     def init(self, generator: torch.Generator) -> Parameters:
         """``encoder`` of shape ``(4, 16)``, ``decoder`` of shape ``(16, 4)``."""
@@ -176,7 +180,8 @@ class Autoencoder(Objective):
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """Half the expected squared error."""
         del batch
-        return (self._errors(params) * params["variances"]).sum() / 2
+        lost: torch.Tensor = (self._errors(params) * params["variances"]).sum() / 2
+        return lost
 
     def metrics(self, params: Parameters, batch: Batch) -> dict[str, torch.Tensor]:
         """``loss``, and ``r2`` of the direction that is worst."""
@@ -186,4 +191,5 @@ class Autoencoder(Objective):
         """The squared error along each direction, as a share of its variance."""
         directions = params["directions"]
         missed = directions - params["decoder"] @ (params["encoder"] @ directions)
-        return missed.square().sum(dim=0)
+        shares: torch.Tensor = missed.square().sum(dim=0)
+        return shares

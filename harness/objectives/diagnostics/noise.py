@@ -303,7 +303,7 @@ class OutlierGradients(DisturbedBowl):
         drawn = torch.rand((), dtype=x.dtype, device=x.device)
         happens = drawn < first.clamp(min=self.probability)
         first.zero_()
-        return gradient + happens * self.strength * torch.randn_like(x)
+        return gradient + torch.where(happens, self.strength * torch.randn_like(x), 0.0)
 
 
 class SparseGradients(DisturbedBowl):

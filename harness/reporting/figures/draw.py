@@ -22,6 +22,7 @@ from PIL import Image
 
 from harness.reporting.figures import fonts, panels, planes, strips
 from harness.reporting.figures.frames import BACKGROUND, FOREGROUND, GRID, SMALL
+from harness.reporting.figures.map_drawing import draw_map
 from harness.reporting.figures.records import (
     CurveFigure,
     DotFigure,
@@ -30,6 +31,7 @@ from harness.reporting.figures.records import (
     PlaneFigure,
 )
 from harness.reporting.figures.svg import svg_element
+from harness.reporting.figures.win_map import MapFigure
 
 PNG_DPI, IMAGE_DPI = 300, 150
 """Dots per inch of a PNG, and of what is an image in an SVG."""
@@ -112,6 +114,8 @@ def _figure(record: FigureRecord) -> Figure:
             return planes.planes(record)
         case HeatFigure():
             return panels.heat(record)
+        case MapFigure():
+            return draw_map(record)
     raise TypeError(f"no renderer for {type(record).__name__}")
 
 

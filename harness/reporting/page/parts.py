@@ -38,7 +38,7 @@ TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "pdf", "png")
 
 CHART_SCRIPTS = tuple(
     f"{name}.js"
-    for name in ("page", "styles", "plots", "planes", "charts", "exports", "address", "main")
+    for name in ("page", "styles", "plots", "planes", "charts", "exports", "address", "map", "main")
 )
 """Scripts of live charts and of the reader's choices; they share one scope, in this order."""
 

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.analysis.targets import FEWEST_FAMILIES
+from harness.analysis.win_counts import WinMap
 from harness.formatting import DASH, or_dash
 from harness.measures import PARTS
 from harness.reporting.figures import check as check_figures
 from harness.reporting.figures import overlays
 from harness.reporting.figures import styles as figure_styles
+from harness.reporting.figures import win_map as map_figures
 from harness.reporting.figures.records import named_after
 from harness.reporting.glossary import GLOSSARY, definition
-from harness.reporting.page import charts, citation, facts
+from harness.reporting.page import charts, citation, facts, win_map
 from harness.reporting.page.between import Between
 from harness.reporting.page.check import CheckSection
 from harness.reporting.page.index import RunSummary
@@ -43,6 +45,7 @@ from harness.reporting.page.parts import (
 )
 from harness.reporting.tables import reproduce
 from harness.reporting.tables import side_by_side as source_tables
+from harness.reporting.tables import win_map as win_tables
 from harness.reporting.tables.model import Table
 from harness.reporting.tables.sentences import Findings
 from harness.reporting.tables.trials import OUTCOMES
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
 
 TIMING, OVERVIEW = "seconds_per_epoch", "overview"
 """Name of the table of times, with which the names of their figures begin; and of a figure."""
+
+MOST_ROWS = 300
+"""Rows of a table of all cases beyond which it is only in its file."""
 
 OF_ALL = frozenset(
     {"summary", "failures", "check", "claims", "sharing", source_tables.BETWEEN, source_tables.MADE}
@@ -120,6 +126,8 @@ class Page:
         check: The latest check against a baseline; None where there was none.
         between: Differences between sources; None where there is but one.
         matrix: The verdicts at a glance; None where nothing ran.
+        maps: The map of each device, where objectives are difficulties of tasks.
+        is_map_alone: Whether there are too many objectives for a section of each.
     """
 
     results: Results
@@ -130,6 +138,8 @@ class Page:
     check: CheckSection | None = None
     between: Between | None = None
     matrix: Matrix | None = None
+    maps: Sequence[WinMap] = ()
+    is_map_alone: bool = False
 
     @functools.cached_property
     def pictures(self) -> dict[str, Picture]:
@@ -167,11 +177,15 @@ class Page:
 
     @functools.cached_property
     def sections(self) -> list[Section]:
-        """A section for each objective."""
-        return [
-            self._section(number, info)
-            for number, info in enumerate(self.results.objectives.values(), 1)
-        ]
+        """A section for each objective; none where they are too many."""
+        return (
+            []
+            if self.is_map_alone
+            else [
+                self._section(number, info)
+                for number, info in enumerate(self.results.objectives.values(), 1)
+            ]
+        )
 
     def _section(self, number: int, info: ObjectiveInfo) -> Section:
         names = [name for name in self.tables if name not in {*OF_ALL, OF_PARTS, TIMING}]
@@ -200,9 +214,20 @@ class Page:
         return next(places, len(MAIN))
 
     @functools.cached_property
+    def map_sections(self) -> tuple[win_map.MapSection, ...]:
+        """The map of each device."""
+        return win_map.sections(self.maps, self.labels)
+
+    def listed(self, name: str) -> Grid | None:
+        """A table with all of its rows; None where there is none, or too many rows for a page."""
+        table = self.tables.get(name)
+        return None if table is None or len(table.frame) > MOST_ROWS else self.whole(name)
+
+    @functools.cached_property
     def overall(self) -> Section:
         """The section on all objectives together."""
-        names = [name for name in self.tables if name not in {*OF_ALL, TIMING}]
+        of_map = {name for name in self.tables if name.startswith(win_tables.MATRIX)}
+        names = [name for name in self.tables if name not in {*OF_ALL, *of_map, TIMING}]
         main, more = self.beginning(OVERVIEW), self.pictures_of(None)
         if len(self.results.objectives) >= FEWEST_FAMILIES:
             main, more = (*main, *more), ()
@@ -230,7 +255,14 @@ class Page:
     def pictures_of(self, objective: str | None, *, timing: bool = False) -> tuple[Picture, ...]:
         """The figures of an objective; of times, or of anything else."""
         others = () if timing else (TIMING,)
-        apart = (check_figures.TIME, check_figures.HISTORY, overlays.BEGINNING, OVERVIEW, *others)
+        apart = (
+            map_figures.MATRIX,
+            check_figures.TIME,
+            check_figures.HISTORY,
+            overlays.BEGINNING,
+            OVERVIEW,
+            *others,
+        )
         return tuple(
             self.pictures[record.name]
             for record in self.records
@@ -359,6 +391,8 @@ def render(
     between: Between | None = None,
     matrix: Matrix | None = None,
     printed: str = "",
+    maps: Sequence[WinMap] = (),
+    is_map_alone: bool = False,
 ) -> str:
     """The page as HTML.
 
@@ -372,6 +406,8 @@ def render(
         between: Differences between sources; None where there is but one.
         matrix: The verdicts at a glance; None where nothing ran.
         printed: The results as the command line prints them, as JSON.
+        maps: The map of each device, where objectives are difficulties of tasks.
+        is_map_alone: Whether there are too many objectives for a section of each.
     """
     svgs = {drawing.name: drawing.svg for drawing in drawings}
     pngs = {drawing.name: drawing.png for drawing in drawings}
@@ -384,6 +420,8 @@ def render(
         check=check,
         between=between,
         matrix=matrix,
+        maps=maps,
+        is_map_alone=is_map_alone,
     )
     live = {name: picture.data for name, picture in page.pictures.items() if picture.data}
     return document(
@@ -396,8 +434,8 @@ def render(
         printed=printed,
         run=results.run,
         settings=results.run.settings,
-        cases=_case_grid(results, page.labels),
-        hyperparameters=_hyperparameter_grid(results, page.labels),
+        cases=None if is_map_alone else _case_grid(results, page.labels),
+        hyperparameters=None if is_map_alone else _hyperparameter_grid(results, page.labels),
         timing_scope=facts.timing_scope(results, page.tables.get(TIMING)),
         shared_runs=facts.shared_runs(results),
         made=facts.environment_facts(results.run),

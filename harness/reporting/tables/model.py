@@ -85,7 +85,7 @@ class Table:
         """For each column of ``shown``, whether it holds numbers."""
         one = r"([-+]?[0-9.]+(e[-+]?[0-9]+)?%?|-?∞)"
         none = ("", DASH)
-        number = re.compile(rf"^{one}( (to|of) {one})?$")
+        number = re.compile(rf"^{one}( (to|of) {one})?\*?$")
         return [
             all(cell in none or number.match(cell) for cell in cells)
             and any(cell not in none for cell in cells)

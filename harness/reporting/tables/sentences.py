@@ -32,7 +32,7 @@ from harness.formatting import (
 )
 from harness.formatting import interval as interval_text
 from harness.reporting import wording
-from harness.reporting.tables import stopped, tuning_sentences
+from harness.reporting.tables import stopped, tuning_sentences, win_sentences
 from harness.reporting.tables.comparison import corrected_for
 from harness.reporting.tables.trials import NOISY, EpochSeconds, above, alike, most_compared
 from harness.reporting.tables.tuning_sentences import place_of, protocol
@@ -89,7 +89,11 @@ def summarise(results: Results, analysis: Analysis) -> Findings:
         info = results.objectives[name]
         more = (protocol(results, info), stopped.sentence(results, name))
         losses[name] = (*known, *_without_empty(more))
-    overall = (*(_profile(results, pool) for pool in analysis.pools), _claims(analysis.claims))
+    overall = (
+        *itertools.chain.from_iterable(map(win_sentences.families, analysis.maps)),
+        *(_profile(results, pool) for pool in analysis.pools),
+        _claims(analysis.claims),
+    )
     certainty = (
         _basis(results, analysis.compared),
         tuning_sentences.at_an_edge(analysis),

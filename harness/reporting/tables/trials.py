@@ -63,6 +63,12 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[Table]:
     return [table for table in tables if table is not None]
 
 
+def of_all(results: Results) -> list[Table]:
+    """The tables that are of trials of all objectives, not of one or another."""
+    tables = (failures(results), sharing.sharing(results))
+    return [table for table in tables if table is not None]
+
+
 OUTCOMES = {"unavailable": "skipped", "timeout": "timed out"}
 """The words for statuses, where they are others."""
 

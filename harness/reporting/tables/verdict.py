@@ -26,6 +26,7 @@ from harness.formatting import (
 )
 from harness.measures import Measure
 from harness.reporting import wording
+from harness.reporting.tables import win_sentences
 from harness.reporting.tables.model import Column, Table, case_columns, table_of
 from harness.reporting.tables.trials import EpochSeconds, timed
 from harness.store.read import ObjectiveInfo, Results
@@ -189,7 +190,11 @@ def headline(results: Results, analysis: Analysis) -> str:
     """
     missing = results.run.settings.missing
     parts = [
-        *_lowest(analysis.verdicts, results.objectives),
+        *(
+            map(win_sentences.headline, analysis.maps)
+            if analysis.maps
+            else _lowest(analysis.verdicts, results.objectives)
+        ),
         _claims(analysis.claims),
         _failures(results),
         f"{listed(_devices(missing))} {is_are(len(missing))} not available" if missing else "",

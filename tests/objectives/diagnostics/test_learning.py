@@ -206,8 +206,9 @@ def test_parity_is_solved_by_units_that_count() -> None:
     }
     found = task.metrics(params, rows_of(task))
     assert float(found["accuracy"]) == 1
-    logits = task.outputs(params, rows_of(task)[0])[:, 0]  # type: ignore[index]
-    np.testing.assert_allclose(logits, (rows_of(task) or ())[1], atol=1e-9)
+    rows = rows_of(task) or ()
+    logits = task.outputs(params, rows[0])[:, 0]
+    np.testing.assert_allclose(logits, rows[1], atol=1e-9)
 
 
 def test_spirals_turn_as_often_as_asked_and_lie_opposite() -> None:
@@ -240,33 +241,43 @@ def test_rare_classes_lose_what_as_many_copies_of_each_row_would() -> None:
 def test_modular_addition_has_every_pair_once_and_its_sum() -> None:
     p = 7
     task = ModularAddition(0.3, p)
-    parts = [task.data, task.held_out["validation"]]
+    assert task.data is not None
     seen = []
-    for features, labels in parts:
-        tokens = features.reshape(-1, 2, p)
-        np.testing.assert_allclose(tokens.square().sum(dim=2), p)
-        a, b = tokens.argmax(dim=2).T
-        assert torch.equal((a + b) % p, labels)
-        seen += list(zip(a.tolist(), b.tolist(), strict=True))
-    assert sorted(seen) == [*itertools.product(range(p), repeat=2)]
-    assert len(task.held_out["validation"][0]) == round(0.3 * p * p)
+    for features, labels in (task.data, task.held_out["validation"]):
+        for row, label in zip(features, labels.tolist(), strict=True):
+            pair = [number for number in range(p) for _ in range(int(row[number]))]
+            assert sum(pair) % p == label
+            seen.append(tuple(pair))
+    assert sorted(seen) == [*itertools.combinations_with_replacement(range(p), 2)]
+    assert len(task.held_out["validation"][0]) == round(0.3 * p * (p + 1) / 2)
 
 
 def test_modular_addition_has_a_solution_in_closed_form_that_generalises() -> None:
-    """Gromov's, of one frequency, with three phases for each number: all else cancels."""
+    """Gromov's, with all frequencies and three phases of each: all but the sums cancels.
+
+    What is left counts 1 for the sum and 1/2 for twice either number, over all frequencies.
+    """
     p = 11
-    task = ModularAddition(0.5, p, hidden=9)
-    phases = torch.tensor([*itertools.product(range(3), repeat=2)]).double() * 2 * math.pi / 3
-    angles = 2 * math.pi * torch.arange(p).double() / p
-    first, second = (torch.cos(angles + phases[:, i : i + 1]) for i in (0, 1))
+    task = ModularAddition(0.5, p, hidden=15)
+    waves = [(2 * math.pi * k / p, 2 * math.pi * j / 3) for k in range(1, 6) for j in range(3)]
+    numbers = np.arange(p)
     params = {
-        "weight1": torch.cat([first, second], dim=1),
-        "bias1": torch.zeros(9).double(),
-        "weight2": torch.cos(angles[:, None] + phases.sum(dim=1)),
+        "weight1": torch.tensor(np.array([np.cos(w * numbers + phase) for w, phase in waves])),
+        "bias1": torch.zeros(15).double(),
+        "weight2": torch.tensor(np.array([np.cos(w * numbers + 2 * f) for w, f in waves]).T),
         "bias2": torch.zeros(p).double(),
     }
     for rows in (task.data, task.held_out["validation"]):
         assert float(task.metrics(params, rows)["accuracy"]) == 1
+
+
+def test_modular_addition_loses_half_the_squared_distance() -> None:
+    task = ModularAddition(0.2, 5)
+    params, rows = given(task, 3), rows_of(task) or ()
+    outputs = (rows[0] @ params["weight1"].T + params["bias1"]) ** 2 @ params["weight2"].T
+    missed = outputs + params["bias2"] - functional.one_hot(rows[1], 5)
+    expected = missed.square().sum(dim=1).mean() / 2
+    assert float(task.loss(params, rows)) == pytest.approx(float(expected), rel=1e-12)
 
 
 # --- sequences ---------------------------------------------------------------------------------
@@ -305,7 +316,7 @@ def test_two_spots_are_marked_any_two_as_often_and_their_bits_told_apart() -> No
     sequences, signs = task.encoded(drawn)
     bits, marks = sequences.unbind(dim=2)
     assert torch.equal(marks.sum(dim=1), torch.full((rows,), 2.0))
-    pairs = [tuple(np.flatnonzero(row)) for row in marks.numpy()]
+    pairs = [tuple(np.flatnonzero(row).tolist()) for row in marks.numpy()]
     counts = np.array([pairs.count(pair) for pair in itertools.combinations(range(5), 2)])
     assert counts.sum() == rows
     assert (np.abs(counts - rows / 10) < 5 * math.sqrt(rows / 10)).all()

@@ -41,6 +41,7 @@ const apply = () => {
   for (const row of all("tr[data-optimizers]")) {
     row.hidden = !optimizersOf(row).every(shows);
   }
+  showColumns();
   const shown = optimizers.filter(shows);
   const whole = shown.length === optimizers.length;
   for (const note of all(".of-all")) note.hidden = whole;

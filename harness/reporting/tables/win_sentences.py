@@ -1,0 +1,142 @@
+"""Sentences on a map: who wins how many cells, and the families at which an optimizer fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.analysis.comparison import ALPHA
+from harness.analysis.win_counts import Count, FamilyCounts, WinMap
+from harness.formatting import listed, plural, probability, significant
+from harness.reporting.tables.win_map import family_name, span
+
+FAILS = 0.5
+"""The share of a family's cells below which an optimizer fails at it, if it is significant."""
+
+
+def headline(known: WinMap) -> str:
+    """The counts, as the beginning of a sentence: who wins the most, and who fewer."""
+    overall = known.overall
+    most = overall.most
+    where = "" if known.device == "cpu" else f" on {known.device}"
+    cells = f"{plural(most.of, 'cell')} ({plural(len(known.tasks), 'task')}){where}"
+    if not most.of:
+        return f"no cell of the map{where} was run by all optimizers"
+    leaders = sorted(own.optimizer for own in overall.counts if own.won == most.won)
+    if most.won == 0:
+        return f"of {cells}, no optimizer wins any"
+    if len(known.optimizers) < 2:
+        return f"of {cells}, {most.optimizer} wins {_with_band(most)}"
+    if len(leaders) > 1:
+        text = f"of {cells}, {listed(leaders)} win the most, {most.won} each"
+    else:
+        text = f"of {cells}, {most.optimizer} wins the most, {_with_band(most)}"
+    return f"{text}{_others(known, leaders)}"
+
+
+def _others(known: WinMap, leaders: Sequence[str]) -> str:
+    """The parts on those that win fewer."""
+    counts = {own.optimizer: own for own in known.overall.counts}
+    others = sorted(
+        (own for own in known.behind if own.optimizer not in leaders),
+        key=lambda own: (-counts[own.optimizer].won, own.optimizer),
+    )
+    fewer = [own.optimizer for own in others if own.is_significant]
+    near = [own.optimizer for own in others if not own.is_significant]
+    text = ""
+    if near:
+        names = [f"{name} ({counts[name].won})" for name in near]
+        text += f"; {listed(names)} {'wins' if len(names) == 1 else 'win'} not significantly fewer"
+    if fewer:
+        names = [f"{name} ({counts[name].won})" for name in fewer]
+        text += f"; {listed(names, 9)} {'wins' if len(names) == 1 else 'win'} significantly fewer"
+    return text
+
+
+def _with_band(count: Count) -> str:
+    band = span(count.low, count.high)
+    return f"{count.won} (95% CI {band})" if any(map(str.isdigit, band)) else f"{count.won}"
+
+
+def families(known: WinMap) -> tuple[str, ...]:
+    """A sentence on each family of which optimizers win significantly fewer cells than others."""
+    return tuple(
+        _fewer(known, family)
+        for family in known.by_family
+        if any(count.is_fewer for count in family.counts)
+    )
+
+
+def _fewer(known: WinMap, family: FamilyCounts) -> str:
+    name = family_name(known, family.family)
+    fewer = sorted(
+        (count for count in family.counts if count.is_fewer),
+        key=lambda own: (own.won, own.optimizer),
+    )
+    tied = sorted(own.optimizer for own in family.counts if own.won == family.most.won)
+    most = f"{listed(tied, 2)} the most, {family.most.won}"
+    if len(fewer) == 1:
+        (count,) = fewer
+        return (
+            f"{count.optimizer} {_verb(fewer)} {name}: it wins {count.won} of {count.of} cells, "
+            f"the others {significant(count.others)} on average, {most} (p = "
+            f"{probability(count.adjusted)})."
+        )
+    told = [f"{c.optimizer} ({c.won}, p = {probability(c.adjusted)})" for c in fewer]
+    return (
+        f"{listed(told, 9)} {_verb(fewer)} {name}: so many of {fewer[0].of} cells they win, {most}."
+    )
+
+
+def _verb(fewer: Sequence[Count]) -> str:
+    """``fails at`` where all win less than half of the cells; a weaker one else."""
+    fail = all(count.won < FAILS * count.of for count in fewer)
+    if len(fewer) == 1:
+        return "fails at" if fail else "is behind at"
+    return "fail at" if fail else "are behind at"
+
+
+def basis(known: WinMap) -> tuple[str, ...]:
+    """The rules that the counts and tests rest on."""
+    seeds = sorted({len(cell.seeds) for cell in known.cells.cells})
+    text = (
+        f"A cell is won where at least half of its {listed([str(n) for n in seeds])} seeds reach "
+        "all targets within the steps; intervals of counts are 95%, for other seeds and other "
+        "tasks."
+    )
+    tests = ""
+    if len(known.optimizers) > 1:
+        tests = (
+            f"Counts of all tasks are compared task by task (Wilcoxon's signed-rank test, Holm's "
+            f"correction for all pairs, p ≤ {ALPHA:g}). "
+        )
+        if known.by_family:
+            tests += (
+                "Of a family, an optimizer wins significantly fewer where so low a count has "
+                f"p ≤ {ALPHA:g} if on each task any optimizer's count were as likely to be its own "
+                "(Holm's correction for all optimizers and families). "
+            )
+        cells = len(known.rows)
+        if not known.of_page and cells:
+            tests += (
+                "In a single cell, pairs are compared by Fisher's exact test with Holm's "
+                "correction within the cell: if all optimizers were equal, up to "
+                f"{significant(ALPHA * cells, 2)} of {cells} cells would have a significant "
+                f"difference by chance on average; 'correction: page' corrects for all of them."
+            )
+    return tuple(filter(None, (text, tests.strip(), _left_out(known), _origins(known))))
+
+
+def _left_out(known: WinMap) -> str:
+    """The cells that not all optimizers ran on."""
+    missing = len(known.rows) - known.overall.most.of
+    if not missing:
+        return ""
+    return f"Not all optimizers ran on {plural(missing, 'cell')}, which no count has."
+
+
+def _origins(known: WinMap) -> str:
+    """The origin of cells that are not of this run."""
+    by_origin: dict[str, list[str]] = {}
+    for name, origin in known.cells.origins.items():
+        by_origin.setdefault(origin, []).append(name)
+    return " ".join(f"{listed(names, 9)}: {origin}." for origin, names in by_origin.items())
