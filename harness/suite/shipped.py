@@ -30,8 +30,30 @@ SHIPPED_OBJECTIVES = {
 """Objectives to compare optimizers on: name -> ``module:Class``."""
 
 TASKS: dict[str, dict[str, str]] = {
-    "curvature": {},
-    "scale": {},
+    "curvature": {
+        "ill_conditioned": "harness.objectives.diagnostics.curvature:IllConditioned",
+        "ill_conditioned_rotated": "harness.objectives.diagnostics.curvature:IllConditionedRotated",
+        "ill_conditioned_matrix": "harness.objectives.diagnostics.curvature:IllConditionedMatrix",
+        "outlying_curvatures": "harness.objectives.diagnostics.curvature:OutlyingCurvatures",
+        "equal_coupling": "harness.objectives.diagnostics.curvature:EqualCoupling",
+        "chain": "harness.objectives.diagnostics.curvature:Chain",
+        "powers": "harness.objectives.diagnostics.curvature:Powers",
+        "different_powers": "harness.objectives.diagnostics.curvature:DifferentPowers",
+        "zakharov": "harness.objectives.diagnostics.curvature:Zakharov",
+        "dixon_price": "harness.objectives.diagnostics.curvature:DixonPrice",
+        "beale_far": "harness.objectives.diagnostics.curvature:BealeFar",
+        "goldstein_price_far": "harness.objectives.diagnostics.curvature:GoldsteinPriceFar",
+    },
+    "scale": {
+        "parameter_scales": "harness.objectives.diagnostics.scale:ParameterScales",
+        "gradient_scales": "harness.objectives.diagnostics.scale:GradientScales",
+        "loss_scale": "harness.objectives.diagnostics.scale:LossScale",
+        "swinging_scale": "harness.objectives.diagnostics.scale:SwingingScale",
+        "growing_scale": "harness.objectives.diagnostics.scale:GrowingScale",
+        "scale_invariant": "harness.objectives.diagnostics.scale:ScaleInvariant",
+        "uncentred_inputs": "harness.objectives.diagnostics.scale:UncentredInputs",
+        "unbalanced_factors": "harness.objectives.diagnostics.scale:UnbalancedFactors",
+    },
     "noise": {
         "white_noise": "harness.objectives.diagnostics.noise:WhiteNoise",
         "heavy_tails": "harness.objectives.diagnostics.noise:HeavyTails",
