@@ -90,35 +90,39 @@ class Cells:
         origin: Of these cells, in words: ``this run``, ``shipped: harness 1.2, torch 2.13``.
         versions: Versions of what they were made with, and when (``date``), where known.
         origins: By optimizer, the origin of its cells where it is another.
+        left_out: How many cells of another origin stayed out, as their tasks are defined otherwise.
     """
 
     cells: tuple[Cell, ...]
     origin: str = "this run"
     versions: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    left_out: int = 0
 
     def origin_of(self, optimizer: str) -> str:
         """The origin of an optimizer's cells."""
         return self.origins.get(optimizer, self.origin)
 
     def beside(self, others: Cells) -> Cells:
-        """These cells and others beside them, in the same rows.
+        """These cells and, in the same rows, others.
 
-        A cell of the others stays out where an optimizer has the same name here, and where its
-        task at that difficulty is defined otherwise there. Rows that only one of them has stay.
+        A cell of the others stays out where an optimizer has the same name here, and where there
+        is no such task at that difficulty here, or it is defined otherwise.
         """
         own = {cell.optimizer for cell in self.cells}
         known = {_row(cell): cell.digest for cell in self.cells}
         device = self.cells[0].device if self.cells else ""
-        kept = tuple(
-            replace(cell, device=device or cell.device)
-            for cell in others.cells
-            if cell.optimizer not in own and known.get(_row(cell), cell.digest) == cell.digest
-        )
+        same_row = [c for c in others.cells if c.optimizer not in own and _row(c) in known]
+        kept = [
+            replace(cell, device=device) for cell in same_row if known[_row(cell)] == cell.digest
+        ]
         names = dict.fromkeys(cell.optimizer for cell in kept)
-        origins = {name: others.origin_of(name) for name in names}
-        cells = in_order((*self.cells, *kept))
-        return replace(self, cells=cells, origins={**self.origins, **origins})
+        return replace(
+            self,
+            cells=in_order((*self.cells, *kept)),
+            origins={**self.origins, **{name: others.origin_of(name) for name in names}},
+            left_out=self.left_out + len(same_row) - len(kept),
+        )
 
 
 def _row(cell: Cell) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from harness.analysis import (
     objective_ranks,
     retuning,
     sensitivity,
+    shipped_cells,
     stats,
     targets,
     verdict,
@@ -90,7 +91,8 @@ def analyse(results: Results) -> Analysis:
 
 def _maps(results: Results, reached: Sequence[targets.Reached]) -> tuple[win_counts.WinMap, ...]:
     of_page = results.run.settings.correction == "page"
-    return win_counts.maps(cells.cells_of(results, reached), of_page=of_page)
+    own = shipped_cells.beside(results, cells.cells_of(results, reached))
+    return win_counts.maps(own, of_page=of_page)
 
 
 def _map_alone(results: Results) -> Analysis:

@@ -89,7 +89,11 @@ def band(values: Array) -> tuple[float, float]:
 def share(cell: Cell) -> Share:
     """The share of a cell's seeds that won."""
     n = min(1, len(cell.seeds)) if cell.copies else len(cell.seeds)
-    wins = int(cell.won[:n].sum())
+    return _share(int(cell.won[:n].sum()), n)
+
+
+@functools.lru_cache(maxsize=4096)
+def _share(wins: int, n: int) -> Share:
     return Share(wins, n, *stats.proportion_interval(wins, n))
 
 
@@ -150,12 +154,16 @@ def settings_to_win(cell: Cell) -> Estimate:
     Infinite where with some tuning seed no setting wins; NaN where nothing was tuned. For the
     band, settings are drawn again with replacement, with what each did with every seed.
     """
-    settings = cell.settings
-    if not settings:
-        return Estimate(math.nan)
-    value = float(np.mean([settings_until_win(settings, won) for won in winners(cell)]))
-    patterns = np.array([[bit == "1" for bit in own] for own, _ in cell.draws], dtype=np.float64)
-    shares = np.array([count for _, count in cell.draws]) / settings
+    return _settings_to_win(cell.draws) if cell.settings else Estimate(math.nan)
+
+
+@functools.lru_cache(maxsize=4096)
+def _settings_to_win(draws: tuple[tuple[str, int], ...]) -> Estimate:
+    settings = sum(count for _, count in draws)
+    patterns = np.array([[bit == "1" for bit in own] for own, _ in draws], dtype=np.float64)
+    counts = np.array([count for _, count in draws])
+    value = float(np.mean([settings_until_win(settings, int(won)) for won in counts @ patterns]))
+    shares = counts / settings
     generator = np.random.default_rng((_SEED, settings))
     won = generator.multinomial(settings, shares, size=RESAMPLES) @ patterns
     expected = np.where(won > 0, (settings + 1) / (won + 1), np.inf).mean(axis=1)

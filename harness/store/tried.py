@@ -65,7 +65,7 @@ class _Objective:
 
 _TRIED = """
 SELECT position, role, objective, optimizer, device, setting, hyperparameters, trials.seed, status,
-    final_loss, cases.id, objective_key, losses
+    final_loss, objective_key, losses
 FROM run_cases JOIN cases ON cases.id = run_cases.case_id
 LEFT JOIN trials ON trials.case_id = cases.id
 LEFT JOIN curves ON curves.case_id = cases.id AND curves.seed = trials.seed
@@ -73,7 +73,7 @@ WHERE run_id = ? AND role IN ('tuning', 'sweep') ORDER BY position
 """
 
 _MEASURES = """
-SELECT run_cases.case_id, seed, measure, recorded
+SELECT position, seed, measure, recorded
 FROM run_cases JOIN measures ON measures.case_id = run_cases.case_id
 WHERE run_id = ? AND role IN ('tuning', 'sweep') ORDER BY position
 """
@@ -101,10 +101,10 @@ class _Reader:
         for _, group in itertools.groupby(rows, key=operator.itemgetter(0)):
             trials = list(group)
             _, role, objective, optimizer, device, setting, hyperparameters, *_ = trials[0]
-            *_, case_id, objective_key, _ = trials[0]
+            position, objective_key = trials[0][0], trials[0][-2]
             about = self._about(objective, objective_key)
             ended = [row[7:10] for row in trials if row[7] in seeds]
-            recorded = measures.of(case_id)
+            recorded = measures.of(position)
             reported = about.reported
             yield Tried(
                 role=role,
@@ -153,9 +153,9 @@ class _Measures:
         self.groups = itertools.groupby(rows, key=operator.itemgetter(0))
         self.next = next(self.groups, None)
 
-    def of(self, case_id: int) -> _Recorded:
-        """The values of a case, which comes after those that were asked for."""
-        if self.next is None or self.next[0] != case_id:
+    def of(self, position: int) -> _Recorded:
+        """The values of the case at a position, after those that were asked for."""
+        if self.next is None or self.next[0] != position:
             return {}
         found = {(seed, name): from_blob(values) for _, seed, name, values in self.next[1]}
         self.next = next(self.groups, None)

@@ -12,7 +12,7 @@ import pytest
 from map_builders import TARGET, made_map, make_cell, make_store
 from results_builders import Ending, make_case, make_objective, make_results, make_trials
 
-from harness.analysis import comparison, targets
+from harness.analysis import comparison, shipped_cells, targets
 from harness.analysis.cells import Cells, cells_from_file, cells_of, cells_to_file, is_map
 from harness.errors import BadInput
 from harness.spec.variants import Variant
@@ -105,7 +105,7 @@ def test_cells_beside_others_are_of_the_same_tasks() -> None:
             make_cell("t", 0, "adam", [1], digest="x", device="cuda"),
             make_cell("t", 1, "adam", [1], digest="of another definition"),
             make_cell("t", 0, "mine", [0], digest="x"),
-            make_cell("u", 0, "adam", [0], digest="y"),
+            make_cell("u", 0, "adam", [0], digest="of a task that is not here"),
         ),
         origin="shipped",
     )
@@ -114,11 +114,24 @@ def test_cells_beside_others_are_of_the_same_tasks() -> None:
         ("t", 0, "mine"),
         ("t", 0, "adam"),
         ("t", 1, "mine"),
-        ("u", 0, "adam"),
     ]
+    assert both.left_out == 1
     assert both.origin_of("adam") == "shipped"
     assert both.origin_of("mine") == "this run"
     assert {cell.device for cell in both.cells} == {"cpu"}
+
+
+def test_a_run_that_extends_the_diagnostics_has_what_comes_along(tmp_path: Path) -> None:
+    results = _results("t.p=0", extends="diagnostics")
+    mine = cells_in(results)
+    others = [replace(cell, optimizer="adam") for cell in mine.cells]
+    cells_to_file(replace(mine, cells=tuple(others)), tmp_path / "diagnostics_cells.json")
+    both = shipped_cells.beside(results, mine, tmp_path)
+    assert [cell.optimizer for cell in both.cells] == ["a", "adam"]
+    assert both.origin_of("adam").startswith("shipped")
+    alone = _results("t.p=0")
+    assert shipped_cells.beside(alone, mine, tmp_path) == mine
+    assert shipped_cells.beside(results, mine, tmp_path / "none") == mine
 
 
 def _results(*names: str, **fields: Any) -> Results:

@@ -316,8 +316,9 @@ class UncentredInputs(Objective):
     def loss(self, params: Parameters, batch: Batch) -> torch.Tensor:
         """The expected loss."""
         del batch
-        weight, bias = self._errors(params).split([self.features, 1])
-        output = bias.squeeze(0) + self.offset * weight.sum()
+        errors = self._errors(params)
+        weight, bias = errors[:-1], errors[-1]
+        output = bias + self.offset * weight.sum()
         return (weight.square().sum() + output.square()) / 2
 
     def metrics(self, params: Parameters, batch: Batch) -> Parameters:

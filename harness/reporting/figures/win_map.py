@@ -16,7 +16,7 @@ from harness.reporting.figures.records import (
     FigureRecord,
     dot_figure,
 )
-from harness.reporting.figures.styles import Style, swatches
+from harness.reporting.figures.styles import Style, looks, swatches
 from harness.reporting.tables.win_map import family_name, suffix_of
 from harness.store.read import Results
 
@@ -77,8 +77,12 @@ def build(results: Results, known: Sequence[WinMap]) -> list[FigureRecord]:
         results: What was run.
         known: The maps.
     """
-    looks = swatches(results)
-    styles = {case.label: looks[case.optimizer] for case in results.cases} | looks
+    own = swatches(results)
+    styles = {case.label: own[case.optimizer] for case in results.cases} | own
+    # Optimizers whose cells come along have the colours of their names.
+    others = dict.fromkeys(name for one in known for name in one.optimizers if name not in styles)
+    looked = looks({name: (name.partition("_")[0], name) for name in others})
+    styles |= {name: look.styles(name, [""])[""] for name, look in looked.items()}
     found: list[FigureRecord] = []
     for one in known:
         suffix = suffix_of(one, several=len(known) > 1)
@@ -166,7 +170,7 @@ def _panel(
     rows = []
     for name in names:
         own = by_name[name]
-        style = styles.get(name, Style("#777777", "o", (), filled=True, width=1.5))
+        style = styles[name]
         rows.append(
             DotRow(label=name, style=style, centre=float(own.won), low=own.low, high=own.high)
         )

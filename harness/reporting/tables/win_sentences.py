@@ -139,4 +139,10 @@ def _origins(known: WinMap) -> str:
     by_origin: dict[str, list[str]] = {}
     for name, origin in known.cells.origins.items():
         by_origin.setdefault(origin, []).append(name)
-    return " ".join(f"{listed(names, 9)}: {origin}." for origin, names in by_origin.items())
+    told = [f"{listed(names, 12)}: {origin}." for origin, names in by_origin.items()]
+    if known.cells.left_out:
+        told.append(
+            f"{plural(known.cells.left_out, 'cell')} of these stayed out, as their tasks are "
+            "defined otherwise here."
+        )
+    return " ".join(told)

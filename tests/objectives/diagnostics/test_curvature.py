@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.integrate
-import scipy.linalg
 import scipy.optimize
 import torch
 from numpy.typing import NDArray
@@ -43,6 +42,7 @@ from harness.suite.shipped import TASKS
 pytestmark = pytest.mark.usefixtures("one_thread", "shared_though_slower")
 
 Array = NDArray[np.float64]
+minimize: Any = scipy.optimize.minimize
 Numbers = dict[str, Array]
 
 
@@ -163,7 +163,7 @@ def test_the_optimum_is_reached_at_the_minimum_and_nowhere_lower(name: str) -> N
 
 def lowest_nearby(formula: Callable[[Numbers], Any], kept: Numbers, known: Array) -> float:
     """The lowest value that another solver finds from beside a point."""
-    found = scipy.optimize.minimize(
+    found = minimize(
         lambda x: formula(kept | {"x": x.reshape(known.shape)}),
         (known + 0.1).ravel(),
         method="Powell",
@@ -178,7 +178,7 @@ def curvatures_of(task: Objective, seed: int = 0) -> Array:
         lambda x: task.loss({"x": x} | kept, None), start["x"]
     )
     size = start["x"].numel()
-    values: Array = scipy.linalg.eigvalsh(hessian.reshape(size, size).numpy())
+    values: Array = torch.linalg.eigvalsh(hessian.reshape(size, size)).numpy()
     return values
 
 
@@ -274,6 +274,11 @@ def test_far_starts_lie_below_the_minimum_by_the_distance() -> None:
     assert drawn(GoldsteinPriceFar(1.0, 0.0), 0)[0]["x"].tolist() == [0.0, -2.0]
 
 
+def make_any(value: Any) -> Any:
+    """A value of a wrong type, unseen by the type checker."""
+    return value
+
+
 def heavy_ball(least: float, most: float) -> dict[str, float]:
     """Polyak's step and momentum for curvatures between two numbers."""
     low, high = math.sqrt(least), math.sqrt(most)
@@ -321,9 +326,15 @@ def test_steps_for_each_parameter_undo_what_lies_along_the_axes_and_no_more() ->
             lambda: IllConditioned(math.inf),
             "condition_number must be finite and at least 1, got inf",
         ),
-        (lambda: IllConditioned("10"), "condition_number must be finite and at least 1, got '10'"),
+        (
+            lambda: IllConditioned(make_any("10")),
+            "condition_number must be finite and at least 1, got '10'",
+        ),
         (lambda: IllConditioned(10, 1), "dimension must be a whole number from 2, got 1"),
-        (lambda: IllConditionedRotated(10, 2.0), "dimension must be a whole number from 2"),
+        (
+            lambda: IllConditionedRotated(10, make_any(2.0)),
+            "dimension must be a whole number from 2",
+        ),
         (lambda: IllConditionedMatrix(size=1), "size must be a whole number from 2, got 1"),
         (lambda: OutlyingCurvatures(0.1), "outlier must be finite and at least 1, got 0.1"),
         (lambda: OutlyingCurvatures(10, 0), "outliers must be a whole number from 1, got 0"),

@@ -278,7 +278,7 @@ def test_an_epsilon_of_1e_8_stops_adam_at_tiny_losses_and_another_lets_it_win() 
         (lambda: LossScale(1.0, 0.1), "condition_number must be finite and at least 1, got 0.1"),
         (lambda: SwingingScale(0.5), "swing must be finite and at least 1, got 0.5"),
         (lambda: SwingingScale(2.0, 1), "period must be finite and at least 2, got 1"),
-        (lambda: GrowingScale("2"), "decades must be finite and at least -300, got '2'"),
+        (lambda: GrowingScale(math.nan), "decades must be finite and at least -300, got nan"),
         (lambda: GrowingScale(2.0, 0), "steps must be a whole number from 1, got 0"),
         (lambda: ScaleInvariant(0.0), "ratio must be finite and at least 1, got 0.0"),
         (lambda: ScaleInvariant(1.0, 1), "rows must be a whole number from 2, got 1"),
