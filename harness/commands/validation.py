@@ -18,8 +18,8 @@ from harness.spec.yaml_source import KeyPath
 from harness.workers.executor import Executor, Task, WorkerFailed
 from harness.workers.requests import ValidatePlan
 
-LOAD_SECONDS = 120.0
-"""Seconds that loading a suite's code may take."""
+LOAD_SECONDS, CASE_SECONDS = 120.0, 0.01
+"""Seconds that loading a suite's code may take, and those that each case adds."""
 
 
 def validate_in_worker(
@@ -38,7 +38,8 @@ def validate_in_worker(
     checked: CheckedSuite | None = None
     while checked is None:
         try:
-            checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), LOAD_SECONDS))
+            seconds = LOAD_SECONDS + CASE_SECONDS * len(plan.everything)
+            checked = pool.call(Task(ValidatePlan(plan, frozenset(deadly)), seconds))
         except WorkerFailed as error:
             number = error.lost.step
             name = plan.objectives[number - 1].name if number else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
@@ -92,6 +93,7 @@ class _PlanValidator:
         self._not_loaded: set[str] = set()
         self._tuning_paths: set[tuple[str | int, ...]] = set()
         self._refused_on: dict[str, str] = {}
+        self._fine: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def validate_objective(self, planned: PlannedObjective, *, run_it: bool) -> None:
         """Load and construct an objective."""
@@ -103,7 +105,35 @@ class _PlanValidator:
         self.findings += found
 
     def validate_case(self, case: Case) -> None:
-        """Load and construct a case's optimizer."""
+        """Load and construct a case's optimizer.
+
+        A setting that tuning tries is constructed once for objectives whose parameters are alike,
+        for there are a hundred thousand of these where many optimizers are tuned on many.
+        """
+        if case.role != "tuning" or not case.key:
+            self._construct(case)
+            return
+        sample = self._sample(case.objective.name)
+        alike = (
+            case.optimizer,
+            json.dumps(case.hyperparameters, sort_keys=True),
+            str([(name, tensor.shape, tensor.dtype) for name, tensor in sample.tensors.items()]),
+            str((sample.steps, sample.is_known)),
+        )
+        if alike in self._fine:
+            self.defaults[case.key] = self._fine[alike]
+            return
+        known = len(self.findings)
+        self._construct(case)
+        if len(self.findings) == known and case.key in self.defaults:
+            self._fine[alike] = self.defaults[case.key]
+
+    def _sample(self, objective: str) -> Sample:
+        if objective not in self._samples:
+            self._samples[objective] = _sample(self._workloads.get(objective))
+        return self._samples[objective]
+
+    def _construct(self, case: Case) -> None:
         if case.optimizer in self._not_loaded:
             return
         try:
@@ -122,9 +152,7 @@ class _PlanValidator:
         found = list(arguments.names())
         if not case.is_partial and not found:
             name = case.objective.name
-            if name not in self._samples:
-                self._samples[name] = _sample(self._workloads.get(name))
-            found = list(arguments.values(self._samples[name], self.defaults))
+            found = list(arguments.values(self._sample(name), self.defaults))
             # Where no value is to blame it says the same, in other numbers, of each objective.
             if any(finding.path == ("optimizers", case.optimizer) for finding in found):
                 found = found if self._refused_on.setdefault(case.optimizer, name) == name else []
