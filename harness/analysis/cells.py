@@ -111,15 +111,14 @@ class Cells:
         """
         own = {cell.optimizer for cell in self.cells}
         known = {_row(cell): cell.digest for cell in self.cells}
-        device = self.cells[0].device if self.cells else ""
         same_row = [c for c in others.cells if c.optimizer not in own and _row(c) in known]
-        kept = [
-            replace(cell, device=device) for cell in same_row if known[_row(cell)] == cell.digest
-        ]
+        kept = [cell for cell in same_row if known[_row(cell)] == cell.digest]
+        devices = dict.fromkeys(cell.device for cell in self.cells)
+        placed = (replace(cell, device=device) for device in devices for cell in kept)
         names = dict.fromkeys(cell.optimizer for cell in kept)
         return replace(
             self,
-            cells=in_order((*self.cells, *kept)),
+            cells=in_order((*self.cells, *placed)),
             origins={**self.origins, **{name: others.origin_of(name) for name in names}},
             left_out=self.left_out + len(same_row) - len(kept),
         )

@@ -53,13 +53,28 @@ class Tried:
     won: tuple[bool, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A target of an objective.
+
+    Attributes:
+        target: The target.
+        measure: The name of its measure; empty for the loss on train.
+        level: The cost at which it is reached; None where that depends on the trial.
+    """
+
+    target: Target
+    measure: str
+    level: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Objective:
     """What is to be told of the trials on an objective."""
 
     tuned: Measure
     reported: Measure | None
-    targets: tuple[Target, ...]
+    targets: tuple[_Wanted, ...]
     optimum: float | None
 
 
@@ -137,7 +152,9 @@ class _Reader:
             self.objectives[objective] = _Objective(
                 tuned=tuned,
                 reported=reported if reported != tuned and reported.part != "test" else None,
-                targets=() if any(t.measure.part == "test" for t in wanted) else wanted,
+                targets=()
+                if any(t.measure.part == "test" for t in wanted)
+                else tuple(_wanted(target, optimum) for target in wanted),
                 optimum=optimum,
             )
         return self.objectives[objective]
@@ -196,16 +213,22 @@ def _won(
     return tuple(found)
 
 
+def _wanted(target: Target, optimum: float | None) -> _Wanted:
+    name = "" if target.measure == TRAIN_LOSS else target.measure.name
+    return _Wanted(target, name, None if target.value is None else target.cost(0.0, optimum))
+
+
 def _reaches(
     about: _Objective,
-    target: Target,
+    wanted: _Wanted,
     losses: NDArray[np.float64],
     seed: int,
     recorded: _Recorded,
 ) -> bool:
-    measure = target.measure
-    values = losses if measure == TRAIN_LOSS else recorded.get((seed, measure.name))
+    values = recorded.get((seed, wanted.measure)) if wanted.measure else losses
     if values is None:
         return False
-    cost = target.cost(float(losses[0]), about.optimum)
-    return bool((measure.sign * values <= cost).any())
+    level = wanted.level
+    if level is None:
+        level = wanted.target.cost(float(losses[0]), about.optimum)
+    return bool((wanted.target.measure.sign * values <= level).any())

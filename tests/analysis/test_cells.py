@@ -119,6 +119,10 @@ def test_cells_beside_others_are_of_the_same_tasks() -> None:
     assert both.origin_of("adam") == "shipped"
     assert both.origin_of("mine") == "this run"
     assert {cell.device for cell in both.cells} == {"cpu"}
+    elsewhere = [replace(cell, device="mps") for cell in mine.cells]
+    several = replace(mine, cells=(*mine.cells, *elsewhere)).beside(shipped)
+    adam = [cell.device for cell in several.cells if cell.optimizer == "adam"]
+    assert adam == ["cpu", "mps"]
 
 
 def test_a_run_that_extends_the_diagnostics_has_what_comes_along(tmp_path: Path) -> None:
