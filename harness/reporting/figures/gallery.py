@@ -31,7 +31,7 @@ from harness.store.read import CaseData, ObjectiveInfo
 COLUMNS, ROWS = 6, 7
 """Panels side by side, and rows of them in a figure."""
 
-COARSE, STEPS = 3, 61
+COARSE, STEPS = 2, 61
 """Of so many points of the landscape in each direction one counts; most points of a trajectory."""
 
 CAPTION = (
@@ -79,7 +79,7 @@ def gallery(context: FigureContext, info: ObjectiveInfo) -> Iterator[GalleryFigu
             columns=COLUMNS,
             window=window,
             landscape=coarse,
-            levels=levels(coarse, info.optimum)[::2],
+            levels=levels(coarse, info.optimum)[::3],
             minimizers=info.minimizers,
         )
         yield figure if number == 1 else replace(figure, caption="")

@@ -52,7 +52,7 @@ def mean_ranks(ranked: ObjectiveRanks, known: Mapping[int, Style], where: str) -
     what = "objectives" if ranked.blocks == ranked.objectives else "objectives and families of them"
     panel = DotPanel(
         x_label=f"rank on {len(blocks)} {what} (1: the {best})",
-        limits=(min(0.5, rows[0].low - 0.1), max(len(rows) + 0.5, rows[-1].high + 0.1)),
+        limits=(min(0.5, rows[0].low - 0.1), max(total + 0.5, rows[-1].high + 0.1)),
         rows=tuple(rows),
         reference_line=rows[0].centre + ranked.difference,
         reference_label=f"{rows[0].label} + critical difference",
