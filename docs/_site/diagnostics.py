@@ -20,6 +20,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 import harness
+from harness.measures import HIGHER
 from harness.spec import yaml_source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,13 @@ class Picture:
     optimizers: tuple[str, str]
 
 
-PICTURES: dict[str, Picture] = {}
+PICTURES = {
+    "curvature": Picture("equal_coupling", (0, 3), ("momentum", "adam")),
+    "scale": Picture("gradient_scales", (0, 2), ("adam", "momentum")),
+    "noise": Picture("heavy_tails", (0, 2), ("lion", "momentum")),
+    "landscape": Picture("plateau", (0, 3), ("adam", "momentum")),
+    "learning": Picture("rare_classes", (0, 3), ("adam", "momentum")),
+}
 
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#17375e", "linestyle": "-"},
@@ -74,7 +81,8 @@ class Goal:
         """The label of the axis."""
         if self.is_share:
             return "share of the gap at the start"
-        return self.metric if self.part == "train" else f"{self.part} {self.metric}"
+        name = self.metric.replace("_", " ")
+        return name if self.part == "train" else f"{self.part} {name}"
 
 
 def excerpt(picture: Picture) -> dict[str, Any]:
@@ -88,7 +96,10 @@ def excerpt(picture: Picture) -> dict[str, Any]:
         **spec,
         "suite": f"picture-{picture.task}",
         "objectives": {picture.task: entry},
-        "optimizers": {name: spec["optimizers"][name] for name in picture.optimizers},
+        "optimizers": {
+            name: {k: v for k, v in spec["optimizers"][name].items() if k != "generalizes"}
+            for name in picture.optimizers
+        },
     }
 
 
@@ -104,14 +115,14 @@ def graded(entry: dict[str, Any]) -> str:
 
 def goal_of(entry: dict[str, Any]) -> Goal:
     """What wins a task that has one target."""
-    if "tolerances" in entry:
+    if entry.get("tolerances"):
         return Goal("loss", "train", float(entry["tolerances"][-1]), True, False)
     target = entry["targets"][-1]
     if not isinstance(target, dict):
         return Goal("loss", "train", float(target), False, False)
     ((measure, value),) = target.items()
     part, _, metric = measure.rpartition(" ")
-    return Goal(metric, part or "train", float(value), False, metric == "accuracy")
+    return Goal(metric, part or "train", float(value), False, metric in HIGHER)
 
 
 def measure(picture: Picture) -> pd.DataFrame:
@@ -143,9 +154,11 @@ def draw(family: str, picture: Picture) -> None:
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": family, "font.size": 10})
     figure, panels = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True, layout="constrained")
     objectives = list(dict.fromkeys(curves["objective"]))
-    for axes, name, word in zip(panels, objectives, ("easy", "hard"), strict=True):
+    argument = graded(entry)
+    values = entry["arguments"][argument]["each"]
+    for axes, name, word, value in zip(panels, objectives, ("easy", "hard"), values, strict=True):
         panel(axes, curves[curves["objective"] == name], picture.optimizers, goal)
-        axes.set_title(f"{word}: {name.rpartition('.')[2].replace('=', ' = ')}", fontsize=10)
+        axes.set_title(f"{word}: {argument} = {value:g}", fontsize=10)
     panels[0].set_ylabel(goal.label)
     figure.supxlabel("step", fontsize=10)
     figure.savefig(DOCS / f"diagnostics-{family}.svg", metadata={"Date": None})
@@ -174,6 +187,18 @@ def panel(axes: Axes, curves: pd.DataFrame, optimizers: tuple[str, str], goal: G
         axes.set_yscale("log")
         axes.set_ylim(goal.value / 10, 10 * curves.loc[curves["step"] == 0, "value"].max())
     axes.axhline(goal.value, color="#666666", linewidth=0.9, linestyle=":")
+    side = "bottom" if goal.is_higher else "top"
+    axes.annotate(
+        "win",
+        (0, goal.value),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        ha="left",
+        va=side,
+        fontsize=8,
+        color="#555555",
+    )
     axes.legend(frameon=False, fontsize=8.5)
     axes.spines[["top", "right"]].set_visible(False)
 

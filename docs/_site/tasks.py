@@ -55,7 +55,8 @@ SOURCES = {
     "flipped_gradients": "Blanchard et al. 2017",
     "strict_saddle": "Dauphin et al. 2014; Ge et al. 2015",
     "plateau": "Goodfellow et al. 2016",
-    "product_chain": "Bengio et al. 1994; Shamir 2019",
+    "vanishing_chain": "Bengio et al. 1994; Shamir 2019",
+    "exploding_chain": "Bengio et al. 1994; Shamir 2019",
     "deep_linear": "Saxe et al. 2014; Kawaguchi 2016",
     "bent_valley": "Rosenbrock 1960",
     "largest_of": "Nesterov 2018",
@@ -78,6 +79,7 @@ SOURCES = {
     "two_tasks": "Kendall et al. 2018; Yu et al. 2020",
     "wide_linear": "Strohmer and Vershynin 2009",
     "noisy_product": "Saxe et al. 2014; Arora et al. 2019",
+    "deep_product": "Saxe et al. 2014; Arora et al. 2019",
     "autoencoder": "Baldi and Hornik 1989; Saxe et al. 2014",
 }
 """By task, authors and year; in full in its docstring, or in its module's."""
@@ -122,6 +124,8 @@ def line(name: str, entry: dict[str, Any]) -> str:
     )
     argument, values = graded(entry)
     shown = ", ".join(f"{value:g}" for value in values)
+    fixed = [f"; `{key}`: {x}" for key, x in entry["arguments"].items() if key != argument]
+    shown += "".join(fixed)
     return f"| `{name}` | {title} | `{argument}`: {shown} | {SOURCES.get(name, '')} |"
 
 

@@ -15,9 +15,9 @@ from harness.spec.model import ObjectiveSpec
 from harness.store import recorded
 from harness.store.database import Store
 
-Score = tuple[int, float]
-"""Failed trials, then the mean final loss of the others; or targets that were not
-reached, then steps: lower is better."""
+Score = tuple[float, ...]
+"""Failed trials, then the mean final loss of the others; before them, where tuning is for targets,
+those that were not reached, then steps. Lower is better."""
 
 
 def completed(plan: Plan, store: Store) -> Plan:
@@ -83,12 +83,17 @@ def _by_targets(tuning: Plan, store: Store) -> dict[str, Score]:
     needed = {TRAIN_LOSS, *(target.measure for own in wanted.values() for target in own)}
     endings = {m: recorded.endings(store, dict.fromkeys(wanted, m), tuning.seeds) for m in needed}
     return {
-        key: target_score(
-            [trial.step for trial in endings[TRAIN_LOSS][key]],
-            {m: [trial.values for trial in own[key]] for m, own in endings.items()},
-            own_targets,
-            described[key].optimum,
-            np.asarray(described[key].record_steps, dtype=np.int64),
+        key: (
+            *target_score(
+                {m: [trial.values for trial in own[key]] for m, own in endings.items()},
+                own_targets,
+                described[key].optimum,
+                np.asarray(described[key].record_steps, dtype=np.int64),
+            ),
+            # Of settings that reach as much as soon, nothing maybe, the nearest is the best.
+            *score(
+                [t.final for t in endings[own_targets[-1].measure][key]], own_targets[-1].measure
+            ),
         )
         for key, own_targets in wanted.items()
     }
@@ -101,16 +106,16 @@ def targets_of(objective: ObjectiveSpec, optimum: float | None) -> tuple[Target,
 
 
 def target_score(
-    taken: Sequence[int],
     values: Mapping[Measure, Sequence[NDArray[np.float64]]],
     wanted: Sequence[Target],
     optimum: float | None,
     record_steps: NDArray[np.int64],
 ) -> Score:
-    """Targets missed in a setting's tuning trials, and the steps that it took.
+    """Targets missed in a setting's tuning trials, and the steps until those that were not.
+
+    A missed target costs all steps that a trial may take, however soon the trial failed.
 
     Args:
-        taken: Of each trial, how many steps it took.
         values: By measure, of each trial what was recorded.
         wanted: The targets.
         optimum: The lowest loss there is; None where that is not known.
@@ -119,7 +124,7 @@ def target_score(
     from harness.analysis import targets
 
     missed, steps = 0, 0.0
-    for i, until in enumerate(taken):
+    for i in range(len(values[TRAIN_LOSS])):
         for target in wanted:
             own, start = values[target.measure][i], values[TRAIN_LOSS][i][:1]
             first = math.inf
@@ -127,7 +132,7 @@ def target_score(
                 known = (own[None], target, start, optimum, record_steps)
                 first = float(targets.first_steps(*known)[0])
             missed += math.isinf(first)
-            steps += until if math.isinf(first) else first
+            steps += float(record_steps[-1]) if math.isinf(first) else first
     return missed, steps
 
 

@@ -248,7 +248,8 @@ class TuningSpec(_Model):
     """Seed of the scrambled Halton sequence from which settings are drawn."""
     goal: Literal["final_loss", "time_to_target"] = "final_loss"
     """What makes a setting the best: the fewest failures, then the lowest mean final loss; or the
-    most targets reached, then the fewest steps (a missed target costs all steps of its trial)."""
+    most targets reached, then the fewest steps (a missed target costs all there are), then the best
+    final values."""
     sweep: int = Field(15, ge=0, le=1000)
     """Number of points over each searched range, the other hyperparameters held at the best
     setting, that show how sensitive the loss is. 0 for none."""

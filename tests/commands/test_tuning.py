@@ -637,30 +637,29 @@ def test_where_every_trial_failed_there_is_a_setting_still(folder: Path) -> None
     assert tuning.best(search, _by_key(search, losses)) == _values(search, search.settings[0])
 
 
-def test_a_score_by_targets_counts_misses_and_then_the_steps_a_miss_costing_all_it_took() -> None:
+def test_a_score_by_targets_counts_misses_and_then_the_steps_a_miss_costing_all_there_are() -> None:
     steps = np.array([0, 10, 20, 40])
     wanted = tuning.targets_of(
         ObjectiveSpec.model_validate({"steps": 40, "targets": [2.0, 1.0]}), None
     )
-    quick = (40, np.array([4.0, 2.0, 1.0, 9.0]))
-    slow = (40, np.array([4.0, 4.0, 4.0, 2.0]))
-    diverged = (13, np.array([4.0, 1.5]))
-    lost = (7, np.empty(0))
+    quick = np.array([4.0, 2.0, 1.0, 9.0])
+    slow = np.array([4.0, 4.0, 4.0, 2.0])
+    diverged = np.array([4.0, 1.5])
+    lost = np.empty(0)
 
-    def scored(*courses: tuple[int, Any], by: Any = wanted, optimum: Any = None) -> Any:
-        taken, losses = zip(*courses, strict=True)
-        return tuning.target_score(taken, {TRAIN_LOSS: losses}, by, optimum, steps)
+    def scored(*losses: Any, by: Any = wanted, optimum: Any = None) -> Any:
+        return tuning.target_score({TRAIN_LOSS: losses}, by, optimum, steps)
 
     assert scored(quick) == (0, 10 + 20)
     assert scored(slow) == (1, 40 + 40)
-    assert scored(diverged) == (1, 10 + 13)
-    assert scored(lost) == (2, 7 + 7)
+    assert scored(diverged) == (1, 10 + 40)
+    assert scored(lost) == (2, 40 + 40)
     assert scored(quick, slow) == (1, 30 + 80)
     # A tenth of the way to the optimum, 0, is left at 0.4.
     shares = tuning.targets_of(
         ObjectiveSpec.model_validate({"steps": 40, "tolerances": [0.1]}), 0.0
     )
-    assert scored((40, np.array([4.0, 1.0, 0.4, 0.3])), by=shares, optimum=0.0) == (0, 20)
+    assert scored(np.array([4.0, 1.0, 0.4, 0.3]), by=shares, optimum=0.0) == (0, 20)
     assert tuning.targets_of(ObjectiveSpec.model_validate({"steps": 40}), None) == ()
 
 
@@ -710,6 +709,23 @@ def test_a_spec_can_tune_for_the_time_to_a_target_and_finds_another_setting(
     assert best["final_loss"] == min(tried, key=lambda lr: courses[lr][-1])
     assert best["time_to_target"] == min(tried, key=lambda lr: hits[lr])
     assert best["final_loss"] != best["time_to_target"]
+
+
+def test_where_no_setting_reaches_a_target_the_nearest_is_best_and_not_the_first_to_diverge(
+    tmp_path: Path,
+) -> None:
+    """Above a learning rate of 0.95 the quadratic 0.1 x1^2 + 2 x2^2 makes momentum diverge."""
+    path = tmp_path / "missed.yaml"
+    text = TIMED.replace("GOAL", "time_to_target").replace("[0.3]", "[1.0e-12]")
+    path.write_text(text.replace("[1e-3, 0.5]", "[1e-3, 100]"))
+    api.run(path, output=tmp_path / "missed")
+    results = frames.read(tmp_path / "missed" / "results.sqlite")
+    (case,) = results.cases
+    ended = {one.hyperparameters["lr"]: one for one in results.tried}
+    assert any("diverged" in one.statuses for one in ended.values())
+    assert not any(any(one.won or ()) for one in ended.values())
+    lasting = {lr: one.losses.mean() for lr, one in ended.items() if set(one.statuses) == {"ok"}}
+    assert case.hyperparameters["lr"] == min(lasting, key=lasting.__getitem__)
 
 
 def test_an_objective_without_a_target_cannot_be_tuned_for_one() -> None:
