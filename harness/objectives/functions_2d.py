@@ -63,7 +63,8 @@ class Function2D(Objective):
             raise ValueError(f"start_spread must be finite and at least 0, got {start_spread!r}")
         self._start_spread = float(start_spread)
         self.minimizers = tuple(self._moved((a, b)) for a, b in type(self).minimizers)
-        low, high = map(self._moved, zip(*self.domain, strict=True))
+        (left, right), (bottom, top) = self.domain
+        low, high = self._moved((left, bottom)), self._moved((right, top))
         self.window = (
             _reaching((low[0], high[0]), self._start[0]),
             _reaching((low[1], high[1]), self._start[1]),

@@ -18,6 +18,7 @@ from harness.reporting.figures.records import (
     named_after,
 )
 from harness.reporting.figures.trajectories import (
+    Window,
     has_failed,
     in_window,
     levels,
@@ -85,9 +86,7 @@ def gallery(context: FigureContext, info: ObjectiveInfo) -> Iterator[GalleryFigu
         yield figure if number == 1 else replace(figure, caption="")
 
 
-def _trajectory(
-    context: FigureContext, case: CaseData, window: tuple[tuple[float, float], ...]
-) -> Trajectory:
+def _trajectory(context: FigureContext, case: CaseData, window: Window) -> Trajectory:
     """The trajectory of the lowest seed, thinned, as far as it is worth drawing."""
     points = in_window(points_of(case.trajectories), window)
     at = np.unique(np.linspace(0, len(points) - 1, STEPS).round().astype(np.int64))
