@@ -74,11 +74,22 @@ def _draw_small(ax: Axes, record: GalleryFigure, trajectory: Trajectory) -> None
     ink: dict[str, Any] = {"color": FOREGROUND, "linestyle": "", **EDGED}
     for point in record.minimizers:
         ax.plot(*point[:2], marker="*", markersize=5, alpha=0.45, zorder=4, **ink)
-    line = {"color": trajectory.style.color, "linewidth": FINE, "solid_joinstyle": "round"}
+    line: dict[str, Any] = {
+        "color": trajectory.style.color,
+        "linewidth": FINE,
+        "solid_joinstyle": "round",
+    }
     ax.plot(*trajectory.points.T, zorder=5, **line)
-    ring = {"color": "none", "markeredgecolor": FOREGROUND, "markeredgewidth": 1.0}
-    ax.plot(*trajectory.points[0], marker="o", markersize=5.5, zorder=6, **{**EDGED, **ring})
-    end = cross_look(5.5) | {"color": FOREGROUND} if trajectory.failed else {**ink, "marker": "o"}
+    ring: dict[str, Any] = {
+        **EDGED,
+        "color": "none",
+        "markeredgecolor": FOREGROUND,
+        "markeredgewidth": 1.0,
+    }
+    ax.plot(*trajectory.points[0], marker="o", markersize=5.5, zorder=6, **ring)
+    end: dict[str, Any] = (
+        cross_look(5.5) | {"color": FOREGROUND} if trajectory.failed else {**ink, "marker": "o"}
+    )
     ax.plot(*trajectory.end, clip_on=False, zorder=7, **{"markersize": 4.0, **end, "label": ""})
 
 
