@@ -275,6 +275,7 @@ def test_every_spec_that_ships_is_valid_and_named(spec: str) -> None:
     loaded = specs.load(ROOT / spec)
     if spec == "specs/zoo.yaml":
         pytest.importorskip("pytorch_optimizer")
+        assert loaded.spec is not None
         assert loaded.spec.tuning is not None
         few = loaded.spec.tuning.model_copy(update={"trials": 3})
         loaded = replace(loaded, spec=loaded.spec.model_copy(update={"tuning": few}))
