@@ -33,7 +33,11 @@ from harness.spec import yaml_source
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
-SPECS = ["benchmarks.yaml", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("specs/*.yaml"))]
+SPECS = [
+    "benchmarks.yaml",
+    "diagnostics.yaml",
+    *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("specs/*.yaml")),
+]
 ALWAYS = {"README.md", "docs/tutorial.md", "docs/spec.md"}
 """Pages that `make test` runs; the others are exhaustive."""
 
