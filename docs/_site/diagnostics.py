@@ -46,7 +46,7 @@ class Picture:
 PICTURES = {
     "curvature": Picture("equal_coupling", (0, 2), ("momentum", "adam")),
     "scale": Picture("gradient_scales", (0, 1), ("adam", "momentum")),
-    "noise": Picture("multiplicative_noise", (0, 1), ("momentum", "lion")),
+    "noise": Picture("correlated_noise", (0, 2), ("schedule_free", "adam")),
     "landscape": Picture("plateau", (0, 2), ("adam", "momentum")),
     "learning": Picture("rare_classes", (0, 1), ("adam", "momentum")),
 }

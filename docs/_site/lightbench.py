@@ -190,6 +190,13 @@ PAIRS = (
 )
 
 
+INTRODUCTION = """\
+Of the map as published (HeavyBall, June 2025, made with an older version of some of the tasks), the
+table lays {pairs} tasks beside those here that ask the same; {others} have no counterpart here. A
+cell has the difficulties won there and here, in bold where the kind of verdict differs (all, some
+or none). Where Muon meets vectors it is momentum there and AdamW here."""
+
+
 def kind(won: int, of: int) -> str:
     """The verdict on a task: all of its difficulties are won, some, or none."""
     return "none" if won == 0 else "all" if won == of else "some"
@@ -234,7 +241,10 @@ def table(cells: Cells) -> str:
 def filled(page: str, cells: Cells) -> str:
     """The page with the table as it is to be."""
     before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{table(cells)}\n\n{END}{rest.partition(END)[2]}"
+    pairs = sum(bool(pair.ours) for pair in PAIRS)
+    introduction = INTRODUCTION.format(pairs=pairs, others=len(PAIRS) - pairs)
+    parts = [before + BEGIN, introduction, table(cells), END + rest.partition(END)[2]]
+    return "\n\n".join(parts)
 
 
 def main() -> None:
