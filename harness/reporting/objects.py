@@ -381,7 +381,8 @@ class Comparison(Report):
         """The figures of any report, and the curves of the same cases on one another."""
         from harness.reporting.figures import overlays
 
-        return Figures([*overlays.overlays(self.beside), *super().figures.records])
+        of_each = [] if self.analysis.is_map_alone else overlays.overlays(self.beside)
+        return Figures([*of_each, *super().figures.records])
 
 
 @dataclass(frozen=True, repr=False)
