@@ -44,11 +44,11 @@ class Picture:
 
 
 PICTURES = {
-    "curvature": Picture("equal_coupling", (0, 3), ("momentum", "adam")),
-    "scale": Picture("gradient_scales", (0, 2), ("adam", "momentum")),
-    "noise": Picture("heavy_tails", (0, 2), ("lion", "momentum")),
-    "landscape": Picture("plateau", (0, 3), ("adam", "momentum")),
-    "learning": Picture("rare_classes", (0, 3), ("adam", "momentum")),
+    "curvature": Picture("equal_coupling", (0, 2), ("momentum", "adam")),
+    "scale": Picture("gradient_scales", (0, 1), ("adam", "momentum")),
+    "noise": Picture("correlated_noise", (0, 2), ("schedule_free", "adam")),
+    "landscape": Picture("plateau", (0, 2), ("adam", "momentum")),
+    "learning": Picture("rare_classes", (0, 1), ("adam", "momentum")),
 }
 
 STYLES: tuple[dict[str, Any], ...] = (

@@ -178,13 +178,7 @@ PAIRS = (
         differs="there lengths of 4 to 96, a loss of 1e-3 on a batch and a million steps; here "
         "shorter sequences and fewer steps, and an accuracy on sequences kept apart",
     ),
-    Pair(
-        "xor_spot_rnn",
-        (1, 1, 1),
-        ours="marked_spots",
-        differs="there lengths of 4 to 96, a loss of 1e-2 on a batch and a million steps; here "
-        "shorter sequences and fewer steps, and an accuracy on sequences kept apart",
-    ),
+    Pair("xor_spot_rnn", (1, 1, 1)),
     Pair("quadratic_varying_target", (6, 4, 3)),
     Pair("scale_invariant", (6, 2, 4)),
     Pair("momentum_utilization", (6, 6, 6)),
@@ -194,6 +188,13 @@ PAIRS = (
     Pair("xor_sequence_rnn", (4, 1, 4)),
     Pair("xor_spot", (4, 4, 4)),
 )
+
+
+INTRODUCTION = """\
+Of the map as published (HeavyBall, June 2025, made with an older version of some of the tasks), the
+table lays {pairs} tasks beside those here that ask the same; {others} have no counterpart here. A
+cell has the difficulties won there and here, in bold where the kind of verdict differs (all, some
+or none). Where Muon meets vectors it is momentum there and AdamW here."""
 
 
 def kind(won: int, of: int) -> str:
@@ -240,7 +241,10 @@ def table(cells: Cells) -> str:
 def filled(page: str, cells: Cells) -> str:
     """The page with the table as it is to be."""
     before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{table(cells)}\n\n{END}{rest.partition(END)[2]}"
+    pairs = sum(bool(pair.ours) for pair in PAIRS)
+    introduction = INTRODUCTION.format(pairs=pairs, others=len(PAIRS) - pairs)
+    parts = [before + BEGIN, introduction, table(cells), END + rest.partition(END)[2]]
+    return "\n\n".join(parts)
 
 
 def main() -> None:

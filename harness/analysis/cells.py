@@ -6,7 +6,6 @@ small file without the results that they come of, and be laid beside those of an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -49,8 +48,8 @@ class Cell:
         copies: Whether all seeds take the same course, so that they are one run.
         draws: Of tuning, how many settings won with which of its seeds: ``("10", 7)`` are seven
             that won with the first of two. Ascending; none where nothing was tuned.
-        digest: Of what defines the task at this difficulty, as far as results tell: its arguments,
-            size, optimum, steps, precision and targets.
+        digest: Of what defines the task at this difficulty: its code, arguments, steps, precision
+            and targets.
         role: Where its setting comes from: ``given``, ``tuned`` or ``defaults``.
     """
 
@@ -219,11 +218,6 @@ def _about(results: Results, one: Reached) -> Cell:
     is_graded = variant is not None and variant.difficulty is not None
     task = variant.entry if variant is not None and is_graded else info.name
     family = results.run.settings.families.get(info.name, "")
-    definition = (
-        *(task, variant.label if variant else "", info.dimension, info.rows, info.steps),
-        *(info.record_steps.tolist(), info.divergence_factor, one.group.cases[0].dtype),
-        *(info.optimum, [(t.measure.name, t.value, t.tolerance) for t in one.targets]),
-    )
     return Cell(
         family="" if family == task else family,
         task=task,
@@ -236,7 +230,7 @@ def _about(results: Results, one: Reached) -> Cell:
         used=(),
         failed=(),
         budget=info.steps,
-        digest=hashlib.sha256(repr(definition).encode()).hexdigest()[:12],
+        digest=results.run.settings.definitions.get(info.name, "")[:12],
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 
 from harness.measures import Measure, Target
 from harness.plan import measuring
+from harness.plan.definitions import definition
 from harness.plan.model import Plan
 from harness.results import Unavailable
 from harness.spec.model import ClaimSpec, CounterpartSpec, SpaceSpec, TimingSpec
@@ -62,6 +63,7 @@ class RunSettings(_Settings):
         correction: Comparisons that share the 5%: those of an ``objective``, or of the ``page``.
         families: By objective, the family that the spec puts it in; that of variants is their
             entry, where the spec gives none.
+        definitions: By objective, a digest of what it is; see :mod:`harness.plan.definitions`.
         variants: By objective that is one of several variants of an entry, its place among them.
         searches: By optimizer and hyperparameter, the search space.
         fixed: By optimizer that is searched and objective, the hyperparameters given there.
@@ -87,6 +89,7 @@ class RunSettings(_Settings):
     smallest_differences: dict[str, float] = {}
     correction: Literal["objective", "page"] = "objective"
     families: dict[str, str] = {}
+    definitions: dict[str, str] = {}
     variants: dict[str, Variant] = {}
     searches: dict[str, dict[str, SpaceSpec]] = {}
     fixed: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -136,6 +139,7 @@ class RunSettings(_Settings):
             },
             correction=spec.correction,
             families=families,
+            definitions={o.name: definition(o) for o in plan.objectives},
             variants=variants,
             searches={name: o.search for name, o in optimizers if o.search},
             fixed={

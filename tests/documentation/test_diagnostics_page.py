@@ -66,8 +66,8 @@ def test_the_lists_have_every_task_with_its_difficulties(tasks: ModuleType) -> N
 
 def test_every_source_stands_in_full_where_the_task_is_defined(tasks: ModuleType) -> None:
     references = objective_references()
-    assert set(tasks.SOURCES) == set(SPEC["objectives"])
-    for name, source in tasks.SOURCES.items():
+    for name in SPEC["objectives"]:
+        source = tasks.SOURCES[name]
         module, _, found = references[SPEC["objectives"][name].get("class", name)].partition(":")
         defined = getattr(importlib.import_module(module), found)
         bases = [base for base in inspect.getmro(defined) if base.__module__.startswith("harness")]

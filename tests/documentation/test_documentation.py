@@ -131,7 +131,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     (folder / "specs").mkdir()
-    for spec in SPECS:
+    for spec in (*SPECS, "diagnostics.yaml"):
         source = yaml_source.parse((ROOT / spec).read_bytes(), spec)
         (folder / spec).write_text(yaml.safe_dump(smaller(source.data), sort_keys=False))
     python = folder / ".venv" / "bin" / "python"
