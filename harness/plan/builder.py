@@ -41,7 +41,7 @@ from harness.suite.locate import ImportTarget, NotFound, Section, locate
 TRIAL_LIMIT = 2_000_000
 """Trials a plan may have."""
 
-CASE_LIMIT = 500_000
+CASE_LIMIT = 50_000
 """Cases that a spec's grids may have, before include and exclude trim them."""
 
 DRAWN_LIMIT = 1_000_000
