@@ -38,29 +38,40 @@ class Function2D(Objective):
         start: ``(x1, x2)``; None for the usual start.
         start_spread: Standard deviation of a normal displacement of the start, drawn for each
             seed and coordinate. At 0, every seed starts at the same point.
+        shift: ``(x1, x2)`` by which everything is moved: the function with its minimizers, its
+            window and its usual start. Where a minimum is at the origin, what pulls parameters
+            there (weight decay, steps in proportion to their norm) finds it for no merit of its
+            own; moved, it doesn't.
 
     Raises:
-        ValueError: If ``start`` is not two finite numbers, or ``start_spread`` is negative or
-            not finite.
+        ValueError: If ``start`` or ``shift`` is not two finite numbers, or ``start_spread`` is
+            negative or not finite.
     """
 
     domain: ClassVar[Window]
     usual_start: ClassVar[tuple[float, float]]
 
-    def __init__(self, start: Sequence[float] | None = None, start_spread: float = 0.0) -> None:
-        start = self.usual_start if start is None else start
-        if isinstance(start, str) or not isinstance(start, Sequence) or len(start) != 2:
-            raise ValueError(f"start must be two numbers, got {start!r}")
-        if not all(_is_finite(value) for value in start):
-            raise ValueError(f"start must be two finite numbers, got {start!r}")
+    def __init__(
+        self,
+        start: Sequence[float] | None = None,
+        start_spread: float = 0.0,
+        shift: Sequence[float] = (0.0, 0.0),
+    ) -> None:
+        self._shift = _two("shift", shift)
+        self._start = self._moved(self.usual_start) if start is None else _two("start", start)
         if not (_is_finite(start_spread) and start_spread >= 0):
             raise ValueError(f"start_spread must be finite and at least 0, got {start_spread!r}")
-        self._start = (float(start[0]), float(start[1]))
         self._start_spread = float(start_spread)
+        self.minimizers = tuple(self._moved((a, b)) for a, b in type(self).minimizers)
+        (left, right), (bottom, top) = self.domain
+        low, high = self._moved((left, bottom)), self._moved((right, top))
         self.window = (
-            _reaching(self.domain[0], self._start[0]),
-            _reaching(self.domain[1], self._start[1]),
+            _reaching((low[0], high[0]), self._start[0]),
+            _reaching((low[1], high[1]), self._start[1]),
         )
+
+    def _moved(self, point: tuple[float, float]) -> tuple[float, float]:
+        return point[0] + self._shift[0], point[1] + self._shift[1]
 
     @abstractmethod
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
@@ -77,6 +88,8 @@ class Function2D(Objective):
         """The function's value."""
         del batch
         x1, x2 = params["x"].unbind()
+        if self._shift != (0.0, 0.0):
+            x1, x2 = x1 - self._shift[0], x2 - self._shift[1]
         return self.value(x1, x2)
 
 
@@ -376,6 +389,15 @@ class Ackley(Function2D):
         distance = torch.where(tip, 0.0, torch.where(tip, 1.0, mean).sqrt())
         waves = ((2 * math.pi * x1).cos() + (2 * math.pi * x2).cos()) / 2
         return -20 * torch.expm1(-0.2 * distance) - math.e * torch.expm1(waves - 1)
+
+
+def _two(name: str, point: Sequence[float]) -> tuple[float, float]:
+    """Two finite numbers, or an error that names them."""
+    if isinstance(point, str) or not isinstance(point, Sequence) or len(point) != 2:
+        raise ValueError(f"{name} must be two numbers, got {point!r}")
+    if not all(_is_finite(value) for value in point):
+        raise ValueError(f"{name} must be two finite numbers, got {point!r}")
+    return float(point[0]), float(point[1])
 
 
 def _is_finite(value: object) -> bool:

@@ -31,6 +31,20 @@ Section = Literal["optimizers", "objectives", "datasets"]
 SECTIONS: tuple[Section, ...] = ("optimizers", "objectives", "datasets")
 
 
+PROJECTS = {
+    "pytorch_optimizer": "pytorch-optimizer",
+    "schedulefree": "schedulefree",
+    "prodigyopt": "prodigyopt",
+    "lion_pytorch": "lion-pytorch",
+    "heavyball": "heavyball",
+    "torch_optimizer": "torch-optimizer",
+    "bitsandbytes": "bitsandbytes",
+    "timm": "timm",
+    "dadaptation": "dadaptation",
+}
+"""Packages of optimizers, with the projects that bring them; the names differ for some."""
+
+
 class NotFound(LookupError):
     """A spec names something that isn't there; the message says what is near."""
 
@@ -299,7 +313,9 @@ def _locate_module(reference: str, folder: Path, module: str, attribute: str) ->
     except (ImportError, ValueError):
         found = None
     if found is None:
-        raise NotFound(f"no package {top!r} is installed{_suite_hint(folder, attribute)}")
+        brings = f"; pip install {PROJECTS[top]} brings it" if top in PROJECTS else ""
+        hint = _suite_hint(folder, attribute)
+        raise NotFound(f"no package {top!r} is installed{brings or hint}")
     if top == "harness" and not _own_file(module).is_file():
         shipped = sorted({r.partition(":")[0] for r in objective_references().values()})
         raise NotFound(f"no module {module!r} ships{nearest(module, shipped)}")

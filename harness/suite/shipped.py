@@ -26,6 +26,14 @@ SHIPPED_OBJECTIVES = {
     "styblinski_tang": "harness.objectives.functions_2d:StyblinskiTang",
     "rastrigin": "harness.objectives.functions_2d:Rastrigin",
     "ackley": "harness.objectives.functions_2d:Ackley",
+    "levy": "harness.objectives.rugged_2d:Levy",
+    "griewank": "harness.objectives.rugged_2d:Griewank",
+    "drop_wave": "harness.objectives.rugged_2d:DropWave",
+    "cross_in_tray": "harness.objectives.rugged_2d:CrossInTray",
+    "eggholder": "harness.objectives.rugged_2d:Eggholder",
+    "schaffer_2": "harness.objectives.rugged_2d:Schaffer2",
+    "shubert": "harness.objectives.rugged_2d:Shubert",
+    "langermann": "harness.objectives.rugged_2d:Langermann",
 }
 """Objectives to compare optimizers on: name -> ``module:Class``."""
 

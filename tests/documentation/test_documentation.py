@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +272,14 @@ def test_the_fair_comparison_has_equal_budgets(suite: Path) -> None:
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_every_spec_that_ships_is_valid_and_named(spec: str) -> None:
-    plan = make_plan(specs.load(ROOT / spec))
+    loaded = specs.load(ROOT / spec)
+    if spec == "specs/zoo.yaml":
+        pytest.importorskip("pytorch_optimizer")
+        assert loaded.spec is not None
+        assert loaded.spec.tuning is not None
+        few = loaded.spec.tuning.model_copy(update={"trials": 3})
+        loaded = replace(loaded, spec=loaded.spec.model_copy(update={"tuning": few}))
+    plan = make_plan(loaded)
     assert validate_plan(plan).findings == ()
     assert f"({spec})" in (ROOT / "README.md").read_text()
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.analysis import elapsed, stats
 from harness.measures import Measure
 from harness.reporting.figures.courses import CARRIED, Courses, courses
-from harness.reporting.figures.records import NO_SEEDS, NO_VALUES, Array, Seeds
+from harness.reporting.figures.records import NO_SEEDS, NO_VALUES, OPTIMIZERS, Array, Seeds
 from harness.reporting.figures.styles import Style, styles
 from harness.reporting.tables import stopped
 from harness.results import STATUSES
@@ -120,7 +120,11 @@ class FigureContext:
         return [c for c in self.results.cases_on(objective) if self.outcomes[c.position].ran]
 
     def best(self, cases: Sequence[CaseData], most: int) -> list[CaseData]:
-        """So many of the cases, in order: of each optimizer and device those that do best."""
+        """So many of the cases, in order: of each optimizer and device those that do best.
+
+        Each optimizer has one at least, unless there are more than ``OPTIMIZERS`` of them: then
+        the best are kept, as many as are asked for.
+        """
         groups: dict[tuple[str, str], list[CaseData]] = {}
         for case in self.ordered(cases):
             groups.setdefault((case.optimizer, case.device), []).append(case)
@@ -129,11 +133,15 @@ class FigureContext:
             for group in groups.values()
             for place, case in enumerate(group)
         )
-        kept = {position for *_, position in places[: max(most, len(groups))]}
+        most = max(most, len(groups)) if len(groups) <= OPTIMIZERS else most or OPTIMIZERS
+        kept = {position for *_, position in places[:most]}
         return [case for case in cases if case.position in kept]
 
     def contenders(self, objective: str) -> list[CaseData]:
-        """Of each optimizer and device its best case that ran, or its tuned one; best first."""
+        """Of each optimizer and device its best case that ran, or its tuned one; best first.
+
+        Of more than ``OPTIMIZERS``, those of the best.
+        """
         ran = self.ran_on(objective)
         searched = {(case.optimizer, case.device) for case in ran if case.role == "tuned"}
         own = [c for c in ran if c.role != "defaults" or (c.optimizer, c.device) not in searched]

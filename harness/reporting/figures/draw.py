@@ -27,6 +27,7 @@ from harness.reporting.figures.records import (
     CurveFigure,
     DotFigure,
     FigureRecord,
+    GalleryFigure,
     HeatFigure,
     PlaneFigure,
 )
@@ -110,6 +111,8 @@ def _figure(record: FigureRecord) -> Figure:
             return panels.curves(record)
         case DotFigure():
             return strips.dots(record)
+        case GalleryFigure():
+            return planes.gallery(record)
         case PlaneFigure():
             return planes.planes(record)
         case HeatFigure():

@@ -10,7 +10,15 @@ import numpy as np
 from harness.analysis.objective_ranks import ObjectiveRanks
 from harness.formatting import listed, probability
 from harness.reporting import wording
-from harness.reporting.figures.records import DotFigure, DotPanel, DotRow, dot_figure, with_dots
+from harness.reporting.figures.records import (
+    ROWS,
+    DotFigure,
+    DotPanel,
+    DotRow,
+    dot_figure,
+    shown_of,
+    with_dots,
+)
 from harness.reporting.figures.styles import Style
 
 CAPTION = (
@@ -38,17 +46,20 @@ def mean_ranks(ranked: ObjectiveRanks, known: Mapping[int, Style], where: str) -
             high=mean + half,
         )
         rows.append(with_dots(row, own[order], blocks[order]))
+    total, rows = len(rows), rows[:ROWS]
     words = wording.common(ranked.groups)
     best = f"{wording.common_extreme(ranked.groups)} {words}"
     what = "objectives" if ranked.blocks == ranked.objectives else "objectives and families of them"
     panel = DotPanel(
         x_label=f"rank on {len(blocks)} {what} (1: the {best})",
-        limits=(min(0.5, rows[0].low - 0.1), max(len(rows) + 0.5, rows[-1].high + 0.1)),
+        limits=(min(0.5, rows[0].low - 0.1), max(total + 0.5, rows[-1].high + 0.1)),
         rows=tuple(rows),
         reference_line=rows[0].centre + ranked.difference,
         reference_label=f"{rows[0].label} + critical difference",
     )
-    told = [f"Critical difference: {ranked.difference:.2f}."]
+    few = shown_of(len(rows), total, "optimizers, those of the lowest mean rank; the table has all")
+    told = [few] if few else []
+    told.append(f"Critical difference: {ranked.difference:.2f}.")
     if np.isfinite(ranked.p):
         told.append(f"That all rank alike: {probability_of(ranked.p)} (Iman and Davenport).")
     if ranked.left_out:

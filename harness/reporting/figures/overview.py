@@ -12,6 +12,8 @@ from harness.reporting import wording
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
     FEW_OBJECTIVES,
+    OPTIMIZERS,
+    PLANES,
     DotFigure,
     DotPanel,
     DotRow,
@@ -49,8 +51,11 @@ def overview(context: FigureContext) -> DotFigure | None:
     losses: list[DotPanel] = []
     times: list[DotPanel] = []
     shown: list[ObjectiveInfo] = []
-    found = {name: context.contenders(name) for name in context.results.objectives}
-    ran = {name: len({case.optimizer for case in cases}) for name, cases in found.items() if cases}
+    objectives, optimizers = context.results.objectives, len(context.results.optimizers)
+    most = optimizers if optimizers <= OPTIMIZERS else PLANES
+    found = {name: context.contenders(name)[:most] for name in objectives}
+    ran = {name: len({case.optimizer for case in context.ran_on(name)}) for name in objectives}
+    ran = {name: count for name, count in ran.items() if count}
     several = len({case.device for cases in found.values() for case in cases}) > 1
     # Where one optimizer alone ran there is nothing to compare.
     fewest = min(2, max(ran.values(), default=0))
@@ -68,7 +73,9 @@ def overview(context: FigureContext) -> DotFigure | None:
     panels, each = (panels, 2) if is_timed else (losses, 1)
     title = f"Final {wording.common(shown)}{' and time' * is_timed}, at a glance"
     caption = wording.reworded(CAPTION, shown) + TIME_CAPTION * is_timed + MARKS_CAPTION
-    note = joined([_not_run(ran, len(context.results.optimizers)), _references(timed)])
+    few = f"On each objective the best {most} of {optimizers} optimizers are shown."
+    few = few if most < optimizers else ""
+    note = joined([few, _not_run(ran, optimizers), _references(timed)])
     label = "estimate, 95% interval"
     figure = dot_figure("overview", None, title, caption, panels, "", label, note=note)
     return replace(figure, columns=each * (1 if len(losses) <= FEW_OBJECTIVES else 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,14 +31,66 @@ from harness.reporting.figures.frames import (
     grid,
     marker_look,
 )
-from harness.reporting.figures.records import Array, PlaneFigure, PlanePanel, Trajectory
+from harness.reporting.figures.records import (
+    Array,
+    GalleryFigure,
+    PlaneFigure,
+    PlanePanel,
+    Trajectory,
+)
 from harness.reporting.figures.ticks import few_ticks
 
 FINE, THIN = 1.5, 0.7
 """Points, of the line of a trajectory with many steps, and of one upon a curve."""
 
+SMALL_TITLE = 26
+"""Characters above a small panel."""
+
 SHADE = 0.08
 """Share of ink in the paper where the loss is highest, so that every line stands out from it."""
+
+
+def gallery(record: GalleryFigure) -> Figure:
+    """Small panels without axes, each with one trajectory over the contours of a landscape."""
+    rows = math.ceil(len(record.panels) / record.columns)
+    height = (WIDTH - 0.2) / record.columns
+    figure, axes = grid(
+        len(record.panels), record.columns, [height] * rows, sharex=True, sharey=True
+    )
+    found = contours.contours(record)
+    for ax, panel in zip(axes, record.panels, strict=True):
+        _draw_landscape(ax, record, found)
+        _draw_small(ax, record, panel.trajectories[0])
+        title = textwrap.shorten(panel.title, SMALL_TITLE, placeholder="…")
+        ax.set_title(title, fontsize=SMALL - 1.5, pad=2)
+        ax.grid(visible=False)
+        ax.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
+        ax.set(xlim=record.window[0], ylim=record.window[1])
+    return finished(figure, record)
+
+
+def _draw_small(ax: Axes, record: GalleryFigure, trajectory: Trajectory) -> None:
+    """A line, a ring at its start and a dot at its end, all in ink: shape alone tells them."""
+    ink: dict[str, Any] = {"color": FOREGROUND, "linestyle": "", **EDGED}
+    for point in record.minimizers:
+        ax.plot(*point[:2], marker="*", markersize=5, alpha=0.45, zorder=4, **ink)
+    line: dict[str, Any] = {
+        "color": trajectory.style.color,
+        "linewidth": FINE,
+        "solid_joinstyle": "round",
+    }
+    ax.plot(*trajectory.points.T, zorder=5, **line)
+    ring: dict[str, Any] = {
+        **EDGED,
+        "color": "none",
+        "markeredgecolor": FOREGROUND,
+        "markeredgewidth": 1.0,
+    }
+    ax.plot(*trajectory.points[0], marker="o", markersize=5.5, zorder=6, **ring)
+    end: dict[str, Any] = (
+        cross_look(5.5) | {"color": FOREGROUND} if trajectory.failed else {**ink, "marker": "o"}
+    )
+    ax.plot(*trajectory.end, clip_on=False, zorder=7, **{"markersize": 4.0, **end, "label": ""})
 
 
 def planes(record: PlaneFigure) -> Figure:
@@ -50,8 +103,9 @@ def planes(record: PlaneFigure) -> Figure:
     rows = math.ceil(len(record.panels) / columns)
     height = (WIDTH - 0.8) / columns * aspect
     figure, axes = grid(len(record.panels), columns, [height] * rows, sharex=True, sharey=True)
+    found = contours.contours(record)
     for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
-        _draw_landscape(ax, record)
+        _draw_landscape(ax, record, found)
         _draw_plane(ax, record, panel)
         entitle(ax, panel.title, columns)
         ax.grid(visible=False)
@@ -66,11 +120,10 @@ def planes(record: PlaneFigure) -> Figure:
     return finished(figure, record)
 
 
-def _draw_landscape(ax: Axes, record: PlaneFigure) -> None:
+def _draw_landscape(ax: Axes, record: PlaneFigure, found: Sequence[contours.Contour]) -> None:
     if len(record.curve):
         ax.plot(*record.curve.T, color=FOREGROUND, linewidth=1.2, alpha=0.5, zorder=1)
         return
-    found = contours.contours(record)
     ink: dict[str, Any] = {"linewidth": 0, "facecolor": FOREGROUND, "zorder": 0.5}
     for one in found:
         for area in one.areas:

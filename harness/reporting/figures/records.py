@@ -29,6 +29,9 @@ DEEPEST_DECADES = 16.0
 CURVES, ROWS, PLANES = 12, 40, 12
 """Most cases in full in a panel of curves, of rows, and in small multiples."""
 
+OPTIMIZERS = 24
+"""Most optimizers that a figure shows; of more, the best."""
+
 LEGEND = 8
 """Most names beside each other; of more lines, every optimizer has a panel of its own."""
 
@@ -249,6 +252,11 @@ class PlaneFigure(FigureRecord):
     minimizers: tuple[tuple[float, ...], ...]
     axes: tuple[str, str] = ("x1", "x2")
     curve: Array = field(default_factory=lambda: np.empty((0, 2)))  # parameter and loss
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryFigure(PlaneFigure):
+    """Trajectories of many optimizers in small panels, the best first; drawn on paper alone."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,8 @@ import numpy as np
 from harness.errors import join
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
+    OPTIMIZERS,
+    PLANES,
     POINTS,
     Array,
     PlaneFigure,
@@ -58,7 +60,8 @@ def trajectories(context: FigureContext, info: ObjectiveInfo) -> PlaneFigure | N
         return None
     window = _window(context, info, cases)
     groups = _distinct(cases, [window[axis] for axis in axes], axes)
-    kept = {case.position for case in context.best([own[0] for own in groups], MOST)}
+    most = MOST if len({case.optimizer for case in cases}) <= OPTIMIZERS else PLANES
+    kept = {case.position for case in context.best([own[0] for own in groups], most)}
     shown = [own for own in groups if own[0].position in kept]
     curve = _curve(info, axes[0], cases[0]) if len(axes) == 1 else np.empty((0, 2))
     if len(axes) == 1:
@@ -286,6 +289,11 @@ def _in_reach(points: Array, window: Window) -> int:
     low, high = np.transpose(window)
     near = ((points >= 2 * low - high) & (points <= 2 * high - low)).all(axis=1)
     return min(len(points), int(np.flatnonzero(near)[-1:].sum()) + 2)
+
+
+def in_window(points: Array, window: Window) -> Array:
+    """A trajectory up to where it leaves for good: as far as the window is wide."""
+    return points[: _in_reach(points, window)]
 
 
 def _end(points: Array, window: Window) -> Array:

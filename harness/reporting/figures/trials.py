@@ -13,6 +13,7 @@ from harness.reporting import wording
 from harness.reporting.figures import learning, times
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.facets import faceted
+from harness.reporting.figures.gallery import gallery
 from harness.reporting.figures.overview import overview
 from harness.reporting.figures.records import (
     CURVES,
@@ -20,6 +21,7 @@ from harness.reporting.figures.records import (
     FAINT_POINTS,
     LEGEND,
     NO_VALUES,
+    OPTIMIZERS,
     POINTS,
     ROWS,
     SEED_LINE_POINTS,
@@ -96,6 +98,7 @@ def build(results: Results, means: Mapping[int, stats.Mean]) -> list[FigureRecor
             learning.generalization(context, info),
             times.loss_time(context, info),
             final_loss(context, info),
+            *gallery(context, info),
         ]
     found += times.seconds_per_epoch(context)
     taken: set[str] = set()
@@ -110,6 +113,9 @@ def loss(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None:
     cases = [c for c in context.ran_on(info.name) if np.isfinite(c.losses).any()]
     if not cases:
         return None
+    total = len(cases)
+    if len({case.optimizer for case in cases}) > OPTIMIZERS:
+        cases = context.best(cases, OPTIMIZERS)
     devices = devices_of(cases)
     groups = {device: [c for c in cases if c.device == device] for device in devices}
     lines = {device: _loss_lines(context, info, own) for device, own in groups.items()}
@@ -128,8 +134,9 @@ def loss(context: FigureContext, info: ObjectiveInfo) -> CurveFigure | None:
     title = f"{words[0].upper()}{words[1:]} against {'epoch' if info.has_epochs else 'step'}"
     named_cases = len(context.best(cases, CURVES))
     note = f"With a name: {named_cases} of {len(cases)} cases." if named_cases < len(cases) else ""
+    others = f"Not drawn: {total - len(cases)} others, which do worse."
     notes = [note, Gap.of(info).note if excess else _off_scale(info, plain[0])]
-    notes.append(context.carried(cases))
+    notes += [others if total > len(cases) else "", context.carried(cases)]
     caption = wording.reworded(LOSS_CAPTION, [info])
     caption += (FACETS_CAPTION if crowded else PLAIN_CAPTION).strip()
     about = ("loss", info.name, title, caption)
