@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class TimeLeft:
@@ -34,8 +34,6 @@ class TimeLeft:
             trials: How many of its trials are to run.
             seconds: The estimate, of one of them.
         """
-        if self._began is None:
-            self._began = self._clock()
         before = self._costs.get(case)
         if before is None:
             self._unknown -= trials
@@ -45,15 +43,24 @@ class TimeLeft:
         self._costs[case] = seconds
         self._left += seconds * trials
 
-    def note_done(self, case: str) -> None:
-        """Note that a trial of a case has ended."""
-        cost = self._costs.get(case)
-        if cost is None:  # it never came to an estimate: it could not be run
-            self._unknown -= 1
-            return
-        self._known -= 1
-        self._left -= cost
-        self._done += cost
+    def note_done(self, cases: Iterable[str]) -> None:
+        """Note that trials have ended, each given by its case.
+
+        The clock starts with the first: what came before was spent on how they may run.
+        """
+        done = 0.0
+        for case in cases:
+            cost = self._costs.get(case)
+            if cost is None:  # it never came to an estimate: it could not be run
+                self._unknown -= 1
+                continue
+            self._known -= 1
+            self._left -= cost
+            done += cost
+        if self._began is None:
+            self._began = self._clock()
+        else:
+            self._done += done
 
     def seconds(self) -> float | None:
         """Seconds until all have ended; None where too little is known.
