@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -62,13 +63,13 @@ class TimeLeft:
         else:
             self._done += done
 
-    def seconds(self) -> float | None:
-        """Seconds until all have ended; None where too little is known.
+    def seconds(self) -> float:
+        """Seconds until all have ended; NaN where too little is known.
 
         A trial without an estimate counts as much as the mean of those that have one.
         """
         if self._began is None or self._done <= 0:
-            return None
+            return math.nan
         count = max(1, self._known)
         rest = max(0.0, self._left) * (1 + max(0, self._unknown) / count)
         return (self._clock() - self._began) / self._done * rest
