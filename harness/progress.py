@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ class Progress(Protocol):
 
         Args:
             count: How many.
-            left: Seconds that the rest will take, where somebody knows better than by the count.
+            left: Seconds that the rest will take, where somebody knows better than by the count;
+                NaN where nobody does.
         """
 
     def note(self, text: str) -> None:
@@ -89,7 +91,7 @@ class _Counting(NullProgress):
         if left is None and self._done > 0:
             taken = time.monotonic() - self._began
             left = taken / self._done * (self._total - self._done)
-        self._left = left
+        self._left = None if left is None or math.isnan(left) else left
 
     def _taken(self) -> str:
         done = _counted(self._done, self._unit)
@@ -116,8 +118,8 @@ class LogProgress(_Counting):
         if now - self._shown >= LINE_SECONDS and 0 < self._done < self._total:
             self._shown = now
             self.note(
-                f"{self._name}: {self._done:,} of {self._total:,} {self._unit}, "
-                f"about {duration(self._left or 0.0)} left"
+                f"{self._name}: {self._done:,} of {self._total:,} {self._unit}"
+                + (f", about {duration(self._left)} left" if self._left is not None else "")
             )
 
     def end(self, *, finished: bool) -> None:

@@ -264,13 +264,11 @@ class QualityPass:
     ) -> None:
         """Store some results; ``machine``: where they were made, if that isn't here."""
         self.store.save_trials(results, machine or self.machine, comparison)
-        fresh = 0
-        for result in results:
-            if result.seed in self._due[result.case_key]:
-                self._due[result.case_key].remove(result.seed)
-                self._time_left.note_done(result.case_key)
-                fresh += 1
-        self.progress.advance(fresh, self._time_left.seconds())
+        fresh = [r for r in results if r.seed in self._due[r.case_key]]
+        for result in fresh:
+            self._due[result.case_key].discard(result.seed)
+        self._time_left.note_done(result.case_key for result in fresh)
+        self.progress.advance(len(fresh), self._time_left.seconds())
 
     def _unavailable(self, cases: Iterable[Case]) -> None:
         results = [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class TimeLeft:
@@ -34,8 +35,6 @@ class TimeLeft:
             trials: How many of its trials are to run.
             seconds: The estimate, of one of them.
         """
-        if self._began is None:
-            self._began = self._clock()
         before = self._costs.get(case)
         if before is None:
             self._unknown -= trials
@@ -45,23 +44,32 @@ class TimeLeft:
         self._costs[case] = seconds
         self._left += seconds * trials
 
-    def note_done(self, case: str) -> None:
-        """Note that a trial of a case has ended."""
-        cost = self._costs.get(case)
-        if cost is None:  # it never came to an estimate: it could not be run
-            self._unknown -= 1
-            return
-        self._known -= 1
-        self._left -= cost
-        self._done += cost
+    def note_done(self, cases: Iterable[str]) -> None:
+        """Note that trials have ended, each given by its case.
 
-    def seconds(self) -> float | None:
-        """Seconds until all have ended; None where too little is known.
+        The clock starts with the first: what came before was spent on how they may run.
+        """
+        done = 0.0
+        for case in cases:
+            cost = self._costs.get(case)
+            if cost is None:  # it never came to an estimate: it could not be run
+                self._unknown -= 1
+                continue
+            self._known -= 1
+            self._left -= cost
+            done += cost
+        if self._began is None:
+            self._began = self._clock()
+        else:
+            self._done += done
+
+    def seconds(self) -> float:
+        """Seconds until all have ended; NaN where too little is known.
 
         A trial without an estimate counts as much as the mean of those that have one.
         """
         if self._began is None or self._done <= 0:
-            return None
+            return math.nan
         count = max(1, self._known)
         rest = max(0.0, self._left) * (1 + max(0, self._unknown) / count)
         return (self._clock() - self._began) / self._done * rest
