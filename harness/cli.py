@@ -202,10 +202,10 @@ def _named(_context: click.Context, _option: click.Parameter, texts: tuple[str, 
 @click.option("-q", "--quiet", is_flag=True, help="Print the path of the page, and nothing else.")
 @_WORKERS
 def diagnose(optimizer: str, *, quiet: bool, show: bool, **options: Any) -> None:
-    """Show on which diagnostic tasks OPTIMIZER fails, beside others whose results come along.
+    """Show on which diagnostic tasks OPTIMIZER fails.
 
     OPTIMIZER is MODULE:CLASS, such as my_optimizers:Mine in the current folder. It is run on every
-    task with the settings and seeds that the others had.
+    task, beside other optimizers whose results come along.
     """
     began = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -198,9 +198,11 @@ class Langermann(Function2D):
     _CENTRES = ((3.0, 5.0, 1.0), (5.0, 2.0, 2.0), (2.0, 1.0, 5.0), (1.0, 4.0, 2.0), (7.0, 9.0, 3.0))
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        a, b, weights = x1.new_tensor(self._CENTRES).unbind(1)
-        square = (x1 - a).square() + (x2 - b).square()
-        return (weights * (-square / math.pi).exp() * (math.pi * square).cos()).sum()
+        rings = []
+        for a, b, weight in self._CENTRES:
+            square = (x1 - a).square() + (x2 - b).square()
+            rings.append(weight * (-square / math.pi).exp() * (math.pi * square).cos())
+        return torch.stack(rings).sum()
 
 
 def _root(square: torch.Tensor) -> torch.Tensor:

@@ -353,6 +353,25 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
         "test_suite",
         {"suite": Path("suite"), "seconds": 2.0, "workers": 3, "progress": False},
     ),
+    (
+        "diagnose m:C --search lr=[0.1,1] --set b=2 --only objective=a* --devices cpu --seeds 7 "
+        "--output o --open --fresh --quiet --workers 3",
+        "diagnose",
+        {
+            "optimizer": "m:C",
+            "search": {"lr": [0.1, 1]},
+            "hyperparameters": {"b": 2},
+            "options": {
+                "only": ("objective=a*",),
+                "devices": "cpu",
+                "seeds": 7,
+                "output": Path("o"),
+                "fresh": True,
+                "workers": 3,
+                "progress": False,
+            },
+        },
+    ),
     ("list folder", "names", {"suite": Path("folder")}),
     ("schema", "schema", {}),
 ]

@@ -25,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build")
     for name in ("harness", "optimizers", "datasets", "tests"):
         shutil.copytree(ROOT / name, folder / "copy" / name, ignore=shutil.ignore_patterns("__*__"))
-    for name in ("pyproject.toml", "LICENSE", "README.md"):
+    for name in ("pyproject.toml", "LICENSE", "README.md", "diagnostics.yaml"):
         shutil.copy(ROOT / name, folder / "copy")
     subprocess.run(
         [
@@ -51,7 +51,7 @@ def sources() -> set[str]:
 
 def test_a_wheel_holds_the_package_whole_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    own = {name for name in names if ".dist-info/" not in name}
+    own = {name for name in names if ".dist-info/" not in name and ".data/" not in name}
     assert own == sources()
     assert {name for name in own if not name.endswith(".py")} >= {
         "harness/spec/schema.json",
@@ -60,7 +60,10 @@ def test_a_wheel_holds_the_package_whole_and_nothing_else(wheel: Path) -> None:
         "harness/suite/starter/datasets/harvest.csv",
         "harness/suite/starter/optimizers.yml",
         "harness/suite/starter/gitignore",
+        "harness/analysis/diagnostics_cells.json",
     }
+    beside = {name.partition(".data/")[2] for name in names if ".data/" in name}
+    assert beside == {"data/share/harness/diagnostics.yaml"}
     (top,) = [name for name in names if name.endswith("top_level.txt")]
     assert zipfile.ZipFile(wheel).read(top).decode().split() == ["harness"]
     (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
@@ -137,6 +140,15 @@ def test_a_suite_begun_with_the_wheel_alone_runs_beside_a_package_called_dataset
     assert ran == "reports/comparison/index.html\n"
     page = (suite / "reports" / "comparison" / "index.html").read_text(encoding="utf-8")
     assert "signum" in page
+
+    # A spec may extend what came with it.
+    (suite / "mine.yaml").write_text(
+        "suite: mine\nextends: diagnostics\n"
+        "optimizers: {mine: {class: Signum, search: {lr: {log_uniform: [0.001, 1]}}}}\n"
+    )
+    assert "chain.dimension=16" in output(
+        python, "-m", "harness", "run", "mine.yaml", "-n", cwd=suite
+    )
 
     # In the suite's own folder, where a folder of that name stands, as well.
     assert output(python, "-c", WHO, cwd=home) == before

@@ -11,8 +11,7 @@ import pytest
 import scipy.integrate
 import scipy.optimize
 import torch
-from numpy.typing import NDArray
-from tasks import (
+from diagnostic_tasks import (
     arrays,
     check_drawn_by_seed,
     check_gradient,
@@ -21,6 +20,7 @@ from tasks import (
     lowest,
     slope,
 )
+from numpy.typing import NDArray
 
 from harness.objectives.base import Objective
 from harness.objectives.diagnostics.curvature import (

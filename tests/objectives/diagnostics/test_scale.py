@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from builders import make_workload
-from numpy.typing import NDArray
-from tasks import (
+from diagnostic_tasks import (
     STEP,
     arrays,
     check_drawn_by_seed,
@@ -21,6 +20,7 @@ from tasks import (
     lowest,
     slope,
 )
+from numpy.typing import NDArray
 
 from harness.engine.lanes import Lane
 from harness.engine.training_loop import train
