@@ -68,7 +68,7 @@ PAIRS = (
         (1, 0, 1),
         1,
         "beale_far",
-        differs="there one start, a loss of 1e-8 and a million steps; here five distances, a loss "
+        differs="there one start, a loss of 1e-8 and a million steps; here three distances, a loss "
         "of 1e-3 and 500 steps. The parameters are a vector: Muon is momentum there, AdamW here",
     ),
     Pair(
