@@ -12,7 +12,6 @@ from harness.errors import join
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.records import (
     OPTIMIZERS,
-    PLANES,
     POINTS,
     Array,
     PlaneFigure,
@@ -60,8 +59,12 @@ def trajectories(context: FigureContext, info: ObjectiveInfo) -> PlaneFigure | N
         return None
     window = _window(context, info, cases)
     groups = _distinct(cases, [window[axis] for axis in axes], axes)
-    most = MOST if len({case.optimizer for case in cases}) <= OPTIMIZERS else PLANES
-    kept = {case.position for case in context.best([own[0] for own in groups], most)}
+    firsts = [own[0] for own in groups]
+    if len({case.optimizer for case in cases}) > OPTIMIZERS:
+        best = context.ordered(firsts)[:DISTINCT]
+    else:
+        best = context.best(firsts, MOST)
+    kept = {case.position for case in best}
     shown = [own for own in groups if own[0].position in kept]
     curve = _curve(info, axes[0], cases[0]) if len(axes) == 1 else np.empty((0, 2))
     if len(axes) == 1:

@@ -11,7 +11,7 @@ import pytest
 from results_builders import TIMING_COLUMNS, make_case, make_objective, make_run, make_trials
 
 from harness.analysis.comparison import mean_losses
-from harness.reporting.figures import gallery, overview, trials
+from harness.reporting.figures import gallery, overview, trajectories, trials
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.draw import draw
 from harness.reporting.figures.records import OPTIMIZERS, PLANES, GalleryFigure
@@ -113,6 +113,11 @@ def test_other_figures_of_many_optimizers_show_the_best_and_say_so() -> None:
     assert lines is not None
     assert f"Not drawn: {60 - OPTIMIZERS} others, which do worse." in lines.note
     assert {panel.title for panel in lines.panels} == set(best[:OPTIMIZERS])
+    paths = trajectories.trajectories(context, BOWL)
+    assert paths is not None
+    (panel,) = paths.panels
+    assert {one.optimizers[0] for one in panel.trajectories} <= set(best)
+    assert len(panel.trajectories) <= trajectories.DISTINCT
     rows = trials.final_loss(context, BOWL)
     assert rows is not None
     assert [row.label for row in rows.panels[0].rows] == best[:40]
