@@ -37,20 +37,22 @@ def extended(source: YamlSource) -> tuple[YamlSource, list[Problem]]:
     Returns:
         The file as if it said all of it, and what is wrong with the reference.
     """
-    return _extended(source, ())
+    return _extended(source, frozenset())
 
 
-def _extended(source: YamlSource, within: tuple[str, ...]) -> tuple[YamlSource, list[Problem]]:
+def _extended(source: YamlSource, within: frozenset[Path]) -> tuple[YamlSource, list[Problem]]:
+    """The same for one that is itself extended, by the files that lead to it."""
     reference = source.data.get(EXTENDS)
     if EXTENDS not in source.data or (EXTENDS,) in source.unreadable:
         return source, []
     try:
         base = read(_file(reference, source))
-        if base.file in within:
+        known = within | {Path(source.file).resolve()}
+        if Path(base.file).resolve() in known:
             raise BadInput.of_file(base.file, "extends itself")
         if not isinstance(base.data, dict):
             raise BadInput.of_file(base.file, f"expected a spec, got {shown(base.data)}")
-        base, problems = _extended(base, (*within, source.file, base.file))
+        base, problems = _extended(base, known)
     except BadInput as error:
         rest = {key: value for key, value in source.data.items() if key != EXTENDS}
         told = [_at_key(source, problem) for problem in error.problems]

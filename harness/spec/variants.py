@@ -154,15 +154,13 @@ def _with_variants(
     given = entry.get("per_objective") if isinstance(entry, dict) else None
     if not isinstance(given, dict):
         return entry
+    path: KeyPath = ("optimizers", optimizer, "per_objective")
     own: dict[str, Any] = {}
-    for objective, values in given.items():
-        names = [name for name, variant in variants.items() if variant.entry == objective]
-        for name in names or [objective]:
-            # What is said of a single variant goes before what is said of all.
-            if name not in given or not names:
-                own[name] = copy.deepcopy(values) if names else values
-            if names:
-                path: KeyPath = ("optimizers", optimizer, "per_objective")
-                homes.setdefault((*path, name), (source, (*path, objective)))
-    own |= {name: values for name, values in given.items() if name in variants}
+    for name, variant in variants.items():
+        # What is said of a single variant goes before what is said of all.
+        if variant.entry in given and name not in given:
+            own[name] = copy.deepcopy(given[variant.entry])
+            homes[*path, name] = (source, (*path, variant.entry))
+    entries = {variant.entry for variant in variants.values()}
+    own |= {name: values for name, values in given.items() if name not in entries}
     return {**entry, "per_objective": own}

@@ -119,6 +119,14 @@ def test_two_that_extend_each_other_are_told(folder: Path) -> None:
     assert text.startswith("base.yaml:8:10: extends: own.yaml: extends itself")
 
 
+def test_a_way_around_to_itself_is_told(folder: Path) -> None:
+    around = f"../{folder.name}/own.yaml"  # a longer name with every turn
+    (folder / "own.yaml").write_text(OWN.replace("base.yaml", around))
+    told = mistakes(folder)
+    assert len(told) == 1, told
+    assert told[0].endswith("extends itself")
+
+
 def test_a_file_that_is_no_yaml_is_told_at_its_place(folder: Path) -> None:
     (folder / "base.yaml").write_text("suite: s\nobjectives: [\n")
     told = mistakes(folder)

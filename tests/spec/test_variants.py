@@ -149,6 +149,15 @@ def test_hyperparameters_for_an_entry_are_those_of_all_its_variants_but_of_those
     assert found == dict(zip([*NAMES, "bowl"], (0.2, 0.3, 0.2, 0.1), strict=True))
 
 
+def test_mistakes_of_an_entry_and_of_its_variant_are_told_where_each_is() -> None:
+    given_ = "{valley: {lr: .nan}, valley.dimension=5: {lr: .inf}}"
+    text = SPEC.replace("{lr: 0.1}}", f"{{lr: 0.1}}, per_objective: {given_}}}")
+    line = text.splitlines()[9]
+    columns = [line.index(wrong) + 1 for wrong in (".nan", ".inf")]
+    places = {told.partition(": ")[0] for told in mistakes(text)}
+    assert places == {f"spec.yaml:10:{column}" for column in columns}
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
