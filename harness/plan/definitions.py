@@ -12,12 +12,11 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 
 from harness.plan.model import PlannedObjective
 from harness.provenance import fingerprint
+from harness.suite.locate import own_file
 
-_ROOT = Path(__file__).parents[2]
 _OBJECTIVES = "harness.objectives"
 
 Place = tuple[str, str]
@@ -104,7 +103,7 @@ def _names(node: ast.stmt) -> Iterator[str]:
 
 @functools.cache
 def _source(module: str) -> str:
-    return _ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    return own_file(module).read_text(encoding="utf-8")
 
 
 def _text(module: str, node: ast.stmt) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.provenance.opened_files import Opened, digest_of, is_worked_on, kept_path
-from harness.suite.locate import ImportTarget, absolute, imports_of
+from harness.suite.locate import ImportTarget, absolute, imports_of, own_file
 
 NOTHING = Opened()
 
@@ -149,7 +149,7 @@ class _Walk:
         """Note what is imported of a package or module from elsewhere, by dotted names."""
         if top == "harness":
             for name in names:
-                file = _HERE.joinpath(*name.split(".")[1:]).with_suffix(".py")
+                file = own_file(name)
                 if file.is_file():
                     self.parts[name] = of_files([file])
             return

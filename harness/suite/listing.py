@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.errors import BadInput, join
 from harness.spec.yaml_source import suite_folder
-from harness.suite.locate import Section, definitions, names_in
+from harness.suite.locate import Section, definitions, names_in, own_file
 from harness.suite.shipped import SHIPPED_OBJECTIVES, TASKS
 from harness.terminal import aligned
 
@@ -93,8 +93,7 @@ def _first_lines(references: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name, reference in references.items():
         module, _, attribute = reference.partition(":")
-        file = Path(__file__).parents[1].joinpath(*module.split(".")[1:]).with_suffix(".py")
-        found[name] = definitions(file).get(attribute, "")
+        found[name] = definitions(own_file(module)).get(attribute, "")
     return found
 
 

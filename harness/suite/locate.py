@@ -316,13 +316,13 @@ def _locate_module(reference: str, folder: Path, module: str, attribute: str) ->
         brings = f"; pip install {PROJECTS[top]} brings it" if top in PROJECTS else ""
         hint = _suite_hint(folder, attribute)
         raise NotFound(f"no package {top!r} is installed{brings or hint}")
-    if top == "harness" and not _own_file(module).is_file():
+    if top == "harness" and not own_file(module).is_file():
         shipped = sorted({r.partition(":")[0] for r in objective_references().values()})
         raise NotFound(f"no module {module!r} ships{nearest(module, shipped)}")
     return ImportTarget(reference, folder, module, attribute)
 
 
-def _own_file(module: str) -> Path:
+def own_file(module: str) -> Path:
     """The file of one of the harness's own modules."""
     return Path(__file__).parents[1].joinpath(*module.split(".")[1:]).with_suffix(".py")
 
