@@ -114,7 +114,7 @@ def formula(task: Any, a: Arrays) -> float:
             found = np.sum(z**2 + task.amplitude * (1 - np.cos(2 * np.pi * z)))
         case RippledPlate():
             z = a["x"] - a["minimum"]
-            found = 20 + np.e - 20 * np.exp(-0.2 * np.sqrt(np.mean(z**2)))
+            found = 20 + math.e - 20 * np.exp(-0.2 * np.sqrt(np.mean(z**2)))
             found -= np.exp(np.mean(np.cos(2 * np.pi * z)))
         case _:
             found = moving_formula(task, a)
