@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from harness.measures import Measure, Part, measures_of, parts_with
 from harness.plan.model import Case
 
-Way = Literal["pointwise", "vmapped", "alone"]
-"""The ways in which a trial runs: op by op with others, lane by lane with others, or alone."""
+Way = Literal["pointwise", "vmapped", "own_optimizers", "alone"]
+"""The ways in which a trial runs: with others op by op, lane by lane, or with its own optimizer; or
+alone."""
 
 Status = Literal["ok", "diverged", "timeout", "error", "unavailable"]
 STATUSES: tuple[Status, ...] = ("ok", "diverged", "timeout", "error", "unavailable")
@@ -91,8 +92,8 @@ class Sharing:
     """The way in which the trials of some cases may run, as their first steps have shown.
 
     Attributes:
-        way: How: op by op, lane by lane, or each trial alone. ``apart``: that is to be found out
-            for each case by itself, as their settings can't share a run.
+        way: How: op by op, lane by lane, with own optimizers, or each trial alone. ``apart``: that
+            is to be found out for each case by itself, as their settings can't share a run.
         reason: What kept them from the way before; empty for ``pointwise``.
         lane_bytes: Memory that each lane of a shared run takes.
         step_seconds: Time of one step of a trial alone, for estimates only.

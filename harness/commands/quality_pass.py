@@ -183,7 +183,8 @@ class QualityPass:
                 elif due:
                     # One trial alone, and a shared step that takes longer the more share it.
                     self._expect(due, steps * sharing.step_seconds * (4 + len(chunk) / 250))
-                    request = RunVectorized(chunk, sharing, self.plan.spec.threads)
+                    spec = self.plan.spec
+                    request = RunVectorized(chunk, sharing, spec.threads, spec.limits.seconds)
                     self._vectorized[self._submitted(request)] = chunk
         if self._work > GROW_SECONDS:
             self.pool.grow()

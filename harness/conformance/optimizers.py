@@ -39,7 +39,7 @@ from harness.engine.isolation import seed_globals
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.recipe_factory import OptimizerFactory, takes_closure
 from harness.engine.sharing import SHARING_SEEDS, decide, ran
-from harness.engine.training_loop import modes
+from harness.engine.stepper import modes
 from harness.engine.validate import optimizer_findings
 from harness.engine.ways import Surroundings
 from harness.engine.workload import Workload

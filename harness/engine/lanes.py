@@ -49,6 +49,7 @@ class Lanes:
     Attributes:
         params: Their parameters by name.
         state: What the objective has of each beside these.
+        layouts: The strides of each parameter of a trial alone.
         clock: The updates that each has taken, for an objective that sees them; else None.
     """
 
@@ -66,6 +67,7 @@ class Lanes:
             .requires_grad_()
             for name, value in mine[0].items()
         }
+        self.layouts = [torch.empty_like(value).stride() for value in mine[0].values()]
         lazy_load_decompositions()  # what vmap needs; it does so as well
         register_rules()
         draws = workload.draws if stacked else None

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.engine.lanes import Lane, Lanes
+from harness.engine.own_optimizers import stepper_for
 from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.recording import Recorder
-from harness.engine.training_loop import Stepper
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
 from harness.results import Way
@@ -58,7 +58,7 @@ def _run(
     on_step: Callable[[int], None],
 ) -> None:
     side_by_side = Lanes(workload, [Lane(0, seed) for seed in range(lanes)], stacked=True)
-    stepper = Stepper(side_by_side, factory, [setting], way)
+    stepper = stepper_for(way)(side_by_side, factory, [setting], way)
     recorder = Recorder(stepper)
     with stepper.running():
         recorder.record(0)

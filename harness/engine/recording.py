@@ -55,12 +55,16 @@ class Outcome:
 
 
 class Trained(Protocol):
-    """What is recorded: a :class:`~harness.engine.training_loop.Stepper`."""
+    """What is recorded: a :class:`~harness.engine.stepper.Stepper`."""
 
     lanes: Lanes
     optimizer: torch.optim.Optimizer
     evaluations: int
     around: Surroundings
+
+    def leave_out(self, gone: NDArray[np.bool_]) -> None:
+        """Take no more trouble with some lanes."""
+        ...
 
     def train(self) -> None:
         """Put the parameters where steps are taken."""
@@ -94,6 +98,7 @@ class Recorder:
         self._watched_from = 0
         self._evaluations = array("q", [0])
         self._diverged_at = np.full(len(lanes), -1, dtype=np.int64)
+        self._gone = np.zeros(len(lanes), dtype=np.bool_)
         self._stopping = Stopping(workload.stop, workload.measures, len(lanes))
         self.has_news = False
         self._kept: dict[int, Mapping[str, NDArray[Any]]] = {}
@@ -152,13 +157,18 @@ class Recorder:
         if self.lanes.workload.keeps_parameters:
             self._kept[lane] = self.lanes.parameters(lane)
 
-    def all_ended(self) -> bool:
-        """Return whether no lane is worth going on with. Waits for the device."""
+    def all_ended(self, *, looks: bool) -> bool:
+        """Return whether no lane is worth going on with. Waits for the device.
+
+        Args:
+            looks: Whether a trial alone would look at its losses here. A lane that has diverged
+                goes on until then, as its optimizer may raise before.
+        """
         self.look()
         self.has_news = False
-        ended = self._ends() >= 0
-        self.lanes.leave_out(ended)
-        return bool(ended.all())
+        self._gone |= (self._ends() if looks else self._stopping.stopped_at) >= 0
+        self._stepper.leave_out(self._gone)
+        return bool(self._gone.all())
 
     def outcome(self, seconds: float) -> Outcome:
         """Fetch what was kept."""

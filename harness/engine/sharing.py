@@ -1,15 +1,17 @@
 """The decision on how trials share a run: by their first steps, and one of them run alone.
 
-Two ways are certain without a look at numbers: op by op, where every operator of every step is
-seen to work element by element; and lane by lane, where the optimizer's own code runs inside
-``vmap``. What neither can show is a rule that goes by shape or by how many there are, as a stack
-of lanes has one dimension more than a trial. Such a rule does the same wrong thing to all lanes,
-so it is caught by comparing some: over the first steps, fed with the same gradients, with as many
-lanes as the run will have; and over the whole run, by one trial that is run alone to its end.
+Three ways are certain without a look at numbers: op by op, where every operator of every step is
+seen to work element by element; lane by lane, where the optimizer's own code runs inside ``vmap``;
+and own optimizers, where each lane has an object of its own. What the first can't show is a rule
+that goes by shape or by how many there are, as a stack of lanes has one dimension more than a
+trial. Such a rule does the same wrong thing to all lanes, so it is caught by comparing some: over
+the first steps, fed with the same gradients, with as many lanes as the run will have; and, in
+whatever way trials share a run, over the whole of it, by one trial that is run alone to its end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -27,11 +29,14 @@ from harness.engine.lanes import Lane, Lanes
 from harness.engine.memory import lane_bytes
 from harness.engine.recipe_factory import OptimizerFactory, recipe_of
 from harness.engine.recording import Outcome
-from harness.engine.training_loop import Stepper, TrialError, train
+from harness.engine.stepper import Stepper
+from harness.engine.training_loop import TrialError, train
 from harness.engine.ways import uncompiled
 from harness.engine.workload import Workload
 from harness.plan.model import Hyperparameters
 from harness.results import Sharing, Way
+
+SharedWay = Literal["pointwise", "vmapped", "own_optimizers"]
 
 FIRST_STEPS = 3
 """Steps that are compared to those of runs of their own, and timed."""
@@ -45,6 +50,12 @@ FEWEST = 4
 FASTER_ALONE = 1.0
 """The share of the time of all trials alone that a shared run may take, that of the trial which is
 run alone to compare them included."""
+
+SHARED_WAYS: tuple[SharedWay, ...] = ("pointwise", "vmapped", "own_optimizers")
+"""The ways to share a run, in the order in which they are tried."""
+
+TRIED_OBJECTS = 32
+"""Lanes with an optimizer each by which the time of more is told."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Difference of a recorded loss, relative to its size, that is taken for rounding unseen."""
@@ -81,29 +92,44 @@ def decide(
         alone_seconds = trial.step_seconds([Lane(0, seeds[0])], "alone")
     except Exception as error:
         return Sharing(else_way, f"a trial alone fails: {describe_error(error)}")
-    if len(settings) * len(seeds) == 1:
-        return Sharing("alone", "there is no other trial to share a run with", 0, alone_seconds)
-    if looks := recipe_of(factory).looks_at_loss:
-        return Sharing("alone", f"its schedule looks at a loss ({looks})", 0, alone_seconds)
-    if len(settings) * len(seeds) < fewest:
-        few = f"fewer than {fewest} trials gain nothing from sharing a run"
-        return Sharing("alone", few, 0, alone_seconds)
-    if create_graph:
-        return Sharing("alone", "its gradients keep their graph", 0, alone_seconds)
+    if why := _why_alone(factory, len(settings) * len(seeds), fewest, create_graph=create_graph):
+        return Sharing("alone", why, 0, alone_seconds)
     reasons: list[str] = []
-    for way in ("pointwise", "vmapped"):
+    for way in SHARED_WAYS:
+        if way == "own_optimizers" and trial.is_better_apart(seeds, alone_seconds, fewest):
+            break
         try:
             return trial.shared(way, seeds, alone_seconds, reasons)
         except Exception as error:
             reasons.append(f"{WORDS[way]}: {describe_error(error)}")
+            if isinstance(error, _NoFaster):
+                else_way = "alone"
+                if way == "pointwise":  # nor is any other way, as loss and gradients are the same
+                    break
     return Sharing(else_way, "; ".join(reasons), 0, alone_seconds)
+
+
+def _why_alone(factory: OptimizerFactory, trials: int, fewest: int, *, create_graph: bool) -> str:
+    """Say why trials run alone, whatever their code does; empty where that depends on it."""
+    if trials == 1:
+        return "there is no other trial to share a run with"
+    if looks := recipe_of(factory).looks_at_loss:
+        return f"its schedule looks at a loss ({looks})"
+    if trials < fewest:
+        return f"fewer than {fewest} trials gain nothing from sharing a run"
+    return "its gradients keep their graph" if create_graph else ""
+
+
+class _NoFaster(NotShareable):
+    """A shared run is no faster than trials alone."""
 
 
 def ran(sharing: Sharing) -> str:
     """Say how trials run: ``lane by lane: not op by op: ...``."""
     if sharing.way == "pointwise":
         return ""
-    how = "one at a time" if sharing.way == "alone" else "side by side, lane by lane"
+    by = "with own optimizers" if sharing.way == "own_optimizers" else "lane by lane"
+    how = "one at a time" if sharing.way == "alone" else f"side by side, {by}"
     return f"trials run {how}: {sharing.reason}"
 
 
@@ -113,6 +139,7 @@ SHARING_SEEDS = 100
 WORDS: dict[Way, str] = {
     "pointwise": "not op by op",
     "vmapped": "not lane by lane",
+    "own_optimizers": "not with own optimizers",
     "alone": "not alone",
 }
 
@@ -130,7 +157,7 @@ class _Trial:
 
     def shared(
         self,
-        way: Literal["pointwise", "vmapped"],
+        way: SharedWay,
         seeds: Sequence[int],
         alone_seconds: float,
         reasons: Sequence[str],
@@ -153,13 +180,30 @@ class _Trial:
             exact, witness = self._exact(), FirstSteps(len(lanes))
             self._run(exact, lanes, way, self._next, witness)
             witness.compare(exact, self.factory, self.settings, lanes, self._next)
-        seconds = self.step_seconds(lanes, way) / len(lanes)
+        timed = lanes[:TRIED_OBJECTS] if way == "own_optimizers" else lanes
+        seconds = self.step_seconds(timed, way) / len(timed)
         # One of the trials is run alone as well.
         share = seconds / alone_seconds + 1 / len(lanes)
         if share > FASTER_ALONE:
-            reason = f"a shared run is no faster ({share:.2f} times the seconds of trials alone)"
-            return Sharing("alone", "; ".join([*reasons, reason]), 0, alone_seconds)
+            raise _NoFaster(
+                f"a shared run is no faster ({share:.2f} times the seconds of trials alone)"
+            )
         return sharing
+
+    def is_better_apart(self, seeds: Sequence[int], alone_seconds: float, fewest: int) -> bool:
+        """Tell whether the seeds of one setting can share the optimizer's steps as well.
+
+        Where the values of several settings are all that stands in the way, the seeds of each by
+        itself may run op by op or lane by lane, which is faster than an optimizer for each.
+        """
+        if len(self.settings) == 1 or len(seeds) < fewest:
+            return False
+        one = dataclasses.replace(self, settings=self.settings[:1])
+        for way in ("pointwise", "vmapped"):
+            with contextlib.suppress(Exception):
+                one.shared(way, seeds, alone_seconds, [])
+                return True
+        return False
 
     def step_seconds(self, lanes: Sequence[Lane], way: Way) -> float:
         """Seconds of a step: the least of the first steps, the very first left out."""

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
 
-import numpy as np
-import torch
-
-from harness.engine import ways
-from harness.engine.clipping import clipping_of
-from harness.engine.constructors import Refused
 from harness.engine.isolation import restore_classes, seed_globals
-from harness.engine.lane_values import LaneFloat, NotShareable
+from harness.engine.lane_values import NotShareable
 from harness.engine.lanes import Lane, Lanes
-from harness.engine.recipe_factory import (
-    Built,
-    OptimizerFactory,
-    parts_for,
-    recipe_of,
-    takes_closure,
-)
+from harness.engine.own_optimizers import stepper_for
+from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.recording import Outcome, Recorder
-from harness.engine.schedules import OwnSchedule, Schedule
-from harness.engine.shared_schedules import SharedSchedule
+from harness.engine.stepper import Limit, Witness
 from harness.engine.workload import Workload
-from harness.objectives.base import Batch
 from harness.plan.model import Hyperparameters
-from harness.plan.recipe import Parts
 from harness.results import Way
 from harness.suite import torch_settings
 from harness.suite.random_state import drawn_from, generators, random_state
@@ -50,257 +33,6 @@ class TrialError(Exception):
         super().__init__(str(error))
 
 
-class Witness(Protocol):
-    """Notes what steps do."""
-
-    def note_gradients(self, leaves: Sequence[torch.Tensor], losses: torch.Tensor) -> None:
-        """Note what a step is about to be taken with."""
-        ...
-
-    def note_parameters(self, leaves: Sequence[torch.Tensor]) -> None:
-        """Note what it made of the parameters."""
-        ...
-
-
-class Stepper:
-    """Takes an optimizer's steps for all lanes.
-
-    Each step, the loss and its gradients are evaluated first, as ``loss.backward()`` does, and
-    clipped; then ``step`` gets a closure, and the schedule goes on. Called while nothing has
-    changed, a closure gives what is known already; afterwards it evaluates anew, at the parameters
-    as they are then.
-
-    Args:
-        lanes: Whose parameters to update.
-        factory: The optimizer's class, or one with a recipe.
-        settings: Hyperparameters by setting index.
-        way: How the optimizer's code runs.
-        create_graph: Whether gradients keep their graph, for an optimizer that differentiates them.
-
-    Attributes:
-        optimizer: The optimizer.
-        evaluations: How often loss and gradients were evaluated.
-        schedule: What changes hyperparameters from update to update; None for nothing.
-    """
-
-    def __init__(
-        self,
-        lanes: Lanes,
-        factory: OptimizerFactory,
-        settings: Sequence[Hyperparameters],
-        way: Way,
-        *,
-        create_graph: bool = False,
-    ) -> None:
-        self.lanes = lanes
-        self.evaluations = 0
-        self._steps = 0
-        self._leaves = lanes.leaves()
-        self._create_graph = create_graph
-        refusals: list[str] = []
-        given, with_vectors = hyperparameters(settings, lanes.lanes, refusals)
-        self.around = ways.start(way, self._leaves, refusals, with_vectors=with_vectors)
-        self._factory = factory
-        parts = parts_for(factory, given)
-        with self.running(), self.around.inside():
-            built = self._built(parts)
-        self.optimizer: torch.optim.Optimizer = built.optimizer
-        self.around.check()
-        self._takes_closure = takes_closure(self.optimizer)
-        self._modes = modes(self.optimizer)
-        self._clipping = clipping_of(parts.clipping, stacked=lanes.stacked)
-        try:
-            self.schedule = self._scheduled(built, settings, refusals)
-        except Refused as refused:
-            raise refused.error from None
-        self._batch: Batch = None
-        self._losses = torch.empty(0)
-
-    def _built(self, parts: Parts) -> Built:
-        lanes = self.lanes
-        shapes = {
-            name: tuple(leaf.shape[1:] if lanes.stacked else leaf.shape)
-            for name, leaf in lanes.params.items()
-        }
-        tensors = dict(zip(shapes, self.around.params, strict=True))
-        try:
-            return recipe_of(self._factory).build(tensors, shapes, parts)
-        except Refused as refused:
-            raise refused.error from None
-
-    def _scheduled(
-        self, built: Built, settings: Sequence[Hyperparameters], refusals: list[str]
-    ) -> Schedule | None:
-        """The schedule of the lanes' settings, if there is one."""
-        recipe, steps = recipe_of(self._factory), self.lanes.workload.scheduled_steps
-        used = list(dict.fromkeys(lane.setting for lane in self.lanes.lanes))
-        schedules = [
-            recipe.schedule(parts_for(self._factory, settings[i]).schedule, steps) for i in used
-        ]
-        known = [schedule for schedule in schedules if schedule is not None]
-        if len(known) < len(schedules):
-            return None
-        if not self.lanes.stacked:
-            looks = bool(recipe.looks_at_loss)
-            return OwnSchedule(known[0], built.scheduled, looks_at_loss=looks)
-        if recipe.looks_at_loss:
-            raise NotShareable(f"its schedule looks at a loss ({recipe.looks_at_loss})")
-        places = {setting: place for place, setting in enumerate(used)}
-        of_lanes = [places[lane.setting] for lane in self.lanes.lanes]
-        return SharedSchedule(known, built.scheduled, of_lanes, refusals)
-
-    def running(self) -> AbstractContextManager[Any]:
-        """Be entered around all steps."""
-        return self.around.run(self._factory)
-
-    def trust_versions(self) -> None:
-        """Take a trial alone for unchanged where its version counters are, which takes no time."""
-        self.around = ways.Versions(self._leaves)
-
-    def step(self, batch: Batch, witness: Witness | None = None) -> torch.Tensor:
-        """Update the parameters.
-
-        Args:
-            batch: Of all lanes.
-            witness: Notes the gradients and what the step makes of the parameters.
-
-        Returns:
-            The losses before the update, detached: shape ``(lanes,)``, or a scalar alone.
-        """
-        self._batch = batch
-        clock = self.lanes.clock
-        if self._steps and self.schedule is not None:
-            self.schedule.advance()  # not before, so that what is recorded is of the step taken
-        self._steps += 1
-        losses = self._evaluate()
-        if witness is not None:
-            witness.note_gradients(self._leaves, losses)
-        with self.around.inside():
-            if self._takes_closure:
-                self.optimizer.step(self._closure)  # type: ignore[arg-type]
-            else:
-                self.optimizer.step()
-        self.around.check()
-        if clock is not None:
-            clock.fill_(self._steps)  # for what is recorded now, and for the next step
-        if witness is not None:
-            witness.note_parameters(self._leaves)
-        return losses
-
-    def train(self) -> None:
-        """Put the parameters where steps are taken, where an optimizer tells the two apart."""
-        self._switch(0)
-
-    def eval(self) -> None:
-        """Put the parameters where the loss is to be evaluated."""
-        self._switch(1)
-
-    def step_sizes(self) -> torch.Tensor:
-        """The optimizer's effective step size of each parameter, shape ``(lanes, dimension)``."""
-        size: Any = self.optimizer.effective_step_size  # type: ignore[attr-defined]
-        with self.around.inside():
-            sizes = [size(param) for param in self.around.params]
-        self.around.check()
-        return self.lanes.flat(self.around.plain(sizes))
-
-    def _switch(self, index: int) -> None:
-        if self._modes is not None:
-            with self.around.inside():
-                self._modes[index]()
-            self.around.check()
-
-    def _closure(self) -> torch.Tensor:
-        if not self.around.is_as_evaluated():
-            with self.around.outside():
-                self._evaluate()
-        return self.around.shown(self._losses)
-
-    def _evaluate(self) -> torch.Tensor:
-        self.evaluations += 1
-        for leaf in self._leaves:
-            leaf.grad = None
-        with torch.enable_grad():
-            losses = self.lanes.losses(self._batch)
-            total = losses.sum() if self.lanes.stacked else losses
-            if self._create_graph:
-                # torch warns of a cycle, which ends with the next evaluation.
-                with warnings.catch_warnings(action="ignore"):
-                    total.backward(create_graph=True)
-            else:
-                total.backward()
-        if self.lanes.stacked:
-            give_memory_of_their_own(self._leaves)
-        if self._clipping is not None:
-            self._clipping(self._leaves)
-        self._keep(losses)
-        return self._losses
-
-    def _keep(self, losses: torch.Tensor) -> None:
-        """Keep what was evaluated for a closure."""
-        self._losses = losses.detach()
-        self.around.evaluated()
-
-
-def give_memory_of_their_own(leaves: Sequence[torch.Tensor]) -> None:
-    """Copy gradients that share memory with those of other parameters.
-
-    Two parameters that are added have the same gradient (the two biases of an LSTM). Of a trial
-    alone, autograd gives each a tensor of its own; out of ``vmap`` they come as one, and what
-    clips or changes gradients in place would do so twice.
-    """
-    known: set[int] = set()
-    for leaf in leaves:
-        grad = leaf.grad
-        if grad is None or grad.layout is not torch.strided:
-            continue
-        place = grad.untyped_storage().data_ptr()
-        if place in known:
-            leaf.grad = grad.clone()
-        known.add(place)
-
-
-def hyperparameters(
-    settings: Sequence[Hyperparameters], lanes: Sequence[Lane], refusals: list[str]
-) -> tuple[Hyperparameters, bool]:
-    """Arguments for an optimizer's constructor, and whether some have a value per lane.
-
-    Args:
-        settings: Settings of the same keys, which differ by floats alone, but for the schedule.
-        lanes: Which of them each lane has.
-        refusals: Where it is noted that a value per lane could not be carried.
-    """
-    used = [settings[i] for i in dict.fromkeys(lane.setting for lane in lanes)]
-    if len(used) == 1:
-        return used[0], False
-    own = [settings[lane.setting] for lane in lanes]
-    names = (name for name in used[0] if not name.startswith("schedule."))  # see SharedSchedule
-    return {name: _one_value([s[name] for s in own], refusals) for name in names}, True
-
-
-def _one_value(values: Sequence[Any], refusals: list[str]) -> Any:
-    """One value for all lanes, element by element in lists."""
-    first = values[0]
-    if isinstance(first, list | tuple):
-        return type(first)(_one_value(own, refusals) for own in zip(*values, strict=True))
-    if all(value == first for value in values):
-        return first
-    return LaneFloat(np.array(values, dtype=np.float64), refusals)
-
-
-def modes(optimizer: torch.optim.Optimizer) -> tuple[Callable[[], Any], Callable[[], Any]] | None:
-    """``train`` and ``eval`` of an optimizer that is evaluated elsewhere than it steps; or None."""
-    found = []
-    for name in ("train", "eval"):
-        try:
-            method = getattr(optimizer, name, None)
-        except Exception:
-            return None
-        if not callable(method):
-            return None
-        found.append(method)
-    return found[0], found[1]
-
-
 @torch_settings.settings_kept()
 def train(
     workload: Workload,
@@ -313,6 +45,7 @@ def train(
     on_step: Callable[[int], None] | None = None,
     disturb: Callable[[Lanes], None] | None = None,
     witness: Witness | None = None,
+    limit: Limit | None = None,
 ) -> Outcome:
     """Run some trials from start to end.
 
@@ -322,10 +55,11 @@ def train(
         settings: Hyperparameters, by the lanes' setting index.
         lanes: The trials; one alone.
         way: How the optimizer's code runs.
-        create_graph: See :class:`Stepper`.
+        create_graph: See :class:`~harness.engine.stepper.Stepper`.
         on_step: Called with the number of every step begun.
         disturb: Called after every step, to change the parameters.
         witness: Notes what the first steps do.
+        limit: Of a lane's time, where each has an optimizer of its own.
 
     Returns:
         What became of each lane, in the order given.
@@ -341,7 +75,8 @@ def train(
     before = random_state() if shared else None
     began = time.perf_counter()
     trials = Lanes(workload, lanes, stacked=shared)
-    stepper = Stepper(trials, factory, settings, way, create_graph=create_graph)
+    stepper = stepper_for(way)(trials, factory, settings, way, create_graph=create_graph)
+    stepper.limit = limit
     recorder = Recorder(stepper)
     step = 0
     with stepper.running():
@@ -356,7 +91,8 @@ def train(
                 recorder.record(step)
                 if stepper.schedule is not None and stepper.schedule.looks_at_loss:
                     stepper.schedule.look(recorder.latest(step))
-                if (recorder.has_news or step % WATCH_STEPS == 0) and recorder.all_ended():
+                looks = step % WATCH_STEPS == 0
+                if (recorder.has_news or looks) and recorder.all_ended(looks=looks):
                     break
         except NotShareable:
             raise

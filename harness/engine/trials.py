@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from harness.engine.lane_values import NotShareable, Unequal
 from harness.engine.lanes import Lane
 from harness.engine.recipe_factory import OptimizerFactory
 from harness.engine.recording import Outcome
-from harness.engine.sharing import WORDS, FirstSteps, difference, rounding
+from harness.engine.sharing import FEWEST, SHARED_WAYS, WORDS, FirstSteps, difference, rounding
+from harness.engine.stepper import Limit
 from harness.engine.training_loop import TrialError, train
 from harness.engine.workload import Workload
 from harness.measures import TRAIN_LOSS
@@ -41,6 +42,8 @@ def run_vectorized(
     sharing: Sharing,
     start_clock: Callable[[], None],
     on_step: Callable[[int], None],
+    *,
+    seconds: float = math.inf,
 ) -> Together:
     """Run one of a chunk's trials alone to its end, then all of them as lanes of one run.
 
@@ -51,9 +54,11 @@ def run_vectorized(
         chunk: Which trials; more than one.
         workload: What they minimise.
         factory: Their optimizer.
-        sharing: How they may run. Op by op, if some later step isn't, they run lane by lane.
+        sharing: How they may run. Where some later step can't, they run in the way after that.
         start_clock: Sets the clock of the limit back to zero.
-        on_step: Called with the number of every step that the shared run begins.
+        on_step: Called with the number of every step that the shared run begins; with own
+            optimizers also before each turn of one, with a number that changes.
+        seconds: The limit of a trial, which none of own optimizers may exceed.
 
     Returns:
         One result per trial, in order of cases, then seeds; none if they can't share a run.
@@ -61,12 +66,14 @@ def run_vectorized(
     Raises:
         TrialError: If any of them raises in the shared run; nobody knows which.
     """
-    run = _Run(chunk, workload, factory, start_clock)
+    run = _Run(chunk, workload, factory, start_clock, seconds)
     start_clock()
     own = run.alone()
     reasons = [sharing.reason] if sharing.reason else []
     unequal = False
     for way in SHARED_WAYS[SHARED_WAYS.index(sharing.way) :]:
+        if way == "own_optimizers" and unequal and len(chunk.seeds) >= FEWEST:
+            break  # the seeds of each setting by itself may share more
         start_clock()
         try:
             outcome = run.shared(way, on_step)
@@ -81,9 +88,6 @@ def run_vectorized(
     return Together((), None, "; ".join(reasons), apart=unequal)
 
 
-SHARED_WAYS: tuple[Literal["pointwise", "vmapped"], ...] = ("pointwise", "vmapped")
-
-
 @dataclass(frozen=True)
 class _Run:
     """Some trials that may share a run."""
@@ -92,6 +96,7 @@ class _Run:
     workload: Workload
     factory: OptimizerFactory
     start_clock: Callable[[], None]
+    seconds: float
 
     @functools.cached_property
     def lanes(self) -> list[Lane]:
@@ -127,7 +132,11 @@ class _Run:
         """
         witness = FirstSteps(len(self.lanes)) if way == "pointwise" else None
         run = (self.workload, self.factory, self.settings, self.lanes)
-        outcome = train(*run, way=way, on_step=on_step, witness=witness)
+        limit = None
+        if way == "own_optimizers":
+            numbers = itertools.count(self.workload.steps + 1)
+            limit = Limit(self.seconds, lambda: on_step(next(numbers)))
+        outcome = train(*run, way=way, on_step=on_step, witness=witness, limit=limit)
         if witness is not None:
             witness.compare(*run, on_step)
         return outcome

@@ -1,9 +1,10 @@
-"""The ways in which an optimizer's code runs: alone, op by op, or lane by lane.
+"""The ways in which an optimizer's code runs: alone, or for several lanes at once.
 
 Alone, an optimizer has one trial's parameters, and runs as its author wrote it. Op by op
 (``pointwise``), it has tensors with the lanes as their first dimension, and every operator is
 watched. Lane by lane (``vmapped``), all of its code, constructor included, runs inside ``vmap``:
-a tensor is a trial's own wherever the code looks, and what can't be done per lane raises.
+a tensor is a trial's own wherever the code looks, and what can't be done per lane raises. With own
+optimizers, each lane has an object of its own, whose code runs as written (``own_optimizers``).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def start(
     """Make the surroundings of an optimizer's code.
 
     Args:
-        way: Which.
+        way: Which; but for own optimizers, see ``own_optimizers``.
         leaves: The parameters that are trained, lanes first unless alone.
         refusals: Where it is noted that something could not be shared.
         with_vectors: Whether some hyperparameters have a value per lane.
@@ -104,7 +105,7 @@ class Surroundings:
         """
         now = self._watched()
         if self._may_wait:
-            if not all(map(torch.equal, now, self._before)):
+            if not all(map(is_equal, now, self._before)):
                 return False
         elif self._versions != [tensor._version for tensor in now]:
             return False
@@ -166,6 +167,11 @@ class Versions(Surroundings):
         return self._gradients_restored()
 
 
+def is_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Compare two tensors; NaN equals NaN."""
+    return torch.equal(a, b) or (a.shape == b.shape and not bool(_differ(a, b)))
+
+
 def _differ(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return ((a != b) & ~(a.isnan() & b.isnan())).any()
 
@@ -191,11 +197,11 @@ class _Shared(Surroundings):
     def check(self) -> None:
         if self.refusals:
             raise NotShareable(self.refusals[0])
-        if any(map(_has_hooks, self.params)):
+        if any(map(has_hooks, self.params)):
             raise NotShareable("the optimizer hooks into the backward pass")
 
 
-def _has_hooks(tensor: torch.Tensor) -> bool:
+def has_hooks(tensor: torch.Tensor) -> bool:
     """Return whether something runs whenever a tensor's gradient is computed."""
     return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
 

@@ -98,13 +98,13 @@ CREATE TABLE trajectories (
 ) WITHOUT ROWID;
 CREATE TABLE ways (                 -- how trials run
     id INTEGER PRIMARY KEY,
-    way TEXT NOT NULL,              -- pointwise, vmapped or alone (vmap: of an older version)
+    way TEXT NOT NULL,              -- pointwise, vmapped, own_optimizers or alone (vmap: older)
     reason TEXT NOT NULL,           -- what kept them from the way before
     UNIQUE (way, reason)
 );
 CREATE TABLE sharings (             -- how trials may run, found out once
     family TEXT PRIMARY KEY,        -- digest of the cases that may share a run
-    way TEXT NOT NULL,              -- pointwise, vmapped, alone, or apart: each case for itself
+    way TEXT NOT NULL,              -- one of these, or apart: each case for itself
     reason TEXT NOT NULL,           -- what kept them from the way before
     lane_bytes INTEGER NOT NULL,
     step_seconds REAL NOT NULL

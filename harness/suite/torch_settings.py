@@ -70,6 +70,11 @@ def _settings() -> Iterator[_Setting]:
     yield _Setting("numpy's handling of errors", np.geterr, lambda value: np.seterr(**value))
 
 
+def as_they_are() -> dict[str, Any]:
+    """The settings of torch and numpy by name."""
+    return {setting.name: setting.read() for setting in _settings()}
+
+
 @contextlib.contextmanager
 def settings_kept() -> Iterator[list[str]]:
     """Put back settings of torch and numpy.

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
-from harness.engine.training_loop import Stepper
+from harness.engine.stepper import Stepper
 from harness.engine.ways import Surroundings
 from harness.results import StepCounts
 from harness.timing.timed_case import TimedCase

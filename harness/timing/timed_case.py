@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.engine.isolation import restore_classes, seed_globals
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.recipe_factory import OptimizerFactory
-from harness.engine.training_loop import Stepper
+from harness.engine.stepper import Stepper
 from harness.engine.workload import Workload
 from harness.objectives.base import Batch
 from harness.plan.model import Case

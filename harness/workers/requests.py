@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
@@ -61,11 +62,19 @@ class DecideSharing(Request[Sharing]):
 
 @dataclass(frozen=True)
 class RunVectorized(Request[Together]):
-    """Run all trials of a chunk as lanes of one run; raises if any of them does."""
+    """Run all trials of a chunk as lanes of one run; raises if any of them does.
+
+    Attributes:
+        chunk: The trials.
+        sharing: How they may run.
+        threads: Threads that torch may use.
+        seconds: What one trial may take.
+    """
 
     chunk: Chunk
     sharing: Sharing
     threads: int
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True)

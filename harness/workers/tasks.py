@@ -101,7 +101,12 @@ class WorkerTasks:
         torch.set_num_threads(request.threads)
         loaded = self._loaded(request.chunk.cases[0])
         return trials.run_vectorized(
-            request.chunk, *loaded, request.sharing, self._start_clock, self._on_step
+            request.chunk,
+            *loaded,
+            request.sharing,
+            self._start_clock,
+            self._on_step,
+            seconds=request.seconds,
         )
 
     def _run_single(self, request: RunSingle) -> None:

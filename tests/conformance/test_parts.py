@@ -338,6 +338,7 @@ DRAWN = [
     ("order", "note", "not applicable: it draws random numbers"),
     ("lanes", "note", "^trials run one at a time: .*(global generator|random)"),
 ]
+OWN = "^trials run side by side, with own optimizers: not op by op: "
 FOUND_IN_OPTIMIZERS: dict[str, list[tuple[str, str, str]]] = {
     "Sound": [],
     "Normed": [
@@ -356,9 +357,13 @@ FOUND_IN_OPTIMIZERS: dict[str, list[tuple[str, str, str]]] = {
     "Shared": [("deterministic", "wrong", "is state kept outside the instance")],
     "Reseeds": [
         ("random state", "wrong", "seeds torch's global generator"),
-        ("lanes", "note", "^trials run one at a time: .*torch's global generator"),
+        ("lanes", "note", f"{OWN}.*torch's global generator"),
     ],
-    "Torch": [("random state", "note", "draws from torch's global generator"), *DRAWN],
+    "Torch": [
+        ("random state", "note", "draws from torch's global generator"),
+        DRAWN[0],
+        ("lanes", "note", f"{OWN}.*random numbers"),
+    ],
     "UselessNumpy": [
         ("random state", "note", "draws from numpy's global generator, which the harness seeds"),
         *DRAWN,
@@ -999,8 +1004,9 @@ def test_optimizers_of_torch_and_objectives_that_ship_are_sound(tmp_path: Path) 
         if f.kind == "note" and f.section == "optimizers"
     }
     alone, in_vmap = "trials run one at a time: ", "trials run side by side, lane by lane: "
+    own = "trials run side by side, with own optimizers: "
     for (part, test), beginning in {
-        ("torch_Adafactor", "lanes"): alone,
+        ("torch_Adafactor", "lanes"): own,
         ("torch_LBFGS", "groups"): "not applicable: it takes one group only: ValueError: LBFGS",
         ("torch_LBFGS", "lanes"): alone,
         ("torch_Muon", "steps"): "takes matrices only; ",

@@ -89,7 +89,7 @@ LANES = [Lane(i, seed) for i in range(len(SETTINGS)) for seed in (0, 1, 5)]
 
 
 @pytest.mark.parametrize("objective", [Drift, Noisy])
-@pytest.mark.parametrize("way", ["alone", "pointwise", "lanewise"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "lanewise", "own_optimizers"])
 def test_every_lane_equals_a_plain_loop(objective: Callable[[], Objective], way: Any) -> None:
     made = workload(objective())
     groups = [[lane] for lane in LANES] if way == "alone" else [LANES]
@@ -117,7 +117,7 @@ def test_they_share_a_run(objective: Callable[[], Objective]) -> None:
     assert (found.way, found.reason) == ("pointwise", "")
 
 
-@pytest.mark.parametrize("way", ["pointwise", "lanewise"])
+@pytest.mark.parametrize("way", ["pointwise", "lanewise", "own_optimizers"])
 def test_lanes_that_have_won_are_left_out_and_the_others_go_on_as_alone(
     way: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

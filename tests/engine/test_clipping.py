@@ -156,7 +156,7 @@ def test_a_clipped_trial_alone_equals_a_plain_loop_to_the_bit(optimizer: Any) ->
     assert not np.array_equal(wanted, without)
 
 
-@pytest.mark.parametrize("way", ["pointwise", "vmapped"])
+@pytest.mark.parametrize("way", ["pointwise", "vmapped", "own_optimizers"])
 def test_lanes_with_thresholds_of_their_own_equal_plain_loops(way: Any) -> None:
     limits = [0.03, 0.1, 0.4, 100.0]
     settings = [{"lr": 0.05, "momentum": 0.9, "clip_grad_norm": limit} for limit in limits]

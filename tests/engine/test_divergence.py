@@ -132,7 +132,7 @@ def test_how_a_trial_ends_does_not_depend_on_what_is_recorded_nor_on_company(
         "bad row": (WithABadRow([1.0, 2.0, 3.0, 4.0, -1.0]), 2),
         "evaluates badly": (EvaluatesBadlyFarOut(), None),
     }[kind]
-    ways: tuple[Way, ...] = ("alone", "pointwise")
+    ways: tuple[Way, ...] = ("alone", "pointwise", "own_optimizers")
     found = [
         ends(
             workload_every(objective, every, dtype=dtype, batch_size=batch, factor=factor),
@@ -181,7 +181,7 @@ def test_a_loss_on_a_batch_that_is_not_finite_is_a_divergence_at_its_step(every:
         order = workload.order(torch.Generator().manual_seed(2 * seed + 1)).tolist()
         expected.append(("diverged", order.index(4) // 2, NOT_FINITE))
     assert len(set(expected)) > 1
-    ways: tuple[Way, ...] = ("alone", "pointwise")
+    ways: tuple[Way, ...] = ("alone", "pointwise", "own_optimizers")
     for way in ways:
         assert ends(workload, {"lr": 0.1, "turn": math.inf}, seeds, way) == expected
 
@@ -228,7 +228,7 @@ def test_a_start_at_the_optimum_has_no_limit() -> None:
 
 def test_a_trial_that_ended_above_the_limit_keeps_its_whole_curve() -> None:
     setting = {"lr": 2.5, "turn": math.inf}
-    ways: tuple[Way, ...] = ("alone", "pointwise")
+    ways: tuple[Way, ...] = ("alone", "pointwise", "own_optimizers")
     for way in ways:
         lanes = [Lane(0, 3)] if way == "alone" else [Lane(0, 3), Lane(0, 4)]
         outcome = train(workload_every(Bowl(), 5), Scheduled, [setting], lanes, way=way)

@@ -113,7 +113,10 @@ def run(workload: Workload, seeds: list[int], way: Any, **hyperparameters: float
     return train(workload, torch.optim.SGD, [setting], [Lane(0, s) for s in seeds], way=way)
 
 
-@pytest.mark.parametrize(("way", "seeds"), [("alone", [3]), ("pointwise", [3, 8, 1, 5])])
+@pytest.mark.parametrize(
+    ("way", "seeds"),
+    [("alone", [3]), ("pointwise", [3, 8, 1, 5]), ("own_optimizers", [3, 8, 1, 5])],
+)
 @pytest.mark.parametrize("size", [None, 4])
 def test_every_metric_of_every_part_equals_a_loop_by_hand(
     way: str, seeds: list[int], size: int | None
@@ -145,7 +148,9 @@ def test_a_metric_that_nobody_computes_names_the_nearest() -> None:
         lanes.measured("train")
 
 
-@pytest.mark.parametrize(("way", "others"), [("alone", []), ("pointwise", [8, 1, 5])])
+@pytest.mark.parametrize(
+    ("way", "others"), [("alone", []), ("pointwise", [8, 1, 5]), ("own_optimizers", [8, 1, 5])]
+)
 def test_a_trial_stops_at_the_first_record_that_reaches_its_target(
     way: str, others: list[int]
 ) -> None:
@@ -171,7 +176,7 @@ def test_a_trial_stops_at_the_first_record_that_reaches_its_target(
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
-@pytest.mark.parametrize("way", ["pointwise", "vmapped"])
+@pytest.mark.parametrize("way", ["pointwise", "vmapped", "own_optimizers"])
 def test_lanes_that_have_ended_are_evaluated_no_more_and_change_no_other(
     way: str, one_by_one: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

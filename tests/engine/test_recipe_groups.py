@@ -117,7 +117,7 @@ def test_parameters_go_to_the_first_group_that_matches(
 # Runs --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped", "own_optimizers"])
 def test_groups_have_hyperparameters_of_their_own(way: Any) -> None:
     recipe = factory(torch.optim.AdamW, (Selection(("bias",)), None), (Selection(ndim=(0,)), None))
     pairs = [(0.05, 0.2), (0.02, 0.3)]
@@ -157,7 +157,7 @@ def test_muon_of_matrices_with_adamw_of_the_rest_equals_two_optimizers(way: Any)
     check(recipe, settings, [muon_and_adamw(*pair) for pair in pairs], way, rtol=2**-8)
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "own_optimizers"])
 def test_where_groups_of_another_class_take_all_that_class_is_the_optimizer(way: Any) -> None:
     everything = Selection(ndim=(0, 1, 2))
     recipe = factory(torch.optim.AdamW, (everything, torch.optim.SGD))
@@ -176,7 +176,7 @@ def test_muon_sees_the_shapes_of_a_trial_and_shares_runs() -> None:
     assert sharing.way == "vmapped" or "a shared run is slower" in sharing.reason
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "own_optimizers"])
 def test_each_class_has_a_scheduler_of_its_own(way: Any) -> None:
     # OneCycleLR changes momentum of one and betas of the other.
     cycle = torch.optim.lr_scheduler.OneCycleLR
@@ -271,7 +271,7 @@ class Lookahead:
         return loss
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped", "own_optimizers"])
 def test_a_wrapper_that_takes_an_instance_gets_one_and_schedules_change_its_rate(way: Any) -> None:
     recipe = factory(Lookahead, base=torch.optim.Adam)
     rates = [0.1, 0.03]
@@ -346,7 +346,7 @@ def test_only_members_that_need_a_closure_get_one_but_for_the_first() -> None:
     assert calls == ["own True", "adam False", "lbfgs True"]
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped", "own_optimizers"])
 def test_all_of_a_recipe_at_once_equals_a_plain_loop(way: Any) -> None:
     recipe = factory(torch.optim.AdamW, (Selection(("bias",)), None))
     numbers = [(0.1, 3, 0.05, 0.02), (0.03, 6, 0.3, 0.5), (0.2, 0, 5.0, 0.1)]

@@ -86,7 +86,7 @@ def test_a_scheduler_alone_equals_a_plain_loop_to_the_bit(case: Any) -> None:
     assert found.losses[0].tolist() == plain(*case).tolist()
 
 
-@pytest.mark.parametrize("way", ["pointwise", "vmapped"])
+@pytest.mark.parametrize("way", ["pointwise", "vmapped", "own_optimizers"])
 @pytest.mark.parametrize("case", SCHEDULERS, ids=ids)
 def test_settings_as_lanes_equal_plain_loops(case: Any, way: Any) -> None:
     scheduler, optimizer, setting, given = case
@@ -226,7 +226,7 @@ def stages(lr: float) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped", "own_optimizers"])
 def test_stages_follow_each_other_as_in_sequential_lr(way: Any) -> None:
     # The stage in the middle takes what is left: 20 steps less 20% of them less 6.
     rates = [0.1] if way == "alone" else [0.1, 0.03]
@@ -237,7 +237,7 @@ def test_stages_follow_each_other_as_in_sequential_lr(way: Any) -> None:
         np.testing.assert_allclose(losses, wanted, rtol=0 if way == "alone" else 1e-12)
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "own_optimizers"])
 def test_schedulers_combine_others(way: Any) -> None:
     inner = (LoadedStage(lr_scheduler.ConstantLR), LoadedStage(lr_scheduler.ExponentialLR))
     stage = LoadedStage(lr_scheduler.ChainedScheduler, inner)
@@ -376,7 +376,22 @@ def test_a_scheduler_that_looks_at_more_than_groups_is_not_shared(scheduler: Any
     factory = with_recipe(torch.optim.SGD, scheduler)
     with pytest.raises(NotShareable, match="its schedule can't be shared"):
         run(small_workload(STEPS), factory, [{"lr": 0.1}], (0, 1), way)
-    assert decide(small_workload(STEPS), factory, [{"lr": 0.1}], range(8)).way == "alone"
+    assert decide(small_workload(STEPS), factory, [{"lr": 0.1}], range(8)).way not in SHARED
+
+
+SHARED = ("pointwise", "vmapped")
+"""Ways in which a scheduler is not on an optimizer of one trial."""
+
+
+@pytest.mark.parametrize("scheduler", [ByGradient, ByState])
+def test_such_a_scheduler_sees_what_its_trial_has_where_that_has_its_own_optimizer(
+    scheduler: Any,
+) -> None:
+    factory = with_recipe(torch.optim.Adam, scheduler)
+    settings = [{"lr": lr} for lr in (0.1, 0.02)]
+    found = run(small_workload(STEPS), factory, settings, (0, 1), "own_optimizers")
+    wanted = [plain(scheduler, torch.optim.Adam, own, {}, s) for own in settings for s in (0, 1)]
+    np.testing.assert_allclose(found.losses, wanted, rtol=1e-12)
 
 
 class ItsOwnRate(torch.optim.SGD):

@@ -66,7 +66,7 @@ def losses(objective: Objective, *, batch_size: int | None, way: Way) -> Any:
     return train(workload, torch.optim.SGD, [{"lr": 0.01}], lanes, way=way).losses
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "own_optimizers"])
 @pytest.mark.parametrize("batch_size", [None, 5])
 @pytest.mark.parametrize("which", ["both", "loss", "evaluate"])
 def test_a_loss_that_writes_into_its_rows_gives_what_one_gives_that_does_not(
@@ -233,7 +233,7 @@ class Complex(Objective):
         return (params["z"] - (1 + 2j)).abs().square().sum()
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "own_optimizers"])
 def test_a_complex_parameter_is_two_real_ones_and_keeps_both(way: Way) -> None:
     workload = workload_of(Complex(()), steps=30)
     lanes = [Lane(0, 0)] if way == "alone" else [Lane(0, 0), Lane(0, 1)]
@@ -277,7 +277,7 @@ class Parabola(Objective):
         return params["x"].square().sum()
 
 
-@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped"])
+@pytest.mark.parametrize("way", ["alone", "pointwise", "vmapped", "own_optimizers"])
 def test_one_parameter_has_a_trajectory_and_a_landscape_too(way: Way) -> None:
     workload = workload_of(Parabola(), steps=10)
     lanes = [Lane(0, 0)] if way == "alone" else [Lane(0, 0), Lane(0, 1)]

@@ -42,7 +42,8 @@ from harness.engine.isolation import seed_globals
 from harness.engine.lanes import Lane, Lanes
 from harness.engine.loading import load_objective
 from harness.engine.recipe_factory import OptimizerFactory
-from harness.engine.training_loop import Stepper, train
+from harness.engine.stepper import Stepper
+from harness.engine.training_loop import train
 from harness.engine.validate import load_optimizer, unavailable
 from harness.engine.workload import Workload, prepare
 from harness.gate import baseline

@@ -12,6 +12,7 @@ from harness.store.read import CaseData, Results
 WAYS = {
     "pointwise": "side by side, op by op",
     "vmapped": "side by side, lane by lane",
+    "own_optimizers": "side by side, own optimizers",
     "alone": "alone",
     "vmap": "side by side",  # of an older version
 }
@@ -56,8 +57,9 @@ def sharing(results: Results) -> Table | None:
     note = (
         "Side by side, op by op: trials share tensors, and every operator of every step was "
         "checked to be elementwise over trials. Side by side, lane by lane: the optimizer's own "
-        "code ran inside vmap. Alone: one trial at a time. The reason tells why a faster way was "
-        "not possible. One trial of each vectorised run was also run alone; the difference is the "
-        "largest of a recorded loss, relative to its size."
+        "code ran inside vmap. Side by side, own optimizers: each trial had an optimizer object of "
+        "its own, and shared the evaluation of loss and gradients. Alone: one trial at a time. The "
+        "reason tells why a faster way was not possible. One trial of each vectorised run was also "
+        "run alone; the difference is the largest of a recorded loss, relative to its size."
     )
     return table_of("sharing", "Vectorised and single runs", _SHARING, rows, note)
