@@ -12,6 +12,8 @@ import functools
 import itertools
 import random
 import sys
+import warnings
+import weakref
 from collections.abc import (
     Callable,
     Iterator,
@@ -21,7 +23,14 @@ from collections.abc import (
     MutableSet,
 )
 from dataclasses import dataclass
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import (
+    CellType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+    SimpleNamespace,
+)
 from typing import Any
 
 import numpy as np
@@ -40,7 +49,7 @@ DEPTH = 8
 """Containers within containers that are looked into."""
 
 _ABSENT = object()
-_HOLDERS = (dict, list, set, tuple, frozenset, MutableMapping, MutableSequence, MutableSet)
+_HOLDERS = (*CONTAINERS, MutableMapping, MutableSequence, MutableSet, weakref.WeakSet)
 _SOURCES = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _CODE = (FunctionType, type, ModuleType, staticmethod, classmethod, property)
 
@@ -187,7 +196,7 @@ def snapshot(value: Any, depth: int = DEPTH) -> Any:
     Tensors and arrays are told by their bytes, unless they are as large as data; objects by their
     attributes; what can't be looked into by what it is.
     """
-    if isinstance(value, PLAIN):
+    if isinstance(value, (*PLAIN, range)):
         return type(value), value
     if depth == 0:
         return id(value)
@@ -198,8 +207,10 @@ def snapshot(value: Any, depth: int = DEPTH) -> Any:
         return id(value), items
     if isinstance(value, _HOLDERS):
         return type(value), [snapshot(item, depth - 1) for item in value]
-    if isinstance(value, (*_SOURCES, itertools.count)):
+    if isinstance(value, _SOURCES):
         return _state_of_source(value)
+    if _is_iterator(value):
+        return snapshot(_state_of_iterator(value), depth - 1)
     if _is_own_object(value):
         return type(value), snapshot(vars(value), depth - 1)
     return id(value)
@@ -227,7 +238,21 @@ def _state_of_source(value: Any) -> Any:
             return snapshot(value.get_state(legacy=False))
         case random.Random():
             return value.getstate()
-    return repr(value)
+    raise TypeError(value)
+
+
+def _state_of_iterator(value: Any) -> Any:
+    """How far an iterator is; where that can't be told, something that equals nothing."""
+    if isinstance(value, itertools.count):
+        return repr(value)
+    if isinstance(value, GeneratorType):
+        frame = value.gi_frame
+        return None if frame is None else (frame.f_lasti, [*frame.f_locals.items()])
+    with warnings.catch_warnings(action="ignore"):  # it goes away in newer versions
+        try:
+            return value.__reduce__()
+        except Exception:
+            return object()
 
 
 def _size(value: Any, depth: int = DEPTH) -> int:
@@ -250,12 +275,18 @@ def _size(value: Any, depth: int = DEPTH) -> int:
 def _is_state(name: str, value: Any) -> bool:
     if (name.startswith("__") and name.endswith("__")) or isinstance(value, _CODE):
         return False
-    kinds = (*PLAIN, *CONTAINERS, *_HOLDERS, *_SOURCES, torch.Tensor, np.ndarray, itertools.count)
-    return isinstance(value, kinds) or _is_own_object(value)
+    kinds = (*PLAIN, *_HOLDERS, *_SOURCES, torch.Tensor, np.ndarray)
+    return isinstance(value, kinds) or _is_iterator(value) or _is_own_object(value)
+
+
+def _is_iterator(value: Any) -> bool:
+    return hasattr(type(value), "__next__")
 
 
 def _is_own_object(value: Any) -> bool:
     """Tell an object that is neither code nor of a package whose state is not looked at."""
+    if isinstance(value, SimpleNamespace):
+        return True
     package = _module(type(value)).partition(".")[0]
     has_attributes = isinstance(getattr(value, "__dict__", None), dict)
     return has_attributes and not isinstance(value, _CODE) and package not in FOREIGN

@@ -9,6 +9,7 @@ import importlib.util
 import itertools
 import math
 import random
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -572,6 +573,35 @@ class NumbersItself(Descent):
         self.number = next(self.numbers)
 
 
+class KnowsItsLikes(Descent):
+    known: weakref.WeakSet[Any] = weakref.WeakSet()  # noqa: RUF012 - that is the mistake
+
+    def __init__(self, params: Any, lr: float = 0.05) -> None:
+        super().__init__(params, lr)
+        self.known.add(self)
+
+
+class CountsInANamespace(Descent):
+    held = SimpleNamespace(count=0)
+
+    def before(self, closure: Closure | None) -> None:
+        self.held.count += 1
+
+
+class TakesFromAnIterator(Descent):
+    rates = itertools.cycle((1.0, 0.5))
+
+    def move(self, p: torch.Tensor, grad: torch.Tensor, lr: float) -> None:
+        p.sub_(grad, alpha=lr * next(self.rates))
+
+
+class TakesFromAGenerator(Descent):
+    rates = (0.1 * i for i in range(1000))
+
+    def __init__(self, params: Any, lr: float = 0.05) -> None:
+        super().__init__(params, lr * next(self.rates))
+
+
 class DrawsFromTheClass(Descent):
     source = torch.Generator().manual_seed(3)
 
@@ -657,6 +687,10 @@ REFUSED: list[tuple[Any, str]] = [
     (FillsAnArray, "'FillsAnArray.held' in common"),
     (CountsInAnObject, "'CountsInAnObject.holder' in common"),
     (NumbersItself, "'NumbersItself.numbers' in common"),
+    (KnowsItsLikes, "'KnowsItsLikes.known' in common"),
+    (CountsInANamespace, "'CountsInANamespace.held' in common"),
+    (TakesFromAGenerator, "'TakesFromAGenerator.rates' in common"),
+    (TakesFromAnIterator, "'TakesFromAnIterator.rates' in common"),
     (DrawsFromTheClass, "'DrawsFromTheClass.source' in common"),
     (CountsInItsModule, "GLOBAL' in common"),
     (HasADefault, "a default of HasADefault"),
