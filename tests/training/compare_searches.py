@@ -32,7 +32,7 @@ NAMES = (
     *("SGD", "Adam", "Lion", "AdaBelief", "AdamP"),
     *("LARS", "Prodigy", "SAM", "ScheduleFreeAdamW", "Yogi"),
 )
-"""Optimizers that share runs op by op, lane by lane, and not at all."""
+"""Optimizers that share runs op by op, lane by lane, and with own optimizers."""
 
 TRIALS, STEPS = 100, 100
 
