@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.reporting.figures.frames import FOREGROUND, GRID
 
 LONG = 180
-"""Characters of a tag whose coordinates have a digit less."""
+"""Characters of a tag whose path has a digit less."""
 
 UNSEEN = r'<path d="[^"]*z *" style="fill: none"/>\n'
 """An area that is neither filled nor outlined, as behind axes."""
@@ -187,6 +187,7 @@ def _shortened(tag: str) -> str:
     if tag.startswith("<image"):
         return tag.replace("\n", "")
     tag = re.sub(r' transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?', "", tag)
-    # Nobody sees a tenth of a point in a line of many.
-    decimals = r"(\.\d)\d+" if len(tag) > LONG else r"(\.\d\d)\d+"
-    return re.sub(decimals, r"\1", tag).replace(" \n", "").replace("\n", " ")
+    if len(tag) > LONG:
+        # Nobody sees a tenth of a point in a line of many.
+        tag = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), tag)
+    return re.sub(r"(\.\d\d)\d+", r"\1", tag).replace(" \n", "").replace("\n", " ")
