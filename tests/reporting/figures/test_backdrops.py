@@ -44,7 +44,8 @@ def path_of(number: int) -> Array:
     """A way that no other panel has."""
     turns = np.linspace(0, 2 + 0.3 * number, 41)
     ends = np.column_stack([np.cos(turns), np.sin(turns)]) * np.linspace(2, 0.2, 41)[:, None]
-    return ends + np.array([-2.0 + 0.01 * number, -0.5])
+    found: Array = ends + np.array([-2.0 + 0.01 * number, -0.5])
+    return found
 
 
 def gallery_of(count: int, columns: int = 6) -> GalleryFigure:
