@@ -8,3 +8,6 @@ TORCH_STREAM, NUMPY_STREAM = 2**31, 3 * 2**30
 
 FIRST_TUNING_SEED = 2**29
 """The first of tuning's seeds, unless they are listed: beyond any count of reporting seeds."""
+
+FIRST_FINALIST_SEED = 3 * 2**28
+"""The first of the seeds with which tuning tries its finalists again, unless they are listed."""

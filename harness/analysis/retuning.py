@@ -159,7 +159,8 @@ def _tables(found: Tuned) -> tuple[Array, Array] | None:
 def retune(tuned: Sequence[Tuned]) -> list[Retuned]:
     """Tune again and again what was tuned; nothing that had fewer than two settings or seeds.
 
-    Nor what has not all its trials yet.
+    Nor what has not all its trials yet, nor what was chosen among finalists: which settings are
+    tried again depends on the resample, and most were not.
 
     Optimizers on one objective and device with as many seeds share the draws of these: they are
     paired, as their trials are.
@@ -187,7 +188,7 @@ def _retuned(found: Tuned) -> Retuned | None:
         return None
     table, told = tables
     settings, seeds = table.shape
-    if settings < 2 or seeds < 2:
+    if settings < 2 or seeds < 2 or found.finalists:
         return None
     # The seeds that are drawn depend on their number alone: all optimizers have the same.
     of_seeds = np.random.default_rng((_SEED, seeds))

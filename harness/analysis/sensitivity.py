@@ -8,7 +8,7 @@ Sweeps are of what tuning goes by, grids of what is reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,6 +143,7 @@ class Tuned:
         best: Values of what was searched, in the best setting.
         edges: The hyperparameters whose best value is at an edge of its range, each in words.
         reported: What is reported of the objective.
+        finalists: The best settings as they were tried again, with further seeds; may be empty.
     """
 
     case: CaseData
@@ -151,6 +152,7 @@ class Tuned:
     best: Hyperparameters
     edges: tuple[str, ...]
     reported: Measure = TRAIN_LOSS
+    finalists: tuple[Tried, ...] = ()
 
     @property
     def measure(self) -> Measure:
@@ -167,29 +169,40 @@ class Tuned:
         return self.reported if known else self.measure
 
     @property
-    def winner(self) -> Tried:
-        """The best setting, as it was tried."""
+    def best_values(self) -> NDArray[np.float64]:
+        """Final values of the best setting, with all seeds that it was chosen by."""
+        rounds = (self.settings, self.finalists)
+        return np.concatenate([self._best_of(one).losses for one in rounds if one])
+
+    def _best_of(self, tried: Sequence[Tried]) -> Tried:
+        best = self.best.items()
         return next(
-            tried
-            for tried in self.settings
-            if all(tried.hyperparameters[name] == value for name, value in self.best.items())
+            one for one in tried if all(one.hyperparameters[name] == value for name, value in best)
         )
+
+    @property
+    def trials(self) -> int:
+        """The number of tuning trials."""
+        return sum(len(tried.statuses) for tried in (*self.settings, *self.finalists))
 
     @property
     def failed(self) -> int:
         """The number of failed tuning trials."""
-        return sum(status != "ok" for tried in self.settings for status in tried.statuses)
+        both = (*self.settings, *self.finalists)
+        return sum(status != "ok" for tried in both for status in tried.statuses)
 
 
 def tuned(results: Results) -> list[Tuned]:
     """The results of tuning, in the order of the cases."""
     found = []
+    again = {case.position: settings for case, settings in _tried(results, "finalist")}
     for case, settings in _tried(results, "tuning"):
         spaces = _spaces(results, case)
         best = {name: case.hyperparameters[name] for name in spaces}
         edges = [text for name in spaces if (text := _edge(name, spaces[name], best, settings))]
         reported = results.objectives[case.objective].measure
-        found.append(Tuned(case, spaces, tuple(settings), best, tuple(edges), reported))
+        finalists = tuple(again.get(case.position, ()))
+        found.append(Tuned(case, spaces, tuple(settings), best, tuple(edges), reported, finalists))
     return found
 
 

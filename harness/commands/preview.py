@@ -109,7 +109,7 @@ def _rows(preview: Preview) -> list[tuple[str, ...]]:
 
 def _sums(preview: Preview) -> list[str]:
     plan = preview.plan
-    parts = (plan, plan.tuning, plan.sweeping)
+    parts = (plan, plan.tuning, plan.finals, plan.sweeping)
     steps = sum(
         preview.steps[case.objective.name] * len(part.seeds)
         for part in parts

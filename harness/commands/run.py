@@ -115,8 +115,7 @@ def preview(spec: Path | LoadedSpec, options: RunOptions) -> Preview:
     with contextlib.suppress(NoResults), Store(output / FILE_NAME, create=False) as store:
         step_seconds = store.step_seconds()
         if not options.fresh:
-            if not _due(store, plan.tuning, machine):
-                plan = tuning.completed(plan, store)
+            plan = _as_far_as_known(store, plan, machine)
             known = sum(_known(store, part, machine) for part in _parts(plan))
             cells = timing_pass.cells_of(plan, checked.absent, store.failing())
             due = timing_pass.untimed(store, plan, cells, machine)
@@ -276,6 +275,9 @@ class _Runner:
         trained = 0
         if plan.searches:
             trained = train(plan.tuning, "tuning")
+            plan = tuning.with_finalists(plan, store)
+            if plan.finals.cases:
+                trained += train(plan.finals, "finalists")
             plan = tuning.completed(plan, store)
             store.complete_plan(plan, _completed_defaults(plan, checked.defaults))
         trained += train(plan, "training")
@@ -318,9 +320,17 @@ class _Runner:
         return run
 
 
-def _parts(plan: Plan) -> tuple[Plan, Plan, Plan]:
+def _parts(plan: Plan) -> tuple[Plan, ...]:
     """The parts of a plan that have seeds of their own: tuning, what is compared, sweeps."""
-    return plan.tuning, plan, plan.sweeping
+    return plan.tuning, plan.finals, plan, plan.sweeping
+
+
+def _as_far_as_known(store: Store, plan: Plan, machine: str) -> Plan:
+    """The plan with what stored trials of tuning decide: its finalists, then the best settings."""
+    if _due(store, plan.tuning, machine):
+        return plan
+    plan = tuning.with_finalists(plan, store)
+    return plan if _due(store, plan.finals, machine) else tuning.completed(plan, store)
 
 
 def _completed_defaults(
@@ -340,10 +350,8 @@ def _all_known(path: Path, plan: Plan, machine: str) -> Plan | None:
     with contextlib.suppress(NoResults), Store(path, create=False) as store:
         if not store.knows_objectives(planned.key for planned in plan.objectives):
             return None
-        if _due(store, plan.tuning, machine):
-            return None
-        plan = tuning.completed(plan, store)
-        if any(_due(store, part, machine) for part in _parts(plan)):
+        plan = _as_far_as_known(store, plan, machine)
+        if plan.open_searches or any(_due(store, part, machine) for part in _parts(plan)):
             return None
         cells = timing_pass.cells_of(plan, store.absent(), store.failing())
         return None if timing_pass.untimed(store, plan, cells, machine) else plan

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.measures import TRAIN_LOSS, Measure, Target
 from harness.plan import measuring
-from harness.plan.model import Hyperparameters, Plan, Search
+from harness.plan.model import Case, Hyperparameters, Plan, Search
 from harness.spec.model import ObjectiveSpec
 from harness.store import recorded
 from harness.store.database import Store
@@ -24,22 +25,47 @@ def completed(plan: Plan, store: Store) -> Plan:
     """A plan with the best setting of each search, as stored trials have it.
 
     Args:
-        plan: A plan, all of whose settings have been tried.
+        plan: A plan, all of whose settings have been tried, and its finalists again.
         store: Where the trials are.
     """
     if not plan.open_searches:
         return plan
-    tuning = plan.tuning
-    assert plan.spec.tuning is not None
-    if plan.spec.tuning.goal == "time_to_target":
-        scores = _by_targets(tuning, store)
-    else:
-        measures = measured(tuning, store)
-        scores = {
-            key: score([t.final for t in trials], measures[key])
-            for key, trials in recorded.endings(store, measures, tuning.seeds).items()
-        }
-    return plan.completed([_lowest(search, scores) for search in plan.searches])
+    again = plan.finals
+    if not again.cases:
+        scores = _scores(plan.tuning, store)
+        return plan.completed([_lowest(s, s.settings, scores) for s in plan.searches])
+    scores = _scores(replace(again, seeds=(*plan.tuning_seeds, *again.seeds)), store)
+    return plan.completed([_lowest(s, s.finalists, scores) for s in plan.searches])
+
+
+def with_finalists(plan: Plan, store: Store) -> Plan:
+    """A plan with the settings that are to be tried again, if the spec asks for that.
+
+    Args:
+        plan: A plan, all of whose settings have been tried.
+        store: Where the trials are.
+    """
+    rule = plan.spec.tuning and plan.spec.tuning.finalists
+    if not rule or not plan.open_searches:
+        return plan
+    scores = _scores(plan.tuning, store)
+    chosen = []
+    for search in plan.searches:
+        distinct = {case.key: case for case in search.settings}.values()
+        chosen.append(sorted(distinct, key=lambda case: scores[case.key])[: rule.settings])
+    return plan.with_finalists(chosen)
+
+
+def _scores(tried: Plan, store: Store) -> dict[str, Score]:
+    """By case key, the score of each setting of a part of a plan, over the part's seeds."""
+    assert tried.spec.tuning is not None
+    if tried.spec.tuning.goal == "time_to_target":
+        return _by_targets(tried, store)
+    measures = measured(tried, store)
+    return {
+        key: score([t.final for t in trials], measures[key])
+        for key, trials in recorded.endings(store, measures, tried.seeds).items()
+    }
 
 
 def measured(plan: Plan, store: Store) -> dict[str, Measure]:
@@ -64,11 +90,12 @@ def best(
         finals: By case key, the final value of each tuning trial; None where it failed.
         measure: What they are values of.
     """
-    return _lowest(search, {key: score(own, measure) for key, own in finals.items()})
+    scores = {key: score(own, measure) for key, own in finals.items()}
+    return _lowest(search, search.settings, scores)
 
 
-def _lowest(search: Search, scores: Mapping[str, Score]) -> Hyperparameters:
-    found = min(search.settings, key=lambda case: scores[case.key])
+def _lowest(search: Search, cases: Iterable[Case], scores: Mapping[str, Score]) -> Hyperparameters:
+    found = min(cases, key=lambda case: scores[case.key])
     return {name: found.hyperparameters[name] for name in search.spaces}
 
 

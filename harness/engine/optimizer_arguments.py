@@ -18,7 +18,7 @@ from harness.engine.schedules import LENGTHS, LoadedStage, UnfitSchedule, try_sc
 from harness.engine.spec_places import SpecPlaces
 from harness.errors import join, nearest
 from harness.formatting import as_text
-from harness.plan.model import Case, Hyperparameters, Plan
+from harness.plan.model import TRIED, Case, Hyperparameters, Plan
 from harness.plan.recipe import Parts, Selection, parts_of
 from harness.results import Finding
 from harness.spec.fields import meant, mistaken_word
@@ -226,7 +226,7 @@ class OptimizerArguments:
             built = recipe.build(tensors, shapes, parts)
             schedule = recipe.schedule(parts.schedule, sample.steps)
             if schedule is not None:
-                is_shown = self.case.role not in ("tuning", "sweep")
+                is_shown = self.case.role not in TRIED
                 for optimizer in built.scheduled:
                     try_schedule(schedule, optimizer, all_steps=is_shown)
         except BaseException as error:

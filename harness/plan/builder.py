@@ -110,7 +110,7 @@ def _too_many(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[
 
 
 def _seen_by_tuning(loaded: LoadedSpec, plan: Plan, overrides: Overrides) -> Iterator[Problem]:
-    if set(plan.seeds) & set(plan.tuning_seeds):
+    if set(plan.seeds) & {*plan.tuning_seeds, *plan.finalist_seeds}:
         option = "--seed" if overrides.chosen else "--seeds"
         text = f"some of these are also seeds of {option}, but tuning needs seeds of its own"
         yield loaded.source.problem(("tuning", "seeds"), text)

@@ -30,9 +30,12 @@ from harness.suite.locate import ImportTarget
 
 Hyperparameters = dict[str, Any]
 
-Role = Literal["given", "tuned", "defaults", "tuning", "sweep"]
+Role = Literal["given", "tuned", "defaults", "tuning", "finalist", "sweep"]
 """The origin of a case's setting: the spec; the best that tuning found; the constructor, for
-what is searched. ``tuning`` and ``sweep`` are settings that are tried, and not compared."""
+what is searched. Those in ``TRIED`` are settings that are tried, and not compared."""
+
+TRIED: tuple[Role, ...] = ("tuning", "finalist", "sweep")
+"""All that tuning draws; the best of these, which it tries again; settings about the best one."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Case:
     @property
     def sees_test(self) -> bool:
         """True unless it is only tried on data: who tunes never sees the test part."""
-        return self.objective.dataset is None or self.role not in ("tuning", "sweep")
+        return self.objective.dataset is None or self.role not in TRIED
 
     @property
     def setting(self) -> str:
@@ -151,6 +154,7 @@ class Search:
         settings: The settings to try, as cases.
         position: How many of the plan's other cases come before the best one.
         best: The best setting's values of what is searched; None while they are not known.
+        finalists: The settings to try again; empty while they are not known, or where none are.
     """
 
     base: Case
@@ -158,6 +162,7 @@ class Search:
     settings: tuple[Case, ...]
     position: int
     best: Hyperparameters | None = None
+    finalists: tuple[Case, ...] = ()
 
     def tuned(self) -> Case:
         """The case with the best setting, which is compared with others."""
@@ -228,12 +233,21 @@ class Plan:
         compared = (len(self.cases) + len(self.open_searches)) * len(self.seeds)
         sweeps = len(self.sweeps) or sum(_sweep_size(self.spec, s) for s in self.open_searches)
         tried = sum(len(search.settings) for search in self.searches) + sweeps
-        return compared + tried * len(self.tuning_seeds)
+        again = sum(
+            len(search.finalists) or _finalists_size(self.spec, search) for search in self.searches
+        )
+        return compared + tried * len(self.tuning_seeds) + again * len(self.finalist_seeds)
 
     @property
     def tuning_seeds(self) -> tuple[int, ...]:
         """Every setting that is tried is run with each of them."""
         return self.spec.tuning.seeds if self.spec.tuning and self.searches else ()
+
+    @property
+    def finalist_seeds(self) -> tuple[int, ...]:
+        """The best of the settings are tried again with each of them."""
+        rule = self.spec.tuning and self.spec.tuning.finalists
+        return rule.seeds if rule and self.searches else ()
 
     @property
     def open_searches(self) -> tuple[Search, ...]:
@@ -247,6 +261,12 @@ class Plan:
         return replace(self, cases=cases, seeds=self.tuning_seeds, searches=(), sweeps=())
 
     @property
+    def finals(self) -> Plan:
+        """The part that follows tuning: its best settings, with further seeds."""
+        cases = tuple(case for search in self.searches for case in search.finalists)
+        return replace(self, cases=cases, seeds=self.finalist_seeds, searches=(), sweeps=())
+
+    @property
     def sweeping(self) -> Plan:
         """The part that comes last: the settings about the best ones, with the tuning seeds."""
         seeds = self.tuning_seeds
@@ -254,8 +274,16 @@ class Plan:
 
     @property
     def everything(self) -> tuple[Case, ...]:
-        """All cases that are known: compared, then tried, then swept."""
-        return (*self.cases, *self.tuning.cases, *self.sweeps)
+        """All cases that are known: compared, then tried, tried again, and swept."""
+        return (*self.cases, *self.tuning.cases, *self.finals.cases, *self.sweeps)
+
+    def with_finalists(self, finalists: Sequence[Sequence[Case]]) -> Plan:
+        """The plan with the settings of each search, in order, that are to be tried again."""
+        searches = (
+            replace(search, finalists=tuple(replace(case, role="finalist") for case in own))
+            for search, own in zip(self.searches, finalists, strict=True)
+        )
+        return replace(self, searches=tuple(searches))
 
     def completed(self, best: Sequence[Hyperparameters]) -> Plan:
         """The plan with the best setting of each search, in order, among its cases."""
@@ -280,7 +308,12 @@ class Plan:
             return keyed(known) if case.key else known
 
         searches = (
-            replace(s, base=again(s.base), settings=tuple(map(again, s.settings)))
+            replace(
+                s,
+                base=again(s.base),
+                settings=tuple(map(again, s.settings)),
+                finalists=tuple(map(again, s.finalists)),
+            )
             for s in self.searches
         )
         cases, sweeps = tuple(map(again, self.cases)), tuple(map(again, self.sweeps))
@@ -380,6 +413,13 @@ def _sweep_size(spec: Spec, search: Search) -> int:
     if spec.tuning is None or not spec.tuning.sweep:
         return 0
     return sum(len(search_space.grid(s, spec.tuning.sweep)) for s in search.spaces.values())
+
+
+def _finalists_size(spec: Spec, search: Search) -> int:
+    """The number of settings of a search that will be tried again."""
+    if spec.tuning is None or spec.tuning.finalists is None:
+        return 0
+    return min(spec.tuning.finalists.settings, len({case.key for case in search.settings}))
 
 
 def sources_of(located: ImportTarget, opened: Opened = fingerprint.NOTHING) -> str:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from harness.errors import nearest
-from harness.seeds import FIRST_TUNING_SEED, SEED_LIMIT
+from harness.seeds import FIRST_FINALIST_SEED, FIRST_TUNING_SEED, SEED_LIMIT
 
 SEED_COUNT_LIMIT = 2_000_000
 """Seeds that a spec may have."""
@@ -141,6 +141,13 @@ def _tuning_seeds(value: Any) -> tuple[int, ...]:
     seeds = _seeds(value)
     if isinstance(value, int):
         return tuple(FIRST_TUNING_SEED + seed for seed in seeds)
+    return seeds
+
+
+def _finalist_seeds(value: Any) -> tuple[int, ...]:
+    seeds = _seeds(value)
+    if isinstance(value, int):
+        return tuple(FIRST_FINALIST_SEED + seed for seed in seeds)
     return seeds
 
 
@@ -381,6 +388,7 @@ Reference = Annotated[str, matching(REFERENCE_PATTERN, _REFERENCE)]
 Device = Annotated[str, matching(DEVICE_PATTERN, _DEVICE, _DEVICE_SCHEMA, device_hint)]
 Seeds = Annotated[tuple[int, ...], Checked(_seeds, _SEEDS_SCHEMA)]
 TuningSeeds = Annotated[tuple[int, ...], Checked(_tuning_seeds, _SEEDS_SCHEMA)]
+FinalistSeeds = Annotated[tuple[int, ...], Checked(_finalist_seeds, _SEEDS_SCHEMA)]
 Ends = Annotated[tuple[float, float], Checked(_ends, _ENDS_SCHEMA)]
 PositiveEnds = Annotated[tuple[float, float], Checked(_positive_ends, _ENDS_SCHEMA)]
 EndsBelowOne = Annotated[tuple[float, float], Checked(_ends_below_one, _ENDS_SCHEMA)]

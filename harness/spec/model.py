@@ -19,6 +19,7 @@ from harness.spec.fields import (
     Device,
     Ends,
     EndsBelowOne,
+    FinalistSeeds,
     Grid,
     Items,
     Name,
@@ -234,6 +235,16 @@ class Match(_Model):
         return self
 
 
+class FinalistsSpec(_Model):
+    """The best settings of each search, which are tried again before one is chosen."""
+
+    settings: int = Field(ge=2, le=100_000)
+    """Number of settings to try again."""
+    seeds: FinalistSeeds
+    """Further seeds to run each of them with: a number or a list. They must differ from the spec's
+    seeds and from tuning's others."""
+
+
 class TuningSpec(_Model):
     """How hyperparameters are tuned, with the same number of settings for every optimizer."""
 
@@ -246,6 +257,10 @@ class TuningSpec(_Model):
     with which only the chosen settings are run."""
     draw: int = Field(0, ge=0, lt=SEED_LIMIT)
     """Seed of the scrambled Halton sequence from which settings are drawn."""
+    finalists: FinalistsSpec | None = None
+    """A second round, in which the best settings of the first are run with further seeds; the best
+    by all of their seeds is chosen. A setting that was lucky with few seeds is found out at a
+    fraction of what more seeds for all settings take."""
     goal: Literal["final_loss", "time_to_target"] = "final_loss"
     """What makes a setting the best: the fewest failures, then the lowest mean final loss; or the
     most targets reached, then the fewest steps (a missed target costs all there are), then the best

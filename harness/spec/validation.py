@@ -458,11 +458,29 @@ def _tuning_mistakes(source: YamlSource, spec: Spec) -> Iterator[Problem]:
         if not any(isinstance(entry, dict) and entry.get("search") for entry in raw):
             text = "there is nothing to tune: no optimizer has a 'search'"
             yield source.problem(("tuning",), text, at_key=True)
-        if shared := sorted(set(spec.tuning.seeds) & set(spec.seeds)):
-            text = f"seed {shared[0]} is one of the spec's seeds; tuning needs seeds of its own"
-            yield source.problem(("tuning", "seeds"), text)
+        yield from _tuning_seed_mistakes(source, spec, spec.tuning)
     for name, optimizer in searched.items():
         yield from _search_mistakes(source, ("optimizers", name), optimizer)
+
+
+def _tuning_seed_mistakes(source: YamlSource, spec: Spec, tuning: TuningSpec) -> Iterator[Problem]:
+    """Seeds with which tuning would see what is reported, or the same again; too few settings."""
+    if shared := sorted(set(tuning.seeds) & set(spec.seeds)):
+        text = f"seed {shared[0]} is one of the spec's seeds; tuning needs seeds of its own"
+        yield source.problem(("tuning", "seeds"), text)
+    again = tuning.finalists
+    if again is None:
+        return
+    place = ("tuning", "finalists", "seeds")
+    if shared := sorted(set(again.seeds) & set(spec.seeds)):
+        text = f"seed {shared[0]} is one of the spec's seeds; tuning needs seeds of its own"
+        yield source.problem(place, text)
+    if shared := sorted(set(again.seeds) & set(tuning.seeds)):
+        text = f"seed {shared[0]} is one of tuning's seeds already; finalists need further ones"
+        yield source.problem(place, text)
+    if again.settings >= tuning.trials:
+        text = f"expected fewer than the {tuning.trials:,} settings that are tried in all"
+        yield source.problem(("tuning", "finalists", "settings"), text)
 
 
 def _search_mistakes(

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.measures import TRAIN_LOSS, Measure, Part, measures_of, parts_with
-from harness.plan.model import Role
+from harness.plan.model import TRIED, Role
 from harness.spec.variants import Variant
 from harness.store import tried
 from harness.store.database import Store
@@ -417,5 +417,5 @@ def _report(frame: pd.DataFrame, case: CaseData) -> None:
     frame.loc[rows, "final_loss"] = frame.loc[rows, "seed"].map(finals)
 
 
-_COMPARED = "role NOT IN ('tuning', 'sweep')"
+_COMPARED = f"role NOT IN {TRIED}"
 """Picks the cases that are compared, not only tried."""

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 from harness.measures import Measure, Target
 from harness.plan import measuring
 from harness.plan.definitions import definition
-from harness.plan.model import Plan
+from harness.plan.model import TRIED, Plan
 from harness.results import Unavailable
-from harness.spec.model import ClaimSpec, CounterpartSpec, SpaceSpec, TimingSpec
+from harness.spec.model import ClaimSpec, CounterpartSpec, SpaceSpec, TimingSpec, TuningSpec
 from harness.spec.variants import Variant
 
 
@@ -37,6 +37,14 @@ class TuningSettings(_Settings):
     goal: Literal["final_loss", "time_to_target"] = "final_loss"
     sweep: int = 0
     defaults: bool = True
+    finalists: int = 0
+    """How many settings were tried again; 0 for none."""
+
+    @classmethod
+    def of(cls, spec: TuningSpec) -> TuningSettings:
+        """Collect what a spec says of tuning."""
+        again = spec.finalists.settings if spec.finalists else 0
+        return cls.model_validate({**spec.model_dump(), "finalists": again})
 
 
 class RunSettings(_Settings):
@@ -50,6 +58,7 @@ class RunSettings(_Settings):
         seeds: Seeds of the cases that are compared.
         trials: Number of trials, those of tuning and sweeps among them.
         tuning_seeds: Seeds of the settings that are only tried.
+        finalist_seeds: Further seeds of the best of these, with which they are tried again.
         missing: By device that is not there, the reason.
         without_default: By case key, why its constructor has no default.
         machine: Digest of the machine; empty where it is not known.
@@ -77,6 +86,7 @@ class RunSettings(_Settings):
     seeds: tuple[int, ...] = ()
     trials: int = 0
     tuning_seeds: tuple[int, ...] = ()
+    finalist_seeds: tuple[int, ...] = ()
     missing: dict[str, str] = {}
     without_default: dict[str, str] = {}
     machine: str = ""
@@ -120,11 +130,12 @@ class RunSettings(_Settings):
             seeds=plan.seeds,
             trials=plan.trials,
             tuning_seeds=plan.tuning_seeds,
+            finalist_seeds=plan.finalist_seeds,
             missing=absent.devices,
             without_default=absent.cases,
             machine=machine,
             timing=spec.timing,
-            tuning=TuningSettings.model_validate(spec.tuning.model_dump()) if spec.tuning else None,
+            tuning=TuningSettings.of(spec.tuning) if spec.tuning else None,
             claims=spec.claims,
             targets={
                 name: TargetSettings(
@@ -180,8 +191,9 @@ class RunRecord:
 
     def seeds_of(self, role: str) -> frozenset[int]:
         """The seeds that cases with a role are run with."""
-        tried = role in ("tuning", "sweep")
-        return frozenset(self.settings.tuning_seeds if tried else self.settings.seeds)
+        if role == "finalist":
+            return frozenset(self.settings.finalist_seeds)
+        return frozenset(self.settings.tuning_seeds if role in TRIED else self.settings.seeds)
 
 
 class StoredTrial(NamedTuple):

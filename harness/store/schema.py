@@ -49,7 +49,7 @@ CREATE TABLE run_cases (            -- what a run compares, in order
     optimizer TEXT NOT NULL,
     setting TEXT NOT NULL,
     device TEXT NOT NULL,
-    role TEXT NOT NULL DEFAULT 'given',  -- given, tuned, defaults; tuning, sweep: only tried
+    role TEXT NOT NULL DEFAULT 'given',  -- given, tuned, defaults; tuning, finalist, sweep
     PRIMARY KEY (run_id, position)
 ) WITHOUT ROWID;
 CREATE TABLE trials (

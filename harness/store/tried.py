@@ -1,4 +1,4 @@
-"""Settings that were only tried: by tuning, or in a sweep about the best setting."""
+"""Settings that were only tried: by tuning, once more, or in a sweep about the best setting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.measures import TRAIN_LOSS, Measure, Target
 from harness.plan import measuring
-from harness.plan.model import Role
+from harness.plan.model import TRIED, Role
 from harness.store.database import Store
 from harness.store.records import RunRecord, TargetSettings
 from harness.store.rows import from_blob
@@ -23,10 +23,10 @@ from harness.store.rows import from_blob
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One setting that was tried: by tuning, or in a sweep about the best setting.
+    """One setting that was tried: by tuning, once more, or in a sweep about the best setting.
 
     Attributes:
-        role: ``tuning`` or ``sweep``.
+        role: ``tuning``, ``finalist`` or ``sweep``.
         objective: Name of the objective.
         optimizer: Name of the optimizer.
         device: Where it ran.
@@ -78,19 +78,19 @@ class _Objective:
     optimum: float | None
 
 
-_TRIED = """
+_TRIED = f"""
 SELECT position, role, objective, optimizer, device, setting, hyperparameters, trials.seed, status,
     final_loss, objective_key, losses
 FROM run_cases JOIN cases ON cases.id = run_cases.case_id
 LEFT JOIN trials ON trials.case_id = cases.id
 LEFT JOIN curves ON curves.case_id = cases.id AND curves.seed = trials.seed
-WHERE run_id = ? AND role IN ('tuning', 'sweep') ORDER BY position
+WHERE run_id = ? AND role IN {TRIED} ORDER BY position
 """
 
-_MEASURES = """
+_MEASURES = f"""
 SELECT position, seed, measure, recorded
 FROM run_cases JOIN measures ON measures.case_id = run_cases.case_id
-WHERE run_id = ? AND role IN ('tuning', 'sweep') ORDER BY position
+WHERE run_id = ? AND role IN {TRIED} ORDER BY position
 """
 
 _Recorded = Mapping[tuple[int, str], NDArray[np.float64]]
@@ -112,13 +112,13 @@ class _Reader:
         """Go through the cases once, beside what else was recorded of them."""
         rows = self.store.db.execute(_TRIED, (self.record.id,))
         measures = self._measures()
-        seeds = self.record.seeds_of("tuning")
+        seeds = {role: self.record.seeds_of(role) for role in TRIED}
         for _, group in itertools.groupby(rows, key=operator.itemgetter(0)):
             trials = list(group)
             _, role, objective, optimizer, device, setting, hyperparameters, *_ = trials[0]
             position, objective_key = trials[0][0], trials[0][-2]
             about = self._about(objective, objective_key)
-            ended = [row[7:10] for row in trials if row[7] in seeds]
+            ended = [row[7:10] for row in trials if row[7] in seeds[role]]
             recorded = measures.of(position)
             reported = about.reported
             yield Tried(

@@ -237,10 +237,10 @@ def test_what_tuning_found_is_told_by_case_with_the_settings_of_its_own_device()
     assert list(cpu.spaces) == ["lr", "beta"]
     assert len(cpu.settings) == 4
     assert cpu.failed == 3
-    assert cpu.winner.losses.tolist() == [1.0, 2.0]
+    assert cpu.best_values.tolist() == [1.0, 2.0]
     assert cpu.edges == ()
     assert (len(cuda.settings), cuda.failed) == (2, 0)
-    assert cuda.winner.losses.tolist() == [7.0, 8.0]
+    assert cuda.best_values.tolist() == [7.0, 8.0]
     # Of two values drawn, each has nothing drawn beyond it.
     assert "lower" in cuda.edges[0]
 

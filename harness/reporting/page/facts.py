@@ -9,6 +9,7 @@ from harness.analysis import targets
 from harness.errors import join
 from harness.formatting import moment, plural, seed_ranges
 from harness.measures import Measure
+from harness.plan.model import TRIED
 from harness.provenance.environment import WORDS
 from harness.reporting import wording
 from harness.reporting.tables.model import Table
@@ -40,6 +41,9 @@ def scope(results: Results) -> str:
         tuning_seeds = plural(len(results.run.settings.tuning_seeds), "other seed")
         text += f" Tuning tried {plural(tried['tuning'], 'setting')} with {tuning_seeds}"
         text += ", the same number for every tuned optimizer on every objective"
+        if tried["finalist"]:
+            further = plural(len(results.run.settings.finalist_seeds), "further seed")
+            text += f"; the best, {tried['finalist']:,} in all, ran again with {further}"
         if tried["sweep"]:
             text += f"; sweeps tried {tried['sweep']:,} more with the same seeds"
         text += "."
@@ -134,7 +138,7 @@ def shared_runs(results: Results) -> str:
     known = results.comparisons
     if known.empty:
         return ""
-    tried = ", tuning's among them," if known["role"].isin(["tuning", "sweep"]).any() else ""
+    tried = ", tuning's among them," if known["role"].isin(TRIED).any() else ""
     text = (
         f"{plural(int(known['lanes'].sum()), 'trial')}{tried} were computed in "
         f"{plural(len(known), 'vectorised run')}. One trial of each was also run alone: "

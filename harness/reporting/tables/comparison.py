@@ -47,7 +47,9 @@ def build(results: Results, analysis: Analysis) -> list[Table]:
         differences(analysis.compared),
         reached(analysis.reached),
         profile(analysis.pools),
-        tuning.tuning(analysis.tuned, len(settings.tuning_seeds), goal),
+        tuning.tuning(
+            analysis.tuned, len(settings.tuning_seeds), goal, len(settings.finalist_seeds)
+        ),
         tuning.retuned(analysis.retuned, analysis.compared),
         tuning.sensitive(analysis.curves),
         tuning.claimed(analysis.claims),

@@ -200,6 +200,7 @@ def facts(sources: Sequence[Source]) -> list[Fact]:
         "Suite": [run.suite for run in runs],
         "Seeds": [seed_ranges(own.seeds) for own in settings],
         "Seeds for tuning": [seed_ranges(own.tuning_seeds) for own in settings],
+        "Seeds for its finalists": [seed_ranges(own.finalist_seeds) for own in settings],
         **{word: [own.get(key) for own in known] for key, word in WORDS.items()},
         "Machine digest": [source.machine[:12] for source in sources],
         **{f"Package {name}": [own.get(name) for own in known] for name in packages},

@@ -52,7 +52,7 @@ _TUNING: tuple[Column[_Tuned], ...] = (
     Column(
         "tuning_trials",
         "trials",
-        lambda r: sum(len(tried.statuses) for tried in r.found.settings),
+        lambda r: r.found.trials,
         "{:,}".format,
     ),
     Column("failed", "failed", lambda r: r.found.failed, "{:,}".format),
@@ -71,7 +71,7 @@ _BEST = {
 
 
 def tuning(
-    tuned: Sequence[sensitivity.Tuned], seeds: int, goal: str = "final_loss"
+    tuned: Sequence[sensitivity.Tuned], seeds: int, goal: str = "final_loss", again: int = 0
 ) -> Table | None:
     """Settings that tuning tried, and the best that it found.
 
@@ -79,10 +79,11 @@ def tuning(
         tuned: By optimizer, objective and device.
         seeds: How many seeds each setting was run with.
         goal: What the best setting is best by; see the spec.
+        again: With how many further seeds the best settings were tried again; 0 for none.
     """
     rows = []
     for found in tuned:
-        losses = found.winner.losses
+        losses = found.best_values
         loss = stats.average(losses[np.isfinite(losses)])
         for name, space in found.spaces.items():
             edge = next((text for text in found.edges if text.startswith(f"{name} ")), "")
@@ -91,10 +92,10 @@ def tuning(
     note = (
         "Every optimizer with a search had the same number of settings, drawn by a scrambled "
         f"Halton sequence and each run with the same {seeds} tuning seeds, which are none of "
-        f"the seeds reported elsewhere. Best: {_BEST[goal]} Loss in tuning is the mean final loss "
-        f"of the best setting. At the edge: in the outer {share(sensitivity.OUTER)} of the range, "
-        "or the outermost value drawn; a wider range may hold a better one. Failed: failed tuning "
-        "trials."
+        f"the seeds reported elsewhere. {_second_round(tuned, again)}Best: {_BEST[goal]} Loss in "
+        "tuning is the mean final loss of the best setting. At the edge: in the outer "
+        f"{share(sensitivity.OUTER)} of the range, or the outermost value drawn; a wider range may "
+        "hold a better one. Failed: failed tuning trials."
     )
     if all(row.found.measure == TRAIN_LOSS for row in rows):
         columns = [one for one in _TUNING if one is not _TUNED_BY]
@@ -104,6 +105,18 @@ def tuning(
     value = replace(_TUNED_VALUE, key="tuning_value", heading="value in tuning")
     columns = [value if one is _TUNED_VALUE else one for one in _TUNING]
     return table_of("tuning", "Tuned hyperparameters", columns, rows, note)
+
+
+def _second_round(tuned: Sequence[sensitivity.Tuned], seeds: int) -> str:
+    """The sentence on settings that were tried again; empty where none were."""
+    numbers = {len(found.finalists) for found in tuned if found.finalists}
+    if not numbers:
+        return ""
+    most = max(numbers)
+    return (
+        f"The best {most:,} of each optimizer by these seeds were run with {seeds} further ones, "
+        "and the best of them by all of its seeds is taken. "
+    )
 
 
 def _of_values(note: str) -> str:
