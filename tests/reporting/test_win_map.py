@@ -142,6 +142,61 @@ def test_a_sentence_names_who_fails_at_a_family_and_nobody_else() -> None:
     assert "a, c and d win the most, 16 each" in win_sentences.headline(known)
 
 
+def asked_map(own: dict[str, int], *, tasks: int = 6, others: str = "abcde") -> WinMap:
+    """Of ten seeds, how many the asked one wins by task; a wins all, the others all but a task."""
+    cells = [make_cell(f"t{i}", 0, "mine", won(own.get(f"t{i}", 10))) for i in range(tasks)]
+    for name in others:
+        cells += [
+            make_cell(f"t{i}", 0, name, won(0 if name != "a" and i == tasks - 1 else 10))
+            for i in range(tasks)
+        ]
+    origins = dict.fromkeys(others, "shipped: harness")
+    (known,) = win_counts.maps(Cells(tuple(cells), origins=origins))
+    return known
+
+
+def test_a_headline_begins_with_the_optimizer_that_was_asked_about() -> None:
+    text = win_sentences.headline(asked_map({"t0": 0, "t1": 2, "t5": 0}))
+    assert re.match(
+        r"of 6 cells \(6 tasks\), mine wins 3 \(95% CI \d to \d\), rank 6 of 6; a wins the most, "
+        r"6, not significantly more; mine is significantly weaker than most others at t0 and t1$",
+        text,
+    )
+
+
+def test_the_asked_one_s_rank_is_shared_where_others_win_as_many() -> None:
+    text = win_sentences.headline(asked_map({"t5": 0}))
+    assert "mine wins 5 (95% CI 3 to 6), rank 2 of 6 (shared with b, c, d and e); a wins" in text
+    assert text.endswith("; at no task is mine significantly weaker or stronger than most others")
+
+
+def test_the_asked_one_may_win_the_most_and_stand_out() -> None:
+    text = win_sentences.headline(asked_map({}))
+    assert "mine wins 6 (95% CI 6 to 6), the most of 6 optimizers, as does a; b (5), c (5)" in text
+    assert text.endswith("; mine is significantly stronger than most others at t5")
+    alone = win_sentences.headline(asked_map({}, others="bcde"))
+    assert "mine wins 6 (95% CI 6 to 6), the most of 5 optimizers; b (5)" in alone
+    both = win_sentences.headline(asked_map({"t1": 0}))
+    assert both.endswith("weaker than most others at t1, and stronger at t5")
+
+
+def test_with_several_optimizers_of_its_own_a_run_asks_about_none() -> None:
+    known = asked_map({"t0": 0})
+    several = replace(known.cells, origins={"a": "shipped: harness"})
+    none = replace(known.cells, origins={})
+    for cells in (several, none):
+        (again,) = win_counts.maps(cells)
+        assert win_sentences.asked_of(again) == ""
+        assert win_sentences.headline(again).startswith("of 6 cells (6 tasks), a wins the most, 6")
+
+
+def test_what_stands_out_is_so_whatever_the_order() -> None:
+    known = asked_map({"t0": 0, "t1": 2, "t5": 0})
+    cells = replace(known.cells, cells=known.cells.cells[::-1])
+    (again,) = win_counts.maps(cells)
+    assert win_sentences.headline(again) == win_sentences.headline(known)
+
+
 def test_no_sentence_without_significance(small: WinMap) -> None:
     assert win_sentences.families(small) == ()
     assert "b (1) wins not significantly fewer" in win_sentences.headline(small)

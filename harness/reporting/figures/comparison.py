@@ -16,8 +16,10 @@ from harness.reporting import wording
 from harness.reporting.figures import hyperparameters
 from harness.reporting.figures.objective_ranks import mean_ranks
 from harness.reporting.figures.records import (
+    CURVES,
     LEGEND,
     NO_VALUES,
+    OPTIMIZERS,
     ROWS,
     SHARE_POINTS,
     CurveFigure,
@@ -235,6 +237,7 @@ def profile(
     if not np.isfinite(pool.steps).any():
         return None
     panels = []
+    shown = _shown(pool)
     for label, costs in (("steps", pool.steps), ("seconds", pool.seconds)):
         if costs is None:
             continue
@@ -244,10 +247,9 @@ def profile(
         bands = profiles.profile_bands(costs, x, families=pool.problem_families)
         x_label = f"{label}, as a multiple of the best's"
         solvers = _solvers(pool, known)
-        panels.append(_share_panel(x_label, "share of problems solved", solvers, bands))
+        panels.append(_share_panel(x_label, "share of problems solved", solvers, bands, shown))
     about = ("profile", None, "Performance profile", PROFILE_CAPTION)
-    note = NO_SECONDS if pool.seconds is None else ""
-    return curve_figure(*about, panels, len(panels), where, note)
+    return curve_figure(*about, panels, len(panels), where, _pool_note(pool, shown))
 
 
 def runtimes_over_all(
@@ -257,15 +259,42 @@ def runtimes_over_all(
     if not np.isfinite(pool.steps).any():
         return None
     panels = []
+    shown, solvers = _shown(pool), _solvers(pool, known)
     for label, costs in (("steps", pool.steps), ("seconds", pool.seconds)):
         if costs is not None and len(x := targets.places(costs)):
             bands = profiles.runtime_bands(costs, x, families=pool.problem_families)
-            solvers = _solvers(pool, known)
-            panels.append(_share_panel(label, "share of targets reached", solvers, bands))
+            panels.append(_share_panel(label, "share of targets reached", solvers, bands, shown))
     title = "How soon targets are reached, over all objectives"
     about = ("runtime", None, title, OVERALL_RUNTIME_CAPTION)
-    note = NO_SECONDS if pool.seconds is None else ""
-    return curve_figure(*about, panels, len(panels), where, note)
+    return curve_figure(*about, panels, len(panels), where, _pool_note(pool, shown))
+
+
+def _shown(pool: targets.OptimizerPool) -> list[int]:
+    """The solvers that are drawn: all, or of too many those that solve the most problems.
+
+    Of equally many solved, those that take fewer steps come first, in the mean of their logarithm.
+    """
+    count = len(pool.solvers)
+    if count <= OPTIMIZERS:
+        return list(range(count))
+    costs = pool.steps.reshape(-1, count).T
+    solved = np.isfinite(costs)
+    taken = np.log(np.maximum(np.where(solved, costs, 1.0), 1.0)).sum(axis=1)
+    means = taken / np.maximum(solved.sum(axis=1), 1)
+    order = sorted(range(count), key=lambda i: (-solved[i].sum(), means[i], pool.solvers[i]))
+    return sorted(order[:CURVES])
+
+
+def _pool_note(pool: targets.OptimizerPool, shown: Sequence[int]) -> str:
+    """What of a pool is not drawn."""
+    fewer = len(shown) < len(pool.solvers)
+    notes = [
+        shown_of(len(shown), len(pool.solvers), "optimizers, those that reach the most targets")
+        if fewer
+        else "",
+        NO_SECONDS if pool.seconds is None else "",
+    ]
+    return joined(notes)
 
 
 def _solvers(pool: targets.OptimizerPool, known: Mapping[int, Style]) -> list[tuple[str, Style]]:
@@ -281,9 +310,12 @@ def _share_panel(
     y_label: str,
     solvers: Sequence[tuple[str, Style]],
     bands: Sequence[profiles.Band],
+    shown: Sequence[int] | None = None,
 ) -> CurvePanel:
+    """The share by cost of every solver, or of those that are shown."""
     lines = []
-    for (label, style), band in zip(solvers, bands, strict=True):
+    known = list(zip(solvers, bands, strict=True))
+    for (label, style), band in known if shown is None else [known[i] for i in shown]:
         at = thinned(len(band.x), SHARE_POINTS)
         wide = bool((band.high > band.low).any())
         edges = (band.low[at], band.high[at]) if wide else (NO_VALUES, NO_VALUES)

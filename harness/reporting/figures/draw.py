@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.reporting.figures import fonts, panels, planes, strips
+from harness.reporting.figures.backdrops import drawn_once, referred
 from harness.reporting.figures.frames import BACKGROUND, FOREGROUND, GRID, SMALL
 from harness.reporting.figures.map_drawing import draw_map
 from harness.reporting.figures.records import (
@@ -91,8 +92,9 @@ def draw(record: FigureRecord) -> Drawing:
         page.print_pdf(pdf, metadata={"Title": record.title, **UNNAMED})
         figure.dpi = IMAGE_DPI
         shapes: Any = FigureCanvasSVG(figure)
-        shapes.print_svg(svg, metadata={"Date": None})
-        element = svg_element(svg.getvalue(), record.alt)
+        with drawn_once(figure):
+            shapes.print_svg(svg, metadata={"Date": None})
+        element = svg_element(referred(svg.getvalue(), record.name), record.alt)
         return Drawing(record.name, element, png.getvalue(), pdf.getvalue())
 
 

@@ -13,9 +13,11 @@ from harness.reporting.figures.plotting import mpl  # before any part of matplot
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy.interpolate import griddata
 
+from harness.reporting.figures.backdrops import Backdrop
 from harness.reporting.figures.frames import (
     BACKGROUND,
     BEYOND_LABEL,
@@ -55,11 +57,12 @@ def curves(record: CurveFigure) -> Figure:
     height = 3.3 if len(record.panels) == 1 else (2.75, 2.75, 2.3, 1.9)[min(columns, 4) - 1]
     rows = math.ceil(len(record.panels) / columns)
     figure, axes = grid(len(record.panels), columns, [height] * rows, sharey=shared)
+    kinds: dict[int, int] = {}
     for i, (ax, panel) in enumerate(zip(axes, record.panels, strict=True)):
         if panel.is_blank:
             ax.set_axis_off()
             continue
-        _draw_curves(ax, panel)
+        _draw_curves(ax, panel, kinds.setdefault(id(panel.behind), len(kinds)))
         entitle(ax, panel.title, columns)
         if shared and i % columns:
             ax.set_ylabel("")
@@ -68,10 +71,14 @@ def curves(record: CurveFigure) -> Figure:
     return finished(figure, record)
 
 
-def _draw_curves(ax: Axes, panel: CurvePanel) -> None:
+def _draw_curves(ax: Axes, panel: CurvePanel, kind: int) -> None:
+    """Lines and what is behind them, which panels of a kind share."""
     front = [line for line in panel.lines if not line.faint and not line.failed]
-    for line in (*panel.behind, *panel.lines):
-        if (line.faint or line.failed) and len(line.x):
+    shared = [part for line in panel.behind for part in _draw_back(ax, line, panel.limits)]
+    if shared:
+        Backdrop(ax, shared, kind)
+    for line in panel.lines:
+        if line.faint or line.failed:
             _draw_back(ax, line, panel.limits)
     for i, line in enumerate(front):
         if len(line.x_low):
@@ -162,15 +169,19 @@ def _draw_front(ax: Axes, line: Line, order: int, count: int) -> None:
     )
 
 
-def _draw_back(ax: Axes, line: Line, limits: tuple[float, float]) -> None:
+def _draw_back(ax: Axes, line: Line, limits: tuple[float, float]) -> list[Line2D]:
+    """A faint line, or one that failed, which ends in a cross above all others."""
+    if not len(line.x):
+        return []
     color = line.style.color
-    ax.plot(
+    drawn = ax.plot(
         line.x, line.y, color=color, linewidth=0.8, alpha=0.35 if line.faint else 0.75, zorder=2.5
     )
     if line.failed:
         # A curve that left the frame has its cross on the edge.
         end = np.clip(line.y[-1:], *limits)
         ax.plot(line.x[-1:], end, color=color, clip_on=False, zorder=7, **cross_look())
+    return drawn
 
 
 def _draw_marks(ax: Axes, marks: Sequence[Mark]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from harness.reporting.figures.plotting import mpl  # noqa: F401  # before any p
 
 # isort: split
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
@@ -18,6 +18,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from harness.reporting.figures import contours
+from harness.reporting.figures.backdrops import Backdrop
 from harness.reporting.figures.frames import (
     EDGED,
     END_LABEL,
@@ -43,8 +44,8 @@ from harness.reporting.figures.ticks import few_ticks
 FINE, THIN = 1.5, 0.7
 """Points, of the line of a trajectory with many steps, and of one upon a curve."""
 
-SMALL_TITLE = 26
-"""Characters above a small panel."""
+SMALL_TITLE, LONGEST_TITLE = 19, 27
+"""Characters above a small panel in usual letters, and in the smallest."""
 
 SHADE = 0.08
 """Share of ink in the paper where the loss is highest, so that every line stands out from it."""
@@ -59,21 +60,29 @@ def gallery(record: GalleryFigure) -> Figure:
     )
     found = contours.contours(record)
     for ax, panel in zip(axes, record.panels, strict=True):
-        _draw_landscape(ax, record, found)
-        _draw_small(ax, record, panel.trajectories[0])
-        title = textwrap.shorten(panel.title, SMALL_TITLE, placeholder="…")
-        ax.set_title(title, fontsize=SMALL - 1.5, pad=2)
+        _draw_landscape(ax, record, found, _small_minima(ax, record))
+        _draw_small(ax, panel.trajectories[0])
+        title = panel.title
+        if len(title) > LONGEST_TITLE:
+            title = f"{title[: LONGEST_TITLE - 1]}…"
+        size = (SMALL - 1.5) * min(1.0, SMALL_TITLE / len(title))
+        ax.set_title(title, fontsize=round(size, 1), pad=2)
         ax.grid(visible=False)
         ax.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
         ax.set(xlim=record.window[0], ylim=record.window[1])
     return finished(figure, record)
 
 
-def _draw_small(ax: Axes, record: GalleryFigure, trajectory: Trajectory) -> None:
+def _small_minima(ax: Axes, record: GalleryFigure) -> list[Artist]:
+    """Stars in ink."""
+    ink: dict[str, Any] = {"color": FOREGROUND, "linestyle": "", **EDGED}
+    star: dict[str, Any] = {"marker": "*", "markersize": 5, "alpha": 0.45, "zorder": 1, **ink}
+    return [line for point in record.minimizers for line in ax.plot(*point[:2], **star)]
+
+
+def _draw_small(ax: Axes, trajectory: Trajectory) -> None:
     """A line, a ring at its start and a dot at its end, all in ink: shape alone tells them."""
     ink: dict[str, Any] = {"color": FOREGROUND, "linestyle": "", **EDGED}
-    for point in record.minimizers:
-        ax.plot(*point[:2], marker="*", markersize=5, alpha=0.45, zorder=4, **ink)
     line: dict[str, Any] = {
         "color": trajectory.style.color,
         "linewidth": FINE,
@@ -120,22 +129,32 @@ def planes(record: PlaneFigure) -> Figure:
     return finished(figure, record)
 
 
-def _draw_landscape(ax: Axes, record: PlaneFigure, found: Sequence[contours.Contour]) -> None:
+def _draw_landscape(
+    ax: Axes,
+    record: PlaneFigure,
+    found: Sequence[contours.Contour],
+    above: Sequence[Artist] = (),
+) -> None:
+    """The curve, or areas and contours, with what lies on them and is in every panel."""
     if len(record.curve):
-        ax.plot(*record.curve.T, color=FOREGROUND, linewidth=1.2, alpha=0.5, zorder=1)
+        line = ax.plot(*record.curve.T, color=FOREGROUND, linewidth=1.2, alpha=0.5, zorder=1)
+        Backdrop(ax, line, 0)
         return
     ink: dict[str, Any] = {"linewidth": 0, "facecolor": FOREGROUND, "zorder": 0.5}
+    parts: list[Artist] = []
     for one in found:
         for area in one.areas:
             alpha = 1 - (1 - SHADE) ** (1 / len(found))
-            ax.add_patch(PathPatch(_joined(area), alpha=alpha, **ink))
+            parts.append(ax.add_patch(PathPatch(_joined(area), alpha=alpha, **ink)))
     known = contours.grid_of(record)
     thin: dict[str, Any] = {"alpha": 0.32, "zorder": 1}
     if record.columns > 2 or known is None:
         lines = [line for one in found for line in one.lines]
         if lines:
             look = {"fill": False, "edgecolor": FOREGROUND, "linewidth": 0.6}
-            ax.add_patch(PathPatch(_joined(lines), **look, **thin))
+            parts.append(ax.add_patch(PathPatch(_joined(lines), **look, **thin)))
+        if parts := [*parts, *above]:
+            Backdrop(ax, parts, 0)
         return
     levels = [one.level for one in found]
     drawn = ax.contour(*known, levels, colors=[FOREGROUND], linewidths=0.7, **thin)

@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 
 from harness.reporting.figures.frames import FOREGROUND, GRID
 
-LONG = 500
-"""Characters of a tag whose coordinates have a digit less."""
+LONG = 180
+"""Characters of a tag whose path has a digit less."""
+
+UNSEEN = r'<path d="[^"]*z *" style="fill: none"/>\n'
+"""An area that is neither filled nor outlined, as behind axes."""
+
+EDGES = (
+    r'<path d="M [-0-9. ]*L [-0-9. ]*"( style="fill: none; stroke: #(?:(?!opacity)[^"])*"/>)\n'
+    r'(?:<path d="M [-0-9. ]*L [-0-9. ]*"\1\n)+'
+)
+"""Straight lines of one style in a row, such as the edges of a frame."""
 
 FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 
@@ -46,7 +55,8 @@ def svg_element(svg: str, alt: str) -> str:
     used = set(re.findall(r'#([\w-]+)["\')]', svg))
     svg = re.sub(r' id="([^"]*)"', lambda own: own[0] if own[1] in used else "", svg)
     svg = re.sub(r"<[^>]+>", lambda tag: _shortened(tag[0]), svg)
-    svg = re.sub(r">\s*\n\s*<", ">\n<", svg)
+    svg = re.sub(UNSEEN, "", re.sub(r">\s*\n\s*<", ">\n<", svg))
+    svg = re.sub(EDGES, lambda m: _joined(m[0], m[1]), svg)
     # A straight line across has no need of round ends.
     across = "stroke-width: 0.8; stroke-linecap: round"
     svg = svg.replace(f"stroke: {GRID}; {across}", f"stroke: {GRID}; stroke-width: 0.8")
@@ -75,6 +85,12 @@ def _gathered(svg: str) -> str:
     )
     opening, end, rest = body.partition(">\n")
     return f"{opening}{end}<defs>\n{definitions}</defs>\n{rest}" if definitions else body
+
+
+def _joined(run: str, rest: str) -> str:
+    """Paths that only differ in where they are as one."""
+    places = " ".join(re.findall(r' d="([^"]*?) *"', run))
+    return f'<path d="{places}"{rest}\n'
 
 
 def _axis(run: str, markers: dict[tuple[str, str], str]) -> str:
@@ -171,6 +187,7 @@ def _shortened(tag: str) -> str:
     if tag.startswith("<image"):
         return tag.replace("\n", "")
     tag = re.sub(r' transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?', "", tag)
-    # Nobody sees a tenth of a point in a line of many.
-    decimals = r"(\.\d)\d+" if len(tag) > LONG else r"(\.\d\d)\d+"
-    return re.sub(decimals, r"\1", tag).replace(" \n", "").replace("\n", " ")
+    if len(tag) > LONG:
+        # Nobody sees a tenth of a point in a line of many.
+        tag = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), tag)
+    return re.sub(r"(\.\d\d)\d+", r"\1", tag).replace(" \n", "").replace("\n", " ")

@@ -24,7 +24,7 @@ from markupsafe import Markup, escape
 
 from harness.formatting import DASH
 from harness.reporting import wording
-from harness.reporting.page import charts
+from harness.reporting.page import charts, packing
 from harness.reporting.tables import latex
 from harness.reporting.tables.model import Table
 from harness.reporting.tables.trials import OUTCOMES
@@ -36,10 +36,19 @@ if TYPE_CHECKING:
 TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex"), ("svg", "pdf", "png")
 """Formats of the tables and figures beside a page; each is a file's ending."""
 
-CHART_SCRIPTS = tuple(
-    f"{name}.js"
-    for name in ("page", "styles", "plots", "planes", "charts", "exports", "address", "map", "main")
+SCRIPTS = (
+    "page",
+    "styles",
+    "plots",
+    "planes",
+    "charts",
+    "exports",
+    "folds",
+    "address",
+    "map",
+    "main",
 )
+CHART_SCRIPTS = tuple(f"{name}.js" for name in SCRIPTS)
 """Scripts of live charts and of the reader's choices; they share one scope, in this order."""
 
 INK, GRID, PAPER = "#1a1b1c", "#d0d1d2", "#fefefd"
@@ -392,7 +401,7 @@ def document(
         files=json.dumps(list(listed)),
         **context,
     )
-    return _compact(html)
+    return packing.with_packed_folds(_compact(html))
 
 
 def _compact(html: str) -> str:

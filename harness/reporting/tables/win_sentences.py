@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.analysis.comparison import ALPHA
@@ -13,8 +14,15 @@ FAILS = 0.5
 """The share of a family's cells below which an optimizer fails at it, if it is significant."""
 
 
+MOST_OTHERS = 0.5
+"""The share of the others that a cell is won more often than, or less, where that is told."""
+
+
 def headline(known: WinMap) -> str:
-    """The counts, as the beginning of a sentence: who wins the most, and who fewer."""
+    """The counts, as the beginning of a sentence: who wins the most, and who fewer.
+
+    Where one optimizer was run beside others whose results come along, it is about that one.
+    """
     overall = known.overall
     most = overall.most
     where = "" if known.device == "cpu" else f" on {known.device}"
@@ -26,11 +34,67 @@ def headline(known: WinMap) -> str:
         return f"of {cells}, no optimizer wins any"
     if len(known.optimizers) < 2:
         return f"of {cells}, {most.optimizer} wins {_with_band(most)}"
+    if asked := asked_of(known):
+        return f"of {cells}, {_of_one(known, asked, leaders)}"
     if len(leaders) > 1:
         text = f"of {cells}, {listed(leaders)} win the most, {most.won} each"
     else:
         text = f"of {cells}, {most.optimizer} wins the most, {_with_band(most)}"
     return f"{text}{_others(known, leaders)}"
+
+
+def asked_of(known: WinMap) -> str:
+    """The only optimizer of a run beside whose results others come along; empty without one."""
+    own = [name for name in known.optimizers if name not in known.cells.origins]
+    return own[0] if len(own) == 1 < len(known.optimizers) else ""
+
+
+def _of_one(known: WinMap, asked: str, leaders: Sequence[str]) -> str:
+    """The counts of one optimizer, its rank, who wins the most, and the tasks that stand out."""
+    counts = {own.optimizer: own for own in known.overall.counts}
+    own, of = counts[asked], len(known.optimizers)
+    tied = sorted(name for name in counts if name != asked and counts[name].won == own.won)
+    text = f"{asked} wins {_with_band(own)}"
+    if asked in leaders:
+        shared = f", as {'does' if len(tied) == 1 else 'do'} {listed(tied)}" if tied else ""
+        text += f", the most of {of} optimizers{shared}{_others(known, leaders)}"
+    else:
+        rank = 1 + sum(count.won > own.won for count in counts.values())
+        shared = f" (shared with {listed(tied)})" if tied else ""
+        verb = "wins" if len(leaders) == 1 else "win"
+        text += f", rank {rank} of {of}{shared}; {listed(leaders)} {verb} the most, "
+        text += f"{counts[leaders[0]].won}{' each' if len(leaders) > 1 else ''}"
+        if len(leaders) == 1:  # that the tests are beside
+            (beside,) = [one for one in known.behind if one.optimizer == asked]
+            text += f", {'' if beside.is_significant else 'not '}significantly more"
+    weaker, stronger = _standing_out(known, asked)
+    if not (weaker or stronger):
+        return f"{text}; at no task is {asked} significantly weaker or stronger than most others"
+    text += f"; {asked} is significantly {'weaker' if weaker else 'stronger'} than most others at "
+    text += listed(weaker or stronger, 4)
+    return f"{text}, and stronger at {listed(stronger, 4)}" if weaker and stronger else text
+
+
+def _standing_out(known: WinMap, asked: str) -> tuple[list[str], list[str]]:
+    """The tasks of which most others win a cell significantly more often, and those of which less.
+
+    That are at least half of those that ran on it, by the tests of single cells. Tasks with most
+    such cells come first.
+    """
+    weaker: Counter[str] = Counter()
+    stronger: Counter[str] = Counter()
+    for row in known.rows:
+        if asked not in row.cells or len(row.cells) < 2:
+            continue
+        beaten = {own.optimizer: own.names for own in known.beaten[row.task, row.difficulty]}
+        least = MOST_OTHERS * (len(row.cells) - 1)
+        weaker[row.task] += len(beaten.get(asked, ())) >= least
+        stronger[row.task] += sum(asked in names for names in beaten.values()) >= least
+    found = [
+        sorted((task for task in own if own[task]), key=lambda task: (-own[task], task))
+        for own in (weaker, stronger)
+    ]
+    return found[0], found[1]
 
 
 def _others(known: WinMap, leaders: Sequence[str]) -> str:

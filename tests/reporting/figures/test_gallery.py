@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from results_builders import TIMING_COLUMNS, make_case, make_objective, make_run, make_trials
 
+from harness.analysis import targets
 from harness.analysis.comparison import mean_losses
-from harness.reporting.figures import gallery, overview, trajectories, trials
+from harness.reporting.figures import comparison, gallery, overview, trajectories, trials
 from harness.reporting.figures.context import FigureContext
 from harness.reporting.figures.draw import draw
-from harness.reporting.figures.records import OPTIMIZERS, PLANES, GalleryFigure
+from harness.reporting.figures.records import OPTIMIZERS, PLANES, CurveFigure, GalleryFigure
+from harness.reporting.figures.styles import Style
 from harness.reporting.page import charts
 from harness.store.read import ObjectiveInfo, Results
 
@@ -58,8 +61,8 @@ def figures(count: int, info: ObjectiveInfo = BOWL, *, failed: int = 0) -> list[
 def test_few_optimizers_have_no_gallery_and_one_more_has() -> None:
     assert figures(OPTIMIZERS) == []
     assert len(figures(OPTIMIZERS + 1)) == 1
-    assert figures(OPTIMIZERS + 1, dataclasses.replace(BOWL, landscape=None)) == []
-    assert figures(OPTIMIZERS + 1, dataclasses.replace(BOWL, window=None)) == []
+    assert figures(OPTIMIZERS + 1, replace(BOWL, landscape=None)) == []
+    assert figures(OPTIMIZERS + 1, replace(BOWL, window=None)) == []
 
 
 @pytest.mark.parametrize("count", [25, 42, 43, 84, 127])
@@ -130,3 +133,52 @@ def test_of_few_optimizers_everyone_is_shown() -> None:
     lines = trials.loss(context, BOWL)
     assert lines is not None
     assert "Not drawn" not in lines.note
+
+
+def pool_of(count: int) -> targets.OptimizerPool:
+    """Of eight problems o0 solves none, o1 one, ... and from o8 on all, the later the sooner."""
+    solvers = tuple(f"o{i}" for i in range(count))
+    cases = tuple(
+        (make_case("bowl", name, {0: [1.0]}, position=i),) for i, name in enumerate(solvers)
+    )
+    steps = np.full((8, 1, count), np.inf)
+    for i in range(count):
+        steps[:i, 0, i] = 1000.0 / (i + 1)
+    return targets.OptimizerPool(
+        "cpu", solvers, cases, ("bowl",), (), ("bowl",), (0,) * count, steps, None, ("bowl",) * 8
+    )
+
+
+@pytest.mark.parametrize("make", [comparison.profile, comparison.runtimes_over_all])
+def test_profiles_of_many_optimizers_show_those_that_solve_the_most_soonest(make: Any) -> None:
+    def drawn(count: int) -> CurveFigure:
+        known = {
+            i: Style("#0072b2", "o", (), filled=True, width=1.6, optimizer=f"o{i}")
+            for i in range(count)
+        }
+        figure = make(pool_of(count), known, "")
+        assert isinstance(figure, CurveFigure)
+        return figure
+
+    everyone = drawn(OPTIMIZERS)
+    assert len(everyone.panels[0].lines) == OPTIMIZERS
+    assert "Shown" not in everyone.note
+    best = drawn(60)
+    assert {line.label for line in best.panels[0].lines} == {f"o{i}" for i in range(48, 60)}
+    assert "Shown: 12 of 60 optimizers, those that reach the most targets." in best.note
+
+
+def test_a_title_that_is_long_is_small_and_one_that_is_longer_is_cut() -> None:
+    (found,) = figures(25)
+    titles = ["1 short", "2 ScheduleFreeWrapper", f"3 {'Long' * 10}"]
+    panels = [replace(p, title=t) for p, t in zip(found.panels, titles, strict=False)]
+    svg = draw(replace(found, panels=tuple(panels))).svg
+    texts = re.findall(r"font-size: ([0-9.]+)px[^>]*>([^<]*)<", svg)
+    by_text = {text: float(size) for size, text in texts}
+    assert by_text["1 short"] == 7.5
+    assert 5 < by_text["2 ScheduleFreeWrapper"] < 7.5
+    (cut,) = [text for text in by_text if text.startswith("3 Long")]
+    assert cut.endswith("…")
+    # An average letter is a little over half as wide as it is high.
+    for text, size in by_text.items():
+        assert 0.62 * size * len(text) < 94, text

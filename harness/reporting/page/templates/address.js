@@ -57,6 +57,11 @@ const takeChoices = (query) => {
 // What is folded is opened for whoever is sent there. A browser finds the way by itself where the
 // address has no choices and nothing is folded.
 const jump = (anchor, alone) => {
+  const packed = foldAround(anchor);
+  if (packed) {
+    unfold(packed).then(() => jump(anchor, true));
+    return;
+  }
   const target = anchor && document.getElementById(anchor);
   if (!target) return;
   let scrolls = alone;
@@ -91,8 +96,8 @@ const addAnchor = (element, id, title) => {
   link.dataset.anchor = id;
   element.append(link);
 };
-const addAnchors = () => {
-  for (const heading of all("main h2, main h3")) {
+const addAnchors = (root) => {
+  for (const heading of all("main h2, main h3", root)) {
     const section = heading.closest("section");
     const isTitle = heading.id && section?.getAttribute("aria-labelledby") === heading.id;
     const id = isTitle ? section.id : heading.id;
@@ -100,6 +105,6 @@ const addAnchors = () => {
     heading.ariaLabel = heading.textContent;
     addAnchor(heading, id, heading.textContent);
   }
-  for (const figure of all("figure[id][data-title]"))
+  for (const figure of all("figure[id][data-title]", root))
     addAnchor(figure.querySelector("figcaption strong"), figure.id, figure.dataset.title);
 };

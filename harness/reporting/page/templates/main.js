@@ -17,7 +17,7 @@ const resized = new ResizeObserver((entries) => {
     if (chart.columns && chart.columns !== columnsOf(chart)) draw(chart);
   }
 });
-for (const figure of all("figure[data-name]")) {
+const equip = (figure) => {
   let chart;
   if ("live" in figure.dataset && canDraw) {
     const host = make("div", { className: "live" });
@@ -28,19 +28,21 @@ for (const figure of all("figure[data-name]")) {
     resized.observe(host);
   }
   addTools(chart, figure);
-}
+};
+all("figure[data-name]").forEach(equip);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
 const buttons = choices ? all("button[data-optimizer]", choices) : [];
 const optimizers = buttons.map((button) => button.dataset.optimizer);
 const optimizersOf = (row) =>
   row.dataset.optimizers.split(" ").filter(Boolean).map((number) => optimizers[number]);
+const showRows = (root) => {
+  for (const row of all("tr[data-optimizers]", root)) row.hidden = !optimizersOf(row).every(shows);
+};
 const apply = () => {
   for (const button of buttons)
     button.setAttribute("aria-pressed", String(shows(button.dataset.optimizer)));
-  for (const row of all("tr[data-optimizers]")) {
-    row.hidden = !optimizersOf(row).every(shows);
-  }
+  showRows(document);
   showColumns();
   const shown = optimizers.filter(shows);
   const whole = shown.length === optimizers.length;
@@ -108,6 +110,17 @@ if (choices) {
   measure();
   new ResizeObserver(measure).observe(choices);
 }
-addAnchors();
+addAnchors(document);
+for (const fold of packedFolds())
+  fold.addEventListener("toggle", () => {
+    if (fold.open) unfold(fold);
+  });
+document.addEventListener("unfolded", ({ target }) => {
+  all("figure[data-name]", target).forEach(equip);
+  addAnchors(target);
+  showRows(target);
+  writeAddress();
+});
 window.addEventListener("hashchange", followAddress);
 if (location.hash) followAddress();
+window.addEventListener("load", unfoldRest);

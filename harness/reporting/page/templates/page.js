@@ -31,12 +31,12 @@ const digits = (value, count = 5) => {
 // Charts' data and the library that draws them are unpacked when the first chart is looked at.
 
 const canUnpack = "DecompressionStream" in window;
-const unpack = async (id) => {
-  const packed = document.getElementById(id).textContent.trim();
-  const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+const unpacked = (packed) => {
+  const bytes = Uint8Array.from(atob(packed.trim()), (c) => c.charCodeAt(0));
   const unzipped = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(unzipped).text();
 };
+const unpack = (id) => unpacked(document.getElementById(id).textContent);
 const once = (load) => {
   let loading;
   return () => (loading ??= load());

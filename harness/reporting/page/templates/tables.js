@@ -2,13 +2,13 @@
 "use strict";
 (() => {
   // On a phone a row is a block in which each cell names its column. Without scripts a table stays one.
-  for (const table of document.querySelectorAll("table[data-cards]")) {
+  const makeCards = (table) => {
     const headings = [...table.tHead.rows[0].cells].map((head) => head.textContent);
     for (const row of table.tBodies[0].rows) {
       for (const cell of [...row.cells].slice(1)) cell.dataset.h = headings[cell.cellIndex];
     }
     table.classList.add("cards");
-  }
+  };
 
   // Headings become buttons that sort: ascending, descending, and back to the order of the spec.
   const collator = new Intl.Collator("en", { numeric: true });
@@ -40,19 +40,13 @@
       else target.removeAttribute("tabindex");
     }
   });
-  for (const box of document.querySelectorAll(".scroll, .drawing")) watch.observe(box);
 
   // A heading that is pointed at tells what it means.
   const definitions = JSON.parse(document.getElementById("definitions")?.textContent ?? "{}");
-  for (const head of document.querySelectorAll("table.sortable thead th")) {
-    const definition = definitions[head.textContent.trim()];
-    if (definition) head.title = definition;
-  }
-
-  for (const table of document.querySelectorAll("table.sortable")) {
+  const makeSortable = (table) => {
     const body = table.tBodies[0];
     const original = [...body.rows];
-    if (original.length < 2) continue;
+    if (original.length < 2) return;
     const heads = [...table.tHead.rows[0].cells];
     const next = { ascending: "descending", descending: "none" };
     heads.forEach((head, column) => {
@@ -72,7 +66,7 @@
         body.append(...[...body.rows].sort(order(numeric, column, state === "ascending" ? 1 : -1)));
       });
     });
-  }
+  };
 
   // Copies are made of the cells, in the order that they stand in: Markdown and LaTeX as in the
   // files beside the page (Table.to_markdown, latex.py), so that no table is in the page twice.
@@ -224,7 +218,7 @@
     }
     line.append(status);
   };
-  for (const line of document.querySelectorAll(".download")) {
+  const makeCopyable = (line) => {
     const table = line.previousElementSibling.querySelector("table");
     const known = () => read(table, line.querySelector("a").download);
     const about = table.parentElement.getAttribute("aria-label");
@@ -232,7 +226,20 @@
       ["Copy as Markdown", about, () => markdown(known())],
       ["Copy as LaTeX", about, () => latex(known())],
     ]);
-  }
+  };
+  const furnish = (root) => {
+    root.querySelectorAll("table[data-cards]").forEach(makeCards);
+    for (const box of root.querySelectorAll(".scroll, .drawing")) watch.observe(box);
+    for (const head of root.querySelectorAll("table.sortable thead th")) {
+      const definition = definitions[head.textContent.trim()];
+      if (definition) head.title = definition;
+    }
+    root.querySelectorAll("table.sortable").forEach(makeSortable);
+    root.querySelectorAll(".download").forEach(makeCopyable);
+  };
+  furnish(document);
+  // What was packed comes later.
+  document.addEventListener("unfolded", ({ target }) => furnish(target));
   for (const quoted of document.querySelectorAll("[data-copy]")) {
     const line = document.createElement("p");
     line.className = "download";
