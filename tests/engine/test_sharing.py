@@ -1583,10 +1583,13 @@ def test_optimizers_from_papers_run_as_on_their_own_or_say_why_not() -> None:
             assert result.reason
             continue
         own = train(workload, factory, [{}], [Lane(0, 1)], way="alone")
+        # Some iterate in half precision whatever the parameters': a rounding there is far larger.
+        rounding = max([1e-9, *(found.rounding for found in comparisons)])
+        assert rounding < 1e-3, name
         np.testing.assert_allclose(
-            result.losses, own.losses[0][: len(result.losses)], rtol=1e-9, err_msg=name
+            result.losses, own.losses[0][: len(result.losses)], rtol=rounding, err_msg=name
         )
-        assert all(found.is_equal for found in comparisons), name
+        assert result.way == "alone" or all(found.is_equal for found in comparisons), name
     print("", *(f"{len(names)} {way}: {' '.join(names)}" for way, names in ways.items()), sep="\n")
     assert len(ways["pointwise"]) > 40
     assert len(ways["vmapped"]) > 20

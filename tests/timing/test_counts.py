@@ -360,6 +360,38 @@ def counts_of(names: list[str]) -> dict[str, list[int]]:
     return found
 
 
+def test_counts_do_not_depend_on_what_was_compiled_before() -> None:
+    """In a process of its own: torch wraps its optimizers for as long as the process lasts."""
+    code = """
+        import json, torch
+        from test_counts import FACTORIES, counts_of
+
+        class Compiled(torch.optim.SGD):
+            @torch.compile(backend="eager")
+            def step(self, closure=None):
+                return super().step(closure)
+
+        before = counts_of([*FACTORIES])
+        x = torch.ones(3, requires_grad=True)
+        optimizer = Compiled([x], lr=0.1)
+        x.sum().backward()
+        optimizer.step()
+        assert hasattr(torch.optim.SGD._init_group, "_torchdynamo_disable")
+        print(json.dumps([before, counts_of([*FACTORIES])]))
+    """
+    folders = (ROOT, ROOT / "tests" / "support", Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    before, after = json.loads(done.stdout)
+    assert before == after
+
+
 @pytest.mark.exhaustive
 def test_counts_do_not_depend_on_order_process_or_hash_seed() -> None:
     here = counts_of([*FACTORIES])
