@@ -173,7 +173,7 @@ def _count_calls(run: Callable[[], None]) -> int:
 _HERE = Path(__file__).resolve().parents[1]
 _UNCOUNTED = (f"{_HERE}/", f"{sysconfig.get_path('stdlib')}/", "<frozen")
 _SHIPPED = f"{_HERE}/objectives/"
-_COMPILER = f"{Path(torch.__file__).parent}/_dynamo/"
+_COMPILER = f"{Path(torch.__file__).parent}/_dynamo/eval_frame.py"
 _OF_WRAPPERS = frozenset(["is_exporting"])
 """Functions of torch that only wrappers of its compiler call."""
 

@@ -366,12 +366,13 @@ def test_counts_do_not_depend_on_what_was_compiled_before() -> None:
         import json, torch
         from test_counts import FACTORIES, counts_of
 
+        before = counts_of([*FACTORIES])
+
         class Compiled(torch.optim.SGD):
             @torch.compile(backend="eager")
             def step(self, closure=None):
                 return super().step(closure)
 
-        before = counts_of([*FACTORIES])
         x = torch.ones(3, requires_grad=True)
         optimizer = Compiled([x], lr=0.1)
         x.sum().backward()
