@@ -206,9 +206,14 @@ def test_words_tell_what_is_left_out_and_where_results_come_from(small: WinMap) 
     known = replace(small, cells=replace(small.cells, origins={"b": "shipped: x 1"}, left_out=2))
     told = " ".join(win_sentences.basis(known))
     assert "Not all optimizers ran on 1 cell" in told
-    assert "b: shipped: x 1." in told
-    assert "2 cells of these stayed out" in told
-    assert shown(known, "map_summary")[1]["origin"] == "shipped: x 1"
+    assert win_sentences.origins(known) == (
+        "The cells of b are shipped, made with x 1. 2 cells of these stayed out, as their tasks "
+        "are defined otherwise here."
+    )
+    assert win_sentences.origins(small) == ""
+    assert shown(known, "map_summary")[1]["origin"] == "shipped"
+    two = replace(known, cells=replace(known.cells, origins={"a": "kept: y", "b": "shipped: x 1"}))
+    assert shown(two, "map_summary")[1]["origin"] == "shipped: x 1"
 
 
 def test_colours_darken_evenly_in_grey_too() -> None:

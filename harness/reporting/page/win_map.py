@@ -67,7 +67,7 @@ class MapSection:
         name: Its heading.
         columns: The optimizers, each with what a reader selects it by.
         families: The families with their tables.
-        sentences: On the families at which an optimizer fails.
+        sentences: On the families at which an optimizer fails, and where cells are from.
         basis: What counts and tests rest on.
         tables: Names of its tables, without those that it shows itself.
     """
@@ -97,7 +97,9 @@ def sections(
             name=f"Map on {one.device}" if several else "Map",
             columns=tuple((name, (labels or {}).get(name, name)) for name in one.optimizers),
             families=tuple(_family(one, own) for own in win_map.families_of(one)),
-            sentences=win_sentences.families(one),
+            sentences=tuple(
+                filter(None, (*win_sentences.families(one), win_sentences.origins(one)))
+            ),
             basis=win_sentences.basis(one),
             suffix=win_map.suffix_of(one, several=several),
         )

@@ -159,7 +159,17 @@ def summary(known: WinMap) -> Table | None:
 def _origin(known: WinMap) -> list[Column[_Summary]]:
     if not known.cells.origins:
         return []
-    return [Column("origin", "origin", lambda r: known.cells.origin_of(r.cells.optimizer))]
+    one = len(set(known.cells.origins.values())) == 1
+
+    def word(row: _Summary) -> str:
+        """The origin; of the only other one its kind, as the rest stands beneath the table."""
+        found = known.cells.origin_of(row.cells.optimizer)
+        return found.partition(":")[0] if one else found
+
+    origin = Column[_Summary](
+        "origin", "origin", lambda r: known.cells.origin_of(r.cells.optimizer), text=word
+    )
+    return [origin]
 
 
 def _of_family(known: WinMap, family: str) -> list[Column[_Summary]]:

@@ -187,7 +187,7 @@ def basis(known: WinMap) -> tuple[str, ...]:
                 f"{significant(ALPHA * cells, 2)} of {cells} cells would have a significant "
                 f"difference by chance on average; 'correction: page' corrects for all of them."
             )
-    return tuple(filter(None, (text, tests.strip(), _left_out(known), _origins(known))))
+    return tuple(filter(None, (text, tests.strip(), _left_out(known))))
 
 
 def _left_out(known: WinMap) -> str:
@@ -198,12 +198,16 @@ def _left_out(known: WinMap) -> str:
     return f"Not all optimizers ran on {plural(missing, 'cell')}, which no count has."
 
 
-def _origins(known: WinMap) -> str:
-    """The origin of cells that are not of this run."""
+def origins(known: WinMap) -> str:
+    """The origin of cells that are not of this run; empty where all are."""
     by_origin: dict[str, list[str]] = {}
     for name, origin in known.cells.origins.items():
         by_origin.setdefault(origin, []).append(name)
-    told = [f"{listed(names, 12)}: {origin}." for origin, names in by_origin.items()]
+    told = []
+    for origin, names in by_origin.items():
+        kind, _, versions = origin.partition(": ")
+        made = f", made with {versions}" if versions else ""
+        told.append(f"The cells of {listed(names, 12)} are {kind}{made}.")
     if known.cells.left_out:
         told.append(
             f"{plural(known.cells.left_out, 'cell')} of these stayed out, as their tasks are "
