@@ -80,10 +80,12 @@ class CrossInTray(Function2D):
 
     Minimum at four points ``(±a, ±a)`` with ``a = atan(sqrt(2) pi)``, where the slope of
     ``sin(a)^2 exp(100 - sqrt(2) a / pi)`` is 0. Domain [-10, 10]^2. Source: Virtual Library; Jamil
-    and Yang. The exponential goes beyond single precision, so all is computed in double.
+    and Yang. Theirs has the absolute value of the exponent, which is the same up to 100 pi from the
+    origin; farther away it grows again, and there is no lower bound. The exponential goes beyond
+    single precision, so all is computed in double.
     """
 
-    formula = "f(x1, x2) = −0.0001 (|sin x1 sin x2 exp|100 − √(x1² + x2²) / π|| + 1)^0.1"
+    formula = "f(x1, x2) = −0.0001 (|sin x1 sin x2| exp(100 − √(x1² + x2²) / π) + 1)^0.1"
     minimizers = tuple(itertools.product((1.3494066171539108, -1.3494066171539108), repeat=2))
     optimum = -2.0626118708227368
     domain = ((-10.0, 10.0), (-10.0, 10.0))
@@ -91,7 +93,7 @@ class CrossInTray(Function2D):
 
     def value(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
         a, b = x1.double(), x2.double()
-        height = (100 - _root(a.square() + b.square()) / math.pi).abs().exp()
+        height = (100 - _root(a.square() + b.square()) / math.pi).exp()
         tray = -1e-4 * ((a.sin() * b.sin() * height).abs() + 1).pow(0.1)
         return tray.to(x1.dtype)
 

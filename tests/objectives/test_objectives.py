@@ -379,6 +379,24 @@ def test_eggholder_has_no_lower_place_beyond_its_edge_and_leads_back() -> None:
     assert slope_at(eggholder, (0, -47)).tolist()[1] == 0
 
 
+@every_function
+def test_no_point_far_away_is_lower_than_the_optimum(name: str) -> None:
+    """McCormick's has no lower bound, and says so: a step of (-π, -π) leads π lower."""
+    function = shipped(name)()
+    assert function.optimum is not None
+    random = np.random.default_rng(3)
+    directions = random.standard_normal((20_000, 2))
+    directions /= np.hypot(*directions.T)[:, None]
+    lengths = 10 ** random.uniform(-2, 6, 20_000)
+    diagonals = lengths[:1000, None, None] * np.array([[1, 1], [-1, 1], [1, -1], [-1, -1]])
+    points = torch.tensor(np.concatenate([directions * lengths[:, None], diagonals.reshape(-1, 2)]))
+    values = torch.func.vmap(function.value)(*points.T)
+    lowest = float(values.min())
+    assert (lowest < function.optimum - 1e5) == (name == "mccormick")
+    if name != "mccormick":
+        assert lowest >= function.optimum - 1e-9 * abs(function.optimum)
+
+
 @pytest.mark.parametrize("name", ["drop_wave", "cross_in_tray", "eggholder"])
 def test_a_root_s_kink_gives_a_gradient_that_is_a_number(name: str) -> None:
     for at in ((0, 0), (0, -47), (47, 0), (0, 1), (math.pi, 0)):
