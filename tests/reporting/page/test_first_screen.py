@@ -143,6 +143,35 @@ def test_on_a_phone_the_first_figure_begins_within_two_screens(narrow: Page) -> 
     assert top <= 2 * 844
 
 
+def test_a_matrix_of_thirty_optimizers_leaves_room_for_the_first_figure(
+    browser: Browser, tmp_path: Path
+) -> None:
+    spec = {
+        "suite": "rows",
+        "seeds": 2,
+        "timing": {"enabled": False},
+        "objectives": {"booth": {"steps": 5}},
+        "optimizers": {
+            f"sgd_{i}": {"class": "torch.optim:SGD", "hyperparameters": {"lr": 1e-3 * (i + 1)}}
+            for i in range(30)
+        },
+    }
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    options = running.RunOptions(output=tmp_path / "report")
+    done = running.run(tmp_path / "spec.yaml", options, NullProgress())
+    for page in opened_at(browser, Real("rows", done.page), 1440, 900):
+        top, _ = page.evaluate(PLACE)
+        assert top <= 900
+        matrix = page.locator(".matrix")
+        assert matrix.locator("tbody tr").count() == 30
+        matrix.evaluate("(one) => one.scrollTo(0, 1e6)")
+        assert matrix.locator("tbody tr").last.is_visible()
+        whole, heading = box(page, ".matrix"), box(page, ".matrix thead th >> nth=0")
+        assert whole["y"] <= heading["y"] <= whole["y"] + 5
+        page.emulate_media(media="print")
+        assert matrix.evaluate("(one) => one.scrollHeight <= one.clientHeight + 1")
+
+
 def test_the_contents_stand_beside_the_page_and_not_before_it_in_the_order_of_tabs(
     wide: Page,
 ) -> None:
