@@ -21,7 +21,7 @@ def group_findings(plan: Plan, shapes: Mapping[str, Shapes]) -> Iterator[Finding
 
     A pattern must match something on one of the objectives at least, but for those of a list that
     leaves parameters out, of which one must. An optimizer with groups of other classes must keep
-    something for its own on each.
+    something for its own on one of them. Nothing is found where not all objectives are known.
 
     Args:
         plan: The plan.
@@ -35,9 +35,10 @@ def group_findings(plan: Plan, shapes: Mapping[str, Shapes]) -> Iterator[Finding
         known = {name: shapes[name] for name in of_objectives if name in shapes}
         case = next(iter(of_objectives.values()))
         check = _Check(plan, case, known)
+        # Of objectives that are left out, by the command line too, nothing is known.
         if known.keys() == of_objectives.keys() and {*plan.spec.objectives} == known.keys():
             yield from check.groups()
-        yield from check.own_class()
+            yield from check.own_class()
 
 
 @dataclass(frozen=True)

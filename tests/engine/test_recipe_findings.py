@@ -215,8 +215,8 @@ def test_an_objective_that_is_left_out_may_have_what_a_pattern_matches(folder: P
 def test_an_optimizer_must_keep_something_on_one_of_the_objectives(folder: Path) -> None:
     text = two_objectives(groups(MATRICES, f"{{{ADAM}}}", of=MUON))
     assert looked_at(text, folder)[1] == ()
-    _, [problem], _ = looked_at(f"{text}exclude: [{{objective: net}}]\n", folder)
-    assert "parameter of objective 'flat', so nothing is left for Muon" in problem.message
+    # On the other alone, as with --only, it is what AdamW makes of it, and no mistake.
+    assert looked_at(f"{text}exclude: [{{objective: net}}]\n", folder)[1] == ()
     everything = two_objectives(groups(f"{{{ADAM}}}", of=MUON))
     _, [problem], _ = looked_at(everything, folder)
     assert "parameter of 'net', 'flat', so nothing is left for Muon" in problem.message
