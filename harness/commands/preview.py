@@ -109,15 +109,14 @@ def _rows(preview: Preview) -> list[tuple[str, ...]]:
 
 def _sums(preview: Preview) -> list[str]:
     plan = preview.plan
-    parts = (plan, plan.tuning, plan.finals, plan.sweeping)
     steps = sum(
         preview.steps[case.objective.name] * len(part.seeds)
-        for part in parts
+        for part in plan.parts
         for case in part.cases
         if not preview.absent.why(case)
     )
     skipped = Counter[str]()
-    for part in parts:
+    for part in plan.parts:
         for case in part.cases:
             if why := preview.absent.why(case):
                 skipped[why] += len(part.seeds)

@@ -116,7 +116,7 @@ def preview(spec: Path | LoadedSpec, options: RunOptions) -> Preview:
         step_seconds = store.step_seconds()
         if not options.fresh:
             plan = _as_far_as_known(store, plan, machine)
-            known = sum(_known(store, part, machine) for part in _parts(plan))
+            known = sum(_known(store, part, machine) for part in plan.parts)
             cells = timing_pass.cells_of(plan, checked.absent, store.failing())
             due = timing_pass.untimed(store, plan, cells, machine)
     steps = {name: d.steps for name, d in checked.descriptions.items()}
@@ -320,11 +320,6 @@ class _Runner:
         return run
 
 
-def _parts(plan: Plan) -> tuple[Plan, ...]:
-    """The parts of a plan that have seeds of their own: tuning, what is compared, sweeps."""
-    return plan.tuning, plan.finals, plan, plan.sweeping
-
-
 def _as_far_as_known(store: Store, plan: Plan, machine: str) -> Plan:
     """The plan with what stored trials of tuning decide: its finalists, then the best settings."""
     if _due(store, plan.tuning, machine):
@@ -351,7 +346,7 @@ def _all_known(path: Path, plan: Plan, machine: str) -> Plan | None:
         if not store.knows_objectives(planned.key for planned in plan.objectives):
             return None
         plan = _as_far_as_known(store, plan, machine)
-        if plan.open_searches or any(_due(store, part, machine) for part in _parts(plan)):
+        if plan.open_searches or any(_due(store, part, machine) for part in plan.parts):
             return None
         cells = timing_pass.cells_of(plan, store.absent(), store.failing())
         return None if timing_pass.untimed(store, plan, cells, machine) else plan

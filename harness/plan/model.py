@@ -273,6 +273,11 @@ class Plan:
         return replace(self, cases=self.sweeps, seeds=seeds, searches=(), sweeps=())
 
     @property
+    def parts(self) -> tuple[Plan, ...]:
+        """The parts with seeds of their own: what is compared, tuning, its finalists, sweeps."""
+        return self, self.tuning, self.finals, self.sweeping
+
+    @property
     def everything(self) -> tuple[Case, ...]:
         """All cases that are known: compared, then tried, tried again, and swept."""
         return (*self.cases, *self.tuning.cases, *self.finals.cases, *self.sweeps)

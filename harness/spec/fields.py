@@ -138,17 +138,17 @@ def _seeds(value: Any) -> tuple[int, ...]:
 
 
 def _tuning_seeds(value: Any) -> tuple[int, ...]:
-    seeds = _seeds(value)
-    if isinstance(value, int):
-        return tuple(FIRST_TUNING_SEED + seed for seed in seeds)
-    return seeds
+    return _seeds_from(FIRST_TUNING_SEED, value)
 
 
 def _finalist_seeds(value: Any) -> tuple[int, ...]:
+    return _seeds_from(FIRST_FINALIST_SEED, value)
+
+
+def _seeds_from(first: int, value: Any) -> tuple[int, ...]:
+    """Seeds of a list as they are; of a number, so many from the first on."""
     seeds = _seeds(value)
-    if isinstance(value, int):
-        return tuple(FIRST_FINALIST_SEED + seed for seed in seeds)
-    return seeds
+    return tuple(first + seed for seed in seeds) if isinstance(value, int) else seeds
 
 
 def _check_scalar(value: Any, *below: int) -> None:

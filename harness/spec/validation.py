@@ -465,16 +465,17 @@ def _tuning_mistakes(source: YamlSource, spec: Spec) -> Iterator[Problem]:
 
 def _tuning_seed_mistakes(source: YamlSource, spec: Spec, tuning: TuningSpec) -> Iterator[Problem]:
     """Seeds with which tuning would see what is reported, or the same again; too few settings."""
-    if shared := sorted(set(tuning.seeds) & set(spec.seeds)):
-        text = f"seed {shared[0]} is one of the spec's seeds; tuning needs seeds of its own"
-        yield source.problem(("tuning", "seeds"), text)
     again = tuning.finalists
+    place = ("tuning", "finalists", "seeds")
+    rounds: dict[KeyPath, tuple[int, ...]] = {("tuning", "seeds"): tuning.seeds}
+    if again is not None:
+        rounds[place] = again.seeds
+    for path, seeds in rounds.items():
+        if shared := sorted(set(seeds) & set(spec.seeds)):
+            text = f"seed {shared[0]} is one of the spec's seeds; tuning needs seeds of its own"
+            yield source.problem(path, text)
     if again is None:
         return
-    place = ("tuning", "finalists", "seeds")
-    if shared := sorted(set(again.seeds) & set(spec.seeds)):
-        text = f"seed {shared[0]} is one of the spec's seeds; tuning needs seeds of its own"
-        yield source.problem(place, text)
     if shared := sorted(set(again.seeds) & set(tuning.seeds)):
         text = f"seed {shared[0]} is one of tuning's seeds already; finalists need further ones"
         yield source.problem(place, text)
